@@ -1,0 +1,1 @@
+"""CRaFT as a service: certainty-represented knowledge flow for refusal-aware tuning."""
