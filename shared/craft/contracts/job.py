@@ -1,0 +1,163 @@
+"""What a user asks for: the job specification, every knob of the method with its default (method.md, the paper's section 5)."""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from craft.contracts.base import DATASET_ID, NAME, Contract
+from craft.core.questions import Task
+from craft.core.selection import FlowRule, Shortage, Strategy
+
+MOST_INLINE_ROWS = 10_000
+MODEL_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?$"
+REVISION = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class BaseModelRef(Contract):
+    """A model by its hub id, or by its folder's name below the operator's models folder."""
+
+    id: str = Field(pattern=MODEL_ID, examples=["HuggingFaceTB/SmolLM2-135M-Instruct"])
+    revision: str = Field("main", pattern=REVISION)
+
+
+class DatasetRef(Contract):
+    """A dataset that was uploaded before, or the rows themselves."""
+
+    id: str | None = Field(None, pattern=DATASET_ID)
+    rows: list[dict[str, object]] | None = Field(None, max_length=MOST_INLINE_ROWS)
+
+    @model_validator(mode="after")
+    def _one_of_the_two(self) -> "DatasetRef":
+        if (self.id is None) == (self.rows is None):
+            raise ValueError("give either the id of an uploaded dataset or inline rows")
+        return self
+
+
+class EvaluationSet(Contract):
+    """A further set to evaluate on; all of its questions are used."""
+
+    dataset: str = Field(pattern=DATASET_ID)
+    role: Literal["out_of_domain"] = "out_of_domain"
+    name: str | None = Field(None, pattern=NAME, description="Its name in the report; by default the dataset's.")
+
+
+class SplitSettings(Contract):
+    """How the dataset is split; by a hash of each question's id, so rows may come in any order."""
+
+    held_out_fraction: float = Field(0.2, gt=0.0, lt=1.0)
+
+
+class ProbeSettings(Contract):
+    """Stage 1, step 1: how the model is asked what it knows."""
+
+    samples: int = Field(10, ge=1, le=100, description="N, the replies sampled for each open-ended question.")
+    temperature: float = Field(1.0, ge=0.0, le=5.0)
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    max_new_tokens: int = Field(50, ge=1, le=2048)
+    shots: list[dict[str, object]] | None = Field(
+        None,
+        max_length=32,
+        description="Few-shot examples as dataset rows; by default ours. They may not be in the evaluation split.",
+    )
+
+
+class TrainingSettings(Contract):
+    """LoRA tuning (method.md, step 9)."""
+
+    lora_r: int = Field(64, ge=1, le=512)
+    lora_alpha: int = Field(16, ge=1, le=1024)
+    lora_dropout: float = Field(0.1, ge=0.0, lt=1.0)
+    target_modules: list[str] | Literal["all-linear"] = "all-linear"
+    learning_rate: float = Field(2e-4, gt=0.0, le=1.0)
+    epochs: int = Field(3, ge=1, le=100)
+    batch_size: int = Field(16, ge=1, le=1024, description="Samples per optimiser step.")
+    warmup_ratio: float = Field(0.03, ge=0.0, le=1.0)
+    weight_decay: float = Field(0.0, ge=0.0, le=1.0)
+    max_grad_norm: float = Field(1.0, gt=0.0)
+    max_length: int = Field(2048, ge=16, le=131_072, description="Tokens of prompt and target; longer samples fail.")
+    min_steps: int = Field(1, ge=1, description="Optimiser steps below which the stage fails.")
+
+
+class RehearsalSettings(Contract):
+    """Stage 1, steps 3 and 4: the rehearsal set and its tuning."""
+
+    size: int | None = Field(None, ge=1, description="Questions; by default min(1000, 10 % of the training split).")
+    threshold: Share = Field(0.99, description="Least correctness and certainty of a rehearsal question.")
+    relax_steps: list[Share] = Field(default_factory=lambda: [0.9, 0.75, 0.5], max_length=16)
+    shortage: Shortage = Shortage.SHRINK
+    training: TrainingSettings = Field(default_factory=lambda: TrainingSettings(min_steps=8))
+
+
+class SelectionSettings(Contract):
+    """Stage 2, steps 6 and 7. Sizes default to the most that the training split can give at the 4 : 1 ratio."""
+
+    tau: Share = 0.5
+    margin: float = Field(0.0, ge=-1.0, le=1.0)
+    flow_rule: FlowRule = FlowRule.IMPROVED
+    n_van: int | None = Field(None, ge=1)
+    n_idk: int | None = Field(None, ge=1)
+    shortage: Shortage = Shortage.SHRINK
+
+
+class EvaluationSettings(Contract):
+    """Greedy, zero-shot evaluation and its bootstrap."""
+
+    max_new_tokens: int = Field(50, ge=1, le=2048)
+    resamples: int = Field(2000, ge=100, le=100_000)
+
+
+class PromptSettings(Contract):
+    """Templates that replace the method's own (names in `craft.core.prompts.PromptTemplates`), and the refusal's words."""
+
+    templates: dict[str, str] = Field(default_factory=dict)
+    language: str = Field("en", pattern=r"^[a-z]{2,3}$", description="Language of the refusal wording to recognise.")
+    extra_refusals: list[str] = Field(default_factory=list, max_length=100)
+
+
+class JobSpec(Contract):
+    """The body of `POST /craft/jobs`. Every field but the model and the dataset has a default."""
+
+    name: str | None = Field(None, min_length=1, max_length=200)
+    base_model: BaseModelRef
+    dataset: DatasetRef
+    task: Task = Task.OPEN_ENDED
+    strategies: list[Strategy] = Field(default_factory=lambda: [Strategy.CRAFT], min_length=1, max_length=5)
+    evaluation: list[EvaluationSet] = Field(default_factory=list, max_length=16)
+    split: SplitSettings = Field(default_factory=SplitSettings)
+    probe: ProbeSettings = Field(default_factory=ProbeSettings)
+    rehearsal: RehearsalSettings = Field(default_factory=RehearsalSettings)
+    selection: SelectionSettings = Field(default_factory=SelectionSettings)
+    training: TrainingSettings = Field(default_factory=TrainingSettings)
+    evaluation_settings: EvaluationSettings = Field(default_factory=EvaluationSettings)
+    prompts: PromptSettings = Field(default_factory=PromptSettings)
+    seed: Seed = 42
+    priority: int = Field(50, ge=0, le=100)
+    labels: dict[str, str] = Field(default_factory=dict, max_length=64)
+
+    @model_validator(mode="after")
+    def _strategies_once(self) -> "JobSpec":
+        if len(set(self.strategies)) != len(self.strategies):
+            raise ValueError("name each strategy once")
+        return self
+
+
+class JobStatus(StrEnum):
+    """A job's status. The last three are terminal and written once."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSING = "pausing"
+    PAUSED = "paused"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing can change it any more."""
+        return self in {JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED}

@@ -1,0 +1,139 @@
+"""Base models on disk: found below the operator's models folder, checked before anything is loaded, named by digest.
+
+Only safetensors is ever loaded; a folder with pickled weights alone, or one that asks for remote code, is refused.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from craft.contracts.job import MODEL_ID, REVISION
+from craft.contracts.stages import ModelRef
+from craft.errors import ModelNotFound, ModelRejected
+
+_WEIGHTS = "*.safetensors"
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+_LARGEST_HEADER = 100 * 2**20
+_DESCRIBING = ("*.json", "*.jinja", "*.model", "*.txt", _WEIGHTS)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """A checked model folder. `context_length` is in tokens."""
+
+    ref: ModelRef
+    path: Path
+    architecture: str
+    context_length: int
+
+
+class ModelFolders:
+    """Finds models below one root: `<root>/<owner>/<name>` or `<root>/<name>`, `@revision` appended unless `main`."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.absolute()
+
+    def find(self, model_id: str, revision: str = "main") -> ModelFolder:
+        """The checked folder. Raises ModelNotFound, ModelRejected (pickles only, remote code, broken header)."""
+        path = self._path(model_id, revision)
+        config = _read_config(path / "config.json", model_id)
+        _check_weights(path, model_id)
+        architectures = config.get("architectures")
+        architecture = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
+        if not architecture.endswith("ForCausalLM"):
+            raise ModelRejected(
+                f"{model_id} is a {architecture or 'model of no named architecture'}, not a causal language model.",
+                hint="Choose a decoder-only chat model, e.g. a Llama, Qwen, Mistral or SmolLM checkpoint.",
+                param="base_model",
+            )
+        length = config.get("max_position_embeddings")
+        return ModelFolder(
+            ref=ModelRef(id=model_id, revision=revision, digest=_digest(path)),
+            path=path,
+            architecture=architecture,
+            context_length=length if isinstance(length, int) else 2048,
+        )
+
+    def locate(self, ref: ModelRef) -> Path:
+        """The folder of a resolved model. Raises ModelNotFound where it is gone or is another model by now."""
+        found = self.find(ref.id, ref.revision)
+        if found.ref.digest != ref.digest:
+            raise ModelNotFound(
+                f"{ref.id} has changed since the job was accepted.", hint="Submit the job again.", param="base_model"
+            )
+        return found.path
+
+    def _path(self, model_id: str, revision: str) -> Path:
+        if not re.match(MODEL_ID, model_id) or not re.match(REVISION, revision):
+            raise ModelNotFound(f"{model_id!r} is not a model's name.", param="base_model")
+        name = model_id if revision == "main" else f"{model_id}@{revision}"
+        path = (self._root / name).resolve()
+        if not path.is_relative_to(self._root.resolve()) or not path.is_dir():
+            raise ModelNotFound(
+                f"There is no model {name} in the models folder.",
+                hint="Fetch it with `craft models fetch`, or put its folder below the models folder.",
+                param="base_model",
+            )
+        return path
+
+
+def _read_config(path: Path, model_id: str) -> dict[str, object]:
+    try:
+        config = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ModelRejected(f"{model_id} has no readable config.json.", param="base_model") from error
+    if not isinstance(config, dict):
+        raise ModelRejected(f"{model_id}: config.json is not an object.", param="base_model")
+    if "auto_map" in config:
+        raise ModelRejected(
+            f"{model_id} asks for code of its own (auto_map), which is never run.",
+            hint="Choose a model that transformers implements itself.",
+            param="base_model",
+        )
+    return config
+
+
+def _check_weights(path: Path, model_id: str) -> None:
+    weights = list(path.glob(_WEIGHTS))
+    if not weights:
+        pickled = any(list(path.glob(pattern)) for pattern in _PICKLES)
+        raise ModelRejected(
+            f"{model_id} has {'pickled weights only' if pickled else 'no weights'}: safetensors is required.",
+            hint="Convert the weights with `save_pretrained(safe_serialization=True)`.",
+            param="base_model",
+        )
+    for file in weights:
+        _check_header(file, model_id)
+
+
+def _check_header(path: Path, model_id: str) -> None:
+    """Refuse a safetensors file whose header lies: length within bounds, JSON, offsets inside the file."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        sane = size >= 8 and 0 < length <= min(_LARGEST_HEADER, size - 8)
+        header = file.read(length) if sane else b""
+    try:
+        entries = json.loads(header)
+        ends = [entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__"]
+        sane = all(isinstance(end, int) and 0 <= end <= size - 8 - length for end in ends)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        sane = False
+    if not sane:
+        raise ModelRejected(f"{model_id}: {path.name} is not a valid safetensors file.", param="base_model")
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 over names, sizes and heads of the describing files.
+
+    Whole weights are not read: a safetensors file's size, header and first MiB change with its content in practice,
+    and hashing 16 GB would hold up every request.
+    """
+    digest = hashlib.sha256()
+    for file in sorted({file for pattern in _DESCRIBING for file in path.glob(pattern)}):
+        digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
+        with file.open("rb") as handle:
+            digest.update(handle.read(1 << 20))
+    return digest.hexdigest()

@@ -1,0 +1,143 @@
+"""Settings, read once at the edge from `CRAFT_…` environment variables (`CRAFT_INFERENCE__PORT=8082`) and passed in."""
+
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+from pydantic import BaseModel, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Listen(BaseModel):
+    """Where an HTTP server listens. Loopback unless told otherwise."""
+
+    host: str = "127.0.0.1"
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Base URL for callers on the same machine."""
+        return f"http://{self.host}:{self.port}"
+
+
+class GatewaySettings(Listen):
+    """The public API."""
+
+    port: int = 8080
+    max_body_bytes: int = 256 * 2**20
+
+
+class CoordinatorSettings(Listen):
+    """The process that owns leases and sends messages; workers call it, users never do."""
+
+    port: int = 8085
+    lease_seconds: float = 90.0
+    beat_seconds: float = 15.0
+    sweep_seconds: float = 1.0
+    resend_seconds: float = 60.0
+    max_lost_attempts: int = 3
+    stage_timeout_seconds: float = 24 * 3600.0
+
+
+class DatasetsSettings(Listen):
+    """The datasets service."""
+
+    port: int = 8081
+    max_rows: int = 1_000_000
+    max_line_bytes: int = 1_000_000
+    max_upload_bytes: int = 256 * 2**20
+
+
+class InferenceSettings(Listen):
+    """The inference service."""
+
+    port: int = 8082
+    engine: Literal["transformers", "vllm"] = "transformers"
+    dtype: Literal["bfloat16", "float32", "float16"] = "bfloat16"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = None
+    questions_per_batch: int = 32
+    questions_per_shard: int = 256
+
+
+class ScoringSettings(Listen):
+    """The scoring service."""
+
+    port: int = 8083
+    embedder: str = "sentence-transformers/all-MiniLM-L6-v2"
+    embedding_batch: int = 256
+
+
+class TrainingSettings_(Listen):  # noqa: N801 - `TrainingSettings` is the job's own contract
+    """The training service."""
+
+    port: int = 8084
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = None
+    checkpoint_seconds: float = 60.0
+
+
+class WorkerSettings(BaseModel):
+    """The supervising parent of a stage's child process."""
+
+    give_up_seconds: float = Field(60.0, description="A worker that cannot renew for this long kills its child.")
+    grace_seconds: float = 5.0
+    memory_bytes: int | None = None
+    warm_seconds: float = Field(300.0, description="How long an idle child keeps its model loaded.")
+
+
+class Settings(BaseSettings):
+    """All settings of all services: one environment describes a deployment."""
+
+    model_config = SettingsConfigDict(env_prefix="CRAFT_", env_nested_delimiter="__", extra="ignore")
+
+    state_dir: Path = Path(".craft")
+    database_url: str | None = Field(None, description="SQLAlchemy URL; by default SQLite below the state folder.")
+    broker_url: str | None = Field(None, description="redis:// URL; by default the local server's Unix socket.")
+    artifacts_dir: Path | None = None
+    models_dir: Path | None = None
+    datasets_url: str | None = None
+    coordinator_url: str | None = None
+    offline: bool = Field(False, description="Never ask the model hub; local folders only.")
+    worker_token: SecretStr = SecretStr("local-workers")
+    log_format: Literal["text", "json"] = "text"
+
+    gateway: GatewaySettings = GatewaySettings()
+    coordinator: CoordinatorSettings = CoordinatorSettings()
+    datasets: DatasetsSettings = DatasetsSettings()
+    inference: InferenceSettings = InferenceSettings()
+    scoring: ScoringSettings = ScoringSettings()
+    training: TrainingSettings_ = TrainingSettings_()
+    worker: WorkerSettings = WorkerSettings()
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The database's URL with the local default filled in."""
+        return self.database_url or f"sqlite:///{(self.state_dir / 'craft.db').absolute()}"
+
+    @property
+    def resolved_broker_url(self) -> str:
+        """The broker's URL with the local default filled in."""
+        socket = quote(str((self.state_dir / "valkey.sock").absolute()), safe="/")
+        return self.broker_url or f"redis+socket://{socket}"
+
+    @property
+    def resolved_artifacts_dir(self) -> Path:
+        """The artifact folder with the local default filled in."""
+        return (self.artifacts_dir or self.state_dir / "artifacts").absolute()
+
+    @property
+    def resolved_models_dir(self) -> Path:
+        """The models folder with the local default filled in."""
+        return (self.models_dir or self.state_dir / "models").absolute()
+
+    @property
+    def resolved_datasets_url(self) -> str:
+        """Where the gateway finds the datasets service."""
+        return self.datasets_url or self.datasets.url
+
+    @property
+    def resolved_coordinator_url(self) -> str:
+        """Where workers find the coordinator."""
+        return self.coordinator_url or self.coordinator.url
