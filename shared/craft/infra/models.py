@@ -6,8 +6,10 @@ Only safetensors is ever loaded; a folder with pickled weights alone, or one tha
 import hashlib
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 from craft.contracts.job import MODEL_ID, REVISION
 from craft.contracts.stages import ModelRef
@@ -16,6 +18,7 @@ from craft.errors import ModelNotFound, ModelRejected
 _WEIGHTS = "*.safetensors"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 _LARGEST_HEADER = 100 * 2**20
+_HASH_BLOCK = 1 << 20
 _DESCRIBING = ("*.json", "*.jinja", "*.model", "*.txt", _WEIGHTS)
 
 
@@ -34,6 +37,7 @@ class ModelFolders:
 
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
+        self._digests = _DigestCache(self._root / ".digests")
 
     def find(self, model_id: str, revision: str = "main") -> ModelFolder:
         """The checked folder. Raises ModelNotFound, ModelRejected (pickles only, remote code, broken header)."""
@@ -50,7 +54,7 @@ class ModelFolders:
             )
         length = config.get("max_position_embeddings")
         return ModelFolder(
-            ref=ModelRef(id=model_id, revision=revision, digest=_digest(path)),
+            ref=ModelRef(id=model_id, revision=revision, digest=self._digests.digest(path)),
             path=path,
             architecture=architecture,
             context_length=length if isinstance(length, int) else 2048,
@@ -126,14 +130,37 @@ def _check_header(path: Path, model_id: str) -> None:
 
 
 def _digest(path: Path) -> str:
-    """SHA-256 over names, sizes and heads of the describing files.
-
-    Whole weights are not read: a safetensors file's size, header and first MiB change with its content in practice,
-    and hashing 16 GB would hold up every request.
-    """
+    """SHA-256 over the names and bytes of all files that make the model what it is."""
+    files = sorted({file for pattern in _DESCRIBING for file in path.glob(pattern)})
     digest = hashlib.sha256()
-    for file in sorted({file for pattern in _DESCRIBING for file in path.glob(pattern)}):
+    for file in files:
         digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
         with file.open("rb") as handle:
-            digest.update(handle.read(1 << 20))
+            while block := handle.read(_HASH_BLOCK):
+                digest.update(block)
     return digest.hexdigest()
+
+
+class _DigestCache:
+    """Digests kept beside the models, so that 16 GB are hashed once and not in every request and every worker.
+
+    An entry counts while no file's name, size or modification time has changed. A read-only folder keeps none.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def digest(self, path: Path) -> str:
+        signature = [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in sorted(path.iterdir()) if f.is_file()]
+        entry = self._folder / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.json"
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            known = json.loads(entry.read_bytes())
+            if known["signature"] == signature:
+                return str(known["digest"])
+        digest = _digest(path)
+        with suppress(OSError):
+            self._folder.mkdir(exist_ok=True)
+            draft = entry.with_suffix(f".{uuid4().hex}")
+            draft.write_text(json.dumps({"signature": signature, "digest": digest}), encoding="utf-8")
+            draft.replace(entry)
+        return digest
