@@ -1,0 +1,314 @@
+"""What the public API answers: jobs, stages, events, datasets, artifacts and lists of them; times are RFC 3339."""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field, JsonValue, PlainSerializer
+
+from craft.contracts.base import Contract
+from craft.contracts.job import JobSpec, JobStatus
+from craft.contracts.problems import JobError
+from craft.contracts.rest_datasets import DatasetStatistics
+from craft.contracts.stages import ArtifactRef, Cost, EngineRef, ManifestFile, ModelRef, Service, StageKind
+from craft.core.questions import Task
+from craft.core.selection import Strategy
+
+
+def rfc3339(moment: datetime) -> str:
+    """A time in UTC with Z and milliseconds: one text for one instant, so that ETags and sorting by text hold."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+Moment = Annotated[
+    AwareDatetime,
+    PlainSerializer(rfc3339, return_type=str, when_used="json"),
+    Field(examples=["2025-01-31T09:30:00.000Z"]),
+]
+
+
+class StageStatus(StrEnum):
+    """A stage's status. `skipped`: not needed any more, since the job failed or was cancelled before it began."""
+
+    PENDING = "pending"
+    READY = "ready"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+
+
+class Progress(Contract):
+    """How far a job or a stage is. A job's `stage`, `done` and `total` are those of the stage that runs now."""
+
+    percent: float = Field(ge=0.0, le=100.0, examples=[61.5])
+    stage: str | None = Field(None, examples=["tune:craft"])
+    done: int = Field(0, ge=0, examples=[410])
+    total: int = Field(0, ge=0, examples=[660])
+    metrics: dict[str, float] = Field(default_factory=dict, examples=[{"loss": 0.41}])
+
+
+class QueuePlace(Contract):
+    """Where a job stands. Position 0: nothing is ahead of it, or it has begun."""
+
+    position: int = Field(ge=0)
+    waited_seconds: float = Field(ge=0.0)
+
+
+class StageView(Contract):
+    """One stage of a job. `reused`: another job computed the same before, so it cost nothing now."""
+
+    object: Literal["craft.stage"] = "craft.stage"
+    name: str = Field(examples=["probe:initial"])
+    kind: StageKind
+    service: Service
+    status: StageStatus
+    attempt: int = Field(ge=0)
+    reused: bool
+    seconds: float | None = Field(description="How long it ran, or has been running.")
+    depends_on: list[str]
+    progress: Progress | None = None
+    error: JobError | None = None
+    artifact: ArtifactRef | None = None
+    started_at: Moment | None = None
+    finished_at: Moment | None = None
+
+
+class StageList(Contract):
+    """All stages of a job in their planned order."""
+
+    object: Literal["list"] = "list"
+    data: list[StageView]
+    has_more: bool = False
+    last_id: str | None = None
+
+
+class ResolvedSpec(JobSpec):
+    """The specification with every default filled in, and what its names stood for when the job was accepted.
+
+    Inline rows have become a dataset with an id. Sizes that depend on what the model knows stay null:
+    the report tells what they became.
+    """
+
+    model: ModelRef
+    engine: EngineRef
+    embedder: str
+    questions: int = Field(description="Rows of the dataset.")
+
+
+class Estimate(Contract):
+    """What a job will cost at most, counted from its plan before anything runs."""
+
+    stages: int
+    reused_stages: int = Field(description="Stages whose result is there already.")
+    train_questions: int = Field(description="About: the split goes by a hash of each question's id.")
+    held_out_questions: int
+    prompts: int = Field(description="Prompts run through a model.")
+    generated_tokens: int = Field(description="At most; replies usually end sooner.")
+    trained_samples: int = Field(description="At most: rehearsal and tuning sets shrink where the model knows little.")
+    optimiser_steps: int = Field(description="At most.")
+    seconds: float | None = Field(description="From what earlier jobs here took; null until there is one to go by.")
+
+
+class AdapterView(Contract):
+    """A finished adapter in PEFT layout."""
+
+    object: Literal["craft.adapter"] = "craft.adapter"
+    strategy: Strategy
+    base_model: str
+    artifact: ArtifactRef
+    bytes: int = Field(description="Of the archive.")
+    sha256: str = Field(description="Of the archive.")
+    download: str = Field(examples=["/craft/jobs/cjob_01jgywz3x4v5q6r7s8t9vawbxc/adapter?strategy=craft"])
+
+
+class ReportView(Contract):
+    """Where the finished report is."""
+
+    object: Literal["craft.report"] = "craft.report"
+    artifact: ArtifactRef
+    json_url: str
+    html_url: str
+
+
+class JobLinks(Contract):
+    """Paths below the API's host."""
+
+    self: str
+    events: str
+    stages: str
+    logs: str
+    artifacts: str
+    report: str
+    adapter: str
+    cancel: str
+
+
+class JobView(Contract):
+    """A job as the API shows it. A terminal status never changes again."""
+
+    object: Literal["craft.job"] = "craft.job"
+    id: str = Field(examples=["cjob_01jgywz3x4v5q6r7s8t9vawbxc"])
+    name: str | None
+    status: JobStatus
+    status_reason: str | None = Field(examples=["training, epoch 2 of 3"])
+    progress: Progress
+    queue: QueuePlace
+    stages: list[StageView]
+    resolved: ResolvedSpec
+    estimate: Estimate
+    error: JobError | None
+    adapters: list[AdapterView]
+    report: ReportView | None
+    priority: int
+    labels: dict[str, str]
+    created_at: Moment
+    started_at: Moment | None
+    estimated_finish_at: Moment | None
+    finished_at: Moment | None
+    links: JobLinks
+
+
+class JobList(Contract):
+    """Jobs, newest first; the next page is `?after=<last_id>`."""
+
+    object: Literal["list"] = "list"
+    data: list[JobView]
+    has_more: bool
+    last_id: str | None
+
+
+class PlannedStageView(Contract):
+    """A stage that a job would have."""
+
+    name: str
+    kind: StageKind
+    service: Service
+    depends_on: list[str]
+    reused: bool = Field(description="Whether its result is there already.")
+
+
+class ValidationView(Contract):
+    """What `POST /craft/jobs` would do with the same body. Inline rows are stored as the dataset it names."""
+
+    object: Literal["craft.validation"] = "craft.validation"
+    valid: Literal[True] = True
+    resolved: ResolvedSpec
+    stages: list[PlannedStageView]
+    estimate: Estimate
+
+
+class EventView(Contract):
+    """One event of a job. `seq` counts from 1 without gaps within the job; it is the id of the event stream."""
+
+    object: Literal["craft.event"] = "craft.event"
+    job_id: str
+    seq: int = Field(ge=1)
+    type: str = Field(examples=["stage.succeeded"])
+    data: dict[str, JsonValue]
+    created_at: Moment
+
+
+class EventList(Contract):
+    """Events in order; the next page is `?after=<last_id>`."""
+
+    object: Literal["list"] = "list"
+    data: list[EventView]
+    has_more: bool
+    last_id: int | None
+
+
+class LogLine(Contract):
+    """A line that a stage's process printed."""
+
+    object: Literal["craft.log_line"] = "craft.log_line"
+    id: int
+    stage: str
+    attempt: int
+    line: str
+    created_at: Moment
+
+
+class LogList(Contract):
+    """Log lines in order; the next page is `?after=<last_id>`."""
+
+    object: Literal["list"] = "list"
+    data: list[LogLine]
+    has_more: bool
+    last_id: int | None
+
+
+class ArtifactView(Contract):
+    """What a stage of the job wrote, or found there."""
+
+    object: Literal["craft.artifact"] = "craft.artifact"
+    stage: str
+    kind: StageKind
+    key: str
+    digest: str
+    reused: bool
+    bytes: int
+    files: list[ManifestFile]
+    counts: dict[str, int]
+    metrics: dict[str, float]
+    cost: Cost = Field(description="What computing it took; a reused artifact cost that only once.")
+
+
+class ArtifactList(Contract):
+    """All artifacts of a job so far, in the order of its stages."""
+
+    object: Literal["list"] = "list"
+    data: list[ArtifactView]
+    has_more: bool = False
+    last_id: str | None = None
+
+
+class DatasetLinks(Contract):
+    """Paths below the API's host."""
+
+    self: str
+
+
+class DatasetView(Contract):
+    """An accepted dataset. Rows that cannot be used are answered as a `dataset_invalid` problem instead."""
+
+    object: Literal["craft.dataset"] = "craft.dataset"
+    id: str = Field(examples=["dset_01jgywz3x4v5q6r7s8t9vawbxc"])
+    name: str | None
+    task: Task
+    rows: int
+    digest: str
+    statistics: DatasetStatistics
+    created_at: Moment
+    links: DatasetLinks
+
+
+class DatasetList(Contract):
+    """Datasets, newest first; the next page is `?after=<last_id>`."""
+
+    object: Literal["list"] = "list"
+    data: list[DatasetView]
+    has_more: bool
+    last_id: str | None
+
+
+class QueueEntry(Contract):
+    """A job that waits or runs, and why."""
+
+    job_id: str
+    name: str | None
+    status: JobStatus
+    priority: int
+    position: int = Field(ge=0)
+    waited_seconds: float = Field(ge=0.0)
+    reason: str | None = Field(examples=["waits for a free inference worker"])
+
+
+class QueueView(Contract):
+    """All unfinished jobs in the order in which they are served."""
+
+    object: Literal["craft.queue"] = "craft.queue"
+    running: int
+    waiting: int
+    data: list[QueueEntry]
