@@ -40,7 +40,7 @@ class OpenReply(Contract):
 
 
 class ChoiceReply(Contract):
-    """A reply to a multiple-choice question; `answer` is the right letter, its index from 0, or the option's own text."""
+    """A reply to a multiple-choice question; `answer` is the right letter, its index from 0, or the option's text."""
 
     id: Id
     reply: Text
@@ -378,7 +378,7 @@ class TrainingSummary(Contract):
 class StageCost(Contract):
     """What a stage cost when it was computed, and which strategies of the job share it.
 
-    `reused` is null where the report was not told: a report is an artifact too, and the same for every job that asks the same.
+    `reused` is null where the report was not told: a report is an artifact too, one for all jobs that ask the same.
     """
 
     stage: str
