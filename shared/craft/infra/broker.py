@@ -1,0 +1,78 @@
+"""The Celery application that services and coordinator share: it carries hints, never truth (reliability of a message
+is worth nothing here, because the database says what is to be done and a lost hint is sent again).
+"""
+
+from celery import Celery
+from kombu import Queue
+from kombu.exceptions import OperationalError
+
+from craft.contracts.stages import Service
+from craft.errors import Unavailable
+from craft.infra.settings import Settings
+
+TASK_NAME = "craft.stage"
+_SOCKET_TIMEOUT_SECONDS = 10
+_CONNECT_TIMEOUT_SECONDS = 3
+
+
+def celery_app(settings: Settings) -> Celery:
+    """A Celery application with the four queues declared. It connects when first used, not here."""
+    app = Celery("craft", broker=settings.resolved_broker_url, set_as_current=False)
+    app.conf.update(
+        broker_transport_options={
+            # With early acknowledgement nothing waits for redelivery; a short timeout only repeats messages.
+            "visibility_timeout": 86_400,
+            "unacked_restore_interval": 30,
+            "unacked_restore_throttle": 1,
+            # Without it a frozen server hangs a publish for ever.
+            "socket_timeout": _SOCKET_TIMEOUT_SECONDS,
+            "socket_connect_timeout": _CONNECT_TIMEOUT_SECONDS,
+            "socket_keepalive": True,
+            "health_check_interval": 25,
+            # A server may be shared with others.
+            "global_keyprefix": "craft:",
+        },
+        # A worker outlives its broker: it waits for it at the start and whenever it goes away.
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        # The lease in the database is what protects work; late acknowledgement runs long stages several times.
+        task_acks_late=False,
+        # A message taken ahead waits behind a stage of hours while another worker idles.
+        worker_disable_prefetch=True,
+        worker_prefetch_multiplier=1,
+        worker_concurrency=1,
+        # Results go to the coordinator; a result backend would be a second truth.
+        result_backend=None,
+        task_ignore_result=True,
+        # Nothing but JSON is read from a queue that others may write to.
+        task_serializer="json",
+        accept_content=["json"],
+        # A misspelt queue is an error at the sender, not a queue that nobody reads.
+        task_create_missing_queues=False,
+        task_queues=[Queue(service.value) for service in Service],
+        task_default_queue=Service.DATASETS.value,
+        # Cancelling goes through the lease; remote control and events only cost connections.
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        # Our own logs are structured.
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        # A worker that loses its broker goes on with its stage: the lease is not the broker's.
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+    )
+    return app
+
+
+def send_stage(app: Celery, service: Service, stage_id: str) -> None:
+    """Tell the service's workers that a stage may be ready. Returns within seconds or raises Unavailable."""
+    try:
+        app.send_task(
+            TASK_NAME,
+            kwargs={"stage_id": stage_id},
+            queue=service.value,
+            ignore_result=True,
+            # No retry here: the outbox is the retry, and it must not wait behind one message.
+            retry=False,
+        )
+    except (OperationalError, OSError) as error:
+        raise Unavailable("The message broker does not answer.", hint="Check that Valkey or Redis runs.") from error

@@ -1,0 +1,133 @@
+"""The one shape of an HTTP service: problem documents, request ids, a body limit, health, metrics and OpenAPI."""
+
+import asyncio
+import importlib.metadata
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Literal
+
+import uvicorn
+from fastapi import APIRouter, FastAPI, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from craft.contracts.base import Contract
+from craft.errors import CraftError, ErrorDetail, Unavailable
+from craft.infra import http_problems
+from craft.infra.http_edge import Edge, RequestMetrics
+from craft.infra.http_problems import PROBLEM_RESPONSES, JsonResponse, documented
+from craft.infra.settings import Listen, Settings
+
+__all__ = ["MAX_BODY_BYTES", "Health", "JsonResponse", "Readiness", "create_app", "documented", "serve"]
+
+MAX_BODY_BYTES = 64 * 2**20
+_READY_SECONDS = 5.0
+_log = logging.getLogger("craft.http")
+
+Ready = Callable[[], Awaitable[dict[str, bool]]]
+"""Names the parts that a service needs and whether each answers."""
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+class Health(Contract):
+    """The process runs."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(Contract):
+    """Every part that the service needs answers."""
+
+    status: Literal["ready"] = "ready"
+    checks: dict[str, bool]
+
+
+def create_app(
+    *,
+    title: str,
+    service: str,
+    routers: Sequence[APIRouter],
+    ready: Ready | None = None,
+    max_body_bytes: int = MAX_BODY_BYTES,
+    lifespan: Lifespan | None = None,
+) -> FastAPI:
+    """An application with the routers and /healthz, /readyz, /metrics; its registry is `app.state.metrics`.
+
+    `service` labels metrics. A body of more than `max_body_bytes` is answered 413. Errors raised by routes become
+    problem documents; list a route's own with `responses=documented(NotFound, …)`.
+    """
+    registry = CollectorRegistry()
+    app = FastAPI(
+        title=title,
+        version=_version(),
+        lifespan=lifespan,
+        responses=PROBLEM_RESPONSES,
+    )
+    app.state.metrics = registry
+    http_problems.install(app)
+    app.add_middleware(Edge, metrics=RequestMetrics(registry, service), max_body_bytes=max_body_bytes)
+    for router in routers:
+        app.include_router(router)
+    app.include_router(_operations(registry, ready))
+    return app
+
+
+def _operations(registry: CollectorRegistry, ready: Ready | None) -> APIRouter:
+    router = APIRouter(tags=["operations"])
+
+    @router.get("/healthz", operation_id="healthz", summary="Whether the process runs")
+    async def healthz() -> Health:
+        return Health()
+
+    @router.get(
+        "/readyz",
+        operation_id="readyz",
+        summary="Whether the service can do its work",
+        responses=documented(Unavailable),
+    )
+    async def readyz() -> Readiness:
+        checks = await _checked(ready)
+        missing = [name for name, fine in checks.items() if not fine]
+        if missing:
+            raise Unavailable(
+                f"Not ready: {', '.join(missing)}.",
+                hint="Wait, or look at the named parts.",
+                details=[ErrorDetail(message="does not answer", field=name) for name in missing],
+            )
+        return Readiness(checks=checks)
+
+    @router.get("/metrics", operation_id="metrics", summary="Prometheus metrics", response_class=Response)
+    async def metrics() -> Response:
+        return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    return router
+
+
+async def _checked(ready: Ready | None) -> dict[str, bool]:
+    if ready is None:
+        return {}
+    try:
+        async with asyncio.timeout(_READY_SECONDS):
+            return await ready()
+    except (TimeoutError, OSError, CraftError) as error:
+        _log.warning("readiness_check_failed", extra={"error": str(error)})
+        return {"checks": False}
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("craft-rait")
+    except importlib.metadata.PackageNotFoundError:
+        return "0"
+
+
+def serve(app: FastAPI, listen: Listen, settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; open streams get the grace period of the settings, then are cut."""
+    options: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False}
+    uvicorn.run(
+        app,
+        host=listen.host,
+        port=listen.port,
+        timeout_graceful_shutdown=max(1, round(settings.worker.grace_seconds)),
+        **options,
+    )

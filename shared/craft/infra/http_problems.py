@@ -1,0 +1,182 @@
+"""Every error of an HTTP service as a problem document (RFC 9457), and how OpenAPI says so."""
+
+import http.client
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from craft.contracts.problems import PROBLEM_MEDIA_TYPE, Problem, ProblemDetail
+from craft.errors import CraftError, ErrorDetail, Fault, RequestInvalid
+
+_log = logging.getLogger("craft.http")
+_LONGEST_FIELD = 200
+_LONGEST_MESSAGE = 300
+_LONGEST_EXCERPT = 120
+_MOST_ERRORS = 100
+_RETRY_AFTER_SECONDS = 5
+_WAIT_AND_RETRY = frozenset({429, 503})
+_CODES: Mapping[int, str] = {
+    400: "bad_request",
+    401: "unauthorized",
+    403: "forbidden",
+    413: "payload_too_large",
+    422: "request_invalid",
+    500: "internal",
+    503: "unavailable",
+}
+_PROBLEM_CONTENT = {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+
+OpenApiResponses = dict[int | str, dict[str, Any]]
+
+PROBLEM_RESPONSES: OpenApiResponses = {
+    "4XX": {"description": "The caller can mend it; `hint` says how.", "content": _PROBLEM_CONTENT},
+    "5XX": {"description": "Ours to mend; `retryable` says whether to try again.", "content": _PROBLEM_CONTENT},
+}
+
+
+class JsonResponse(JSONResponse):
+    """JSON in which NaN and the infinities are null, because JSON has no such numbers."""
+
+    def render(self, content: object) -> bytes:
+        """The body's bytes."""
+        return orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS)
+
+
+def documented(*errors: type[CraftError]) -> OpenApiResponses:
+    """The `responses=` of a route that raises these errors, for OpenAPI: one entry for each status."""
+    by_status: dict[int, list[type[CraftError]]] = {}
+    for error in errors:
+        by_status.setdefault(error.status, []).append(error)
+    return {
+        status: {
+            "description": " ".join(f"`{e.code}`: {(e.__doc__ or '').strip().splitlines()[0]}" for e in of_status),
+            "content": _PROBLEM_CONTENT,
+        }
+        for status, of_status in by_status.items()
+    }
+
+
+def problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    """The problem as an answer; says when to try again where waiting may help."""
+    extra = dict(headers or {})
+    if problem.status in _WAIT_AND_RETRY:
+        extra.setdefault("Retry-After", str(_RETRY_AFTER_SECONDS))
+    body = json.dumps(problem.model_dump(mode="json"), ensure_ascii=True, allow_nan=False).encode()
+    return Response(body, status_code=problem.status, media_type=PROBLEM_MEDIA_TYPE, headers=extra)
+
+
+def status_problem(status: int, detail: str, *, request_id: str | None) -> Problem:
+    """The problem of a bare HTTP status, such as the framework's own 404 and 405."""
+    phrase = http.client.responses.get(status, "Error")
+    code = _CODES.get(status) or phrase.lower().replace(" ", "_").replace("-", "_")
+    return Problem(
+        type=f"urn:craft:problem:{code}",
+        title=code.replace("_", " ").capitalize(),
+        status=status,
+        detail=clipped(detail, _LONGEST_MESSAGE) or phrase,
+        code=code,
+        fault=Fault.USER if status < 500 else Fault.SYSTEM,
+        retryable=status in _WAIT_AND_RETRY,
+        request_id=request_id,
+    )
+
+
+def clipped(text: str, most: int) -> str:
+    """At most `most` characters that any encoder takes: lone surrogates become question marks."""
+    short = text if len(text) <= most else f"{text[: most - 1]}…"
+    return short.encode("utf-8", "replace").decode()
+
+
+def validation_details(errors: Sequence[Mapping[str, Any]]) -> list[ErrorDetail]:
+    """Where the input is wrong, as field paths such as `dataset.rows.3.question`; long input is never echoed."""
+    return [
+        ErrorDetail(
+            message=clipped(str(error.get("msg", "invalid")), _LONGEST_MESSAGE),
+            field=clipped(_path(error.get("loc", ())), _LONGEST_FIELD) or None,
+            excerpt=_excerpt(error.get("input")),
+        )
+        for error in errors[:_MOST_ERRORS]
+    ]
+
+
+def _path(location: Sequence[int | str]) -> str:
+    parts = location[1:] if location and location[0] in {"body", "query", "path", "header"} else location
+    return ".".join(str(part) for part in parts)
+
+
+def _excerpt(value: object) -> str | None:
+    """Scalars only: a container's text costs time and shows what was right as well."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, str):
+        return clipped(value[: _LONGEST_EXCERPT + 1], _LONGEST_EXCERPT)
+    if isinstance(value, bool | float):
+        return str(value)
+    if isinstance(value, int):
+        # Python refuses to print integers of thousands of digits.
+        return str(value) if value.bit_length() < 256 else "a number of more than 76 digits"
+    return None
+
+
+def install(app: FastAPI) -> None:
+    """Give the application its error handlers and an OpenAPI document that knows the Problem schema."""
+
+    async def craft_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, CraftError)  # noqa: S101 - the registration below says so; mypy cannot know
+        problem = Problem.of(error, request_id=_request_id(request))
+        if error.status >= 500:
+            _log.warning("request_failed", extra={"code": error.code, "detail": error.message}, exc_info=error)
+        return problem_response(problem)
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)  # noqa: S101 - as above
+        details = validation_details(error.errors())
+        first = details[0] if details else None
+        where = f"{first.field}: {first.message}" if first and first.field else (first.message if first else "")
+        return await craft_error(
+            request,
+            RequestInvalid(
+                f"The request does not have the documented form. {where}".strip(),
+                hint="Compare the request with /openapi.json; `errors` names each field.",
+                param=first.field if first else None,
+                details=details,
+            ),
+        )
+
+    async def http_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101 - as above
+        problem = status_problem(error.status_code, str(error.detail), request_id=_request_id(request))
+        return problem_response(problem, error.headers)
+
+    app.add_exception_handler(CraftError, craft_error)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http_error)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI documents this way to extend it
+
+
+def _request_id(request: Request) -> str | None:
+    return getattr(request.state, "request_id", None)
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        schema = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
+        )
+        schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+        for model in (Problem, ProblemDetail):
+            own = model.model_json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
+            for name, definition in own.pop("$defs", {}).items():
+                schemas.setdefault(name, definition)
+            schemas.setdefault(model.__name__, own)
+        app.openapi_schema = schema
+    return app.openapi_schema

@@ -1,0 +1,46 @@
+"""Identifiers that sort by time: a prefix and a ULID in lower-case Crockford base 32, as contracts/base.py wants."""
+
+import secrets
+import threading
+import time
+from collections.abc import Callable
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_LENGTH = 26
+_RANDOM_BITS = 80
+_MOST = 2 ** (48 + _RANDOM_BITS) - 1
+
+
+class IdSource:
+    """Makes ids that only grow within a process, even inside one millisecond or when the clock steps back."""
+
+    def __init__(
+        self,
+        *,
+        clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        random_bits: Callable[[int], int] = secrets.randbits,
+    ) -> None:
+        self._clock_ms = clock_ms
+        self._random_bits = random_bits
+        self._last = 0
+        self._lock = threading.Lock()
+
+    def new(self, prefix: str) -> str:
+        """`prefix_` and 26 characters: 48 bits of milliseconds since 1970, then 80 random bits."""
+        with self._lock:
+            fresh = (self._clock_ms() << _RANDOM_BITS) | self._random_bits(_RANDOM_BITS)
+            # Adding one to the last keeps the order where the clock does not; 2**80 ids fit into a millisecond.
+            self._last = min(max(fresh, self._last + 1), _MOST)
+            return f"{prefix}_{_encode(self._last)}"
+
+
+def _encode(number: int) -> str:
+    return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(5 * (_LENGTH - 1), -1, -5))
+
+
+_source = IdSource()
+
+
+def new_id(prefix: str) -> str:
+    """A new id such as `cjob_01j…` from the process's own source."""
+    return _source.new(prefix)
