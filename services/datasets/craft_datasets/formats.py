@@ -1,0 +1,160 @@
+"""Readers of uploaded files: every format becomes numbered raw rows, and a broken line becomes a row error, not a crash."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import orjson
+
+from craft.contracts.rest_datasets import DatasetFormat
+from craft.core.rows import excerpt
+from craft.errors import DatasetInvalid, ErrorDetail
+
+_BOM = b"\xef\xbb\xbf"
+_PARQUET_MAGIC = b"PAR1"
+_PARQUET_BATCH = 1000
+_SNIFFED_BYTES = 64 * 1024
+_LIST_COLUMNS = ("answers", "choices")
+_LIST_SEPARATOR = "|"
+
+
+class RawRow(NamedTuple):
+    """A row as it stands in the file (`line` counts from 1; a record's number in Parquet and JSON), or why it is none."""
+
+    line: int
+    row: dict[str, object] | None
+    problem: ErrorDetail | None = None
+
+
+def sniff(path: Path) -> DatasetFormat:
+    """The format by the file's first bytes; names and media types are not trusted."""
+    with path.open("rb") as file:
+        head = file.read(_SNIFFED_BYTES).removeprefix(_BOM)
+    if head.startswith(_PARQUET_MAGIC):
+        return DatasetFormat.PARQUET
+    text = head.lstrip()
+    if text.startswith(b"["):
+        return DatasetFormat.JSON
+    if text.startswith(b"{"):
+        return DatasetFormat.JSONL
+    return DatasetFormat.CSV
+
+
+def read_raw(path: Path, form: DatasetFormat, *, max_line_bytes: int) -> Iterator[RawRow]:
+    """The rows of a file. Raises DatasetInvalid where the file as a whole is not of its format."""
+    match sniff(path) if form is DatasetFormat.AUTO else form:
+        case DatasetFormat.PARQUET:
+            yield from _parquet(path)
+        case DatasetFormat.JSON:
+            yield from _json(path)
+        case DatasetFormat.CSV:
+            yield from _csv(path, max_line_bytes)
+        case _:
+            yield from _jsonl(path, max_line_bytes)
+
+
+def _broken(line: int, message: str, value: object = "") -> RawRow:
+    return RawRow(line, None, ErrorDetail(message=message, line=line, excerpt=excerpt(value) or None))
+
+
+def _jsonl(path: Path, max_line_bytes: int) -> Iterator[RawRow]:
+    with path.open("rb") as file:
+        number = 0
+        while raw := file.readline(max_line_bytes + 1):
+            number += 1
+            if len(raw) > max_line_bytes and not raw.endswith(b"\n"):
+                _skip_line(file)
+                yield _broken(number, f"The line is longer than {max_line_bytes:,} bytes.", raw[:80].decode(errors="replace"))
+                continue
+            line = raw.removeprefix(_BOM) if number == 1 else raw
+            if line.strip():
+                yield _json_line(number, line)
+
+
+def _skip_line(file: IO[bytes]) -> None:
+    while (more := file.readline(1 << 20)) and not more.endswith(b"\n"):
+        pass
+
+
+def _json_line(number: int, line: bytes) -> RawRow:
+    try:
+        value = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        return _broken(number, f"The line is not valid JSON: {error.msg}.", line[:120].decode(errors="replace"))
+    if not isinstance(value, dict):
+        return _broken(number, "The line is not a JSON object.", value)
+    return RawRow(number, value)
+
+
+def _json(path: Path) -> Iterator[RawRow]:
+    try:
+        value = orjson.loads(path.read_bytes().removeprefix(_BOM))
+    except orjson.JSONDecodeError as error:
+        raise DatasetInvalid(f"The file is not valid JSON: {error.msg} (line {error.lineno}).") from error
+    if not isinstance(value, list):
+        raise DatasetInvalid("A JSON dataset is a list of objects.", hint="Or upload JSONL: one object a line.")
+    for number, item in enumerate(value, start=1):
+        yield RawRow(number, item) if isinstance(item, dict) else _broken(number, "The item is not an object.", item)
+
+
+def _csv(path: Path, max_line_bytes: int) -> Iterator[RawRow]:
+    csv.field_size_limit(max_line_bytes)
+    # Bytes that are not UTF-8 come through as surrogates, which row validation then names with field and line.
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        try:
+            header = next(reader, [])
+            _check_header(header)
+            for cells in reader:
+                if cells:
+                    yield _csv_row(reader.line_num, header, cells)
+        except csv.Error as error:
+            raise DatasetInvalid(
+                f"Line {reader.line_num + 1} is not valid CSV: {error}.",
+                hint='Quote cells that hold commas, quotes or line breaks: "like ""this""".',
+            ) from error
+
+
+def _check_header(header: list[str]) -> None:
+    if "question" not in header:
+        raise DatasetInvalid(
+            "The file's first line has no column `question`.",
+            hint="CSV needs a header line: question,answers or question,choices,answer; lists as a|b|c or a JSON list.",
+        )
+    if len(set(header)) != len(header):
+        raise DatasetInvalid("Two columns of the CSV file have the same name.")
+
+
+def _csv_row(number: int, header: list[str], cells: list[str]) -> RawRow:
+    if len(cells) != len(header):
+        return _broken(number, f"The line has {len(cells)} cells, the header {len(header)}.", ",".join(cells))
+    row: dict[str, object] = {name: cell for name, cell in zip(header, cells, strict=True) if cell != ""}
+    for name in _LIST_COLUMNS:
+        cell = row.get(name)
+        if isinstance(cell, str):
+            row[name] = _list_of(cell)
+    return RawRow(number, row)
+
+
+def _list_of(cell: str) -> object:
+    if cell.lstrip().startswith("["):
+        try:
+            return orjson.loads(cell)
+        except orjson.JSONDecodeError:
+            pass  # A text that happens to begin with a bracket.
+    return [part.strip() for part in cell.split(_LIST_SEPARATOR)]
+
+
+def _parquet(path: Path) -> Iterator[RawRow]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    number = 0
+    try:
+        for batch in pq.ParquetFile(path).iter_batches(batch_size=_PARQUET_BATCH):
+            for row in batch.to_pylist():
+                number += 1
+                yield RawRow(number, {name: value for name, value in row.items() if value is not None})
+    except (pa.ArrowException, OSError) as error:
+        raise DatasetInvalid(f"The file is not readable Parquet: {str(error)[:200]}") from error

@@ -1,0 +1,89 @@
+"""Turn an upload into an immutable, content-addressed dataset artifact: the same questions are the same dataset."""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from craft.contracts.problems import StageError
+from craft.contracts.rest_datasets import DatasetFormat, DatasetStored
+from craft.contracts.rows import QUESTIONS_FILE
+from craft.contracts.stages import StageResult, canonical_json
+from craft.core.questions import Task
+from craft.errors import DatasetInvalid, ErrorDetail
+from craft.infra.artifacts import ArtifactStore
+from craft.infra.settings import DatasetsSettings
+from craft_datasets.reading_child import ReadingOrder, ReadingOutcome
+
+_MEMORY_BYTES = 2 * 2**30
+_CPU_SECONDS = 120
+
+
+class DatasetIntake:
+    """Validates files in a limited child process and publishes what is good."""
+
+    def __init__(self, store: ArtifactStore, settings: DatasetsSettings) -> None:
+        self._store = store
+        self._settings = settings
+
+    def store_file(self, source: Path, *, task: Task, form: DatasetFormat) -> DatasetStored:
+        """Validate and publish. Raises DatasetInvalid with row errors; nothing is left behind then."""
+        scratch = self._store.scratch("dataset")
+        try:
+            outcome = self._read(source, scratch / QUESTIONS_FILE, task, form)
+            if outcome.error is not None:
+                raise _invalid(outcome.error)
+            if outcome.statistics is None:
+                raise DatasetInvalid("Reading the file gave no result.")
+            key = _dataset_key(scratch / QUESTIONS_FILE, task)
+            manifest = self._store.publish(
+                scratch,
+                key=key,
+                kind="dataset",
+                parameters={"task": task.value},
+                inputs={},
+                result=StageResult(counts={"rows": outcome.statistics.rows}),
+            )
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        return DatasetStored(
+            ref=manifest.ref, task=task, rows=outcome.statistics.rows, statistics=outcome.statistics
+        )
+
+    def _read(self, source: Path, output: Path, task: Task, form: DatasetFormat) -> ReadingOutcome:
+        order = ReadingOrder(
+            source=source,
+            form=form,
+            task=task,
+            output=output,
+            max_rows=self._settings.max_rows,
+            max_line_bytes=self._settings.max_line_bytes,
+            memory_bytes=_MEMORY_BYTES,
+            cpu_seconds=_CPU_SECONDS,
+        )
+        child = subprocess.run(  # noqa: S603 - our own module, no words of the request among the arguments
+            [sys.executable, "-m", "craft_datasets.reading_child"],
+            input=order.model_dump_json().encode(),
+            capture_output=True,
+            check=False,
+        )
+        try:
+            return ReadingOutcome.model_validate_json(child.stdout)
+        except ValidationError:
+            raise DatasetInvalid(
+                "Reading the file took more memory or time than an upload may use.",
+                hint="Upload JSONL, or split the file.",
+            ) from None
+
+
+def _dataset_key(questions: Path, task: Task) -> str:
+    digest = hashlib.sha256(questions.read_bytes()).hexdigest()
+    return hashlib.sha256(canonical_json({"kind": "dataset", "task": task.value, "questions": digest})).hexdigest()
+
+
+def _invalid(error: StageError) -> DatasetInvalid:
+    details = [ErrorDetail(message=e.message, field=e.field, line=e.line, excerpt=e.excerpt) for e in error.errors]
+    return DatasetInvalid(error.message, hint=error.hint, param=error.param, details=details)

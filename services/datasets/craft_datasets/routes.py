@@ -1,0 +1,59 @@
+"""The service's own REST calls; each parses, calls one function and returns its result."""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+from fastapi import APIRouter, File, Form, UploadFile
+
+from craft.contracts.rest_datasets import (
+    DatasetFormat,
+    DatasetRows,
+    DatasetStored,
+    DroppedQuestion,
+    SelectRequest,
+    SelectResponse,
+)
+from craft.core.questions import Task
+from craft_datasets.intake import DatasetIntake
+from craft_datasets.selection import choose_stateless
+
+
+def router(intake: DatasetIntake) -> APIRouter:
+    """The routes over one intake. All are plain functions: FastAPI runs them in its thread pool."""
+    routes = APIRouter(prefix="/v1", tags=["datasets"])
+
+    @routes.post("/select", operation_id="select")
+    def select(request: SelectRequest) -> SelectResponse:
+        """Decide for every question whether it teaches its answer, teaches refusal or is dropped (Algorithm 1)."""
+        selection = choose_stateless(request)
+        return SelectResponse(
+            van=list(selection.van),
+            idk=list(selection.idk),
+            dropped=[DroppedQuestion(id=drop.id, reason=drop.reason) for drop in selection.dropped],
+        )
+
+    @routes.post("/datasets", operation_id="storeDataset")
+    def store_dataset(
+        file: Annotated[UploadFile, File(description="JSONL, JSON, CSV or Parquet; the bytes decide.")],
+        task: Annotated[Task, Form()],
+        form: Annotated[DatasetFormat, Form(alias="format")] = DatasetFormat.AUTO,
+    ) -> DatasetStored:
+        """Validate an upload and keep it as an immutable artifact; the same questions are the same dataset."""
+        with tempfile.TemporaryDirectory(prefix="craft-upload-") as folder:
+            source = Path(folder) / "upload"
+            with source.open("wb") as copy:
+                shutil.copyfileobj(file.file, copy)
+            return intake.store_file(source, task=task, form=form)
+
+    @routes.post("/datasets/rows", operation_id="storeDatasetRows")
+    def store_rows(request: DatasetRows) -> DatasetStored:
+        """The same for rows in the request; a row error's `line` is the row's position, from 1."""
+        with tempfile.TemporaryDirectory(prefix="craft-rows-") as folder:
+            source = Path(folder) / "rows"
+            source.write_bytes(orjson.dumps(request.rows))
+            return intake.store_file(source, task=request.task, form=DatasetFormat.JSON)
+
+    return routes

@@ -1,0 +1,114 @@
+"""Training sets from knowledge states: the rehearsal set and each strategy's tuning set (method.md, steps 3 and 6 to 8)."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from craft.contracts.job import PromptSettings, SelectionSettings
+from craft.contracts.rest_datasets import SelectRequest, SelectState
+from craft.contracts.rows import ChatMessage, TrainingKind, TrainingRow
+from craft.core.answers import majority_right_answer
+from craft.core.flow import KnowledgeFlow
+from craft.core.knowledge import KnowledgeState
+from craft.core.prompts import PromptMode, PromptTemplates, answer_messages, target, templates_from
+from craft.core.questions import OpenQuestion, Question
+from craft.core.selection import QuestionFlow, Selection, SelectionRule, Strategy, select
+
+DEFAULT_VAN_PER_IDK = 4
+
+
+class Sizes(NamedTuple):
+    """How many questions of each kind a tuning set takes."""
+
+    van: int
+    idk: int
+
+
+def default_sizes(states: Mapping[str, KnowledgeState], settings: SelectionSettings) -> Sizes:
+    """The sizes a job gave; what it left out follows at 4 : 1 from the rest, or is the most that the states can give.
+
+    Every strategy of a job gets the same sizes, so that they compare.
+    """
+    known = sum(state.correctness >= settings.tau for state in states.values())
+    unknown = len(states) - known
+    if settings.n_van is not None:
+        return Sizes(settings.n_van, settings.n_idk or max(1, settings.n_van // DEFAULT_VAN_PER_IDK))
+    if settings.n_idk is not None:
+        return Sizes(settings.n_idk * DEFAULT_VAN_PER_IDK, settings.n_idk)
+    idk = max(1, min(unknown, known // DEFAULT_VAN_PER_IDK))
+    return Sizes(max(1, min(known, idk * DEFAULT_VAN_PER_IDK)), idk)
+
+
+def choose(
+    states: Mapping[str, KnowledgeState],
+    flows: Mapping[str, KnowledgeFlow] | None,
+    *,
+    strategy: Strategy,
+    settings: SelectionSettings,
+    seed: int,
+) -> Selection:
+    """A strategy's selection from a job's states; `flows` may be None for strategies that do not look at it."""
+    sizes = default_sizes(states, settings)
+    rule = SelectionRule(
+        tau=settings.tau,
+        margin=settings.margin,
+        flow_rule=settings.flow_rule,
+        n_van=sizes.van,
+        n_idk=sizes.idk,
+        shortage=settings.shortage,
+        seed=seed,
+    )
+    rows = [QuestionFlow(id, state, flows[id] if flows is not None else None) for id, state in states.items()]
+    return select(rows, strategy=strategy, rule=rule)
+
+
+def choose_stateless(request: SelectRequest) -> Selection:
+    """`POST /v1/select`: the same selection from states that came in the request."""
+    rule = SelectionRule(
+        tau=request.rule.tau,
+        margin=request.rule.margin,
+        flow_rule=request.rule.flow_rule,
+        n_van=request.rule.n_van,
+        n_idk=request.rule.n_idk,
+        shortage=request.rule.shortage,
+        seed=request.rule.seed,
+    )
+    return select([_question_flow(state) for state in request.states], strategy=request.strategy, rule=rule)
+
+
+def _question_flow(state: SelectState) -> QuestionFlow:
+    flow = None if state.flow is None else KnowledgeFlow(state.flow.correctness, state.flow.certainty)
+    return QuestionFlow(state.id, KnowledgeState(state.correctness, state.certainty), flow)
+
+
+def tuning_rows(questions: Sequence[Question], selection: Selection, prompts: PromptSettings) -> list[TrainingRow]:
+    """Training rows in the questions' order; both kinds carry the REFUSE prompt (method.md, step 8)."""
+    templates = templates_from(prompts.templates)
+    van, idk = set(selection.van), set(selection.idk)
+    rows: list[TrainingRow] = []
+    for question in questions:
+        if question.id in van:
+            rows.append(_row(question, TrainingKind.VAN, PromptMode.REFUSE, target(question, templates), templates))
+        elif question.id in idk:
+            rows.append(_row(question, TrainingKind.IDK, PromptMode.REFUSE, templates.refusal, templates))
+    return rows
+
+
+def rehearsal_rows(
+    questions: Sequence[Question], samples: Mapping[str, Sequence[str]], prompts: PromptSettings
+) -> list[TrainingRow]:
+    """Plain-prompt rows whose target is the model's own most frequent right answer; the gold letter for choices."""
+    templates = templates_from(prompts.templates)
+    rows: list[TrainingRow] = []
+    for question in questions:
+        own = majority_right_answer(samples[question.id], question) if isinstance(question, OpenQuestion) else None
+        answer = own if own is not None else target(question, templates)
+        rows.append(_row(question, TrainingKind.REHEARSE, PromptMode.BASIC, answer, templates))
+    return rows
+
+
+def _row(
+    question: Question, kind: TrainingKind, mode: PromptMode, answer: str, templates: PromptTemplates
+) -> TrainingRow:
+    turns = answer_messages(question, mode, templates)
+    messages = [ChatMessage(role=turn.role, content=turn.content) for turn in turns]
+    return TrainingRow(id=question.id, kind=kind, messages=messages, target=answer)

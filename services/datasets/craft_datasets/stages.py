@@ -1,0 +1,127 @@
+"""The service's stages: split a dataset, build the rehearsal set, build a strategy's tuning set."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from craft.contracts.rows import (
+    DECISIONS_FILE,
+    FLOW_FILE,
+    HELD_OUT_FILE,
+    QUESTIONS_FILE,
+    SAMPLES_FILE,
+    STATES_FILE,
+    TRAIN_FILE,
+    TRAINING_FILE,
+    Decision,
+    DecisionRow,
+    FlowRow,
+    ProbeRow,
+    QuestionRow,
+    StateRow,
+)
+from craft.contracts.stages import (
+    IngestParameters,
+    RehearsalSetParameters,
+    StageKind,
+    StageResult,
+    TuningSetParameters,
+)
+from craft.core.flow import KnowledgeFlow
+from craft.core.knowledge import KnowledgeState
+from craft.core.questions import Question, split
+from craft.core.selection import Selection, rehearsal_questions
+from craft.errors import DatasetInvalid
+from craft.infra.artifacts import read_rows, write_rows
+from craft.infra.stage import StageContext, StageFunctions
+from craft_datasets.selection import choose, rehearsal_rows, tuning_rows
+
+_REHEARSAL_SHARE = 0.1
+_REHEARSAL_MOST = 1000
+
+
+def stage_functions() -> StageFunctions:
+    """This service's stages by kind."""
+    return {
+        StageKind.INGEST: ingest,
+        StageKind.REHEARSAL_SET: rehearsal_set,
+        StageKind.TUNING_SET: tuning_set,
+    }
+
+
+def ingest(parameters: IngestParameters, context: StageContext) -> StageResult:
+    """Split a dataset into `train.jsonl` and `held_out.jsonl`. Raises DatasetInvalid where a side that is needed is empty."""
+    questions = _questions(context.input("dataset") / QUESTIONS_FILE)
+    parts = split(questions, held_out_fraction=parameters.held_out_fraction, seed=parameters.seed)
+    if not parts.held_out or (not parts.train and parameters.held_out_fraction < 1):
+        raise DatasetInvalid(
+            f"{len(questions)} rows split into {len(parts.train)} for training and {len(parts.held_out)} held out.",
+            hint="Both sides need rows: add rows, or change split.held_out_fraction.",
+            param="dataset",
+        )
+    write_rows(context.output / TRAIN_FILE, map(QuestionRow.of, parts.train))
+    write_rows(context.output / HELD_OUT_FILE, map(QuestionRow.of, parts.held_out))
+    return StageResult(counts={"train": len(parts.train), "held_out": len(parts.held_out)})
+
+
+def rehearsal_set(parameters: RehearsalSetParameters, context: StageContext) -> StageResult:
+    """The best-known questions with the model's own right answers (method.md, step 3)."""
+    questions = _questions(context.input("questions") / TRAIN_FILE)
+    default = min(_REHEARSAL_MOST, max(1, int(len(questions) * _REHEARSAL_SHARE)))
+    chosen = rehearsal_questions(
+        _states(context.input("states")),
+        count=parameters.size or default,
+        threshold=parameters.threshold,
+        relax_steps=parameters.relax_steps,
+        shortage=parameters.shortage,
+    )
+    wanted = set(chosen.ids)
+    samples = {
+        row.id: row.samples or []
+        for row in read_rows(context.input("probe") / SAMPLES_FILE, ProbeRow)
+        if row.id in wanted
+    }
+    rows = rehearsal_rows([q for q in questions if q.id in wanted], samples, parameters.prompts)
+    count = write_rows(context.output / TRAINING_FILE, rows)
+    return StageResult(
+        counts={"rehearse": count, "asked": parameters.size or default},
+        metrics={"threshold": chosen.threshold},
+        notes=[f"Threshold relaxed to {step:g}." for step in chosen.relaxed],
+    )
+
+
+def tuning_set(parameters: TuningSetParameters, context: StageContext) -> StageResult:
+    """A strategy's van and idk rows, and the decision about every question of the training split."""
+    questions = _questions(context.input("questions") / TRAIN_FILE)
+    flows = _flows(context.inputs["flow"]) if "flow" in context.inputs else None
+    selection = choose(
+        _states(context.input("states")),
+        flows,
+        strategy=parameters.strategy,
+        settings=parameters.selection,
+        seed=parameters.seed,
+    )
+    write_rows(context.output / TRAINING_FILE, tuning_rows(questions, selection, parameters.prompts))
+    write_rows(context.output / DECISIONS_FILE, _decisions(selection))
+    counts = {"van": len(selection.van), "idk": len(selection.idk), "dropped": len(selection.dropped)}
+    for dropped in selection.dropped:
+        counts[f"dropped_{dropped.reason}"] = counts.get(f"dropped_{dropped.reason}", 0) + 1
+    return StageResult(counts=counts)
+
+
+def _questions(path: Path) -> list[Question]:
+    return [row.to_question() for row in read_rows(path, QuestionRow)]
+
+
+def _states(folder: Path) -> dict[str, KnowledgeState]:
+    rows = read_rows(folder / STATES_FILE, StateRow)
+    return {row.id: KnowledgeState(row.correctness, row.certainty) for row in rows}
+
+
+def _flows(folder: Path) -> dict[str, KnowledgeFlow]:
+    return {row.id: KnowledgeFlow(row.correctness, row.certainty) for row in read_rows(folder / FLOW_FILE, FlowRow)}
+
+
+def _decisions(selection: Selection) -> Iterator[DecisionRow]:
+    yield from (DecisionRow(id=id, decision=Decision.VAN) for id in selection.van)
+    yield from (DecisionRow(id=id, decision=Decision.IDK) for id in selection.idk)
+    yield from (DecisionRow(id=drop.id, decision=Decision.DROPPED, reason=drop.reason) for drop in selection.dropped)
