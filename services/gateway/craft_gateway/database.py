@@ -1,0 +1,92 @@
+"""The database: one engine, short transactions, and its own clock. SQLite (WAL) or PostgreSQL by URL."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlmodel import Session
+
+_WRITES = "craft_writes"
+BUSY_MILLISECONDS = 10_000
+
+Clock = Callable[[Session], datetime]
+"""The current UTC time as the database sees it: hosts' clocks disagree, and leases must not."""
+
+
+def database_clock(session: Session) -> datetime:
+    """The database's clock, not frozen at the transaction's start."""
+    if session.get_bind().dialect.name == "sqlite":
+        shown = session.connection().execute(text("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')")).scalar_one()
+        return datetime.fromisoformat(shown).replace(tzinfo=UTC)
+    moment: datetime = session.connection().execute(text("SELECT clock_timestamp()")).scalar_one()
+    return moment.astimezone(UTC)
+
+
+class Database:
+    """Opens transactions. Rows stay readable after the transaction that loaded them."""
+
+    def __init__(self, url: str, *, clock: Clock = database_clock) -> None:
+        self.url = url
+        self.engine = _engine(url)
+        self._writer = self.engine.execution_options(**{_WRITES: True})
+        self._clock = clock
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A transaction that only reads. It never waits for a writer on SQLite."""
+        with Session(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A transaction that writes: commits at the end of the block, rolls back where it raises."""
+        with Session(self._writer, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def now(self, session: Session) -> datetime:
+        """The database's current time, UTC."""
+        return self._clock(session)
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        self.engine.dispose()
+
+
+def _engine(url: str) -> Engine:
+    if make_url(url).get_backend_name() != "sqlite":
+        return create_engine(_with_driver(url), pool_pre_ping=True, pool_timeout=10)
+    path = make_url(url).database
+    if path:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, connect_args={"timeout": BUSY_MILLISECONDS / 1000})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _with_driver(url: str) -> str:
+    """`postgresql://` means psycopg 3, whatever SQLAlchemy's own default is."""
+    return url.replace("postgresql://", "postgresql+psycopg://", 1).replace("postgres://", "postgresql+psycopg://", 1)
+
+
+def _prepare_sqlite(connection: Any, record: object) -> None:  # noqa: ARG001 - SQLAlchemy's signature
+    # The driver must not begin transactions of its own: `_begin_sqlite` does.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        f"busy_timeout={BUSY_MILLISECONDS}",
+        "foreign_keys=ON",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A deferred transaction that turns into a writer late is refused at once instead of waiting its turn.
+    writes = connection.get_execution_options().get(_WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,288 @@
+"""The gateway's tables: the truth about jobs, stages, artifacts, datasets and events. Private to this service.
+
+Times are UTC and come from the database's clock. JSON columns hold the contracts' own `model_dump(mode="json")`.
+The file is longer than most so that the whole schema can be read in one place.
+"""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.types import TypeDecorator
+from sqlmodel import Field, SQLModel
+
+from craft.contracts.events import EventType, StageStatus
+from craft.contracts.job import JobStatus
+from craft.contracts.stages import ArtifactRef, Service, StageKind
+from craft.core.questions import Task
+
+EnumT = TypeVar("EnumT", bound=StrEnum)
+_BIG = BigInteger().with_variant(Integer(), "sqlite")  # SQLite counts up by itself only in an INTEGER key
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC time; SQLite, which knows no zones, keeps the UTC wall time."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse naive times; store UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("A naive time cannot be stored.")
+        utc = value.astimezone(UTC)
+        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's signature
+        """Give back an aware UTC time."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class EnumText(TypeDecorator[EnumT], Generic[EnumT]):
+    """A StrEnum as its text: a new member needs no migration, and rows read well in `psql`."""
+
+    impl = String(40)
+    cache_ok = True
+
+    def __init__(self, members: type[EnumT]) -> None:
+        super().__init__()
+        self.members = members
+
+    def process_bind_param(self, value: EnumT | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
+        """Store the member's value."""
+        return None if value is None else self.members(value).value
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> EnumT | None:  # noqa: ARG002 - SQLAlchemy's signature
+        """Give back the member."""
+        return None if value is None else self.members(value)
+
+
+def _time(*, nullable: bool = True) -> Column[Any]:
+    return Column(UtcDateTime(), nullable=nullable)
+
+
+def _json(*, nullable: bool = False) -> Column[Any]:
+    # None becomes SQL NULL, so that `IS NULL` means what it says.
+    return Column(JSON(none_as_null=True), nullable=nullable)
+
+
+class Job(SQLModel, table=True):
+    """A job. Its row is locked by every transaction that writes its events or stages, so its events have no gaps."""
+
+    __tablename__ = "job"
+    __table_args__ = (
+        UniqueConstraint("idempotency_key", name="uq_job_idempotency_key"),
+        Index("ix_job_status_id", "status", "id"),
+        Index("ix_job_created_at", "created_at"),
+    )
+
+    id: str = Field(primary_key=True, max_length=40)
+    name: str | None = Field(None, max_length=200)
+    task: Task = Field(sa_column=Column(EnumText(Task), nullable=False))
+    resolved: dict[str, Any] = Field(sa_column=_json())
+    """A `plan.ResolvedJob`: the specification with every default filled in, and what its names stood for."""
+    status: JobStatus = Field(sa_column=Column(EnumText(JobStatus), nullable=False))
+    status_reason: str | None = Field(None, sa_column=Column(Text))
+    error: dict[str, Any] | None = Field(None, sa_column=_json(nullable=True))
+    """A `JobError` once the job failed."""
+    labels: dict[str, str] = Field(default_factory=dict, sa_column=_json())
+    priority: int = 50
+    percent: float = 0.0
+    idempotency_key: str | None = Field(None, max_length=255)
+    body_hash: str | None = Field(None, max_length=64)
+    event_seq: int = 0
+    """The last event's number."""
+    log_seq: int = 0
+    """The last log line's number."""
+    created_at: datetime = Field(sa_column=_time(nullable=False))
+    updated_at: datetime = Field(sa_column=_time(nullable=False))
+    """Moves with every change of the job or its stages."""
+    progress_at: datetime | None = Field(None, sa_column=_time())
+    """When the last `job.progress` was written."""
+    started_at: datetime | None = Field(None, sa_column=_time())
+    finished_at: datetime | None = Field(None, sa_column=_time())
+
+
+class Stage(SQLModel, table=True):
+    """A stage of a job. Every change of `status` is a compare-and-set on (status, fence)."""
+
+    __tablename__ = "stage"
+    __table_args__ = (
+        UniqueConstraint("job_id", "name", name="uq_stage_job_id_name"),
+        Index("ix_stage_job_id_position", "job_id", "position"),
+        Index("ix_stage_status_lease_expires_at", "status", "lease_expires_at"),
+        Index("ix_stage_status_hinted_at", "status", "hinted_at"),
+        Index("ix_stage_key_status", "key", "status"),
+        # Two attempts at one key at once would be wasted work; the database itself refuses the second.
+        Index(
+            "uq_stage_running_key",
+            "key",
+            unique=True,
+            sqlite_where=text("status = 'running'"),
+            postgresql_where=text("status = 'running'"),
+        ),
+    )
+
+    id: str = Field(primary_key=True, max_length=40)
+    job_id: str = Field(sa_column=Column(String(40), ForeignKey("job.id"), nullable=False))
+    name: str = Field(max_length=150)
+    kind: StageKind = Field(sa_column=Column(EnumText(StageKind), nullable=False))
+    queue: Service = Field(sa_column=Column(EnumText(Service), nullable=False))
+    position: int
+    parameters: dict[str, Any] = Field(sa_column=_json())
+    inputs: dict[str, Any] = Field(sa_column=_json())
+    """By role: `{"stage": name}` or `{"artifact": {key, digest}}`."""
+    depends_on: list[str] = Field(sa_column=_json())
+    status: StageStatus = Field(sa_column=Column(EnumText(StageStatus), nullable=False))
+    attempt: int = 1
+    """Rises when an attempt was lost or failed; a worker that gives the stage back uses up none."""
+    fence: int = 0
+    """Rises with every claim."""
+    owner: str | None = Field(None, max_length=200)
+    lease_expires_at: datetime | None = Field(None, sa_column=_time())
+    deadline_at: datetime | None = Field(None, sa_column=_time())
+    not_before: datetime | None = Field(None, sa_column=_time())
+    """No claim before this time: the pause after a failure."""
+    hinted_at: datetime | None = Field(None, sa_column=_time())
+    """When the last outbox row for it was made (or falls due)."""
+    key: str | None = Field(None, max_length=64)
+    """Known from the moment the stage is ready."""
+    artifact_key: str | None = Field(None, max_length=64)
+    artifact_digest: str | None = Field(None, max_length=64)
+    reused: bool = False
+    progress: dict[str, Any] | None = Field(None, sa_column=_json(nullable=True))
+    """A `StageProgress`."""
+    error: dict[str, Any] | None = Field(None, sa_column=_json(nullable=True))
+    """A `StageError`: of the last failed attempt, kept while a new one runs."""
+    created_at: datetime = Field(sa_column=_time(nullable=False))
+    ready_at: datetime | None = Field(None, sa_column=_time())
+    started_at: datetime | None = Field(None, sa_column=_time())
+    """When the current or last attempt was claimed."""
+    finished_at: datetime | None = Field(None, sa_column=_time())
+
+    @property
+    def artifact(self) -> ArtifactRef | None:
+        """What it made, or took over, once it succeeded."""
+        if self.artifact_key is None or self.artifact_digest is None:
+            return None
+        return ArtifactRef(key=self.artifact_key, digest=self.artifact_digest)
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the last attempt took; None while it has not ended."""
+        if self.started_at is None or self.finished_at is None:
+            return None
+        return max(0.0, (self.finished_at - self.started_at).total_seconds())
+
+
+class Artifact(SQLModel, table=True):
+    """Which bytes count for a key: those whose report was committed first."""
+
+    __tablename__ = "artifact"
+
+    key: str = Field(primary_key=True, max_length=64)
+    digest: str = Field(max_length=64)
+    manifest: dict[str, Any] = Field(sa_column=_json())
+    other_digests: list[str] = Field(default_factory=list, sa_column=_json())
+    """Nondeterminism on record: other bytes that later attempts at the same key came to."""
+    created_at: datetime = Field(sa_column=_time(nullable=False))
+
+    @property
+    def ref(self) -> ArtifactRef:
+        """How stages point at it."""
+        return ArtifactRef(key=self.key, digest=self.digest)
+
+
+class Dataset(SQLModel, table=True):
+    """An uploaded dataset; the rows are an artifact of kind "dataset"."""
+
+    __tablename__ = "dataset"
+    __table_args__ = (
+        UniqueConstraint("content_hash", name="uq_dataset_content_hash"),
+        Index("ix_dataset_created_at", "created_at"),
+    )
+
+    id: str = Field(primary_key=True, max_length=40)
+    name: str | None = Field(None, max_length=200)
+    task: Task = Field(sa_column=Column(EnumText(Task), nullable=False))
+    rows: int
+    key: str = Field(max_length=64)
+    digest: str = Field(max_length=64)
+    statistics: dict[str, Any] = Field(default_factory=dict, sa_column=_json())
+    content_hash: str = Field(max_length=64)
+    """Same rows, same dataset: a second upload finds the first one's id."""
+    created_at: datetime = Field(sa_column=_time(nullable=False))
+
+    @property
+    def ref(self) -> ArtifactRef:
+        """How an `ingest` stage points at it."""
+        return ArtifactRef(key=self.key, digest=self.digest)
+
+
+class Event(SQLModel, table=True):
+    """What happened to a job, numbered from 1 without gaps."""
+
+    __tablename__ = "event"
+
+    job_id: str = Field(sa_column=Column(String(40), ForeignKey("job.id"), primary_key=True))
+    seq: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    type: EventType = Field(sa_column=Column(EnumText(EventType), nullable=False))
+    data: dict[str, Any] = Field(default_factory=dict, sa_column=_json())
+    created_at: datetime = Field(sa_column=_time(nullable=False))
+
+
+class Outbox(SQLModel, table=True):
+    """A hint that waits to be sent, or was."""
+
+    __tablename__ = "outbox"
+    __table_args__ = (
+        Index(
+            "ix_outbox_unsent",
+            "due_at",
+            "id",
+            sqlite_where=text("sent_at IS NULL"),
+            postgresql_where=text("sent_at IS NULL"),
+        ),
+        Index("ix_outbox_stage_id", "stage_id"),
+        Index("ix_outbox_sent_at", "sent_at"),
+    )
+
+    id: int | None = Field(None, sa_column=Column(_BIG, primary_key=True, autoincrement=True))
+    stage_id: str = Field(sa_column=Column(String(40), ForeignKey("stage.id"), nullable=False))
+    queue: Service = Field(sa_column=Column(EnumText(Service), nullable=False))
+    created_at: datetime = Field(sa_column=_time(nullable=False))
+    due_at: datetime = Field(sa_column=_time(nullable=False))
+    """Not sent before: the pause after a failure is kept here, not in the broker."""
+    sent_at: datetime | None = Field(None, sa_column=_time())
+
+
+class StageLog(SQLModel, table=True):
+    """One line that a stage's process wrote; numbered from 1 without gaps within the job."""
+
+    __tablename__ = "stage_log"
+    __table_args__ = (Index("ix_stage_log_stage_id_seq", "stage_id", "seq"),)
+
+    job_id: str = Field(sa_column=Column(String(40), ForeignKey("job.id"), primary_key=True))
+    seq: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    stage_id: str = Field(sa_column=Column(String(40), ForeignKey("stage.id"), nullable=False))
+    attempt: int
+    line: str = Field(sa_column=Column(Text, nullable=False))
+    created_at: datetime = Field(sa_column=_time(nullable=False))

@@ -1,0 +1,67 @@
+"""The one event table's rows as they travel, and the states of a stage that they tell of."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import Field
+
+from craft.contracts.base import JOB_ID, Contract
+
+
+class StageStatus(StrEnum):
+    """A stage's status. The last four are terminal."""
+
+    PENDING = "pending"
+    """Waits for an earlier stage."""
+    READY = "ready"
+    """Waits for a worker."""
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+    """Never run to its end, because the job failed elsewhere."""
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing can change it any more."""
+        return self not in {StageStatus.PENDING, StageStatus.READY, StageStatus.RUNNING}
+
+
+class EventType(StrEnum):
+    """What happened. `stage.*` and `job.progress` carry `stage` in their data; `stage.*` also `attempt`."""
+
+    JOB_CREATED = "job.created"
+    JOB_QUEUED = "job.queued"
+    JOB_STARTED = "job.started"
+    JOB_PROGRESS = "job.progress"
+    """Data: percent, stage, done, total, metrics. At most one a second for each job."""
+    JOB_CANCELLING = "job.cancelling"
+    JOB_SUCCEEDED = "job.succeeded"
+    JOB_FAILED = "job.failed"
+    """Data: error, a JobError."""
+    JOB_CANCELLED = "job.cancelled"
+    STAGE_STARTED = "stage.started"
+    STAGE_SUCCEEDED = "stage.succeeded"
+    """Data also: seconds, percent."""
+    STAGE_REUSED = "stage.reused"
+    """Data also: percent."""
+    STAGE_RETRIED = "stage.retried"
+    """Data also: error (absent where a worker gave the stage back), retry_seconds."""
+    STAGE_FAILED = "stage.failed"
+    """Data also: error, a StageError."""
+
+    @property
+    def terminal(self) -> bool:
+        """Whether this is a job's last event."""
+        return self in {EventType.JOB_SUCCEEDED, EventType.JOB_FAILED, EventType.JOB_CANCELLED}
+
+
+class EventRecord(Contract):
+    """One event of a job; `seq` counts from 1 without gaps within the job."""
+
+    job_id: str = Field(pattern=JOB_ID)
+    seq: int = Field(ge=1)
+    type: EventType
+    created_at: datetime
+    data: dict[str, object] = Field(default_factory=dict)
