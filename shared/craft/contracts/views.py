@@ -1,14 +1,14 @@
 """What the public API answers: jobs, stages, events, datasets, artifacts and lists of them; times are RFC 3339."""
 
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, JsonValue, PlainSerializer
 
 from craft.contracts.base import Contract
+from craft.contracts.events import EventType, StageStatus
 from craft.contracts.job import JobSpec, JobStatus
-from craft.contracts.problems import JobError
+from craft.contracts.problems import JobError, StageError
 from craft.contracts.rest_datasets import DatasetStatistics
 from craft.contracts.stages import ArtifactRef, Cost, EngineRef, ManifestFile, ModelRef, Service, StageKind
 from craft.core.questions import Task
@@ -27,18 +27,6 @@ Moment = Annotated[
 ]
 
 
-class StageStatus(StrEnum):
-    """A stage's status. `skipped`: not needed any more, since the job failed or was cancelled before it began."""
-
-    PENDING = "pending"
-    READY = "ready"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    SKIPPED = "skipped"
-
-
 class Progress(Contract):
     """How far a job or a stage is. A job's `stage`, `done` and `total` are those of the stage that runs now."""
 
@@ -50,7 +38,10 @@ class Progress(Contract):
 
 
 class QueuePlace(Contract):
-    """Where a job stands. Position 0: nothing is ahead of it, or it has begun."""
+    """Where a job stands. Position 0: nothing is ahead of it, or it has begun.
+
+    While it waits, `waited_seconds` grows in steps of ten, so that a representation stays the same for a while.
+    """
 
     position: int = Field(ge=0)
     waited_seconds: float = Field(ge=0.0)
@@ -66,10 +57,10 @@ class StageView(Contract):
     status: StageStatus
     attempt: int = Field(ge=0)
     reused: bool
-    seconds: float | None = Field(description="How long it ran, or has been running.")
+    seconds: float | None = Field(description="How long it ran; while it runs, up to its last sign of life.")
     depends_on: list[str]
     progress: Progress | None = None
-    error: JobError | None = None
+    error: StageError | None = Field(None, description="Of the last failed attempt, kept while a new one runs.")
     artifact: ArtifactRef | None = None
     started_at: Moment | None = None
     finished_at: Moment | None = None
@@ -108,7 +99,6 @@ class Estimate(Contract):
     generated_tokens: int = Field(description="At most; replies usually end sooner.")
     trained_samples: int = Field(description="At most: rehearsal and tuning sets shrink where the model knows little.")
     optimiser_steps: int = Field(description="At most.")
-    seconds: float | None = Field(description="From what earlier jobs here took; null until there is one to go by.")
 
 
 class AdapterView(Contract):
@@ -205,7 +195,7 @@ class EventView(Contract):
     object: Literal["craft.event"] = "craft.event"
     job_id: str
     seq: int = Field(ge=1)
-    type: str = Field(examples=["stage.succeeded"])
+    type: EventType = Field(examples=["stage.succeeded"])
     data: dict[str, JsonValue]
     created_at: Moment
 

@@ -1,0 +1,160 @@
+"""The live event stream: replay from the event table, then follow. One poll of the database serves all clients."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Protocol
+
+from starlette.concurrency import run_in_threadpool
+
+from craft.contracts.views import EventView
+
+PAGE = 500
+_BUFFERED_EVENTS = 256
+_RECONNECT_MS = 2000
+_log = logging.getLogger("craft.gateway.sse")
+
+
+class EventSource(Protocol):
+    """Where events come from: the event table, or a fake. Called from a thread pool."""
+
+    def events(self, job_id: str, *, after: int, limit: int) -> Sequence[EventView]:
+        """The job's events with `seq` above `after`, in order."""
+        ...
+
+    def newer(self, heads: Mapping[str, int]) -> Mapping[str, Sequence[EventView]]:
+        """For each job the events above the sequence number given; jobs without any may be left out."""
+        ...
+
+    def heads(self, job_ids: Sequence[str]) -> Mapping[str, int]:
+        """Each job's latest sequence number."""
+        ...
+
+
+class Subscription:
+    """One client's view of one job's new events."""
+
+    def __init__(self) -> None:
+        # A slow client loses the oldest; the stream sees the gap in the numbers and reads the table.
+        self._events: deque[EventView] = deque(maxlen=_BUFFERED_EVENTS)
+        self._arrived = asyncio.Event()
+
+    def push(self, events: Sequence[EventView]) -> None:
+        """New events of the job; called on the event loop."""
+        self._events.extend(events)
+        self._arrived.set()
+
+    async def take(self, timeout_seconds: float) -> list[EventView]:
+        """What came since the last call, after waiting for something to come; empty when time is up."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds):
+                await self._arrived.wait()
+        self._arrived.clear()
+        taken = list(self._events)
+        self._events.clear()
+        return taken
+
+
+class EventFeed:
+    """Polls for the jobs that somebody watches, and hands what is new to all who watch them."""
+
+    def __init__(self, source: EventSource, *, poll_seconds: float = 0.2) -> None:
+        self._source = source
+        self._poll_seconds = poll_seconds
+        self._watched: dict[str, set[Subscription]] = {}
+        self._heads: dict[str, int] = {}
+        self._wanted = asyncio.Event()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Poll in the background for as long as the block lasts."""
+        task = asyncio.create_task(self._run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    @contextmanager
+    def watch(self, job_id: str) -> Iterator[Subscription]:
+        """Subscribe to a job's events from now on."""
+        subscription = Subscription()
+        self._watched.setdefault(job_id, set()).add(subscription)
+        self._wanted.set()
+        try:
+            yield subscription
+        finally:
+            watchers = self._watched[job_id]
+            watchers.discard(subscription)
+            if not watchers:
+                del self._watched[job_id]
+                self._heads.pop(job_id, None)
+
+    async def _run(self) -> None:
+        while True:
+            if not self._watched:
+                self._wanted.clear()
+                await self._wanted.wait()
+            try:
+                await self._poll()
+            except Exception:
+                # The database may be away for a while; streams stay open and go on from where they were.
+                _log.warning("event_poll_failed", exc_info=True)
+            await asyncio.sleep(self._poll_seconds)
+
+    async def _poll(self) -> None:
+        fresh = [job_id for job_id in self._watched if job_id not in self._heads]
+        if fresh:
+            found = await run_in_threadpool(self._source.heads, fresh)
+            for job_id in fresh:
+                if job_id in self._watched:
+                    self._heads[job_id] = found.get(job_id, 0)
+                    # Events between a subscriber's replay and this head are in no batch: let it look for itself.
+                    self._push(job_id, [])
+        known = {job_id: head for job_id, head in self._heads.items() if job_id in self._watched}
+        if not known:
+            return
+        for job_id, events in (await run_in_threadpool(self._source.newer, known)).items():
+            if events and job_id in self._heads:
+                self._heads[job_id] = max(self._heads[job_id], events[-1].seq)
+                self._push(job_id, events)
+
+    def _push(self, job_id: str, events: Sequence[EventView]) -> None:
+        for subscription in self._watched.get(job_id, ()):
+            subscription.push(events)
+
+
+async def stream(
+    feed: EventFeed, source: EventSource, job_id: str, *, after: int, ping_seconds: float = 15.0
+) -> AsyncIterator[bytes]:
+    """A job's events after a sequence number as text/event-stream, until its terminal event.
+
+    Every event once and in order, whatever the feed drops or repeats: the numbers have no gaps, so a gap is read from
+    the table. A comment line goes out when there was nothing to say for `ping_seconds`.
+    """
+    yield f"retry: {_RECONNECT_MS}\n\n".encode()
+    with feed.watch(job_id) as subscription:
+        batch: Sequence[EventView] = ()
+        while True:
+            new = [event for event in batch if event.seq > after]
+            if not new or new[0].seq != after + 1:
+                new = list(await run_in_threadpool(source.events, job_id, after=after, limit=PAGE))
+            for event in new:
+                yield encode(event)
+                after = event.seq
+            if any(event.type.terminal for event in new):
+                return
+            if len(new) == PAGE:
+                batch = ()
+                continue
+            batch = await subscription.take(ping_seconds)
+            if not batch:
+                yield b": ping\n\n"
+
+
+def encode(event: EventView) -> bytes:
+    """One event in the wire form; JSON has no raw line breaks, so one data line is enough."""
+    return f"id: {event.seq}\nevent: {event.type}\ndata: {event.model_dump_json()}\n\n".encode()
