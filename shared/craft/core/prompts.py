@@ -1,0 +1,194 @@
+"""The prompts of both tasks as chat messages. Every wording is data that a job may replace."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum
+from typing import NamedTuple, TypeVar
+
+from craft.core.questions import ChoiceQuestion, OpenQuestion, Question, id_hash
+from craft.core.shots import DEFAULT_CHOICE_SHOTS, DEFAULT_OPEN_SHOTS
+from craft.errors import DatasetInvalid, RequestInvalid
+
+__all__ = [
+    "DEFAULT_CHOICE_SHOTS",
+    "DEFAULT_OPEN_SHOTS",
+    "DEFAULT_TEMPLATES",
+    "Message",
+    "PromptMode",
+    "PromptTemplates",
+    "answer_messages",
+    "choose_shots",
+    "probe_messages",
+    "target",
+    "templates_from",
+]
+
+
+class Message(NamedTuple):
+    """One chat turn; `role` is "user" or "assistant"."""
+
+    role: str
+    content: str
+
+
+class PromptMode(StrEnum):
+    """BASIC asks; REFUSE asks and allows the refusal."""
+
+    BASIC = "basic"
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTemplates:
+    """The wordings of method.md, with `{placeholder}`s; any other brace is text.
+
+    {question} {topic} {options}; {letters} "A, B, C or D"; {letters_comma} "A, B, C, or D"; {refusal}, and
+    {refusal_words}, the same without the full stop; {letter} and {option} in the line of one option; {answer} and
+    {letter} in the targets.
+    """
+
+    open_probe: str = "Answer the following question as simple as possible.\nQuestion: {question}\nAnswer:"
+    open_basic: str = "{question}"
+    open_refuse: str = (
+        "Answer the following question, and if you don't know the answer, only reply with '{refusal_words}': {question}"
+    )
+    open_target: str = "{answer}"
+    choice_basic: str = (
+        "There is a single choice question about {topic}. Answer the question by replying {letters}.\n"
+        "Question: {question}\n{options}\nAnswer: "
+    )
+    choice_refuse: str = (
+        "There is a single choice question about {topic}. If you know the answer, please directly respond with the "
+        'correct answer {letters_comma}. If you do not know the answer, please respond with "{refusal}".\n'
+        "Question: {question}\n{options}\nAnswer: "
+    )
+    choice_option: str = "{letter}. {option}"
+    choice_target: str = "{letter}"
+    or_word: str = "or"
+    default_topic: str = "general knowledge"
+    refusal: str = "I don't know."
+
+
+_OPEN_TURN = frozenset({"question", "topic", "refusal", "refusal_words"})
+_CHOICE_TURN = _OPEN_TURN | {"options", "letters", "letters_comma"}
+# For each template: (placeholders it must hold, placeholders it may hold).
+_PLACEHOLDERS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
+    "open_probe": (frozenset({"question"}), _OPEN_TURN),
+    "open_basic": (frozenset({"question"}), _OPEN_TURN),
+    "open_refuse": (frozenset({"question"}), _OPEN_TURN),
+    "open_target": (frozenset({"answer"}), frozenset({"answer"})),
+    "choice_basic": (frozenset({"question", "options"}), _CHOICE_TURN),
+    "choice_refuse": (frozenset({"question", "options"}), _CHOICE_TURN),
+    "choice_option": (frozenset({"letter", "option"}), frozenset({"letter", "option"})),
+    "choice_target": (frozenset({"letter"}), frozenset({"letter"})),
+    "or_word": (frozenset(), frozenset()),
+    "default_topic": (frozenset(), frozenset()),
+    "refusal": (frozenset(), frozenset()),
+}
+_PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+
+DEFAULT_TEMPLATES = PromptTemplates()
+
+
+def templates_from(overrides: Mapping[str, str]) -> PromptTemplates:
+    """The default templates with some replaced.
+
+    RequestInvalid for an unknown template, a blank one, a placeholder it needs and lacks, or one it cannot fill.
+    """
+    known = {field.name for field in fields(PromptTemplates)}
+    for name, template in overrides.items():
+        if name not in known:
+            raise RequestInvalid(f"no template is called {name}", hint=f"known: {', '.join(sorted(known))}", param=name)
+        if not template.strip():
+            raise RequestInvalid(f"template {name} is blank", param=name)
+        needed, allowed = _PLACEHOLDERS[name]
+        found = set(_PLACEHOLDER.findall(template))
+        if lacking := needed - found:
+            raise RequestInvalid(f"template {name} lacks {_braced(lacking)}", param=name)
+        if unknown := found - allowed:
+            raise RequestInvalid(
+                f"template {name} cannot fill {_braced(unknown)}",
+                hint=f"it may hold {_braced(allowed) or 'no placeholder'}",
+                param=name,
+            )
+    return replace(DEFAULT_TEMPLATES, **overrides)
+
+
+def _braced(names: Collection[str]) -> str:
+    return ", ".join(f"{{{name}}}" for name in sorted(names))
+
+
+def _fill(template: str, values: Mapping[str, str]) -> str:
+    """Replace placeholders in one pass, so that braces inside a question, an option or an answer survive."""
+    return _PLACEHOLDER.sub(lambda found: values.get(found.group(1), found.group(0)), template)
+
+
+def _turn(template: str, question: Question, templates: PromptTemplates) -> Message:
+    values = {
+        "question": question.question,
+        "topic": (question.category or templates.default_topic).replace("_", " "),
+        "refusal": templates.refusal,
+        "refusal_words": templates.refusal.rstrip(".!。！ "),
+    }
+    if isinstance(question, ChoiceQuestion):
+        options = (
+            _fill(templates.choice_option, {"letter": letter, "option": choice})
+            for letter, choice in zip(question.letters, question.choices, strict=True)
+        )
+        first, last = ", ".join(question.letters[:-1]), question.letters[-1]
+        comma = "," if len(question.letters) > 2 else ""
+        values["options"] = "\n".join(options)
+        values["letters"] = f"{first} {templates.or_word} {last}"
+        values["letters_comma"] = f"{first}{comma} {templates.or_word} {last}"
+    return Message("user", _fill(template, values))
+
+
+def probe_messages(question: Question, shots: Sequence[Question], templates: PromptTemplates) -> list[Message]:
+    """The probe of stage 1: each shot as a user and an assistant turn, then the question.
+
+    Multiple choice uses the BASIC wording and answers with a letter. RequestInvalid where a shot is of the other task.
+    """
+    template = templates.choice_basic if isinstance(question, ChoiceQuestion) else templates.open_probe
+    messages: list[Message] = []
+    for shot in shots:
+        if type(shot) is not type(question):
+            raise RequestInvalid(f"shot {shot.id} is not of the same task as the question", param="shots")
+        messages += (_turn(template, shot, templates), Message("assistant", target(shot, templates)))
+    return [*messages, _turn(template, question, templates)]
+
+
+def answer_messages(question: Question, mode: PromptMode, templates: PromptTemplates) -> list[Message]:
+    """The zero-shot prompt of training and evaluation."""
+    if isinstance(question, ChoiceQuestion):
+        template = templates.choice_refuse if mode is PromptMode.REFUSE else templates.choice_basic
+    else:
+        template = templates.open_refuse if mode is PromptMode.REFUSE else templates.open_basic
+    return [_turn(template, question, templates)]
+
+
+def target(question: Question, templates: PromptTemplates) -> str:
+    """The text that teaches the answer: the first accepted answer, or the right letter."""
+    if isinstance(question, ChoiceQuestion):
+        return _fill(templates.choice_target, {"letter": question.answer_letter})
+    return _fill(templates.open_target, {"answer": question.answers[0]})
+
+
+AnyQuestion = TypeVar("AnyQuestion", OpenQuestion, ChoiceQuestion, Question)
+
+
+def choose_shots(
+    train: Sequence[AnyQuestion], held_out_ids: Collection[str], count: int, seed: int
+) -> tuple[AnyQuestion, ...]:
+    """`count` seeded shots from the training split; an id that is also held out is never taken.
+
+    The order of the rows does not matter. DatasetInvalid where there are fewer than `count` to choose from.
+    """
+    held_out = frozenset(held_out_ids)
+    allowed = [question for question in train if question.id not in held_out]
+    if len(allowed) < count:
+        raise DatasetInvalid(
+            f"{count} shots are wanted, but only {len(allowed)} training questions are not held out",
+            hint="give more training questions, or use the built-in shots",
+        )
+    return tuple(sorted(allowed, key=lambda question: id_hash(question.id, salt=f"shots {seed}"))[:count])

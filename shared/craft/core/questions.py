@@ -1,0 +1,201 @@
+"""Questions of both kinds, how a data row becomes one, and the split into training and held-out questions."""
+
+import hashlib
+import json
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Generic, TypeAlias, TypeVar
+
+from craft.core import rows
+from craft.core.rows import RowInvalid
+from craft.core.text import normalise
+from craft.errors import DatasetInvalid, RequestInvalid
+
+__all__ = [
+    "ChoiceQuestion",
+    "OpenQuestion",
+    "Question",
+    "RowInvalid",
+    "Split",
+    "Task",
+    "id_hash",
+    "letters",
+    "question_from_row",
+    "split",
+]
+
+MIN_CHOICES = 2
+MAX_CHOICES = 26
+
+
+class Task(StrEnum):
+    """The two kinds of question."""
+
+    OPEN_ENDED = "open_ended"
+    MULTIPLE_CHOICE = "multiple_choice"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenQuestion:
+    """A question with one or more accepted answers; the first is the one that is taught."""
+
+    id: str
+    question: str
+    answers: tuple[str, ...]
+    category: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceQuestion:
+    """A question with 2 to 26 options; `answer` is the index of the right one."""
+
+    id: str
+    question: str
+    choices: tuple[str, ...]
+    answer: int
+    category: str | None = None
+
+    @property
+    def letters(self) -> tuple[str, ...]:
+        """The letters under which the options are offered."""
+        return letters(len(self.choices))
+
+    @property
+    def answer_letter(self) -> str:
+        """The letter of the right option."""
+        return self.letters[self.answer]
+
+
+Question: TypeAlias = OpenQuestion | ChoiceQuestion
+AnyQuestion = TypeVar("AnyQuestion", OpenQuestion, ChoiceQuestion, Question)
+
+
+def letters(count: int) -> tuple[str, ...]:
+    """`count` letters from A; DatasetInvalid unless 2 ≤ count ≤ 26."""
+    if not MIN_CHOICES <= count <= MAX_CHOICES:
+        raise DatasetInvalid(
+            f"a multiple-choice question has {MIN_CHOICES} to {MAX_CHOICES} options, not {count}", param="choices"
+        )
+    return tuple(string.ascii_uppercase[:count])
+
+
+def question_from_row(row: Mapping[str, object], *, task: Task) -> Question:
+    """Read one data row.
+
+    Open-ended: `question` and `answers` (a list or one text) or `answer`; where both are given `answer` comes first.
+    Multiple choice: `question`, `choices` (texts, or `{"label", "text"}` objects as ARC has them, or an object of two
+    lists `label` and `text`) and `answer`: a label, a letter, a 0-based index or the option's own text.
+    Both: `id` (missing: the hash of the content, the same for the same content) and `category`.
+    Raises RowInvalid, which names the field.
+    """
+    question = rows.text("question", row.get("question"))
+    category = rows.optional_text("category", row.get("category"))
+    given_id = rows.identifier("id", row.get("id"))
+    if task is Task.OPEN_ENDED:
+        answers = _answers(row)
+        open_id = given_id or _content_id({"task": task.value, "question": question, "answers": answers})
+        return OpenQuestion(open_id, question, answers, category)
+    labels, choices = _choices(row.get("choices"))
+    answer = _answer_index(row.get("answer"), labels, choices)
+    choice_id = given_id or _content_id({"task": task.value, "question": question, "choices": choices})
+    return ChoiceQuestion(choice_id, question, choices, answer, category)
+
+
+def _answers(row: Mapping[str, object]) -> tuple[str, ...]:
+    found: tuple[str, ...] = ()
+    if row.get("answer") is not None:
+        found = (rows.text("answer", row["answer"]),)
+    if row.get("answers") is not None or not found:
+        found += rows.texts("answers", row.get("answers"))
+    if not any(normalise(answer) for answer in found):
+        # Such an answer matches no reply, so the question would count as wrong whatever a model says.
+        raise RowInvalid.of("answers", "hold no letter or digit besides articles, so no reply could match", list(found))
+    return tuple(dict.fromkeys(found))
+
+
+def _choices(value: object) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(labels, texts) of the options; labels are () where the row has none."""
+    if isinstance(value, Mapping):
+        labels, choices = rows.texts("choices.label", value.get("label")), rows.texts("choices.text", value.get("text"))
+        if len(labels) != len(choices):
+            raise RowInvalid.of("choices", f"has {len(labels)} labels for {len(choices)} texts", value)
+    elif rows.is_list(value) and any(isinstance(item, Mapping) for item in value):
+        options = [item if isinstance(item, Mapping) else {} for item in value]
+        labels = tuple(rows.text(f"choices[{n}].label", option.get("label")) for n, option in enumerate(options))
+        choices = tuple(rows.text(f"choices[{n}].text", option.get("text")) for n, option in enumerate(options))
+    elif rows.is_list(value):
+        labels, choices = (), tuple(rows.text(f"choices[{n}]", item) for n, item in enumerate(value))
+    else:
+        raise RowInvalid.of("choices", "must be a list of options", value)
+    if not MIN_CHOICES <= len(choices) <= MAX_CHOICES:
+        raise RowInvalid.of("choices", f"must be {MIN_CHOICES} to {MAX_CHOICES} options, not {len(choices)}", value)
+    if len(set(labels)) != len(labels):
+        raise RowInvalid.of("choices", "has one label twice", value)
+    return labels, choices
+
+
+def _answer_index(value: object, labels: Sequence[str], choices: Sequence[str]) -> int:
+    """The index `answer` means. Where two readings differ the row is refused: a wrong key is worse than no row."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        if str(value) in labels:
+            return labels.index(str(value))
+        if not 0 <= value < len(choices):
+            raise RowInvalid.of("answer", f"must be an index from 0 to {len(choices) - 1}", value)
+        return value
+    answer = rows.text("answer", value)
+    if answer in labels:
+        return labels.index(answer)
+    readings = {position for position, choice in enumerate(choices) if choice == answer}
+    if not labels:
+        readings |= _positional_readings(answer, len(choices))
+    if not readings:
+        raise RowInvalid.of("answer", "is not among the choices", value)
+    if len(readings) > 1:
+        raise RowInvalid.of("answer", "can mean more than one option; give its index as a number", value)
+    return readings.pop()
+
+
+def _positional_readings(answer: str, count: int) -> set[int]:
+    """The index that a letter or a digit string (CSV has no numbers) stands for, if there is such an option."""
+    offered = letters(count)
+    if answer.upper() in offered:
+        return {offered.index(answer.upper())}
+    if answer in map(str, range(count)):
+        return {int(answer)}
+    return set()
+
+
+def _content_id(content: Mapping[str, object]) -> str:
+    canonical = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return "q_" + hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def id_hash(question_id: str, *, salt: str = "") -> int:
+    """A 64-bit hash of an id, the same on every machine: it breaks ties, splits and shuffles without any order."""
+    return int.from_bytes(hashlib.blake2b(f"{salt}\0{question_id}".encode(), digest_size=8).digest())
+
+
+@dataclass(frozen=True, slots=True)
+class Split(Generic[AnyQuestion]):
+    """Two disjoint parts of a data set, each in the order of the file."""
+
+    train: tuple[AnyQuestion, ...]
+    held_out: tuple[AnyQuestion, ...]
+
+
+def split(questions: Sequence[AnyQuestion], *, held_out_fraction: float, seed: int) -> Split[AnyQuestion]:
+    """Part the questions by a hash of their ids.
+
+    Neither the order of the rows nor rows added later move a question from one part to the other, so the sizes are
+    only near the fraction, and a part of a tiny data set may be empty. RequestInvalid unless 0 ≤ fraction < 1.
+    """
+    if not 0 <= held_out_fraction < 1:
+        raise RequestInvalid("held_out_fraction must be at least 0 and below 1", param="held_out_fraction")
+    border = int(held_out_fraction * 2**64)
+    held = [id_hash(question.id, salt=f"split {seed}") < border for question in questions]
+    return Split(
+        train=tuple(question for question, out in zip(questions, held, strict=True) if not out),
+        held_out=tuple(question for question, out in zip(questions, held, strict=True) if out),
+    )

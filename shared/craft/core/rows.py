@@ -1,0 +1,81 @@
+"""What a field of a data row must be, and the error that names the field that is not."""
+
+import math
+import reprlib
+from collections.abc import Sequence
+from typing import TypeGuard
+
+EXCERPT_LENGTH = 120
+ID_LENGTH = 200
+
+
+class RowInvalid(ValueError):  # noqa: N818 - named as its siblings in craft.errors are
+    """One row cannot become a question: `field` of the row, the `reason`, and at most 120 characters of the value."""
+
+    def __init__(self, field: str, reason: str, excerpt: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+        self.excerpt = excerpt
+
+    @classmethod
+    def of(cls, field: str, reason: str, value: object) -> "RowInvalid":
+        """The error for `value`, which is shown shortened and without unprintable characters."""
+        return cls(field, reason, excerpt(value))
+
+
+def excerpt(value: object) -> str:
+    """At most 120 printable characters of `value`; line breaks, NUL and surrogates are shown as escapes."""
+    shown = value[:EXCERPT_LENGTH] if isinstance(value, str) else reprlib.repr(value)
+    return "".join(mark if mark.isprintable() else repr(mark)[1:-1] for mark in shown)[:EXCERPT_LENGTH]
+
+
+def text(field: str, value: object) -> str:
+    """`value` as clean text without outer white space, or RowInvalid."""
+    if value is None:
+        raise RowInvalid.of(field, "is missing", value)
+    if isinstance(value, float) and math.isnan(value):
+        raise RowInvalid.of(field, "is not a number (NaN) where text is needed", value)
+    if not isinstance(value, str):
+        raise RowInvalid.of(field, f"must be text, not {type(value).__name__}", value)
+    # Neither survives UTF-8, PostgreSQL or a tokenizer; better one row error now than a lost job later.
+    if "\0" in value:
+        raise RowInvalid.of(field, "holds a NUL character", value)
+    if any("\ud800" <= mark <= "\udfff" for mark in value):
+        raise RowInvalid.of(field, "holds a surrogate, so it is not valid Unicode", value)
+    stripped = value.strip()
+    if not stripped:
+        raise RowInvalid.of(field, "is empty", value)
+    return stripped
+
+
+def optional_text(field: str, value: object) -> str | None:
+    """As `text`, but None and blank text mean that the field is absent (CSV has no other way to say so)."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    return text(field, value)
+
+
+def identifier(field: str, value: object) -> str | None:
+    """A row's own id: text of at most 200 printable characters, or a whole number; absent as in `optional_text`."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    found = optional_text(field, value)
+    if found is not None and (len(found) > ID_LENGTH or not found.isprintable()):
+        raise RowInvalid.of(field, f"must be at most {ID_LENGTH} printable characters", value)
+    return found
+
+
+def texts(field: str, value: object) -> tuple[str, ...]:
+    """A non-empty list of texts, each clean; a lone text is a list of one."""
+    if not is_list(value):
+        return (text(field, value),)
+    found = tuple(text(f"{field}[{position}]", item) for position, item in enumerate(value))
+    if not found:
+        raise RowInvalid.of(field, "is an empty list", value)
+    return found
+
+
+def is_list(value: object) -> TypeGuard[Sequence[object]]:
+    """Whether `value` is a list or tuple: text and mappings are not."""
+    return isinstance(value, (list, tuple))

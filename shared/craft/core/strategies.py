@@ -1,0 +1,62 @@
+"""The strategies a job may name, and the knobs of selection."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from craft.errors import RequestInvalid
+
+
+class Strategy(StrEnum):
+    """How the tuning set is chosen."""
+
+    CRAFT = "craft"
+    CRAFT_NO_FLOW = "craft-no-flow"
+    CRAFT_NO_CERTAINTY = "craft-no-certainty"
+    COR_RAIT = "cor-rait"
+    VAN_TUNING = "van-tuning"
+
+    @property
+    def needs_flow(self) -> bool:
+        """Whether the strategy needs a rehearsed model's states."""
+        return self in {Strategy.CRAFT, Strategy.CRAFT_NO_CERTAINTY}
+
+    @property
+    def by_certainty(self) -> bool:
+        """Whether candidates are taken by certainty; otherwise by seeded random choice."""
+        return self in {Strategy.CRAFT, Strategy.CRAFT_NO_FLOW}
+
+
+class FlowRule(StrEnum):
+    """IMPROVED drops Δmu > margin; PAPER (Algorithm 1 as printed) drops Δmu ≥ margin, so that mu = 0 is never idk."""
+
+    IMPROVED = "improved"
+    PAPER = "paper"
+
+
+class Shortage(StrEnum):
+    """What to do where there are fewer candidates than asked for: keep the ratio, fill with the other kind, or fail."""
+
+    SHRINK = "shrink"
+    FILL = "fill"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectionRule:
+    """tau and margin of the method, the sizes wanted, the seed of random choices. RequestInvalid if out of range."""
+
+    n_van: int
+    n_idk: int
+    seed: int
+    tau: float = 0.5
+    margin: float = 0.0
+    flow_rule: FlowRule = FlowRule.IMPROVED
+    shortage: Shortage = Shortage.SHRINK
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.tau <= 1:
+            raise RequestInvalid("tau must be from 0 to 1", param="tau")
+        if not -1 <= self.margin <= 1:
+            raise RequestInvalid("margin must be from -1 to 1", param="margin")
+        if self.n_van < 0 or self.n_idk < 0 or self.n_van + self.n_idk == 0:
+            raise RequestInvalid("n_van and n_idk must not be negative, nor both 0", param="n_van")
