@@ -1,4 +1,4 @@
-"""Readers of uploaded files: every format becomes numbered raw rows, and a broken line becomes a row error, not a crash."""
+"""Readers of uploaded files: every format becomes numbered raw rows, and a broken line a row error, not a crash."""
 
 import csv
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ _LIST_SEPARATOR = "|"
 
 
 class RawRow(NamedTuple):
-    """A row as it stands in the file (`line` counts from 1; a record's number in Parquet and JSON), or why it is none."""
+    """A row as it stands in the file, or why it is none. `line` counts from 1; in Parquet and JSON it counts records."""
 
     line: int
     row: dict[str, object] | None
@@ -65,7 +65,9 @@ def _jsonl(path: Path, max_line_bytes: int) -> Iterator[RawRow]:
             number += 1
             if len(raw) > max_line_bytes and not raw.endswith(b"\n"):
                 _skip_line(file)
-                yield _broken(number, f"The line is longer than {max_line_bytes:,} bytes.", raw[:80].decode(errors="replace"))
+                yield _broken(
+                    number, f"The line is longer than {max_line_bytes:,} bytes.", raw[:80].decode(errors="replace")
+                )
                 continue
             line = raw.removeprefix(_BOM) if number == 1 else raw
             if line.strip():

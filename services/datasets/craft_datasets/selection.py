@@ -1,4 +1,4 @@
-"""Training sets from knowledge states: the rehearsal set and each strategy's tuning set (method.md, steps 3 and 6 to 8)."""
+"""Training sets from knowledge states: the rehearsal set and each strategy's tuning set (CRaFT, Algorithm 1)."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple

@@ -49,7 +49,7 @@ def stage_functions() -> StageFunctions:
 
 
 def ingest(parameters: IngestParameters, context: StageContext) -> StageResult:
-    """Split a dataset into `train.jsonl` and `held_out.jsonl`. Raises DatasetInvalid where a side that is needed is empty."""
+    """Split a dataset into `train.jsonl` and `held_out.jsonl`. Raises DatasetInvalid where a needed side is empty."""
     questions = _questions(context.input("dataset") / QUESTIONS_FILE)
     parts = split(questions, held_out_fraction=parameters.held_out_fraction, seed=parameters.seed)
     if not parts.held_out or (not parts.train and parameters.held_out_fraction < 1):

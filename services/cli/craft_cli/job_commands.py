@@ -1,0 +1,183 @@
+"""`craft jobs …`"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from craft.contracts.rest_scoring import ReportDocument
+from craft_cli import tables
+from craft_cli.session import DEFAULT, EXIT_FAILED, EXIT_USAGE, AsJson, Url, connected, fail, show_json
+from craft_cli.watching import error_console, watch
+from craft_client import Client, JobFailed
+
+app = typer.Typer(no_args_is_help=True, help="Submit, watch and fetch jobs.")
+JobId = Annotated[str, typer.Argument(help="cjob_…")]
+SpecFile = Annotated[Path, typer.Argument(help="The job specification as JSON; - reads standard input.")]
+
+
+@app.command()
+def submit(
+    spec: SpecFile,
+    *,
+    follow: Annotated[bool, typer.Option("--watch", help="Then watch it; exit 0 only where it succeeds.")] = False,
+    as_json: AsJson = False,
+    url: Url = DEFAULT,
+) -> None:
+    """Submit a job and print its id."""
+    with connected(url) as client:
+        handle = client.jobs.create(_specification(spec))
+        if as_json and not follow:
+            show_json(handle.view)
+        else:
+            print(handle.id)
+        if follow:
+            follow_job(client, handle.id)
+
+
+@app.command()
+def validate(spec: SpecFile, *, as_json: AsJson = False, url: Url = DEFAULT) -> None:
+    """Say what a job would do, without running it."""
+    with connected(url) as client:
+        found = client.jobs.validate(_specification(spec))
+        if as_json:
+            show_json(found)
+            return
+        for stage in found.stages:
+            print(f"{stage.name:32} {'reused' if stage.reused else stage.service}")
+        print(found.estimate.model_dump_json(indent=2))
+
+
+@app.command("ls")
+def list_jobs(
+    *,
+    limit: Annotated[int, typer.Option(min=1, max=100)] = 20,
+    status: Annotated[str | None, typer.Option(help="Only jobs of this status.")] = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT,
+) -> None:
+    """List jobs, newest first."""
+    with connected(url) as client:
+        found = client.jobs.list(limit=limit, **({"status": status} if status else {}))
+        if as_json:
+            show_json(found)
+        else:
+            Console().print(tables.jobs(found.data))
+
+
+@app.command()
+def get(job_id: JobId, *, as_json: AsJson = False, url: Url = DEFAULT) -> None:
+    """Show one job."""
+    with connected(url) as client:
+        view = client.jobs.get(job_id)
+        if as_json:
+            show_json(view)
+            return
+        Console().print(tables.jobs([view]))
+        for stage in view.stages:
+            seconds = "" if stage.seconds is None else f"{stage.seconds:8.1f} s"
+            print(f"  {stage.name:32} {stage.status:10} {'reused' if stage.reused else seconds}")
+        if view.error is not None:
+            print(JobFailed(view))
+
+
+@app.command("watch")
+def watch_job(job_id: JobId, *, url: Url = DEFAULT) -> None:
+    """Follow a job from where it is to its end; exit 0 only where it succeeds."""
+    with connected(url) as client:
+        follow_job(client, job_id)
+
+
+@app.command()
+def logs(
+    job_id: JobId,
+    *,
+    stage: Annotated[str | None, typer.Option(help="Only this stage, e.g. tune:craft.")] = None,
+    url: Url = DEFAULT,
+) -> None:
+    """Print what the job's stages printed."""
+    with connected(url) as client:
+        after = 0
+        while True:
+            page = client.jobs.logs(job_id, stage=stage, after=after)
+            for line in page.data:
+                print(f"{line.stage}#{line.attempt} {line.line}")
+            if not page.has_more or page.last_id is None:
+                return
+            after = page.last_id
+
+
+@app.command()
+def cancel(job_id: JobId, *, as_json: AsJson = False, url: Url = DEFAULT) -> None:
+    """Cancel a job; what it finished stays."""
+    with connected(url) as client:
+        view = client.jobs.cancel(job_id)
+        if as_json:
+            show_json(view)
+        else:
+            print(view.status)
+
+
+@app.command()
+def report(
+    job_id: JobId,
+    *,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Save the HTML report here.")] = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT,
+) -> None:
+    """Print a finished job's table, or save its report."""
+    with connected(url) as client:
+        handle = client.jobs.open(job_id)
+        if output is not None:
+            print(handle.download_report(output, form="json" if output.suffix == ".json" else "html"))
+            return
+        text = client.jobs.report_json(job_id)
+        if as_json:
+            sys.stdout.buffer.write(text + b"\n")
+        else:
+            print_report(ReportDocument.model_validate_json(text))
+
+
+@app.command()
+def download(
+    job_id: JobId,
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o")] = Path("adapter.tar.gz"),
+    strategy: Annotated[str | None, typer.Option(help="Which adapter, where the job made several.")] = None,
+    url: Url = DEFAULT,
+) -> None:
+    """Save a job's adapter (tar.gz, PEFT layout)."""
+    with connected(url) as client:
+        print(client.jobs.open(job_id).download_adapter(output, strategy=strategy))
+
+
+def follow_job(client: Client, job_id: str) -> None:
+    """Show a job to its end; ends the program with 1 where it fails."""
+    watch(client.jobs.stream(job_id), error_console())
+    view = client.jobs.get(job_id)
+    if view.status != "succeeded":
+        fail(str(JobFailed(view)), EXIT_FAILED)
+
+
+def print_report(report_document: ReportDocument) -> None:
+    """The headline tables and what they mean."""
+    console = Console()
+    for report_set in report_document.sets:
+        console.print(tables.results(report_set))
+    for line in tables.comparisons(report_document):
+        console.print(f"• {line}", highlight=False)
+
+
+def _specification(path: Path) -> dict[str, Any]:
+    try:
+        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+        value = json.loads(text)
+    except (OSError, ValueError) as error:
+        fail(f"{path} is not a readable JSON file: {error}", EXIT_USAGE)
+    if not isinstance(value, dict):
+        fail(f"{path} does not hold a JSON object.", EXIT_USAGE)
+    return dict(value)

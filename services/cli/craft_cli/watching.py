@@ -1,0 +1,73 @@
+"""Show a job while it runs: a live bar on a terminal, a line for each stage elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from craft.contracts.events import EventType
+from craft.contracts.views import EventView
+
+_LINES = {
+    EventType.STAGE_SUCCEEDED: "[green]✓[/] {stage} {seconds}",
+    EventType.STAGE_REUSED: "[cyan]↺[/] {stage} reused",
+    EventType.STAGE_RETRIED: "[yellow]↻[/] {stage} again",
+    EventType.STAGE_FAILED: "[red]✗[/] {stage}",
+}
+
+
+def watch(events: Iterable[EventView], console: Console) -> None:
+    """Follow events until the terminal one."""
+    bar = Progress(
+        TextColumn("{task.description}", table_column=None),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[eta]}"),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("waiting", total=100, eta="")
+        began = time.monotonic()
+        for event in events:
+            line = _line(event)
+            if line:
+                console.print(line, highlight=False)
+            percent = event.data.get("percent")
+            if isinstance(percent, (int, float)):
+                eta = _eta(float(percent), time.monotonic() - began)
+                bar.update(task, completed=float(percent), description=_description(event), eta=eta)
+            elif event.type == EventType.STAGE_STARTED:
+                bar.update(task, description=_description(event))
+
+
+def _line(event: EventView) -> str | None:
+    template = _LINES.get(EventType(event.type)) if event.type in set(EventType) else None
+    if template is None:
+        return None
+    seconds = event.data.get("seconds")
+    shown = f"[dim]{seconds:.1f} s[/]" if isinstance(seconds, (int, float)) else ""
+    return template.format(stage=event.data.get("stage"), seconds=shown)
+
+
+def _description(event: EventView) -> str:
+    loss = event.data.get("metrics")
+    value = loss.get("loss") if isinstance(loss, dict) else None
+    tail = f" loss {value:.3f}" if isinstance(value, (int, float)) else ""
+    return f"{event.data.get('stage', '')}{tail}".ljust(28)
+
+
+def _eta(percent: float, elapsed_seconds: float) -> str:
+    if percent < 2:
+        return "ETA …"
+    left = elapsed_seconds * (100 - percent) / percent
+    return f"ETA {int(left // 60)}:{int(left % 60):02d}"
+
+
+def error_console() -> Console:
+    """Where progress goes: standard error, so that `--json` output stays clean."""
+    return Console(file=sys.stderr)

@@ -1,0 +1,68 @@
+"""What can go wrong for a caller of the API.
+
+ClientError
+├── ApiError             the server answered with a problem document
+├── JobFailed            the job ended, but not in success
+└── ServerUnreachable    nobody answered
+"""
+
+import httpx
+from pydantic import ValidationError
+
+from craft.contracts.problems import Problem
+from craft.contracts.views import JobView
+from craft.errors import Fault
+
+
+class ClientError(Exception):
+    """Base of the client's errors."""
+
+
+class ApiError(ClientError):
+    """The server's problem document; its text is what happened and what to do about it."""
+
+    def __init__(self, problem: Problem) -> None:
+        lines = [f"{problem.detail} [{problem.code}]"]
+        lines += [
+            f"  {'line ' + str(e.line) + ': ' if e.line else ''}{e.field + ': ' if e.field else ''}{e.message}"
+            for e in problem.errors
+        ]
+        if problem.hint:
+            lines.append(f"Hint: {problem.hint}")
+        super().__init__("\n".join(lines))
+        self.problem = problem
+
+    @classmethod
+    def of(cls, response: httpx.Response) -> "ApiError":
+        """The error of a response that is none of ours too (a proxy's page, say)."""
+        try:
+            return cls(Problem.model_validate_json(response.content))
+        except ValidationError:
+            return cls(
+                Problem(
+                    type="about:blank",
+                    title="Unexpected answer",
+                    status=response.status_code,
+                    detail=f"{response.request.url.path} answered {response.status_code} and no problem document.",
+                    code="unexpected_answer",
+                    fault=Fault.SYSTEM,
+                    retryable=response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR,
+                )
+            )
+
+
+class JobFailed(ClientError):
+    """The job failed or was cancelled; `job` is its last view."""
+
+    def __init__(self, job: JobView) -> None:
+        lines = [f"{job.id} {job.status}"]
+        if job.error is not None:
+            lines[0] += f" in {job.error.stage}: {job.error.message} [{job.error.code}]"
+            if job.error.hint:
+                lines.append(f"Hint: {job.error.hint}")
+        super().__init__("\n".join(lines))
+        self.job = job
+
+
+class ServerUnreachable(ClientError):
+    """No connection within the retries."""
