@@ -9,7 +9,7 @@ EXCERPT_LENGTH = 120
 ID_LENGTH = 200
 
 
-class RowInvalid(ValueError):  # noqa: N818 - named as its siblings in craft.errors are
+class RowInvalid(ValueError):
     """One row cannot become a question: `field` of the row, the `reason`, and at most 120 characters of the value."""
 
     def __init__(self, field: str, reason: str, excerpt: str) -> None:

@@ -106,8 +106,7 @@ def comparable_rule(
     ]
     if not sizes or rule.shortage is not Shortage.SHRINK:
         return rule
-    n_van, n_idk = min(sizes)
-    return replace(rule, n_van=n_van, n_idk=n_idk)
+    return replace(rule, n_van=min(van for van, _ in sizes), n_idk=min(idk for _, idk in sizes))
 
 
 class _Table(NamedTuple):
