@@ -1,0 +1,245 @@
+"""From what a user asks for to a job that can run: names are looked up and everything knowable is checked first."""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+
+from sqlmodel import select
+
+from craft.contracts.job import DatasetRef, JobSpec
+from craft.contracts.stages import ArtifactRef, EngineRef, stage_key
+from craft.contracts.views import PlannedStageView, ValidationView
+from craft.core.prompts import templates_from
+from craft.core.questions import RowInvalid, question_from_row
+from craft.core.refusals import wording_for
+from craft.errors import (
+    ContextTooLong,
+    DatasetInvalid,
+    ErrorDetail,
+    IdempotencyConflict,
+    NotFound,
+    RehearsalTooShort,
+    RequestInvalid,
+)
+from craft.infra.models import ModelFolder, ModelFolders
+from craft_gateway.database import Database
+from craft_gateway.plan import FromStage, PlannedStage, ResolvedJob, plan
+from craft_gateway.submission_datasets import DatasetRegistry
+from craft_gateway.submission_estimate import estimate, most_rehearsed, optimiser_steps
+from craft_gateway.tables import Artifact, Dataset, Job
+from craft_gateway.transitions import CreatedJob, Idempotency, Transitions
+from craft_gateway.views import resolved_view
+from craft_gateway.views_reading import Reader
+
+_HELD_OUT = "held_out"
+_LEAST_ROWS = 2
+_NOT_IN_A_NAME = re.compile(r"[^a-z0-9._-]+")
+
+
+class Submission:
+    """Accepts jobs. What it raises, it raises before anything is queued."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        reader: Reader,
+        transitions: Transitions,
+        datasets: DatasetRegistry,
+        models: ModelFolders,
+        engine: EngineRef,
+        embedder: str,
+    ) -> None:
+        self._database = database
+        self._reader = reader
+        self._transitions = transitions
+        self._datasets = datasets
+        self._models = models
+        self._engine = engine
+        self._embedder = embedder
+
+    def submit(self, spec: JobSpec, *, idempotency_key: str | None) -> CreatedJob:
+        """Queue the job. The same key and body give the same job again, even if it could not be accepted by now.
+
+        Raises IdempotencyConflict for the same key with another body, and whatever `validate` raises.
+        """
+        idempotency = None if idempotency_key is None else Idempotency(idempotency_key, body_hash(spec))
+        earlier = None if idempotency is None else self._earlier(idempotency)
+        if earlier is not None:
+            return earlier
+        resolved, _, _ = self._resolve(spec)
+        return self._transitions.create_job(resolved, idempotency=idempotency)
+
+    def validate(self, spec: JobSpec) -> ValidationView:
+        """What `submit` would queue. Inline rows are kept as a dataset, so that they need not be sent again.
+
+        Raises ModelNotFound, ModelRejected, DatasetInvalid, ContextTooLong, RehearsalTooShort, RequestInvalid.
+        """
+        resolved, dataset, evaluation = self._resolve(spec)
+        stages = plan(resolved)
+        reused = self._reusable(stages)
+        return ValidationView(
+            resolved=resolved_view(resolved, questions=dataset.rows),
+            stages=[
+                PlannedStageView(
+                    name=stage.name,
+                    kind=stage.kind,
+                    service=stage.service,
+                    depends_on=list(stage.depends_on),
+                    reused=stage.name in reused,
+                )
+                for stage in stages
+            ],
+            estimate=estimate(
+                resolved.spec,
+                questions=dataset.rows,
+                evaluation_questions=sum(further.rows for further in evaluation),
+                stages=[stage.kind for stage in stages],
+                reused=[position for position, stage in enumerate(stages) if stage.name in reused],
+            ),
+        )
+
+    def _earlier(self, idempotency: Idempotency) -> CreatedJob | None:
+        with self._database.read() as session:
+            job = session.exec(select(Job).where(Job.idempotency_key == idempotency.key)).first()
+        if job is None:
+            return None
+        if job.body_hash != idempotency.body_hash:
+            raise IdempotencyConflict(
+                "This Idempotency-Key came with another body before.",
+                hint="Use a new key for a new job.",
+                param="Idempotency-Key",
+            )
+        return CreatedJob(job.id, repeated=True)
+
+    def _resolve(self, spec: JobSpec) -> tuple[ResolvedJob, Dataset, list[Dataset]]:
+        model = self._models.find(spec.base_model.id, spec.base_model.revision)
+        check_prompts(spec)
+        check_lengths(spec, model)
+        dataset = self._dataset(spec)
+        check_sizes(spec, dataset.rows)
+        evaluation = self._evaluation(spec)
+        resolved = ResolvedJob(
+            spec=spec.model_copy(update={"dataset": DatasetRef(id=dataset.id)}),
+            model=model.ref,
+            engine=self._engine,
+            embedder=self._embedder,
+            dataset=dataset.ref,
+            evaluation={name: further.ref for name, further in evaluation.items()},
+        )
+        return resolved, dataset, list(evaluation.values())
+
+    def _dataset(self, spec: JobSpec) -> Dataset:
+        if spec.dataset.rows is not None:
+            return self._datasets.add_rows(spec.dataset.rows, task=spec.task, name=spec.name)
+        return self._known(spec.dataset.id or "", spec, param="dataset.id")
+
+    def _known(self, dataset_id: str, spec: JobSpec, *, param: str) -> Dataset:
+        try:
+            dataset = self._reader.dataset_row(dataset_id)
+        except NotFound as error:
+            # The URL exists; it is the body that names something unknown.
+            raise RequestInvalid(f"There is no dataset {dataset_id}.", hint=error.hint, param=param) from None
+        if dataset.task is not spec.task:
+            raise RequestInvalid(
+                f"Dataset {dataset_id} is {dataset.task.value}, the job is {spec.task.value}.",
+                hint=f'Say "task": "{dataset.task.value}", or choose another dataset.',
+                param="task",
+            )
+        return dataset
+
+    def _evaluation(self, spec: JobSpec) -> dict[str, Dataset]:
+        """The further sets by the name that they have in stages and report."""
+        found: dict[str, Dataset] = {}
+        for position, wanted in enumerate(spec.evaluation):
+            dataset = self._known(wanted.dataset, spec, param=f"evaluation.{position}.dataset")
+            name = wanted.name or _NOT_IN_A_NAME.sub("-", (dataset.name or "").lower()).strip("-._")[:100]
+            name = name or dataset.id
+            if name == _HELD_OUT or name in found:
+                raise RequestInvalid(
+                    f"Two evaluation sets would be called {name}.",
+                    hint="Give each set of `evaluation` a `name` of its own; `held_out` is the split's.",
+                    param=f"evaluation.{position}.name",
+                )
+            found[name] = dataset
+        return found
+
+    def _reusable(self, stages: Sequence[PlannedStage]) -> frozenset[str]:
+        """Stages whose result is there already; what one made may give the next one its key."""
+        made: dict[str, ArtifactRef] = {}
+        with self._database.read() as session:
+            for stage in stages:
+                sources = {
+                    role: made.get(s.name) if isinstance(s, FromStage) else s for role, s in stage.inputs.items()
+                }
+                inputs = {role: ref for role, ref in sources.items() if ref is not None}
+                if len(inputs) < len(sources):
+                    continue
+                artifact = session.get(Artifact, stage_key(stage.parameters, inputs))
+                if artifact is not None:
+                    made[stage.name] = artifact.ref
+        return frozenset(made)
+
+
+def body_hash(spec: JobSpec) -> str:
+    """SHA-256 (hex) of what was asked for: the same for two bodies that differ in spelling only."""
+    # The standard library's JSON, since rows may hold numbers that no 64 bits hold.
+    text = json.dumps(spec.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check_prompts(spec: JobSpec) -> None:
+    """Raises RequestInvalid for templates, language or refusals that cannot be used, DatasetInvalid for shots."""
+    templates_from(spec.prompts.templates)
+    wording_for(spec.prompts.language, spec.prompts.extra_refusals)
+    bad = []
+    for line, row in enumerate(spec.probe.shots or (), start=1):
+        try:
+            question_from_row(row, task=spec.task)
+        except RowInvalid as error:
+            message = f"`{error.field}` {error.reason}."
+            bad.append(ErrorDetail(message, field=error.field, line=line, excerpt=error.excerpt))
+    if bad:
+        raise DatasetInvalid(
+            f"{len(bad)} of the few-shot examples cannot be used.",
+            hint="They have the form of the dataset's rows; leave `probe.shots` out for the built-in ones.",
+            param="probe.shots",
+            details=bad,
+        )
+
+
+def check_lengths(spec: JobSpec, model: ModelFolder) -> None:
+    """Raises ContextTooLong where a reply alone would fill the model's context."""
+    wanted = {
+        "probe.max_new_tokens": spec.probe.max_new_tokens,
+        "evaluation_settings.max_new_tokens": spec.evaluation_settings.max_new_tokens,
+    }
+    for param, tokens in wanted.items():
+        if tokens >= model.context_length:
+            raise ContextTooLong(
+                f"{tokens} new tokens leave no room for a prompt in {model.ref.id}'s {model.context_length} tokens.",
+                hint=f"Lower {param}.",
+                param=param,
+            )
+
+
+def check_sizes(spec: JobSpec, questions: int) -> None:
+    """Raises where no split of so many questions can make the job succeed: better now than hours later."""
+    if questions < _LEAST_ROWS:
+        raise DatasetInvalid(
+            "One row cannot be split into a training and a held-out part.",
+            hint="Send at least two rows; a useful set has hundreds.",
+            param="dataset",
+        )
+    if not any(strategy.needs_flow for strategy in spec.strategies):
+        return
+    training = spec.rehearsal.training
+    largest = most_rehearsed(spec, questions)
+    steps = optimiser_steps(training, largest)
+    if steps < training.min_steps:
+        raise RehearsalTooShort(
+            f"Rehearsing at most {largest} questions takes {steps} optimiser steps; {training.min_steps} are needed.",
+            hint="Raise rehearsal.size or rehearsal.training.epochs, lower rehearsal.training.batch_size, or add data.",
+            param="rehearsal",
+        )

@@ -1,0 +1,221 @@
+"""Reads what the API shows: each method is one short read transaction. Ids are checked before any lookup."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlmodel import Session, col, select
+
+from craft.contracts.base import DATASET_ID
+from craft.contracts.job import JobStatus
+from craft.contracts.stages import ArtifactRef
+from craft.contracts.views import (
+    ArtifactList,
+    DatasetList,
+    DatasetView,
+    EventList,
+    EventView,
+    JobList,
+    JobView,
+    LogList,
+    QueueEntry,
+    QueueView,
+    StageList,
+)
+from craft.errors import Conflict, NotFound
+from craft_gateway.database import Database
+from craft_gateway.plan import ResolvedJob
+from craft_gateway.tables import Dataset, Job, Stage, StageLog
+from craft_gateway.views import artifact_view, dataset_view, job_view, log_line, stage_view
+from craft_gateway.views_rows import MOST_QUEUED, event_heads, events_of, find_job, job_rows, manifests_of, stages_of
+
+_WAITING = (JobStatus.QUEUED, JobStatus.PAUSED)
+_UNFINISHED = tuple(status for status in JobStatus if not status.terminal)
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs to list; all conditions must hold. `after` is the id of the last job of the page before."""
+
+    limit: int = 20
+    after: str | None = None
+    statuses: tuple[JobStatus, ...] = ()
+    created_after: datetime | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+class Reader:
+    """All reading that the public API does. Malformed and unknown ids are the same NotFound."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def job(self, job_id: str) -> JobView:
+        """One job."""
+        with self._database.read() as session:
+            return self._views(session, [find_job(session, job_id)])[0]
+
+    def jobs(self, wanted: JobFilter) -> JobList:
+        """A page of jobs, newest first."""
+        query = select(Job).order_by(col(Job.id).desc()).limit(wanted.limit + 1)
+        if wanted.after is not None:
+            query = query.where(col(Job.id) < wanted.after)
+        if wanted.statuses:
+            query = query.where(col(Job.status).in_(wanted.statuses))
+        if wanted.created_after is not None:
+            query = query.where(col(Job.created_at) > wanted.created_after)
+        for key, value in wanted.labels.items():
+            query = query.where(col(Job.labels)[key].as_string() == value)
+        with self._database.read() as session:
+            jobs = session.exec(query).all()
+            views = self._views(session, jobs[: wanted.limit])
+        return JobList(data=views, has_more=len(jobs) > wanted.limit, last_id=views[-1].id if views else None)
+
+    def events(self, job_id: str, *, after: int, limit: int) -> Sequence[EventView]:
+        """See `sse.EventSource.events`. An unknown job has none."""
+        with self._database.read() as session:
+            return events_of(session, job_id, after=after, limit=limit)
+
+    def event_page(self, job_id: str, *, after: int, limit: int) -> EventList:
+        """A page of a job's events."""
+        with self._database.read() as session:
+            find_job(session, job_id)
+            events = events_of(session, job_id, after=after, limit=limit + 1)
+        page = events[:limit]
+        return EventList(data=page, has_more=len(events) > limit, last_id=page[-1].seq if page else None)
+
+    def newer(self, heads: Mapping[str, int]) -> Mapping[str, Sequence[EventView]]:
+        """See `sse.EventSource.newer`."""
+        with self._database.read() as session:
+            latest = event_heads(session, list(heads))
+            return {
+                job_id: events_of(session, job_id, after=head, limit=MOST_QUEUED)
+                for job_id, head in heads.items()
+                if latest.get(job_id, 0) > head
+            }
+
+    def heads(self, job_ids: Sequence[str]) -> Mapping[str, int]:
+        """See `sse.EventSource.heads`."""
+        with self._database.read() as session:
+            return event_heads(session, job_ids)
+
+    def last_event(self, job_id: str) -> tuple[JobStatus, int]:
+        """A job's status and the number of its last event."""
+        with self._database.read() as session:
+            job = find_job(session, job_id)
+            return job.status, job.event_seq
+
+    def stages(self, job_id: str) -> StageList:
+        """All stages of a job in their planned order."""
+        with self._database.read() as session:
+            job = find_job(session, job_id)
+            views = [stage_view(stage, until=job.updated_at) for stage in stages_of(session, [job_id])[job_id]]
+        return StageList(data=views, last_id=views[-1].name if views else None)
+
+    def logs(self, job_id: str, *, stage: str | None, after: int, limit: int) -> LogList:
+        """A page of a job's log lines, of one stage if named."""
+        with self._database.read() as session:
+            find_job(session, job_id)
+            names = {row.id: row.name for row in stages_of(session, [job_id])[job_id]}
+            query = select(StageLog).where(StageLog.job_id == job_id, col(StageLog.seq) > after)
+            if stage is not None:
+                wanted = [stage_id for stage_id, name in names.items() if name == stage]
+                if not wanted:
+                    raise NotFound("The job has no such stage.", param="stage")
+                query = query.where(StageLog.stage_id == wanted[0])
+            lines = session.exec(query.order_by(col(StageLog.seq)).limit(limit + 1)).all()
+        page = [log_line(line, stage=names[line.stage_id]) for line in lines[:limit]]
+        return LogList(data=page, has_more=len(lines) > limit, last_id=page[-1].id if page else None)
+
+    def artifacts(self, job_id: str) -> ArtifactList:
+        """What the job's stages have written so far."""
+        with self._database.read() as session:
+            find_job(session, job_id)
+            stages = [stage for stage in stages_of(session, [job_id])[job_id] if stage.artifact is not None]
+            manifests = manifests_of(session, stages)
+        views = [artifact_view(s, manifests[s.artifact]) for s in stages if s.artifact in manifests]
+        return ArtifactList(data=views, last_id=views[-1].stage if views else None)
+
+    def output(self, job_id: str, stage_name: str) -> ArtifactRef:
+        """What one stage of a job wrote. Raises NotFound where the job has no such stage, Conflict while unfinished."""
+        with self._database.read() as session:
+            job = find_job(session, job_id)
+            query = select(Stage).where(Stage.job_id == job_id, Stage.name == stage_name)
+            stage = session.exec(query).first()
+        if stage is None:
+            raise NotFound(f"The job has no stage {stage_name}.")
+        if stage.artifact is None:
+            raise _unfinished(job, stage)
+        return stage.artifact
+
+    def resolved(self, job_id: str) -> ResolvedJob:
+        """The job's resolved specification."""
+        with self._database.read() as session:
+            return ResolvedJob.model_validate(find_job(session, job_id).resolved)
+
+    def queue(self) -> QueueView:
+        """All unfinished jobs: those that run, then those that wait, in the order in which they are served."""
+        with self._database.read() as session:
+            now = self._database.now(session)
+            query = select(Job).where(col(Job.status).in_(_UNFINISHED)).order_by(col(Job.id)).limit(MOST_QUEUED)
+            views = [job_view(rows, now=now) for rows in job_rows(session, session.exec(query).all())]
+        views.sort(key=lambda view: (view.status in _WAITING, view.queue.position))
+        waiting = sum(view.status in _WAITING for view in views)
+        entries = [
+            QueueEntry(
+                job_id=view.id,
+                name=view.name,
+                status=view.status,
+                priority=view.priority,
+                position=view.queue.position,
+                waited_seconds=view.queue.waited_seconds,
+                reason=view.status_reason,
+            )
+            for view in views
+        ]
+        return QueueView(running=len(views) - waiting, waiting=waiting, data=entries)
+
+    def dataset(self, dataset_id: str) -> DatasetView:
+        """One dataset."""
+        return dataset_view(self.dataset_row(dataset_id))
+
+    def dataset_row(self, dataset_id: str) -> Dataset:
+        """One dataset's row."""
+        with self._database.read() as session:
+            found = session.get(Dataset, dataset_id) if re.fullmatch(DATASET_ID, dataset_id) else None
+        if found is None:
+            raise NotFound("There is no dataset with this id.", hint="`GET /craft/datasets` lists them.")
+        return found
+
+    def datasets(self, *, limit: int, after: str | None) -> DatasetList:
+        """A page of datasets, newest first."""
+        query = select(Dataset).order_by(col(Dataset.id).desc()).limit(limit + 1)
+        if after is not None:
+            query = query.where(col(Dataset.id) < after)
+        with self._database.read() as session:
+            found = session.exec(query).all()
+        views = [dataset_view(dataset) for dataset in found[:limit]]
+        return DatasetList(data=views, has_more=len(found) > limit, last_id=views[-1].id if views else None)
+
+    def ready(self) -> bool:
+        """Whether the database answers and has its tables."""
+        with self._database.read() as session:
+            session.exec(select(Job.id).limit(1)).first()
+        return True
+
+    def _views(self, session: Session, jobs: Sequence[Job]) -> list[JobView]:
+        now = self._database.now(session)
+        return [job_view(rows, now=now) for rows in job_rows(session, jobs)]
+
+
+def _unfinished(job: Job, stage: Stage) -> Conflict:
+    if job.status.terminal:
+        return Conflict(
+            f"The job ended as {job.status.value} before its stage {stage.name} was done.",
+            hint="See the job's `error`; submit it again once that is mended.",
+        )
+    return Conflict(
+        f"The job's stage {stage.name} is {stage.status.value}.",
+        hint="Follow the job's events, or wait with `GET /craft/jobs/{id}?wait=30`, and ask again.",
+    )
