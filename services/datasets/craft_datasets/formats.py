@@ -20,7 +20,7 @@ _LIST_SEPARATOR = "|"
 
 
 class RawRow(NamedTuple):
-    """A row as it stands in the file, or why it is none. `line` counts from 1; in Parquet and JSON it counts records."""
+    """A row as it stands in the file, or why it is none. `line` counts from 1; in Parquet and JSON, records."""
 
     line: int
     row: dict[str, object] | None

@@ -1,7 +1,6 @@
 """Training sets from knowledge states: the rehearsal set and each strategy's tuning set (CRaFT, Algorithm 1)."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from craft.contracts.job import PromptSettings, SelectionSettings
 from craft.contracts.rest_datasets import SelectRequest, SelectState
@@ -11,31 +10,17 @@ from craft.core.flow import KnowledgeFlow
 from craft.core.knowledge import KnowledgeState
 from craft.core.prompts import PromptMode, PromptTemplates, answer_messages, target, templates_from
 from craft.core.questions import OpenQuestion, Question
-from craft.core.selection import QuestionFlow, Selection, SelectionRule, Strategy, select
+from craft.core.selection import (
+    QuestionFlow,
+    Selection,
+    SelectionRule,
+    Shortage,
+    Strategy,
+    comparable_rule,
+    select,
+)
 
 DEFAULT_VAN_PER_IDK = 4
-
-
-class Sizes(NamedTuple):
-    """How many questions of each kind a tuning set takes."""
-
-    van: int
-    idk: int
-
-
-def default_sizes(states: Mapping[str, KnowledgeState], settings: SelectionSettings) -> Sizes:
-    """The sizes a job gave; what it left out follows at 4 : 1 from the rest, or is the most that the states can give.
-
-    Every strategy of a job gets the same sizes, so that they compare.
-    """
-    known = sum(state.correctness >= settings.tau for state in states.values())
-    unknown = len(states) - known
-    if settings.n_van is not None:
-        return Sizes(settings.n_van, settings.n_idk or max(1, settings.n_van // DEFAULT_VAN_PER_IDK))
-    if settings.n_idk is not None:
-        return Sizes(settings.n_idk * DEFAULT_VAN_PER_IDK, settings.n_idk)
-    idk = max(1, min(unknown, known // DEFAULT_VAN_PER_IDK))
-    return Sizes(max(1, min(known, idk * DEFAULT_VAN_PER_IDK)), idk)
 
 
 def choose(
@@ -43,22 +28,40 @@ def choose(
     flows: Mapping[str, KnowledgeFlow] | None,
     *,
     strategy: Strategy,
+    compared_with: Sequence[Strategy],
     settings: SelectionSettings,
     seed: int,
 ) -> Selection:
-    """A strategy's selection from a job's states; `flows` may be None for strategies that do not look at it."""
-    sizes = default_sizes(states, settings)
-    rule = SelectionRule(
+    """A strategy's selection from a job's states, of a size that every strategy in `compared_with` can fill too.
+
+    `flows` may be None where none of these strategies looks at it.
+    """
+    rows = [QuestionFlow(id, state, flows[id] if flows is not None else None) for id, state in states.items()]
+    rule = comparable_rule(
+        rows, strategies=compared_with or [strategy], rule=asked_rule(settings, questions=len(rows), seed=seed)
+    )
+    return select(rows, strategy=strategy, rule=rule)
+
+
+def asked_rule(settings: SelectionSettings, *, questions: int, seed: int) -> SelectionRule:
+    """The rule that a job asks for. A size it left out follows at 4 : 1 from the other one.
+
+    Where both are left out, it asks for more than there can be and lets the set shrink to the most there is.
+    """
+    n_van, n_idk, shortage = settings.n_van, settings.n_idk, settings.shortage
+    if n_van is None and n_idk is None:
+        n_idk, shortage = questions, Shortage.SHRINK
+    if n_idk is None:
+        n_idk = max(1, (n_van or 0) // DEFAULT_VAN_PER_IDK)
+    return SelectionRule(
         tau=settings.tau,
         margin=settings.margin,
         flow_rule=settings.flow_rule,
-        n_van=sizes.van,
-        n_idk=sizes.idk,
-        shortage=settings.shortage,
+        n_van=n_idk * DEFAULT_VAN_PER_IDK if n_van is None else n_van,
+        n_idk=n_idk,
+        shortage=shortage,
         seed=seed,
     )
-    rows = [QuestionFlow(id, state, flows[id] if flows is not None else None) for id, state in states.items()]
-    return select(rows, strategy=strategy, rule=rule)
 
 
 def choose_stateless(request: SelectRequest) -> Selection:

@@ -28,15 +28,12 @@ from craft.contracts.stages import (
 )
 from craft.core.flow import KnowledgeFlow
 from craft.core.knowledge import KnowledgeState
-from craft.core.questions import Question, split
-from craft.core.selection import Selection, rehearsal_questions
+from craft.core.questions import Question, Split, split
+from craft.core.selection import Selection, default_rehearsal_count, rehearsal_questions
 from craft.errors import DatasetInvalid
 from craft.infra.artifacts import read_rows, write_rows
 from craft.infra.stage import StageContext, StageFunctions
 from craft_datasets.selection import choose, rehearsal_rows, tuning_rows
-
-_REHEARSAL_SHARE = 0.1
-_REHEARSAL_MOST = 1000
 
 
 def stage_functions() -> StageFunctions:
@@ -51,8 +48,13 @@ def stage_functions() -> StageFunctions:
 def ingest(parameters: IngestParameters, context: StageContext) -> StageResult:
     """Split a dataset into `train.jsonl` and `held_out.jsonl`. Raises DatasetInvalid where a needed side is empty."""
     questions = _questions(context.input("dataset") / QUESTIONS_FILE)
-    parts = split(questions, held_out_fraction=parameters.held_out_fraction, seed=parameters.seed)
-    if not parts.held_out or (not parts.train and parameters.held_out_fraction < 1):
+    whole = parameters.held_out_fraction == 1
+    parts = (
+        Split(train=(), held_out=tuple(questions))
+        if whole
+        else split(questions, held_out_fraction=parameters.held_out_fraction, seed=parameters.seed)
+    )
+    if not parts.held_out or not (parts.train or whole):
         raise DatasetInvalid(
             f"{len(questions)} rows split into {len(parts.train)} for training and {len(parts.held_out)} held out.",
             hint="Both sides need rows: add rows, or change split.held_out_fraction.",
@@ -66,10 +68,10 @@ def ingest(parameters: IngestParameters, context: StageContext) -> StageResult:
 def rehearsal_set(parameters: RehearsalSetParameters, context: StageContext) -> StageResult:
     """The best-known questions with the model's own right answers (method.md, step 3)."""
     questions = _questions(context.input("questions") / TRAIN_FILE)
-    default = min(_REHEARSAL_MOST, max(1, int(len(questions) * _REHEARSAL_SHARE)))
+    count = parameters.size or default_rehearsal_count(len(questions))
     chosen = rehearsal_questions(
         _states(context.input("states")),
-        count=parameters.size or default,
+        count=count,
         threshold=parameters.threshold,
         relax_steps=parameters.relax_steps,
         shortage=parameters.shortage,
@@ -81,11 +83,11 @@ def rehearsal_set(parameters: RehearsalSetParameters, context: StageContext) -> 
         if row.id in wanted
     }
     rows = rehearsal_rows([q for q in questions if q.id in wanted], samples, parameters.prompts)
-    count = write_rows(context.output / TRAINING_FILE, rows)
+    written = write_rows(context.output / TRAINING_FILE, rows)
     return StageResult(
-        counts={"rehearse": count, "asked": parameters.size or default},
+        counts={"rehearse": written, "asked": count},
         metrics={"threshold": chosen.threshold},
-        notes=[f"Threshold relaxed to {step:g}." for step in chosen.relaxed],
+        notes=[f"The rehearsal threshold was relaxed to {step:g}." for step in chosen.tried[1:]],
     )
 
 
@@ -97,6 +99,7 @@ def tuning_set(parameters: TuningSetParameters, context: StageContext) -> StageR
         _states(context.input("states")),
         flows,
         strategy=parameters.strategy,
+        compared_with=parameters.compared_with,
         settings=parameters.selection,
         seed=parameters.seed,
     )

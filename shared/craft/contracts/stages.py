@@ -142,11 +142,15 @@ class FlowParameters(Contract):
 
 
 class TuningSetParameters(Contract):
-    """Inputs `questions`, `states` and, where the strategy needs it, `flow`."""
+    """Inputs `questions`, `states` and, where the job has it, `flow`.
+
+    `compared_with` lists the job's strategies: sets shrink together, so that all are of one size.
+    """
 
     kind: Literal[StageKind.TUNING_SET] = StageKind.TUNING_SET
     task: Task
     strategy: Strategy
+    compared_with: list[Strategy] = Field(default_factory=list)
     selection: SelectionSettings
     prompts: PromptSettings
     seed: Seed
@@ -260,7 +264,7 @@ class ManifestFile(Contract):
 
 
 class Manifest(Contract):
-    """`manifest.json` of an artifact. Its digest covers the key and the files, not times and costs."""
+    """`manifest.json` of an artifact. Its digest covers the files, not times and costs."""
 
     key: Digest
     digest: Digest
@@ -364,6 +368,9 @@ def stage_key(parameters: StageParameters, inputs: Mapping[str, ArtifactRef]) ->
     ).hexdigest()
 
 
-def artifact_digest(key: str, files: Mapping[str, str]) -> str:
-    """SHA-256 (hex) of an artifact: its key and each file's path and SHA-256, whatever their order."""
-    return hashlib.sha256(canonical_json({"key": key, "files": dict(files)})).hexdigest()
+def artifact_digest(files: Mapping[str, str]) -> str:
+    """SHA-256 (hex) of an artifact's content: each file's path and SHA-256, whatever their order.
+
+    The key is no part of it: a stage that computes the same bytes in another way leaves later stages' keys alone.
+    """
+    return hashlib.sha256(canonical_json({"files": dict(files)})).hexdigest()

@@ -100,7 +100,7 @@ class FolderStore:
         files = [_described(path, scratch) for path in sorted(scratch.rglob("*")) if path.is_file()]
         manifest = Manifest(
             key=key,
-            digest=artifact_digest(key, {file.path: file.sha256 for file in files}),
+            digest=artifact_digest({file.path: file.sha256 for file in files}),
             kind=kind,
             code_version=CODE_VERSION.get(kind, 1) if isinstance(kind, StageKind) else 1,
             parameters=parameters,

@@ -1,0 +1,176 @@
+"""The service's stages over artifacts in plain folders."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from craft.contracts.job import PromptSettings, SelectionSettings
+from craft.contracts.rows import (
+    DECISIONS_FILE,
+    FLOW_FILE,
+    HELD_OUT_FILE,
+    QUESTIONS_FILE,
+    SAMPLES_FILE,
+    STATES_FILE,
+    TRAIN_FILE,
+    TRAINING_FILE,
+    Decision,
+    DecisionRow,
+    FlowRow,
+    ProbeRow,
+    QuestionRow,
+    StateRow,
+    TrainingKind,
+    TrainingRow,
+)
+from craft.contracts.stages import IngestParameters, RehearsalSetParameters, TuningSetParameters
+from craft.core.questions import Task
+from craft.core.selection import DropReason, Shortage, Strategy
+from craft.errors import DatasetInvalid, TooFewKnown, TooFewUnknown
+from craft.infra.artifacts import read_rows, write_rows
+from craft.infra.stage import LocalContext
+from craft_datasets.stages import ingest, rehearsal_set, tuning_set
+
+
+def context(folder: Path, inputs: Mapping[str, Path]) -> LocalContext:
+    output = folder / f"output-{len(list(folder.iterdir()))}"
+    output.mkdir()
+    return LocalContext(output=output, checkpoint=folder, inputs=inputs)
+
+
+@pytest.fixture
+def questions(tmp_path: Path) -> Path:
+    folder = tmp_path / "questions"
+    folder.mkdir()
+    rows = [QuestionRow(id=f"q{n}", question=f"Question {n}?", answers=[f"Answer {n}"]) for n in range(40)]
+    for name in (QUESTIONS_FILE, TRAIN_FILE):
+        write_rows(folder / name, rows)
+    return folder
+
+
+def states(folder: Path, correctness: Mapping[int, float]) -> Path:
+    target = folder / "states"
+    target.mkdir()
+    rows = [StateRow(id=f"q{n}", correctness=correctness.get(n, 0.0), certainty=n / 40) for n in range(40)]
+    write_rows(target / STATES_FILE, rows)
+    return target
+
+
+def flow(folder: Path, improved: set[int]) -> Path:
+    target = folder / "flow"
+    target.mkdir()
+    rows = [FlowRow(id=f"q{n}", correctness=0.2 if n in improved else 0.0, certainty=0.0) for n in range(40)]
+    write_rows(target / FLOW_FILE, rows)
+    return target
+
+
+def tuning(strategy: Strategy, **selection: int) -> TuningSetParameters:
+    return TuningSetParameters(
+        task=Task.OPEN_ENDED,
+        strategy=strategy,
+        compared_with=[Strategy.CRAFT, Strategy.COR_RAIT],
+        selection=SelectionSettings.model_validate(selection),
+        prompts=PromptSettings(),
+        seed=7,
+    )
+
+
+def test_ingest_splits_by_id_and_loses_nothing(tmp_path: Path, questions: Path) -> None:
+    parameters = IngestParameters(task=Task.OPEN_ENDED, held_out_fraction=0.5, seed=1)
+    first = context(tmp_path, {"dataset": questions})
+    result = ingest(parameters, first)
+    sides = [{row.id for row in read_rows(first.output / name, QuestionRow)} for name in (TRAIN_FILE, HELD_OUT_FILE)]
+    assert sides[0] | sides[1] == {f"q{n}" for n in range(40)}
+    assert not sides[0] & sides[1]
+    assert result.counts == {"train": len(sides[0]), "held_out": len(sides[1])}
+
+
+def test_an_evaluation_set_is_held_out_whole(tmp_path: Path, questions: Path) -> None:
+    parameters = IngestParameters(task=Task.OPEN_ENDED, held_out_fraction=1.0, seed=1)
+    assert ingest(parameters, context(tmp_path, {"dataset": questions})).counts == {"train": 0, "held_out": 40}
+
+
+def test_one_row_cannot_be_split(tmp_path: Path) -> None:
+    write_rows(tmp_path / QUESTIONS_FILE, [QuestionRow(id="a", question="q", answers=["x"])])
+    with pytest.raises(DatasetInvalid, match="1 rows split"):
+        ingest(
+            IngestParameters(task=Task.OPEN_ENDED, held_out_fraction=0.5, seed=1),
+            context(tmp_path, {"dataset": tmp_path}),
+        )
+
+
+def test_rehearsal_teaches_the_models_own_wording(tmp_path: Path, questions: Path) -> None:
+    probe = tmp_path / "probe"
+    probe.mkdir()
+    samples = ["It is answer 39.", "answer 39", "answer 39", "no"]
+    write_rows(probe / SAMPLES_FILE, [ProbeRow(id=f"q{n}", samples=samples) for n in range(40)])
+    inputs = {"questions": questions, "probe": probe, "states": states(tmp_path, {38: 1.0, 39: 1.0})}
+    parameters = RehearsalSetParameters(
+        task=Task.OPEN_ENDED,
+        size=1,
+        threshold=0.99,
+        relax_steps=[0.9],
+        shortage=Shortage.SHRINK,
+        prompts=PromptSettings(),
+    )
+    where = context(tmp_path, inputs)
+    result = rehearsal_set(parameters, where)
+    (row,) = read_rows(where.output / TRAINING_FILE, TrainingRow)
+    assert (row.id, row.kind, row.target) == ("q39", TrainingKind.REHEARSE, "answer 39")
+    assert [message.content for message in row.messages] == ["Question 39?"]
+    assert result.notes == ["The rehearsal threshold was relaxed to 0.9."]
+
+
+def test_every_question_gets_a_decision_and_both_kinds_the_refuse_prompt(tmp_path: Path, questions: Path) -> None:
+    inputs = {
+        "questions": questions,
+        "states": states(tmp_path, dict.fromkeys(range(20), 1.0)),
+        "flow": flow(tmp_path, set(range(30, 40))),
+    }
+    where = context(tmp_path, inputs)
+    result = tuning_set(tuning(Strategy.CRAFT, n_van=8, n_idk=2), where)
+    rows = list(read_rows(where.output / TRAINING_FILE, TrainingRow))
+    decisions = {row.id: row for row in read_rows(where.output / DECISIONS_FILE, DecisionRow)}
+    assert {row.kind: row.target for row in rows if row.kind is TrainingKind.IDK} == {"idk": "I don't know."}
+    assert {row.id for row in rows if row.kind is TrainingKind.VAN} == {f"q{n}" for n in range(12, 20)}
+    assert {row.id for row in rows if row.kind is TrainingKind.IDK} == {"q20", "q21"}
+    assert all("if you don't know the answer" in row.messages[0].content for row in rows)
+    assert len(decisions) == 40
+    assert decisions["q35"].reason is DropReason.DYNAMIC_CONFLICT
+    assert (decisions["q25"].decision, decisions["q25"].reason) == (Decision.DROPPED, DropReason.STATIC_CONFLICT)
+    assert result.counts["dropped_dynamic_conflict"] == 10
+
+
+def test_compared_strategies_shrink_to_one_size(tmp_path: Path, questions: Path) -> None:
+    inputs = {
+        "questions": questions,
+        "states": states(tmp_path, dict.fromkeys(range(20), 1.0)),
+        "flow": flow(tmp_path, set(range(24, 40))),
+    }
+    sizes = [
+        tuning_set(tuning(strategy, n_van=20, n_idk=20), context(tmp_path, inputs)).counts
+        for strategy in (Strategy.CRAFT, Strategy.COR_RAIT)
+    ]
+    assert [(counts["van"], counts["idk"]) for counts in sizes] == [(4, 4), (4, 4)]
+
+
+def test_sizes_left_out_are_the_most_at_four_to_one(tmp_path: Path, questions: Path) -> None:
+    inputs = {
+        "questions": questions,
+        "states": states(tmp_path, dict.fromkeys(range(20), 1.0)),
+        "flow": flow(tmp_path, set()),
+    }
+    counts = tuning_set(tuning(Strategy.CRAFT), context(tmp_path, inputs)).counts
+    assert (counts["van"], counts["idk"]) == (20, 5)
+
+
+@pytest.mark.parametrize(("known", "error"), [(0.0, TooFewKnown), (1.0, TooFewUnknown)])
+def test_a_model_that_knows_nothing_or_everything_is_an_error_with_a_hint(
+    tmp_path: Path, questions: Path, known: float, error: type[TooFewKnown | TooFewUnknown]
+) -> None:
+    inputs = {"questions": questions, "states": states(tmp_path, dict.fromkeys(range(40), known))}
+    parameters = tuning(Strategy.COR_RAIT, n_van=4, n_idk=2).model_copy(update={"compared_with": []})
+    with pytest.raises(error) as caught:
+        tuning_set(parameters, context(tmp_path, inputs))
+    assert caught.value.hint

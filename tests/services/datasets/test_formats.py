@@ -1,0 +1,100 @@
+"""Readers: every format gives the same rows, and what is broken is named by line."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from craft.contracts.rest_datasets import DatasetFormat
+from craft.errors import DatasetInvalid
+from craft_datasets.formats import RawRow, read_raw, sniff
+
+ROW = {"question": "What is the capital of France?", "answers": ["Paris", "Paris, France"]}
+
+
+def read(path: Path, form: DatasetFormat = DatasetFormat.AUTO, *, max_line_bytes: int = 1000) -> list[RawRow]:
+    return list(read_raw(path, form, max_line_bytes=max_line_bytes))
+
+
+def written(folder: Path, content: bytes) -> Path:
+    path = folder / "file"
+    path.write_bytes(content)
+    return path
+
+
+def parquet(folder: Path) -> Path:
+    path = folder / "file"
+    pq.write_table(pa.Table.from_pylist([ROW]), path)
+    return path
+
+
+def test_every_format_gives_the_same_row(tmp_path: Path) -> None:
+    line = json.dumps(ROW).encode()
+    csv = b'question,answers\nWhat is the capital of France?,"Paris|Paris, France"\n'
+    for content in (line + b"\n", line, b"[" + line + b"]", csv, b"\xef\xbb\xbf" + line, b"\xef\xbb\xbf" + csv):
+        (row,) = read(written(tmp_path, content))
+        assert row.row == ROW
+    assert read(parquet(tmp_path))[0].row == ROW
+
+
+def test_the_bytes_decide_the_format(tmp_path: Path) -> None:
+    assert sniff(written(tmp_path, b" [1]")) is DatasetFormat.JSON
+    assert sniff(written(tmp_path, b'\n{"a":1}')) is DatasetFormat.JSONL
+    assert sniff(written(tmp_path, b"question,answer\n")) is DatasetFormat.CSV
+    assert sniff(parquet(tmp_path)) is DatasetFormat.PARQUET
+
+
+def test_a_csv_list_may_be_json_and_a_bracket_may_be_text(tmp_path: Path) -> None:
+    rows = read(written(tmp_path, b'question,answers\nq,"[""a"",""b""]"\nq,[sic] a\n'))
+    assert [row.row["answers"] for row in rows if row.row] == [["a", "b"], ["[sic] a"]]
+
+
+def test_empty_csv_cells_are_absent_and_line_numbers_survive_quoted_breaks(tmp_path: Path) -> None:
+    rows = read(written(tmp_path, b'question,answer,category\n"a\nb",x,\n\nc,y,z\n'))
+    assert [(row.line, row.row) for row in rows] == [
+        (3, {"question": "a\nb", "answer": "x"}),
+        (5, {"question": "c", "answer": "y", "category": "z"}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "said"),
+    [
+        (b'{"question": "a", "answer": "b"}\nnot json\n', 2, "not valid JSON"),
+        (b'{"question": "a", "answer": NaN}\n', 1, "not valid JSON"),
+        (b'{"question": "\xff\xfe", "answer": "b"}\n', 1, "not valid JSON"),
+        (b'{"a": 1}\n[1]\n', 2, "not a JSON object"),
+        (b'{"a": "' + b"x" * 2000 + b'"}\n{"b": 1}\n', 1, "longer than 1,000 bytes"),
+        (b"question,answer\na\n", 2, "1 cells, the header 2"),
+        (b'[{"a": 1}, 3]', 2, "not an object"),
+        (b'{"a": ' + b"[" * 400 + b"]" * 400 + b"}\n" + b'{"a": 1', 2, "not valid JSON"),
+    ],
+)
+def test_a_broken_line_is_a_row_error_and_the_rest_is_read(
+    tmp_path: Path, content: bytes, line: int, said: str
+) -> None:
+    (broken,) = [row for row in read(written(tmp_path, content)) if row.problem is not None]
+    assert broken.problem is not None
+    assert (broken.line, said in broken.problem.message) == (line, True)
+
+
+@pytest.mark.parametrize(
+    ("content", "form"),
+    [
+        (b"", DatasetFormat.CSV),
+        (b"\x00\x01\x02", DatasetFormat.AUTO),
+        (b"question,question\n", DatasetFormat.AUTO),
+        (b"name,answer\n", DatasetFormat.AUTO),
+        (b'question,answer\n"a"b,c\n', DatasetFormat.AUTO),
+        (b"question,answer\n" + b"x" * 2000 + b",c\n", DatasetFormat.AUTO),
+        (b'{"rows": []}', DatasetFormat.JSON),
+        (b"[1,", DatasetFormat.JSON),
+        (b"PAR1 and nothing more", DatasetFormat.AUTO),
+        (b"question", DatasetFormat.PARQUET),
+    ],
+)
+def test_a_file_that_is_not_of_its_format_is_refused_whole(tmp_path: Path, content: bytes, form: DatasetFormat) -> None:
+    with pytest.raises(DatasetInvalid):
+        read(written(tmp_path, content), form)

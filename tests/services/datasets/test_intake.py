@@ -1,0 +1,151 @@
+"""Uploads become immutable datasets named by what they hold; what is wrong is listed and leaves nothing behind."""
+
+import json
+from pathlib import Path
+
+import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from craft.contracts.rest_datasets import DatasetFormat, DatasetStored
+from craft.contracts.rows import QUESTIONS_FILE, QuestionRow
+from craft.core.questions import Task
+from craft.errors import DatasetInvalid
+from craft.infra.artifacts import FolderStore, read_rows
+from craft_datasets.intake import DatasetIntake
+
+ROWS = [
+    {"id": "a", "question": "Which is the largest planet?", "answers": ["Jupiter"], "category": "astronomy"},
+    {"id": "b", "question": "水的化学式是什么?", "answers": ["H2O", "H₂O"]},
+]
+
+
+def stored(intake: DatasetIntake, folder: Path, content: bytes, task: Task = Task.OPEN_ENDED) -> DatasetStored:
+    path = folder / "upload"
+    path.write_bytes(content)
+    return intake.store_file(path, task=task, form=DatasetFormat.AUTO)
+
+
+def jsonl(rows: list[dict[str, object]]) -> bytes:
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    return [*(folder / "store" / "tmp").iterdir(), *(folder / "store" / "artifacts").iterdir()]
+
+
+def test_a_stored_dataset_is_read_back_with_its_statistics(
+    intake: DatasetIntake, store: FolderStore, tmp_path: Path
+) -> None:
+    found = stored(intake, tmp_path, jsonl(ROWS))
+    questions = list(read_rows(store.open(found.ref) / QUESTIONS_FILE, QuestionRow))
+    assert [row.question for row in questions] == [row["question"] for row in ROWS]
+    assert found.statistics.model_dump() == {
+        "rows": 2,
+        "categories": {"astronomy": 1, "": 1},
+        "duplicate_questions": 0,
+        "answers_per_question": 1.5,
+        "longest_question_characters": 28,
+    }
+
+
+def test_the_same_questions_are_the_same_dataset_in_any_format(intake: DatasetIntake, tmp_path: Path) -> None:
+    as_json = json.dumps(ROWS, ensure_ascii=False).encode()
+    assert stored(intake, tmp_path, jsonl(ROWS)).ref == stored(intake, tmp_path, as_json).ref
+    assert stored(intake, tmp_path, jsonl(ROWS)).ref != stored(intake, tmp_path, jsonl(ROWS[:1])).ref
+
+
+@pytest.mark.parametrize(
+    ("row", "field"),
+    [
+        ({"question": " ", "answers": ["x"]}, "question"),
+        ({"question": "q"}, "answers"),
+        ({"question": "q", "answers": []}, "answers"),
+        ({"question": "q", "answers": ["", "x"]}, "answers[0]"),
+        ({"question": "q", "answers": ["a\u0000b"]}, "answers[0]"),
+        ({"question": 3, "answers": ["x"]}, "question"),
+        ({"id": "a", "question": "another", "answers": ["x"]}, "id"),
+    ],
+)
+def test_a_wrong_row_is_named_by_line_and_field(
+    intake: DatasetIntake, tmp_path: Path, row: dict[str, object], field: str
+) -> None:
+    with pytest.raises(DatasetInvalid) as caught:
+        stored(intake, tmp_path, jsonl([*ROWS, row]))
+    (detail,) = caught.value.details
+    assert (detail.line, detail.field) == (3, field)
+    assert leftovers(tmp_path) == []
+
+
+def test_at_most_a_hundred_errors_are_listed_but_all_are_counted(intake: DatasetIntake, tmp_path: Path) -> None:
+    with pytest.raises(DatasetInvalid, match="250 of 252 rows") as caught:
+        stored(intake, tmp_path, jsonl([*ROWS, *[{"question": f"q{n}"} for n in range(250)]]))
+    assert len(caught.value.details) == 100
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"\n\n", b"question,answer\n"])
+def test_an_empty_dataset_is_refused(intake: DatasetIntake, tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(DatasetInvalid):
+        stored(intake, tmp_path, content)
+    assert leftovers(tmp_path) == []
+
+
+def test_more_rows_than_allowed_are_refused(intake: DatasetIntake, tmp_path: Path) -> None:
+    with pytest.raises(DatasetInvalid, match="more than 1,000 rows"):
+        stored(intake, tmp_path, jsonl([{"question": f"q{n}", "answer": "x"} for n in range(1001)]))
+
+
+def test_multiple_choice_takes_2_to_26_choices(intake: DatasetIntake, tmp_path: Path) -> None:
+    def row(count: int) -> list[dict[str, object]]:
+        return [{"question": "q", "choices": [f"c{n}" for n in range(count)], "answer": "A"}]
+
+    assert stored(intake, tmp_path, jsonl(row(26)), Task.MULTIPLE_CHOICE).rows == 1
+    for count in (1, 27):
+        with pytest.raises(DatasetInvalid):
+            stored(intake, tmp_path, jsonl(row(count)), Task.MULTIPLE_CHOICE)
+
+
+def test_a_parquet_bomb_ends_its_own_process_only(intake: DatasetIntake, tmp_path: Path) -> None:
+    # 12 MB on disk at most, some 4 GB when decoded: one long text repeated by the dictionary encoding.
+    path = tmp_path / "bomb"
+    text = pa.array(["x" * 4_000_000]).dictionary_encode()
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * 1000), text.dictionary)
+    pq.write_table(pa.table({"question": column, "answer": column}), path)
+    assert path.stat().st_size < 12_000_000
+    with pytest.raises(DatasetInvalid):
+        intake.store_file(path, task=Task.OPEN_ENDED, form=DatasetFormat.AUTO)
+    assert leftovers(tmp_path) == []
+
+
+def test_upload_and_inline_rows_give_the_same_dataset_over_http(http: httpx.Client) -> None:
+    files = {"file": ("../../etc/passwd", jsonl(ROWS))}
+    upload = http.post("/v1/datasets", files=files, data={"task": "open_ended"})
+    inline = http.post("/v1/datasets/rows", json={"task": "open_ended", "rows": ROWS})
+    assert upload.status_code == inline.status_code == 200
+    assert upload.json()["ref"] == inline.json()["ref"]
+
+
+def test_row_errors_travel_as_a_problem_document(http: httpx.Client) -> None:
+    answer = http.post("/v1/datasets/rows", json={"task": "open_ended", "rows": [*ROWS, {"question": "q"}]})
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+    problem = answer.json()
+    assert (problem["code"], problem["fault"], problem["errors"][0]["line"]) == ("dataset_invalid", "user", 3)
+    assert problem["hint"]
+
+
+def test_select_puts_every_id_into_one_list(http: httpx.Client) -> None:
+    states = [
+        {"id": "known", "correctness": 1.0, "certainty": 0.9, "flow": {"correctness": 0.0, "certainty": 0.0}},
+        {"id": "unknown", "correctness": 0.0, "certainty": 0.2, "flow": {"correctness": 0.0, "certainty": 0.0}},
+        {"id": "improving", "correctness": 0.2, "certainty": 0.1, "flow": {"correctness": 0.3, "certainty": 0.0}},
+    ]
+    body = {"strategy": "craft", "rule": {"tau": 0.5, "n_van": 1, "n_idk": 1, "seed": 7}, "states": states}
+    answer = http.post("/v1/select", json=body)
+    assert answer.json() == {
+        "van": ["known"],
+        "idk": ["unknown"],
+        "dropped": [{"id": "improving", "reason": "dynamic_conflict"}],
+    }
+    unknown = http.post("/v1/select", json={**body, "strategy": "magic"})
+    assert (unknown.status_code, unknown.json()["code"]) == (422, "request_invalid")
