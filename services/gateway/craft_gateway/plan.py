@@ -1,21 +1,38 @@
-"""From a resolved job to its stages: a pure function. Parameters hold only what changes a stage's result."""
+"""From a resolved job to its stages: a pure function. Parameters hold only what changes a stage's result.
 
-from collections.abc import Mapping
+Longer than most files, because the whole graph should be readable in one place.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import Field
 
 from craft.contracts.base import Contract
-from craft.contracts.job import JobSpec
+from craft.contracts.job import JobSpec, PromptSettings
 from craft.contracts.stages import (
     SERVICE_OF,
+    AnswerParameters,
     ArtifactRef,
     EngineRef,
+    EvaluateParameters,
+    FlowParameters,
+    IngestParameters,
     ModelRef,
+    PackageParameters,
+    ProbeParameters,
+    RehearsalSetParameters,
+    RehearseParameters,
+    ReportParameters,
+    ScoreParameters,
     Service,
     StageKind,
     StageParameters,
+    TuneParameters,
+    TuningSetParameters,
 )
+from craft.core.prompts import PromptMode
+from craft.core.selection import Strategy
 
 
 class ResolvedJob(Contract):
@@ -64,5 +81,178 @@ class PlannedStage:
 
 
 def plan(job: ResolvedJob) -> tuple[PlannedStage, ...]:
-    """Every stage of the job, each after the stages it depends on."""
-    raise NotImplementedError
+    """Every stage of the job, each after the stages it depends on.
+
+    Strategies share every stage that does not name them. Rehearsal is planned only where a strategy needs the flow.
+    """
+    rehearsed = any(strategy.needs_flow for strategy in job.spec.strategies)
+    shared = [
+        *_ingests(job),
+        _probe(job, "initial"),
+        _score(job, "initial"),
+        *(_rehearsal(job) if rehearsed else ()),
+        _answer(job, "basic", PromptMode.BASIC),
+        _answer(job, "refuse", PromptMode.REFUSE),
+    ]
+    stages = [*shared, *(stage for strategy in job.spec.strategies for stage in _strategy(job, strategy))]
+    return (*stages, _report(job, stages))
+
+
+def _ingests(job: ResolvedJob) -> Iterator[PlannedStage]:
+    spec = job.spec
+    yield PlannedStage(
+        "ingest",
+        IngestParameters(task=spec.task, held_out_fraction=spec.split.held_out_fraction, seed=spec.seed),
+        {"dataset": job.dataset},
+    )
+    for name, dataset in job.evaluation.items():
+        # Nothing is drawn where all is held out, so every job's seed finds the same artifact.
+        yield PlannedStage(
+            f"ingest:{name}", IngestParameters(task=spec.task, held_out_fraction=1.0, seed=0), {"dataset": dataset}
+        )
+
+
+def _probe(job: ResolvedJob, which: str, **adapter: StageInput) -> PlannedStage:
+    spec = job.spec
+    return PlannedStage(
+        f"probe:{which}",
+        ProbeParameters(
+            task=spec.task,
+            model=job.model,
+            engine=job.engine,
+            probe=spec.probe,
+            prompts=_asking(spec.prompts),
+            seed=spec.seed,
+        ),
+        {"questions": FromStage("ingest"), **adapter},
+    )
+
+
+def _score(job: ResolvedJob, which: str) -> PlannedStage:
+    return PlannedStage(
+        f"score:{which}",
+        ScoreParameters(task=job.spec.task, embedder=job.embedder, prompts=job.spec.prompts),
+        {"questions": FromStage("ingest"), "probe": FromStage(f"probe:{which}")},
+    )
+
+
+def _rehearsal(job: ResolvedJob) -> Iterator[PlannedStage]:
+    spec, rehearsal = job.spec, job.spec.rehearsal
+    yield PlannedStage(
+        "rehearsal_set",
+        RehearsalSetParameters(
+            task=spec.task,
+            size=rehearsal.size,
+            threshold=rehearsal.threshold,
+            relax_steps=rehearsal.relax_steps,
+            shortage=rehearsal.shortage,
+            prompts=spec.prompts,
+        ),
+        {
+            "questions": FromStage("ingest"),
+            "probe": FromStage("probe:initial"),
+            "states": FromStage("score:initial"),
+        },
+    )
+    yield PlannedStage(
+        "rehearse",
+        RehearseParameters(model=job.model, training=rehearsal.training, seed=spec.seed),
+        {"rows": FromStage("rehearsal_set")},
+    )
+    yield _probe(job, "rehearsed", adapter=FromStage("rehearse"))
+    yield _score(job, "rehearsed")
+    yield PlannedStage(
+        "flow",
+        FlowParameters(),
+        {"before": FromStage("score:initial"), "after": FromStage("score:rehearsed")},
+    )
+
+
+def _answer(job: ResolvedJob, which: str, mode: PromptMode, **adapter: StageInput) -> PlannedStage:
+    spec = job.spec
+    return PlannedStage(
+        f"answer:{which}",
+        AnswerParameters(
+            task=spec.task,
+            model=job.model,
+            engine=job.engine,
+            mode=mode,
+            max_new_tokens=spec.evaluation_settings.max_new_tokens,
+            prompts=_asking(spec.prompts),
+        ),
+        {**_question_sets(job), **adapter},
+    )
+
+
+def _strategy(job: ResolvedJob, strategy: Strategy) -> Iterator[PlannedStage]:
+    spec = job.spec
+    flow = {"flow": FromStage("flow")} if strategy.needs_flow else {}
+    tuning_set, tuned = FromStage(f"tuning_set:{strategy}"), FromStage(f"tune:{strategy}")
+    replies, evaluation = FromStage(f"answer:{strategy}"), FromStage(f"evaluate:{strategy}")
+    yield PlannedStage(
+        tuning_set.name,
+        TuningSetParameters(
+            task=spec.task, strategy=strategy, selection=spec.selection, prompts=spec.prompts, seed=spec.seed
+        ),
+        {"questions": FromStage("ingest"), "states": FromStage("score:initial"), **flow},
+    )
+    yield PlannedStage(
+        tuned.name,
+        TuneParameters(model=job.model, training=spec.training, seed=spec.seed),
+        {"rows": tuning_set},
+    )
+    yield _answer(job, strategy.value, PromptMode.REFUSE, adapter=tuned)
+    yield PlannedStage(
+        evaluation.name,
+        EvaluateParameters(
+            task=spec.task,
+            candidate=strategy.value,
+            settings=spec.evaluation_settings,
+            prompts=spec.prompts,
+            seed=spec.seed,
+        ),
+        {
+            **_question_sets(job),
+            "initial_basic": FromStage("answer:basic"),
+            "initial_refuse": FromStage("answer:refuse"),
+            "candidate": replies,
+        },
+    )
+    yield PlannedStage(
+        f"package:{strategy}",
+        PackageParameters(
+            task=spec.task,
+            model=job.model,
+            strategy=strategy,
+            prompts=spec.prompts,
+            max_new_tokens=spec.evaluation_settings.max_new_tokens,
+        ),
+        {
+            "questions": FromStage("ingest"),
+            "tuned": tuned,
+            "rows": tuning_set,
+            "candidate": replies,
+            "evaluation": evaluation,
+        },
+    )
+
+
+def _report(job: ResolvedJob, stages: Sequence[PlannedStage]) -> PlannedStage:
+    shown = job.model_dump(mode="json", exclude={"spec": {"dataset": {"rows"}}})
+    return PlannedStage(
+        "report",
+        ReportParameters(job=shown, task=job.spec.task, strategies=job.spec.strategies, seed=job.spec.seed),
+        {stage.name: FromStage(stage.name) for stage in stages},
+    )
+
+
+def _question_sets(job: ResolvedJob) -> dict[str, StageInput]:
+    return {
+        "questions": FromStage("ingest"),
+        **{f"questions:{name}": FromStage(f"ingest:{name}") for name in job.evaluation},
+    }
+
+
+def _asking(prompts: PromptSettings) -> PromptSettings:
+    """What of the prompts matters before a reply is judged."""
+    return prompts.model_copy(update={"extra_refusals": []})

@@ -95,19 +95,19 @@ class Job(SQLModel, table=True):
     )
 
     id: str = Field(primary_key=True, max_length=40)
-    name: str | None = Field(None, max_length=200)
+    name: str | None = Field(default=None, max_length=200)
     task: Task = Field(sa_column=Column(EnumText(Task), nullable=False))
     resolved: dict[str, Any] = Field(sa_column=_json())
     """A `plan.ResolvedJob`: the specification with every default filled in, and what its names stood for."""
     status: JobStatus = Field(sa_column=Column(EnumText(JobStatus), nullable=False))
-    status_reason: str | None = Field(None, sa_column=Column(Text))
-    error: dict[str, Any] | None = Field(None, sa_column=_json(nullable=True))
+    status_reason: str | None = Field(default=None, sa_column=Column(Text))
+    error: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
     """A `JobError` once the job failed."""
     labels: dict[str, str] = Field(default_factory=dict, sa_column=_json())
     priority: int = 50
     percent: float = 0.0
-    idempotency_key: str | None = Field(None, max_length=255)
-    body_hash: str | None = Field(None, max_length=64)
+    idempotency_key: str | None = Field(default=None, max_length=255)
+    body_hash: str | None = Field(default=None, max_length=64)
     event_seq: int = 0
     """The last event's number."""
     log_seq: int = 0
@@ -115,10 +115,10 @@ class Job(SQLModel, table=True):
     created_at: datetime = Field(sa_column=_time(nullable=False))
     updated_at: datetime = Field(sa_column=_time(nullable=False))
     """Moves with every change of the job or its stages."""
-    progress_at: datetime | None = Field(None, sa_column=_time())
+    progress_at: datetime | None = Field(default=None, sa_column=_time())
     """When the last `job.progress` was written."""
-    started_at: datetime | None = Field(None, sa_column=_time())
-    finished_at: datetime | None = Field(None, sa_column=_time())
+    started_at: datetime | None = Field(default=None, sa_column=_time())
+    finished_at: datetime | None = Field(default=None, sa_column=_time())
 
 
 class Stage(SQLModel, table=True):
@@ -131,6 +131,7 @@ class Stage(SQLModel, table=True):
         Index("ix_stage_status_lease_expires_at", "status", "lease_expires_at"),
         Index("ix_stage_status_hinted_at", "status", "hinted_at"),
         Index("ix_stage_key_status", "key", "status"),
+        Index("ix_stage_queue_status_rank_ready_at", "queue", "status", "rank", "ready_at"),
         # Two attempts at one key at once would be wasted work; the database itself refuses the second.
         Index(
             "uq_stage_running_key",
@@ -147,6 +148,8 @@ class Stage(SQLModel, table=True):
     kind: StageKind = Field(sa_column=Column(EnumText(StageKind), nullable=False))
     queue: Service = Field(sa_column=Column(EnumText(Service), nullable=False))
     position: int
+    rank: int = 50
+    """100 minus the job's priority: workers take the lowest first, then the oldest."""
     parameters: dict[str, Any] = Field(sa_column=_json())
     inputs: dict[str, Any] = Field(sa_column=_json())
     """By role: `{"stage": name}` or `{"artifact": {key, digest}}`."""
@@ -156,27 +159,27 @@ class Stage(SQLModel, table=True):
     """Rises when an attempt was lost or failed; a worker that gives the stage back uses up none."""
     fence: int = 0
     """Rises with every claim."""
-    owner: str | None = Field(None, max_length=200)
-    lease_expires_at: datetime | None = Field(None, sa_column=_time())
-    deadline_at: datetime | None = Field(None, sa_column=_time())
-    not_before: datetime | None = Field(None, sa_column=_time())
+    owner: str | None = Field(default=None, max_length=200)
+    lease_expires_at: datetime | None = Field(default=None, sa_column=_time())
+    deadline_at: datetime | None = Field(default=None, sa_column=_time())
+    not_before: datetime | None = Field(default=None, sa_column=_time())
     """No claim before this time: the pause after a failure."""
-    hinted_at: datetime | None = Field(None, sa_column=_time())
+    hinted_at: datetime | None = Field(default=None, sa_column=_time())
     """When the last outbox row for it was made (or falls due)."""
-    key: str | None = Field(None, max_length=64)
+    key: str | None = Field(default=None, max_length=64)
     """Known from the moment the stage is ready."""
-    artifact_key: str | None = Field(None, max_length=64)
-    artifact_digest: str | None = Field(None, max_length=64)
+    artifact_key: str | None = Field(default=None, max_length=64)
+    artifact_digest: str | None = Field(default=None, max_length=64)
     reused: bool = False
-    progress: dict[str, Any] | None = Field(None, sa_column=_json(nullable=True))
+    progress: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
     """A `StageProgress`."""
-    error: dict[str, Any] | None = Field(None, sa_column=_json(nullable=True))
+    error: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
     """A `StageError`: of the last failed attempt, kept while a new one runs."""
     created_at: datetime = Field(sa_column=_time(nullable=False))
-    ready_at: datetime | None = Field(None, sa_column=_time())
-    started_at: datetime | None = Field(None, sa_column=_time())
+    ready_at: datetime | None = Field(default=None, sa_column=_time())
+    started_at: datetime | None = Field(default=None, sa_column=_time())
     """When the current or last attempt was claimed."""
-    finished_at: datetime | None = Field(None, sa_column=_time())
+    finished_at: datetime | None = Field(default=None, sa_column=_time())
 
     @property
     def artifact(self) -> ArtifactRef | None:
@@ -221,7 +224,7 @@ class Dataset(SQLModel, table=True):
     )
 
     id: str = Field(primary_key=True, max_length=40)
-    name: str | None = Field(None, max_length=200)
+    name: str | None = Field(default=None, max_length=200)
     task: Task = Field(sa_column=Column(EnumText(Task), nullable=False))
     rows: int
     key: str = Field(max_length=64)
@@ -265,13 +268,13 @@ class Outbox(SQLModel, table=True):
         Index("ix_outbox_sent_at", "sent_at"),
     )
 
-    id: int | None = Field(None, sa_column=Column(_BIG, primary_key=True, autoincrement=True))
+    id: int | None = Field(default=None, sa_column=Column(_BIG, primary_key=True, autoincrement=True))
     stage_id: str = Field(sa_column=Column(String(40), ForeignKey("stage.id"), nullable=False))
     queue: Service = Field(sa_column=Column(EnumText(Service), nullable=False))
     created_at: datetime = Field(sa_column=_time(nullable=False))
     due_at: datetime = Field(sa_column=_time(nullable=False))
     """Not sent before: the pause after a failure is kept here, not in the broker."""
-    sent_at: datetime | None = Field(None, sa_column=_time())
+    sent_at: datetime | None = Field(default=None, sa_column=_time())
 
 
 class StageLog(SQLModel, table=True):

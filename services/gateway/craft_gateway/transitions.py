@@ -1,36 +1,46 @@
-"""Every change of state of jobs and stages. Each method is one transaction, with its events and its hints."""
+"""Every change of state that a user or a worker asks for. Each method is one transaction, with its events and hints.
 
-from collections.abc import Callable
-from dataclasses import dataclass
+What the artifact store has is asked before the transaction: a slow store must not hold a lock.
+"""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import or_
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col, select
+
+from craft.contracts.events import StageStatus
 from craft.contracts.job import JobStatus
-from craft.contracts.stages import ArtifactRef, Claim, ClaimedStage, Complete, Fail, Release, Renew, Renewed
+from craft.contracts.stages import ArtifactRef, Claim, ClaimedStage, Complete, Fail, Manifest, Release, Renew, Renewed
+from craft.errors import Conflict, NotFound
+from craft.infra.ids import new_id
 from craft.infra.settings import CoordinatorSettings
 from craft_gateway.database import Database
+from craft_gateway.keys import HoldsArtifact, reusable
 from craft_gateway.plan import ResolvedJob
+from craft_gateway.tables import Artifact, Stage
+from craft_gateway.transitions_create import CreatedJob, Idempotency, earlier_job, planned_rows, store_job
+from craft_gateway.transitions_flow import advance, cancel, end_if_cancelled, give_back, lose
+from craft_gateway.transitions_report import (
+    claimable,
+    extend,
+    hand_out,
+    past_deadline,
+    succeed,
+    timeout_error,
+)
+from craft_gateway.transitions_unit import JobUnit
 
-HoldsArtifact = Callable[[ArtifactRef], bool]
-"""Whether the artifact store still has it."""
+__all__ = ["CreatedJob", "HoldsArtifact", "Idempotency", "Transitions"]
 
-
-@dataclass(frozen=True, slots=True)
-class Idempotency:
-    """The Idempotency-Key of a request and the SHA-256 (hex) of its body."""
-
-    key: str
-    body_hash: str
-
-
-@dataclass(frozen=True, slots=True)
-class CreatedJob:
-    """`repeated`: the same key and body came before, and this is that job."""
-
-    id: str
-    repeated: bool = False
+_SETTLED_AT_ONCE = 100
+_CANDIDATES = 20
+"""How many a claim looks at: more than one, because another job may be at the same key just now."""
 
 
 class Transitions:
-    """The only writer of jobs and stages."""
+    """The only writer of jobs and stages, together with `transitions_upkeep.Upkeep`."""
 
     def __init__(self, database: Database, *, holds: HoldsArtifact, settings: CoordinatorSettings) -> None:
         self._database = database
@@ -42,39 +52,175 @@ class Transitions:
 
         Raises IdempotencyConflict where the same key came with another body.
         """
-        raise NotImplementedError
+        job_id = new_id("cjob")
+        with self._database.read() as session:
+            stages = planned_rows(job, job_id, self._database.now(session))
+            found = reusable(session, stages, self._holds)
+        try:
+            with self._database.write() as session:
+                if earlier := earlier_job(session, idempotency):
+                    return earlier
+                unit = store_job(session, self._database.now(session), job, stages, idempotency)
+                advance(unit, found)
+        except IntegrityError:
+            # PostgreSQL lets two requests with one key get this far; the second finds the first one's job.
+            with self._database.read() as session:
+                if earlier := earlier_job(session, idempotency):
+                    return earlier
+            raise
+        return CreatedJob(job_id)
 
     def cancel(self, job_id: str) -> JobStatus:
         """Ask for the job's end: `cancelling` while a worker still has a stage, then `cancelled`.
 
         A job that has ended already stays as it is, and its status is returned. Raises NotFound.
         """
-        raise NotImplementedError
+        with self._unit(job_id) as unit:
+            if not unit.job.status.terminal and unit.job.status is not JobStatus.CANCELLING:
+                cancel(unit)
+            return unit.job.status
 
     def claim(self, stage_id: str, claim: Claim) -> ClaimedStage | None:
-        """Give the stage to the worker, or None where there is nothing to do. Raises NotFound."""
-        raise NotImplementedError
+        """Give the worker a stage of its queue, or None where there is nothing to do. Raises NotFound.
+
+        The hint is a turn, not an order: of what is ready, the job of highest priority goes first, then the stage
+        that was hinted, then the oldest.
+        """
+        seen = self._stage(stage_id)
+        if seen.queue is not claim.service:
+            return None
+        for candidate in self._next_in_line(seen):
+            if not self.take_over_if_done(candidate) and (claimed := self._claimed(candidate, claim)):
+                return claimed
+        return None
 
     def renew(self, stage_id: str, renew: Renew) -> Renewed:
         """Extend the lease and take in progress and log lines. Raises LeaseLost where the fence is old."""
-        raise NotImplementedError
+        with self._unit(self._stage(stage_id).job_id) as unit:
+            return extend(unit, unit.held(stage_id, renew.fence), renew, self._settings)
 
     def complete(self, stage_id: str, complete: Complete) -> None:
-        """Adopt the artifact and queue what depends on it. Raises LeaseLost where the fence is old."""
-        raise NotImplementedError
+        """Adopt the artifact and queue what depends on it; saying so twice is the same as once.
+
+        Raises LeaseLost where the fence is old, Conflict where the artifact is another stage's or is not in the store.
+        """
+        seen, manifest = self._stage(stage_id), complete.manifest
+        if manifest.key != seen.key:
+            raise Conflict(f"The artifact {manifest.key[:12]} is not what the stage {seen.name} makes.")
+        if seen.status is StageStatus.SUCCEEDED and seen.fence == complete.fence and not seen.reused:
+            return
+        if not self._holds(manifest.ref):
+            raise Conflict(f"The artifact {manifest.key[:12]} is not in the store.", hint="Publish before completing.")
+        with self._database.read() as session:
+            ref = self._counting(session, manifest)
+            found = reusable(session, _stages_of(session, seen.job_id), self._holds, finished={seen.name: ref})
+        with self._unit(seen.job_id) as unit:
+            stage = unit.held(stage_id, complete.fence)
+            unit.log(stage, complete.log_lines)
+            succeed(unit, stage, manifest, ref)
+            advance(unit, found)
+            end_if_cancelled(unit)
+        self._settle_others(seen)
 
     def fail(self, stage_id: str, fail: Fail) -> None:
         """Retry the stage or fail the job. Raises LeaseLost where the fence is old."""
-        raise NotImplementedError
+
+        def end(unit: JobUnit, stage: Stage) -> None:
+            unit.log(stage, fail.log_lines)
+            lose(unit, stage, fail.error, most_attempts=self._settings.max_lost_attempts)
+
+        self._end_attempt(stage_id, fail.fence, end)
 
     def release(self, stage_id: str, release: Release) -> None:
-        """Take the stage back without blame. Raises LeaseLost where the fence is old."""
-        raise NotImplementedError
+        """Take the stage back, without blame unless it is past its deadline. Raises LeaseLost on an old fence."""
 
-    def reap(self) -> int:
-        """Take back stages whose lease has run out; returns how many."""
-        raise NotImplementedError
+        def end(unit: JobUnit, stage: Stage) -> None:
+            unit.log(stage, release.log_lines)
+            if past_deadline(unit, stage):
+                lose(unit, stage, timeout_error(stage), most_attempts=self._settings.max_lost_attempts)
+            else:
+                give_back(unit, stage)
 
-    def sweep(self) -> int:
-        """Send hints again for stages that wait too long, and settle those whose artifact exists; returns how many."""
-        raise NotImplementedError
+        self._end_attempt(stage_id, release.fence, end)
+
+    def _end_attempt(self, stage_id: str, fence: int, end: Callable[[JobUnit, Stage], None]) -> None:
+        seen = self._stage(stage_id)
+        with self._unit(seen.job_id) as unit:
+            end(unit, unit.held(stage_id, fence))
+        self._settle_others(seen)
+
+    def settle(self, key: str, *, but: str | None = None) -> None:
+        """Stages that waited for another job's attempt at `key`: take over its artifact, or hint them again.
+
+        Each is a transaction of its own. A crash in between costs time only: the sweep finds them.
+        """
+        with self._database.read() as session:
+            waiting = select(Stage).where(Stage.status == StageStatus.READY, Stage.key == key, Stage.id != but)
+            stages = list(session.exec(waiting.limit(_SETTLED_AT_ONCE)))
+        for stage in stages:
+            if not self.take_over_if_done(stage):
+                self._hint_again(stage)
+
+    def take_over_if_done(self, seen: Stage) -> bool:
+        """Whether a ready stage's artifact exists by now; then the stage has succeeded with it."""
+        with self._database.read() as session:
+            made = session.get(Artifact, seen.key)
+            if made is None or not self._holds(made.ref):
+                return False
+            found = reusable(session, _stages_of(session, seen.job_id), self._holds)
+        with self._unit(seen.job_id) as unit:
+            advance(unit, found)
+        return True
+
+    def _next_in_line(self, hinted: Stage) -> list[Stage]:
+        with self._database.read() as session:
+            waiting = select(Stage).where(
+                Stage.queue == hinted.queue,
+                Stage.status == StageStatus.READY,
+                or_(col(Stage.not_before).is_(None), col(Stage.not_before) <= self._database.now(session)),
+            )
+            in_line = waiting.order_by(col(Stage.rank), col(Stage.ready_at), col(Stage.position))
+            stages = list(session.exec(in_line.limit(_CANDIDATES)))
+        return sorted(stages, key=lambda stage: (stage.rank, stage.id != hinted.id))
+
+    def _claimed(self, seen: Stage, claim: Claim) -> ClaimedStage | None:
+        try:
+            with self._unit(seen.job_id) as unit:
+                stage = unit.stage(seen.id)
+                return hand_out(unit, stage, claim, self._settings) if claimable(unit, stage) else None
+        except IntegrityError:
+            # Another stage with this key was claimed at the same moment.
+            return None
+
+    def _settle_others(self, stage: Stage) -> None:
+        if stage.key is not None:
+            self.settle(stage.key, but=stage.id)
+
+    def _hint_again(self, seen: Stage) -> None:
+        with self._unit(seen.job_id) as unit:
+            stage = unit.stage(seen.id)
+            # One that falls due later will be sent then.
+            if stage.status is StageStatus.READY and (stage.hinted_at is None or stage.hinted_at <= unit.now):
+                unit.move(stage, StageStatus.READY, hinted_at=unit.now)
+                unit.hint(stage)
+
+    def _counting(self, session: Session, manifest: Manifest) -> ArtifactRef:
+        """Which bytes count for the key: the first committed ones, while the store has them."""
+        first = session.get(Artifact, manifest.key)
+        return first.ref if first is not None and self._holds(first.ref) else manifest.ref
+
+    def _stage(self, stage_id: str) -> Stage:
+        with self._database.read() as session:
+            stage = session.get(Stage, stage_id)
+        if stage is None:
+            raise NotFound(f"There is no stage {stage_id[:40]}.")
+        return stage
+
+    @contextmanager
+    def _unit(self, job_id: str) -> Iterator[JobUnit]:
+        with self._database.write() as session:
+            yield JobUnit.open(session, self._database.now(session), job_id)
+
+
+def _stages_of(session: Session, job_id: str) -> list[Stage]:
+    return list(session.exec(select(Stage).where(Stage.job_id == job_id).order_by(col(Stage.position))))

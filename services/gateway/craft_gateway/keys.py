@@ -1,0 +1,76 @@
+"""Stage keys and the artifacts that make a stage unnecessary."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from sqlmodel import Session, select
+
+from craft.contracts.events import StageStatus
+from craft.contracts.stages import PARAMETERS, ArtifactRef, stage_key
+from craft_gateway.plan import FromStage, PlannedStage, StageInput
+from craft_gateway.tables import Artifact, Stage
+
+HoldsArtifact = Callable[[ArtifactRef], bool]
+"""Whether the artifact store still has it. May be slow: never called inside a transaction that writes."""
+
+_WAITING = {StageStatus.PENDING, StageStatus.READY}
+
+
+def input_plan(stage: PlannedStage) -> dict[str, dict[str, object]]:
+    """A planned stage's inputs as the table keeps them."""
+    return {role: _kept(source) for role, source in stage.inputs.items()}
+
+
+def resolved_inputs(stage: Stage, done: Mapping[str, ArtifactRef]) -> dict[str, ArtifactRef] | None:
+    """The stage's inputs by role, or None while an earlier stage is not in `done`."""
+    inputs: dict[str, ArtifactRef] = {}
+    for role, source in stage.inputs.items():
+        if "artifact" in source:
+            inputs[role] = ArtifactRef.model_validate(source["artifact"])
+        elif source["stage"] in done:
+            inputs[role] = done[source["stage"]]
+        else:
+            return None
+    return inputs
+
+
+def key_of(stage: Stage, inputs: Mapping[str, ArtifactRef]) -> str:
+    """The stage's key once its inputs are known."""
+    return stage_key(PARAMETERS.validate_python(stage.parameters), inputs)
+
+
+def done_stages(stages: Sequence[Stage]) -> dict[str, ArtifactRef]:
+    """By name, what the stages that have succeeded made."""
+    return {stage.name: ref for stage in stages if (ref := stage.artifact) is not None}
+
+
+def reusable(
+    session: Session,
+    stages: Sequence[Stage],
+    holds: HoldsArtifact,
+    *,
+    finished: Mapping[str, ArtifactRef] | None = None,
+) -> dict[str, ArtifactRef]:
+    """By key, the artifacts that waiting stages could take over, as far as the store still has them.
+
+    `stages` come in planned order; `finished` adds stages that are about to succeed. Follows the graph: what one
+    stage takes over may give the next one its key.
+    """
+    done = {**done_stages(stages), **(finished or {})}
+    found: dict[str, ArtifactRef] = {}
+    for stage in stages:
+        if stage.status not in _WAITING or stage.name in done:
+            continue
+        inputs = resolved_inputs(stage, done)
+        if inputs is None:
+            continue
+        key = key_of(stage, inputs)
+        ref = session.exec(select(Artifact).where(Artifact.key == key)).one_or_none()
+        if ref is not None and holds(ref.ref):
+            found[key] = done[stage.name] = ref.ref
+    return found
+
+
+def _kept(source: StageInput) -> dict[str, object]:
+    if isinstance(source, FromStage):
+        return {"stage": source.name}
+    return {"artifact": source.model_dump(mode="json")}

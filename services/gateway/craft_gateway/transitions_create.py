@@ -1,0 +1,94 @@
+"""The rows of a new job."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlmodel import Session, select
+
+from craft.contracts.events import EventType, StageStatus
+from craft.contracts.job import JobStatus
+from craft.errors import IdempotencyConflict
+from craft.infra.ids import new_id
+from craft_gateway.keys import input_plan
+from craft_gateway.plan import ResolvedJob, plan
+from craft_gateway.tables import Job, Stage
+from craft_gateway.transitions_unit import JobUnit
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """The Idempotency-Key of a request and the SHA-256 (hex) of its body."""
+
+    key: str
+    body_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedJob:
+    """`repeated`: the same key and body came before, and this is that job."""
+
+    id: str
+    repeated: bool = False
+
+
+def earlier_job(session: Session, idempotency: Idempotency | None) -> CreatedJob | None:
+    """The job that this key made before, if any. Raises IdempotencyConflict where its body was another."""
+    if idempotency is None:
+        return None
+    job = session.exec(select(Job).where(Job.idempotency_key == idempotency.key)).one_or_none()
+    if job is None:
+        return None
+    if job.body_hash != idempotency.body_hash:
+        raise IdempotencyConflict(
+            "This Idempotency-Key came with another body before.", hint="Use a new key for a new job."
+        )
+    return CreatedJob(job.id, repeated=True)
+
+
+def planned_rows(job: ResolvedJob, job_id: str, now: datetime) -> list[Stage]:
+    """One pending row for each stage of the plan, in its order."""
+    return [
+        Stage(
+            id=new_id("stg"),
+            job_id=job_id,
+            name=planned.name,
+            kind=planned.kind,
+            queue=planned.service,
+            position=position,
+            rank=100 - job.spec.priority,
+            parameters=planned.parameters.model_dump(mode="json"),
+            inputs=input_plan(planned),
+            depends_on=list(planned.depends_on),
+            status=StageStatus.PENDING,
+            created_at=now,
+        )
+        for position, planned in enumerate(plan(job))
+    ]
+
+
+def store_job(
+    session: Session, now: datetime, job: ResolvedJob, stages: list[Stage], idempotency: Idempotency | None
+) -> JobUnit:
+    """Insert the job, its stages and its first two events."""
+    row = Job(
+        id=stages[0].job_id,
+        name=job.spec.name,
+        task=job.spec.task,
+        resolved=job.model_dump(mode="json"),
+        status=JobStatus.QUEUED,
+        status_reason="waits for a worker",
+        labels=job.spec.labels,
+        priority=job.spec.priority,
+        idempotency_key=idempotency.key if idempotency else None,
+        body_hash=idempotency.body_hash if idempotency else None,
+        created_at=now,
+        updated_at=now,
+    )
+    session.add(row)
+    session.flush()
+    session.add_all(stages)
+    session.flush()
+    unit = JobUnit(session, now, row)
+    unit.emit(EventType.JOB_CREATED)
+    unit.emit(EventType.JOB_QUEUED)
+    return unit

@@ -1,0 +1,139 @@
+"""What follows from a stage's end: later stages become ready or are found done, or the job ends."""
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+
+from craft.contracts.events import EventType, StageStatus
+from craft.contracts.job import JobStatus
+from craft.contracts.problems import JobError, StageError
+from craft.contracts.stages import ArtifactRef
+from craft.errors import Fault
+from craft_gateway.keys import done_stages, key_of, resolved_inputs
+from craft_gateway.tables import Stage
+from craft_gateway.transitions_unit import JobUnit
+
+RETRY_SECONDS: Mapping[str, float] = {"disk_full": 20.0, "unavailable": 5.0, "gpu_oom": 5.0, "host_oom": 5.0}
+"""Pause before the second attempt by error code (1 s for others); it doubles with each attempt."""
+_LONGEST_PAUSE_SECONDS = 300.0
+_WAITING = {StageStatus.PENDING, StageStatus.READY}
+_MOVING = {JobStatus.QUEUED, JobStatus.RUNNING}
+
+
+def advance(unit: JobUnit, found: Mapping[str, ArtifactRef]) -> None:
+    """Let every waiting stage whose inputs exist become ready, or succeed at once where `found` has its key.
+
+    Ends the job where nothing is left to do. Changes nothing in a job that is being cancelled or has ended.
+    """
+    if unit.job.status not in _MOVING:
+        return
+    done = done_stages(unit.stages)
+    for stage in unit.stages:
+        if stage.status not in _WAITING:
+            continue
+        inputs = resolved_inputs(stage, done)
+        if inputs is None:
+            continue
+        key = key_of(stage, inputs)
+        if key in found:
+            _take_over(unit, stage, found[key])
+            done[stage.name] = found[key]
+        elif stage.status is StageStatus.PENDING:
+            unit.move(stage, StageStatus.READY, key=key, ready_at=unit.now, hinted_at=unit.now)
+            unit.hint(stage)
+    unit.job.percent = unit.percent()
+    if all(stage.status is StageStatus.SUCCEEDED for stage in unit.stages):
+        unit.end(JobStatus.SUCCEEDED, reason="every stage succeeded")
+
+
+def _take_over(unit: JobUnit, stage: Stage, ref: ArtifactRef) -> None:
+    unit.end_attempt(
+        stage,
+        StageStatus.SUCCEEDED,
+        key=ref.key,
+        artifact_key=ref.key,
+        artifact_digest=ref.digest,
+        reused=True,
+        started_at=unit.now,
+    )
+    unit.start(f"{stage.name} was done before")
+    unit.emit(EventType.STAGE_REUSED, stage=stage.name, attempt=stage.attempt, percent=unit.percent())
+
+
+def give_back(unit: JobUnit, stage: Stage) -> None:
+    """A worker no longer does the stage, through no fault: ready again, or ended with its job."""
+    if _ended_with_job(unit, stage):
+        return
+    unit.end_attempt(stage, StageStatus.READY, hinted_at=unit.now, not_before=None)
+    unit.hint(stage)
+    unit.job.status_reason = f"{stage.name} waits for another worker"
+    unit.emit(EventType.STAGE_RETRIED, stage=stage.name, attempt=stage.attempt, retry_seconds=0.0)
+
+
+def lose(unit: JobUnit, stage: Stage, error: StageError, *, most_attempts: int, pause: bool = True) -> None:
+    """An attempt ended badly: try again where that may help and attempts are left, else fail the job."""
+    if _ended_with_job(unit, stage):
+        return
+    shown = error.model_dump(mode="json")
+    if not (error.retryable and error.fault is Fault.SYSTEM and stage.attempt < most_attempts):
+        _fail_job(unit, stage, error)
+        return
+    seconds = _pause_seconds(error.code, stage.attempt) if pause else 0.0
+    due = unit.now + timedelta(seconds=seconds)
+    unit.end_attempt(
+        stage,
+        StageStatus.READY,
+        attempt=stage.attempt + 1,
+        error=shown,
+        not_before=due,
+        hinted_at=due,
+    )
+    unit.hint(stage, due=due)
+    unit.job.status_reason = f"{stage.name} will be tried again: {error.message}"
+    unit.emit(EventType.STAGE_RETRIED, stage=stage.name, attempt=stage.attempt, error=shown, retry_seconds=seconds)
+
+
+def cancel(unit: JobUnit) -> None:
+    """First phase: nothing new starts. Second phase: `give_back`, `lose` or a completion of what still runs."""
+    unit.job.status = JobStatus.CANCELLING
+    unit.job.status_reason = "cancel requested"
+    unit.emit(EventType.JOB_CANCELLING)
+    _drop_waiting(unit, StageStatus.CANCELLED)
+    end_if_cancelled(unit)
+
+
+def end_if_cancelled(unit: JobUnit) -> None:
+    """Second phase of a cancel: the job has ended once no worker has a stage of it."""
+    running = any(stage.status is StageStatus.RUNNING for stage in unit.stages)
+    if unit.job.status is JobStatus.CANCELLING and not running:
+        unit.end(JobStatus.CANCELLED, reason="cancelled")
+
+
+def _ended_with_job(unit: JobUnit, stage: Stage) -> bool:
+    if unit.job.status is JobStatus.CANCELLING:
+        unit.end_attempt(stage, StageStatus.CANCELLED)
+        end_if_cancelled(unit)
+        return True
+    if unit.job.status.terminal:
+        unit.end_attempt(stage, StageStatus.SKIPPED)
+        return True
+    return False
+
+
+def _fail_job(unit: JobUnit, stage: Stage, error: StageError) -> None:
+    shown = error.model_dump(mode="json")
+    unit.end_attempt(stage, StageStatus.FAILED, error=shown)
+    unit.emit(EventType.STAGE_FAILED, stage=stage.name, attempt=stage.attempt, error=shown)
+    # Stages that still run are told to stop at their next beat; the job's end does not wait for them.
+    _drop_waiting(unit, StageStatus.SKIPPED)
+    failure = JobError(stage=stage.name, attempt=stage.attempt, **dict(error))
+    unit.end(JobStatus.FAILED, reason=f"{stage.name} failed: {error.message}", error=failure.model_dump(mode="json"))
+
+
+def _drop_waiting(unit: JobUnit, to: StageStatus) -> None:
+    waiting: Iterable[Stage] = [stage for stage in unit.stages if stage.status in _WAITING]
+    for stage in waiting:
+        unit.end_attempt(stage, to)
+
+
+def _pause_seconds(code: str, attempt: int) -> float:
+    return min(_LONGEST_PAUSE_SECONDS, RETRY_SECONDS.get(code, 1.0) * 2.0 ** (attempt - 1))

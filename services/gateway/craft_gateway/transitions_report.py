@@ -1,0 +1,117 @@
+"""What a worker's claim and reports change within one transaction."""
+
+from datetime import timedelta
+
+from sqlmodel import select
+
+from craft.contracts.events import EventType, StageStatus
+from craft.contracts.job import JobStatus
+from craft.contracts.problems import StageError
+from craft.contracts.stages import PARAMETERS, ArtifactRef, Claim, ClaimedStage, Manifest, Renew, Renewed, StageProgress
+from craft.errors import StageTimeout
+from craft.infra.settings import CoordinatorSettings
+from craft_gateway.keys import done_stages, resolved_inputs
+from craft_gateway.tables import Artifact, Stage
+from craft_gateway.transitions_unit import JobUnit
+
+_MOVING = {JobStatus.QUEUED, JobStatus.RUNNING}
+_PROGRESS_SECONDS = 1.0
+
+
+def claimable(unit: JobUnit, stage: Stage) -> bool:
+    """Whether a worker may have the stage now: no pause, and nobody works at the same key."""
+    waits = stage.not_before is not None and stage.not_before > unit.now
+    if stage.status is not StageStatus.READY or waits or unit.job.status not in _MOVING:
+        return False
+    twin = select(Stage.id).where(Stage.key == stage.key, Stage.status == StageStatus.RUNNING)
+    return unit.session.exec(twin).first() is None
+
+
+def hand_out(unit: JobUnit, stage: Stage, claim: Claim, rules: CoordinatorSettings) -> ClaimedStage:
+    """The stage runs, under a new fence. Raises IntegrityError where its key began to run at the same moment."""
+    unit.move(
+        stage,
+        StageStatus.RUNNING,
+        fence=stage.fence + 1,
+        owner=claim.owner,
+        lease_expires_at=unit.now + timedelta(seconds=rules.lease_seconds),
+        deadline_at=unit.now + timedelta(seconds=rules.stage_timeout_seconds),
+        started_at=unit.now,
+        not_before=None,
+    )
+    unit.start(f"{stage.name} runs")
+    unit.emit(EventType.STAGE_STARTED, stage=stage.name, attempt=stage.attempt)
+    return ClaimedStage(
+        stage_id=stage.id,
+        job_id=stage.job_id,
+        name=stage.name,
+        attempt=stage.attempt,
+        fence=stage.fence,
+        key=stage.key or "",
+        parameters=PARAMETERS.validate_python(stage.parameters),
+        inputs=resolved_inputs(stage, done_stages(unit.stages)) or {},
+        lease_seconds=rules.lease_seconds,
+        beat_seconds=rules.beat_seconds,
+        timeout_seconds=rules.stage_timeout_seconds,
+    )
+
+
+def extend(unit: JobUnit, stage: Stage, renew: Renew, rules: CoordinatorSettings) -> Renewed:
+    """A beat: the lease lasts longer, progress and log lines are kept."""
+    late = past_deadline(unit, stage)
+    # Past the deadline nothing is extended: a worker that will not stop is reaped.
+    until = stage.lease_expires_at if late else unit.now + timedelta(seconds=rules.lease_seconds)
+    progress = renew.progress.model_dump(mode="json") if renew.progress else stage.progress
+    unit.move(stage, StageStatus.RUNNING, lease_expires_at=until, progress=progress)
+    unit.log(stage, renew.log_lines)
+    moving = unit.job.status in _MOVING
+    if renew.progress is not None and moving:
+        _report_progress(unit, stage, renew.progress)
+    return Renewed(stop=late or not moving)
+
+
+def past_deadline(unit: JobUnit, stage: Stage) -> bool:
+    """Whether the attempt has had its time."""
+    return stage.deadline_at is not None and unit.now >= stage.deadline_at
+
+
+def timeout_error(stage: Stage) -> StageError:
+    """The error of an attempt that ran past its deadline."""
+    return StageError.of(StageTimeout(f"The stage {stage.name} ran past its deadline."))
+
+
+def succeed(unit: JobUnit, stage: Stage, manifest: Manifest, ref: ArtifactRef) -> None:
+    """The stage has made its artifact; `ref` names the bytes that count for the key."""
+    _register(unit, manifest, ref)
+    unit.end_attempt(stage, StageStatus.SUCCEEDED, artifact_key=ref.key, artifact_digest=ref.digest, error=None)
+    if not unit.job.status.terminal:
+        unit.job.percent = unit.percent()
+    unit.emit(
+        EventType.STAGE_SUCCEEDED,
+        stage=stage.name,
+        attempt=stage.attempt,
+        seconds=stage.seconds,
+        percent=unit.job.percent,
+    )
+
+
+def _report_progress(unit: JobUnit, stage: Stage, progress: StageProgress) -> None:
+    job = unit.job
+    job.percent = unit.percent()
+    job.status_reason = f"{stage.name}, {progress.done} of {progress.total}" if progress.total else stage.name
+    if job.progress_at is not None and (unit.now - job.progress_at).total_seconds() < _PROGRESS_SECONDS:
+        return
+    job.progress_at = unit.now
+    unit.emit(EventType.JOB_PROGRESS, percent=job.percent, stage=stage.name, **progress.model_dump(mode="json"))
+
+
+def _register(unit: JobUnit, manifest: Manifest, ref: ArtifactRef) -> None:
+    row = unit.session.get(Artifact, manifest.key)
+    shown = manifest.model_dump(mode="json")
+    if row is None:
+        unit.session.add(Artifact(key=manifest.key, digest=manifest.digest, manifest=shown, created_at=unit.now))
+        return
+    # Nondeterminism stays on record.
+    row.other_digests = sorted({*row.other_digests, row.digest, manifest.digest} - {ref.digest})
+    if row.digest != ref.digest:
+        row.digest, row.manifest = manifest.digest, shown

@@ -1,0 +1,150 @@
+"""One transaction on one job: its row is locked, so its events have no gaps and its end is written once."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from sqlalchemy import update
+from sqlalchemy.orm.attributes import set_committed_value
+from sqlmodel import Session, col, select
+
+from craft.contracts.events import EventType, StageStatus
+from craft.contracts.job import JobStatus
+from craft.contracts.stages import StageProgress
+from craft.errors import Internal, LeaseLost, NotFound
+from craft_gateway.plan_percent import StageShare, percent_done
+from craft_gateway.tables import Event, Job, Outbox, Stage, StageLog
+
+MOST_LOG_LINES = 200_000
+"""Lines kept of one job; later ones are dropped, so that a chatty library cannot fill the database."""
+_LONGEST_LINE = 2_000
+_TERMINAL_EVENT = {
+    JobStatus.SUCCEEDED: EventType.JOB_SUCCEEDED,
+    JobStatus.FAILED: EventType.JOB_FAILED,
+    JobStatus.CANCELLED: EventType.JOB_CANCELLED,
+}
+
+
+class JobUnit:
+    """The job, its stages and what may be done to them within the transaction."""
+
+    def __init__(self, session: Session, now: datetime, job: Job) -> None:
+        self.session = session
+        self.now = now
+        self.job = job
+
+    @classmethod
+    def open(cls, session: Session, now: datetime, job_id: str) -> "JobUnit":
+        """Lock the job. Raises NotFound."""
+        # PostgreSQL locks the row; on SQLite the whole transaction is already the only writer.
+        job = session.exec(
+            select(Job).where(Job.id == job_id).with_for_update().execution_options(populate_existing=True)
+        ).one_or_none()
+        if job is None:
+            raise NotFound(f"There is no job {job_id}.")
+        return cls(session, now, job)
+
+    @cached_property
+    def stages(self) -> list[Stage]:
+        """All stages of the job in planned order."""
+        rows = select(Stage).where(Stage.job_id == self.job.id).order_by(col(Stage.position))
+        return list(self.session.exec(rows.execution_options(populate_existing=True)))
+
+    def stage(self, stage_id: str) -> Stage:
+        """One stage of the job, as it is now that the job is locked."""
+        return next(stage for stage in self.stages if stage.id == stage_id)
+
+    def held(self, stage_id: str, fence: int) -> Stage:
+        """The running stage that the fence belongs to. Raises LeaseLost."""
+        stage = self.stage(stage_id)
+        if stage.status is not StageStatus.RUNNING or stage.fence != fence:
+            raise LeaseLost(
+                f"The stage {stage.name} is no longer yours (fence {fence}).", hint="Stop; discard the work."
+            )
+        return stage
+
+    def move(self, stage: Stage, to: StageStatus, **values: Any) -> None:
+        """Compare-and-set: the row must still have the status and fence that were read. Raises LeaseLost."""
+        values["status"] = to
+        changed = self.session.connection().execute(
+            update(Stage)
+            .where(col(Stage.id) == stage.id, col(Stage.status) == stage.status, col(Stage.fence) == stage.fence)
+            .values(**values)
+        )
+        if changed.rowcount != 1:
+            raise LeaseLost(f"The stage {stage.name} has changed hands.")
+        for name, value in values.items():
+            set_committed_value(stage, name, value)
+        self.job.updated_at = self.now
+
+    def end_attempt(self, stage: Stage, to: StageStatus, **values: Any) -> None:
+        """`move` a stage to where no worker has it."""
+        free = {"owner": None, "lease_expires_at": None, "deadline_at": None}
+        ended = {"finished_at": self.now} if to.terminal else {}
+        self.move(stage, to, **free, **ended, **values)
+
+    def hint(self, stage: Stage, *, due: datetime | None = None) -> None:
+        """Put a hint into the outbox: it is sent after the commit, not before `due`."""
+        row = Outbox(stage_id=stage.id, queue=stage.queue, created_at=self.now, due_at=due or self.now)
+        self.session.add(row)
+
+    def emit(self, type_: EventType, **data: Any) -> None:
+        """Write the job's next event. A job that has ended has had its last event: nothing is written."""
+        if self.job.status.terminal and not type_.terminal:
+            return
+        self.job.event_seq += 1
+        self.job.updated_at = self.now
+        self.session.add(Event(job_id=self.job.id, seq=self.job.event_seq, type=type_, data=data, created_at=self.now))
+
+    def log(self, stage: Stage, lines: Iterable[str]) -> None:
+        """Keep log lines, shortened, up to the job's limit."""
+        for line in lines:
+            if self.job.log_seq >= MOST_LOG_LINES:
+                return
+            self.job.log_seq += 1
+            # PostgreSQL's text holds no NUL.
+            kept = line.replace("\0", "\N{REPLACEMENT CHARACTER}")[:_LONGEST_LINE]
+            self.session.add(
+                StageLog(
+                    job_id=self.job.id,
+                    seq=self.job.log_seq,
+                    stage_id=stage.id,
+                    attempt=stage.attempt,
+                    line=kept,
+                    created_at=self.now,
+                )
+            )
+
+    def start(self, reason: str) -> None:
+        """The job's first stage has begun (or was found done)."""
+        self.job.status_reason = reason
+        if self.job.status is JobStatus.QUEUED:
+            self.job.status = JobStatus.RUNNING
+            self.job.started_at = self.now
+            self.emit(EventType.JOB_STARTED)
+
+    def end(self, status: JobStatus, *, reason: str, error: dict[str, Any] | None = None) -> None:
+        """Write the terminal status. Raises Internal where there is one already."""
+        if self.job.status.terminal:
+            raise Internal(f"The job {self.job.id} has ended already.")
+        self.job.status = status
+        self.job.status_reason = reason
+        self.job.error = error
+        self.job.finished_at = self.now
+        self.job.percent = self.percent()
+        self.emit(_TERMINAL_EVENT[status], **({"error": error} if error else {}))
+
+    def percent(self) -> float:
+        """Percent of the job that is done by now."""
+        return percent_done(StageShare(stage.kind, _share(stage)) for stage in self.stages)
+
+
+def _share(stage: Stage) -> float:
+    if stage.status is StageStatus.SUCCEEDED:
+        return 1.0
+    if stage.progress is None:
+        return 0.0
+    progress = StageProgress.model_validate(stage.progress)
+    # Only success is the whole of it: publishing still lies ahead of the last step.
+    return min(0.99, progress.done / progress.total) if progress.total else 0.0

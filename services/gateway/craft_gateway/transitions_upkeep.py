@@ -1,0 +1,129 @@
+"""What the coordinator does by itself: take back lost leases, send hints again, tidy the outbox. Paged and indexed."""
+
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, delete, insert, or_, update
+from sqlmodel import Session, col, exists, select
+
+from craft.contracts.events import StageStatus
+from craft.contracts.problems import StageError
+from craft.errors import LeaseLost, WorkerLost
+from craft.infra.settings import CoordinatorSettings
+from craft_gateway.database import Database
+from craft_gateway.tables import Artifact, Outbox, Stage, StageLog
+from craft_gateway.transitions import Transitions
+from craft_gateway.transitions_flow import lose
+from craft_gateway.transitions_report import past_deadline, timeout_error
+from craft_gateway.transitions_unit import JobUnit
+
+PAGE = 500
+_SENT_KEPT = timedelta(hours=1)
+_LAST_LINES = 20
+
+
+class Swept(NamedTuple):
+    """How much a sweep did; a full page means that more is waiting."""
+
+    hinted: int
+    taken_over: int
+
+
+class Upkeep:
+    """Safe to run in several processes at once, and at any moment."""
+
+    def __init__(self, database: Database, transitions: Transitions, *, settings: CoordinatorSettings) -> None:
+        self._database = database
+        self._transitions = transitions
+        self._settings = settings
+
+    def reap(self) -> int:
+        """Take back stages whose lease has run out (one without a lease counts as that); returns how many."""
+        with self._database.read() as session:
+            now = self._database.now(session)
+            rows = session.exec(
+                select(Stage)
+                .where(Stage.status == StageStatus.RUNNING, _expired(now))
+                .order_by(col(Stage.lease_expires_at))
+                .limit(PAGE)
+            )
+            lost = list(rows)
+        return sum(self._take_back(stage) for stage in lost)
+
+    def sweep(self) -> Swept:
+        """Hint ready stages again whose hint is old; take over artifacts that ready stages could have by now."""
+        return Swept(hinted=self._hint_again(), taken_over=self._take_over())
+
+    def _take_back(self, seen: Stage) -> bool:
+        with self._database.write() as session:
+            unit = JobUnit.open(session, self._database.now(session), seen.job_id)
+            try:
+                stage = unit.held(seen.id, seen.fence)
+            except LeaseLost:
+                # It was completed, given back or taken by somebody else in the meantime.
+                return False
+            if stage.lease_expires_at is not None and stage.lease_expires_at >= unit.now:
+                return False
+            error = timeout_error(stage) if past_deadline(unit, stage) else _lost(session, stage)
+            # The lease was pause enough.
+            lose(unit, stage, error, most_attempts=self._settings.max_lost_attempts, pause=False)
+        if seen.key is not None:
+            self._transitions.settle(seen.key, but=seen.id)
+        return True
+
+    def _hint_again(self) -> int:
+        with self._database.write() as session:
+            now = self._database.now(session)
+            old = now - timedelta(seconds=self._settings.resend_seconds)
+            on_its_way = exists().where(col(Outbox.stage_id) == col(Stage.id), col(Outbox.sent_at).is_(None))
+            rows = session.exec(
+                select(Stage.id, Stage.queue)
+                .where(
+                    Stage.status == StageStatus.READY,
+                    or_(col(Stage.hinted_at).is_(None), col(Stage.hinted_at) < old),
+                    ~on_its_way,
+                )
+                .order_by(col(Stage.hinted_at))
+                .limit(PAGE)
+            ).all()
+            if rows:
+                ids = [stage_id for stage_id, _ in rows]
+                connection = session.connection()
+                still_ready = (col(Stage.id).in_(ids), col(Stage.status) == StageStatus.READY)
+                connection.execute(update(Stage).where(*still_ready).values(hinted_at=now))
+                hints = [{"stage_id": i, "queue": q, "created_at": now, "due_at": now} for i, q in rows]
+                connection.execute(insert(Outbox), hints)
+            _forget_sent(session, now)
+        return len(rows)
+
+    def _take_over(self) -> int:
+        with self._database.read() as session:
+            rows = session.exec(
+                select(Stage)
+                .join(Artifact, col(Artifact.key) == col(Stage.key))
+                .where(Stage.status == StageStatus.READY)
+                .limit(PAGE)
+            )
+            waiting = list(rows)
+        return sum(self._transitions.take_over_if_done(stage) for stage in waiting)
+
+
+def _expired(now: datetime) -> ColumnElement[bool]:
+    return or_(col(Stage.lease_expires_at).is_(None), col(Stage.lease_expires_at) < now)
+
+
+def _lost(session: Session, stage: Stage) -> StageError:
+    newest = (
+        select(StageLog.line).where(StageLog.stage_id == stage.id).order_by(col(StageLog.seq).desc()).limit(_LAST_LINES)
+    )
+    lines = list(session.exec(newest))[::-1]
+    error = WorkerLost(
+        f"The worker of the stage {stage.name} stopped renewing its lease.",
+        hint="Look for a killed process or a machine out of memory.",
+    )
+    return StageError.of(error).model_copy(update={"last_log_lines": lines})
+
+
+def _forget_sent(session: Session, now: datetime) -> None:
+    sent = select(Outbox.id).where(col(Outbox.sent_at) < now - _SENT_KEPT).limit(PAGE)
+    session.connection().execute(delete(Outbox).where(col(Outbox.id).in_(sent)))
