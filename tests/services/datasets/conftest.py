@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 from fastapi.testclient import TestClient
 
@@ -25,7 +24,7 @@ def intake(store: FolderStore) -> DatasetIntake:
 
 
 @pytest.fixture
-def http(intake: DatasetIntake) -> Iterator[httpx.Client]:
+def http(intake: DatasetIntake) -> Iterator[TestClient]:
     app = create_app(title="test", service="datasets", routers=[router(intake)])
     with TestClient(app) as client:
         yield client

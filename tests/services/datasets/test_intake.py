@@ -1,12 +1,13 @@
 """Uploads become immutable datasets named by what they hold; what is wrong is listed and leaves nothing behind."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fastapi.testclient import TestClient
 
 from craft.contracts.rest_datasets import DatasetFormat, DatasetStored
 from craft.contracts.rows import QUESTIONS_FILE, QuestionRow
@@ -27,7 +28,7 @@ def stored(intake: DatasetIntake, folder: Path, content: bytes, task: Task = Tas
     return intake.store_file(path, task=task, form=DatasetFormat.AUTO)
 
 
-def jsonl(rows: list[dict[str, object]]) -> bytes:
+def jsonl(rows: Sequence[Mapping[str, object]]) -> bytes:
     return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
 
 
@@ -118,7 +119,7 @@ def test_a_parquet_bomb_ends_its_own_process_only(intake: DatasetIntake, tmp_pat
     assert leftovers(tmp_path) == []
 
 
-def test_upload_and_inline_rows_give_the_same_dataset_over_http(http: httpx.Client) -> None:
+def test_upload_and_inline_rows_give_the_same_dataset_over_http(http: TestClient) -> None:
     files = {"file": ("../../etc/passwd", jsonl(ROWS))}
     upload = http.post("/v1/datasets", files=files, data={"task": "open_ended"})
     inline = http.post("/v1/datasets/rows", json={"task": "open_ended", "rows": ROWS})
@@ -126,7 +127,7 @@ def test_upload_and_inline_rows_give_the_same_dataset_over_http(http: httpx.Clie
     assert upload.json()["ref"] == inline.json()["ref"]
 
 
-def test_row_errors_travel_as_a_problem_document(http: httpx.Client) -> None:
+def test_row_errors_travel_as_a_problem_document(http: TestClient) -> None:
     answer = http.post("/v1/datasets/rows", json={"task": "open_ended", "rows": [*ROWS, {"question": "q"}]})
     assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
     problem = answer.json()
@@ -134,7 +135,7 @@ def test_row_errors_travel_as_a_problem_document(http: httpx.Client) -> None:
     assert problem["hint"]
 
 
-def test_select_puts_every_id_into_one_list(http: httpx.Client) -> None:
+def test_select_puts_every_id_into_one_list(http: TestClient) -> None:
     states = [
         {"id": "known", "correctness": 1.0, "certainty": 0.9, "flow": {"correctness": 0.0, "certainty": 0.0}},
         {"id": "unknown", "correctness": 0.0, "certainty": 0.2, "flow": {"correctness": 0.0, "certainty": 0.0}},
