@@ -25,30 +25,31 @@ class Evaluated(NamedTuple):
 def crossed(*models: Sequence[Evaluated]) -> dict[str, NDArray[np.int64]]:
     """For each category, how many questions had outcome i under the first model, j under the second, and so on.
 
-    The questions are joined on their ids, never on their position; categories are the first model's, sorted. Raises
-    DatasetInvalid for no question or an id that comes twice, MissingStates for an id that one model lacks.
+    The questions are joined on their ids, never on their position; a question's category is the first that any model
+    gives; categories are sorted. Raises DatasetInvalid for no question or an id that comes twice, MissingStates for an
+    id that one model lacks.
     """
-    first, *others = models
-    tables = [_by_id(model) for model in others]
-    if not first:
+    tables = [_by_id(model) for model in models]
+    ids = tables[0].keys()
+    if not ids:
         raise DatasetInvalid("nothing was evaluated", hint="give at least one held-out question")
-    own = _by_id(first)
-    for table in tables:
-        if table.keys() != own.keys():
-            missing = sorted(table.keys() ^ own.keys())
+    for table in tables[1:]:
+        if missing := sorted(table.keys() ^ ids):
             raise MissingStates(
                 f"{len(missing)} questions were not evaluated under every model",
                 hint=f"for example {', '.join(missing[:3])}",
             )
     counts: dict[str, NDArray[np.int64]] = {}
-    for row in first:
-        cells = counts.setdefault(row.category or NO_CATEGORY, np.zeros((len(OUTCOMES),) * len(models), dtype=np.int64))
-        cells[tuple(_INDEX[outcome] for outcome in (row.outcome, *(table[row.id] for table in tables)))] += 1
+    for question_id in ids:
+        rows = [table[question_id] for table in tables]
+        category = next((row.category for row in rows if row.category), NO_CATEGORY)
+        cells = counts.setdefault(category, np.zeros((len(OUTCOMES),) * len(models), dtype=np.int64))
+        cells[tuple(_INDEX[row.outcome] for row in rows)] += 1
     return dict(sorted(counts.items()))
 
 
-def _by_id(rows: Sequence[Evaluated]) -> Mapping[str, Outcome]:
-    found = {row.id: row.outcome for row in rows}
+def _by_id(rows: Sequence[Evaluated]) -> Mapping[str, Evaluated]:
+    found = {row.id: row for row in rows}
     if len(found) != len(rows):
         raise DatasetInvalid(f"{len(rows) - len(found)} evaluated questions have an id that comes more than once")
     return found

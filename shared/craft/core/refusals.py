@@ -148,9 +148,15 @@ class _Reading:
 
     def __init__(self) -> None:
         self.kinds: list[RefusalKind] = []
-        self.answers = False
+        self._said = False
+        self._preface = False
         self._object_open = False  # the refusal named its object: what follows a comma may still belong to it
         self._turned = False
+
+    @property
+    def answers(self) -> bool:
+        """Whether the sentence gives an answer; a preface without a refusal after it is one ("In Paris.")."""
+        return self._said or (self._preface and not self.kinds)
 
     def take(self, clause: str, patterns: _Patterns) -> None:
         """Read one more clause."""
@@ -161,18 +167,13 @@ class _Reading:
             self._refuse(RefusalKind.STATED, clause, "", patterns)
         elif not patterns.lead_ins.sub("", clause):
             self._turned = turned
-        elif not self._is_answer(clause, patterns, turned=turned):
+        elif patterns.aside.search(clause) or patterns.reason.match(clause):
             return
-        else:
-            self.answers = True
+        elif not self.kinds and patterns.preface.match(clause):
+            self._preface = True
+        elif not self.kinds or turned or not self._object_open or patterns.guess.match(clause):
+            self._said = True
 
     def _refuse(self, kind: RefusalKind, clause: str, rest: str, patterns: _Patterns) -> None:
         self.kinds.append(kind)
         self._object_open = bool(patterns.closers.sub("", rest)) and not patterns.concession.match(clause)
-
-    def _is_answer(self, clause: str, patterns: _Patterns, *, turned: bool) -> bool:
-        if patterns.aside.search(clause) or patterns.reason.match(clause):
-            return False
-        if not self.kinds:
-            return not patterns.preface.match(clause)
-        return turned or not self._object_open or bool(patterns.guess.match(clause))
