@@ -219,7 +219,7 @@ class ModelMetrics(Contract):
     count: int
     micro: MetricSet
     macro: MetricSet
-    categories: dict[str, CategoryRates] = Field(description="By category; `` holds the questions that have none.")
+    categories: dict[str, CategoryRates] = Field(description="By category; `uncategorised` holds the questions that have none.")
 
 
 class Differences(Contract):

@@ -1,0 +1,119 @@
+"""The stage evaluate: judge every reply on every evaluation set, and measure the candidate against M0."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from time import monotonic
+
+from craft.contracts.rest_scoring import HELD_OUT, INITIAL_BASIC, INITIAL_REFUSE, EvaluatedSet, EvaluationDocument
+from craft.contracts.rows import (
+    EVALUATION_FILE,
+    HELD_OUT_FILE,
+    OUTCOMES_FILE,
+    REPLIES_FILE,
+    OutcomeRow,
+    QuestionRow,
+    ReplyRow,
+)
+from craft.contracts.stages import Cost, EvaluateParameters, StageResult
+from craft.core.answers import judge
+from craft.core.metrics import Evaluated
+from craft.core.refusals import RefusalWording, wording_for
+from craft.infra.artifacts import read_rows, write_rows
+from craft.infra.stage import StageContext
+from craft_scoring.joins import joined
+from craft_scoring.measures import differences, measured
+
+_HEADLINE = ("pc", "pw", "pr", "pu", "ths", "over_refusal")
+
+
+def evaluate(parameters: EvaluateParameters, context: StageContext) -> StageResult:
+    """Judge the replies of M0 under both prompts and of the candidate, and measure them on every evaluation set."""
+    started = monotonic()
+    wording = wording_for(parameters.prompts.language, parameters.prompts.extra_refusals)
+    models = {INITIAL_BASIC: "initial_basic", INITIAL_REFUSE: "initial_refuse", parameters.candidate: "candidate"}
+    replies = {model: _replies(context.input(role)) for model, role in models.items()}
+    sets = dict(_evaluation_sets(context))
+    outcomes: list[OutcomeRow] = []
+    measured_sets: dict[str, EvaluatedSet] = {}
+    for done, (name, questions) in enumerate(sets.items()):
+        context.progress(done, len(sets))
+        judged = {
+            model: _judged(name, model, questions, by_set.get(name, []), wording) for model, by_set in replies.items()
+        }
+        outcomes += [row for rows in judged.values() for row in rows]
+        measured_sets[name] = _measured_set(judged, parameters)
+    write_rows(context.output / OUTCOMES_FILE, outcomes)
+    document = EvaluationDocument(
+        task=parameters.task,
+        candidate=parameters.candidate,
+        resamples=parameters.settings.resamples,
+        seed=parameters.seed,
+        sets=measured_sets,
+    )
+    (context.output / EVALUATION_FILE).write_text(document.model_dump_json(indent=1), encoding="utf-8")
+    context.progress(len(sets), len(sets))
+    return StageResult(
+        counts={f"questions:{name}": len(questions) for name, questions in sets.items()},
+        metrics=_headline(measured_sets[HELD_OUT]),
+        cost=Cost(seconds=monotonic() - started),
+    )
+
+
+def _evaluation_sets(context: StageContext) -> Iterator[tuple[str, list[QuestionRow]]]:
+    """The held-out questions, then each further set by name."""
+    for role in sorted(context.inputs, key=lambda role: (role != "questions", role)):
+        kind, _, name = role.partition(":")
+        if kind == "questions":
+            yield name or HELD_OUT, list(read_rows(context.input(role) / HELD_OUT_FILE, QuestionRow))
+
+
+def _replies(folder: Path) -> dict[str, list[ReplyRow]]:
+    found: dict[str, list[ReplyRow]] = {}
+    for row in read_rows(folder / REPLIES_FILE, ReplyRow):
+        found.setdefault(row.set, []).append(row)
+    return found
+
+
+def _judged(
+    name: str, model: str, questions: Sequence[QuestionRow], replies: Sequence[ReplyRow], wording: RefusalWording
+) -> list[OutcomeRow]:
+    rows = []
+    for question, reply in zip(questions, joined(questions, replies, what=f"{model} on {name}"), strict=True):
+        judgement = judge(reply.reply, question.to_question(), wording=wording)
+        rows.append(
+            OutcomeRow(
+                set=name,
+                id=question.id,
+                model=model,
+                reply=reply.reply,
+                outcome=judgement.outcome,
+                parsed=judgement.parsed,
+                category=question.category,
+            )
+        )
+    return rows
+
+
+def _measured_set(judged: Mapping[str, Sequence[OutcomeRow]], parameters: EvaluateParameters) -> EvaluatedSet:
+    basic, refuse, candidate = (evaluated(rows) for rows in judged.values())
+    resamples, seed = parameters.settings.resamples, parameters.seed
+    return EvaluatedSet(
+        initial_basic=measured(basic, basic, resamples=resamples, seed=seed),
+        initial_refuse=measured(refuse, basic, resamples=resamples, seed=seed),
+        candidate=measured(candidate, basic, resamples=resamples, seed=seed),
+        versus_initial_basic=differences(candidate, basic, basic, resamples=resamples, seed=seed),
+        versus_initial_refuse=differences(candidate, refuse, basic, resamples=resamples, seed=seed),
+    )
+
+
+def evaluated(rows: Sequence[OutcomeRow]) -> list[Evaluated]:
+    """Judged replies as the core's metrics take them."""
+    return [Evaluated(row.id, row.outcome, row.category) for row in rows]
+
+
+def _headline(found: EvaluatedSet) -> dict[str, float]:
+    """Metrics for the job's own view; an undefined one is left out."""
+    values = {
+        name: getattr(found.candidate.micro, name).value for name in ("pc", "pw", "pr", "pu", "ths", "over_refusal")
+    }
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,41 @@
+"""Joins by question id that never lose a row in silence."""
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol, TypeVar
+
+from craft.errors import MissingStates
+
+
+class HasId(Protocol):
+    """A row that belongs to one question."""
+
+    @property
+    def id(self) -> str:
+        """The question's id."""
+        ...
+
+
+RowT = TypeVar("RowT", bound=HasId)
+
+
+def by_id(rows: Iterable[RowT], *, what: str) -> dict[str, RowT]:
+    """The rows by id, in their order. MissingStates where two have the same id: one of them would be lost."""
+    found: dict[str, RowT] = {}
+    for row in rows:
+        if row.id in found:
+            raise MissingStates(f"{what}: the question {row.id} is there twice")
+        found[row.id] = row
+    return found
+
+
+def joined(questions: Sequence[HasId], rows: Iterable[RowT], *, what: str) -> list[RowT]:
+    """One row for each question, in the questions' order. MissingStates where any is missing or left over."""
+    found = by_id(rows, what=what)
+    wanted = by_id(questions, what="questions")
+    if found.keys() != wanted.keys():
+        missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+        raise MissingStates(
+            f"{what}: {len(missing)} questions have no row and {len(extra)} rows have no question",
+            hint=f"for example {', '.join((missing + extra)[:3])}",
+        )
+    return [found[question_id] for question_id in wanted]

@@ -1,0 +1,255 @@
+"""The report as one HTML file: no script runs, nothing is fetched, everything from outside is escaped.
+
+Text from datasets and models goes through `said` (escape sequences, control and direction marks) and Jinja's autoescape.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import orjson
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from craft.contracts.rest_scoring import (
+    HELD_OUT,
+    INITIAL_BASIC,
+    EstimateView,
+    ModelMetrics,
+    ReportDocument,
+    ReportSet,
+)
+from craft.contracts.rows import OutcomeRow
+from craft.core.answers import Outcome
+from craft.core.evaluated import NO_CATEGORY
+from craft.core.questions import Task
+from craft_scoring import wording
+from craft_scoring.charts import CurveChart, Segment, Whisker, curve_chart, outcome_bar, stacked, whiskers
+from craft_scoring.knowledge_map import KnowledgeMap, knowledge_map
+from craft_scoring.report_document import outcomes_by_model
+from craft_scoring.report_inputs import JobResults
+
+MOST_CATEGORIES = 30
+OTHERS = "all others"
+_GROUPS = {
+    "van": "keeps its answer",
+    "idk": "teaches refusal",
+    "dynamic": "dropped: dynamic conflict",
+    "static": "dropped: static conflict or not drawn",
+    "undecided": "not used",
+}
+_KINDS = {"right": "Right", "refused": "Refused", "over_refused": "Refused what M0 knows", "wrong": "Wrong"}
+
+
+@dataclass(frozen=True, slots=True)
+class CategoryCell:
+    """One model's refusals in one category, as shares of its questions."""
+
+    refused: float
+    over_refused: float
+    bar: list[Segment]
+
+
+@dataclass(frozen=True, slots=True)
+class CategoryRow:
+    """One category: its size, what M0 answers right, and each refusing model's cell."""
+
+    name: str
+    count: int
+    initial_right: float
+    cells: list[CategoryCell]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What the template draws beside the document's own numbers."""
+
+    document: ReportDocument
+    title: str
+    facts: list[tuple[str, str]]
+    short: list[str]
+    main: ReportSet
+    further: list[ReportSet]
+    bars: dict[str, dict[str, list[Segment]]]
+    ths_marks: dict[str, list[Whisker]]
+    maps: dict[str, KnowledgeMap]
+    groups: Mapping[str, str]
+    tau: float | None
+    discrete: bool
+    has_flow: bool
+    curves: list[tuple[str, CurveChart]]
+    refusing: list[str]
+    categories: list[CategoryRow]
+    kinds: Mapping[str, str]
+    reasons: Mapping[str, str]
+    reason_names: Mapping[str, str]
+    knows_reuse: bool
+    job_json: str
+    embedded_json: Markup
+
+
+def render(results: JobResults, document: ReportDocument) -> str:
+    """The whole page as HTML text."""
+    return _environment().get_template("report.html.j2").render(page=_page(results, document))
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("craft_scoring"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "said": wording.said,
+        "name_of": wording.name_of,
+        "stage_name": wording.stage_name,
+        "percent": wording.percent,
+        "points": wording.points,
+        "interval": wording.interval,
+        "signed_interval": lambda estimate: wording.interval(estimate, signed=True),
+        "duration": wording.duration,
+        "thousands": wording.thousands,
+        "tone": _tone,
+        "best_ths": _best_ths,
+    }
+    return environment
+
+
+def _page(results: JobResults, document: ReportDocument) -> Page:
+    main = next(found for found in document.sets if found.name == HELD_OUT)
+    discrete = document.task is Task.OPEN_ENDED
+    refusing = [model for model in main.models if model != INITIAL_BASIC]
+    return Page(
+        document=document,
+        title=wording.said(document.job.get("name") or _model_id(document) or "A language model learns to refuse"),
+        facts=_facts(document, main),
+        short=_short(main),
+        main=main,
+        further=[found for found in document.sets if found.name != HELD_OUT],
+        bars={
+            found.name: {model: outcome_bar(each.micro) for model, each in found.models.items()}
+            for found in document.sets
+        },
+        ths_marks={found.name: whiskers([row.differences.ths for row in found.comparisons]) for found in document.sets},
+        maps={
+            name: knowledge_map(results.before, results.after, results.decisions[name], discrete=discrete)
+            for name in document.strategies
+        },
+        groups=_GROUPS,
+        tau=_tau(document),
+        discrete=discrete,
+        has_flow=bool(results.flow),
+        curves=_curves(results),
+        refusing=refusing,
+        categories=_categories(outcomes_by_model(results, HELD_OUT), refusing),
+        kinds=_KINDS,
+        reasons=wording.REASONS,
+        reason_names=wording.REASON_NAMES,
+        knows_reuse=any(row.reused is not None for row in document.cost),
+        job_json=_clean_json(document.job),
+        embedded_json=embedded(document),
+    )
+
+
+def embedded(document: ReportDocument) -> Markup:
+    """The document as JSON that may stand inside a script element: no `<`, so nothing in it can end the element."""
+    escaped = document.model_dump_json().replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    return Markup(escaped)  # noqa: S704 - the three characters that HTML sees are escaped in the line above
+
+
+def _clean_json(value: object) -> str:
+    """Indented JSON for people, each line as `said` would show it."""
+    lines = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode().splitlines()
+    indents = [len(line) - len(line.lstrip()) for line in lines]
+    return "\n".join(" " * indent + wording.said(line) for indent, line in zip(indents, lines, strict=True))
+
+
+def _model_id(document: ReportDocument) -> str:
+    model = document.job.get("base_model")
+    return str(model.get("id", "")) if isinstance(model, dict) else ""
+
+
+def _tau(document: ReportDocument) -> float | None:
+    selection = document.job.get("selection")
+    tau = selection.get("tau") if isinstance(selection, dict) else None
+    return float(tau) if isinstance(tau, int | float) else None
+
+
+def _facts(document: ReportDocument, main: ReportSet) -> list[tuple[str, str]]:
+    facts = [
+        ("Model M0", wording.said(_model_id(document)) or "–"),
+        ("Task", "open-ended questions" if document.task is Task.OPEN_ENDED else "multiple choice"),
+        ("Training questions", wording.thousands(document.knowledge.questions)),
+        ("Held-out questions", wording.thousands(main.questions)),
+        ("Strategies", ", ".join(map(wording.name_of, document.strategies))),
+        ("Seed", str(document.job.get("seed", "–"))),
+    ]
+    if document.knowledge.mean_letter_mass is not None:
+        facts.append(("Probability on the letters", f"{wording.percent(document.knowledge.mean_letter_mass)} %"))
+    return facts
+
+
+def _short(main: ReportSet) -> list[str]:
+    """The comparisons of the strategy nearest to full CRaFT: with M0 told it may refuse, then with the others."""
+    leading = main.comparisons[0].model
+    return [row.verdict for row in main.comparisons if row.model == leading and row.against != INITIAL_BASIC] or [
+        main.comparisons[0].verdict
+    ]
+
+
+def _curves(results: JobResults) -> list[tuple[str, CurveChart]]:
+    tuned = {wording.name_of(name.partition(":")[2]): rows for name, rows in results.curves.items() if ":" in name}
+    rehearsed = {wording.stage_name(name): rows for name, rows in results.curves.items() if ":" not in name}
+    titled = (("Tuning: loss on the answer tokens", tuned), ("Rehearsal: loss on the answer tokens", rehearsed))
+    return [(title, curve_chart(curves)) for title, curves in titled if any(curves.values())]
+
+
+def _categories(models: Mapping[str, Sequence[OutcomeRow]], refusing: Sequence[str]) -> list[CategoryRow]:
+    """The largest categories and one row for all others, largest first."""
+    sizes: dict[str, int] = {}
+    for row in models[INITIAL_BASIC]:
+        name = row.category or NO_CATEGORY
+        sizes[name] = sizes.get(name, 0) + 1
+    largest = sorted(sizes, key=lambda name: (-sizes[name], name))
+    shown = largest if len(largest) <= MOST_CATEGORIES else [*largest[: MOST_CATEGORIES - 1], OTHERS]
+    place = {name: name if name in shown else OTHERS for name in sizes}
+    known = {row.id for row in models[INITIAL_BASIC] if row.outcome is Outcome.RIGHT}
+    grouped = {model: _grouped(models[model], place) for model in (INITIAL_BASIC, *refusing)}
+    rows = []
+    for name in shown:
+        initial = grouped[INITIAL_BASIC][name]
+        right = sum(row.id in known for row in initial) / len(initial)
+        cells = [_cell(grouped[model][name], known) for model in refusing]
+        rows.append(CategoryRow(name=wording.said(name, 80), count=len(initial), initial_right=right, cells=cells))
+    return rows
+
+
+def _grouped(rows: Sequence[OutcomeRow], place: Mapping[str, str]) -> dict[str, list[OutcomeRow]]:
+    found: dict[str, list[OutcomeRow]] = {}
+    for row in rows:
+        found.setdefault(place[row.category or NO_CATEGORY], []).append(row)
+    return found
+
+
+def _cell(rows: Sequence[OutcomeRow], known: set[str]) -> CategoryCell:
+    refused = [row for row in rows if row.outcome is Outcome.REFUSED]
+    over = sum(row.id in known for row in refused) / len(rows)
+    deserved = len(refused) / len(rows) - over
+    return CategoryCell(
+        refused=deserved + over, over_refused=over, bar=stacked([("deserved", deserved), ("over", over)])
+    )
+
+
+def _tone(estimate: EstimateView, good_sign: int) -> str:
+    """The colour of a difference: only where its interval leaves out 0."""
+    if estimate.low is None or estimate.high is None or estimate.low <= 0 <= estimate.high:
+        return "even"
+    return "good" if (estimate.low > 0) == (good_sign > 0) else "bad"
+
+
+def _best_ths(models: Mapping[str, ModelMetrics]) -> str | None:
+    """The model of the highest defined THS; None where no model has one."""
+    values = {name: metrics.micro.ths.value for name, metrics in models.items()}
+    defined = {name: value for name, value in values.items() if value is not None}
+    return max(defined, key=lambda name: defined[name]) if defined else None

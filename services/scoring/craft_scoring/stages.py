@@ -1,0 +1,115 @@
+"""The stages score and flow. Each reads artifacts and writes one; the numbers are the core's."""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from time import monotonic
+
+from craft.contracts.rows import (
+    FLOW_FILE,
+    SAMPLES_FILE,
+    STATES_FILE,
+    TRAIN_FILE,
+    FlowRow,
+    ProbeRow,
+    QuestionRow,
+    StateRow,
+)
+from craft.contracts.stages import Cost, FlowParameters, ScoreParameters, StageResult
+from craft.core.flow import flows
+from craft.core.knowledge import KnowledgeState
+from craft.core.questions import ChoiceQuestion, OpenQuestion, Question, Task
+from craft.core.refusals import wording_for
+from craft.errors import Internal, MissingStates
+from craft.infra.artifacts import read_rows, write_rows
+from craft.infra.stage import StageContext
+from craft_scoring.embedder import EmbedderSource
+from craft_scoring.joins import by_id, joined
+from craft_scoring.states import QUESTIONS_AT_ONCE, choice_states, open_states
+
+
+def score(parameters: ScoreParameters, context: StageContext, *, embedders: EmbedderSource) -> StageResult:
+    """Knowledge states of all probed questions, in the order of the training split (method.md, step 2)."""
+    started = monotonic()
+    questions = list(read_rows(context.input("questions") / TRAIN_FILE, QuestionRow))
+    probed = joined(questions, read_rows(context.input("probe") / SAMPLES_FILE, ProbeRow), what="probe")
+    asked = [(row.to_question(), probe) for row, probe in zip(questions, probed, strict=True)]
+    versions: dict[str, str] = {}
+    if parameters.task is Task.OPEN_ENDED:
+        embedder = embedders(parameters.embedder)
+        versions["embedder"] = embedder.version
+        states = open_states(
+            [(question, _samples(question, probe)) for question, probe in asked if isinstance(question, OpenQuestion)],
+            embedder=embedder,
+            wording=wording_for(parameters.prompts.language, parameters.prompts.extra_refusals),
+        )
+    else:
+        states = choice_states(
+            [
+                (question, _logprobs(question, probe))
+                for question, probe in asked
+                if isinstance(question, ChoiceQuestion)
+            ]
+        )
+    found = list(_with_progress(states, len(asked), context))
+    if len(found) != len(questions):
+        raise MissingStates(f"{len(questions) - len(found)} questions belong to another task than the job's")
+    write_rows(context.output / STATES_FILE, found)
+    return StageResult(
+        counts={"questions": len(found), "never_right": sum(state.correctness == 0 for state in found)},
+        metrics=_means(found),
+        cost=Cost(seconds=monotonic() - started),
+        versions=versions,
+    )
+
+
+def flow(parameters: FlowParameters, context: StageContext) -> StageResult:  # noqa: ARG001 - it has no parameters
+    """State after rehearsal minus state before it, joined by id (method.md, step 5)."""
+    started = monotonic()
+    moved = flows(_states(context.input("before")), _states(context.input("after")))
+    rows = [FlowRow(id=name, correctness=each.correctness, certainty=each.certainty) for name, each in moved.items()]
+    write_rows(context.output / FLOW_FILE, rows)
+    return StageResult(
+        counts={
+            "questions": len(rows),
+            "improved": sum(row.correctness > 0 for row in rows),
+            "worsened": sum(row.correctness < 0 for row in rows),
+        },
+        metrics={"mean_correctness_change": sum(row.correctness for row in rows) / max(1, len(rows))},
+        cost=Cost(seconds=monotonic() - started),
+    )
+
+
+def _samples(question: Question, probe: ProbeRow) -> list[str]:
+    if not probe.samples:
+        raise Internal(f"The probe holds no samples for the question {question.id}.")
+    return probe.samples
+
+
+def _logprobs(question: ChoiceQuestion, probe: ProbeRow) -> list[float]:
+    if probe.logprobs is None or len(probe.logprobs) != len(question.choices):
+        raise Internal(f"The probe holds no log-probability for each option of the question {question.id}.")
+    return probe.logprobs
+
+
+def _with_progress(states: Iterator[StateRow], total: int, context: StageContext) -> Iterator[StateRow]:
+    done = 0
+    while part := list(islice(states, QUESTIONS_AT_ONCE)):
+        yield from part
+        done += len(part)
+        context.progress(done, total)
+
+
+def _means(states: Sequence[StateRow]) -> dict[str, float]:
+    count = max(1, len(states))
+    means = {
+        "mean_correctness": sum(state.correctness for state in states) / count,
+        "mean_certainty": sum(state.certainty for state in states) / count,
+    }
+    masses = [state.letter_mass for state in states if state.letter_mass is not None]
+    return means | ({"mean_letter_mass": sum(masses) / len(masses)} if masses else {})
+
+
+def _states(folder: Path) -> dict[str, KnowledgeState]:
+    rows = by_id(read_rows(folder / STATES_FILE, StateRow), what="states")
+    return {name: KnowledgeState(row.correctness, row.certainty) for name, row in rows.items()}
