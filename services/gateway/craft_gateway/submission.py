@@ -5,35 +5,23 @@ import json
 import re
 from collections.abc import Sequence
 
-from sqlmodel import select
-
 from craft.contracts.job import DatasetRef, JobSpec
 from craft.contracts.stages import ArtifactRef, EngineRef, stage_key
 from craft.contracts.views import PlannedStageView, ValidationView
-from craft.core.prompts import templates_from
-from craft.core.questions import RowInvalid, question_from_row
-from craft.core.refusals import wording_for
-from craft.errors import (
-    ContextTooLong,
-    DatasetInvalid,
-    ErrorDetail,
-    IdempotencyConflict,
-    NotFound,
-    RehearsalTooShort,
-    RequestInvalid,
-)
-from craft.infra.models import ModelFolder, ModelFolders
+from craft.errors import NotFound, RequestInvalid
+from craft.infra.models import ModelFolders
 from craft_gateway.database import Database
 from craft_gateway.plan import FromStage, PlannedStage, ResolvedJob, plan
+from craft_gateway.submission_checks import check_lengths, check_prompts, check_sizes
 from craft_gateway.submission_datasets import DatasetRegistry
-from craft_gateway.submission_estimate import estimate, most_rehearsed, optimiser_steps
-from craft_gateway.tables import Artifact, Dataset, Job
+from craft_gateway.submission_estimate import estimate
+from craft_gateway.tables import Artifact, Dataset
 from craft_gateway.transitions import CreatedJob, Idempotency, Transitions
+from craft_gateway.transitions_create import earlier_job
 from craft_gateway.views import resolved_view
 from craft_gateway.views_reading import Reader
 
 _HELD_OUT = "held_out"
-_LEAST_ROWS = 2
 _NOT_IN_A_NAME = re.compile(r"[^a-z0-9._-]+")
 
 
@@ -65,7 +53,7 @@ class Submission:
         Raises IdempotencyConflict for the same key with another body, and whatever `validate` raises.
         """
         idempotency = None if idempotency_key is None else Idempotency(idempotency_key, body_hash(spec))
-        earlier = None if idempotency is None else self._earlier(idempotency)
+        earlier = self._earlier(idempotency)
         if earlier is not None:
             return earlier
         resolved, _, _ = self._resolve(spec)
@@ -100,18 +88,9 @@ class Submission:
             ),
         )
 
-    def _earlier(self, idempotency: Idempotency) -> CreatedJob | None:
+    def _earlier(self, idempotency: Idempotency | None) -> CreatedJob | None:
         with self._database.read() as session:
-            job = session.exec(select(Job).where(Job.idempotency_key == idempotency.key)).first()
-        if job is None:
-            return None
-        if job.body_hash != idempotency.body_hash:
-            raise IdempotencyConflict(
-                "This Idempotency-Key came with another body before.",
-                hint="Use a new key for a new job.",
-                param="Idempotency-Key",
-            )
-        return CreatedJob(job.id, repeated=True)
+            return earlier_job(session, idempotency)
 
     def _resolve(self, spec: JobSpec) -> tuple[ResolvedJob, Dataset, list[Dataset]]:
         model = self._models.find(spec.base_model.id, spec.base_model.revision)
@@ -132,7 +111,7 @@ class Submission:
 
     def _dataset(self, spec: JobSpec) -> Dataset:
         if spec.dataset.rows is not None:
-            return self._datasets.add_rows(spec.dataset.rows, task=spec.task, name=spec.name)
+            return self._datasets.add_rows(spec.dataset.rows, task=spec.task, name=spec.name, param="dataset.rows")
         return self._known(spec.dataset.id or "", spec, param="dataset.id")
 
     def _known(self, dataset_id: str, spec: JobSpec, *, param: str) -> Dataset:
@@ -187,59 +166,3 @@ def body_hash(spec: JobSpec) -> str:
     # The standard library's JSON, since rows may hold numbers that no 64 bits hold.
     text = json.dumps(spec.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def check_prompts(spec: JobSpec) -> None:
-    """Raises RequestInvalid for templates, language or refusals that cannot be used, DatasetInvalid for shots."""
-    templates_from(spec.prompts.templates)
-    wording_for(spec.prompts.language, spec.prompts.extra_refusals)
-    bad = []
-    for line, row in enumerate(spec.probe.shots or (), start=1):
-        try:
-            question_from_row(row, task=spec.task)
-        except RowInvalid as error:
-            message = f"`{error.field}` {error.reason}."
-            bad.append(ErrorDetail(message, field=error.field, line=line, excerpt=error.excerpt))
-    if bad:
-        raise DatasetInvalid(
-            f"{len(bad)} of the few-shot examples cannot be used.",
-            hint="They have the form of the dataset's rows; leave `probe.shots` out for the built-in ones.",
-            param="probe.shots",
-            details=bad,
-        )
-
-
-def check_lengths(spec: JobSpec, model: ModelFolder) -> None:
-    """Raises ContextTooLong where a reply alone would fill the model's context."""
-    wanted = {
-        "probe.max_new_tokens": spec.probe.max_new_tokens,
-        "evaluation_settings.max_new_tokens": spec.evaluation_settings.max_new_tokens,
-    }
-    for param, tokens in wanted.items():
-        if tokens >= model.context_length:
-            raise ContextTooLong(
-                f"{tokens} new tokens leave no room for a prompt in {model.ref.id}'s {model.context_length} tokens.",
-                hint=f"Lower {param}.",
-                param=param,
-            )
-
-
-def check_sizes(spec: JobSpec, questions: int) -> None:
-    """Raises where no split of so many questions can make the job succeed: better now than hours later."""
-    if questions < _LEAST_ROWS:
-        raise DatasetInvalid(
-            "One row cannot be split into a training and a held-out part.",
-            hint="Send at least two rows; a useful set has hundreds.",
-            param="dataset",
-        )
-    if not any(strategy.needs_flow for strategy in spec.strategies):
-        return
-    training = spec.rehearsal.training
-    largest = most_rehearsed(spec, questions)
-    steps = optimiser_steps(training, largest)
-    if steps < training.min_steps:
-        raise RehearsalTooShort(
-            f"Rehearsing at most {largest} questions takes {steps} optimiser steps; {training.min_steps} are needed.",
-            hint="Raise rehearsal.size or rehearsal.training.epochs, lower rehearsal.training.batch_size, or add data.",
-            param="rehearsal",
-        )

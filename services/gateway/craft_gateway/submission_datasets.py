@@ -20,7 +20,7 @@ _MOST_DETAILS = 100
 
 
 class DatasetRegistry:
-    """Datasets by id. The same questions are one dataset, whoever sends them and however often; its first name stays."""
+    """Datasets by id. The same questions are one dataset, however often they are sent; its first name stays."""
 
     def __init__(self, database: Database, client: DatasetsClient) -> None:
         self._database = database
@@ -30,9 +30,11 @@ class DatasetRegistry:
         """Validate and keep an upload. Raises DatasetInvalid with row errors, Unavailable."""
         return self._remember(self._client.store_file(file, task=task, form=form), name)
 
-    def add_rows(self, rows: Sequence[Mapping[str, object]], *, task: Task, name: str | None) -> Dataset:
+    def add_rows(
+        self, rows: Sequence[Mapping[str, object]], *, task: Task, name: str | None, param: str = "rows"
+    ) -> Dataset:
         """The same for rows of a request; a row error's `line` is the row's position, from 1."""
-        return self._remember(self._client.store_rows(checked_rows(rows, task=task), task=task), name)
+        return self._remember(self._client.store_rows(checked_rows(rows, task=task, param=param), task=task), name)
 
     def _remember(self, stored: DatasetStored, name: str | None) -> Dataset:
         # Two uploads of the same rows may race to be first; the loser finds the winner's row.
@@ -60,7 +62,7 @@ class DatasetRegistry:
         return dataset
 
 
-def checked_rows(rows: Sequence[Mapping[str, object]], *, task: Task) -> list[dict[str, object]]:
+def checked_rows(rows: Sequence[Mapping[str, object]], *, task: Task, param: str = "rows") -> list[dict[str, object]]:
     """The rows in their one normal form, or DatasetInvalid with the first 100 row errors.
 
     What JSON allows and UTF-8 or 64 bits do not (lone surrogates, huge numbers) ends here, with the row named.
@@ -84,13 +86,13 @@ def checked_rows(rows: Sequence[Mapping[str, object]], *, task: Task) -> list[di
         raise DatasetInvalid(
             f"{len(bad):,} of {len(rows):,} rows cannot be used.",
             hint="Mend or remove the rows listed in `errors` (the first 100) and send the dataset again.",
-            param="dataset.rows",
+            param=param,
             details=bad[:_MOST_DETAILS],
         )
     if not good:
         raise DatasetInvalid(
             "The dataset has no rows.",
             hint="Open-ended rows need `question` and `answers`; multiple choice `question`, `choices`, `answer`.",
-            param="dataset.rows",
+            param=param,
         )
     return good

@@ -1,0 +1,34 @@
+"""`python -m craft_gateway.api`: the public API's HTTP server."""
+
+import ipaddress
+import sys
+
+from craft.infra.http import serve
+from craft.infra.log import configure
+from craft.infra.settings import Settings
+from craft_gateway import wiring
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server that listens there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def main() -> None:
+    """Serve until told to stop. Refuses any address but loopback, since the API asks for no key yet."""
+    settings = Settings()
+    host = settings.gateway.host
+    if not is_loopback(host):
+        sys.exit(
+            f"The gateway refuses to listen on {host}: it asks for no key, so everybody who reaches it owns it.\n"
+            "Listen on 127.0.0.1 (CRAFT_GATEWAY__HOST) and put a proxy that asks for credentials before it."
+        )
+    configure(settings, "gateway")
+    serve(wiring.app(settings), settings.gateway, settings)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""JSON bodies: bounded, UTF-8, and checked against a contract."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ValidationError
+from starlette.types import Message
+
+from craft.errors import PayloadTooLarge, RequestInvalid
+
+MOST_JSON_BYTES = 32 * 2**20
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+async def text_body(request: Request) -> bytes:
+    """The whole body. Files are streamed, but JSON is held in memory: PayloadTooLarge above 32 MiB.
+
+    Raises RequestInvalid where it is not UTF-8.
+    """
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MOST_JSON_BYTES:
+            raise PayloadTooLarge(
+                f"A JSON body may have {MOST_JSON_BYTES:,} bytes.",
+                hint="Upload the rows as a file: POST /craft/datasets as multipart/form-data.",
+            )
+    try:
+        body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RequestInvalid(
+            f"The body is not UTF-8: byte {error.start} cannot be read.",
+            hint="Send JSON in UTF-8; to send a file in another form, upload it as a dataset.",
+        ) from None
+    return bytes(body)
+
+
+def validated(model: type[ModelT], given: object) -> ModelT:
+    """`given` as a model; what is wrong with it is reported as for any other request body."""
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        raise RequestValidationError([{**e, "loc": ("body", *e["loc"])} for e in error.errors()]) from error
+
+
+class TextBodyRoute(APIRoute):
+    """A route whose body, if any, passes `text_body` before the framework parses it."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """See `APIRoute.get_route_handler`."""
+        handle = super().get_route_handler()
+
+        async def checked(request: Request) -> Response:
+            if request.method in {"GET", "HEAD"}:
+                return await handle(request)
+            body = await text_body(request)
+
+            async def again() -> Message:
+                return {"type": "http.request", "body": body, "more_body": False}
+
+            return await handle(Request(request.scope, again))
+
+        return checked

@@ -1,0 +1,79 @@
+"""Example bodies, shown in the OpenAPI document; the tests send them."""
+
+from typing import Any
+
+_MODEL = {"id": "HuggingFaceTB/SmolLM2-135M-Instruct"}
+_CAPITALS = ("France Paris", "Japan Tokyo", "Kenya Nairobi", "Peru Lima", "Norway Oslo", "Egypt Cairo")
+
+JOB_EXAMPLES: dict[str, Any] = {
+    "uploaded": {
+        "summary": "An uploaded dataset, two strategies",
+        "value": {
+            "name": "support-qa",
+            "base_model": _MODEL,
+            "dataset": {"id": "dset_01jgywz3x4v5q6r7s8t9vawbxc"},
+            "strategies": ["craft", "cor-rait"],
+            "labels": {"ticket": "ML-412"},
+        },
+    },
+    "inline": {
+        "summary": "A few rows in the request",
+        "value": {
+            "name": "capitals",
+            "base_model": _MODEL,
+            "dataset": {
+                "rows": [
+                    {"question": f"What is the capital of {country}?", "answers": [capital], "category": "capital"}
+                    for country, capital in (pair.split() for pair in _CAPITALS)
+                ]
+            },
+            "strategies": ["cor-rait"],
+            "probe": {"samples": 4},
+            "training": {"lora_r": 8, "epochs": 1},
+        },
+    },
+}
+
+_TASK = {"type": "string", "enum": ["open_ended", "multiple_choice"], "default": "open_ended"}
+_NAME = {"type": "string", "minLength": 1, "maxLength": 200}
+
+DATASET_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["file"],
+                "additionalProperties": False,
+                "properties": {
+                    "file": {"type": "string", "format": "binary", "description": "JSONL, JSON, CSV or Parquet."},
+                    "task": _TASK,
+                    "name": _NAME,
+                    "format": {
+                        "type": "string",
+                        "enum": ["auto", "jsonl", "json", "csv", "parquet"],
+                        "default": "auto",
+                        "description": "`auto` looks at the bytes.",
+                    },
+                },
+            }
+        },
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["rows"],
+                "additionalProperties": False,
+                "properties": {
+                    "task": _TASK,
+                    "name": _NAME,
+                    "rows": {"type": "array", "maxItems": 10_000, "items": {"type": "object"}},
+                },
+            },
+            "example": {
+                "task": "open_ended",
+                "name": "capitals",
+                "rows": [{"question": "What is the capital of France?", "answers": ["Paris"], "category": "capital"}],
+            },
+        },
+    },
+}

@@ -1,0 +1,185 @@
+"""Jobs: submit, validate, list, look at, wait for, cancel."""
+
+import asyncio
+import hashlib
+import re
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Header, Query, Request, Response
+from pydantic import AwareDatetime
+from starlette.concurrency import run_in_threadpool
+
+from craft.contracts.base import JOB_ID
+from craft.contracts.job import JobSpec, JobStatus
+from craft.contracts.views import JobList, JobView, QueueView, StageList, ValidationView
+from craft.errors import (
+    ContextTooLong,
+    DatasetInvalid,
+    IdempotencyConflict,
+    ModelNotFound,
+    ModelRejected,
+    NotFound,
+    PayloadTooLarge,
+    RehearsalTooShort,
+    RequestInvalid,
+    Unavailable,
+)
+from craft.infra.http import documented
+from craft_gateway.routes_body import TextBodyRoute
+from craft_gateway.routes_examples import JOB_EXAMPLES
+from craft_gateway.routes_gateway import Gateway, Limit, cached, etag_of, matches
+from craft_gateway.views import ROOT
+from craft_gateway.views_reading import JobFilter
+
+_LABEL_PARAMETER = "label."
+_LABEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
+_RETRY_AFTER_SECONDS = "2"
+_REFUSALS = documented(
+    RequestInvalid,
+    DatasetInvalid,
+    ModelNotFound,
+    ModelRejected,
+    ContextTooLong,
+    RehearsalTooShort,
+    PayloadTooLarge,
+    Unavailable,
+)
+_SpecBody = Annotated[JobSpec, Body(openapi_examples=JOB_EXAMPLES)]
+_IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x21-\x7e]+$",
+        description="Repeat a request safely: the same key and body give the same job, another body a 422.",
+    ),
+]
+
+
+def router(gateway: Gateway) -> APIRouter:
+    """The routes over one gateway."""
+    routes = APIRouter(tags=["jobs"], route_class=TextBodyRoute)
+    _submitting(routes, gateway)
+    _looking(routes, gateway)
+
+    @routes.post("/jobs/{job_id}/cancel", operation_id="cancelJob", responses=documented(NotFound))
+    def cancel_job(job_id: str) -> JobView:
+        """End a job. A running stage stops within seconds; a job that has ended already stays as it is."""
+        gateway.reader.last_event(job_id)  # raises NotFound before a malformed id goes any further
+        gateway.transitions.cancel(job_id)
+        return gateway.reader.job(job_id)
+
+    return routes
+
+
+def _submitting(routes: APIRouter, gateway: Gateway) -> None:
+    @routes.post(
+        "/jobs",
+        operation_id="createJob",
+        status_code=202,
+        response_model=JobView,
+        responses=_REFUSALS | documented(RequestInvalid, DatasetInvalid, IdempotencyConflict, ModelNotFound),
+    )
+    def create_job(spec: _SpecBody, response: Response, idempotency_key: _IdempotencyKey = None) -> JobView:
+        """Queue a job. Everything that can be known to be wrong is answered now; nothing is queued then."""
+        created = gateway.submission.submit(spec, idempotency_key=idempotency_key)
+        response.headers["Location"] = f"{ROOT}/jobs/{created.id}"
+        response.headers["Retry-After"] = _RETRY_AFTER_SECONDS
+        return gateway.reader.job(created.id)
+
+    @routes.post("/jobs/validate", operation_id="validateJob", responses=_REFUSALS)
+    def validate_job(spec: _SpecBody) -> ValidationView:
+        """A dry run of the same body: every default filled in, the stages it would have, and what they cost at most."""
+        return gateway.submission.validate(spec)
+
+
+def _looking(routes: APIRouter, gateway: Gateway) -> None:
+    @routes.get("/jobs", operation_id="listJobs", responses=documented(RequestInvalid))
+    def list_jobs(
+        request: Request,
+        limit: Limit = 20,
+        after: Annotated[str | None, Query(pattern=JOB_ID, description="The `last_id` of the page before.")] = None,
+        status: Annotated[list[JobStatus] | None, Query(description="Any of these.")] = None,
+        created_after: Annotated[AwareDatetime | None, Query(examples=["2025-01-31T00:00:00Z"])] = None,
+    ) -> JobList:
+        """Jobs, newest first. `?label.team=search` keeps those with that label; several labels must all hold."""
+        wanted = JobFilter(
+            limit=limit,
+            after=after,
+            statuses=tuple(status or ()),
+            created_after=created_after,
+            labels=_labels(request),
+        )
+        return gateway.reader.jobs(wanted)
+
+    @routes.get(
+        "/jobs/{job_id}",
+        operation_id="getJob",
+        response_model=JobView,
+        responses={304: {"description": "`If-None-Match` names the current representation."}, **documented(NotFound)},
+    )
+    async def get_job(
+        job_id: str,
+        wait: Annotated[float, Query(ge=0, le=60, description="Seconds to wait for news; see below.")] = 0.0,
+        if_none_match: Annotated[str | None, Header(max_length=4000)] = None,
+    ) -> Response:
+        """One job. With `wait`, answers when it differs from `If-None-Match`, or without that header, when it ended."""
+        view, body, etag = await _settled(gateway, job_id, if_none_match, wait_seconds=wait)
+        if matches(if_none_match, etag):
+            return Response(status_code=304, headers=cached(etag))
+        headers = dict(cached(etag))
+        if not view.status.terminal:
+            headers["Retry-After"] = _RETRY_AFTER_SECONDS
+        return Response(body, media_type="application/json", headers=headers)
+
+    @routes.get("/jobs/{job_id}/stages", operation_id="listStages", responses=documented(NotFound))
+    def list_stages(job_id: str) -> StageList:
+        """A job's stages in their planned order."""
+        return gateway.reader.stages(job_id)
+
+    @routes.get("/queue", operation_id="getQueue")
+    def get_queue() -> QueueView:
+        """All unfinished jobs, and why each waits."""
+        return gateway.reader.queue()
+
+
+async def _settled(
+    gateway: Gateway, job_id: str, if_none_match: str | None, *, wait_seconds: float
+) -> tuple[JobView, bytes, str]:
+    """The job once it is what the caller waits for, or as it is when time is up: view, body, entity tag."""
+
+    def read() -> tuple[JobView, bytes, str]:
+        view = gateway.reader.job(job_id)
+        body = view.model_dump_json().encode()
+        return view, body, etag_of(hashlib.sha256(body).hexdigest())
+
+    def waiting(view: JobView, etag: str) -> bool:
+        return not view.status.terminal if if_none_match is None else matches(if_none_match, etag)
+
+    if not wait_seconds:
+        return await run_in_threadpool(read)
+    clock = asyncio.get_running_loop().time
+    until = clock() + wait_seconds
+    # Watching begins before reading, so that a change in between is not missed.
+    with gateway.feed.watch(job_id) as news:
+        while True:
+            found = await run_in_threadpool(read)
+            left = until - clock()
+            if left <= 0 or found[0].status.terminal or not waiting(found[0], found[2]):
+                return found
+            await news.take(left)
+
+
+def _labels(request: Request) -> dict[str, str]:
+    labels = {}
+    for name, value in request.query_params.multi_items():
+        if name.startswith(_LABEL_PARAMETER):
+            key = name.removeprefix(_LABEL_PARAMETER)
+            if not _LABEL_NAME.fullmatch(key):
+                raise RequestInvalid(
+                    "A label to filter by has letters, digits and . _ / - in its name.",
+                    hint="Write ?label.NAME=VALUE.",
+                    param=name[:100],
+                )
+            labels[key] = value
+    return labels

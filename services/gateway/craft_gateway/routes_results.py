@@ -1,0 +1,144 @@
+"""What a job made: its artifacts, its report, its adapters."""
+
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Response
+from fastapi.responses import FileResponse
+
+from craft.contracts.rows import ADAPTER_ARCHIVE, REPORT_HTML, REPORT_JSON
+from craft.contracts.stages import ArtifactRef
+from craft.contracts.views import ArtifactList
+from craft.core.selection import Strategy
+from craft.errors import Conflict, NotFound, RequestInvalid
+from craft.infra.http import documented
+from craft_gateway.routes_gateway import Gateway, cached, etag_of, matches
+from craft_gateway.views import REPORT_STAGE, package_stage
+
+_JSON, _HTML, _ARCHIVE = "application/json", "text/html", "application/gzip"
+# The report carries its own style, script and pictures; it may fetch nothing and be framed nowhere.
+_REPORT_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_UNFINISHED = documented(NotFound, Conflict)
+_IfNoneMatch = Annotated[str | None, Header(max_length=4000)]
+
+
+def router(gateway: Gateway) -> APIRouter:
+    """The routes over one gateway."""
+    routes = APIRouter(tags=["results"])
+
+    @routes.get("/jobs/{job_id}/artifacts", operation_id="listArtifacts", responses=documented(NotFound))
+    def list_artifacts(job_id: str) -> ArtifactList:
+        """What the job's stages have written so far, file by file, with counts and costs."""
+        return gateway.reader.artifacts(job_id)
+
+    _reports(routes, gateway)
+
+    @routes.get(
+        "/jobs/{job_id}/adapter",
+        operation_id="downloadAdapter",
+        response_class=Response,
+        responses={
+            200: {"description": "tar.gz in PEFT layout.", "content": {_ARCHIVE: {"schema": {"type": "string"}}}},
+            **documented(NotFound, Conflict, RequestInvalid),
+        },
+    )
+    def download_adapter(
+        job_id: str,
+        strategy: Annotated[Strategy | None, Query(description="Needed where the job has several.")] = None,
+        if_none_match: _IfNoneMatch = None,
+    ) -> Response:
+        """A finished adapter. It is there as soon as its strategy is packaged, before the whole job is done."""
+        chosen = strategy or _only_strategy(gateway, job_id)
+        ref = gateway.reader.output(job_id, package_stage(chosen))
+        name = f"{job_id}-{chosen.value}.tar.gz"
+        return _file(gateway, ref, ADAPTER_ARCHIVE, _ARCHIVE, if_none_match, download_as=name)
+
+    return routes
+
+
+def _reports(routes: APIRouter, gateway: Gateway) -> None:
+    def report(job_id: str, if_none_match: str | None, *, html: bool) -> Response:
+        ref = gateway.reader.output(job_id, REPORT_STAGE)
+        name, media_type = (REPORT_HTML, _HTML) if html else (REPORT_JSON, _JSON)
+        response = _file(gateway, ref, name, media_type, if_none_match)
+        response.headers["Vary"] = "Accept"
+        if html:
+            response.headers["Content-Security-Policy"] = _REPORT_POLICY
+        return response
+
+    @routes.get(
+        "/jobs/{job_id}/report",
+        operation_id="getReport",
+        response_class=Response,
+        responses={
+            200: {
+                "description": "As HTML where `Accept` asks for it, else as JSON.",
+                "content": {_JSON: {"schema": {"type": "object"}}, _HTML: {"schema": {"type": "string"}}},
+            },
+            **_UNFINISHED,
+        },
+    )
+    def get_report(
+        job_id: str,
+        accept: Annotated[str, Header(include_in_schema=False)] = "",
+        if_none_match: _IfNoneMatch = None,
+    ) -> Response:
+        """The finished report."""
+        return report(job_id, if_none_match, html=_prefers_html(accept))
+
+    @routes.get(
+        "/jobs/{job_id}/report.json",
+        operation_id="getReportJson",
+        response_class=Response,
+        responses={200: {"content": {_JSON: {"schema": {"type": "object"}}}, "description": "JSON."}, **_UNFINISHED},
+    )
+    def get_report_json(job_id: str, if_none_match: _IfNoneMatch = None) -> Response:
+        """The finished report as JSON."""
+        return report(job_id, if_none_match, html=False)
+
+    @routes.get(
+        "/jobs/{job_id}/report.html",
+        operation_id="getReportHtml",
+        response_class=Response,
+        responses={200: {"content": {_HTML: {"schema": {"type": "string"}}}, "description": "HTML."}, **_UNFINISHED},
+    )
+    def get_report_html(job_id: str, if_none_match: _IfNoneMatch = None) -> Response:
+        """The finished report as one page of HTML that needs no network."""
+        return report(job_id, if_none_match, html=True)
+
+
+def _only_strategy(gateway: Gateway, job_id: str) -> Strategy:
+    strategies = gateway.reader.resolved(job_id).spec.strategies
+    if len(strategies) > 1:
+        names = ", ".join(strategy.value for strategy in strategies)
+        raise RequestInvalid(
+            f"The job has {len(strategies)} adapters.", hint=f"Add ?strategy= with one of {names}.", param="strategy"
+        )
+    return strategies[0]
+
+
+def _prefers_html(accept: str) -> bool:
+    """Whether HTML comes before JSON in Accept; browsers name it first, and everything else gets JSON."""
+    html, json = accept.find(_HTML), accept.find(_JSON)
+    return html >= 0 and (json < 0 or html < json)
+
+
+def _file(
+    gateway: Gateway,
+    ref: ArtifactRef,
+    name: str,
+    media_type: str,
+    if_none_match: str | None,
+    *,
+    download_as: str | None = None,
+) -> Response:
+    """One file of an artifact, streamed. Artifacts never change, so their digest and the name are the entity tag."""
+    etag = etag_of(f"{ref.digest}-{name}")
+    headers = {**cached(etag), "X-Content-Type-Options": "nosniff"}
+    if matches(if_none_match, etag):
+        return Response(status_code=304, headers=headers)
+    path: Path = gateway.store.open(ref) / name
+    return FileResponse(path, media_type=media_type, headers=headers, filename=download_as)

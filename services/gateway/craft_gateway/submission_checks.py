@@ -1,0 +1,67 @@
+"""What can be known to be wrong with a job before anything runs: pure checks, each raising its own error."""
+
+from craft.contracts.job import JobSpec
+from craft.core.prompts import templates_from
+from craft.core.questions import RowInvalid, question_from_row
+from craft.core.refusals import wording_for
+from craft.errors import ContextTooLong, DatasetInvalid, ErrorDetail, RehearsalTooShort
+from craft.infra.models import ModelFolder
+from craft_gateway.submission_estimate import most_rehearsed, optimiser_steps
+
+_LEAST_ROWS = 2
+
+
+def check_prompts(spec: JobSpec) -> None:
+    """Raises RequestInvalid for templates, language or refusals that cannot be used, DatasetInvalid for shots."""
+    templates_from(spec.prompts.templates)
+    wording_for(spec.prompts.language, spec.prompts.extra_refusals)
+    bad = []
+    for line, row in enumerate(spec.probe.shots or (), start=1):
+        try:
+            question_from_row(row, task=spec.task)
+        except RowInvalid as error:
+            message = f"`{error.field}` {error.reason}."
+            bad.append(ErrorDetail(message, field=error.field, line=line, excerpt=error.excerpt))
+    if bad:
+        raise DatasetInvalid(
+            f"{len(bad)} of the few-shot examples cannot be used.",
+            hint="They have the form of the dataset's rows; leave `probe.shots` out for the built-in ones.",
+            param="probe.shots",
+            details=bad,
+        )
+
+
+def check_lengths(spec: JobSpec, model: ModelFolder) -> None:
+    """Raises ContextTooLong where a reply alone would fill the model's context."""
+    wanted = {
+        "probe.max_new_tokens": spec.probe.max_new_tokens,
+        "evaluation_settings.max_new_tokens": spec.evaluation_settings.max_new_tokens,
+    }
+    for param, tokens in wanted.items():
+        if tokens >= model.context_length:
+            raise ContextTooLong(
+                f"{tokens} new tokens leave no room for a prompt in {model.ref.id}'s {model.context_length} tokens.",
+                hint=f"Lower {param}.",
+                param=param,
+            )
+
+
+def check_sizes(spec: JobSpec, questions: int) -> None:
+    """Raises where no split of so many questions can make the job succeed: better now than hours later."""
+    if questions < _LEAST_ROWS:
+        raise DatasetInvalid(
+            "One row cannot be split into a training and a held-out part.",
+            hint="Send at least two rows; a useful set has hundreds.",
+            param="dataset",
+        )
+    if not any(strategy.needs_flow for strategy in spec.strategies):
+        return
+    training = spec.rehearsal.training
+    largest = most_rehearsed(spec, questions)
+    steps = optimiser_steps(training, largest)
+    if steps < training.min_steps:
+        raise RehearsalTooShort(
+            f"Rehearsing at most {largest} questions takes {steps} optimiser steps; {training.min_steps} are needed.",
+            hint="Raise rehearsal.size or rehearsal.training.epochs, lower rehearsal.training.batch_size, or add data.",
+            param="rehearsal",
+        )

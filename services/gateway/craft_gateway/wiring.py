@@ -1,0 +1,87 @@
+"""Builds the gateway's objects from the settings. Nothing else reads them; tests never import this file."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from craft.contracts.stages import ArtifactRef, EngineRef
+from craft.errors import NotFound
+from craft.infra.artifacts import ArtifactStore, FolderStore
+from craft.infra.http import create_app
+from craft.infra.models import ModelFolders
+from craft.infra.settings import Settings
+from craft_gateway.database import Database
+from craft_gateway.datasets_client import HttpDatasetsClient
+from craft_gateway.routes import answer_database_errors, router
+from craft_gateway.routes_gateway import Gateway
+from craft_gateway.sse import EventFeed
+from craft_gateway.submission import Submission
+from craft_gateway.submission_datasets import DatasetRegistry
+from craft_gateway.transitions import HoldsArtifact, Transitions
+from craft_gateway.views_reading import Reader
+
+
+def app(settings: Settings) -> FastAPI:
+    """The public API."""
+    database = Database(settings.resolved_database_url)
+    client = HttpDatasetsClient(settings.resolved_datasets_url)
+    gateway = _gateway(settings, database, client)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:  # noqa: ARG001 - the framework's signature
+        async with gateway.feed.running():
+            yield
+        client.close()
+        database.close()
+
+    async def ready() -> dict[str, bool]:
+        checks = await asyncio.gather(asyncio.to_thread(gateway.reader.ready), asyncio.to_thread(client.ready))
+        return dict(zip(("database", "datasets"), checks, strict=True))
+
+    application = create_app(
+        title="CRaFT",
+        service="gateway",
+        routers=[router(gateway)],
+        ready=ready,
+        max_body_bytes=settings.gateway.max_body_bytes,
+        lifespan=lifespan,
+    )
+    answer_database_errors(application)
+    return application
+
+
+def _gateway(settings: Settings, database: Database, client: HttpDatasetsClient) -> Gateway:
+    store = FolderStore(settings.resolved_artifacts_dir)
+    reader = Reader(database)
+    transitions = Transitions(database, holds=_holds(store), settings=settings.coordinator)
+    datasets = DatasetRegistry(database, client)
+    submission = Submission(
+        database=database,
+        reader=reader,
+        transitions=transitions,
+        datasets=datasets,
+        models=ModelFolders(settings.resolved_models_dir),
+        engine=EngineRef(name=settings.inference.engine, dtype=settings.inference.dtype),
+        embedder=settings.scoring.embedder,
+    )
+    return Gateway(
+        submission=submission,
+        datasets=datasets,
+        transitions=transitions,
+        reader=reader,
+        feed=EventFeed(reader),
+        store=store,
+    )
+
+
+def _holds(store: ArtifactStore) -> HoldsArtifact:
+    def holds(ref: ArtifactRef) -> bool:
+        try:
+            store.open(ref)
+        except NotFound:
+            return False
+        return True
+
+    return holds
