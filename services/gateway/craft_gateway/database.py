@@ -7,7 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlmodel import Session
+
+from craft.errors import Unavailable
 
 _WRITES = "craft_writes"
 BUSY_MILLISECONDS = 10_000
@@ -31,19 +35,28 @@ class Database:
     def __init__(self, url: str, *, clock: Clock = database_clock) -> None:
         self.url = url
         self.engine = _engine(url)
-        self._writer = self.engine.execution_options(**{_WRITES: True})
+        # An engine over the same connections whose transactions take SQLite's write lock at once.
+        self.writer = self.engine.execution_options(**{_WRITES: True})
         self._clock = clock
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether this is the local default."""
+        return self.engine.dialect.name == "sqlite"
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A transaction that only reads. It never waits for a writer on SQLite."""
-        with Session(self.engine, expire_on_commit=False) as session:
+        """A transaction that only reads. It never waits for a writer on SQLite. Raises Unavailable."""
+        with _answering(), Session(self.engine, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """A transaction that writes: commits at the end of the block, rolls back where it raises."""
-        with Session(self._writer, expire_on_commit=False) as session, session.begin():
+        """A transaction that writes: commits at the end of the block, rolls back where it raises.
+
+        Raises Unavailable where the database does not answer; the commit may then have happened or not.
+        """
+        with _answering(), Session(self.writer, expire_on_commit=False) as session, session.begin():
             yield session
 
     def now(self, session: Session) -> datetime:
@@ -53,6 +66,14 @@ class Database:
     def close(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout) as error:
+        raise Unavailable("The database does not answer just now.", hint="Try again in a few seconds.") from error
 
 
 def _engine(url: str) -> Engine:

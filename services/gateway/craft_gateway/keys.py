@@ -6,6 +6,8 @@ from sqlmodel import Session, select
 
 from craft.contracts.events import StageStatus
 from craft.contracts.stages import PARAMETERS, ArtifactRef, stage_key
+from craft.errors import NotFound
+from craft.infra.artifacts import ArtifactStore
 from craft_gateway.plan import FromStage, PlannedStage, StageInput
 from craft_gateway.tables import Artifact, Stage
 
@@ -13,6 +15,19 @@ HoldsArtifact = Callable[[ArtifactRef], bool]
 """Whether the artifact store still has it. May be slow: never called inside a transaction that writes."""
 
 _WAITING = {StageStatus.PENDING, StageStatus.READY}
+
+
+def store_holds(store: ArtifactStore) -> HoldsArtifact:
+    """Ask this store."""
+
+    def holds(ref: ArtifactRef) -> bool:
+        try:
+            store.open(ref)
+        except NotFound:
+            return False
+        return True
+
+    return holds
 
 
 def input_plan(stage: PlannedStage) -> dict[str, dict[str, object]]:

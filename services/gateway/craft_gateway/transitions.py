@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 from sqlalchemy import or_
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import Session, col, select
+from sqlalchemy.orm import aliased
+from sqlmodel import Session, col, exists, select
 
 from craft.contracts.events import StageStatus
 from craft.contracts.job import JobStatus
@@ -36,7 +37,7 @@ __all__ = ["CreatedJob", "HoldsArtifact", "Idempotency", "Transitions"]
 
 _SETTLED_AT_ONCE = 100
 _CANDIDATES = 20
-"""How many a claim looks at: more than one, because another job may be at the same key just now."""
+"""How many a claim looks at: more than one, because others may take them or make them needless meanwhile."""
 
 
 class Transitions:
@@ -173,10 +174,13 @@ class Transitions:
         return True
 
     def _next_in_line(self, hinted: Stage) -> list[Stage]:
+        twin = aliased(Stage)
+        at_work = exists().where(col(twin.key) == col(Stage.key), col(twin.status) == StageStatus.RUNNING)
         with self._database.read() as session:
             waiting = select(Stage).where(
                 Stage.queue == hinted.queue,
                 Stage.status == StageStatus.READY,
+                ~at_work,
                 or_(col(Stage.not_before).is_(None), col(Stage.not_before) <= self._database.now(session)),
             )
             in_line = waiting.order_by(col(Stage.rank), col(Stage.ready_at), col(Stage.position))

@@ -1,0 +1,124 @@
+"""The coordinator process: workers' calls over HTTP, and the loops that relay hints, reap leases and sweep."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from fastapi import FastAPI
+
+from craft.contracts.stages import Service
+from craft.errors import CraftError
+from craft.infra import log
+from craft.infra.artifacts import FolderStore
+from craft.infra.broker import celery_app, send_stage
+from craft.infra.http import create_app, serve
+from craft.infra.settings import Settings
+from craft_gateway import migrate
+from craft_gateway.database import Database
+from craft_gateway.internal_routes import internal_router
+from craft_gateway.keys import HoldsArtifact, store_holds
+from craft_gateway.outbox import PAGE as RELAY_PAGE
+from craft_gateway.outbox import Relay, Send
+from craft_gateway.transitions import Transitions
+from craft_gateway.transitions_upkeep import PAGE, Upkeep
+
+Pause = Callable[[float], Awaitable[None]]
+"""Waits that many seconds."""
+
+_RELAY_SECONDS = 0.1
+_TROUBLE_SECONDS = 1.0
+_log = logging.getLogger("craft.coordinator")
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """Something to do again and again. `step` returns whether more is waiting; it may block and may raise."""
+
+    name: str
+    step: Callable[[], bool]
+    idle_seconds: float
+
+
+def loops(relay: Relay, upkeep: Upkeep, settings: Settings) -> tuple[Loop, ...]:
+    """The coordinator's loops. Each stands alone: a broker that is down does not stop the reaper."""
+    sweep_seconds = settings.coordinator.sweep_seconds
+    return (
+        Loop("relay", lambda: relay.send_due() >= RELAY_PAGE, _RELAY_SECONDS),
+        Loop("reaper", lambda: upkeep.reap() >= PAGE, sweep_seconds),
+        Loop("sweeper", lambda: upkeep.sweep().hinted >= PAGE, sweep_seconds),
+    )
+
+
+async def run_loop(loop: Loop, *, pause: Pause = asyncio.sleep) -> None:
+    """Run the loop for ever. Whatever fails is tried again a little later; trouble is logged once, and its end."""
+    troubled = False
+    while True:
+        try:
+            more = await asyncio.to_thread(loop.step)
+        # The edge of the process: no defect in one step may end the reaping of leases.
+        except Exception as error:
+            if not troubled:
+                trace = None if isinstance(error, CraftError) else error
+                _log.warning("loop_in_trouble", extra={"loop": loop.name, "error": str(error)[:300]}, exc_info=trace)
+            troubled = True
+            await pause(_TROUBLE_SECONDS)
+            continue
+        if troubled:
+            _log.info("loop_recovered", extra={"loop": loop.name})
+            troubled = False
+        if not more:
+            await pause(loop.idle_seconds)
+
+
+def coordinator_app(
+    database: Database, *, holds: HoldsArtifact, send: Send, settings: Settings, pause: Pause = asyncio.sleep
+) -> FastAPI:
+    """The application with its loops, which run as long as it does. Closes the database at its end."""
+    transitions = Transitions(database, holds=holds, settings=settings.coordinator)
+    upkeep = Upkeep(database, transitions, settings=settings.coordinator)
+    running = loops(Relay(database, send), upkeep, settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:  # noqa: ARG001 - FastAPI's signature
+        tasks = [asyncio.create_task(run_loop(loop, pause=pause), name=loop.name) for loop in running]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            database.close()
+
+    async def ready() -> dict[str, bool]:
+        return {"database": await asyncio.to_thread(migrate.is_current, database)}
+
+    return create_app(
+        title="CRaFT coordinator",
+        service="coordinator",
+        routers=[internal_router(transitions, token=settings.worker_token)],
+        ready=ready,
+        lifespan=lifespan,
+    )
+
+
+def main() -> None:
+    """Run the coordinator until SIGTERM. Only the local default (SQLite) migrates by itself."""
+    settings = Settings()
+    log.configure(settings, "coordinator")
+    database = Database(settings.resolved_database_url)
+    if database.is_sqlite:
+        migrate.upgrade(database)
+    broker = celery_app(settings)
+
+    def send(service: Service, stage_id: str) -> None:
+        send_stage(broker, service, stage_id)
+
+    store = FolderStore(settings.resolved_artifacts_dir)
+    app = coordinator_app(database, holds=store_holds(store), send=send, settings=settings)
+    serve(app, settings.coordinator, settings)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""The coordinator's REST calls for workers: claim, renew, complete, fail and release a stage. Never for users."""
+
+import hmac
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import SecretStr
+from starlette.exceptions import HTTPException
+
+from craft.contracts.base import Contract
+from craft.contracts.stages import Claim, ClaimedStage, Complete, Fail, Release, Renew, Renewed
+from craft.errors import Conflict, LeaseLost, NotFound
+from craft.infra.http import documented
+from craft_gateway.transitions import Transitions
+
+# Ids are looked up, never parsed: a forged one is simply not found.
+StageId = Annotated[str, Path(max_length=100)]
+
+
+class Done(Contract):
+    """The report was taken in."""
+
+
+def internal_router(transitions: Transitions, *, token: SecretStr) -> APIRouter:
+    """The routes; every call needs the workers' bearer token."""
+    router = APIRouter(
+        prefix="/internal/stages/{stage_id}", tags=["stages"], dependencies=[Depends(bearer_check(token))]
+    )
+
+    @router.post("/claim", operation_id="claimStage", responses=documented(NotFound, Conflict))
+    def claim(stage_id: StageId, body: Claim) -> ClaimedStage:
+        claimed = transitions.claim(stage_id, body)
+        if claimed is None:
+            raise Conflict("There is nothing to do.", hint="Wait for the next hint.")
+        return claimed
+
+    @router.post("/renew", operation_id="renewStage", responses=documented(NotFound, LeaseLost))
+    def renew(stage_id: StageId, body: Renew) -> Renewed:
+        return transitions.renew(stage_id, body)
+
+    @router.post("/complete", operation_id="completeStage", responses=documented(NotFound, LeaseLost, Conflict))
+    def complete(stage_id: StageId, body: Complete) -> Done:
+        transitions.complete(stage_id, body)
+        return Done()
+
+    @router.post("/fail", operation_id="failStage", responses=documented(NotFound, LeaseLost))
+    def fail(stage_id: StageId, body: Fail) -> Done:
+        transitions.fail(stage_id, body)
+        return Done()
+
+    @router.post("/release", operation_id="releaseStage", responses=documented(NotFound, LeaseLost))
+    def release(stage_id: StageId, body: Release) -> Done:
+        transitions.release(stage_id, body)
+        return Done()
+
+    return router
+
+
+def bearer_check(token: SecretStr) -> Callable[..., None]:
+    """A dependency that answers 401 unless the request carries the token, compared in constant time."""
+    scheme = HTTPBearer(auto_error=False, description="The workers' shared token.")
+
+    def check(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(scheme)]) -> None:
+        given = credentials.credentials if credentials else ""
+        if not hmac.compare_digest(given.encode(), token.get_secret_value().encode()):
+            raise HTTPException(401, "The workers' token is missing or wrong.", {"WWW-Authenticate": "Bearer"})
+
+    return check

@@ -1,0 +1,54 @@
+"""Bring the database's schema up to date: `python -m craft_gateway.migrate`, before a new version starts."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+
+from craft.infra.settings import Settings
+from craft_gateway.database import Database
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def upgrade(database: Database, revision: str = "head") -> None:
+    """Run every migration up to `revision`, in one transaction."""
+    with database.writer.begin() as connection:
+        command.upgrade(_config(connection), revision)
+
+
+def downgrade(database: Database, revision: str = "base") -> None:
+    """Undo migrations down to `revision`, in one transaction."""
+    with database.writer.begin() as connection:
+        command.downgrade(_config(connection), revision)
+
+
+def is_current(database: Database) -> bool:
+    """Whether the schema is the newest that this code knows. Raises Unavailable where the database does not answer."""
+    with database.read() as session:
+        present = MigrationContext.configure(session.connection()).get_current_heads()
+    return set(present) == set(ScriptDirectory(str(_MIGRATIONS)).get_heads())
+
+
+def _config(connection: Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config
+
+
+def main() -> None:
+    """Upgrade the database of the settings."""
+    database = Database(Settings().resolved_database_url)
+    try:
+        upgrade(database)
+    finally:
+        database.close()
+
+
+if __name__ == "__main__":
+    main()
