@@ -47,7 +47,7 @@ def reported() -> Iterator[None]:
 
 def fail(message: str, code: int) -> None:
     """Say why and end."""
-    Console(stderr=True).print(message, style="red", highlight=False, markup=False)
+    Console(stderr=True).print(message, style="red", highlight=False, markup=False, soft_wrap=True)
     raise typer.Exit(code)
 
 

@@ -46,7 +46,7 @@ def watch(events: Iterable[EventView], console: Console) -> None:
 
 
 def _line(event: EventView) -> str | None:
-    template = _LINES.get(EventType(event.type)) if event.type in set(EventType) else None
+    template = _LINES.get(event.type)
     if template is None:
         return None
     seconds = event.data.get("seconds")

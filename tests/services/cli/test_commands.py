@@ -1,0 +1,70 @@
+"""The craft command as a person meets it."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from tests.services.cli.views import DATASET_ID, event
+from typer.testing import CliRunner
+
+from craft.contracts.job import JobSpec
+from craft.contracts.rest_scoring import EstimateView
+from craft.core.questions import Task
+from craft_cli.demo import specification
+from craft_cli.main import app
+from craft_cli.tables import percent
+from craft_cli.watching import watch
+
+RUNNER = CliRunner()
+NOBODY = "http://127.0.0.1:9"
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["jobs"], ["datasets"], ["models"], ["up"], ["demo"], ["jobs", "submit"], ["jobs", "watch"]]
+)
+def test_every_command_explains_itself(words: list[str]) -> None:
+    result = RUNNER.invoke(app, [*words, "--help"])
+    assert result.exit_code == 0
+    assert "Usage" in result.output
+
+
+def test_a_specification_that_is_no_json_is_a_usage_error(tmp_path: Path) -> None:
+    path = tmp_path / "job.json"
+    path.write_text("not json")
+    result = RUNNER.invoke(app, ["jobs", "submit", str(path), "--url", NOBODY])
+    assert result.exit_code == 2
+    assert "not a readable JSON file" in result.output
+    path.write_text(json.dumps([1]))
+    assert RUNNER.invoke(app, ["jobs", "submit", str(path), "--url", NOBODY]).exit_code == 2
+
+
+def test_down_without_a_stack_says_so(tmp_path: Path) -> None:
+    result = RUNNER.invoke(app, ["down", "--state-dir", str(tmp_path)])
+    assert (result.exit_code, result.output) == (0, "Nothing runs.\n")
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_the_demo_is_a_job_that_anyone_could_post(task: Task) -> None:
+    spec = JobSpec.model_validate(specification(task, dataset_id=DATASET_ID, seed=1))
+    assert (spec.task, [s.value for s in spec.strategies]) == (task, ["craft", "cor-rait"])
+
+
+def test_watching_prints_a_line_for_each_stage() -> None:
+    output = io.StringIO()
+    events = [
+        event(1, "stage.started", stage="probe:initial", attempt=1),
+        event(2, "job.progress", stage="tune:craft", percent=40.0, done=1, total=2, metrics={"loss": 0.5}),
+        event(3, "stage.succeeded", stage="probe:initial", seconds=81.23, percent=50.0),
+        event(4, "stage.reused", stage="score:initial", percent=60.0),
+        event(5, "job.succeeded"),
+    ]
+    watch(events, Console(file=output, width=80))
+    assert output.getvalue().splitlines() == ["✓ probe:initial 81.2 s", "↺ score:initial reused"]
+
+
+def test_an_undefined_share_is_a_dash_and_an_interval_is_shown() -> None:
+    assert percent(EstimateView(value=None, reason="no wrong answer")) == "–"
+    assert percent(EstimateView(value=0.436, low=0.4, high=0.47)) == "43.6 [40.0, 47.0]"
+    assert percent(EstimateView(value=0.5)) == "50.0"

@@ -1,0 +1,112 @@
+"""The local stack: its processes, its lock, its ports, and what it says when it cannot start."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from craft.contracts.stages import Service
+from craft.errors import Conflict
+from craft.infra.settings import GatewaySettings, Settings
+from craft_cli.processes import ProcessSpec, Supervised
+from craft_cli.stack import check_ports, environment, holder, locked, processes
+
+SLEEPER = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
+STUBBORN = [
+    sys.executable,
+    "-c",
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)",
+]
+
+
+def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.02)
+
+
+def supervised(folder: Path, command: list[str]) -> Supervised:
+    return Supervised(ProcessSpec("it", command), environment=os.environ, logs=folder)
+
+
+def test_a_dead_process_is_started_again(tmp_path: Path) -> None:
+    process = supervised(tmp_path, [sys.executable, "-c", "print('once')"])
+    process.start()
+    until(process.revive)
+    until(lambda: process.revive() or process.last_lines().count("once") == 2)
+    process.stop(grace_seconds=5)
+
+
+def test_a_process_that_ignores_sigterm_is_killed_after_the_grace_period(tmp_path: Path) -> None:
+    process = supervised(tmp_path, STUBBORN)
+    process.start()
+    until(lambda: "up" in process.last_lines())
+    began = time.monotonic()
+    process.stop(grace_seconds=0.2)
+    assert time.monotonic() - began < 5
+    assert process.revive() is True
+
+
+def test_processes_die_with_a_killed_supervisor(tmp_path: Path) -> None:
+    program = f"""
+import os, time
+from pathlib import Path
+from craft_cli.processes import ProcessSpec, Supervised
+it = Supervised(ProcessSpec("child", {SLEEPER!r}), environment=os.environ, logs=Path({str(tmp_path)!r}))
+it.start()
+print(it._process.pid, flush=True)
+time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        parent.send_signal(signal.SIGKILL)
+    until(lambda: not Path(f"/proc/{child}").exists() or _is_zombie(child))
+
+
+def _is_zombie(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_one_stack_at_a_time_holds_a_state_folder(tmp_path: Path) -> None:
+    assert holder(tmp_path) is None
+    with locked(tmp_path):
+        assert holder(tmp_path) == os.getpid()
+        with pytest.raises(Conflict, match="already runs"), locked(tmp_path):
+            pass
+    assert holder(tmp_path) is None
+
+
+def test_a_taken_port_is_named_with_its_service_and_setting(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(Conflict, match=f"Port {port}") as caught:
+            check_ports(Settings(state_dir=tmp_path, gateway=GatewaySettings(port=port)))
+    assert caught.value.hint is not None
+    assert "CRAFT_GATEWAY__PORT" in caught.value.hint
+
+
+def test_every_service_has_an_api_and_a_worker(tmp_path: Path) -> None:
+    names = [spec.name for spec in processes(Settings(state_dir=tmp_path))]
+    assert names[:3] == ["valkey", "coordinator", "gateway"]
+    assert set(names[3:]) == {f"{service}-{part}" for service in Service for part in ("api", "worker")}
+
+
+def test_a_broker_of_ones_own_replaces_the_bundled_one(tmp_path: Path) -> None:
+    settings = Settings(state_dir=tmp_path, broker_url="redis://broker:6379/0")
+    assert "valkey" not in [spec.name for spec in processes(settings)]
+
+
+def test_a_long_path_gets_a_short_socket(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 120)
+    url = environment(Settings(state_dir=deep))["CRAFT_BROKER_URL"]
+    assert len(url.removeprefix("redis+socket://")) <= 100

@@ -1,0 +1,75 @@
+"""A job's view as the server would send it, for tests of its readers."""
+
+from datetime import UTC, datetime
+
+from craft.contracts.job import BaseModelRef, DatasetRef, JobStatus
+from craft.contracts.problems import JobError
+from craft.contracts.stages import EngineRef, ModelRef
+from craft.contracts.views import Estimate, EventView, JobLinks, JobView, Progress, QueuePlace, ResolvedSpec
+from craft.errors import Fault
+
+JOB_ID = "cjob_01jgywz3x4v5q6r7s8t9vawbxc"
+DATASET_ID = "dset_01jgywz3x4v5q6r7s8t9vawbxc"
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def job_view(status: JobStatus, *, percent: float = 0.0) -> JobView:
+    """A job of that status; a failed one has an error."""
+    error = JobError(
+        code="too_few_known",
+        message="4 known questions are wanted, but there are 0",
+        fault=Fault.USER,
+        retryable=False,
+        hint="lower tau",
+        stage="tuning_set:craft",
+        attempt=1,
+    )
+    paths = dict.fromkeys(JobLinks.model_fields, "/craft/jobs/x")
+    return JobView(
+        id=JOB_ID,
+        name="a name",
+        status=status,
+        status_reason=None,
+        progress=Progress(percent=percent),
+        queue=QueuePlace(position=0, waited_seconds=0),
+        stages=[],
+        resolved=ResolvedSpec(
+            base_model=BaseModelRef(id="tiny"),
+            dataset=DatasetRef(id=DATASET_ID),
+            model=ModelRef(id="tiny", revision="main", digest="0" * 64),
+            engine=EngineRef(),
+            embedder="e",
+            questions=10,
+        ),
+        estimate=Estimate(
+            stages=1,
+            reused_stages=0,
+            train_questions=1,
+            held_out_questions=1,
+            prompts=1,
+            generated_tokens=1,
+            trained_samples=1,
+            optimiser_steps=1,
+        ),
+        error=error if status is JobStatus.FAILED else None,
+        adapters=[],
+        report=None,
+        priority=50,
+        labels={},
+        created_at=NOW,
+        started_at=NOW,
+        estimated_finish_at=None,
+        finished_at=None,
+        links=JobLinks(**paths),
+    )
+
+
+def event(seq: int, type_: str, **data: object) -> EventView:
+    """One event of that job."""
+    return EventView.model_validate({"job_id": JOB_ID, "seq": seq, "type": type_, "data": data, "created_at": NOW})
+
+
+def as_sse(*events: EventView) -> bytes:
+    """Events as the server streams them, with a ping between."""
+    parts = [f"id: {e.seq}\nevent: {e.type}\ndata: {e.model_dump_json()}\n\n: ping\n\n" for e in events]
+    return "".join(parts).encode()
