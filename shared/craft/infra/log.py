@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -21,7 +21,7 @@ def configure(settings: Settings, service: str, *, stream: TextIO | None = None)
     """Send this process's logs to `stream` (standard error) in the settings' format. Safe to call twice."""
     handler = logging.StreamHandler(stream or sys.stderr)
     form = _JsonFormatter if settings.log_format == "json" else _TextFormatter
-    handler.setFormatter(form(service, secrets_in(settings)))
+    handler.setFormatter(form(service, redactor(settings)))
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)
@@ -64,16 +64,23 @@ def _password_in(url: str) -> Iterable[str]:
     return [password] if at and colon and password else []
 
 
-class _Formatter(logging.Formatter):
-    def __init__(self, service: str, secrets: Iterable[str]) -> None:
-        super().__init__()
-        self._service = service
-        self._secrets = tuple(secrets)
+def redactor(settings: Settings) -> Callable[[str], str]:
+    """A function that blots every secret of the settings out of a text."""
+    secrets = secrets_in(settings)
 
-    def _redacted(self, text: str) -> str:
-        for secret in self._secrets:
+    def redacted(text: str) -> str:
+        for secret in secrets:
             text = text.replace(secret, _REDACTED)
         return text
+
+    return redacted
+
+
+class _Formatter(logging.Formatter):
+    def __init__(self, service: str, redacted: Callable[[str], str]) -> None:
+        super().__init__()
+        self._service = service
+        self._redacted = redacted
 
     def _members(self, record: logging.LogRecord) -> dict[str, object]:
         extra = {k: v for k, v in vars(record).items() if k not in _STANDARD and v is not None}
@@ -115,7 +122,7 @@ def _value(value: object) -> str:
     return json.dumps(text, ensure_ascii=False) if " " in text or not text else text
 
 
-def _clean(value: object, redacted: Any) -> object:
+def _clean(value: object, redacted: Callable[[str], str]) -> object:
     if isinstance(value, str):
         return redacted(value)
     if isinstance(value, Mapping):

@@ -1,9 +1,101 @@
-"""The worker process of a service."""
+"""The worker process of a service: a Celery worker whose only task hands a stage's id to the runner.
+
+It never imports a service's stages: they, and the libraries they need, live in the child process.
+"""
+
+import logging
+import os
+import queue
+import socket
+import sys
+import threading
+import time
+
+from celery import Celery, signals
 
 from craft.contracts.stages import Service
+from craft.infra import log
+from craft.infra.artifacts import FolderStore
+from craft.infra.broker import TASK_NAME, celery_app
+from craft.infra.coordinator_client import CoordinatorClient
+from craft.infra.ids import new_id
+from craft.infra.runner import StageRunner
 from craft.infra.settings import Settings
+from craft.infra.supervisor import WarmChild
+
+_log = logging.getLogger("craft.worker")
 
 
 def run(service: Service, stage_functions_path: str, settings: Settings) -> None:
-    """Work on the service's queue until SIGTERM. `stage_functions_path` is `package.module:callable`."""
-    raise NotImplementedError
+    """Work on the service's queue until SIGTERM or SIGINT, then exit within the grace period of the settings.
+
+    `stage_functions_path` is `package.module:callable`, which gives `StageFunctions`; only the child imports it.
+    """
+    log.configure(settings, f"{service.value}-worker")
+    child = WarmChild(stage_functions_path, settings.worker)
+    client = CoordinatorClient(settings.resolved_coordinator_url, settings.worker_token)
+    runner = StageRunner(
+        service=service,
+        owner=_owner(),
+        coordinator=client,
+        store=FolderStore(settings.resolved_artifacts_dir),
+        child=child,
+        settings=settings.worker,
+        redact=log.redactor(settings),
+    )
+    app = celery_app(settings)
+    _register(app, runner)
+
+    # The signal handler only puts into this queue, which is reentrant; a thread of its own does the rest.
+    stops: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def stop_soon(**_: object) -> None:
+        stops.put(None)
+
+    threading.Thread(target=_stop, args=(stops, runner, child, settings), name="shutdown", daemon=True).start()
+    signals.worker_shutting_down.connect(stop_soon, weak=False)
+    signals.setup_logging.connect(_leave_logging, weak=False)
+    try:
+        # Threads, never solo or prefork: the pool's one thread only waits for the child, and signals still arrive.
+        worker = app.Worker(
+            pool="threads",
+            concurrency=1,
+            queues=[service.value],
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=True,
+            quiet=True,
+        )
+        worker.start()
+    finally:
+        child.close()
+        client.close()
+    sys.exit(worker.exitcode or 0)
+
+
+def _register(app: Celery, runner: StageRunner) -> None:
+    def stage(stage_id: str) -> None:
+        """A hint that a stage may be ready. What happens next is for the coordinator to say."""
+        ended = runner.run(stage_id)
+        _log.info("hint_done", extra={"stage_id": stage_id, "ended": ended.value})
+
+    app.task(name=TASK_NAME, ignore_result=True)(stage)
+
+
+def _owner() -> str:
+    """Names this process: a restarted one on the same host is another owner."""
+    return f"{socket.gethostname()[:100]}-{os.getpid()}-{new_id('wrk')}"
+
+
+def _leave_logging(**_: object) -> None:
+    """A receiver of this signal keeps Celery from replacing the handlers."""
+
+
+def _stop(stops: "queue.SimpleQueue[None]", runner: StageRunner, child: WarmChild, settings: Settings) -> None:
+    stops.get()
+    runner.stop()
+    time.sleep(settings.worker.grace_seconds)
+    # The last resort where a call hangs: the lease runs out by itself, a worker that will not go does not.
+    _log.error("shutdown_overdue")
+    child.kill(grace_seconds=0)
+    os._exit(1)

@@ -1,0 +1,24 @@
+"""What an exception of a stage means in our error tree."""
+
+import errno
+
+from craft.errors import CraftError, DiskFull, GpuOutOfMemory, HostOutOfMemory, Internal
+
+_LONGEST_MESSAGE = 1000
+_HOST_MEMORY_WORDS = "DefaultCPUAllocator: can't allocate memory"
+"""torch's allocator on the host raises a RuntimeError with these words."""
+
+
+def error_of(error: BaseException) -> CraftError:
+    """The error of our tree that says what happened; what we do not know is a defect (Internal)."""
+    if isinstance(error, CraftError):
+        return error
+    text = str(error)
+    # By name, because the process that asks may not import torch.
+    if type(error).__name__ == "OutOfMemoryError" and type(error).__module__.startswith("torch"):
+        return GpuOutOfMemory("The accelerator's memory ran out.", hint="Lower the batch size, or use a smaller model.")
+    if isinstance(error, MemoryError) or _HOST_MEMORY_WORDS in text:
+        return HostOutOfMemory("The machine's memory ran out.", hint="Lower the batch size, or use a larger machine.")
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return DiskFull("No space left where the stage writes.", hint="Free space below the artifacts folder.")
+    return Internal(f"{type(error).__name__}: {text}"[:_LONGEST_MESSAGE], hint="The stage's log has the details.")

@@ -1,0 +1,141 @@
+"""Stages for tests of the runtime, imported by the child process: `parameters.job["do"]` names what to do."""
+
+import errno
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+
+from craft.contracts.stages import Cost, ReportParameters, StageKind, StageResult
+from craft.errors import DatasetInvalid, ErrorDetail, RehearsalTooShort
+from craft.infra.stage import StageContext, StageFunctions
+
+
+def stage_functions() -> StageFunctions:
+    """What a service's `wiring.stage_functions` is."""
+    return {StageKind.REPORT: _toy}
+
+
+def _toy(parameters: ReportParameters, context: StageContext) -> StageResult:
+    return _DEEDS[str(parameters.job["do"])](parameters, context)
+
+
+def _write(parameters: ReportParameters, context: StageContext) -> StageResult:
+    read = "".join((folder / "text").read_text() for _, folder in sorted(context.inputs.items()))
+    (context.output / "text").write_text(f"{read}{parameters.job.get('text', '')}")
+    print("written")
+    print("to standard error", file=sys.stderr)
+    context.progress(1, 2, {"loss": 0.5})
+    context.progress(2, 2, {"loss": float("nan")})
+    counts = {"pid": os.getpid(), "group": os.getpgrp()}
+    return StageResult(counts=counts, metrics={"ok": 1.0, "bad": float("inf")}, cost=Cost(generated_tokens=7))
+
+
+def _count(parameters: ReportParameters, context: StageContext) -> StageResult:
+    for step in range(200_000):
+        context.progress(step + 1, 200_000)
+    return StageResult()
+
+
+def _babble(parameters: ReportParameters, context: StageContext) -> StageResult:
+    for line in range(3000):
+        print("line", line)
+    print("a\rb\r", end="")
+    print("\x1b[31mred\x1b[0m \u202ebidi")
+    print("x" * 100_000)
+    os.write(1, b"\xff no line break")
+    return StageResult()
+
+
+def _refuse(parameters: ReportParameters, context: StageContext) -> StageResult:
+    raise DatasetInvalid(
+        "One row cannot be used.",
+        hint="Mend it.",
+        param="dataset",
+        details=[ErrorDetail("empty", field="question", line=3, excerpt="''")],
+    )
+
+
+def _short(parameters: ReportParameters, context: StageContext) -> StageResult:
+    raise RehearsalTooShort("Two steps.", hint="More rows.")
+
+
+def _defect(parameters: ReportParameters, context: StageContext) -> StageResult:
+    raise ValueError("a defect")
+
+
+def _no_memory(parameters: ReportParameters, context: StageContext) -> StageResult:
+    raise MemoryError
+
+
+def _hoard(parameters: ReportParameters, context: StageContext) -> StageResult:
+    return StageResult(counts={"bytes": len(bytearray(64 * 2**30))})
+
+
+def _full(parameters: ReportParameters, context: StageContext) -> StageResult:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def _gpu(parameters: ReportParameters, context: StageContext) -> StageResult:
+    raise type("OutOfMemoryError", (RuntimeError,), {"__module__": "torch"})("CUDA out of memory")
+
+
+def _die(parameters: ReportParameters, context: StageContext) -> StageResult:
+    print("last words")
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("unreachable")
+
+
+def _exit(parameters: ReportParameters, context: StageContext) -> StageResult:
+    os._exit(3)
+
+
+def _stubborn(parameters: ReportParameters, context: StageContext) -> StageResult:
+    """Hangs, ignores SIGTERM, and has started a process of its own."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    other = subprocess.Popen(["sleep", "1000"])
+    context.progress(os.getpid(), other.pid)
+    threading.Event().wait()
+    raise AssertionError("unreachable")
+
+
+def _long(parameters: ReportParameters, context: StageContext) -> StageResult:
+    """Works until it is asked to end, then saves what it has; goes on from there the next time."""
+    saved = context.checkpoint / "saved"
+    if saved.exists():
+        (context.output / "text").write_text("resumed")
+        return StageResult()
+    try:
+        context.progress(0, os.getpid())
+        threading.Event().wait()
+    finally:
+        saved.write_text("half")
+    raise AssertionError("unreachable")
+
+
+def _environment(parameters: ReportParameters, context: StageContext) -> StageResult:
+    logging.getLogger("toy").info("logged")
+    keys = sorted(name for name in os.environ if name.startswith("CRAFT_"))
+    return StageResult(notes=[*keys, *("torch" for _ in sys.modules if _ == "torch")])
+
+
+_DEEDS: Mapping[str, Callable[[ReportParameters, StageContext], StageResult]] = {
+    "write": _write,
+    "count": _count,
+    "babble": _babble,
+    "refuse": _refuse,
+    "short": _short,
+    "defect": _defect,
+    "no_memory": _no_memory,
+    "hoard": _hoard,
+    "full": _full,
+    "gpu": _gpu,
+    "die": _die,
+    "exit": _exit,
+    "stubborn": _stubborn,
+    "long": _long,
+    "environment": _environment,
+}
