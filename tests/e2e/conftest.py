@@ -1,0 +1,81 @@
+"""The whole system on ports of its own: a real Valkey, gateway, coordinator, services and Celery workers."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.tiny_model import Fact, made_up_facts, make_tiny_model
+
+from craft_client import Client
+
+MODELS = Path(os.environ.get("CRAFT_MODELS_DIR", ".craft/models")).absolute()
+PARTS = ("GATEWAY", "COORDINATOR", "DATASETS", "INFERENCE", "SCORING", "TRAINING")
+FACTS = 160
+START_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class RunningStack:
+    """A system that runs, its state folder, and the facts that its model `tiny` half knows."""
+
+    client: Client
+    state: Path
+    facts: list[Fact]
+    process: "subprocess.Popen[bytes]"
+
+    def log(self, name: str) -> str:
+        """What one of its processes printed."""
+        return (self.state / "logs" / f"{name}.log").read_text(errors="replace")
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago, all different."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    state = tmp_path_factory.mktemp("stack")
+    models = state / "models"
+    facts = made_up_facts(FACTS, seed=1)
+    make_tiny_model(models / "tiny", facts, seed=1)
+    (models / "sentence-transformers").symlink_to(MODELS / "sentence-transformers")
+    ports = dict(zip(PARTS, free_ports(len(PARTS)), strict=True))
+    environment = os.environ | {f"CRAFT_{part}__PORT": str(port) for part, port in ports.items()}
+    environment |= {"CRAFT_COORDINATOR__LEASE_SECONDS": "6", "CRAFT_COORDINATOR__BEAT_SECONDS": "1"}
+    with (state / "up.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "craft_cli", "up", "--state-dir", str(state)],
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    with Client(f"http://127.0.0.1:{ports['GATEWAY']}") as client:
+        try:
+            _until_ready(process, state)
+            yield RunningStack(client, state, facts, process)
+        finally:
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 0
+
+
+def _until_ready(process: "subprocess.Popen[bytes]", state: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while "Ready:" not in (text := (state / "up.log").read_text()):
+        assert process.poll() is None, text
+        assert time.monotonic() < deadline, text
+        time.sleep(0.1)
