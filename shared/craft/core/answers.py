@@ -35,7 +35,7 @@ class Judgement:
 # "A is" and "I stands for" name the letter; before any other word they are the article and the pronoun.
 _LETTER_NAMES = {
     letter: re.compile(
-        rf"(?<![^\W_])(?<![^\W_]\.)[{letter.upper()}{letter}](?![^\W_{APOSTROPHES}])(?!\.[^\W_])"
+        rf"(?<![^\W_])(?<![^\W_]\.)[{letter.upper()}{letter}](?![{APOSTROPHES}.]?[^\W_])"
         r"(?!\s+(?!(?:is|stands|and|or|for|represents|means)\b)[^\W_])"
     )
     for letter in ("a", "i")
