@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from craft.contracts.rest_scoring import EstimateView, MetricSet
 from craft.contracts.rows import CurveRow
@@ -87,7 +88,7 @@ def whiskers(estimates: Sequence[EstimateView]) -> list[Whisker]:
     return [Whisker(zero=at(0.0) or 0.0, value=at(e.value), low=at(e.low), high=at(e.high)) for e in estimates]
 
 
-def curve_chart(curves: Mapping[str, Sequence[CurveRow]], *, width: float = 600, height: float = 200) -> CurveChart:
+def curve_chart(curves: Mapping[str, Sequence[CurveRow]], *, width: float = 430, height: float = 170) -> CurveChart:
     """Loss over optimiser steps; long curves are thinned, and losses that are no numbers are left out."""
     finite = {name: [row for row in rows if math.isfinite(row.loss)] for name, rows in curves.items()}
     finite = {name: rows for name, rows in finite.items() if rows}
@@ -134,10 +135,11 @@ def _numbers(top: float) -> list[float]:
 
 
 def _smoothed(values: Sequence[float]) -> list[float]:
-    """Exponential mean whose memory is a twentieth of the curve."""
-    keep = 1 - 1 / max(1.0, len(values) / 20)
-    smooth, current = [], values[0]
-    for value in values:
-        current = keep * current + (1 - keep) * value
-        smooth.append(current)
+    """Mean over a window around each step, a tenth of the curve wide; it lags behind on neither side."""
+    reach = len(values) // 20
+    sums = [0.0, *accumulate(values)]
+    smooth = []
+    for at in range(len(values)):
+        side = min(reach, at, len(values) - 1 - at)
+        smooth.append((sums[at + side + 1] - sums[at - side]) / (2 * side + 1))
     return smooth

@@ -52,4 +52,4 @@ def _ths_size(estimate: EstimateView) -> str:
     if estimate.value is None:
         return f": {estimate.reason}" if estimate.reason else ""
     doubt = "" if _sure(estimate) else ": the difference may be chance"
-    return f" ({points(estimate.value)} points, 95 % interval {interval(estimate, signed=True)}){doubt}"
+    return f" ({points(estimate.value)} points, 95\u00a0% interval {interval(estimate, signed=True)}){doubt}"

@@ -18,6 +18,7 @@ from craft.core.selection import DropReason
 SIZE = 300.0
 STRIP = 46.0
 GRID = 10
+ARROW_GRID = 5
 DOTS_IN_A_PATH = 40
 FEW = 120
 """With at most this many questions every one gets an arrow of its own."""
@@ -129,7 +130,7 @@ def _panel(
     for group in reversed(GROUPS):
         marks = [f"M{spot.x:.1f} {spot.y:.1f}h0" for spot in (_spot(states[i], spread) for i in groups[group])]
         dots += [(group, "".join(marks[n : n + DOTS_IN_A_PATH])) for n in range(0, len(marks), DOTS_IN_A_PATH)]
-    size = min(6.0, max(2.2, 60 / math.sqrt(max(1, len(states)))))
+    size = min(6.0, max(2.4, 120 / math.sqrt(max(1, len(states)))))
     return Panel(title=title, dots=dots, dot_size=round(size, 1), bars=_bars(states, groups, levels=min(levels, 20)))
 
 
@@ -157,21 +158,21 @@ def _arrows(
     before: Mapping[str, StateRow], after: Mapping[str, StateRow], groups: Mapping[str, Sequence[str]], *, levels: int
 ) -> list[Arrow]:
     cells: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    columns = min(levels, GRID)
+    columns = min(levels, ARROW_GRID)
     for group, ids in groups.items():
         for question_id in ids:
             state = before[question_id]
-            cell = (f"{round(state.correctness * columns)}", f"{int(state.certainty * 0.999 * GRID)}")
+            cell = (f"{round(state.correctness * columns)}", f"{int(state.certainty * 0.999 * ARROW_GRID)}")
             cells[(group, question_id) if len(before) <= FEW else (group, *cell)].append(question_id)
     fullest = max(map(len, cells.values()))
-    least = 1 if len(before) <= FEW else max(2, len(before) // 2000)
+    least = 1 if len(before) <= FEW else max(2, len(before) // 400)
     arrows = [
         _arrow(
             cell[0],
             _mean([_spot(before[i], 0.0) for i in ids]),
             _mean([_spot(after[i], 0.0) for i in ids]),
             count=len(ids),
-            width=1 + 3.2 * math.sqrt(len(ids) / fullest) if fullest > 1 else 1.2,
+            width=1 + 4 * math.sqrt(len(ids) / fullest) if fullest > 1 else 1.2,
         )
         for cell, ids in cells.items()
         if len(ids) >= least

@@ -1,9 +1,9 @@
 """The report as one HTML file: no script runs, nothing is fetched, everything from outside is escaped.
 
-Text from datasets and models goes through `said` (escape sequences, control and direction marks) and Jinja's autoescape.
+Text from datasets and models goes through `said` (escape sequences, control and direction marks) and autoescape.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import orjson
@@ -18,18 +18,14 @@ from craft.contracts.rest_scoring import (
     ReportDocument,
     ReportSet,
 )
-from craft.contracts.rows import OutcomeRow
-from craft.core.answers import Outcome
-from craft.core.evaluated import NO_CATEGORY
 from craft.core.questions import Task
 from craft_scoring import wording
-from craft_scoring.charts import CurveChart, Segment, Whisker, curve_chart, outcome_bar, stacked, whiskers
+from craft_scoring.category_table import CategoryRow, category_rows
+from craft_scoring.charts import CurveChart, Segment, Whisker, curve_chart, outcome_bar, whiskers
 from craft_scoring.knowledge_map import KnowledgeMap, knowledge_map
 from craft_scoring.report_document import outcomes_by_model
 from craft_scoring.report_inputs import JobResults
 
-MOST_CATEGORIES = 30
-OTHERS = "all others"
 _GROUPS = {
     "van": "keeps its answer",
     "idk": "teaches refusal",
@@ -38,25 +34,6 @@ _GROUPS = {
     "undecided": "not used",
 }
 _KINDS = {"right": "Right", "refused": "Refused", "over_refused": "Refused what M0 knows", "wrong": "Wrong"}
-
-
-@dataclass(frozen=True, slots=True)
-class CategoryCell:
-    """One model's refusals in one category, as shares of its questions."""
-
-    refused: float
-    over_refused: float
-    bar: list[Segment]
-
-
-@dataclass(frozen=True, slots=True)
-class CategoryRow:
-    """One category: its size, what M0 answers right, and each refusing model's cell."""
-
-    name: str
-    count: int
-    initial_right: float
-    cells: list[CategoryCell]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +119,7 @@ def _page(results: JobResults, document: ReportDocument) -> Page:
         has_flow=bool(results.flow),
         curves=_curves(results),
         refusing=refusing,
-        categories=_categories(outcomes_by_model(results, HELD_OUT), refusing),
+        categories=category_rows(outcomes_by_model(results, HELD_OUT), refusing),
         kinds=_KINDS,
         reasons=wording.REASONS,
         reason_names=wording.REASON_NAMES,
@@ -191,11 +168,17 @@ def _facts(document: ReportDocument, main: ReportSet) -> list[tuple[str, str]]:
 
 
 def _short(main: ReportSet) -> list[str]:
-    """The comparisons of the strategy nearest to full CRaFT: with M0 told it may refuse, then with the others."""
+    """What the strategy nearest to full CRaFT does, and how it compares with M0 REFUSE and with the others."""
     leading = main.comparisons[0].model
-    return [row.verdict for row in main.comparisons if row.model == leading and row.against != INITIAL_BASIC] or [
-        main.comparisons[0].verdict
-    ]
+    own, basic = main.models[leading].micro, main.models[INITIAL_BASIC].micro
+    summary = (
+        f"{wording.name_of(leading)} answers {wording.percent(own.pc.value)} % right and "
+        f"{wording.percent(own.pw.value)} % wrong, and refuses {wording.percent(own.pr.value)} %. "
+        f"The untouched model answers "
+        f"{wording.percent(basic.pc.value)} % right and {wording.percent(basic.pw.value)} % wrong."
+    ).replace(" %", "\u00a0%")
+    told = [row.verdict for row in main.comparisons if row.model == leading and row.against != INITIAL_BASIC]
+    return [summary, *told]
 
 
 def _curves(results: JobResults) -> list[tuple[str, CurveChart]]:
@@ -203,42 +186,6 @@ def _curves(results: JobResults) -> list[tuple[str, CurveChart]]:
     rehearsed = {wording.stage_name(name): rows for name, rows in results.curves.items() if ":" not in name}
     titled = (("Tuning: loss on the answer tokens", tuned), ("Rehearsal: loss on the answer tokens", rehearsed))
     return [(title, curve_chart(curves)) for title, curves in titled if any(curves.values())]
-
-
-def _categories(models: Mapping[str, Sequence[OutcomeRow]], refusing: Sequence[str]) -> list[CategoryRow]:
-    """The largest categories and one row for all others, largest first."""
-    sizes: dict[str, int] = {}
-    for row in models[INITIAL_BASIC]:
-        name = row.category or NO_CATEGORY
-        sizes[name] = sizes.get(name, 0) + 1
-    largest = sorted(sizes, key=lambda name: (-sizes[name], name))
-    shown = largest if len(largest) <= MOST_CATEGORIES else [*largest[: MOST_CATEGORIES - 1], OTHERS]
-    place = {name: name if name in shown else OTHERS for name in sizes}
-    known = {row.id for row in models[INITIAL_BASIC] if row.outcome is Outcome.RIGHT}
-    grouped = {model: _grouped(models[model], place) for model in (INITIAL_BASIC, *refusing)}
-    rows = []
-    for name in shown:
-        initial = grouped[INITIAL_BASIC][name]
-        right = sum(row.id in known for row in initial) / len(initial)
-        cells = [_cell(grouped[model][name], known) for model in refusing]
-        rows.append(CategoryRow(name=wording.said(name, 80), count=len(initial), initial_right=right, cells=cells))
-    return rows
-
-
-def _grouped(rows: Sequence[OutcomeRow], place: Mapping[str, str]) -> dict[str, list[OutcomeRow]]:
-    found: dict[str, list[OutcomeRow]] = {}
-    for row in rows:
-        found.setdefault(place[row.category or NO_CATEGORY], []).append(row)
-    return found
-
-
-def _cell(rows: Sequence[OutcomeRow], known: set[str]) -> CategoryCell:
-    refused = [row for row in rows if row.outcome is Outcome.REFUSED]
-    over = sum(row.id in known for row in refused) / len(rows)
-    deserved = len(refused) / len(rows) - over
-    return CategoryCell(
-        refused=deserved + over, over_refused=over, bar=stacked([("deserved", deserved), ("over", over)])
-    )
 
 
 def _tone(estimate: EstimateView, good_sign: int) -> str:

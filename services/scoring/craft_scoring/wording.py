@@ -10,8 +10,8 @@ _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[
 # White space, and the joiners that Persian, Indic scripts and emoji are spelled with.
 _KEPT = "\n\t\u200c\u200d"
 _NAMES = {
-    INITIAL_BASIC: "M0, plain prompt",
-    INITIAL_REFUSE: "M0, told it may refuse",
+    INITIAL_BASIC: "M0 BASIC",
+    INITIAL_REFUSE: "M0 REFUSE",
     "craft": "CRaFT",
     "craft-no-flow": "CRaFT without flow",
     "craft-no-certainty": "CRaFT without certainty",
@@ -28,8 +28,8 @@ _STAGES = {
     "probe:rehearsed": "Probe the rehearsed model",
     "score:rehearsed": "Knowledge states after rehearsal",
     "flow": "Knowledge flow",
-    "answer:basic": "Answer: M0, plain prompt",
-    "answer:refuse": "Answer: M0, told it may refuse",
+    "answer:basic": "Answer: M0 BASIC",
+    "answer:refuse": "Answer: M0 REFUSE",
 }
 _KINDS = {
     "ingest": "Read the set",
@@ -41,7 +41,7 @@ _KINDS = {
 }
 REASONS = {
     "dynamic_conflict": "M0 fails it, but rehearsal improves it: training would fight what the model is learning.",
-    "static_conflict": "Its certainty is nearer to the border than that of the questions taken: look-alikes would get opposite targets.",
+    "static_conflict": "Less clear-cut in certainty than those taken: look-alikes would get opposite targets.",
     "not_drawn": "Not drawn by this strategy's random choice.",
 }
 REASON_NAMES = {
@@ -92,8 +92,8 @@ def points(value: float | None) -> str:
 
 
 def interval(estimate: EstimateView, *, signed: bool = False) -> str:
-    """The 95 % interval as text; empty where there is none."""
-    if estimate.low is None or estimate.high is None:
+    """The 95 % interval as text; empty where there is none or where it is a single point."""
+    if estimate.low is None or estimate.high is None or estimate.low == estimate.high:
         return ""
     say = points if signed else percent
     return f"{say(estimate.low)} to {say(estimate.high)}"

@@ -1,0 +1,15 @@
+"""`python -m craft_scoring.api`: the service's HTTP server."""
+
+from craft.infra.http import serve
+from craft.infra.settings import Settings
+from craft_scoring import wiring
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    settings = Settings()
+    serve(wiring.app(settings), settings.scoring, settings)
+
+
+if __name__ == "__main__":
+    main()

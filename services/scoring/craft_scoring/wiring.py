@@ -1,0 +1,60 @@
+"""Builds this service's objects from the settings. Nothing else reads them; tests never import this file."""
+
+from collections.abc import Mapping
+from functools import partial
+from threading import Lock
+
+from fastapi import FastAPI
+
+from craft.contracts.stages import StageKind
+from craft.infra.http import create_app
+from craft.infra.settings import Settings
+from craft.infra.stage import StageFunction
+from craft_scoring.embedder import Embedder, EmbedderSource
+from craft_scoring.evaluation import evaluate
+from craft_scoring.report import report
+from craft_scoring.routes import router
+from craft_scoring.stages import flow, score
+
+MAX_BODY_BYTES = 64 * 2**20
+
+
+class Embedders:
+    """Loads sentence-transformers at the first need only: flow, evaluate, report and most calls do without torch."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = Lock()
+        self._source: EmbedderSource | None = None
+
+    def __call__(self, name: str) -> Embedder:
+        """See `EmbedderSource`."""
+        with self._lock:
+            if self._source is None:
+                from craft_scoring.sentence_embedder import SentenceEmbedders
+
+                self._source = SentenceEmbedders(
+                    self._settings.resolved_models_dir, batch=self._settings.scoring.embedding_batch
+                )
+        return self._source(name)
+
+
+def stage_functions() -> Mapping[StageKind, StageFunction]:
+    """The stages of this service, bound to its embedders; called once in a worker's child process."""
+    return {
+        StageKind.SCORE: partial(score, embedders=Embedders(Settings())),
+        StageKind.FLOW: flow,
+        StageKind.EVALUATE: evaluate,
+        StageKind.REPORT: report,
+    }
+
+
+def app(settings: Settings) -> FastAPI:
+    """The service's HTTP application."""
+    embedders = Embedders(settings)
+    return create_app(
+        title="CRaFT scoring",
+        service="scoring",
+        routers=[router(partial(embedders, settings.scoring.embedder))],
+        max_body_bytes=MAX_BODY_BYTES,
+    )
