@@ -1,0 +1,133 @@
+"""Base models in memory: loaded once per process, adapted and put back exactly as they were."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import transformers
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from craft.contracts.stages import ModelRef
+from craft.infra.models import ModelFolders
+from craft.infra.settings import TrainingSettings_
+
+_log = logging.getLogger("craft.training")
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    """A loaded model with its tokenizer. `model` may be changed only inside `adapted` or `with_adapter`."""
+
+    ref: ModelRef
+    model: Any
+    tokenizer: Any
+
+    @property
+    def context_length(self) -> int:
+        """The most tokens that the model takes."""
+        return int(getattr(self.model.config, "max_position_embeddings", 2048))
+
+
+class BaseModels:
+    """Loads models from the operator's folder and keeps the last one, so a warm process serves stage after stage."""
+
+    def __init__(self, folders: ModelFolders, settings: TrainingSettings_) -> None:
+        self._folders = folders
+        self._device = _device(settings.device)
+        self._dtype = _dtype(settings.dtype, self._device)
+        self._loaded: BaseModel | None = None
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+
+    @property
+    def device(self) -> str:
+        """ "cpu" or "cuda"."""
+        return self._device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What base weights are held and multiplied in; LoRA weights are float32."""
+        return self._dtype
+
+    def get(self, ref: ModelRef) -> BaseModel:
+        """The model, loaded now or kept from before. Raises ModelNotFound, ModelRejected."""
+        if self._loaded is None or self._loaded.ref != ref:
+            path = self._folders.locate(ref)
+            self._loaded = None  # Two models need not fit into memory together.
+            transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                path, dtype=self._dtype, attn_implementation="sdpa", use_safetensors=True, local_files_only=True
+            )
+            tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+            self._loaded = BaseModel(ref, model.to(self._device).eval(), tokenizer)
+            _log.info("model_loaded", extra={"model": ref.id, "device": self._device, "dtype": str(self._dtype)})
+        return self._loaded
+
+    def forget(self) -> None:
+        """Drop the kept model: what a failure inside `adapted` leaves behind is not trusted."""
+        self._loaded = None
+
+
+@contextmanager
+def adapted(base: BaseModel, config: LoraConfig) -> Iterator[PeftModel]:
+    """The model with fresh LoRA layers, trainable; afterwards the very base model again."""
+    with _restored(base.model):
+        with _quiet():
+            model = get_peft_model(base.model, config)
+        try:
+            yield model
+        finally:
+            model.unload()
+
+
+@contextmanager
+def with_adapter(base: BaseModel, folder: str) -> Iterator[PeftModel]:
+    """The model with a stored adapter, for inference; afterwards the very base model again."""
+    with _restored(base.model):
+        with _quiet():
+            model = PeftModel.from_pretrained(base.model, folder)
+        try:
+            yield model.eval()
+        finally:
+            model.unload()
+
+
+@contextmanager
+def _restored(model: Any) -> Iterator[None]:
+    """Put back what PEFT and the Trainer change besides layers: modes, gradient flags, cache use, PEFT's marks."""
+    use_cache = model.config.use_cache
+    needs_gradient = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    try:
+        yield
+    finally:
+        model.config.use_cache = use_cache
+        for mark in ("peft_config", "_hf_peft_config_loaded"):
+            if mark in vars(model):
+                delattr(model, mark)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(needs_gradient.get(name, True))
+            parameter.grad = None
+        model.eval()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """PEFT 0.21 reads a name that transformers 5 has deprecated; nothing that we could mend."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        yield
+
+
+def _device(wanted: Literal["auto", "cpu", "cuda"]) -> str:
+    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+
+
+def _dtype(wanted: Literal["bfloat16", "float32"], device: str) -> torch.dtype:
+    """Bfloat16 only where the machine multiplies in it; elsewhere it is emulated, slower than float32."""
+    native = torch.cuda.is_bf16_supported() if device == "cuda" else torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.bfloat16 if wanted == "bfloat16" and native else torch.float32

@@ -1,0 +1,74 @@
+"""A tiny base model for the training service's tests, and rows to train it on."""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from craft.contracts.rows import ChatMessage, TrainingKind, TrainingRow
+from craft.core.prompts import DEFAULT_TEMPLATES, PromptMode, answer_messages
+from craft.core.questions import OpenQuestion
+from craft.infra.models import ModelFolders
+from craft.infra.settings import TrainingSettings_
+from craft_training.base_models import BaseModel, BaseModels
+
+MODEL_ID = "tests/tiny"
+
+
+def _tiny() -> ModuleType:
+    """`tests/tiny_model.py`, by its path: tests are no package."""
+    spec = importlib.util.spec_from_file_location("tiny_model", Path(__file__).parents[2] / "tiny_model.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def facts() -> list[tuple[str, str]]:
+    made: list[tuple[str, str]] = _tiny().made_up_facts(40, seed=5)
+    return made
+
+
+@pytest.fixture(scope="session")
+def known(facts: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = _tiny().known_facts(facts)
+    return found
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory, facts: list[tuple[str, str]]) -> ModelFolders:
+    """A models folder that holds the tiny model."""
+    root = tmp_path_factory.mktemp("models")
+    _tiny().make_tiny_model(root / MODEL_ID, facts, seed=1)
+    return ModelFolders(root)
+
+
+@pytest.fixture(scope="session")
+def models(folders: ModelFolders) -> BaseModels:
+    return BaseModels(folders, TrainingSettings_(dtype="float32", device="cpu"))
+
+
+@pytest.fixture(scope="session")
+def base(models: BaseModels, folders: ModelFolders) -> BaseModel:
+    """The tiny model in float32, shared: whoever changes it must put it back."""
+    return models.get(folders.find(MODEL_ID).ref)
+
+
+@pytest.fixture
+def row() -> Callable[[str, str], TrainingRow]:
+    """Makes a training row of a question and its target, with the REFUSE prompt."""
+
+    def make(question: str, target: str) -> TrainingRow:
+        asked = answer_messages(OpenQuestion("q", question, ("x",)), PromptMode.REFUSE, DEFAULT_TEMPLATES)
+        return TrainingRow(
+            id=f"row of {question}",
+            kind=TrainingKind.VAN,
+            messages=[ChatMessage(role=turn.role, content=turn.content) for turn in asked],
+            target=target,
+        )
+
+    return make

@@ -1,0 +1,177 @@
+"""Training: it learns, it is reproducible, it resumes, and it leaves the base model as it was."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from craft.contracts.job import TrainingSettings
+from craft.contracts.rows import CurveRow, TrainingRow
+from craft.errors import Internal
+from craft_training.base_models import BaseModel
+from craft_training.samples import tokenise
+from craft_training.tuning import Tuned, TuningRun, steps_of, tune
+
+Row = Callable[[str, str], TrainingRow]
+SETTINGS = TrainingSettings(lora_r=8, learning_rate=1e-2, epochs=4, batch_size=8)
+
+
+class Interrupted(Exception):
+    """What stands for a killed process."""
+
+
+@pytest.fixture
+def run(base: BaseModel, row: Row, facts: list[tuple[str, str]]) -> TuningRun:
+    rows = [row(question, "I don't know.") for question, _ in facts[:20]]
+    return TuningRun(tokenise(rows, base.tokenizer, max_length=256), SETTINGS, seed=7)
+
+
+def _tune(
+    base: BaseModel, run: TuningRun, folder: Path, *, checkpoint_seconds: float = 1e9, stop_at: int | None = None
+) -> tuple[Tuned, list[CurveRow]]:
+    seen: list[CurveRow] = []
+
+    def on_step(row: CurveRow, steps: int) -> None:
+        assert steps == run.steps
+        seen.append(row)
+        if row.step == stop_at:
+            raise Interrupted
+
+    checkpoints = folder / "checkpoints"
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    tuned = tune(
+        base,
+        run,
+        adapter=folder / "adapter",
+        checkpoints=checkpoints,
+        checkpoint_seconds=checkpoint_seconds,
+        on_step=on_step,
+    )
+    return tuned, seen
+
+
+def _losses(curve: list[CurveRow]) -> list[tuple[int, float, float]]:
+    return [(row.step, round(row.loss, 6), row.learning_rate) for row in curve]
+
+
+def _digest(base: BaseModel) -> str:
+    state = base.model.state_dict()
+    whole = b"".join(name.encode() + tensor.numpy().tobytes() for name, tensor in sorted(state.items()))
+    return hashlib.sha256(whole).hexdigest()
+
+
+def test_training_lowers_the_loss_and_tells_of_every_step(base: BaseModel, run: TuningRun, tmp_path: Path) -> None:
+    tuned, seen = _tune(base, run, tmp_path)
+    assert [row.step for row in seen] == list(range(1, run.steps + 1))
+    assert tuned.curve == seen
+    assert seen[-1].loss < seen[0].loss / 2
+    assert seen[-1].epoch == pytest.approx(4.0)
+    assert all(row.gradient_norm is not None for row in seen)
+
+
+def test_the_schedule_warms_up_and_falls_to_zero(base: BaseModel, run: TuningRun, tmp_path: Path) -> None:
+    _, seen = _tune(base, run, tmp_path)
+    rates = [row.learning_rate for row in seen]
+    assert rates[0] == 0.0
+    assert rates[1] == pytest.approx(SETTINGS.learning_rate)
+    assert rates[1:] == sorted(rates[1:], reverse=True)
+    assert rates[-1] < SETTINGS.learning_rate / 10
+
+
+def test_the_same_seed_gives_the_same_adapter(base: BaseModel, run: TuningRun, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        _tune(base, run, tmp_path / name)
+    _tune(base, TuningRun(run.samples, run.settings, seed=8), tmp_path / "other")
+    one, two, other = (
+        (tmp_path / name / "adapter" / "adapter_model.safetensors").read_bytes() for name in ("one", "two", "other")
+    )
+    assert one == two
+    assert one != other
+
+
+def test_an_interrupted_run_resumes_and_ends_as_if_it_had_not_been(
+    base: BaseModel, run: TuningRun, tmp_path: Path
+) -> None:
+    whole, _ = _tune(base, run, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        _tune(base, run, tmp_path / "parts", checkpoint_seconds=0.0, stop_at=6)
+    resumed, seen = _tune(base, run, tmp_path / "parts", checkpoint_seconds=0.0)
+    assert resumed.resumed_at == 5
+    assert seen[0].step == 6
+    assert _losses(resumed.curve) == _losses(whole.curve)
+    assert [row.seconds for row in resumed.curve] == sorted(row.seconds for row in resumed.curve)
+    expected = load_file(tmp_path / "whole" / "adapter" / "adapter_model.safetensors")
+    found = load_file(tmp_path / "parts" / "adapter" / "adapter_model.safetensors")
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, msg=name)
+
+
+def test_a_finished_run_leaves_no_checkpoint(base: BaseModel, run: TuningRun, tmp_path: Path) -> None:
+    _tune(base, run, tmp_path, checkpoint_seconds=0.0)
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_a_damaged_checkpoint_is_not_resumed(base: BaseModel, run: TuningRun, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        _tune(base, run, tmp_path, checkpoint_seconds=0.0, stop_at=4)
+    (optimizer,) = (tmp_path / "checkpoints").glob("step-*/optimizer.pt")
+    damaged = bytearray(optimizer.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    optimizer.write_bytes(damaged)
+    tuned, _ = _tune(base, run, tmp_path)
+    assert tuned.resumed_at == 0
+
+
+def test_another_runs_checkpoint_is_not_resumed(base: BaseModel, run: TuningRun, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        _tune(base, run, tmp_path, checkpoint_seconds=0.0, stop_at=4)
+    other = TuningRun(run.samples, run.settings, seed=run.seed + 1)
+    assert _tune(base, other, tmp_path)[0].resumed_at == 0
+
+
+@pytest.mark.parametrize("stop_at", [None, 3])
+def test_the_base_model_is_afterwards_what_it_was(
+    base: BaseModel, run: TuningRun, tmp_path: Path, stop_at: int | None
+) -> None:
+    before, modules = _digest(base), [name for name, _ in base.model.named_modules()]
+    try:
+        _tune(base, run, tmp_path, stop_at=stop_at)
+    except Interrupted:
+        assert stop_at is not None
+    assert _digest(base) == before
+    assert [name for name, _ in base.model.named_modules()] == modules
+    assert not base.model.training
+    assert base.model.config.use_cache
+
+
+def test_the_adapter_names_the_model_by_id_and_holds_no_embeddings(
+    base: BaseModel, run: TuningRun, tmp_path: Path
+) -> None:
+    _tune(base, run, tmp_path)
+    adapter = tmp_path / "adapter"
+    assert sorted(path.name for path in adapter.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "tests/tiny"
+    assert config["target_modules"] == ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
+    weights = load_file(adapter / "adapter_model.safetensors")
+    assert weights
+    assert all(".lora_A." in name or ".lora_B." in name for name in weights)
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+
+
+def test_a_loss_that_is_not_finite_names_the_learning_rate(base: BaseModel, row: Row, tmp_path: Path) -> None:
+    # So large that attention scores overflow float32 after the first real step. (No job may ask for it.)
+    settings = SETTINGS.model_copy(update={"learning_rate": 1e30, "epochs": 20})
+    samples = tokenise([row("Who?", "Mugoze")], base.tokenizer, max_length=256)
+    with pytest.raises(Internal, match="loss became") as raised:
+        _tune(base, TuningRun(samples, settings, seed=1), tmp_path)
+    assert "learning_rate" in str(raised.value.hint)
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(1, 3), (16, 3), (17, 6), (160, 30)])
+def test_steps_count_an_epochs_last_smaller_batch(rows: int, expected: int) -> None:
+    assert steps_of(rows, TrainingSettings(batch_size=16, epochs=3)) == expected
