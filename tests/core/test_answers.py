@@ -125,6 +125,11 @@ def test_an_option_that_reads_like_a_refusal_can_be_chosen(reply: str) -> None:
     assert judge(reply, question, wording=ENGLISH) == Judgement(Outcome.RIGHT, "C")
 
 
+def test_an_option_that_gives_ignorance_as_its_reason_can_be_chosen() -> None:
+    question = ChoiceQuestion("q", "Q?", ("Yes", "No, because we don't know its mass"), 1)
+    assert judge(question.choices[1], question, wording=ENGLISH).outcome is Outcome.RIGHT
+
+
 def test_the_refusal_text_refuses_even_where_it_is_an_option() -> None:
     question = ChoiceQuestion("q", "Q?", ("Yes", "I don't know"), 1)
     assert judge("I don't know", question, wording=ENGLISH).outcome is Outcome.REFUSED

@@ -136,10 +136,32 @@ def test_options_that_are_letters_go_by_the_letter_they_are_offered_under() -> N
 
 
 def test_options_that_read_alike_cannot_be_named_by_text() -> None:
-    twins = ChoiceQuestion("q", "Q?", ("Rome", "rome", "?"), 0)
+    twins = ChoiceQuestion("q", "Q?", ("Rome", "Rome", "?!"), 0)
     assert parse_letter("Rome", twins) is None
+    assert parse_letter("It is Rome", twins) is None
     assert parse_letter("?", twins) is None
+    assert parse_letter("?!", twins) == "C"
     assert parse_letter("B", twins) == "B"
+
+
+@pytest.mark.parametrize(
+    ("choices", "reply", "letter"),
+    [
+        (("R", "rr", "Rr", "RR"), "rr", "B"),
+        (("2 - e^-2", "2 + e^-2"), "2 + e^-2", "B"),
+        (("p+3", "3/p", "p-3"), " p-3. ", "C"),
+        (("CO_2 rises", "O_2 rises"), "The answer is O_2 rises", "B"),
+        (("-7", "7"), "7", "B"),
+        (("–7", "7"), "It is –7", "A"),
+        (("Error", "abc", "cba", "c"), "c", "D"),
+        (("Error", "abc", "cba", "c"), "C", "C"),
+        (("P(A)", "P(B, C) * P(A, C)"), "B. P(B, C) * P(A, C)", "B"),
+        (("Bone", "Teeth", "Fur", "Both A and B."), "D. Both A and B.", "D"),
+        (("Bone", "Teeth", "Fur", "Both A and B"), "The answer is D. Both A and B", "D"),
+    ],
+)
+def test_options_that_differ_in_case_or_signs_only(choices: tuple[str, ...], reply: str, letter: str) -> None:
+    assert parse_letter(reply, ChoiceQuestion("q", "Q?", choices, 0)) == letter
 
 
 def test_text_inside_the_reply_counts_only_if_asked_for() -> None:

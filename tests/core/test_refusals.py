@@ -1,5 +1,7 @@
 """What counts as a refusal: it says that it does not know, and gives no answer."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +20,7 @@ I DON'T KNOW!
 **I don't know.**
 "I don't know"
 I do not know
+We don't know.
 I don't know the answer.
 I don't know that, sorry.
 I don't know who that is.
@@ -161,6 +164,15 @@ def test_a_spoken_refusal_is_told_from_a_stated_one() -> None:
 
 def test_english_wording_knows_no_chinese() -> None:
     assert not is_refusal("我不知道", ENGLISH)
+
+
+@pytest.mark.parametrize(
+    "part", ["it seems that ", "i must say ", "no idea but ", "? ", "but ", "J. ", "a, ", "不知道但"]
+)
+def test_a_hostile_reply_is_read_in_linear_time(part: str) -> None:
+    started = time.process_time()
+    is_refusal(part * 5000 + "x", CHINESE)
+    assert time.process_time() - started < 2
 
 
 def test_a_job_may_add_its_own_refusal() -> None:

@@ -5,12 +5,12 @@ Never guessed: "As an AI…" is not A, "I think…" is not I, "A or B" and a lis
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from craft.core.questions import ChoiceQuestion
 from craft.core.text import normalise, tokens, without_articles
 
-_MARKUP = re.compile(r"[*_`$]+|\\boxed|\\text|</?[a-z]+>")
+_MARKUP = re.compile(r"(?<!\w)[*_]+|[*_]+(?!\w)|[`$]+|\\boxed|\\text|</?[a-z]+>")
 _BARE = re.compile(r"[\s(\[{\"'“‘「]*([A-Za-z])[\s)\]}.,:;!\"'”’」。]*")
 # What may follow a letter that is meant as one: the end, or punctuation, or a word that an article never stands before.
 _AFTER = (
@@ -40,17 +40,23 @@ def parse_letter(reply: str, question: ChoiceQuestion, *, inside: bool = True) -
     counted. Where letter and text disagree ("B) Paris") the letter counts: it is what the prompt asks for. A letter
     that was not offered is no letter.
     """
-    plain = _MARKUP.sub("", unicodedata.normalize("NFKC", reply)).strip()
-    if (bare := _BARE.fullmatch(plain)) and (letter := _offered(bare.group(1), question)):
-        return letter
-    if letter := _exact_text(plain, question):
+    plain = _plain(reply)
+    bare = _BARE.fullmatch(plain)
+    # Letters are offered as capitals, so a small one is first looked for among the options' own texts.
+    if bare and bare.group(1) in question.letters:
+        return bare.group(1)
+    if letter := _exact_text(reply, question) or (bare and _offered(bare.group(1), question)):
         return letter
     stated = _stated_letters(plain, question)
     if stated:
         return stated.pop() if len(stated) == 1 else None
     if names := _labels(plain, question):
         return names.pop() if len(names) == 1 else None
-    return _own_text_after_letter(plain, question) or (_contained_text(plain, question) if inside else None)
+    return _own_text_after_letter(plain, question) or (_contained_text(reply, question) if inside else None)
+
+
+def _plain(text: str) -> str:
+    return _MARKUP.sub("", unicodedata.normalize("NFKC", text)).strip()
 
 
 def _offered(letter: str, question: ChoiceQuestion) -> str | None:
@@ -82,6 +88,10 @@ def _labels(plain: str, question: ChoiceQuestion) -> set[str]:
     if match is None or letter is None or not _is_letter(match, plain):
         return set()
     rest = plain[match.end(1) :]
+    # An option's text may name letters itself: "D. Both A and C."
+    text, own = rest.lstrip(" \t)].:-"), _plain(question.choices[question.letters.index(letter)])
+    if text.casefold().startswith(own.casefold()):
+        rest = text[len(own) :]
     return {letter} | _alternatives(rest, question) | (set(_LABEL.findall(rest)) & set(question.letters))
 
 
@@ -97,12 +107,21 @@ def _option_texts(question: ChoiceQuestion) -> list[list[str]]:
     return [without_articles(tokens(choice)) for choice in question.choices]
 
 
-def _exact_text(plain: str, question: ChoiceQuestion) -> str | None:
-    words = normalise(plain)
-    same = [
-        letter for letter, choice in zip(question.letters, question.choices, strict=True) if normalise(choice) == words
-    ]
-    return same[0] if words and len(same) == 1 else None
+def _literal(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).split()).rstrip(".")
+
+
+def _exact_text(reply: str, question: ChoiceQuestion) -> str | None:
+    """The option whose text the reply is: letter for letter ("2 - x" and "2 + x", "Rr" and "rr"), else folded."""
+    forms: tuple[Callable[[str], str], ...] = (_literal, lambda text: _literal(text).casefold(), normalise)
+    for form in forms:
+        words = form(reply)
+        same = [
+            letter for letter, choice in zip(question.letters, question.choices, strict=True) if form(choice) == words
+        ]
+        if words and same:
+            return same[0] if len(same) == 1 else None
+    return None
 
 
 def _own_text_after_letter(plain: str, question: ChoiceQuestion) -> str | None:
@@ -114,8 +133,8 @@ def _own_text_after_letter(plain: str, question: ChoiceQuestion) -> str | None:
     return letter if own and own == normalise(rest) else None
 
 
-def _contained_text(plain: str, question: ChoiceQuestion) -> str | None:
-    reply = without_articles(tokens(plain))
+def _contained_text(text: str, question: ChoiceQuestion) -> str | None:
+    reply = without_articles(tokens(text))
     spans = [
         (start, start + len(option), letter)
         for letter, option in zip(question.letters, _option_texts(question), strict=True)

@@ -119,13 +119,15 @@ def _patterns(wording: RefusalWording) -> _Patterns:
     def choice(phrases: Iterable[str]) -> str:
         return _any_of(_canonical(phrase, spellings, softeners) for phrase in phrases).pattern
 
-    lead_ins = f"^(?:{choice(wording.lead_ins)})*"
+    spoken = choice(wording.spoken)
+    # Possessive, and stopping where a refusal starts ("no" and "no idea"): a hostile reply cannot make it backtrack.
+    lead_ins = f"^(?:(?!{spoken})(?:{choice(wording.lead_ins)}))*+"
     return _Patterns(
         spellings=spellings,
         softeners=softeners,
         bare=re.compile(choice(wording.bare)),
         lead_ins=re.compile(lead_ins),
-        spoken=re.compile(f"{lead_ins}(?:{choice(wording.spoken)})"),
+        spoken=re.compile(f"{lead_ins}{spoken}"),
         stated=re.compile(choice(wording.stated)),
         closers=re.compile(choice(wording.closers)),
         turn=re.compile(choice(wording.turns)),

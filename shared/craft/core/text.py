@@ -25,6 +25,7 @@ _TOKEN = re.compile(
     f"|{_WORD_MARK}+"
 )
 _THOUSANDS = re.compile(r"(?<=\d)[,\u00a0\u2009\u202f](?=\d{3}(?!\d))")
+_MINUS = re.compile(r"(?<!\S)[\u2212–](?=\d)")
 _INITIALS = re.compile(r"(?<![^\W_])([^\W\d_])\.(?:\s?(?=[^\W\d_]\.)|(?=[^\W\d_](?![^\W_])))")
 _SPACED_INITIALS = re.compile(r"(?<![^\W_])([^\W\d_ai])\s(?=[^\W\d_ai](?![^\W_]))")
 
@@ -41,7 +42,7 @@ def tokens(text: str) -> list[str]:
 
     1,000 is 1000, 3.14 and -40 are one token each, U.S.A. is usa, J. K. is jk, & is and, don't is dont.
     """
-    plain = _THOUSANDS.sub("", _APOSTROPHE.sub("", text)).replace("\u2212", "-").replace("&", " and ")
+    plain = _MINUS.sub("-", _THOUSANDS.sub("", _APOSTROPHE.sub("", text))).replace("&", " and ")
     joined = _SPACED_INITIALS.sub(r"\1", _INITIALS.sub(r"\1", fold(plain)))
     return _TOKEN.findall(joined)
 

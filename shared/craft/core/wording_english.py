@@ -5,13 +5,13 @@ from craft.core.refusal_wordings import RefusalWording, phrases
 ENGLISH = RefusalWording(
     language="en",
     spoken=phrases(
-        "i do not know / do not know / we do not know / i would not know / i do not think i know / i wish i knew",
+        "i do not know / do not know / i would not know / i do not think i know / i wish i knew",
         "i am not sure / not sure / i am unsure / unsure / i am not certain / not certain / i am uncertain",
         "i can not be sure / i can not be certain / i have no idea / no idea / i have no clue / no clue",
         "beats me / i do not have a clue / i do not have an idea / i have not the faintest idea",
         "i have not the slightest idea / i can not answer / can not answer / i could not answer",
         "i am not able to answer / unable to answer / i am unable to / i am not able to / i can not say",
-        "can not say / i could not say / i can not tell / i can not determine / i can not provide",
+        "i could not say / i can not tell / i can not determine / i can not provide",
         "i can not give / i can not find / i could not find / i can not verify / i can not confirm",
         "i can not help / i can not assist / i can not recall / i can not remember / i do not recall",
         "i do not remember / i do not have / i have no information / i have no knowledge / i have no answer",
@@ -19,7 +19,8 @@ ENGLISH = RefusalWording(
         "i have never heard / i have not heard / never heard of / i do not understand",
     ),
     stated=phrases(
-        "is unknown / are unknown / was unknown / remains unknown / remain unknown / is not known / are not known",
+        "we do not know / is unknown / are unknown / was unknown / remains unknown / remain unknown",
+        "is not known / are not known",
         "not enough information / insufficient information / there is no information",
         "no information is available / can not be determined / could not be determined / can not be answered",
         "is unanswerable / impossible to say / impossible to know / impossible to determine / hard to say",
