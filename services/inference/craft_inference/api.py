@@ -1,0 +1,15 @@
+"""`python -m craft_inference.api`: the service's HTTP server."""
+
+from craft.infra.http import serve
+from craft.infra.settings import Settings
+from craft_inference import wiring
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    settings = Settings()
+    serve(wiring.app(settings), settings.inference, settings)
+
+
+if __name__ == "__main__":
+    main()

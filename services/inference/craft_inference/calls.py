@@ -1,0 +1,107 @@
+"""What the REST calls do, without HTTP."""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict
+
+from craft.contracts.job import BaseModelRef
+from craft.contracts.rest_inference import (
+    MOST_NEW_TOKENS,
+    MOST_PROMPTS,
+    MOST_REPLIES,
+    MOST_SAMPLES,
+    ChatPrompt,
+    EngineView,
+    GeneratedRow,
+    GenerateRequest,
+    GenerateResponse,
+    LettersRequest,
+    LettersResponse,
+    LettersRow,
+    LoadedModel,
+    TokenUsage,
+)
+from craft.contracts.stages import EngineRef, ModelRef
+from craft.core.prompts import Message
+from craft.errors import RequestInvalid
+from craft_inference.engine import LetterPrompt, Prompt, Sampling
+from craft_inference.loaded import LoadedEngine
+
+Find = Callable[[BaseModelRef], ModelRef]
+"""Resolves a model that a request names. Raises ModelNotFound, ModelRejected."""
+
+
+class Calls:
+    """The calls over one loaded engine."""
+
+    def __init__(self, engines: LoadedEngine, find: Find, engine: EngineRef) -> None:
+        self._engines = engines
+        self._find = find
+        self._engine = engine
+
+    def generate(self, request: GenerateRequest) -> GenerateResponse:
+        """Reply to every prompt. Raises RequestInvalid where that is too much for one call."""
+        if len(request.prompts) * request.samples > MOST_REPLIES:
+            raise RequestInvalid(
+                f"{len(request.prompts)} prompts × {request.samples} samples are more than {MOST_REPLIES} replies.",
+                hint="Send them in several calls.",
+                param="prompts",
+            )
+        prompts = [Prompt(prompt.id, _messages(prompt)) for prompt in request.prompts]
+        sampling = Sampling(
+            max_new_tokens=request.max_new_tokens,
+            samples=request.samples,
+            temperature=request.temperature,
+            top_p=request.top_p,
+            seed=request.seed,
+        )
+        with self._engines.lent(self._find(request.model), self._engine) as engine:
+            replies = engine.generate(prompts, sampling)
+        return GenerateResponse(
+            rows=[GeneratedRow(id=row.id, samples=list(row.texts)) for row in replies.rows],
+            usage=TokenUsage(**asdict(replies.usage)),
+        )
+
+    def letters(self, request: LettersRequest) -> LettersResponse:
+        """Score the letters of every prompt."""
+        prompts = [LetterPrompt(prompt.id, _messages(prompt), tuple(prompt.letters)) for prompt in request.prompts]
+        for prompt in prompts:
+            if len(set(prompt.letters)) != len(prompt.letters):
+                raise RequestInvalid(f"{prompt.id} offers a letter twice.", param="prompts.letters")
+        with self._engines.lent(self._find(request.model), self._engine) as engine:
+            letters = engine.letters(prompts)
+        rows = [
+            LettersRow(
+                id=row.id,
+                logprobs=dict(zip(prompt.letters, row.logprobs, strict=True)),
+                mass=math.fsum(map(math.exp, row.logprobs)),
+            )
+            for prompt, row in zip(prompts, letters.rows, strict=True)
+        ]
+        return LettersResponse(rows=rows, usage=TokenUsage(**asdict(letters.usage)))
+
+    def engine(self) -> EngineView:
+        """What runs here and how much one call may ask for."""
+        current = self._engines.current
+        loaded = None
+        if current is not None:
+            model, described = current[0], current[1].describe()
+            loaded = LoadedModel(
+                id=model.id,
+                revision=model.revision,
+                dtype=described.dtype,
+                device=described.device,
+                attention=described.attention,
+                context_length=described.context_length,
+            )
+        limits = {
+            "prompts": MOST_PROMPTS,
+            "samples": MOST_SAMPLES,
+            "replies": MOST_REPLIES,
+            "new_tokens": MOST_NEW_TOKENS,
+        }
+        return EngineView(name=self._engine.name, limits=limits, loaded=loaded)
+
+
+def _messages(prompt: ChatPrompt) -> tuple[Message, ...]:
+    return tuple(Message(message.role, message.content) for message in prompt.messages)

@@ -1,0 +1,68 @@
+"""Chats as token ids: the model's own template, its end tokens, and the tokens that stand for letters."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from craft.errors import ContextTooLong, ModelRejected, RequestInvalid
+from craft_inference.engine import LetterPrompt, Prompt
+
+
+class Chat:
+    """A tokenizer with a chat template, and the context length it has to keep to."""
+
+    def __init__(self, tokenizer: Any, *, end_tokens: Sequence[int], context_length: int) -> None:
+        if not tokenizer.chat_template:
+            raise ModelRejected(
+                "The model has no chat template, so it is not a chat model.",
+                hint="Choose an instruct checkpoint, or put chat_template.jinja into its folder.",
+                param="base_model",
+            )
+        self._tokenizer = tokenizer
+        self._context_length = context_length
+        own = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
+        self.end_tokens: tuple[int, ...] = tuple(sorted({*own, *end_tokens}))
+
+    def encode(self, prompts: Sequence[Prompt], *, new_tokens: int) -> list[list[int]]:
+        """Each chat's ids, the assistant's header last. Raises ContextTooLong where `new_tokens` do not fit."""
+        encoded = self._ids([self._text(prompt) for prompt in prompts]) if prompts else []
+        for prompt, ids in zip(prompts, encoded, strict=True):
+            if len(ids) + new_tokens > self._context_length:
+                raise ContextTooLong(
+                    f"The prompt of {prompt.id} has {len(ids)} tokens; with {new_tokens} new ones that is more "
+                    f"than the model's {self._context_length}.",
+                    hint="Shorten the question or the shots, ask for fewer new tokens, or choose a longer context.",
+                    param="messages",
+                )
+        return encoded
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of generated ids, special tokens left out."""
+        text: str = self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
+
+    def letter_tokens(self, prompts: Sequence[LetterPrompt]) -> list[list[int]]:
+        """The one token that each letter is where the assistant's turn begins.
+
+        Found by encoding the chat with the letter behind it: "A" alone may be another token (" A", "▁A").
+        """
+        if not prompts:
+            return []
+        start = self._text(prompts[0])
+        letters = sorted({letter for prompt in prompts for letter in prompt.letters})
+        before, *after = self._ids([start, *(start + letter for letter in letters)])
+        tokens: dict[str, int] = {}
+        for letter, ids in zip(letters, after, strict=True):
+            if ids[: len(before)] != before or len(ids) != len(before) + 1:
+                raise RequestInvalid(f"{letter!r} is not one token for this model.", param="letters")
+            tokens[letter] = ids[-1]
+        return [[tokens[letter] for letter in prompt.letters] for prompt in prompts]
+
+    def _text(self, prompt: Prompt) -> str:
+        messages = [message._asdict() for message in prompt.messages]
+        text: str = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return text
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        # The template writes the special tokens itself.
+        ids: list[list[int]] = self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        return ids

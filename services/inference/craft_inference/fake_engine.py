@@ -1,0 +1,91 @@
+"""An engine without a model, for tests: what it says is a function of the prompt."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from craft_inference.engine import (
+    EngineDescription,
+    LetterPrompt,
+    Letters,
+    LetterScores,
+    OnProgress,
+    Prompt,
+    Replies,
+    Reply,
+    Sampling,
+    Usage,
+    no_progress,
+)
+
+
+def _echo(prompt: Prompt, sample: int, adapter: Path | None) -> str:
+    told = f" after {adapter.name}" if adapter else ""
+    return f"reply {sample} to {prompt.messages[-1].content}{told}"
+
+
+def _even(prompt: LetterPrompt, adapter: Path | None) -> Sequence[float]:  # noqa: ARG001 - a `score` takes both
+    return [-1.0 - number for number, _ in enumerate(prompt.letters)]
+
+
+@dataclass
+class FakeEngine:
+    """Replies with `say(prompt, sample, adapter)`, scores with `score`; keeps the prompts it was given in `seen`.
+
+    Raises what `failures` holds for a prompt's id.
+    """
+
+    say: Callable[[Prompt, int, Path | None], str] = _echo
+    score: Callable[[LetterPrompt, Path | None], Sequence[float]] = _even
+    failures: Mapping[str, Exception] = field(default_factory=dict)
+    seen: list[Prompt] = field(default_factory=list)
+    samplings: list[Sampling] = field(default_factory=list)
+
+    def describe(self) -> EngineDescription:
+        """See `Engine.describe`."""
+        return EngineDescription("fake", "1", "none", "none", "none", 1_000_000)
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        *,
+        adapter: Path | None = None,
+        on_progress: OnProgress = no_progress,
+    ) -> Replies:
+        """See `Engine.generate`."""
+        self.samplings.append(sampling)
+        rows = []
+        for done, prompt in enumerate(prompts, start=1):
+            self._see(prompt)
+            texts = tuple(self.say(prompt, sample, adapter) for sample in range(sampling.samples))
+            rows.append(Reply(prompt.id, texts))
+            on_progress(done, len(prompts))
+        words = sum(len(text.split()) for row in rows for text in row.texts)
+        return Replies(tuple(rows), _usage(prompts, generated=words))
+
+    def letters(
+        self,
+        prompts: Sequence[LetterPrompt],
+        *,
+        adapter: Path | None = None,
+        on_progress: OnProgress = no_progress,
+    ) -> Letters:
+        """See `Engine.letters`."""
+        rows = []
+        for done, prompt in enumerate(prompts, start=1):
+            self._see(prompt)
+            rows.append(LetterScores(prompt.id, tuple(self.score(prompt, adapter))))
+            on_progress(done, len(prompts))
+        return Letters(tuple(rows), _usage(prompts, generated=0))
+
+    def _see(self, prompt: Prompt) -> None:
+        if prompt.id in self.failures:
+            raise self.failures[prompt.id]
+        self.seen.append(prompt)
+
+
+def _usage(prompts: Sequence[Prompt], *, generated: int) -> Usage:
+    """Words stand for tokens; a prompt's last turn is what is prefilled."""
+    words = [[len(message.content.split()) for message in prompt.messages] for prompt in prompts]
+    return Usage(sum(map(sum, words)), sum(turns[-1] for turns in words), generated, 0.001 * len(prompts))
