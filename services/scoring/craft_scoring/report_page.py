@@ -13,6 +13,7 @@ from markupsafe import Markup
 from craft.contracts.rest_scoring import (
     HELD_OUT,
     INITIAL_BASIC,
+    Comparison,
     EstimateView,
     ModelMetrics,
     ReportDocument,
@@ -26,6 +27,7 @@ from craft_scoring.knowledge_map import KnowledgeMap, knowledge_map
 from craft_scoring.report_document import outcomes_by_model
 from craft_scoring.report_inputs import JobResults
 
+MOST_COMPARISONS = 6
 _GROUPS = {
     "van": "keeps its answer",
     "idk": "teaches refusal",
@@ -34,6 +36,14 @@ _GROUPS = {
     "undecided": "not used",
 }
 _KINDS = {"right": "Right", "refused": "Refused", "over_refused": "Refused what M0 knows", "wrong": "Wrong"}
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One set's comparisons, each with its THS difference on the set's common scale: those to show, those to fold."""
+
+    leading: list[tuple[Comparison, Whisker]]
+    others: list[tuple[Comparison, Whisker]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +57,7 @@ class Page:
     main: ReportSet
     further: list[ReportSet]
     bars: dict[str, dict[str, list[Segment]]]
-    ths_marks: dict[str, list[Whisker]]
+    compared: dict[str, Compared]
     maps: dict[str, KnowledgeMap]
     groups: Mapping[str, str]
     tau: float | None
@@ -108,7 +118,7 @@ def _page(results: JobResults, document: ReportDocument) -> Page:
             found.name: {model: outcome_bar(each.micro) for model, each in found.models.items()}
             for found in document.sets
         },
-        ths_marks={found.name: whiskers([row.differences.ths for row in found.comparisons]) for found in document.sets},
+        compared={found.name: _compared(found) for found in document.sets},
         maps={
             name: knowledge_map(results.before, results.after, results.decisions[name], discrete=discrete)
             for name in document.strategies
@@ -165,6 +175,19 @@ def _facts(document: ReportDocument, main: ReportSet) -> list[tuple[str, str]]:
     if document.knowledge.mean_letter_mass is not None:
         facts.append(("Probability on the letters", f"{wording.percent(document.knowledge.mean_letter_mass)} %"))
     return facts
+
+
+def _compared(found: ReportSet) -> Compared:
+    """All of few comparisons; of many, those of the strategy nearest to full CRaFT come first."""
+    marks = whiskers([row.differences.ths for row in found.comparisons])
+    rows = list(zip(found.comparisons, marks, strict=True))
+    if len(rows) <= MOST_COMPARISONS:
+        return Compared(leading=rows, others=[])
+    leading = found.comparisons[0].model
+    return Compared(
+        leading=[row for row in rows if row[0].model == leading],
+        others=[row for row in rows if row[0].model != leading],
+    )
 
 
 def _short(main: ReportSet) -> list[str]:

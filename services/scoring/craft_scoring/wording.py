@@ -93,10 +93,11 @@ def points(value: float | None) -> str:
 
 def interval(estimate: EstimateView, *, signed: bool = False) -> str:
     """The 95 % interval as text; empty where there is none or where it is a single point."""
-    if estimate.low is None or estimate.high is None or estimate.low == estimate.high:
+    if estimate.low is None or estimate.high is None:
         return ""
     say = points if signed else percent
-    return f"{say(estimate.low)} to {say(estimate.high)}"
+    low, high = say(estimate.low), say(estimate.high)
+    return "" if low == high else f"{low} to {high}"
 
 
 def duration(seconds: float) -> str:

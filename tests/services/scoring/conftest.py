@@ -163,7 +163,9 @@ class MadeUpJob:
         )
         cost = Cost(seconds=78.9, prompt_tokens=412_000, prefilled_tokens=31_500, generated_tokens=79_020)
         self.publish("probe:rehearsed", StageKind.PROBE, {}, cost=cost, versions={"transformers": "5.23.0"})
-        after = [self._state(row.id, min(1.0, self.known[row.id] * 1.1 + 0.05)) for row in train]
+        after = [
+            self._state(row.id, min(1.0, max(0.0, self.known[row.id] * 1.1 + self.rng.gauss(0, 0.1)))) for row in train
+        ]
         self.publish("score:rehearsed", StageKind.SCORE, {STATES_FILE: after}, cost=Cost(seconds=4.1))
         context = self.context({"before": "score:initial", "after": "score:rehearsed"})
         self.adopt("flow", StageKind.FLOW, context.output, flow(FlowParameters(), context))
@@ -171,8 +173,8 @@ class MadeUpJob:
     def _curve(self, steps: int, loss: float) -> list[CurveRow]:
         return [
             CurveRow(
-                step=step, epoch=3 * step / steps, loss=0.2 + loss * 0.93 ** (step * 60 / steps) + self.rng.random() * 0.15,
-                learning_rate=2e-4, seconds=step * 0.5,
+                step=step, epoch=3 * step / steps, learning_rate=2e-4, seconds=step * 0.5,
+                loss=0.2 + loss * 0.93 ** (step * 60 / steps) + self.rng.random() * 0.15,
             )
             for step in range(1, steps + 1)
         ]  # fmt: skip
