@@ -34,7 +34,7 @@ from craft_gateway.views_reading import JobFilter
 _LABEL_PARAMETER = "label."
 _LABEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
 _RETRY_AFTER_SECONDS = "2"
-_REFUSALS = documented(
+_REFUSALS = (
     RequestInvalid,
     DatasetInvalid,
     ModelNotFound,
@@ -78,7 +78,7 @@ def _submitting(routes: APIRouter, gateway: Gateway) -> None:
         operation_id="createJob",
         status_code=202,
         response_model=JobView,
-        responses=_REFUSALS | documented(RequestInvalid, DatasetInvalid, IdempotencyConflict, ModelNotFound),
+        responses=documented(*_REFUSALS, IdempotencyConflict),
     )
     def create_job(spec: _SpecBody, response: Response, idempotency_key: _IdempotencyKey = None) -> JobView:
         """Queue a job. Everything that can be known to be wrong is answered now; nothing is queued then."""
@@ -87,7 +87,7 @@ def _submitting(routes: APIRouter, gateway: Gateway) -> None:
         response.headers["Retry-After"] = _RETRY_AFTER_SECONDS
         return gateway.reader.job(created.id)
 
-    @routes.post("/jobs/validate", operation_id="validateJob", responses=_REFUSALS)
+    @routes.post("/jobs/validate", operation_id="validateJob", responses=documented(*_REFUSALS))
     def validate_job(spec: _SpecBody) -> ValidationView:
         """A dry run of the same body: every default filled in, the stages it would have, and what they cost at most."""
         return gateway.submission.validate(spec)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Protocol
 
@@ -67,6 +67,11 @@ class EventFeed:
         self._heads: dict[str, int] = {}
         self._wanted = asyncio.Event()
 
+    @property
+    def watched(self) -> int:
+        """How many jobs somebody watches now."""
+        return len(self._watched)
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Poll in the background for as long as the block lasts."""
@@ -129,7 +134,7 @@ class EventFeed:
 
 async def stream(
     feed: EventFeed, source: EventSource, job_id: str, *, after: int, ping_seconds: float = 15.0
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """A job's events after a sequence number as text/event-stream, until its terminal event.
 
     Every event once and in order, whatever the feed drops or repeats: the numbers have no gaps, so a gap is read from

@@ -1,0 +1,54 @@
+"""A datasets service in memory, for tests: JSONL and JSON rows only, the same answers and errors."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import BinaryIO
+
+import orjson
+
+from craft.contracts.rest_datasets import DatasetFormat, DatasetStatistics, DatasetStored
+from craft.contracts.stages import ArtifactRef, canonical_json
+from craft.core.questions import OpenQuestion, RowInvalid, Task, question_from_row
+from craft.errors import DatasetInvalid, ErrorDetail, Unavailable
+
+
+class FakeDatasetsClient:
+    """Keeps what it is given in `stored`, by key. `down` makes it not answer."""
+
+    def __init__(self) -> None:
+        self.stored: dict[str, list[Mapping[str, object]]] = {}
+        self.down = False
+
+    def store_file(self, file: BinaryIO, *, task: Task, form: DatasetFormat) -> DatasetStored:
+        """See `DatasetsClient.store_file`."""
+        if form not in {DatasetFormat.AUTO, DatasetFormat.JSONL}:
+            raise DatasetInvalid("The fake reads JSONL only.", param="format")
+        return self.store_rows([orjson.loads(line) for line in file.read().splitlines()], task=task)
+
+    def store_rows(self, rows: Sequence[Mapping[str, object]], *, task: Task) -> DatasetStored:
+        """See `DatasetsClient.store_rows`."""
+        if self.down:
+            raise Unavailable("The datasets service does not answer just now.")
+        questions = []
+        for line, row in enumerate(rows, start=1):
+            try:
+                questions.append(question_from_row(row, task=task))
+            except RowInvalid as error:
+                detail = ErrorDetail(error.reason, field=error.field, line=line, excerpt=error.excerpt)
+                raise DatasetInvalid("A row cannot be used.", details=[detail]) from None
+        key = hashlib.sha256(canonical_json({"task": task.value, "rows": rows})).hexdigest()
+        self.stored[key] = list(rows)
+        answers = [len(q.answers if isinstance(q, OpenQuestion) else q.choices) for q in questions]
+        return DatasetStored(
+            ref=ArtifactRef(key=key, digest=hashlib.sha256(key.encode()).hexdigest()),
+            task=task,
+            rows=len(rows),
+            statistics=DatasetStatistics(
+                rows=len(rows),
+                categories=Counter(question.category or "" for question in questions),
+                duplicate_questions=len(rows) - len({question.question for question in questions}),
+                answers_per_question=sum(answers) / max(len(answers), 1),
+                longest_question_characters=max((len(question.question) for question in questions), default=0),
+            ),
+        )

@@ -1,0 +1,203 @@
+"""The public API over a real SQLite file and artifact folder, with a fake datasets service and a worker by hand."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+from fastapi import FastAPI
+from sqlmodel import SQLModel, select
+
+from craft.contracts.events import StageStatus
+from craft.contracts.problems import StageError
+from craft.contracts.rows import ADAPTER_ARCHIVE, REPORT_HTML, REPORT_JSON
+from craft.contracts.stages import (
+    ArtifactRef,
+    Claim,
+    ClaimedStage,
+    Complete,
+    Cost,
+    EngineRef,
+    Fail,
+    Renew,
+    StageKind,
+    StageProgress,
+    StageResult,
+)
+from craft.errors import CraftError, NotFound
+from craft.infra.artifacts import FolderStore
+from craft.infra.http import create_app
+from craft.infra.models import ModelFolders
+from craft.infra.settings import CoordinatorSettings
+from craft_gateway.database import Database
+from craft_gateway.datasets_client_fake import FakeDatasetsClient
+from craft_gateway.routes import answer_database_errors, router
+from craft_gateway.routes_gateway import Gateway
+from craft_gateway.sse import EventFeed
+from craft_gateway.submission import Submission
+from craft_gateway.submission_datasets import DatasetRegistry
+from craft_gateway.tables import Stage
+from craft_gateway.transitions import Transitions
+from craft_gateway.views_reading import Reader
+
+MODEL = "tiny/model"
+UNKNOWN_JOB = "cjob_01jgywz3x4v5q6r7s8t9vawbxc"
+UNKNOWN_DATASET = "dset_01jgywz3x4v5q6r7s8t9vawbxc"
+ResultT = TypeVar("ResultT")
+
+
+def rows(count: int = 200) -> list[dict[str, Any]]:
+    """Open-ended rows."""
+    return [{"id": f"q{n}", "question": f"What is {n} plus {n}?", "answers": [str(2 * n)]} for n in range(count)]
+
+
+def body(**changes: Any) -> dict[str, Any]:
+    """A job's body that is accepted, with some members changed."""
+    return {
+        "base_model": {"id": MODEL},
+        "dataset": {"rows": rows()},
+        "strategies": ["cor-rait"],
+        **changes,
+    }
+
+
+def model_folder(root: Path, name: str = MODEL, *, weights: str = "model.safetensors", **config: Any) -> Path:
+    """A model folder that passes the checks: a configuration, and a tensor file without tensors."""
+    folder = root / name
+    folder.mkdir(parents=True)
+    described = {"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 512, **config}
+    (folder / "config.json").write_text(json.dumps(described))
+    (folder / weights).write_bytes((2).to_bytes(8, "little") + b"{}")
+    return folder
+
+
+@contextmanager
+def open_rig(folder: Path) -> Iterator["Rig"]:
+    """A rig in an empty folder; its database is closed at the end."""
+    rig = Rig(folder)
+    try:
+        yield rig
+    finally:
+        rig.database.close()
+
+
+class Rig:
+    """Everything behind the API, and a client of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.database = Database(f"sqlite:///{folder / 'craft.db'}")
+        SQLModel.metadata.create_all(self.database.engine)
+        self.store = FolderStore(folder / "artifacts")
+        self.models = folder / "models"
+        model_folder(self.models)
+        self.datasets = FakeDatasetsClient()
+        settings = CoordinatorSettings()
+        self.transitions = Transitions(self.database, holds=self._holds, settings=settings)
+        self.reader = Reader(self.database)
+        self.feed = EventFeed(self.reader, poll_seconds=0.01)
+        self.registry = DatasetRegistry(self.database, self.datasets)
+        self.app = self._app()
+
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """One request; the live feed does not run."""
+        return self.run(lambda client: client.request(method, path, **options))
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        """One GET."""
+        return self.request("GET", path, **options)
+
+    def post(self, path: str, **options: Any) -> httpx.Response:
+        """One POST."""
+        return self.request("POST", path, **options)
+
+    def run(self, work: Callable[[httpx.AsyncClient], Awaitable[ResultT]]) -> ResultT:
+        """Do something with a client."""
+
+        async def go() -> ResultT:
+            transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://craft") as client:
+                return await work(client)
+
+        return asyncio.run(go())
+
+    def submit(self, **changes: Any) -> str:
+        """The id of a new job."""
+        answer = self.post("/craft/jobs", json=body(**changes))
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["id"])
+
+    def claim(self, job_id: str) -> ClaimedStage:
+        """Take the job's first ready stage as a worker does."""
+        with self.database.read() as session:
+            query = select(Stage).where(Stage.job_id == job_id, Stage.status == StageStatus.READY)
+            stage = session.exec(query.order_by("position")).first()
+        assert stage is not None, "no stage is ready"
+        claimed = self.transitions.claim(stage.id, Claim(owner="worker", service=stage.queue))
+        assert claimed is not None
+        return claimed
+
+    def progress(self, stage: ClaimedStage, done: int, total: int, *log_lines: str) -> None:
+        """Report how far a claimed stage is."""
+        progress = StageProgress(done=done, total=total, metrics={"loss": 0.5})
+        self.transitions.renew(stage.stage_id, Renew(fence=stage.fence, progress=progress, log_lines=list(log_lines)))
+
+    def complete(self, stage: ClaimedStage) -> None:
+        """Finish a claimed stage with an artifact of the right files."""
+        scratch = self.store.scratch(stage.name)
+        kind = stage.parameters.kind
+        (scratch / "rows.jsonl").write_text(stage.key)
+        if kind is StageKind.PACKAGE:
+            (scratch / ADAPTER_ARCHIVE).write_bytes(b"\x1f\x8b" + stage.name.encode())
+        if kind is StageKind.REPORT:
+            (scratch / REPORT_JSON).write_text('{"title": "a report"}')
+            (scratch / REPORT_HTML).write_text("<!doctype html><title>a report</title>")
+        manifest = self.store.publish(
+            scratch,
+            key=stage.key,
+            kind=kind,
+            parameters=stage.parameters.model_dump(mode="json"),
+            inputs=stage.inputs,
+            result=StageResult(counts={"rows": 1}, cost=Cost(seconds=2.0, generated_tokens=5)),
+        )
+        self.transitions.complete(stage.stage_id, Complete(fence=stage.fence, manifest=manifest))
+
+    def fail(self, stage: ClaimedStage, error: CraftError) -> None:
+        """Fail a claimed stage."""
+        self.transitions.fail(stage.stage_id, Fail(fence=stage.fence, error=StageError.of(error)))
+
+    def finish(self, job_id: str) -> None:
+        """Do every stage that is left."""
+        while not self.reader.job(job_id).status.terminal:
+            self.complete(self.claim(job_id))
+
+    def _holds(self, ref: ArtifactRef) -> bool:
+        try:
+            self.store.open(ref)
+        except NotFound:
+            return False
+        return True
+
+    def _app(self) -> FastAPI:
+        submission = Submission(
+            database=self.database,
+            reader=self.reader,
+            transitions=self.transitions,
+            datasets=self.registry,
+            models=ModelFolders(self.models),
+            engine=EngineRef(),
+            embedder="an embedder",
+        )
+        gateway = Gateway(
+            submission=submission,
+            datasets=self.registry,
+            transitions=self.transitions,
+            reader=self.reader,
+            feed=self.feed,
+            store=self.store,
+        )
+        app = create_app(title="CRaFT", service="gateway", routers=[router(gateway)], max_body_bytes=64 * 2**20)
+        answer_database_errors(app)
+        return app

@@ -1,0 +1,133 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.services.gateway.public_rig import Rig, open_rig
+
+from craft.errors import ModelGated
+from craft_gateway.api import is_loopback
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    with open_rig(tmp_path) as rig:
+        yield rig
+
+
+@pytest.fixture
+def done(rig: Rig) -> str:
+    job_id = rig.submit(strategies=["cor-rait", "van-tuning"])
+    rig.finish(job_id)
+    return job_id
+
+
+def test_the_report_comes_in_the_form_that_is_asked_for(rig: Rig, done: str) -> None:
+    report = f"/craft/jobs/{done}/report"
+    browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+    assert rig.get(report).json() == {"title": "a report"}
+    assert rig.get(report, headers={"Accept": "application/json, text/html"}).json() == {"title": "a report"}
+    assert rig.get(report, headers={"Accept": browser}).text.startswith("<!doctype html>")
+    assert rig.get(f"{report}.json", headers={"Accept": browser}).json() == {"title": "a report"}
+    assert rig.get(f"{report}.html").headers["content-type"] == "text/html; charset=utf-8"
+
+
+def test_the_html_report_may_fetch_nothing(rig: Rig, done: str) -> None:
+    headers = rig.get(f"/craft/jobs/{done}/report.html").headers
+    assert "default-src 'none'" in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_an_adapter_is_downloaded_under_its_own_name(rig: Rig, done: str) -> None:
+    answer = rig.get(f"/craft/jobs/{done}/adapter?strategy=cor-rait")
+    assert answer.content == b"\x1f\x8bpackage:cor-rait"
+    assert answer.headers["content-type"] == "application/gzip"
+    assert answer.headers["content-disposition"] == f'attachment; filename="{done}-cor-rait.tar.gz"'
+    adapter = next(a for a in rig.get(f"/craft/jobs/{done}").json()["adapters"] if a["strategy"] == "cor-rait")
+    assert adapter["bytes"] == len(answer.content)
+    assert rig.get(adapter["download"]).content == answer.content
+
+
+def test_a_job_of_several_adapters_asks_which(rig: Rig, done: str) -> None:
+    problem = rig.get(f"/craft/jobs/{done}/adapter").json()
+    assert (problem["code"], problem["param"]) == ("request_invalid", "strategy")
+    assert "cor-rait, van-tuning" in problem["hint"]
+    assert rig.get(f"/craft/jobs/{done}/adapter?strategy=craft").status_code == 404
+    assert rig.get(f"/craft/jobs/{done}/adapter?strategy=../x").status_code == 422
+
+
+def test_a_job_of_one_adapter_needs_no_strategy(rig: Rig) -> None:
+    job_id = rig.submit()
+    rig.finish(job_id)
+    assert rig.get(f"/craft/jobs/{job_id}/adapter").status_code == 200
+
+
+def test_results_are_not_sent_twice(rig: Rig, done: str) -> None:
+    for path in ("report.json", "report.html", "adapter?strategy=cor-rait"):
+        tag = rig.get(f"/craft/jobs/{done}/{path}").headers["etag"]
+        again = rig.get(f"/craft/jobs/{done}/{path}", headers={"If-None-Match": tag})
+        assert (again.status_code, again.content) == (304, b"")
+
+
+def test_what_is_not_there_yet_says_how_to_wait(rig: Rig) -> None:
+    job_id = rig.submit()
+    for path in ("report", "report.json", "report.html", "adapter"):
+        problem = rig.get(f"/craft/jobs/{job_id}/{path}").json()
+        assert (problem["status"], problem["code"]) == (409, "conflict")
+        assert "wait" in problem["hint"]
+
+
+def test_what_will_never_be_there_says_so(rig: Rig) -> None:
+    job_id = rig.submit()
+    rig.fail(rig.claim(job_id), ModelGated("It is gated."))
+    problem = rig.get(f"/craft/jobs/{job_id}/report").json()
+    assert (problem["status"], problem["detail"]) == (409, "The job ended as failed before its stage report was done.")
+
+
+def test_artifacts_tell_files_counts_and_costs(rig: Rig) -> None:
+    job_id = rig.submit()
+    assert rig.get(f"/craft/jobs/{job_id}/artifacts").json()["data"] == []
+    rig.complete(rig.claim(job_id))
+    (artifact,) = rig.get(f"/craft/jobs/{job_id}/artifacts").json()["data"]
+    assert (artifact["stage"], artifact["counts"], artifact["cost"]["seconds"]) == ("ingest", {"rows": 1}, 2.0)
+    assert [file["path"] for file in artifact["files"]] == ["rows.jsonl"]
+    assert artifact["bytes"] == 64
+    assert artifact["reused"] is False
+
+
+def test_an_artifact_that_left_the_store_is_not_found(rig: Rig, done: str) -> None:
+    ref = rig.reader.output(done, "report")
+    (rig.store.open(ref) / "manifest.json").unlink()
+    assert rig.get(f"/craft/jobs/{done}/report").status_code == 404
+
+
+def test_every_operation_is_documented_with_its_errors(rig: Rig) -> None:
+    document = rig.get("/openapi.json").json()
+    assert document["openapi"].startswith("3.1")
+    operations = [op for path in document["paths"].values() for op in path.values()]
+    ids = [operation["operationId"] for operation in operations]
+    assert len(ids) == len(set(ids))
+    assert not [path for path in document["paths"] if path.startswith("/v1/")]
+    for operation in operations:
+        assert operation.get("description") or operation.get("summary")
+        assert {"4XX", "5XX"} <= set(operation["responses"])
+    created = document["paths"]["/craft/jobs"]["post"]
+    assert set(created["requestBody"]["content"]["application/json"]["examples"]) == {"uploaded", "inline"}
+    assert "model_unsupported" in created["responses"]["422"]["description"]
+
+
+def test_every_reference_of_the_document_leads_somewhere(rig: Rig) -> None:
+    answer = rig.get("/openapi.json")
+    schemas = answer.json()["components"]["schemas"]
+    named = {part.split('"')[0] for part in answer.text.split("#/components/schemas/")[1:]}
+    assert named <= set(schemas)
+
+
+def test_other_methods_and_paths_are_problems(rig: Rig) -> None:
+    for method, path, status in (("DELETE", "/craft/jobs", 405), ("GET", "/craft/none", 404), ("GET", "/", 404)):
+        answer = rig.request(method, path)
+        assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+
+
+def test_only_loopback_is_served_without_keys() -> None:
+    assert all(is_loopback(host) for host in ("127.0.0.1", "127.8.8.8", "::1", "localhost"))
+    assert not any(is_loopback(host) for host in ("0.0.0.0", "::", "10.0.0.1", "example.org", ""))

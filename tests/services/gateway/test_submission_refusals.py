@@ -1,0 +1,223 @@
+"""What cannot become a job is answered with a problem that says what to change, and nothing is queued."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.services.gateway.public_rig import UNKNOWN_DATASET, Rig, body, model_folder, open_rig, rows
+
+from craft.contracts.job import JobSpec
+from craft_gateway.routes_body import MOST_JSON_BYTES
+from craft_gateway.routes_examples import JOB_EXAMPLES
+from craft_gateway.submission import body_hash
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    with open_rig(tmp_path) as rig:
+        yield rig
+
+
+def choice(options: int) -> dict[str, Any]:
+    return {"question": "Which?", "choices": [f"option {n}" for n in range(options)], "answer": 0}
+
+
+def dataset(*given: dict[str, Any]) -> dict[str, Any]:
+    return {"dataset": {"rows": list(given)}}
+
+
+REFUSED: list[tuple[str, dict[str, Any], str, str | None]] = [
+    ("unknown field", {"epochs": 3}, "request_invalid", "epochs"),
+    ("unknown nested field", {"training": {"lora": 8}}, "request_invalid", "training.lora"),
+    ("unknown strategy", {"strategies": ["magic"]}, "request_invalid", "strategies.0"),
+    ("strategy named twice", {"strategies": ["craft", "craft"]}, "request_invalid", None),
+    ("no strategy", {"strategies": []}, "request_invalid", "strategies"),
+    ("dataset both ways", {"dataset": {"id": UNKNOWN_DATASET, "rows": []}}, "request_invalid", "dataset"),
+    ("dataset neither way", {"dataset": {}}, "request_invalid", "dataset"),
+    ("malformed dataset id", {"dataset": {"id": "../../etc/passwd"}}, "request_invalid", "dataset.id"),
+    ("unknown dataset", {"dataset": {"id": UNKNOWN_DATASET}}, "request_invalid", "dataset.id"),
+    (
+        "unknown evaluation set",
+        {"evaluation": [{"dataset": UNKNOWN_DATASET}]},
+        "request_invalid",
+        "evaluation.0.dataset",
+    ),
+    ("empty dataset", dataset(), "dataset_invalid", "dataset.rows"),
+    ("one row", dataset(rows(1)[0]), "dataset_invalid", "dataset"),
+    ("duplicate ids", dataset(*rows(2), *rows(1)), "dataset_invalid", "dataset.rows"),
+    ("no answers", dataset({"question": "Why?"}), "dataset_invalid", "dataset.rows"),
+    ("empty answers", dataset({"question": "Why?", "answers": []}), "dataset_invalid", "dataset.rows"),
+    ("blank answer", dataset({"question": "Why?", "answers": [" "]}), "dataset_invalid", "dataset.rows"),
+    ("NUL", dataset({"question": "Why\0?", "answers": ["x"]}), "dataset_invalid", "dataset.rows"),
+    ("a number beyond 64 bits", dataset({"question": "Why?", "answers": [10**30]}), "dataset_invalid", "dataset.rows"),
+    ("27 options", {"task": "multiple_choice", **dataset(choice(27))}, "dataset_invalid", "dataset.rows"),
+    ("one option", {"task": "multiple_choice", **dataset(choice(1))}, "dataset_invalid", "dataset.rows"),
+    (
+        "answer not among the choices",
+        {"task": "multiple_choice", **dataset({**choice(4), "answer": "E"})},
+        "dataset_invalid",
+        "dataset.rows",
+    ),
+    ("missing model", {"base_model": {"id": "none/such"}}, "model_not_found", "base_model"),
+    ("a path as model", {"base_model": {"id": "../../etc"}}, "request_invalid", "base_model.id"),
+    ("pickled model", {"base_model": {"id": "tiny/pickled"}}, "model_unsupported", "base_model"),
+    ("model with code of its own", {"base_model": {"id": "tiny/remote"}}, "model_unsupported", "base_model"),
+    ("replies as long as the context", {"probe": {"max_new_tokens": 512}}, "context_too_long", "probe.max_new_tokens"),
+    ("unknown template", {"prompts": {"templates": {"none": "x"}}}, "request_invalid", "none"),
+    ("unknown language", {"prompts": {"language": "xx"}}, "request_invalid", "language"),
+    ("a shot without answer", {"probe": {"shots": [{"question": "Why?"}]}}, "dataset_invalid", "probe.shots"),
+    ("rehearsal too short", {"strategies": ["craft"], **dataset(*rows(50))}, "rehearsal_too_short", "rehearsal"),
+    ("NaN", {"selection": {"tau": "NaN"}}, "request_invalid", "selection.tau"),
+    ("the server's own knobs", {"trust_remote_code": True}, "request_invalid", "trust_remote_code"),
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "param"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED]
+)
+def test_bad_input_is_a_clear_problem(rig: Rig, changes: dict[str, Any], code: str, param: str | None) -> None:
+    model_folder(rig.models, "tiny/pickled", weights="pytorch_model.bin")
+    model_folder(rig.models, "tiny/remote", auto_map={"AutoModel": "code.py"})
+    for path in ("/craft/jobs", "/craft/jobs/validate"):
+        answer = rig.post(path, json=body(**changes))
+        problem = answer.json()
+        assert (answer.status_code, problem["code"], problem["fault"]) == (422, code, "user"), problem
+        assert problem["param"] == param
+        assert problem["hint"]
+        assert answer.headers["content-type"] == "application/problem+json"
+    assert rig.get("/craft/jobs").json()["data"] == []
+
+
+def test_row_errors_name_row_field_and_excerpt(rig: Rig) -> None:
+    given = [*rows(3), {"question": "Why?", "answers": [""]}, {"question": 7, "answers": ["x"]}]
+    problem = rig.post("/craft/jobs", json=body(dataset={"rows": given})).json()
+    assert problem["detail"] == "2 of 5 rows cannot be used."
+    assert [(error["line"], error["field"]) for error in problem["errors"]] == [(4, "answers[0]"), (5, "question")]
+    assert problem["errors"][1]["excerpt"] == "7"
+
+
+def test_at_most_a_hundred_row_errors_travel(rig: Rig) -> None:
+    problem = rig.post("/craft/jobs", json=body(dataset={"rows": [{}] * 150})).json()
+    assert (problem["detail"], len(problem["errors"])) == ("150 of 150 rows cannot be used.", 100)
+
+
+def test_26_options_are_accepted(rig: Rig) -> None:
+    items = [{**choice(26), "question": f"Which, {n}?"} for n in range(2)]
+    answer = rig.post("/craft/jobs", json=body(task="multiple_choice", dataset={"rows": items}))
+    assert answer.status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (b"", 422),
+        (b"{", 422),
+        (b"[]", 422),
+        (b'{"name": "\xff"}', 422),
+        (b"[" * 100_000, 400),
+        (b'{"seed": ' + b"9" * 5000 + b"}", 400),
+    ],
+    ids=["nothing", "half", "a list", "not UTF-8", "deeply nested", "huge number"],
+)
+def test_a_body_that_is_no_json_object_is_a_problem(rig: Rig, content: bytes, code: int) -> None:
+    answer = rig.post("/craft/jobs", content=content, headers={"content-type": "application/json"})
+    assert answer.status_code == code
+    assert answer.json()["fault"] == "user"
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_lone_surrogate_is_a_row_error(rig: Rig) -> None:
+    content = b'{"base_model": {"id": "tiny/model"}, "dataset": {"rows": [{"question": "\\ud800?", "answers": ["x"]}]}}'
+    answer = rig.post("/craft/jobs", content=content, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "dataset_invalid")
+    assert answer.json()["errors"][0]["field"] == "question"
+
+
+def test_a_json_body_is_bounded(rig: Rig) -> None:
+    content = b" " * (MOST_JSON_BYTES + 1)
+    answer = rig.post("/craft/jobs", content=content, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (413, "payload_too_large")
+    assert "upload" in answer.json()["hint"].lower()
+
+
+@pytest.mark.parametrize("key", ["", "a b", "x" * 256])
+def test_an_idempotency_key_is_short_and_printable(rig: Rig, key: str) -> None:
+    answer = rig.post("/craft/jobs", json=body(), headers={"Idempotency-Key": key})
+    assert answer.json()["code"] == "request_invalid"
+
+
+def test_a_datasets_service_that_is_away_loses_nothing(rig: Rig) -> None:
+    rig.datasets.down = True
+    answer = rig.post("/craft/jobs", json=body())
+    assert (answer.status_code, answer.json()["code"], answer.json()["retryable"]) == (503, "unavailable", True)
+    assert int(answer.headers["retry-after"]) > 0
+    rig.datasets.down = False
+    assert rig.post("/craft/jobs", json=body()).status_code == 202
+
+
+def test_a_dataset_of_the_other_task_is_refused(rig: Rig) -> None:
+    dataset_id = rig.post("/craft/datasets", json={"rows": rows()}).json()["id"]
+    problem = rig.post("/craft/jobs", json=body(task="multiple_choice", dataset={"id": dataset_id})).json()
+    assert (problem["code"], problem["param"]) == ("request_invalid", "task")
+    assert "open_ended" in problem["hint"]
+
+
+def test_evaluation_sets_are_named_by_their_dataset_and_once(rig: Rig) -> None:
+    first = rig.post("/craft/datasets", json={"name": "My Sums!", "rows": rows(5)}).json()["id"]
+    second = rig.post("/craft/datasets", json={"name": "my sums", "rows": rows(6)}).json()["id"]
+    one = rig.post("/craft/jobs/validate", json=body(evaluation=[{"dataset": first}])).json()
+    assert "ingest:my-sums" in [stage["name"] for stage in one["stages"]]
+    both = body(evaluation=[{"dataset": first}, {"dataset": second}])
+    assert rig.post("/craft/jobs", json=both).json()["param"] == "evaluation.1.name"
+    taken = body(evaluation=[{"dataset": first, "name": "held_out"}])
+    assert rig.post("/craft/jobs", json=taken).json()["param"] == "evaluation.0.name"
+    named = body(evaluation=[{"dataset": first}, {"dataset": second, "name": "other"}])
+    assert rig.post("/craft/jobs", json=named).status_code == 202
+
+
+def test_validating_queues_nothing_and_shows_plan_and_cost(rig: Rig) -> None:
+    wanted = body(strategies=["craft", "cor-rait"], rehearsal={"size": 48})
+    shown = rig.post("/craft/jobs/validate", json=wanted).json()
+    assert (shown["object"], shown["valid"]) == ("craft.validation", True)
+    assert rig.get("/craft/jobs").json()["data"] == []
+    assert {"rehearse", "flow", "tune:craft", "tune:cor-rait", "report"} <= {stage["name"] for stage in shown["stages"]}
+    assert shown["estimate"]["stages"] == len(shown["stages"])
+    assert (shown["estimate"]["train_questions"], shown["estimate"]["held_out_questions"]) == (160, 40)
+    # Two probes of 160 questions; four answers (BASIC, REFUSE, two strategies) of 40.
+    assert shown["estimate"]["prompts"] == 2 * 160 + 4 * 40
+    assert shown["estimate"]["generated_tokens"] == 2 * 160 * 10 * 50 + 4 * 40 * 50
+    # Three epochs of 48 rehearsed questions, and of at most 160 for each strategy.
+    assert shown["estimate"]["trained_samples"] == 3 * (48 + 160 + 160)
+    assert shown["estimate"]["optimiser_steps"] == 3 * (3 + 10 + 10)
+
+
+def test_validating_sees_what_would_be_reused(rig: Rig) -> None:
+    rig.finish(rig.submit())
+    shown = rig.post("/craft/jobs/validate", json=body(strategies=["van-tuning"])).json()
+    reused = [stage["name"] for stage in shown["stages"] if stage["reused"]]
+    assert reused == ["ingest", "probe:initial", "score:initial", "answer:basic", "answer:refuse"]
+    assert shown["estimate"]["reused_stages"] == 5
+    assert shown["estimate"]["prompts"] == 40
+
+
+def test_inline_rows_are_a_dataset_that_can_be_named_next_time(rig: Rig) -> None:
+    shown = rig.post("/craft/jobs/validate", json=body()).json()
+    again = rig.post("/craft/jobs", json=body(dataset=shown["resolved"]["dataset"]))
+    assert again.status_code == 202
+    assert len(rig.get("/craft/datasets").json()["data"]) == 1
+
+
+def test_the_documented_examples_have_the_documented_form(rig: Rig) -> None:
+    for example in JOB_EXAMPLES.values():
+        JobSpec.model_validate(example["value"])
+    inline = {**JOB_EXAMPLES["inline"]["value"], "base_model": {"id": "tiny/model"}}
+    assert rig.post("/craft/jobs", json=inline).status_code == 202
+
+
+def test_the_body_hash_ignores_spelling_and_takes_any_number() -> None:
+    rows_of_big = {"rows": [{"question": "?", "answers": [10**40]}]}
+    first = JobSpec.model_validate({"base_model": {"id": "m"}, "dataset": rows_of_big})
+    second = JobSpec.model_validate({"dataset": rows_of_big, "base_model": {"id": "m", "revision": "main"}})
+    assert body_hash(first) == body_hash(second)
+    assert body_hash(first) != body_hash(first.model_copy(update={"seed": 1}))
