@@ -165,7 +165,8 @@ async def _settled(
         while True:
             found = await run_in_threadpool(read)
             left = until - clock()
-            if left <= 0 or found[0].status.terminal or not waiting(found[0], found[2]):
+            over = left <= 0 or gateway.feed.closed or found[0].status.terminal
+            if over or not waiting(found[0], found[2]):
                 return found
             await news.take(left)
 

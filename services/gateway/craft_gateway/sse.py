@@ -66,6 +66,7 @@ class EventFeed:
         self._watched: dict[str, set[Subscription]] = {}
         self._heads: dict[str, int] = {}
         self._wanted = asyncio.Event()
+        self.closed = False
 
     @property
     def watched(self) -> int:
@@ -97,6 +98,12 @@ class EventFeed:
             if not watchers:
                 del self._watched[job_id]
                 self._heads.pop(job_id, None)
+
+    def close(self) -> None:
+        """Wake all who watch so that they end: the server stops. Clients come back to the next one by themselves."""
+        self.closed = True
+        for job_id in self._watched:
+            self._push(job_id, [])
 
     async def _run(self) -> None:
         while True:
@@ -135,7 +142,7 @@ class EventFeed:
 async def stream(
     feed: EventFeed, source: EventSource, job_id: str, *, after: int, ping_seconds: float = 15.0
 ) -> AsyncGenerator[bytes, None]:
-    """A job's events after a sequence number as text/event-stream, until its terminal event.
+    """A job's events after a sequence number as text/event-stream, until its terminal event or the feed's close.
 
     Every event once and in order, whatever the feed drops or repeats: the numbers have no gaps, so a gap is read from
     the table. A comment line goes out when there was nothing to say for `ping_seconds`.
@@ -151,6 +158,8 @@ async def stream(
                 yield encode(event)
                 after = event.seq
             if any(event.type.terminal for event in new):
+                return
+            if feed.closed:
                 return
             if len(new) == PAGE:
                 batch = ()

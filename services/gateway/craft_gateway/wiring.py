@@ -1,8 +1,11 @@
 """Builds the gateway's objects from the settings. Nothing else reads them; tests never import this file."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import signal
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from types import FrameType
 
 from fastapi import FastAPI
 
@@ -32,7 +35,8 @@ def app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:  # noqa: ARG001 - the framework's signature
         async with gateway.feed.running():
-            yield
+            with _closed_by_signals(gateway.feed):
+                yield
         client.close()
         database.close()
 
@@ -74,6 +78,30 @@ def _gateway(settings: Settings, database: Database, client: HttpDatasetsClient)
         feed=EventFeed(reader),
         store=store,
     )
+
+
+@contextmanager
+def _closed_by_signals(feed: EventFeed) -> Iterator[None]:
+    """End open streams when the server is told to stop; it would wait for them to end by themselves first."""
+    loop = asyncio.get_running_loop()
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers; such a server has none of its own either
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(feed.close)
+        handler = before[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _holds(store: ArtifactStore) -> HoldsArtifact:

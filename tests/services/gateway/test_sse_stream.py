@@ -193,6 +193,29 @@ def test_a_hundred_clients_cost_one_poll() -> None:
     assert table.reads < 400
 
 
+def test_a_server_that_stops_ends_its_streams() -> None:
+    async def act(feed: EventFeed) -> None:
+        while not feed.watched:
+            await asyncio.sleep(0)
+        feed.close()
+
+    assert followed(Table(3), act) == [1, 2, 3]
+
+
+def test_a_server_that_stops_ends_long_polls(rig: Rig) -> None:
+    job_id = rig.submit()
+
+    async def wait(client: httpx.AsyncClient) -> httpx.Response:
+        async with rig.feed.running():
+            waiting = asyncio.create_task(client.get(f"/craft/jobs/{job_id}?wait=60"))
+            while not rig.feed.watched:
+                await asyncio.sleep(0)
+            rig.feed.close()
+            return await asyncio.wait_for(waiting, 10)
+
+    assert rig.run(wait).json()["status"] == "queued"
+
+
 def events_of(rig: Rig, job_id: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = rig.get(f"/craft/jobs/{job_id}/events?limit=500").json()["data"]
     return found
