@@ -49,7 +49,7 @@ def celery_app(settings: Settings) -> Celery:
         accept_content=["json"],
         # A misspelt queue is an error at the sender, not a queue that nobody reads.
         task_create_missing_queues=False,
-        task_queues=[Queue(service.value) for service in Service],
+        task_queues=[Queue(service.value, routing_key=service.value) for service in Service],
         task_default_queue=Service.DATASETS.value,
         # Cancelling goes through the lease; remote control and events only cost connections.
         worker_enable_remote_control=False,
@@ -57,8 +57,8 @@ def celery_app(settings: Settings) -> Celery:
         # Our own logs are structured.
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
-        # A worker that loses its broker goes on with its stage: the lease is not the broker's.
-        worker_cancel_long_running_tasks_on_connection_loss=False,
+        # Concerns late acknowledgement only, which we have not; False warns at every loss of the connection.
+        worker_cancel_long_running_tasks_on_connection_loss=True,
     )
     return app
 

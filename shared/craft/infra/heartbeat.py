@@ -94,12 +94,13 @@ class Heartbeat:
 
     def _run(self) -> None:
         pause = min(self._rhythm.report_seconds, self._rhythm.beat_seconds)
-        last = self._clock()
+        waited = 0.0
         while not self._closed.wait(pause):
-            due = self._clock() - last >= self._rhythm.beat_seconds - pause / 2
+            waited += pause
+            due = waited >= self._rhythm.beat_seconds
             if not (due or self._news or self._log.waiting):
                 continue
-            last = self._clock()
+            waited = 0.0
             verdict = self.beat()
             if verdict is not None:
                 self._tell(verdict)

