@@ -22,10 +22,8 @@ from craft_training.answer_trainer import AnswerTrainer, StepLog, StepWatch
 from craft_training.base_models import BaseModel, adapted
 from craft_training.batches import batches_of, may_pack
 from craft_training.checkpoints import Checkpoints
+from craft_training.estimates import MOST_TOKENS_PER_PASS, steps_of
 from craft_training.samples import Sample
-
-MOST_TOKENS_PER_PASS = 4096
-"""Of one forward pass; an optimiser step of more tokens is done in several."""
 
 OnStep = Callable[[CurveRow, int], None]
 """Called with each optimiser step's row and the number of steps in all."""
@@ -59,11 +57,6 @@ class Tuned:
     seconds: float
     resumed_at: int
     trainable_parameters: int
-
-
-def steps_of(rows: int, settings: TrainingSettings) -> int:
-    """Optimiser steps over `rows` samples; an epoch's last batch may be smaller."""
-    return math.ceil(rows / settings.batch_size) * settings.epochs
 
 
 def tune(

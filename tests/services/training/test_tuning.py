@@ -13,8 +13,9 @@ from craft.contracts.job import TrainingSettings
 from craft.contracts.rows import CurveRow, TrainingRow
 from craft.errors import Internal
 from craft_training.base_models import BaseModel
+from craft_training.estimates import steps_of
 from craft_training.samples import tokenise
-from craft_training.tuning import Tuned, TuningRun, steps_of, tune
+from craft_training.tuning import Tuned, TuningRun, tune
 
 Row = Callable[[str, str], TrainingRow]
 SETTINGS = TrainingSettings(lora_r=8, learning_rate=1e-2, epochs=4, batch_size=8)

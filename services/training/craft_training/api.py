@@ -1,0 +1,15 @@
+"""`python -m craft_training.api`: the service's HTTP server."""
+
+from craft.infra.http import serve
+from craft.infra.settings import Settings
+from craft_training import wiring
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    settings = Settings()
+    serve(wiring.app(settings), settings.training, settings)
+
+
+if __name__ == "__main__":
+    main()

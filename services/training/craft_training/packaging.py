@@ -1,0 +1,127 @@
+"""The deliverable: an adapter in PEFT's layout with tokenizer, template and model card, proven to answer as served."""
+
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+from craft.contracts.rest_scoring import HELD_OUT, EvaluationDocument
+from craft.contracts.rows import (
+    ADAPTER_ARCHIVE,
+    ADAPTER_FOLDER,
+    EVALUATION_FILE,
+    HELD_OUT_FILE,
+    REPLIES_FILE,
+    TRAINING_FILE,
+    ChatMessage,
+    QuestionRow,
+    ReplyRow,
+    TrainingRow,
+)
+from craft.contracts.stages import PackageParameters, StageResult
+from craft.core.prompts import PromptMode, answer_messages, templates_from
+from craft.errors import AdapterUnservable, Internal
+from craft.infra.artifacts import read_rows
+from craft.infra.stage import StageContext
+from craft_training.adapter_files import CONFIG_FILE, WEIGHTS_FILE, write_archive
+from craft_training.base_models import BaseModel, with_adapter
+from craft_training.greedy import greedy
+from craft_training.model_card import CardFacts, model_card
+from craft_training.samples import prompt_text
+
+MOST_COMPARED = 32
+
+
+class Comparison(NamedTuple):
+    """How many replies of the loaded adapter equal the serving engine's."""
+
+    equal: int
+    compared: int
+
+    @property
+    def share(self) -> float:
+        """Of equal replies, in [0, 1]."""
+        return self.equal / self.compared
+
+
+def package(parameters: PackageParameters, context: StageContext, base: BaseModel) -> StageResult:
+    """Write adapter/ and adapter.tar.gz, after comparing greedy replies with the engine's.
+
+    Raises AdapterUnservable where less than `least_equal_share` of at most 32 held-out replies are equal, and
+    Internal where an input lacks what it must hold.
+    """
+    folder = context.output / ADAPTER_FOLDER
+    folder.mkdir()
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        shutil.copyfile(context.input("tuned") / ADAPTER_FOLDER / name, folder / name)
+    base.tokenizer.save_pretrained(folder)
+    comparison = _compare(parameters, context, base, folder)
+    if comparison.share < parameters.least_equal_share:
+        raise AdapterUnservable(
+            f"Loaded back, the adapter gives the engine's reply to {comparison.equal} of {comparison.compared} "
+            f"held-out questions ({comparison.share:.1%}); at least {parameters.least_equal_share:.1%} are wanted.",
+            hint="Train and serve with the same dtype; float32 in both is the surest.",
+        )
+    (folder / "README.md").write_text(model_card(_facts(parameters, context, comparison)), encoding="utf-8")
+    write_archive(folder, context.output / ADAPTER_ARCHIVE)
+    return StageResult(
+        counts={"compared": comparison.compared, "equal": comparison.equal},
+        metrics={"equal_share": comparison.share},
+    )
+
+
+def _compare(parameters: PackageParameters, context: StageContext, base: BaseModel, folder: Path) -> Comparison:
+    """Ask evenly spread held-out questions under the REFUSE prompt, as the engine was asked."""
+    rows = list(read_rows(context.input("questions") / HELD_OUT_FILE, QuestionRow))
+    if not rows:
+        raise Internal("There is no held-out question to compare replies on.")
+    chosen = rows[:: -(-len(rows) // MOST_COMPARED)]
+    served = {
+        row.id: row.reply
+        for row in read_rows(context.input("candidate") / REPLIES_FILE, ReplyRow)
+        if row.set == HELD_OUT
+    }
+    if missing := [row.id for row in chosen if row.id not in served]:
+        raise Internal(f"The engine's replies lack {len(missing)} held-out questions, first {missing[0]}.")
+    templates = templates_from(parameters.prompts.templates)
+    prompts = [
+        prompt_text(
+            [
+                ChatMessage(role=turn.role, content=turn.content)
+                for turn in answer_messages(row.to_question(), PromptMode.REFUSE, templates)
+            ],
+            base.tokenizer,
+        )
+        for row in chosen
+    ]
+    with with_adapter(base, str(folder)) as model:
+        replies = greedy(
+            model,
+            base.tokenizer,
+            prompts,
+            max_new_tokens=parameters.max_new_tokens,
+            on_progress=context.progress,
+        )
+    equal = sum(reply.strip() == served[row.id].strip() for row, reply in zip(chosen, replies, strict=True))
+    return Comparison(equal, len(chosen))
+
+
+def _facts(parameters: PackageParameters, context: StageContext, comparison: Comparison) -> CardFacts:
+    kinds: dict[str, int] = {}
+    for row in read_rows(context.input("rows") / TRAINING_FILE, TrainingRow):
+        kinds[row.kind.value] = kinds.get(row.kind.value, 0) + 1
+    try:
+        evaluation = EvaluationDocument.model_validate_json(
+            (context.input("evaluation") / EVALUATION_FILE).read_bytes()
+        )
+    except (OSError, ValidationError) as error:
+        raise Internal(f"The evaluation cannot be read: {type(error).__name__}.") from error
+    return CardFacts(
+        parameters=parameters,
+        tuned=context.input("tuned"),
+        rows_by_kind=kinds,
+        evaluation=evaluation,
+        compared=comparison.compared,
+        equal=comparison.equal,
+    )

@@ -1,0 +1,39 @@
+"""The service's own REST calls; each parses, calls one function and returns its result."""
+
+from typing import Literal
+
+from fastapi import APIRouter
+
+from craft.contracts.rest_training import Recipes, TrainingEstimate, TrainingEstimateRequest
+from craft.errors import ModelNotFound, ModelRejected
+from craft.infra.http import documented
+from craft.infra.models import ModelFolders
+from craft_training.estimates import estimate, read_shape
+from craft_training.recipes import RECIPES
+from craft_training.throughput import Throughput
+
+
+def router(
+    folders: ModelFolders, throughput: Throughput, *, device: Literal["cpu", "cuda"], weight_bytes: int
+) -> APIRouter:
+    """The routes over one models folder."""
+    routes = APIRouter(prefix="/v1", tags=["training"])
+
+    @routes.get("/recipes", operation_id="listRecipes")
+    def list_recipes() -> Recipes:
+        """Named training parameters that are known to work."""
+        return Recipes(data=list(RECIPES))
+
+    @routes.post("/estimate", operation_id="estimateTraining", responses=documented(ModelNotFound, ModelRejected))
+    def estimate_training(request: TrainingEstimateRequest) -> TrainingEstimate:
+        """Steps, seconds and memory that a training run would take here."""
+        folder = folders.find(request.model.id, request.model.revision)
+        return estimate(
+            request,
+            read_shape(folder.path),
+            device=device,
+            weight_bytes=weight_bytes,
+            measured_flops=throughput.read(),
+        )
+
+    return routes

@@ -1,0 +1,123 @@
+"""The service's stages: rehearse, tune, package."""
+
+from importlib.metadata import version
+
+from craft.contracts.job import TrainingSettings
+from craft.contracts.rows import ADAPTER_FOLDER, CURVE_FILE, TRAINING_FILE, CurveRow, TrainingRow
+from craft.contracts.stages import (
+    Cost,
+    PackageParameters,
+    RehearseParameters,
+    StageKind,
+    StageResult,
+    TuneParameters,
+)
+from craft.errors import CraftError, DatasetInvalid, RehearsalTooShort
+from craft.infra.artifacts import read_rows, write_rows
+from craft.infra.stage import StageContext, StageFunctions
+from craft_training.base_models import BaseModel, BaseModels
+from craft_training.estimates import is_layer_matrix, steps_of, training_flops
+from craft_training.packaging import package
+from craft_training.samples import tokenise
+from craft_training.throughput import Throughput
+from craft_training.tuning import TuningRun, tune
+
+
+class TrainingStages:
+    """The stages over one process's base models, so that a warm process loads a model once."""
+
+    def __init__(self, models: BaseModels, *, checkpoint_seconds: float, throughput: Throughput) -> None:
+        self._models = models
+        self._checkpoint_seconds = checkpoint_seconds
+        self._throughput = throughput
+
+    def functions(self) -> StageFunctions:
+        """Stage functions by kind."""
+        return {
+            StageKind.REHEARSE: self.rehearse,
+            StageKind.TUNE: self.tune,
+            StageKind.PACKAGE: self.package,
+        }
+
+    def rehearse(self, parameters: RehearseParameters, context: StageContext) -> StageResult:
+        """Tune M0 on what it knows best (method.md, step 4). Raises RehearsalTooShort below `min_steps`."""
+        return self._tune(parameters, context, too_short=RehearsalTooShort)
+
+    def tune(self, parameters: TuneParameters, context: StageContext) -> StageResult:
+        """Tune M0 on a strategy's set (method.md, step 9). Raises DatasetInvalid below `min_steps`."""
+        return self._tune(parameters, context, too_short=DatasetInvalid)
+
+    def package(self, parameters: PackageParameters, context: StageContext) -> StageResult:
+        """Build the deliverable and prove that it answers as the engine did. Raises AdapterUnservable."""
+        base = self._models.get(parameters.model)
+        try:
+            return package(parameters, context, base)
+        except Exception:
+            self._models.forget()
+            raise
+
+    def _tune(
+        self, parameters: RehearseParameters | TuneParameters, context: StageContext, *, too_short: type[CraftError]
+    ) -> StageResult:
+        """Input `rows`; writes adapter/ and curve.jsonl; tells of every step."""
+        settings = parameters.training
+        rows = list(read_rows(context.input("rows") / TRAINING_FILE, TrainingRow))
+        _check_steps(len(rows), settings, too_short)
+        base = self._models.get(parameters.model)
+        length = min(settings.max_length, base.context_length)
+        run = TuningRun(tokenise(rows, base.tokenizer, max_length=length), settings, parameters.seed)
+        try:
+            return self._run(base, run, context)
+        except Exception:
+            # A failure while layers were being replaced may leave some of them behind.
+            self._models.forget()
+            raise
+
+    def _run(self, base: BaseModel, run: TuningRun, context: StageContext) -> StageResult:
+        def tell(row: CurveRow, steps: int) -> None:
+            context.progress(
+                row.step, steps, {"loss": row.loss, "learning_rate": row.learning_rate, "epoch": row.epoch}
+            )
+
+        tuned = tune(
+            base,
+            run,
+            adapter=context.output / ADAPTER_FOLDER,
+            checkpoints=context.checkpoint,
+            checkpoint_seconds=self._checkpoint_seconds,
+            on_step=tell,
+        )
+        write_rows(context.output / CURVE_FILE, tuned.curve)
+        tokens = sum(len(sample.tokens) for sample in run.samples) * run.settings.epochs
+        seconds = max(tuned.seconds, 1e-9)
+        self._throughput.write(training_flops(_layer_parameters(base), tuned.trainable_parameters, tokens) / seconds)
+        return StageResult(
+            counts={
+                "rows": len(run.samples),
+                "steps": run.steps,
+                "trainable_parameters": tuned.trainable_parameters,
+                "resumed_at_step": tuned.resumed_at,
+            },
+            metrics={
+                "first_loss": tuned.curve[0].loss,
+                "last_loss": tuned.curve[-1].loss,
+                "samples_per_second": len(run.samples) * run.settings.epochs / seconds,
+            },
+            cost=Cost(seconds=tuned.seconds, trained_tokens=tokens),
+            versions={name: version(name) for name in ("torch", "transformers", "peft")},
+        )
+
+
+def _check_steps(rows: int, settings: TrainingSettings, too_short: type[CraftError]) -> None:
+    steps = steps_of(rows, settings)
+    # An empty set is told apart by `tokenise`.
+    if rows and steps < settings.min_steps:
+        raise too_short(
+            f"{rows} rows give {steps} optimiser steps; at least {settings.min_steps} are wanted.",
+            hint="Give more rows or epochs, a smaller batch_size, or lower min_steps.",
+            param="training.min_steps" if too_short is not RehearsalTooShort else "rehearsal.training.min_steps",
+        )
+
+
+def _layer_parameters(base: BaseModel) -> int:
+    return sum(p.numel() for name, p in base.model.named_parameters() if is_layer_matrix(name, p.ndim))

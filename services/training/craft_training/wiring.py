@@ -1,0 +1,54 @@
+"""Builds this service's objects from the settings. Nothing else reads them; tests never import this file."""
+
+from pathlib import Path
+from typing import Literal
+
+from fastapi import FastAPI
+
+from craft.infra.http import create_app
+from craft.infra.models import ModelFolders
+from craft.infra.settings import Settings
+from craft.infra.stage import StageFunctions
+from craft_training.routes import router
+from craft_training.throughput import ThroughputFile
+
+
+def stage_functions() -> StageFunctions:
+    """This service's stages by kind, for the worker's child process."""
+    # Imported here: the HTTP process needs no torch, which takes seconds and half a gigabyte.
+    from craft_training.base_models import BaseModels
+    from craft_training.stages import TrainingStages
+
+    settings = Settings()
+    return TrainingStages(
+        BaseModels(ModelFolders(settings.resolved_models_dir), settings.training),
+        checkpoint_seconds=settings.training.checkpoint_seconds,
+        throughput=_throughput(settings),
+    ).functions()
+
+
+def app(settings: Settings) -> FastAPI:
+    """The service's HTTP application."""
+    return create_app(
+        title="CRaFT training",
+        service="training",
+        routers=[
+            router(
+                ModelFolders(settings.resolved_models_dir),
+                _throughput(settings),
+                device=_device(settings.training.device),
+                weight_bytes=2 if settings.training.dtype == "bfloat16" else 4,
+            )
+        ],
+    )
+
+
+def _throughput(settings: Settings) -> ThroughputFile:
+    return ThroughputFile(settings.state_dir / "training" / "throughput.json")
+
+
+def _device(wanted: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cuda"]:
+    """What `auto` will be in the worker, without asking torch."""
+    if wanted == "auto":
+        return "cuda" if Path("/dev/nvidia0").exists() else "cpu"
+    return wanted

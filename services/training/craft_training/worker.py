@@ -1,0 +1,14 @@
+"""`python -m craft_training.worker`: does the service's stages."""
+
+from craft.contracts.stages import Service
+from craft.infra.settings import Settings
+from craft.infra.worker import run
+
+
+def main() -> None:
+    """Work until told to stop."""
+    run(Service.TRAINING, "craft_training.wiring:stage_functions", Settings())
+
+
+if __name__ == "__main__":
+    main()
