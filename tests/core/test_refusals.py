@@ -32,6 +32,9 @@ I don't know. Please provide more context.
 I don't know, but I can help you find out.
 I don't know, maybe
 I don't know, because I have not been there.
+I don't know. Because I have not been there.
+I don't know, as I have not been there.
+As I have not been there, I don't know.
 I really don't know for sure.
 I'm sorry, but I don't know.
 I'm not sure.
@@ -82,6 +85,9 @@ I'm not sure, but I think it's Paris
 I'm not sure. Maybe Paris?
 Although I don't know for sure, it is Paris
 Although I don't know the details, it is Paris.
+Although I don't know the details, Paris is right.
+I'm not sure. Since 1940
+I'm not sure. As early as 1671
 Paris, but I'm not sure
 Paris. I'm not sure.
 In Paris, I think

@@ -14,7 +14,7 @@ class RefusalWording:
     closers: may follow a refusal without being an object ("I don't know the answer").
     turns: a clause that starts here turns away from the refusal. concessions: a refusal after one announces an answer.
     guesses: start an answer even where a comma alone would not.
-    prefaces: a clause that starts so, before a refusal, is no answer. reasons: as prefaces, after a refusal too.
+    prefaces: a clause that starts so is no answer where a refusal follows in its sentence. reasons: nor after one.
     asides: a clause that holds one is politeness, an offer or an excuse, no answer.
     spellings: words replaced before anything is compared (contractions; traditional characters).
     """

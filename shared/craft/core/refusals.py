@@ -169,10 +169,12 @@ class _Reading:
             self._refuse(RefusalKind.STATED, clause, "", patterns)
         elif not patterns.lead_ins.sub("", clause):
             self._turned = turned
-        elif patterns.aside.search(clause) or patterns.reason.match(clause):
+        elif patterns.aside.search(clause):
             return
         elif not self.kinds and patterns.preface.match(clause):
             self._preface = True
+        elif patterns.reason.match(clause):
+            return
         elif not self.kinds or turned or not self._object_open or patterns.guess.match(clause):
             self._said = True
 

@@ -63,6 +63,7 @@ ENGLISH = RefusalWording(
     ),
     prefaces=phrases(
         "for / in / to / with / regarding / about / based / when / of / on / from / concerning / according",
+        "as / since / or / given / without",
     ),
     reasons=phrases(
         "because / since / as / if / unless / without / until / due to / given / or / nor / and i / which",
