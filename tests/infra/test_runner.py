@@ -27,10 +27,11 @@ from craft.contracts.stages import (
 )
 from craft.errors import CraftError, DiskFull, Fault, Internal, LeaseLost, NotFound, TooFewKnown, Unavailable
 from craft.infra.artifacts import FolderStore
+from craft.infra.attempt import Ended
 from craft.infra.child_channel import Failed, Finished
-from craft.infra.runner import Ended, StageRunner
+from craft.infra.child_process import Died, Outcome, StageListener, StageWork
+from craft.infra.runner import StageRunner
 from craft.infra.settings import WorkerSettings
-from craft.infra.supervisor import Died, Outcome, StageListener, StageWork
 
 PATIENCE_SECONDS = 30
 KEY = "a" * 64

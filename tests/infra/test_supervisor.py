@@ -16,8 +16,9 @@ from craft.core.questions import Task
 from craft.core.selection import Strategy
 from craft.errors import Fault
 from craft.infra.child_channel import Failed, Finished
+from craft.infra.child_process import Died, Outcome, StageWork
 from craft.infra.settings import WorkerSettings
-from craft.infra.supervisor import Died, Outcome, StageWork, WarmChild
+from craft.infra.supervisor import WarmChild
 
 PATIENCE_SECONDS = 60
 TOYS = "toy_stages:stage_functions"
@@ -270,7 +271,8 @@ import sys, threading
 from pathlib import Path
 from craft.contracts.stages import ReportParameters
 from craft.infra.settings import WorkerSettings
-from craft.infra.supervisor import StageWork, WarmChild
+from craft.infra.child_process import StageWork
+from craft.infra.supervisor import WarmChild
 
 class Listener:
     def on_progress(self, progress): print(progress.done, progress.total, flush=True)

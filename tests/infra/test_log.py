@@ -1,0 +1,109 @@
+"""Logs are events with fields, one a line, without secrets."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+from pydantic import SecretStr
+
+from craft.infra import log
+from craft.infra.settings import Settings
+from craft.infra.stage_log import StageLog
+
+TOKEN = "correct-horse-battery"
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield io.StringIO()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def configured(stream: io.StringIO, log_format: str) -> None:
+    settings = Settings.model_validate(
+        {
+            "log_format": log_format,
+            "worker_token": SecretStr(TOKEN),
+            "database_url": "postgresql://craft:pass%40word@db/craft",
+        }
+    )
+    log.configure(settings, "scoring-worker", stream=stream)
+
+
+def test_a_json_line_has_its_fields(stream: io.StringIO) -> None:
+    configured(stream, "json")
+    log.stage_logger(job="cjob_1", stage="tune:craft", attempt=2).info("stage_started", extra={"total": 3})
+    line = json.loads(stream.getvalue())
+    assert line.pop("time").endswith("Z")
+    assert line == {
+        "level": "info",
+        "service": "scoring-worker",
+        "event": "stage_started",
+        "job": "cjob_1",
+        "stage": "tune:craft",
+        "attempt": 2,
+        "total": 3,
+    }
+
+
+def test_a_text_line_is_one_line_whatever_it_says(stream: io.StringIO) -> None:
+    configured(stream, "text")
+    logging.getLogger("x").info("event", extra={"line": "a\nERROR forged", "empty": ""})
+    assert stream.getvalue().count("\n") == 1
+    assert 'line="a\\nERROR forged" empty=""' in stream.getvalue()
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_secrets_never_appear(stream: io.StringIO, log_format: str) -> None:
+    configured(stream, log_format)
+    logger = logging.getLogger("x")
+    logger.info("token %s", TOKEN, extra={"field": {"a": [TOKEN, 1, None]}, "other": ValueError(TOKEN)})
+    try:
+        raise RuntimeError(f"postgresql://craft:pass%40word@db/craft {TOKEN}")
+    except RuntimeError:
+        logger.exception("crashed")
+    assert TOKEN not in stream.getvalue()
+    assert "pass%40word" not in stream.getvalue()
+    assert stream.getvalue().count("[redacted]") >= 4
+    assert "RuntimeError" in stream.getvalue()
+
+
+def test_configuring_twice_writes_each_line_once(stream: io.StringIO) -> None:
+    configured(stream, "text")
+    configured(stream, "text")
+    logging.getLogger("x").info("once")
+    assert stream.getvalue().count("once") == 1
+
+
+def test_a_secret_too_short_to_search_for_destroys_no_log() -> None:
+    assert log.redactor(Settings(worker_token=SecretStr("a")))("a banana") == "a banana"
+
+
+def test_a_stage_that_prints_too_fast_loses_its_oldest_lines_and_says_so() -> None:
+    lines = StageLog(most_waiting=3)
+    for n in range(5):
+        lines.append(str(n))
+    assert lines.take() == ["[2 lines dropped]", "2", "3", "4"]
+    assert not lines.waiting
+
+
+def test_no_call_takes_more_lines_than_the_contract_allows() -> None:
+    lines = StageLog()
+    for n in range(2500):
+        lines.append(str(n))
+    batches = [lines.take(), lines.take(), lines.take(), lines.take()]
+    assert [len(batch) for batch in batches] == [1000, 1000, 500, 0]
+
+
+def test_restored_lines_come_first_again() -> None:
+    lines = StageLog()
+    lines.append("a")
+    taken = lines.take()
+    lines.append("b")
+    lines.restore(taken)
+    assert lines.take() == ["a", "b"]

@@ -1,0 +1,55 @@
+"""Settings come from the environment, have local defaults, and show no secret."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from craft.infra.settings import Settings
+
+
+def test_everything_listens_on_loopback_by_default() -> None:
+    settings = Settings()
+    parts = (settings.gateway, settings.coordinator, settings.datasets)
+    more = (settings.inference, settings.scoring, settings.training)
+    assert {part.host for part in (*parts, *more)} == {"127.0.0.1"}
+    assert [part.port for part in (*parts, *more)] == [8080, 8085, 8081, 8082, 8083, 8084]
+
+
+def test_local_defaults_lie_below_the_state_folder(tmp_path: Path) -> None:
+    settings = Settings(state_dir=tmp_path)
+    assert settings.resolved_database_url == f"sqlite:///{tmp_path}/craft.db"
+    assert settings.resolved_broker_url == f"redis+socket://{tmp_path}/valkey.sock"
+    assert settings.resolved_artifacts_dir == tmp_path / "artifacts"
+    assert settings.resolved_models_dir == tmp_path / "models"
+    assert settings.resolved_coordinator_url == "http://127.0.0.1:8085"
+    assert settings.resolved_datasets_url == "http://127.0.0.1:8081"
+
+
+def test_a_team_names_its_own_parts() -> None:
+    settings = Settings(
+        database_url="postgresql://db/craft",
+        broker_url="redis://broker/0",
+        artifacts_dir=Path("/data/artifacts"),
+        models_dir=Path("/data/models"),
+        coordinator_url="http://coordinator:8085",
+        datasets_url="http://datasets:8081",
+    )
+    assert settings.resolved_database_url == "postgresql://db/craft"
+    assert settings.resolved_broker_url == "redis://broker/0"
+    assert settings.resolved_artifacts_dir == Path("/data/artifacts")
+    assert settings.resolved_models_dir == Path("/data/models")
+    assert settings.resolved_coordinator_url == "http://coordinator:8085"
+    assert settings.resolved_datasets_url == "http://datasets:8081"
+
+
+def test_the_environment_reaches_nested_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRAFT_INFERENCE__PORT", "9000")
+    monkeypatch.setenv("CRAFT_WORKER__GRACE_SECONDS", "1.5")
+    settings = Settings()
+    assert settings.inference.port == 9000
+    assert settings.worker.grace_seconds == 1.5
+
+
+def test_the_workers_token_is_not_printed() -> None:
+    assert "sesame" not in repr(Settings(worker_token=SecretStr("sesame")))
