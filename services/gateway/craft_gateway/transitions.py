@@ -183,7 +183,8 @@ class Transitions:
                 ~at_work,
                 or_(col(Stage.not_before).is_(None), col(Stage.not_before) <= self._database.now(session)),
             )
-            in_line = waiting.order_by(col(Stage.rank), col(Stage.ready_at), col(Stage.position))
+            # The index's own order: a finer one would sort everything that waits.
+            in_line = waiting.order_by(col(Stage.rank), col(Stage.ready_at))
             stages = list(session.exec(in_line.limit(_CANDIDATES)))
         return sorted(stages, key=lambda stage: (stage.rank, stage.id != hinted.id))
 

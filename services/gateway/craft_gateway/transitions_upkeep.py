@@ -48,13 +48,14 @@ class Upkeep:
                 .limit(PAGE)
             )
             lost = list(rows)
-        return sum(self._take_back(stage) for stage in lost)
+        return sum(self.take_back(stage) for stage in lost)
 
     def sweep(self) -> Swept:
         """Hint ready stages again whose hint is old; take over artifacts that ready stages could have by now."""
         return Swept(hinted=self._hint_again(), taken_over=self._take_over())
 
-    def _take_back(self, seen: Stage) -> bool:
+    def take_back(self, seen: Stage) -> bool:
+        """Take back one stage that was seen with its lease run out; False where that is no longer so."""
         with self._database.write() as session:
             unit = JobUnit.open(session, self._database.now(session), seen.job_id)
             try:

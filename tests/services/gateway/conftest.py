@@ -1,0 +1,13 @@
+"""Fixtures of the gateway's tests."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.services.gateway.world import World, new_world
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with new_world(tmp_path) as made:
+        yield made

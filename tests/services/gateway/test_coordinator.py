@@ -1,0 +1,196 @@
+"""The coordinator process: its loops go on whatever fails, and an application with them does a whole job."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import insert
+from tests.services.gateway.world import START, FakeBroker, FakeStore, World, manifest_of, new_world, resolved
+
+from craft.contracts.events import StageStatus
+from craft.contracts.job import JobStatus
+from craft.contracts.stages import Claim, ClaimedStage, Complete, Service, StageKind
+from craft.core.questions import Task
+from craft.errors import Unavailable
+from craft.infra.settings import Settings
+from craft_gateway import migrate
+from craft_gateway.coordinator import Loop, coordinator_app, run_loop
+from craft_gateway.database import Database
+from craft_gateway.tables import Job, Stage
+from craft_gateway.transitions import Transitions
+from craft_gateway.transitions_upkeep import PAGE
+
+
+class Stopped(BaseException):
+    """Ends a loop from inside its pause."""
+
+
+def run_until_stopped(loop: Loop, *, most: int) -> list[float]:
+    """Run the loop until it has paused that often; returns the pauses' seconds."""
+    pauses: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) >= most:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        asyncio.run(run_loop(loop, pause=pause))
+    return pauses
+
+
+def test_a_loop_goes_on_at_once_while_more_is_waiting() -> None:
+    more = iter([True, True, False, True, False])
+    steps = itertools.count()
+
+    def step() -> bool:
+        next(steps)
+        return next(more)
+
+    assert run_until_stopped(Loop("test", step, 0.5), most=2) == [0.5, 0.5]
+    assert next(steps) == 5
+
+
+def test_a_loop_survives_a_broker_that_is_down_and_any_defect() -> None:
+    outcomes: Iterator[Exception | None] = iter([Unavailable("down"), ValueError("a defect"), None])
+
+    def step() -> bool:
+        outcome = next(outcomes)
+        if outcome is not None:
+            raise outcome
+        return False
+
+    assert run_until_stopped(Loop("test", step, 0.5), most=3) == [1.0, 1.0, 0.5]
+
+
+def test_trouble_is_logged_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="craft.coordinator")
+    outcomes: Iterator[Exception | None] = iter([Unavailable("down")] * 3 + [None] * 2)
+
+    def step() -> bool:
+        outcome = next(outcomes)
+        if outcome is not None:
+            raise outcome
+        return False
+
+    run_until_stopped(Loop("test", step, 0.5), most=5)
+    assert [record.message for record in caplog.records] == ["loop_in_trouble", "loop_recovered"]
+
+
+async def shortly(seconds: float) -> None:
+    await asyncio.sleep(0.002)
+
+
+class HttpWorker:
+    """Does what the broker tells it, over HTTP only."""
+
+    def __init__(self, http: TestClient, store: FakeStore) -> None:
+        self.http = http
+        self.store = store
+
+    def post(self, stage_id: str, action: str, body: str) -> tuple[int, bytes]:
+        url, json = f"/internal/stages/{stage_id}/{action}", {"Content-Type": "application/json"}
+        answer = self.http.post(url, content=body, headers=json)
+        return answer.status_code, answer.content
+
+    def work(self, service: Service, stage_id: str) -> None:
+        status, content = self.post(stage_id, "claim", Claim(owner="w", service=service).model_dump_json())
+        assert status in {200, 409}
+        if status == 409:
+            return
+        claimed = ClaimedStage.model_validate_json(content)
+        manifest = manifest_of(claimed)
+        self.store.publish(manifest.ref)
+        done = Complete(fence=claimed.fence, manifest=manifest)
+        assert self.post(claimed.stage_id, "complete", done.model_dump_json())[0] == 200
+
+
+def test_a_whole_job_through_the_application_its_loops_and_hints_alone(tmp_path: Path) -> None:
+    settings = Settings(state_dir=tmp_path)
+    database = Database(settings.resolved_database_url)
+    migrate.upgrade(database)
+    store, broker = FakeStore(), FakeBroker()
+    app = coordinator_app(database, holds=store, send=broker, settings=settings, pause=shortly)
+    token = settings.worker_token.get_secret_value()
+    with TestClient(app, headers={"Authorization": f"Bearer {token}"}) as http:
+        assert http.get("/readyz").json() == {"status": "ready", "checks": {"database": True}}
+        transitions = Transitions(database, holds=store, settings=settings.coordinator)
+        job_id = transitions.create_job(resolved()).id
+        worker = HttpWorker(http, store)
+        for _ in range(3_000):
+            while broker.sent:
+                worker.work(*broker.sent.pop(0))
+            with database.read() as session:
+                status = session.get_one(Job, job_id).status
+            if status.terminal:
+                break
+            http.get("/healthz")  # lets the application's loops turn
+        assert status is JobStatus.SUCCEEDED
+
+
+@pytest.fixture
+def crowded(tmp_path: Path) -> Iterator[World]:
+    """100,000 ready stages, hinted long ago."""
+    with new_world(tmp_path) as world:
+        old = START - timedelta(hours=1)
+        rows = [
+            {
+                "id": f"stg_{n}",
+                "job_id": f"cjob_{n // 50}",
+                "name": f"s{n}",
+                "kind": StageKind.FLOW,
+                "queue": Service.SCORING,
+                "position": n % 50,
+                "rank": 50,
+                "parameters": {"kind": "flow"},
+                "inputs": {},
+                "depends_on": [],
+                "status": StageStatus.READY,
+                "attempt": 1,
+                "fence": 0,
+                "key": f"{n:064d}",
+                "reused": False,
+                "created_at": old,
+                "ready_at": old,
+                "hinted_at": old + timedelta(milliseconds=n),
+            }
+            for n in range(100_000)
+        ]
+        jobs = [
+            Job(
+                id=f"cjob_{n}",
+                task=Task.OPEN_ENDED,
+                resolved={},
+                status=JobStatus.RUNNING,
+                created_at=old,
+                updated_at=old,
+            ).model_dump()
+            for n in range(2_000)
+        ]
+        with world.database.write() as session:
+            session.connection().execute(insert(Job), jobs)
+            session.connection().execute(insert(Stage), rows)
+        yield world
+
+
+def cpu_seconds(step: Callable[[], object]) -> float:
+    """Processor time, so that a busy machine does not fail the test."""
+    start = time.process_time()
+    step()
+    return time.process_time() - start
+
+
+def test_upkeep_and_claims_stay_quick_among_100_000_waiting_stages(crowded: World) -> None:
+    sweep = cpu_seconds(crowded.upkeep.sweep)
+    reap = cpu_seconds(crowded.upkeep.reap)
+    relay = cpu_seconds(crowded.relay.send_due)
+    stage = crowded.stage("cjob_0", "s1")
+    claim = cpu_seconds(lambda: crowded.try_claim(stage))
+    print(f"CPU seconds: sweep {sweep:.3f} reap {reap:.3f} relay {relay:.3f} claim {claim:.3f}")
+    assert len(crowded.outbox()) == PAGE
+    assert (sweep < 1.0, reap < 0.2, relay < 1.0, claim < 0.2) == (True, True, True, True)
