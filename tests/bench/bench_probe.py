@@ -1,0 +1,123 @@
+"""Probing, ours against the reference way: tokens run through the model, and wall-clock time, in one run.
+
+    python tests/bench/bench_probe.py [--questions 500] [--samples 10] [--reference-questions 50]
+
+The reference way is that of the paper's own code: the dataset copied once per sample, every copy with its full prompt,
+batches of 8 through transformers' `generate`. It takes so long that by default it runs on a sample of the questions,
+evenly spread over the file, and its figures are scaled up; `--reference-questions 500` measures it in full.
+"""
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
+
+from craft.core.prompts import DEFAULT_OPEN_SHOTS, DEFAULT_TEMPLATES, probe_messages
+from craft.core.questions import OpenQuestion
+from craft_inference.engine import Prompt, Sampling
+from craft_inference.transformers_engine import TransformersEngine
+
+ROOT = Path(__file__).parents[2]
+QUESTIONS = ROOT / "services" / "cli" / "craft_cli" / "data" / "open_ended.jsonl"
+MODELS = Path(os.environ.get("CRAFT_MODELS_DIR") or ROOT / ".craft" / "models")
+MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+NEW_TOKENS = 50
+REFERENCE_BATCH = 8
+LEAST_TOKEN_RATIO, LEAST_TIME_RATIO = 5.0, 2.5
+
+
+class Measured(NamedTuple):
+    """Tokens run through the model (padding not counted) and seconds."""
+
+    prompt_tokens: float
+    generated_tokens: float
+    seconds: float
+
+    @property
+    def tokens(self) -> float:
+        return self.prompt_tokens + self.generated_tokens
+
+    def times(self, factor: float) -> "Measured":
+        return Measured(*(value * factor for value in self))
+
+
+def prompts(count: int) -> list[Prompt]:
+    """`count` probe prompts from the demo's questions."""
+    lines = QUESTIONS.read_text(encoding="utf-8").splitlines()[:count]
+    if len(lines) < count:
+        raise SystemExit(f"{QUESTIONS} has only {len(lines)} questions")
+    rows = [json.loads(line) for line in lines]
+    questions = [OpenQuestion(row["id"], row["question"], tuple(row["answers"])) for row in rows]
+    return [Prompt(q.id, tuple(probe_messages(q, DEFAULT_OPEN_SHOTS, DEFAULT_TEMPLATES))) for q in questions]
+
+
+def ours(folder: Path, asked: Sequence[Prompt], samples: int) -> Measured:
+    engine = TransformersEngine.load(folder)
+    sampling = Sampling(max_new_tokens=NEW_TOKENS, samples=samples, temperature=1.0, seed=42)
+    engine.generate(asked[:2], sampling)  # warm up
+    usage = engine.generate(asked, sampling).usage
+    return Measured(usage.prefilled_tokens, usage.generated_tokens, usage.seconds)
+
+
+def reference(folder: Path, asked: Sequence[Prompt], samples: int) -> Measured:
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    torch.manual_seed(42)
+    copies = [prompt for prompt in asked for _ in range(samples)]
+    chats = [[message._asdict() for message in prompt.messages] for prompt in copies]
+    texts = [tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) for chat in chats]
+    prompt_tokens = generated_tokens = 0
+    started = time.perf_counter()
+    for at in range(0, len(texts), REFERENCE_BATCH):
+        batch = tokenizer(texts[at : at + REFERENCE_BATCH], add_special_tokens=False, padding=True, return_tensors="pt")
+        replies = model.generate(
+            **batch, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=NEW_TOKENS
+        )
+        new = replies[:, batch["input_ids"].shape[1] :]
+        ended = (new == tokenizer.eos_token_id).int().cumsum(dim=1)
+        prompt_tokens += int(batch["attention_mask"].sum())
+        generated_tokens += int((ended == 0).sum() + (ended.max(dim=1).values > 0).sum())
+    return Measured(prompt_tokens, generated_tokens, time.perf_counter() - started)
+
+
+def show(name: str, measured: Measured) -> None:
+    rate = measured.generated_tokens / measured.seconds
+    print(
+        f"{name:<34}{measured.prompt_tokens:>14,.0f}{measured.generated_tokens:>12,.0f}{measured.tokens:>12,.0f}"
+        f"{measured.seconds:>10,.1f}{rate:>10,.0f}"
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--questions", type=int, default=500)
+    parser.add_argument("--samples", type=int, default=10)
+    parser.add_argument("--reference-questions", type=int, default=50)
+    parser.add_argument("--model", type=Path, default=MODELS / MODEL)
+    given = parser.parse_args()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call] # transformers leaves it so
+    asked = prompts(given.questions)
+    sampled = [asked[n * len(asked) // given.reference_questions] for n in range(given.reference_questions)]
+    with torch.inference_mode():
+        slow = reference(given.model, sampled, given.samples).times(len(asked) / len(sampled))
+    fast = ours(given.model, asked, given.samples)
+    print(f"{given.questions} demo questions × {given.samples} samples, {torch.get_num_threads()} threads, bfloat16")
+    print(f"{'':<34}{'prompt tokens':>14}{'generated':>12}{'all tokens':>12}{'seconds':>10}{'tokens/s':>10}")
+    scaled = "" if len(sampled) == len(asked) else f", {len(sampled)} questions scaled"
+    show(f"reference way{scaled}", slow)
+    show("ours", fast)
+    token_ratio, time_ratio = slow.tokens / fast.tokens, slow.seconds / fast.seconds
+    print(f"{token_ratio:.1f} times fewer tokens (at least {LEAST_TOKEN_RATIO:.0f} wanted)")
+    print(f"{time_ratio:.1f} times faster (at least {LEAST_TIME_RATIO} wanted)")
+    return 0 if token_ratio >= LEAST_TOKEN_RATIO and time_ratio >= LEAST_TIME_RATIO else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

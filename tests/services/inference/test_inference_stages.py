@@ -1,0 +1,249 @@
+"""The stages probe and answer, over a fake engine."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from craft.contracts.job import ProbeSettings, PromptSettings
+from craft.contracts.rows import (
+    HELD_OUT_FILE,
+    REPLIES_FILE,
+    SAMPLES_FILE,
+    TRAIN_FILE,
+    ProbeRow,
+    QuestionRow,
+    ReplyRow,
+)
+from craft.contracts.stages import AnswerParameters, EngineRef, ModelRef, ProbeParameters, StageProgress
+from craft.core.prompts import DEFAULT_OPEN_SHOTS, PromptMode
+from craft.core.questions import ChoiceQuestion, OpenQuestion, Question, Task
+from craft.errors import ContextTooLong, Internal, ModelRejected, RequestInvalid
+from craft.infra.artifacts import read_rows, write_rows
+from craft.infra.stage import LocalContext
+from craft_inference.engine import Engine, LetterPrompt
+from craft_inference.fake_engine import FakeEngine
+from craft_inference.loaded import LoadedEngine
+from craft_inference.stages import answer, probe
+
+MODEL = ModelRef(id="tiny", revision="main", digest="0" * 64)
+ENGINE = EngineRef()
+OPEN = [OpenQuestion(f"o{n}", f"What is number {n}?", (str(n),)) for n in range(7)]
+CHOICE = [ChoiceQuestion(f"c{n}", f"Which is {n}?", ("x", "y", "z"), 1, "maths") for n in range(5)]
+HELD_OUT = [OpenQuestion("h0", "What is held out?", ("it",)), OpenQuestion("h1", "And this?", ("that",))]
+
+
+def lending(engine: Engine) -> LoadedEngine:
+    return LoadedEngine(lambda *_: engine, lambda ref: Path(ref.id), name="transformers")
+
+
+def ingested(folder: Path, *, train: Sequence[Question] = (), held_out: Sequence[Question] = ()) -> Path:
+    folder.mkdir()
+    write_rows(folder / TRAIN_FILE, map(QuestionRow.of, train))
+    write_rows(folder / HELD_OUT_FILE, map(QuestionRow.of, held_out))
+    return folder
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Callable[..., LocalContext]:
+    """A context of its own output folder over the one checkpoint folder: the attempts at one stage."""
+    attempts = iter(range(10))
+    (tmp_path / "checkpoint").mkdir()
+
+    def make(inputs: dict[str, Path], on_progress: Callable[[StageProgress], None] = lambda _: None) -> LocalContext:
+        output = tmp_path / f"output{next(attempts)}"
+        output.mkdir()
+        return LocalContext(output, tmp_path / "checkpoint", inputs, on_progress)
+
+    return make
+
+
+def probing(task: Task = Task.OPEN_ENDED, **settings: object) -> ProbeParameters:
+    return ProbeParameters(
+        task=task, model=MODEL, engine=ENGINE, probe=ProbeSettings(**settings), prompts=PromptSettings(), seed=11
+    )  # type: ignore[arg-type] # each test names valid settings
+
+
+def answering(mode: PromptMode) -> AnswerParameters:
+    return AnswerParameters(
+        task=Task.OPEN_ENDED, model=MODEL, engine=ENGINE, mode=mode, max_new_tokens=9, prompts=PromptSettings()
+    )
+
+
+Contexts = Callable[..., LocalContext]
+
+
+def test_probe_samples_every_training_question_in_order(tmp_path: Path, context: Contexts) -> None:
+    engine = FakeEngine()
+    where = context({"questions": ingested(tmp_path / "in", train=OPEN, held_out=HELD_OUT)})
+    result = probe(probing(samples=3, temperature=0.5), where, engines=lending(engine), questions_per_shard=3)
+    rows = list(read_rows(where.output / SAMPLES_FILE, ProbeRow))
+
+    assert [row.id for row in rows] == [question.id for question in OPEN]
+    assert all(row.samples is not None and len(row.samples) == 3 and row.logprobs is None for row in rows)
+    assert result.counts == {"questions": 7}
+    assert result.versions == {"fake": "1"}
+    assert {(s.samples, s.temperature, s.seed) for s in engine.samplings} == {(3, 0.5, 11)}
+
+
+def test_probe_puts_the_shots_before_the_question(tmp_path: Path, context: Contexts) -> None:
+    engine = FakeEngine()
+    where = context({"questions": ingested(tmp_path / "in", train=OPEN[:1])})
+    probe(probing(), where, engines=lending(engine), questions_per_shard=3)
+    roles = [message.role for message in engine.seen[0].messages]
+
+    assert roles == ["user", "assistant"] * len(DEFAULT_OPEN_SHOTS) + ["user"]
+    assert OPEN[0].question in engine.seen[0].messages[-1].content
+
+
+def test_probe_of_choices_reads_letters_and_samples_nothing(tmp_path: Path, context: Contexts) -> None:
+    engine = FakeEngine()
+    where = context({"questions": ingested(tmp_path / "in", train=CHOICE)})
+    result = probe(probing(Task.MULTIPLE_CHOICE), where, engines=lending(engine), questions_per_shard=2)
+    rows = list(read_rows(where.output / SAMPLES_FILE, ProbeRow))
+
+    assert [row.logprobs for row in rows] == [[-1.0, -2.0, -3.0]] * 5
+    assert all(isinstance(prompt, LetterPrompt) and prompt.letters == ("A", "B", "C") for prompt in engine.seen)
+    assert result.cost.generated_tokens == 0
+
+
+def test_a_later_attempt_asks_only_what_is_left(tmp_path: Path, context: Contexts) -> None:
+    inputs = {"questions": ingested(tmp_path / "in", train=OPEN)}
+    broken, whole, second = FakeEngine(failures={"o5": RuntimeError("killed")}), FakeEngine(), FakeEngine()
+    with pytest.raises(RuntimeError, match="killed"):
+        probe(probing(), context(inputs), engines=lending(broken), questions_per_shard=2)
+    resumed = context(inputs)
+    result = probe(probing(), resumed, engines=lending(second), questions_per_shard=2)
+
+    assert [prompt.id for prompt in second.seen] == ["o4", "o5", "o6"]
+    fresh = LocalContext(tmp_path / "fresh", tmp_path / "other", inputs)
+    fresh.output.mkdir()
+    fresh.checkpoint.mkdir()
+    assert probe(probing(), fresh, engines=lending(whole), questions_per_shard=2).cost == result.cost
+    assert (resumed.output / SAMPLES_FILE).read_bytes() == (fresh.output / SAMPLES_FILE).read_bytes()
+
+
+def test_a_torn_shard_is_made_again(tmp_path: Path, context: Contexts) -> None:
+    inputs = {"questions": ingested(tmp_path / "in", train=OPEN)}
+    first = context(inputs)
+    probe(probing(), first, engines=lending(FakeEngine()), questions_per_shard=4)
+    torn = sorted(first.checkpoint.glob("shard-*.json"))[1]
+    torn.write_bytes(torn.read_bytes()[:20])
+    engine = FakeEngine()
+    again = context(inputs)
+    probe(probing(), again, engines=lending(engine), questions_per_shard=4)
+
+    assert [prompt.id for prompt in engine.seen] == ["o4", "o5", "o6"]
+    assert (again.output / SAMPLES_FILE).read_bytes() == (first.output / SAMPLES_FILE).read_bytes()
+
+
+def test_progress_counts_questions_over_all_shards(tmp_path: Path, context: Contexts) -> None:
+    seen: list[StageProgress] = []
+    where = context({"questions": ingested(tmp_path / "in", train=OPEN)}, seen.append)
+    probe(probing(), where, engines=lending(FakeEngine()), questions_per_shard=3)
+
+    assert [progress.done for progress in seen] == [1, 2, 3, 4, 5, 6, 7, 7]
+    assert {progress.total for progress in seen} == {7}
+
+
+def test_probe_with_an_adapter_uses_its_folder(tmp_path: Path, context: Contexts) -> None:
+    where = context({"questions": ingested(tmp_path / "in", train=OPEN[:1]), "adapter": tmp_path / "rehearsed"})
+    probe(probing(samples=1), where, engines=lending(FakeEngine()), questions_per_shard=3)
+    (row,) = read_rows(where.output / SAMPLES_FILE, ProbeRow)
+
+    assert row.samples is not None
+    assert row.samples[0].endswith("after adapter")
+
+
+def test_shots_from_the_evaluation_split_are_refused(tmp_path: Path, context: Contexts) -> None:
+    where = context({"questions": ingested(tmp_path / "in", train=OPEN, held_out=HELD_OUT)})
+    shots = [{"question": " what is HELD out? ", "answers": ["it"]}]
+
+    with pytest.raises(RequestInvalid, match="evaluation split"):
+        probe(probing(shots=shots), where, engines=lending(FakeEngine()), questions_per_shard=3)
+
+
+def test_our_own_shots_are_refused_too_where_they_are_examined(tmp_path: Path, context: Contexts) -> None:
+    where = context({"questions": ingested(tmp_path / "in", train=OPEN, held_out=DEFAULT_OPEN_SHOTS[:1])})
+
+    with pytest.raises(RequestInvalid, match="evaluation split"):
+        probe(probing(), where, engines=lending(FakeEngine()), questions_per_shard=3)
+
+
+def test_a_shot_that_is_no_question_is_named(tmp_path: Path, context: Contexts) -> None:
+    where = context({"questions": ingested(tmp_path / "in", train=OPEN)})
+
+    with pytest.raises(RequestInvalid, match="Shot 2 is not a question"):
+        probe(
+            probing(shots=[{"question": "a?", "answer": "b"}, {"question": "a?"}]),
+            where,
+            engines=lending(FakeEngine()),
+            questions_per_shard=3,
+        )
+
+
+def test_a_prompt_that_is_too_long_fails_the_stage(tmp_path: Path, context: Contexts) -> None:
+    engine = FakeEngine(failures={"o2": ContextTooLong("The prompt of o2 has 9000 tokens.")})
+    where = context({"questions": ingested(tmp_path / "in", train=OPEN)})
+
+    with pytest.raises(ContextTooLong, match="o2"):
+        probe(probing(), where, engines=lending(engine), questions_per_shard=3)
+
+
+def test_answer_replies_greedily_to_every_set(tmp_path: Path, context: Contexts) -> None:
+    engine = FakeEngine(say=lambda prompt, *_: f"{prompt.id}!")
+    inputs = {
+        "questions:other": ingested(tmp_path / "other", held_out=OPEN[:1]),
+        "questions": ingested(tmp_path / "in", train=OPEN, held_out=HELD_OUT),
+    }
+    where = context(inputs)
+    result = answer(answering(PromptMode.REFUSE), where, engines=lending(engine))
+    rows = list(read_rows(where.output / REPLIES_FILE, ReplyRow))
+
+    assert [(row.set, row.id, row.reply) for row in rows] == [
+        ("held_out", "h0", "h0!"),
+        ("held_out", "h1", "h1!"),
+        ("other", "o0", "o0!"),
+    ]
+    assert result.counts == {"held_out": 2, "other": 1}
+    assert [(s.samples, s.temperature, s.max_new_tokens) for s in engine.samplings] == [(1, 0.0, 9)]
+
+
+@pytest.mark.parametrize(("mode", "offered"), [(PromptMode.BASIC, False), (PromptMode.REFUSE, True)])
+def test_only_the_refuse_prompt_offers_the_refusal(
+    tmp_path: Path, context: Contexts, mode: PromptMode, offered: bool
+) -> None:
+    engine = FakeEngine()
+    where = context({"questions": ingested(tmp_path / "in", held_out=HELD_OUT)})
+    answer(answering(mode), where, engines=lending(engine))
+
+    assert all(len(prompt.messages) == 1 for prompt in engine.seen)
+    assert all(("I don't know" in prompt.messages[0].content) is offered for prompt in engine.seen)
+
+
+def test_a_missing_input_is_our_own_fault(context: Contexts) -> None:
+    with pytest.raises(Internal):
+        answer(answering(PromptMode.BASIC), context({}), engines=lending(FakeEngine()))
+
+
+def test_one_model_stays_loaded_until_another_is_asked_for() -> None:
+    loads: list[str] = []
+
+    def load(folder: Path, ref: EngineRef) -> Engine:
+        loads.append(f"{folder} {ref.dtype}")
+        return FakeEngine()
+
+    engines = LoadedEngine(load, lambda ref: Path(ref.id), name="transformers")
+    other = MODEL.model_copy(update={"id": "other"})
+    assert engines.current is None
+    for model, ref in [(MODEL, ENGINE), (MODEL, ENGINE), (MODEL, EngineRef(dtype="float32")), (other, ENGINE)]:
+        with engines.lent(model, ref):
+            assert engines.current is not None
+            assert engines.current[0] == model
+
+    assert loads == ["tiny bfloat16", "tiny float32", "other bfloat16"]
+
+
+def test_another_engine_than_the_jobs_is_refused() -> None:
+    with pytest.raises(ModelRejected, match="not vllm"), lending(FakeEngine()).lent(MODEL, EngineRef(name="vllm")):
+        pass
