@@ -85,17 +85,20 @@ def plan(job: ResolvedJob) -> tuple[PlannedStage, ...]:
 
     Strategies share every stage that does not name them. Rehearsal is planned only where a strategy needs the flow.
     """
-    rehearsed = any(strategy.needs_flow for strategy in job.spec.strategies)
     shared = [
         *_ingests(job),
         _probe(job, "initial"),
         _score(job, "initial"),
-        *(_rehearsal(job) if rehearsed else ()),
+        *(_rehearsal(job) if _rehearses(job) else ()),
         _answer(job, "basic", PromptMode.BASIC),
         _answer(job, "refuse", PromptMode.REFUSE),
     ]
     stages = [*shared, *(stage for strategy in job.spec.strategies for stage in _strategy(job, strategy))]
     return (*stages, _report(job, stages))
+
+
+def _rehearses(job: ResolvedJob) -> bool:
+    return any(strategy.needs_flow for strategy in job.spec.strategies)
 
 
 def _ingests(job: ResolvedJob) -> Iterator[PlannedStage]:
@@ -186,13 +189,19 @@ def _answer(job: ResolvedJob, which: str, mode: PromptMode, **adapter: StageInpu
 
 def _strategy(job: ResolvedJob, strategy: Strategy) -> Iterator[PlannedStage]:
     spec = job.spec
-    flow = {"flow": FromStage("flow")} if strategy.needs_flow else {}
+    # Every strategy of a job that rehearses sees the flow: to shrink to one size it must know what the others drop.
+    flow = {"flow": FromStage("flow")} if _rehearses(job) else {}
     tuning_set, tuned = FromStage(f"tuning_set:{strategy}"), FromStage(f"tune:{strategy}")
     replies, evaluation = FromStage(f"answer:{strategy}"), FromStage(f"evaluate:{strategy}")
     yield PlannedStage(
         tuning_set.name,
         TuningSetParameters(
-            task=spec.task, strategy=strategy, selection=spec.selection, prompts=spec.prompts, seed=spec.seed
+            task=spec.task,
+            strategy=strategy,
+            compared_with=sorted(spec.strategies),
+            selection=spec.selection,
+            prompts=spec.prompts,
+            seed=spec.seed,
         ),
         {"questions": FromStage("ingest"), "states": FromStage("score:initial"), **flow},
     )

@@ -9,20 +9,20 @@ from types import FrameType
 
 from fastapi import FastAPI
 
-from craft.contracts.stages import ArtifactRef, EngineRef
-from craft.errors import NotFound
-from craft.infra.artifacts import ArtifactStore, FolderStore
+from craft.contracts.stages import EngineRef
+from craft.infra.artifacts import FolderStore
 from craft.infra.http import create_app
 from craft.infra.models import ModelFolders
 from craft.infra.settings import Settings
 from craft_gateway.database import Database
 from craft_gateway.datasets_client import HttpDatasetsClient
+from craft_gateway.keys import store_holds
 from craft_gateway.routes import answer_database_errors, router
 from craft_gateway.routes_gateway import Gateway
 from craft_gateway.sse import EventFeed
 from craft_gateway.submission import Submission
 from craft_gateway.submission_datasets import DatasetRegistry
-from craft_gateway.transitions import HoldsArtifact, Transitions
+from craft_gateway.transitions import Transitions
 from craft_gateway.views_reading import Reader
 
 
@@ -59,7 +59,7 @@ def app(settings: Settings) -> FastAPI:
 def _gateway(settings: Settings, database: Database, client: HttpDatasetsClient) -> Gateway:
     store = FolderStore(settings.resolved_artifacts_dir)
     reader = Reader(database)
-    transitions = Transitions(database, holds=_holds(store), settings=settings.coordinator)
+    transitions = Transitions(database, holds=store_holds(store), settings=settings.coordinator)
     datasets = DatasetRegistry(database, client)
     submission = Submission(
         database=database,
@@ -102,14 +102,3 @@ def _closed_by_signals(feed: EventFeed) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _holds(store: ArtifactStore) -> HoldsArtifact:
-    def holds(ref: ArtifactRef) -> bool:
-        try:
-            store.open(ref)
-        except NotFound:
-            return False
-        return True
-
-    return holds

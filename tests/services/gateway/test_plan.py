@@ -12,6 +12,7 @@ from craft.contracts.stages import (
     ReportParameters,
     Service,
     StageKind,
+    TuningSetParameters,
     stage_key,
 )
 from craft.core.prompts import PromptMode
@@ -80,7 +81,7 @@ def test_every_stage_comes_after_those_it_reads_and_names_are_unique(strategies:
         ("answer:basic", {"questions": "ingest", "questions:nq": "ingest:nq"}),
         ("ingest:nq", {"dataset": ref("nq")}),
         ("tuning_set:craft", {"questions": "ingest", "states": "score:initial", "flow": "flow"}),
-        ("tuning_set:cor-rait", {"questions": "ingest", "states": "score:initial"}),
+        ("tuning_set:cor-rait", {"questions": "ingest", "states": "score:initial", "flow": "flow"}),
         ("tune:craft", {"rows": "tuning_set:craft"}),
         ("answer:craft", {"questions": "ingest", "questions:nq": "ingest:nq", "adapter": "tune:craft"}),
         (
@@ -207,3 +208,13 @@ def test_percent_is_0_at_first_and_100_only_when_all_is_done() -> None:
 def test_half_a_probe_counts_half_of_its_weight() -> None:
     shares = [StageShare(StageKind.PROBE, 0.5), StageShare(StageKind.TUNE, 0.0)]
     assert percent_done(shares) == pytest.approx(100 * 15 / 42, abs=0.05)
+
+
+def test_strategies_of_a_job_know_one_another_whatever_their_order() -> None:
+    def compared(*strategies: Strategy) -> list[Strategy]:
+        parameters = by_name(resolved(*strategies))["tuning_set:cor-rait"].parameters
+        assert isinstance(parameters, TuningSetParameters)
+        return parameters.compared_with
+
+    both = [Strategy.COR_RAIT, Strategy.CRAFT]
+    assert compared(Strategy.CRAFT, Strategy.COR_RAIT) == compared(Strategy.COR_RAIT, Strategy.CRAFT) == both
