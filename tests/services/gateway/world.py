@@ -224,3 +224,18 @@ def new_world(folder: Path, settings: CoordinatorSettings = SETTINGS) -> Iterato
     finally:
         database.close()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def postgres_world(url: str, settings: CoordinatorSettings = SETTINGS) -> Iterator[World]:
+    """A world over an emptied PostgreSQL database."""
+    clock = FakeClock()
+    database = Database(url, clock=clock)
+    try:
+        with database.writer.begin() as connection:
+            connection.exec_driver_sql("DROP SCHEMA public CASCADE")
+            connection.exec_driver_sql("CREATE SCHEMA public")
+        migrate.upgrade(database)
+        yield World(database, clock, settings)
+    finally:
+        database.close()
