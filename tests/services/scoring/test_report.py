@@ -20,14 +20,16 @@ MakeJob = Callable[..., Any]
 NEEDS_NO_CLOSING = {"meta", "br"}
 TAGS_OF_OURS = {
     "html", "head", "meta", "title", "style", "body", "main", "header", "p", "h1", "h2", "h3", "dl", "dt", "dd", "div",
-    "nav",     "a", "ul", "li", "section", "table", "thead", "tbody", "tr", "th", "td", "small", "span", "br", "b", "bdi", "svg",
-    "rect", "path", "line", "text", "g", "details", "summary", "input", "label", "pre", "code", "footer", "script",
+    "nav", "a", "ul", "li", "section", "table", "thead", "tbody", "tr", "th", "td", "small", "span", "br", "b", "bdi",
+    "svg", "rect", "path", "line", "text", "g", "details", "summary", "input", "label", "pre",
+    "code", "footer", "script",
 }  # fmt: skip
 PAYLOADS = [
     "<script>alert(1)</script>", "</script><script>alert(2)</script>", "</title></style><img src=x onerror=alert(3)>",
     "\" onmouseover=\"alert(4)", "'><svg onload=alert(5)>", "{{ 7 * 7 }}{% raw %}", "]]><!-- <b>",
-    "javascript:alert(6)", "\u202egnp.exe", "\u2066\u2069\x1b[31mred\x1b[0m\x07", "</bdi></td></tr></table>", "&lt;script&gt;", "<!--<script>",
-    "Столица какой страны?", "澳大利亚的首都是哪里？", "ما هي عاصمة فرنسا؟", "🧑‍🚀" * 3, "a" * 5000,
+    "javascript:alert(6)", "\u202egnp.exe", "\u2066\u2069\x1b[31mred\x1b[0m\x07", "</bdi></td></tr></table>",
+    "&lt;script&gt;", "<!--<script>", "Столица какой страны?", "澳大利亚的首都是哪里？", "ما هي عاصمة فرنسا؟",
+    "🧑‍🚀" * 3, "a" * 5000,
 ]  # fmt: skip
 
 

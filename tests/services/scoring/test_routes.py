@@ -100,12 +100,15 @@ def test_open_states_equal_the_cores(http: TestClient) -> None:
     assert row == {"id": "a", "correctness": 0.5, "certainty": pytest.approx(certainty)}
 
 
-def test_choice_states_are_read_by_letter_whatever_their_order(http: TestClient) -> None:
+@pytest.mark.parametrize(("answer", "correctness"), [("A", 0.75), ("B", 0.25), ("C", 0.0)])
+def test_choice_states_are_read_by_letter_whatever_their_order(
+    http: TestClient, answer: str, correctness: float
+) -> None:
     logprobs = {"B": math.log(0.1), "A": math.log(0.3), "C": None}
     [row] = _rows(
-        http, "/v1/states", {"task": "multiple_choice", "rows": [{"id": "a", "logprobs": logprobs, "answer": "A"}]}
+        http, "/v1/states", {"task": "multiple_choice", "rows": [{"id": "a", "logprobs": logprobs, "answer": answer}]}
     )
-    assert row["correctness"] == pytest.approx(0.75)
+    assert row["correctness"] == pytest.approx(correctness)
     assert row["letter_mass"] == pytest.approx(0.4)
 
 
