@@ -1,5 +1,6 @@
 """Bring the database's schema up to date: `python -m craft_gateway.migrate`, before a new version starts."""
 
+import logging
 from pathlib import Path
 
 from alembic import command
@@ -12,6 +13,8 @@ from craft.infra.settings import Settings
 from craft_gateway.database import Database
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
+# It would write two lines at every readiness check.
+logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
