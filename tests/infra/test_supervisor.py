@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,12 @@ def test_numbers_that_json_does_not_know_are_left_out_and_noted(start: Start) ->
 def test_the_child_stays_warm_for_the_next_stage(start: Start, child: WarmChild) -> None:
     first = finished(start("write")).result.counts["pid"]
     assert finished(start("write")).result.counts["pid"] == first == child.pid
+
+
+def test_the_child_outlives_the_thread_that_asked_for_it(start: Start) -> None:
+    with ThreadPoolExecutor(1) as thread:
+        first = thread.submit(lambda: finished(start("write"))).result(PATIENCE_SECONDS)
+    assert finished(start("write")).result.counts["pid"] == first.result.counts["pid"]
 
 
 def test_the_child_leads_a_process_group_of_its_own(start: Start) -> None:
