@@ -1,6 +1,7 @@
 """The whole system on ports of its own: a real Valkey, gateway, coordinator, services and Celery workers."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -35,6 +36,12 @@ class RunningStack:
         return (self.state / "logs" / f"{name}.log").read_text(errors="replace")
 
 
+def _copy_embedder(models: Path) -> None:
+    # A link would lead out of the models folder, which the service refuses.
+    name = "sentence-transformers/all-MiniLM-L6-v2"
+    shutil.copytree(MODELS / name, models / name)
+
+
 def free_ports(count: int) -> list[int]:
     """Ports that were free a moment ago, all different."""
     sockets = [socket.socket() for _ in range(count)]
@@ -53,7 +60,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     models = state / "models"
     facts = made_up_facts(FACTS, seed=1)
     make_tiny_model(models / "tiny", facts, seed=1)
-    (models / "sentence-transformers").symlink_to(MODELS / "sentence-transformers")
+    _copy_embedder(models)
     ports = dict(zip(PARTS, free_ports(len(PARTS)), strict=True))
     environment = os.environ | {f"CRAFT_{part}__PORT": str(port) for part, port in ports.items()}
     environment |= {"CRAFT_COORDINATOR__LEASE_SECONDS": "6", "CRAFT_COORDINATOR__BEAT_SECONDS": "1"}

@@ -30,6 +30,10 @@ def environment(settings: Settings) -> dict[str, str]:
     """The environment that all processes of the stack share: this one's, with the state folder made absolute."""
     state = settings.state_dir.absolute()
     shared = {"CRAFT_STATE_DIR": str(state), "PYTHONUNBUFFERED": "1"}
+    # On one machine a beat costs nothing, and a cancel or a bar that moves each second is worth having.
+    fields = settings.coordinator.model_fields_set
+    if not {"beat_seconds", "lease_seconds"} & fields:
+        shared |= {"CRAFT_COORDINATOR__BEAT_SECONDS": "1", "CRAFT_COORDINATOR__LEASE_SECONDS": "30"}
     if settings.broker_url is None:
         shared["CRAFT_BROKER_URL"] = f"redis+socket://{quote(str(_socket_path(state)), safe='/')}"
     return os.environ | shared
