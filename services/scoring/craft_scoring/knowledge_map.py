@@ -96,7 +96,7 @@ def knowledge_map(
     for question_id in before:
         groups[group_of(decisions.get(question_id))].append(question_id)
     levels = _levels(before.values()) if discrete else GRID
-    spread = 0.7 / levels if discrete else 0.0
+    spread = min(0.08, 0.7 / levels) if discrete else 0.0
     return KnowledgeMap(
         before=_panel("Before rehearsal: M0", before, groups, levels=levels, spread=spread),
         after=_panel("After rehearsal", after, groups, levels=levels, spread=spread) if after else None,
@@ -141,7 +141,7 @@ def _bars(states: Mapping[str, StateRow], groups: Mapping[str, Sequence[str]], *
         for question_id in ids:
             columns[round(states[question_id].correctness * levels)][group] += 1
     fullest = max(sum(column.values()) for column in columns) or 1
-    width = 0.62 * SIZE * 0.91 / levels
+    width = min(24.0, 0.62 * SIZE * 0.91 / levels)
     bars = []
     for level, column in enumerate(columns):
         top = STRIP

@@ -10,8 +10,8 @@ _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[
 # White space, and the joiners that Persian, Indic scripts and emoji are spelled with.
 _KEPT = "\n\t\u200c\u200d"
 _NAMES = {
-    INITIAL_BASIC: "M0 BASIC",
-    INITIAL_REFUSE: "M0 REFUSE",
+    INITIAL_BASIC: "M0\u00a0BASIC",
+    INITIAL_REFUSE: "M0\u00a0REFUSE",
     "craft": "CRaFT",
     "craft-no-flow": "CRaFT without flow",
     "craft-no-certainty": "CRaFT without certainty",

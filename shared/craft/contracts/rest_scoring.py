@@ -219,7 +219,9 @@ class ModelMetrics(Contract):
     count: int
     micro: MetricSet
     macro: MetricSet
-    categories: dict[str, CategoryRates] = Field(description="By category; `uncategorised` holds the questions that have none.")
+    categories: dict[str, CategoryRates] = Field(
+        description="By category; `uncategorised` holds the questions that have none."
+    )
 
 
 class Differences(Contract):
