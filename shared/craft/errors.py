@@ -1,32 +1,32 @@
 """The one error tree. Each class knows its HTTP status, its code, whose fault it is and whether a retry may help.
 
-    CraftError
-    ├── UserError                      the caller can mend it                              fault=user
-    │   ├── RequestInvalid             422 request_invalid
-    │   │   ├── DatasetInvalid         422 dataset_invalid      (carries row errors)
-    │   │   ├── IdempotencyConflict    422 idempotency_conflict
-    │   │   └── ModelRejected          422 model_unsupported
-    │   ├── ModelNotFound              422 model_not_found
-    │   ├── ModelGated                 422 model_gated
-    │   ├── ContextTooLong             422 context_too_long
-    │   ├── NotFound                   404 not_found
-    │   ├── Conflict                   409 conflict
-    │   ├── PayloadTooLarge            413 payload_too_large
-    │   ├── QuotaExceeded              429 quota_exceeded
-    │   ├── TooFewKnown                422 too_few_known
-    │   ├── TooFewUnknown              422 too_few_unknown
-    │   └── RehearsalTooShort          422 rehearsal_too_short
-    └── SystemError_                   ours or the machine's                               fault=system
-        ├── Internal                   500 internal
-        │   └── MissingStates          500 internal             (a join lost a question)
-        ├── AdapterUnservable          500 adapter_unservable
-        ├── DiskFull                   507 disk_full            retryable
-        ├── HostOutOfMemory            503 host_oom             retryable
-        ├── GpuOutOfMemory             503 gpu_oom              retryable
-        ├── Unavailable                503 unavailable          retryable
-        ├── StageTimeout               504 timeout              retryable
-        ├── WorkerLost                 500 worker_lost          retryable
-        └── LeaseLost                  409 lease_lost           (an old fencing token: stop, change nothing)
+CraftError
+├── UserError                      the caller can mend it                              fault=user
+│   ├── RequestInvalid             422 request_invalid
+│   │   ├── DatasetInvalid         422 dataset_invalid      (carries row errors)
+│   │   ├── IdempotencyConflict    422 idempotency_conflict
+│   │   └── ModelRejected          422 model_unsupported
+│   ├── ModelNotFound              422 model_not_found
+│   ├── ModelGated                 422 model_gated
+│   ├── ContextTooLong             422 context_too_long
+│   ├── NotFound                   404 not_found
+│   ├── Conflict                   409 conflict
+│   ├── PayloadTooLarge            413 payload_too_large
+│   ├── QuotaExceeded              429 quota_exceeded
+│   ├── TooFewKnown                422 too_few_known
+│   ├── TooFewUnknown              422 too_few_unknown
+│   └── RehearsalTooShort          422 rehearsal_too_short
+└── SystemError_                   ours or the machine's                               fault=system
+    ├── Internal                   500 internal
+    │   └── MissingStates          500 internal             (a join lost a question)
+    ├── AdapterUnservable          500 adapter_unservable
+    ├── DiskFull                   507 disk_full            retryable
+    ├── HostOutOfMemory            503 host_oom             retryable
+    ├── GpuOutOfMemory             503 gpu_oom              retryable
+    ├── Unavailable                503 unavailable          retryable
+    ├── StageTimeout               504 timeout              retryable
+    ├── WorkerLost                 500 worker_lost          retryable
+    └── LeaseLost                  409 lease_lost           (an old fencing token: stop, change nothing)
 """
 
 from collections.abc import Sequence

@@ -20,7 +20,7 @@ from craft_client.client import JobHandle
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(420)]
 
-TRAINING = {"lora_r": 8, "lora_alpha": 16, "epochs": 6, "batch_size": 8, "learning_rate": 2e-3}
+TRAINING = {"lora_r": 16, "lora_alpha": 32, "epochs": 20, "batch_size": 8, "learning_rate": 5e-3}
 
 
 def rows(stack: RunningStack) -> list[dict[str, Any]]:

@@ -67,13 +67,6 @@ class HttpDatasetsClient:
         headers = {"content-type": "application/json"}
         return self._call(self._http.build_request("POST", "/v1/datasets/rows", content=body, headers=headers))
 
-    def ready(self) -> bool:
-        """Whether the service answers its readiness call within two seconds."""
-        try:
-            return self._http.get("/readyz", timeout=2.0).is_success
-        except httpx.HTTPError:
-            return False
-
     def close(self) -> None:
         """Give the connections back."""
         self._http.close()

@@ -247,7 +247,10 @@ def _strategy(job: ResolvedJob, strategy: Strategy) -> Iterator[PlannedStage]:
 
 
 def _report(job: ResolvedJob, stages: Sequence[PlannedStage]) -> PlannedStage:
-    shown = job.model_dump(mode="json", exclude={"spec": {"dataset": {"rows"}}})
+    # Labels and priority change nothing that the report says, so they do not make it another report.
+    spec = job.spec.model_dump(mode="json", exclude={"dataset": {"rows"}, "labels": True, "priority": True})
+    shown = {**spec, **job.model_dump(mode="json", exclude={"spec"}), "dataset": spec["dataset"]}
+    shown["evaluation"] = spec["evaluation"]
     return PlannedStage(
         "report",
         ReportParameters(job=shown, task=job.spec.task, strategies=job.spec.strategies, seed=job.spec.seed),

@@ -198,12 +198,6 @@ class Reader:
         views = [dataset_view(dataset) for dataset in found[:limit]]
         return DatasetList(data=views, has_more=len(found) > limit, last_id=views[-1].id if views else None)
 
-    def ready(self) -> bool:
-        """Whether the database answers and has its tables."""
-        with self._database.read() as session:
-            session.exec(select(Job.id).limit(1)).first()
-        return True
-
     def _views(self, session: Session, jobs: Sequence[Job]) -> list[JobView]:
         now = self._database.now(session)
         return [job_view(rows, now=now) for rows in job_rows(session, jobs)]

@@ -86,7 +86,7 @@ def _samples(question: Question, probe: ProbeRow) -> list[str]:
     return probe.samples
 
 
-def _logprobs(question: ChoiceQuestion, probe: ProbeRow) -> list[float]:
+def _logprobs(question: ChoiceQuestion, probe: ProbeRow) -> list[float | None]:
     if probe.logprobs is None or len(probe.logprobs) != len(question.choices):
         raise Internal(f"The probe holds no log-probability for each option of the question {question.id}.")
     return probe.logprobs

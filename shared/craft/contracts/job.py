@@ -1,4 +1,4 @@
-"""What a user asks for: the job specification, every knob of the method with its default (method.md, the paper's section 5)."""
+"""What a user asks for: the job specification, every knob of the method with its default (method.md)."""
 
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -12,6 +12,9 @@ from craft.core.selection import FlowRule, Shortage, Strategy
 MOST_INLINE_ROWS = 10_000
 MODEL_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?$"
 REVISION = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+
+PlainText = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+"""Text without NUL, which no database keeps."""
 
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -77,7 +80,7 @@ class TrainingSettings(Contract):
     batch_size: int = Field(16, ge=1, le=1024, description="Samples per optimiser step.")
     warmup_ratio: float = Field(0.03, ge=0.0, le=1.0)
     weight_decay: float = Field(0.0, ge=0.0, le=1.0)
-    max_grad_norm: float = Field(1.0, gt=0.0)
+    max_grad_norm: float = Field(1.0, gt=0.0, allow_inf_nan=False)
     max_length: int = Field(2048, ge=16, le=131_072, description="Tokens of prompt and target; longer samples fail.")
     min_steps: int = Field(1, ge=1, description="Optimiser steps below which the stage fails.")
 
@@ -111,7 +114,7 @@ class EvaluationSettings(Contract):
 
 
 class PromptSettings(Contract):
-    """Templates that replace the method's own (names in `craft.core.prompts.PromptTemplates`), and the refusal's words."""
+    """Templates that replace the method's own (named in `craft.core.prompts.PromptTemplates`); the refusal's words."""
 
     templates: dict[str, str] = Field(default_factory=dict)
     language: str = Field("en", pattern=r"^[a-z]{2,3}$", description="Language of the refusal wording to recognise.")
@@ -121,7 +124,7 @@ class PromptSettings(Contract):
 class JobSpec(Contract):
     """The body of `POST /craft/jobs`. Every field but the model and the dataset has a default."""
 
-    name: str | None = Field(None, min_length=1, max_length=200)
+    name: PlainText | None = Field(None, min_length=1, max_length=200)
     base_model: BaseModelRef
     dataset: DatasetRef
     task: Task = Task.OPEN_ENDED
@@ -136,7 +139,7 @@ class JobSpec(Contract):
     prompts: PromptSettings = Field(default_factory=PromptSettings)
     seed: Seed = 42
     priority: int = Field(50, ge=0, le=100)
-    labels: dict[str, str] = Field(default_factory=dict, max_length=64)
+    labels: dict[PlainText, PlainText] = Field(default_factory=dict, max_length=64)
 
     @model_validator(mode="after")
     def _strategies_once(self) -> "JobSpec":

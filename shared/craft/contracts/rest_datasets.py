@@ -33,7 +33,9 @@ class DatasetRows(Contract):
             "examples": [
                 {
                     "task": "open_ended",
-                    "rows": [{"question": "What is the capital of France?", "answers": ["Paris"], "category": "capital"}],
+                    "rows": [
+                        {"question": "What is the capital of France?", "answers": ["Paris"], "category": "capital"}
+                    ],
                 }
             ]
         }
@@ -100,9 +102,24 @@ class SelectRequest(Contract):
                     "strategy": "craft",
                     "rule": {"tau": 0.5, "flow_rule": "improved", "n_van": 1, "n_idk": 1, "seed": 42},
                     "states": [
-                        {"id": "a", "correctness": 1.0, "certainty": 0.98, "flow": {"correctness": 0.0, "certainty": 0.01}},
-                        {"id": "b", "correctness": 0.1, "certainty": 0.31, "flow": {"correctness": -0.1, "certainty": 0.0}},
-                        {"id": "c", "correctness": 0.3, "certainty": 0.52, "flow": {"correctness": 0.4, "certainty": 0.2}},
+                        {
+                            "id": "a",
+                            "correctness": 1.0,
+                            "certainty": 0.98,
+                            "flow": {"correctness": 0.0, "certainty": 0.01},
+                        },
+                        {
+                            "id": "b",
+                            "correctness": 0.1,
+                            "certainty": 0.31,
+                            "flow": {"correctness": -0.1, "certainty": 0.0},
+                        },
+                        {
+                            "id": "c",
+                            "correctness": 0.3,
+                            "certainty": 0.52,
+                            "flow": {"correctness": 0.4, "certainty": 0.2},
+                        },
                     ],
                 }
             ]

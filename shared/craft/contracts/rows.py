@@ -77,11 +77,14 @@ class QuestionRow(Contract):
 
 
 class ProbeRow(Contract):
-    """What a model said when probed: N sampled replies, or the letters' log-probabilities in letter order."""
+    """What a model said when probed: N sampled replies, or the letters' log-probabilities in letter order.
+
+    A null log-probability is a probability of 0.
+    """
 
     id: str
     samples: list[str] | None = None
-    logprobs: list[float] | None = None
+    logprobs: list[float | None] | None = None
 
 
 class StateRow(Contract):

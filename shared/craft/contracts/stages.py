@@ -1,4 +1,4 @@
-"""What crosses between the coordinator and a worker: stage parameters, claims, results, manifests, and a stage's key."""
+"""What crosses between the coordinator and a worker: parameters, claims, results, manifests, and a stage's key."""
 
 import hashlib
 from collections.abc import Mapping
@@ -70,7 +70,7 @@ CODE_VERSION: Mapping[StageKind, int] = dict.fromkeys(StageKind, 1)
 
 
 class ModelRef(Contract):
-    """A base model as resolved when the job was accepted: `digest` is over its files, so a changed folder is another model."""
+    """A base model as resolved when the job was accepted. `digest` is over its files: changed files are another."""
 
     id: str
     revision: str
@@ -166,7 +166,7 @@ class TuneParameters(Contract):
 
 
 class AnswerParameters(Contract):
-    """Inputs `questions` for the held-out set, `questions:<name>` for each further set, and `adapter` for a tuned model."""
+    """Inputs `questions` (the held-out set), `questions:<name>` (further sets) and, for a tuned model, `adapter`."""
 
     kind: Literal[StageKind.ANSWER] = StageKind.ANSWER
     task: Task

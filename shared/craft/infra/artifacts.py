@@ -97,7 +97,9 @@ class FolderStore:
         result: StageResult,
     ) -> Manifest:
         """See `ArtifactStore.publish`."""
-        files = [_described(path, scratch) for path in sorted(scratch.rglob("*")) if path.is_file()]
+        paths = sorted(scratch.rglob("*"))
+        _refuse_links(paths)
+        files = [_described(path, scratch) for path in paths if path.is_file()]
         manifest = Manifest(
             key=key,
             digest=artifact_digest({file.path: file.sha256 for file in files}),
@@ -145,16 +147,18 @@ class FolderStore:
         _flush(folder.parent)
 
 
+def _refuse_links(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.is_symlink():
+            raise Internal(f"An artifact may not hold a link: {path.name}")
+
+
 def _described(path: Path, root: Path) -> ManifestFile:
-    if path.is_symlink():
-        raise Internal(f"An artifact may not hold a link: {path.name}")
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_HASH_BLOCK):
             digest.update(block)
-    return ManifestFile(
-        path=path.relative_to(root).as_posix(), bytes=path.stat().st_size, sha256=digest.hexdigest()
-    )
+    return ManifestFile(path=path.relative_to(root).as_posix(), bytes=path.stat().st_size, sha256=digest.hexdigest())
 
 
 def _flush(path: Path) -> None:

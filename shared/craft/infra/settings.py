@@ -99,7 +99,6 @@ class Settings(BaseSettings):
     models_dir: Path | None = None
     datasets_url: str | None = None
     coordinator_url: str | None = None
-    offline: bool = Field(False, description="Never ask the model hub; local folders only.")
     worker_token: SecretStr = SecretStr("local-workers")
     log_format: Literal["text", "json"] = "text"
 

@@ -1,4 +1,4 @@
-"""What a stage function is: `(parameters, context) -> StageResult`; it reads input folders and writes into `context.output`.
+"""What a stage function is: `(parameters, context) -> StageResult`. It reads inputs and writes `context.output`.
 
 The same function runs in a worker's child process and in a test with `LocalContext`.
 """
