@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,7 +36,7 @@ from craft.infra.models import ModelFolders
 from craft.infra.settings import CoordinatorSettings
 from craft_gateway.database import Database
 from craft_gateway.datasets_client_fake import FakeDatasetsClient
-from craft_gateway.routes import answer_database_errors, router
+from craft_gateway.routes import router
 from craft_gateway.routes_gateway import Gateway
 from craft_gateway.sse import EventFeed
 from craft_gateway.submission import Submission
@@ -74,6 +76,17 @@ def model_folder(root: Path, name: str = MODEL, *, weights: str = "model.safeten
     return folder
 
 
+@cache
+def empty_database() -> bytes:
+    """A SQLite file with every table: made once, since each table costs flushes to the disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "craft.db"
+        database = Database(f"sqlite:///{path}")
+        SQLModel.metadata.create_all(database.engine)
+        database.close()
+        return path.read_bytes()
+
+
 @contextmanager
 def open_rig(folder: Path) -> Iterator["Rig"]:
     """A rig in an empty folder; its database is closed at the end."""
@@ -88,8 +101,8 @@ class Rig:
     """Everything behind the API, and a client of it."""
 
     def __init__(self, folder: Path) -> None:
+        (folder / "craft.db").write_bytes(empty_database())
         self.database = Database(f"sqlite:///{folder / 'craft.db'}")
-        SQLModel.metadata.create_all(self.database.engine)
         self.store = FolderStore(folder / "artifacts")
         self.models = folder / "models"
         model_folder(self.models)
@@ -198,6 +211,4 @@ class Rig:
             feed=self.feed,
             store=self.store,
         )
-        app = create_app(title="CRaFT", service="gateway", routers=[router(gateway)], max_body_bytes=64 * 2**20)
-        answer_database_errors(app)
-        return app
+        return create_app(title="CRaFT", service="gateway", routers=[router(gateway)], max_body_bytes=64 * 2**20)

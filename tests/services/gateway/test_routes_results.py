@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from tests.services.gateway.public_rig import Rig, open_rig
@@ -14,45 +15,53 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
         yield rig
 
 
-@pytest.fixture
-def done(rig: Rig) -> str:
-    job_id = rig.submit(strategies=["cor-rait", "van-tuning"])
-    rig.finish(job_id)
-    return job_id
+class Done(NamedTuple):
+    """A finished job of two strategies. Shared, so tests only read it."""
+
+    rig: Rig
+    id: str
 
 
-def test_the_report_comes_in_the_form_that_is_asked_for(rig: Rig, done: str) -> None:
-    report = f"/craft/jobs/{done}/report"
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]:
+    with open_rig(tmp_path_factory.mktemp("done")) as rig:
+        job_id = rig.submit(strategies=["cor-rait", "van-tuning"])
+        rig.finish(job_id)
+        yield Done(rig, job_id)
+
+
+def test_the_report_comes_in_the_form_that_is_asked_for(done: Done) -> None:
+    report = f"/craft/jobs/{done.id}/report"
     browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
-    assert rig.get(report).json() == {"title": "a report"}
-    assert rig.get(report, headers={"Accept": "application/json, text/html"}).json() == {"title": "a report"}
-    assert rig.get(report, headers={"Accept": browser}).text.startswith("<!doctype html>")
-    assert rig.get(f"{report}.json", headers={"Accept": browser}).json() == {"title": "a report"}
-    assert rig.get(f"{report}.html").headers["content-type"] == "text/html; charset=utf-8"
+    assert done.rig.get(report).json() == {"title": "a report"}
+    assert done.rig.get(report, headers={"Accept": "application/json, text/html"}).json() == {"title": "a report"}
+    assert done.rig.get(report, headers={"Accept": browser}).text.startswith("<!doctype html>")
+    assert done.rig.get(f"{report}.json", headers={"Accept": browser}).json() == {"title": "a report"}
+    assert done.rig.get(f"{report}.html").headers["content-type"] == "text/html; charset=utf-8"
 
 
-def test_the_html_report_may_fetch_nothing(rig: Rig, done: str) -> None:
-    headers = rig.get(f"/craft/jobs/{done}/report.html").headers
+def test_the_html_report_may_fetch_nothing(done: Done) -> None:
+    headers = done.rig.get(f"/craft/jobs/{done.id}/report.html").headers
     assert "default-src 'none'" in headers["content-security-policy"]
     assert headers["x-content-type-options"] == "nosniff"
 
 
-def test_an_adapter_is_downloaded_under_its_own_name(rig: Rig, done: str) -> None:
-    answer = rig.get(f"/craft/jobs/{done}/adapter?strategy=cor-rait")
+def test_an_adapter_is_downloaded_under_its_own_name(done: Done) -> None:
+    answer = done.rig.get(f"/craft/jobs/{done.id}/adapter?strategy=cor-rait")
     assert answer.content == b"\x1f\x8bpackage:cor-rait"
     assert answer.headers["content-type"] == "application/gzip"
-    assert answer.headers["content-disposition"] == f'attachment; filename="{done}-cor-rait.tar.gz"'
-    adapter = next(a for a in rig.get(f"/craft/jobs/{done}").json()["adapters"] if a["strategy"] == "cor-rait")
+    assert answer.headers["content-disposition"] == f'attachment; filename="{done.id}-cor-rait.tar.gz"'
+    adapter = next(a for a in done.rig.get(f"/craft/jobs/{done.id}").json()["adapters"] if a["strategy"] == "cor-rait")
     assert adapter["bytes"] == len(answer.content)
-    assert rig.get(adapter["download"]).content == answer.content
+    assert done.rig.get(adapter["download"]).content == answer.content
 
 
-def test_a_job_of_several_adapters_asks_which(rig: Rig, done: str) -> None:
-    problem = rig.get(f"/craft/jobs/{done}/adapter").json()
+def test_a_job_of_several_adapters_asks_which(done: Done) -> None:
+    problem = done.rig.get(f"/craft/jobs/{done.id}/adapter").json()
     assert (problem["code"], problem["param"]) == ("request_invalid", "strategy")
     assert "cor-rait, van-tuning" in problem["hint"]
-    assert rig.get(f"/craft/jobs/{done}/adapter?strategy=craft").status_code == 404
-    assert rig.get(f"/craft/jobs/{done}/adapter?strategy=../x").status_code == 422
+    assert done.rig.get(f"/craft/jobs/{done.id}/adapter?strategy=craft").status_code == 404
+    assert done.rig.get(f"/craft/jobs/{done.id}/adapter?strategy=../x").status_code == 422
 
 
 def test_a_job_of_one_adapter_needs_no_strategy(rig: Rig) -> None:
@@ -61,10 +70,10 @@ def test_a_job_of_one_adapter_needs_no_strategy(rig: Rig) -> None:
     assert rig.get(f"/craft/jobs/{job_id}/adapter").status_code == 200
 
 
-def test_results_are_not_sent_twice(rig: Rig, done: str) -> None:
+def test_results_are_not_sent_twice(done: Done) -> None:
     for path in ("report.json", "report.html", "adapter?strategy=cor-rait"):
-        tag = rig.get(f"/craft/jobs/{done}/{path}").headers["etag"]
-        again = rig.get(f"/craft/jobs/{done}/{path}", headers={"If-None-Match": tag})
+        tag = done.rig.get(f"/craft/jobs/{done.id}/{path}").headers["etag"]
+        again = done.rig.get(f"/craft/jobs/{done.id}/{path}", headers={"If-None-Match": tag})
         assert (again.status_code, again.content) == (304, b"")
 
 
@@ -94,10 +103,12 @@ def test_artifacts_tell_files_counts_and_costs(rig: Rig) -> None:
     assert artifact["reused"] is False
 
 
-def test_an_artifact_that_left_the_store_is_not_found(rig: Rig, done: str) -> None:
-    ref = rig.reader.output(done, "report")
+def test_an_artifact_that_left_the_store_is_not_found(rig: Rig) -> None:
+    job_id = rig.submit()
+    rig.finish(job_id)
+    ref = rig.reader.output(job_id, "report")
     (rig.store.open(ref) / "manifest.json").unlink()
-    assert rig.get(f"/craft/jobs/{done}/report").status_code == 404
+    assert rig.get(f"/craft/jobs/{job_id}/report").status_code == 404
 
 
 def test_every_operation_is_documented_with_its_errors(rig: Rig) -> None:
