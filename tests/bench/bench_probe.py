@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -68,7 +68,7 @@ def ours(folder: Path, asked: Sequence[Prompt], samples: int) -> Measured:
 
 def reference(folder: Path, asked: Sequence[Prompt], samples: int) -> Measured:
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
     torch.manual_seed(42)
     copies = [prompt for prompt in asked for _ in range(samples)]
     chats = [[message._asdict() for message in prompt.messages] for prompt in copies]

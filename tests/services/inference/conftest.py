@@ -66,7 +66,8 @@ def write_model(folder: Path, architecture: str, **changes: Any) -> Path:
         "sliding_window": None,
     }
     config = AutoConfig.for_model(MODEL_TYPES[architecture], **(settings | changes))
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    factory: Any = AutoModelForCausalLM
+    factory.from_config(config).save_pretrained(folder)
     byte_tokenizer().save_pretrained(folder)
     return folder
 

@@ -28,7 +28,7 @@ def model(folder: Path) -> Any:
 def write_adapter(folder: Path, base: Path, *, seed: int, rslora: bool = False) -> Path:
     torch.manual_seed(seed)
     config = LoraConfig(r=4, lora_alpha=16, target_modules="all-linear", use_rslora=rslora, init_lora_weights=False)
-    get_peft_model(model(base), config).save_pretrained(folder)
+    get_peft_model(model(base), config).save_pretrained(str(folder))
     return folder
 
 

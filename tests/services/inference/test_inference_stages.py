@@ -61,7 +61,7 @@ def context(tmp_path: Path) -> Callable[..., LocalContext]:
 def probing(task: Task = Task.OPEN_ENDED, **settings: object) -> ProbeParameters:
     return ProbeParameters(
         task=task, model=MODEL, engine=ENGINE, probe=ProbeSettings(**settings), prompts=PromptSettings(), seed=11
-    )  # type: ignore[arg-type] # each test names valid settings
+    )
 
 
 def answering(mode: PromptMode) -> AnswerParameters:

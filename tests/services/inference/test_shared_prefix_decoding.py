@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -79,7 +80,7 @@ def test_no_prompts_give_no_replies(llama: Path) -> None:
 
 def test_letters_are_the_next_tokens_log_probabilities(llama: Path) -> None:
     asked = letter_prompts(*QUESTIONS)
-    tokenizer = AutoTokenizer.from_pretrained(llama)
+    tokenizer: Any = AutoTokenizer.from_pretrained(llama)
     model = AutoModelForCausalLM.from_pretrained(llama, dtype=torch.float32)
 
     for prompt, row in zip(asked, fast_engine(llama).letters(asked).rows, strict=True):
