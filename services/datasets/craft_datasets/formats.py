@@ -1,7 +1,9 @@
 """Readers of uploaded files: every format becomes numbered raw rows, and a broken line a row error, not a crash."""
 
+import ast
 import csv
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -141,10 +143,11 @@ def _csv_row(number: int, header: list[str], cells: list[str]) -> RawRow:
 
 def _list_of(cell: str) -> object:
     if cell.lstrip().startswith("["):
-        try:
+        # JSON, or Python's way to write a list (pandas writes that); else a text that happens to begin with a bracket.
+        with suppress(orjson.JSONDecodeError):
             return orjson.loads(cell)
-        except orjson.JSONDecodeError:
-            pass  # A text that happens to begin with a bracket.
+        with suppress(ValueError, SyntaxError, RecursionError):
+            return ast.literal_eval(cell.strip())
     return [part.strip() for part in cell.split(_LIST_SEPARATOR)]
 
 

@@ -1,11 +1,11 @@
 """The service's own REST calls; each parses, calls one function and returns its result."""
 
+import json
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Annotated
 
-import orjson
 from fastapi import APIRouter, File, Form, UploadFile
 
 from craft.contracts.rest_datasets import (
@@ -53,7 +53,7 @@ def router(intake: DatasetIntake) -> APIRouter:
         """The same for rows in the request; a row error's `line` is the row's position, from 1."""
         with tempfile.TemporaryDirectory(prefix="craft-rows-") as folder:
             source = Path(folder) / "rows"
-            source.write_bytes(orjson.dumps(request.rows))
+            source.write_text(json.dumps(request.rows), encoding="ascii")
             return intake.store_file(source, task=request.task, form=DatasetFormat.JSON)
 
     return routes

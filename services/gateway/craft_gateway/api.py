@@ -18,13 +18,14 @@ def is_loopback(host: str) -> bool:
 
 
 def main() -> None:
-    """Serve until told to stop. Refuses any address but loopback, since the API asks for no key yet."""
+    """Serve until told to stop. Refuses any address but loopback unless told so: the API asks for no key yet."""
     settings = Settings()
     host = settings.gateway.host
-    if not is_loopback(host):
+    if not (is_loopback(host) or settings.gateway.allow_insecure_bind):
         sys.exit(
             f"The gateway refuses to listen on {host}: it asks for no key, so everybody who reaches it owns it.\n"
-            "Listen on 127.0.0.1 (CRAFT_GATEWAY__HOST) and put a proxy that asks for credentials before it."
+            "Listen on 127.0.0.1 (CRAFT_GATEWAY__HOST) and put a proxy that asks for credentials before it. Where the\n"
+            "network itself keeps others out, CRAFT_GATEWAY__ALLOW_INSECURE_BIND=true says that you know."
         )
     configure(settings, "gateway")
     serve(wiring.app(settings), settings.gateway, settings)

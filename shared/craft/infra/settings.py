@@ -25,6 +25,10 @@ class GatewaySettings(Listen):
 
     port: int = 8080
     max_body_bytes: int = 256 * 2**20
+    allow_insecure_bind: bool = Field(
+        default=False,
+        description="Listen beyond loopback although there are no keys: only behind something that asks for them.",
+    )
 
 
 class CoordinatorSettings(Listen):

@@ -46,9 +46,9 @@ def test_the_bytes_decide_the_format(tmp_path: Path) -> None:
     assert sniff(parquet(tmp_path)) is DatasetFormat.PARQUET
 
 
-def test_a_csv_list_may_be_json_and_a_bracket_may_be_text(tmp_path: Path) -> None:
-    rows = read(written(tmp_path, b'question,answers\nq,"[""a"",""b""]"\nq,[sic] a\n'))
-    assert [row.row["answers"] for row in rows if row.row] == [["a", "b"], ["[sic] a"]]
+def test_a_csv_list_may_be_json_or_pythons_and_a_bracket_may_be_text(tmp_path: Path) -> None:
+    rows = read(written(tmp_path, b'question,answers\nq,"[""a"",""b""]"\nq,"[\'a\', ""b\'s""]"\nq,[sic] a\n'))
+    assert [row.row["answers"] for row in rows if row.row] == [["a", "b"], ["a", "b's"], ["[sic] a"]]
 
 
 def test_empty_csv_cells_are_absent_and_line_numbers_survive_quoted_breaks(tmp_path: Path) -> None:
