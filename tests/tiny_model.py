@@ -77,9 +77,15 @@ def make_tiny_model(folder: Path, facts: Sequence[Fact], *, seed: int) -> Path:
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = _make_tokenizer(facts)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = _train(tokenizer, facts, random.Random(seed))
+    threads = torch.get_num_threads()
+    # One thread: so small a model gains nothing from two, and loses much where others use the machine.
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = _train(tokenizer, facts, random.Random(seed))
+    finally:
+        torch.set_num_threads(threads)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / _MARK).write_text(mark)

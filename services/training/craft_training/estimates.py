@@ -6,7 +6,8 @@ With P the parameters of the layers' matrices, L those of LoRA, T the trained to
 - seconds = work / speed. A measured speed is this installation's last run by the same formula, so that shared
   prompt beginnings are in it; the assumed one is a cautious guess.
 - memory = weights + 16 L bytes (float32 weight, gradient and Adam's two moments) + activations of one pass
-  (2 x 34 bytes for each token, layer and hidden unit in bfloat16, twice that in float32) + logits of one pass.
+  (150 bytes for each token, layer and hidden unit in bfloat16, as measured with SmolLM2; twice that in float32)
+  + logits of one pass. Shared prompt beginnings make it less.
 """
 
 import json
@@ -116,7 +117,7 @@ def estimate(
 def _memory(request: TrainingEstimateRequest, shape: ModelShape, lora: int, weight_bytes: int) -> int:
     rows = min(request.rows, request.training.batch_size)
     rows = max(1, min(rows, MOST_TOKENS_PER_PASS // request.tokens_per_row))
-    activations = 34 * weight_bytes * rows * request.tokens_per_row * shape.layers * shape.hidden
+    activations = 75 * weight_bytes * rows * request.tokens_per_row * shape.layers * shape.hidden
     logits = rows * request.answer_tokens_per_row * shape.vocabulary * (4 + 4 + weight_bytes)
     return weight_bytes * shape.parameters + 16 * lora + activations + logits
 

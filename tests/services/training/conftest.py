@@ -49,7 +49,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory, facts: list[tuple[str, str
 
 @pytest.fixture(scope="session")
 def models(folders: ModelFolders) -> BaseModels:
-    return BaseModels(folders, TrainingSettings_(dtype="float32", device="cpu"))
+    # One thread: so small a model gains nothing from two, and loses much where others use the machine.
+    return BaseModels(folders, TrainingSettings_(dtype="float32", device="cpu", threads=1))
 
 
 @pytest.fixture(scope="session")
