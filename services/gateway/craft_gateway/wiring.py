@@ -9,11 +9,10 @@ from types import FrameType
 
 from fastapi import FastAPI
 
-from craft.contracts.stages import EngineRef
 from craft.infra.artifacts import FolderStore
 from craft.infra.http import create_app
 from craft.infra.models import ModelFolders
-from craft.infra.settings import Settings
+from craft.infra.settings import Settings, engine_ref
 from craft_gateway.database import Database
 from craft_gateway.datasets_client import HttpDatasetsClient
 from craft_gateway.keys import store_holds
@@ -66,7 +65,7 @@ def _gateway(settings: Settings, database: Database, client: HttpDatasetsClient)
         transitions=transitions,
         datasets=datasets,
         models=ModelFolders(settings.resolved_models_dir),
-        engine=EngineRef(name=settings.inference.engine, dtype=settings.inference.dtype),
+        engine=engine_ref(settings.inference),
         embedder=settings.scoring.embedder,
     )
     return Gateway(

@@ -37,9 +37,7 @@ _QUESTIONS = "questions"
 _ADAPTER = "adapter"
 
 
-def probe(
-    parameters: ProbeParameters, context: StageContext, *, engines: LoadedEngine, questions_per_shard: int
-) -> StageResult:
+def probe(parameters: ProbeParameters, context: StageContext, *, engines: LoadedEngine) -> StageResult:
     """Stage 1, steps 1 and 5: N sampled replies, or the letters' log-probabilities, of every training question.
 
     Writes samples.jsonl in the questions' order. Every finished shard is kept in the checkpoint folder. Raises
@@ -55,7 +53,7 @@ def probe(
         def work(shard: Sequence[Question], before: int) -> Shard:
             return prober.shard(shard, lambda done, _: context.progress(before + done, len(questions)))
 
-        shards = in_shards(questions, questions_per_shard, context.checkpoint, work)
+        shards = in_shards(questions, parameters.engine.questions_per_shard, context.checkpoint, work)
         description = engine.describe()
     rows = [row for shard in shards for row in shard.rows]
     context.progress(len(rows), len(questions))

@@ -11,7 +11,7 @@ from craft.contracts.stages import EngineRef, ModelRef, StageKind
 from craft.errors import ModelRejected
 from craft.infra.http import create_app
 from craft.infra.models import ModelFolders
-from craft.infra.settings import InferenceSettings, Settings
+from craft.infra.settings import InferenceSettings, Settings, engine_ref
 from craft.infra.stage import StageFunction
 from craft_inference import stages
 from craft_inference.calls import Calls
@@ -28,9 +28,7 @@ def stage_functions() -> Mapping[StageKind, StageFunction]:
     settings = Settings()
     engines = _engines(settings)
     return {
-        StageKind.PROBE: partial(
-            stages.probe, engines=engines, questions_per_shard=settings.inference.questions_per_shard
-        ),
+        StageKind.PROBE: partial(stages.probe, engines=engines),
         StageKind.ANSWER: partial(stages.answer, engines=engines),
     }
 
@@ -42,7 +40,7 @@ def app(settings: Settings) -> FastAPI:
     def find(model: BaseModelRef) -> ModelRef:
         return folders.find(model.id, model.revision).ref
 
-    engine = EngineRef(name=settings.inference.engine, dtype=settings.inference.dtype)
+    engine = engine_ref(settings.inference)
     return create_app(
         title="CRaFT inference", service="inference", routers=[router(Calls(_engines(settings), find, engine))]
     )
@@ -63,5 +61,5 @@ def _load(settings: InferenceSettings, folder: Path, engine: EngineRef) -> Engin
 
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    rows = settings.questions_per_batch * _SAMPLES
+    rows = engine.questions_per_batch * _SAMPLES
     return TransformersEngine.load(folder, dtype=engine.dtype, device=settings.device, rows=rows)

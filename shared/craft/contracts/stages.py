@@ -82,6 +82,10 @@ class EngineRef(Contract):
 
     name: Literal["transformers", "vllm"] = "transformers"
     dtype: Literal["bfloat16", "float32", "float16"] = "bfloat16"
+    questions_per_batch: int = Field(
+        32, ge=1, description="The batch changes roundings, and so draws."
+    )
+    questions_per_shard: int = Field(256, ge=1, description="Questions between two checkpoints of a probe; as above.")
 
 
 class IngestParameters(Contract):

@@ -7,6 +7,8 @@ from urllib.parse import quote
 from pydantic import BaseModel, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from craft.contracts.stages import EngineRef
+
 
 class Listen(BaseModel):
     """Where an HTTP server listens. Loopback unless told otherwise."""
@@ -144,3 +146,13 @@ class Settings(BaseSettings):
     def resolved_coordinator_url(self) -> str:
         """Where workers find the coordinator."""
         return self.coordinator_url or self.coordinator.url
+
+
+def engine_ref(settings: InferenceSettings) -> EngineRef:
+    """The engine of this deployment, as stages name it."""
+    return EngineRef(
+        name=settings.engine,
+        dtype=settings.dtype,
+        questions_per_batch=settings.questions_per_batch,
+        questions_per_shard=settings.questions_per_shard,
+    )

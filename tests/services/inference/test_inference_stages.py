@@ -58,9 +58,14 @@ def context(tmp_path: Path) -> Callable[..., LocalContext]:
     return make
 
 
-def probing(task: Task = Task.OPEN_ENDED, **settings: object) -> ProbeParameters:
+def probing(task: Task = Task.OPEN_ENDED, *, shard: int = 3, **settings: object) -> ProbeParameters:
     return ProbeParameters(
-        task=task, model=MODEL, engine=ENGINE, probe=ProbeSettings(**settings), prompts=PromptSettings(), seed=11
+        task=task,
+        model=MODEL,
+        engine=EngineRef(questions_per_shard=shard),
+        probe=ProbeSettings(**settings),
+        prompts=PromptSettings(),
+        seed=11,
     )
 
 
@@ -76,7 +81,7 @@ Contexts = Callable[..., LocalContext]
 def test_probe_samples_every_training_question_in_order(tmp_path: Path, context: Contexts) -> None:
     engine = FakeEngine()
     where = context({"questions": ingested(tmp_path / "in", train=OPEN, held_out=HELD_OUT)})
-    result = probe(probing(samples=3, temperature=0.5), where, engines=lending(engine), questions_per_shard=3)
+    result = probe(probing(samples=3, temperature=0.5), where, engines=lending(engine))
     rows = list(read_rows(where.output / SAMPLES_FILE, ProbeRow))
 
     assert [row.id for row in rows] == [question.id for question in OPEN]
@@ -89,7 +94,7 @@ def test_probe_samples_every_training_question_in_order(tmp_path: Path, context:
 def test_probe_puts_the_shots_before_the_question(tmp_path: Path, context: Contexts) -> None:
     engine = FakeEngine()
     where = context({"questions": ingested(tmp_path / "in", train=OPEN[:1])})
-    probe(probing(), where, engines=lending(engine), questions_per_shard=3)
+    probe(probing(), where, engines=lending(engine))
     roles = [message.role for message in engine.seen[0].messages]
 
     assert roles == ["user", "assistant"] * len(DEFAULT_OPEN_SHOTS) + ["user"]
@@ -99,7 +104,7 @@ def test_probe_puts_the_shots_before_the_question(tmp_path: Path, context: Conte
 def test_probe_of_choices_reads_letters_and_samples_nothing(tmp_path: Path, context: Contexts) -> None:
     engine = FakeEngine()
     where = context({"questions": ingested(tmp_path / "in", train=CHOICE)})
-    result = probe(probing(Task.MULTIPLE_CHOICE), where, engines=lending(engine), questions_per_shard=2)
+    result = probe(probing(Task.MULTIPLE_CHOICE, shard=2), where, engines=lending(engine))
     rows = list(read_rows(where.output / SAMPLES_FILE, ProbeRow))
 
     assert [row.logprobs for row in rows] == [[-1.0, -2.0, -3.0]] * 5
@@ -111,27 +116,27 @@ def test_a_later_attempt_asks_only_what_is_left(tmp_path: Path, context: Context
     inputs = {"questions": ingested(tmp_path / "in", train=OPEN)}
     broken, whole, second = FakeEngine(failures={"o5": RuntimeError("killed")}), FakeEngine(), FakeEngine()
     with pytest.raises(RuntimeError, match="killed"):
-        probe(probing(), context(inputs), engines=lending(broken), questions_per_shard=2)
+        probe(probing(shard=2), context(inputs), engines=lending(broken))
     resumed = context(inputs)
-    result = probe(probing(), resumed, engines=lending(second), questions_per_shard=2)
+    result = probe(probing(shard=2), resumed, engines=lending(second))
 
     assert [prompt.id for prompt in second.seen] == ["o4", "o5", "o6"]
     fresh = LocalContext(tmp_path / "fresh", tmp_path / "other", inputs)
     fresh.output.mkdir()
     fresh.checkpoint.mkdir()
-    assert probe(probing(), fresh, engines=lending(whole), questions_per_shard=2).cost == result.cost
+    assert probe(probing(shard=2), fresh, engines=lending(whole)).cost == result.cost
     assert (resumed.output / SAMPLES_FILE).read_bytes() == (fresh.output / SAMPLES_FILE).read_bytes()
 
 
 def test_a_torn_shard_is_made_again(tmp_path: Path, context: Contexts) -> None:
     inputs = {"questions": ingested(tmp_path / "in", train=OPEN)}
     first = context(inputs)
-    probe(probing(), first, engines=lending(FakeEngine()), questions_per_shard=4)
+    probe(probing(shard=4), first, engines=lending(FakeEngine()))
     torn = sorted(first.checkpoint.glob("shard-*.json"))[1]
     torn.write_bytes(torn.read_bytes()[:20])
     engine = FakeEngine()
     again = context(inputs)
-    probe(probing(), again, engines=lending(engine), questions_per_shard=4)
+    probe(probing(shard=4), again, engines=lending(engine))
 
     assert [prompt.id for prompt in engine.seen] == ["o4", "o5", "o6"]
     assert (again.output / SAMPLES_FILE).read_bytes() == (first.output / SAMPLES_FILE).read_bytes()
@@ -140,7 +145,7 @@ def test_a_torn_shard_is_made_again(tmp_path: Path, context: Contexts) -> None:
 def test_progress_counts_questions_over_all_shards(tmp_path: Path, context: Contexts) -> None:
     seen: list[StageProgress] = []
     where = context({"questions": ingested(tmp_path / "in", train=OPEN)}, seen.append)
-    probe(probing(), where, engines=lending(FakeEngine()), questions_per_shard=3)
+    probe(probing(), where, engines=lending(FakeEngine()))
 
     assert [progress.done for progress in seen] == [1, 2, 3, 4, 5, 6, 7, 7]
     assert {progress.total for progress in seen} == {7}
@@ -148,7 +153,7 @@ def test_progress_counts_questions_over_all_shards(tmp_path: Path, context: Cont
 
 def test_probe_with_an_adapter_uses_its_folder(tmp_path: Path, context: Contexts) -> None:
     where = context({"questions": ingested(tmp_path / "in", train=OPEN[:1]), "adapter": tmp_path / "rehearsed"})
-    probe(probing(samples=1), where, engines=lending(FakeEngine()), questions_per_shard=3)
+    probe(probing(samples=1), where, engines=lending(FakeEngine()))
     (row,) = read_rows(where.output / SAMPLES_FILE, ProbeRow)
 
     assert row.samples is not None
@@ -160,14 +165,14 @@ def test_shots_from_the_evaluation_split_are_refused(tmp_path: Path, context: Co
     shots = [{"question": " what is HELD out? ", "answers": ["it"]}]
 
     with pytest.raises(RequestInvalid, match="evaluation split"):
-        probe(probing(shots=shots), where, engines=lending(FakeEngine()), questions_per_shard=3)
+        probe(probing(shots=shots), where, engines=lending(FakeEngine()))
 
 
 def test_our_own_shots_are_refused_too_where_they_are_examined(tmp_path: Path, context: Contexts) -> None:
     where = context({"questions": ingested(tmp_path / "in", train=OPEN, held_out=DEFAULT_OPEN_SHOTS[:1])})
 
     with pytest.raises(RequestInvalid, match="evaluation split"):
-        probe(probing(), where, engines=lending(FakeEngine()), questions_per_shard=3)
+        probe(probing(), where, engines=lending(FakeEngine()))
 
 
 def test_a_shot_that_is_no_question_is_named(tmp_path: Path, context: Contexts) -> None:
@@ -178,7 +183,6 @@ def test_a_shot_that_is_no_question_is_named(tmp_path: Path, context: Contexts) 
             probing(shots=[{"question": "a?", "answer": "b"}, {"question": "a?"}]),
             where,
             engines=lending(FakeEngine()),
-            questions_per_shard=3,
         )
 
 
@@ -187,7 +191,7 @@ def test_a_prompt_that_is_too_long_fails_the_stage(tmp_path: Path, context: Cont
     where = context({"questions": ingested(tmp_path / "in", train=OPEN)})
 
     with pytest.raises(ContextTooLong, match="o2"):
-        probe(probing(), where, engines=lending(engine), questions_per_shard=3)
+        probe(probing(), where, engines=lending(engine))
 
 
 def test_answer_replies_greedily_to_every_set(tmp_path: Path, context: Contexts) -> None:
