@@ -1,0 +1,133 @@
+"""docker-compose.yml: closed by default, started in order, and complete with `.env.example`."""
+
+import re
+from typing import Any
+
+import pytest
+from tests.deployment.files import ROOT, compose
+
+SERVICES: dict[str, dict[str, Any]] = compose()["services"]
+TEXT = "\n".join(
+    line for line in (ROOT / "docker-compose.yml").read_text().splitlines() if not line.lstrip().startswith("#")
+)
+EXAMPLE = (ROOT / ".env.example").read_text()
+ENV = dict(line.split("=", 1) for line in EXAMPLE.splitlines() if line and not line.startswith("#"))
+
+
+@pytest.fixture(params=sorted(SERVICES))
+def service(request: pytest.FixtureRequest) -> dict[str, Any]:
+    found: dict[str, Any] = SERVICES[request.param]
+    return found
+
+
+def test_a_container_can_do_nothing_special(service: dict[str, Any]) -> None:
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not {"privileged", "cap_add", "pid", "ipc", "devices", "userns_mode"} & set(service)
+
+
+def test_a_container_is_not_root(service: dict[str, Any]) -> None:
+    # Our images name their user themselves; others do not all.
+    assert service["image"].startswith("craft-") or re.fullmatch(r"[1-9]\d*:[1-9]\d*", service["user"])
+
+
+def test_nothing_of_the_host_is_mounted(service: dict[str, Any]) -> None:
+    for mount in service.get("volumes", ()):
+        assert mount.split(":")[0] in compose()["volumes"]
+
+
+def test_images_are_pinned(service: dict[str, Any]) -> None:
+    assert re.fullmatch(r"[a-z0-9./-]+:[a-z0-9.-]*\d[a-z0-9.-]*", service["image"])
+
+
+def test_only_the_proxy_is_published_and_only_to_this_machine() -> None:
+    published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    assert list(published) == ["proxy"]
+    assert published["proxy"] == ["127.0.0.1:${GATEWAY_PORT:-8080}:8000"]
+    assert "network_mode: host" not in TEXT
+
+
+def test_only_the_proxy_and_the_download_reach_the_world() -> None:
+    networks = compose()["networks"]
+    assert networks["default"]["internal"] is True
+    outside = {name for name, service in SERVICES.items() if "outside" in service.get("networks", ())}
+    assert outside == {"proxy", "models"}
+
+
+def test_the_gateway_lives_in_the_proxys_network() -> None:
+    assert SERVICES["gateway"]["network_mode"] == "service:proxy"
+    assert "networks" not in SERVICES["gateway"]
+
+
+def test_a_service_waits_for_what_can_tell_that_it_is_ready(service: dict[str, Any]) -> None:
+    for name, how in service.get("depends_on", {}).items():
+        needed = SERVICES[name]
+        match how["condition"]:
+            case "service_healthy":
+                assert not needed.get("healthcheck", {}).get("disable"), f"{name} never becomes healthy"
+                assert needed["image"].startswith("craft-") or "test" in needed["healthcheck"]
+            case "service_completed_successfully":
+                assert needed["restart"] != "unless-stopped", f"{name} never ends"
+            case condition:
+                assert condition == "service_started"
+
+
+def test_needs_exist_in_every_profile_of_who_needs_them() -> None:
+    for name, service in SERVICES.items():
+        for needed in service.get("depends_on", {}):
+            assert not SERVICES[needed].get("profiles"), f"{name} waits for {needed}, which may not run"
+
+
+def test_everything_that_listens_has_a_health_check() -> None:
+    for name, service in SERVICES.items():
+        unwatched = service.get("healthcheck", {}).get("disable", False)
+        assert unwatched == bool(re.fullmatch(r"migrate|models|.*-worker(-gpu)?", name)), name
+
+
+def test_the_database_is_migrated_before_anything_uses_it() -> None:
+    for name in ("gateway", "coordinator"):
+        assert SERVICES[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
+
+
+@pytest.mark.parametrize("worker", ["inference-worker", "training-worker"])
+def test_a_stage_runs_on_the_processor_or_on_the_gpu_but_not_on_both(worker: str) -> None:
+    plain, gpu = SERVICES[worker], SERVICES[f"{worker}-gpu"]
+    assert plain["profiles"] == ["cpu"]
+    assert gpu["profiles"] == ["gpu"]
+    assert gpu["command"] == plain["command"]
+    (device,) = gpu["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+    assert gpu["environment"][f"CRAFT_{worker.split('-')[0].upper()}__DEVICE"] == "cuda"
+    assert gpu["image"] != plain["image"], "two builds of torch under one name"
+    assert "deploy" not in plain
+
+
+def test_a_profile_is_chosen_in_the_example() -> None:
+    assert ENV["COMPOSE_PROFILES"] == "cpu"
+
+
+def test_every_variable_is_explained_in_the_example_and_the_reverse() -> None:
+    used = set(re.findall(r"(?<!\$)\$\{(\w+)", TEXT))
+    assert used == set(ENV) - {"COMPOSE_PROFILES"}
+
+
+def test_a_missing_password_stops_the_start() -> None:
+    secrets = {name for name, value in ENV.items() if not value and not name.startswith("TORCH_")}
+    assert secrets == {"POSTGRES_PASSWORD", "VALKEY_PASSWORD", "CRAFT_WORKER_TOKEN", "GATEWAY_PASSWORD"}
+    for name in secrets:
+        uses = re.findall(r"\$\{" + name + r"([^}]*)\}", TEXT)
+        assert uses
+        assert all(use.startswith(":?") for use in uses), f"{name} may be empty somewhere"
+
+
+def test_configs_and_build_files_exist() -> None:
+    for config in compose()["configs"].values():
+        assert "content" in config or (ROOT / config["file"]).is_file()
+    for service in SERVICES.values():
+        for config in service.get("configs", ()):
+            assert config["source"] in compose()["configs"]
+        if "build" in service:
+            assert (ROOT / service["build"]["dockerfile"]).is_file()
+            name = service["build"]["dockerfile"].split("/")[1]
+            assert re.fullmatch(rf"craft-{name}:.+", service["image"])
