@@ -9,7 +9,7 @@ MODELS := .craft/models
 PIP_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models demo up test lint types imports check bench clean
+.PHONY: help setup models demo up test test-servers lint types imports check bench clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*?## "} {printf "  make %-14s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ up: setup models ## Run the whole system in the foreground until Ctrl-C
 
 test: setup models lint types imports ## Everything that needs no server installed by hand
 	$(BIN)/python -m pytest -m 'not servers and not vllm and not bench' $(ARGS)
+
+test-servers: setup ## What needs a PostgreSQL server (installed with apt where it is missing)
+	bash .ci/with-postgres $(BIN)/python -m pytest tests/services/gateway/test_transitions_postgres.py
 
 lint: setup
 	$(BIN)/ruff check .
