@@ -83,14 +83,24 @@ def _question_flow(state: SelectState) -> QuestionFlow:
     return QuestionFlow(state.id, KnowledgeState(state.correctness, state.certainty), flow)
 
 
-def tuning_rows(questions: Sequence[Question], selection: Selection, prompts: PromptSettings) -> list[TrainingRow]:
-    """Training rows in the questions' order; both kinds carry the REFUSE prompt (method.md, step 8)."""
+def tuning_rows(
+    questions: Sequence[Question],
+    selection: Selection,
+    prompts: PromptSettings,
+    *,
+    samples: Mapping[str, Sequence[str]],
+) -> list[TrainingRow]:
+    """Training rows in the questions' order; both kinds carry the REFUSE prompt (method.md, step 8).
+
+    A question with `samples` is taught the model's own right answer among them, if there is one.
+    """
     templates = templates_from(prompts.templates)
     van, idk = set(selection.van), set(selection.idk)
     rows: list[TrainingRow] = []
     for question in questions:
         if question.id in van:
-            rows.append(_row(question, TrainingKind.VAN, PromptMode.REFUSE, target(question, templates), templates))
+            answer = _own_or_gold(question, samples, templates)
+            rows.append(_row(question, TrainingKind.VAN, PromptMode.REFUSE, answer, templates))
         elif question.id in idk:
             rows.append(_row(question, TrainingKind.IDK, PromptMode.REFUSE, templates.refusal, templates))
     return rows
@@ -101,12 +111,22 @@ def rehearsal_rows(
 ) -> list[TrainingRow]:
     """Plain-prompt rows whose target is the model's own most frequent right answer; the gold letter for choices."""
     templates = templates_from(prompts.templates)
-    rows: list[TrainingRow] = []
-    for question in questions:
-        own = majority_right_answer(samples[question.id], question) if isinstance(question, OpenQuestion) else None
-        answer = own if own is not None else target(question, templates)
-        rows.append(_row(question, TrainingKind.REHEARSE, PromptMode.BASIC, answer, templates))
-    return rows
+    return [
+        _row(
+            question,
+            TrainingKind.REHEARSE,
+            PromptMode.BASIC,
+            _own_or_gold(question, samples, templates),
+            templates,
+        )
+        for question in questions
+    ]
+
+
+def _own_or_gold(question: Question, samples: Mapping[str, Sequence[str]], templates: PromptTemplates) -> str:
+    said = samples.get(question.id, ())
+    own = majority_right_answer(said, question) if isinstance(question, OpenQuestion) else None
+    return own if own is not None else target(question, templates)
 
 
 def _row(

@@ -77,11 +77,7 @@ def rehearsal_set(parameters: RehearsalSetParameters, context: StageContext) -> 
         shortage=parameters.shortage,
     )
     wanted = set(chosen.ids)
-    samples = {
-        row.id: row.samples or []
-        for row in read_rows(context.input("probe") / SAMPLES_FILE, ProbeRow)
-        if row.id in wanted
-    }
+    samples = _samples(context.input("probe"))
     rows = rehearsal_rows([q for q in questions if q.id in wanted], samples, parameters.prompts)
     written = write_rows(context.output / TRAINING_FILE, rows)
     return StageResult(
@@ -103,7 +99,9 @@ def tuning_set(parameters: TuningSetParameters, context: StageContext) -> StageR
         settings=parameters.selection,
         seed=parameters.seed,
     )
-    write_rows(context.output / TRAINING_FILE, tuning_rows(questions, selection, parameters.prompts))
+    samples = _samples(context.inputs["probe"]) if "probe" in context.inputs else {}
+    rows = tuning_rows(questions, selection, parameters.prompts, samples=samples)
+    write_rows(context.output / TRAINING_FILE, rows)
     write_rows(context.output / DECISIONS_FILE, _decisions(selection))
     counts = {"van": len(selection.van), "idk": len(selection.idk), "dropped": len(selection.dropped)}
     for dropped in selection.dropped:
@@ -118,6 +116,10 @@ def _questions(path: Path) -> list[Question]:
 def _states(folder: Path) -> dict[str, KnowledgeState]:
     rows = read_rows(folder / STATES_FILE, StateRow)
     return {row.id: KnowledgeState(row.correctness, row.certainty) for row in rows}
+
+
+def _samples(folder: Path) -> dict[str, list[str]]:
+    return {row.id: row.samples or [] for row in read_rows(folder / SAMPLES_FILE, ProbeRow)}
 
 
 def _flows(folder: Path) -> dict[str, KnowledgeFlow]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from craft.contracts.base import Contract
-from craft.contracts.job import JobSpec, PromptSettings
+from craft.contracts.job import JobSpec, PromptSettings, VanTarget
 from craft.contracts.stages import (
     SERVICE_OF,
     AnswerParameters,
@@ -191,6 +191,8 @@ def _strategy(job: ResolvedJob, strategy: Strategy) -> Iterator[PlannedStage]:
     spec = job.spec
     # Every strategy of a job that rehearses sees the flow: to shrink to one size it must know what the others drop.
     flow = {"flow": FromStage("flow")} if _rehearses(job) else {}
+    own = spec.selection.van_target is VanTarget.OWN
+    probe = {"probe": FromStage("probe:initial")} if own else {}
     tuning_set, tuned = FromStage(f"tuning_set:{strategy}"), FromStage(f"tune:{strategy}")
     replies, evaluation = FromStage(f"answer:{strategy}"), FromStage(f"evaluate:{strategy}")
     yield PlannedStage(
@@ -203,7 +205,7 @@ def _strategy(job: ResolvedJob, strategy: Strategy) -> Iterator[PlannedStage]:
             prompts=spec.prompts,
             seed=spec.seed,
         ),
-        {"questions": FromStage("ingest"), "states": FromStage("score:initial"), **flow},
+        {"questions": FromStage("ingest"), "states": FromStage("score:initial"), **flow, **probe},
     )
     yield PlannedStage(
         tuned.name,

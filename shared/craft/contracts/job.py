@@ -95,6 +95,15 @@ class RehearsalSettings(Contract):
     training: TrainingSettings = Field(default_factory=lambda: TrainingSettings(min_steps=8))
 
 
+class VanTarget(StrEnum):
+    """What a question that keeps its answer is taught to say."""
+
+    DATASET = "dataset"
+    """The first accepted answer, as the paper does."""
+    OWN = "own"
+    """The model's own most frequent right answer, as in rehearsal; the dataset's where it has none."""
+
+
 class SelectionSettings(Contract):
     """Stage 2, steps 6 and 7. Sizes default to the most that the training split can give at the 4 : 1 ratio."""
 
@@ -104,6 +113,7 @@ class SelectionSettings(Contract):
     n_van: int | None = Field(None, ge=1)
     n_idk: int | None = Field(None, ge=1)
     shortage: Shortage = Shortage.SHRINK
+    van_target: VanTarget = VanTarget.DATASET
 
 
 class EvaluationSettings(Contract):

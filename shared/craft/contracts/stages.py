@@ -82,9 +82,7 @@ class EngineRef(Contract):
 
     name: Literal["transformers", "vllm"] = "transformers"
     dtype: Literal["bfloat16", "float32", "float16"] = "bfloat16"
-    questions_per_batch: int = Field(
-        32, ge=1, description="The batch changes roundings, and so draws."
-    )
+    questions_per_batch: int = Field(32, ge=1, description="The batch changes roundings, and so draws.")
     questions_per_shard: int = Field(256, ge=1, description="Questions between two checkpoints of a probe; as above.")
 
 
@@ -146,7 +144,7 @@ class FlowParameters(Contract):
 
 
 class TuningSetParameters(Contract):
-    """Inputs `questions`, `states` and, where the job has it, `flow`.
+    """Inputs `questions`, `states`; `flow` where the job has it; `probe` where targets are the model's own answers.
 
     `compared_with` lists the job's strategies: sets shrink together, so that all are of one size.
     """

@@ -142,6 +142,19 @@ def test_every_question_gets_a_decision_and_both_kinds_the_refuse_prompt(tmp_pat
     assert result.counts["dropped_dynamic_conflict"] == 10
 
 
+def test_a_known_question_may_be_taught_in_the_models_own_words(tmp_path: Path, questions: Path) -> None:
+    probe = tmp_path / "probe"
+    probe.mkdir()
+    write_rows(probe / SAMPLES_FILE, [ProbeRow(id=f"q{n}", samples=[f"That is answer {n}."]) for n in range(1, 40)])
+    inputs = {"questions": questions, "states": states(tmp_path, {0: 1.0, 1: 1.0}), "probe": probe}
+    parameters = tuning(Strategy.COR_RAIT, n_van=2, n_idk=1).model_copy(update={"compared_with": []})
+    where = context(tmp_path, inputs)
+    tuning_set(parameters, where)
+    rows = read_rows(where.output / TRAINING_FILE, TrainingRow)
+    van = {row.id: row.target for row in rows if row.kind is TrainingKind.VAN}
+    assert van == {"q0": "Answer 0", "q1": "That is answer 1."}
+
+
 def test_compared_strategies_shrink_to_one_size(tmp_path: Path, questions: Path) -> None:
     inputs = {
         "questions": questions,

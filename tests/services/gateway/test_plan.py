@@ -219,3 +219,10 @@ def test_strategies_of_a_job_know_one_another_whatever_their_order() -> None:
 
     both = [Strategy.COR_RAIT, Strategy.CRAFT]
     assert compared(Strategy.CRAFT, Strategy.COR_RAIT) == compared(Strategy.COR_RAIT, Strategy.CRAFT) == both
+
+
+def test_the_models_own_answers_are_read_only_where_they_are_taught() -> None:
+    def inputs(**selection: object) -> set[str]:
+        return set(by_name(resolved(selection=selection))["tuning_set:craft"].inputs)
+
+    assert inputs(van_target="own") - inputs() == {"probe"}
