@@ -24,21 +24,28 @@ BASE_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 _START_SECONDS = 150.0
 _LOOK_SECONDS = 0.25
 
+_SHOTS = [
+    {"question": "How many legs does a spider have?", "answer": "A spider has eight legs."},
+    {"question": "What do bees make?", "answer": "Bees make honey."},
+    {"question": "What colour are emeralds?", "answer": "Emeralds are green."},
+]
+_LORA = {"lora_r": 16, "batch_size": 16}
+
 DEMO: dict[Task, dict[str, Any]] = {
     Task.OPEN_ENDED: {
-        "split": {"held_out_fraction": 0.6},
-        # A small model at temperature 1.0 gets half of what it knows wrong by chance.
-        "probe": {"samples": 10, "temperature": 0.7, "max_new_tokens": 16},
-        "rehearsal": {"size": 80, "training": {"lora_r": 16, "epochs": 3, "batch_size": 16, "min_steps": 8}},
-        "selection": {"n_van": 50, "n_idk": 100},
-        "training": {"lora_r": 16, "epochs": 3, "batch_size": 16},
+        "split": {"held_out_fraction": 0.7},
+        # A small model knows its facts in whole sentences, and gets half of them wrong by chance at temperature 1.0.
+        "probe": {"samples": 10, "temperature": 0.7, "max_new_tokens": 16, "shots": _SHOTS},
+        "rehearsal": {"size": 80, "training": {**_LORA, "epochs": 3, "min_steps": 8}},
+        "selection": {"n_van": 150, "n_idk": 150, "van_target": "own"},
+        "training": {**_LORA, "epochs": 2},
         "evaluation_settings": {"max_new_tokens": 24},
     },
     Task.MULTIPLE_CHOICE: {
         "split": {"held_out_fraction": 0.5},
-        "rehearsal": {"size": 60, "training": {"lora_r": 16, "epochs": 3, "batch_size": 16, "min_steps": 8}},
-        "selection": {"n_van": 40, "n_idk": 80},
-        "training": {"lora_r": 16, "epochs": 3, "batch_size": 16},
+        "rehearsal": {"size": 60, "threshold": 0.9, "training": {**_LORA, "epochs": 3, "min_steps": 8}},
+        "selection": {"n_van": 80, "n_idk": 80},
+        "training": {**_LORA, "epochs": 3},
         "evaluation_settings": {"max_new_tokens": 24},
     },
 }
