@@ -10,6 +10,7 @@ from craft.core.flow import KnowledgeFlow
 from craft.core.knowledge import KnowledgeState
 from craft.core.prompts import PromptMode, PromptTemplates, answer_messages, target, templates_from
 from craft.core.questions import OpenQuestion, Question
+from craft.core.refusals import RefusalWording, wording_for
 from craft.core.selection import (
     QuestionFlow,
     Selection,
@@ -94,12 +95,12 @@ def tuning_rows(
 
     A question with `samples` is taught the model's own right answer among them, if there is one.
     """
-    templates = templates_from(prompts.templates)
+    templates, wording = templates_from(prompts.templates), _wording(prompts)
     van, idk = set(selection.van), set(selection.idk)
     rows: list[TrainingRow] = []
     for question in questions:
         if question.id in van:
-            answer = _own_or_gold(question, samples, templates)
+            answer = _own_or_gold(question, samples, templates, wording)
             rows.append(_row(question, TrainingKind.VAN, PromptMode.REFUSE, answer, templates))
         elif question.id in idk:
             rows.append(_row(question, TrainingKind.IDK, PromptMode.REFUSE, templates.refusal, templates))
@@ -110,22 +111,29 @@ def rehearsal_rows(
     questions: Sequence[Question], samples: Mapping[str, Sequence[str]], prompts: PromptSettings
 ) -> list[TrainingRow]:
     """Plain-prompt rows whose target is the model's own most frequent right answer; the gold letter for choices."""
-    templates = templates_from(prompts.templates)
+    templates, wording = templates_from(prompts.templates), _wording(prompts)
     return [
         _row(
             question,
             TrainingKind.REHEARSE,
             PromptMode.BASIC,
-            _own_or_gold(question, samples, templates),
+            _own_or_gold(question, samples, templates, wording),
             templates,
         )
         for question in questions
     ]
 
 
-def _own_or_gold(question: Question, samples: Mapping[str, Sequence[str]], templates: PromptTemplates) -> str:
+def _wording(prompts: PromptSettings) -> RefusalWording:
+    """The wording that the samples were scored with: a refusal that names the answer must not be taught as one."""
+    return wording_for(prompts.language, prompts.extra_refusals)
+
+
+def _own_or_gold(
+    question: Question, samples: Mapping[str, Sequence[str]], templates: PromptTemplates, wording: RefusalWording
+) -> str:
     said = samples.get(question.id, ())
-    own = majority_right_answer(said, question) if isinstance(question, OpenQuestion) else None
+    own = majority_right_answer(said, question, wording=wording) if isinstance(question, OpenQuestion) else None
     return own if own is not None else target(question, templates)
 
 

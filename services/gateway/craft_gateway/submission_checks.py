@@ -3,8 +3,8 @@
 from craft.contracts.job import JobSpec
 from craft.core.prompts import templates_from
 from craft.core.questions import RowInvalid, question_from_row
-from craft.core.refusals import wording_for
-from craft.errors import ContextTooLong, DatasetInvalid, ErrorDetail, RehearsalTooShort
+from craft.core.refusals import is_refusal, wording_for
+from craft.errors import ContextTooLong, DatasetInvalid, ErrorDetail, RehearsalTooShort, RequestInvalid
 from craft.infra.models import ModelFolder
 from craft_gateway.submission_estimate import most_rehearsed, optimiser_steps
 
@@ -13,8 +13,15 @@ _LEAST_ROWS = 2
 
 def check_prompts(spec: JobSpec) -> None:
     """Raises RequestInvalid for templates, language or refusals that cannot be used, DatasetInvalid for shots."""
-    templates_from(spec.prompts.templates)
-    wording_for(spec.prompts.language, spec.prompts.extra_refusals)
+    templates = templates_from(spec.prompts.templates)
+    wording = wording_for(spec.prompts.language, spec.prompts.extra_refusals)
+    if not is_refusal(templates.refusal, wording):
+        # Otherwise every refusal that the model is taught would be judged a wrong answer.
+        raise RequestInvalid(
+            f"The refusal that is taught, {templates.refusal[:80]!r}, would not be recognised as one.",
+            hint="Add its words to prompts.extra_refusals.",
+            param="prompts.templates.refusal",
+        )
     bad = []
     for line, row in enumerate(spec.probe.shots or (), start=1):
         try:

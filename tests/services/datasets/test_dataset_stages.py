@@ -155,6 +155,20 @@ def test_a_known_question_may_be_taught_in_the_models_own_words(tmp_path: Path, 
     assert van == {"q0": "Answer 0", "q1": "That is answer 1."}
 
 
+def test_a_refusal_that_names_the_answer_is_not_taught_as_one(tmp_path: Path, questions: Path) -> None:
+    probe = tmp_path / "probe"
+    probe.mkdir()
+    samples = ["No comment on answer 0.", "No comment on answer 0.", "It is answer 0."]
+    write_rows(probe / SAMPLES_FILE, [ProbeRow(id="q0", samples=samples)])
+    inputs = {"questions": questions, "states": states(tmp_path, {0: 1.0}), "probe": probe}
+    prompts = PromptSettings(extra_refusals=["No comment"])
+    changes = {"compared_with": [], "prompts": prompts}
+    where = context(tmp_path, inputs)
+    tuning_set(tuning(Strategy.COR_RAIT, n_van=1, n_idk=1).model_copy(update=changes), where)
+    rows = read_rows(where.output / TRAINING_FILE, TrainingRow)
+    assert [row.target for row in rows if row.kind is TrainingKind.VAN] == ["It is answer 0."]
+
+
 def test_compared_strategies_shrink_to_one_size(tmp_path: Path, questions: Path) -> None:
     inputs = {
         "questions": questions,

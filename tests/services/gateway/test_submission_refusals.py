@@ -65,6 +65,12 @@ REFUSED: list[tuple[str, dict[str, Any], str, str | None]] = [
     ("model with code of its own", {"base_model": {"id": "tiny/remote"}}, "model_unsupported", "base_model"),
     ("replies as long as the context", {"probe": {"max_new_tokens": 512}}, "context_too_long", "probe.max_new_tokens"),
     ("unknown template", {"prompts": {"templates": {"none": "x"}}}, "request_invalid", "none"),
+    (
+        "a refusal that nobody would recognise",
+        {"prompts": {"templates": {"refusal": "Ask a librarian."}}},
+        "request_invalid",
+        "prompts.templates.refusal",
+    ),
     ("unknown language", {"prompts": {"language": "xx"}}, "request_invalid", "language"),
     ("a shot without answer", {"probe": {"shots": [{"question": "Why?"}]}}, "dataset_invalid", "probe.shots"),
     ("rehearsal too short", {"strategies": ["craft"], **dataset(*rows(50))}, "rehearsal_too_short", "rehearsal"),
