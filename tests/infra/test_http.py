@@ -1,6 +1,7 @@
 """Every answer of every service: problems, request ids, limits, health, metrics, OpenAPI."""
 
 import asyncio
+import errno
 import json
 import os
 import re
@@ -48,6 +49,8 @@ def router() -> APIRouter:
             raise Unavailable("The database does not answer.")
         if thing.name == "defect":
             raise ValueError("the password is hunter2")
+        if thing.name == "full":
+            raise OSError(errno.ENOSPC, "No space left on device", "/a/path")
         if thing.name == "teapot":
             raise HTTPException(418, "I'm a teapot", headers={"X-Tea": "yes"})
         return thing
@@ -129,6 +132,13 @@ def test_a_defect_shows_no_stack_trace(caplog: pytest.LogCaptureFixture) -> None
     assert "hunter2" not in answer.text
     assert "Traceback" not in answer.text
     assert any(getattr(record, "request_id", None) == found.request_id for record in caplog.records)
+
+
+def test_a_full_disk_says_so_and_that_trying_again_may_help() -> None:
+    answer = post("full")
+    found = problem(answer)
+    assert (found.status, found.code, found.retryable) == (507, "disk_full", True)
+    assert "/a/path" not in answer.text
 
 
 @pytest.mark.parametrize(

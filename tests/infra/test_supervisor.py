@@ -191,7 +191,13 @@ def test_a_users_error_keeps_the_child_warm(start: Start, child: WarmChild) -> N
 
 @pytest.mark.parametrize(
     ("do", "code"),
-    [("defect", "internal"), ("no_memory", "host_oom"), ("full", "disk_full"), ("gpu", "gpu_oom")],
+    [
+        ("defect", "internal"),
+        ("no_memory", "host_oom"),
+        ("full", "disk_full"),
+        ("full_weights", "disk_full"),
+        ("gpu", "gpu_oom"),
+    ],
 )
 def test_other_failures_have_a_code_and_end_the_child(start: Start, child: WarmChild, do: str, code: str) -> None:
     recorder = start(do)

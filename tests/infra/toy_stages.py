@@ -79,6 +79,10 @@ def _full(parameters: ReportParameters, context: StageContext) -> StageResult:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+def _full_weights(parameters: ReportParameters, context: StageContext) -> StageResult:
+    raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
 def _gpu(parameters: ReportParameters, context: StageContext) -> StageResult:
     raise type("OutOfMemoryError", (RuntimeError,), {"__module__": "torch"})("CUDA out of memory")
 
@@ -132,6 +136,7 @@ _DEEDS: Mapping[str, Callable[[ReportParameters, StageContext], StageResult]] = 
     "no_memory": _no_memory,
     "hoard": _hoard,
     "full": _full,
+    "full_weights": _full_weights,
     "gpu": _gpu,
     "die": _die,
     "exit": _exit,

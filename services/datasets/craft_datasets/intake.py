@@ -1,6 +1,7 @@
 """Turn an upload into an immutable, content-addressed dataset artifact: the same questions are the same dataset."""
 
 import hashlib
+import logging
 import shutil
 import subprocess
 import sys
@@ -13,13 +14,15 @@ from craft.contracts.rest_datasets import DatasetFormat, DatasetStored
 from craft.contracts.rows import QUESTIONS_FILE
 from craft.contracts.stages import StageResult, canonical_json
 from craft.core.questions import Task
-from craft.errors import DatasetInvalid, ErrorDetail
+from craft.errors import CraftError, DatasetInvalid, DiskFull, ErrorDetail, Internal
 from craft.infra.artifacts import ArtifactStore
 from craft.infra.settings import DatasetsSettings
 from craft_datasets.reading_child import ReadingOrder, ReadingOutcome
 
 _MEMORY_BYTES = 2 * 2**30
 _CPU_SECONDS = 120
+_LONGEST_OUTPUT = 2000
+_log = logging.getLogger("craft.datasets")
 
 
 class DatasetIntake:
@@ -35,7 +38,7 @@ class DatasetIntake:
         try:
             outcome = self._read(source, scratch / QUESTIONS_FILE, task, form)
             if outcome.error is not None:
-                raise _invalid(outcome.error)
+                raise _raised(outcome.error)
             if outcome.statistics is None:
                 raise DatasetInvalid("Reading the file gave no result.")
             key = _dataset_key(scratch / QUESTIONS_FILE, task)
@@ -71,6 +74,11 @@ class DatasetIntake:
         try:
             return ReadingOutcome.model_validate_json(child.stdout)
         except ValidationError:
+            if child.returncode >= 0 and b"MemoryError" not in child.stderr:
+                _log.warning(
+                    "reading_failed", extra={"output": child.stderr[-_LONGEST_OUTPUT:].decode(errors="replace")}
+                )
+                raise Internal("The process that reads uploads failed.", hint="Its output is in the log.") from None
             raise DatasetInvalid(
                 "Reading the file took more memory or time than an upload may use.",
                 hint="Upload JSONL, or split the file.",
@@ -82,6 +90,8 @@ def _dataset_key(questions: Path, task: Task) -> str:
     return hashlib.sha256(canonical_json({"kind": "dataset", "task": task.value, "questions": digest})).hexdigest()
 
 
-def _invalid(error: StageError) -> DatasetInvalid:
+def _raised(error: StageError) -> CraftError:
+    """The child's error as ours. Only the disk's fullness and a defect of the child are no fault of the file."""
+    kind = {DiskFull.code: DiskFull, Internal.code: Internal}.get(error.code, DatasetInvalid)
     details = [ErrorDetail(message=e.message, field=e.field, line=e.line, excerpt=e.excerpt) for e in error.errors]
-    return DatasetInvalid(error.message, hint=error.hint, param=error.param, details=details)
+    return kind(error.message, hint=error.hint, param=error.param, details=details)

@@ -15,6 +15,7 @@ from craft.contracts.rest_datasets import DatasetFormat, DatasetStatistics
 from craft.contracts.rows import QuestionRow
 from craft.core.questions import Question, Task
 from craft.errors import CraftError, DatasetInvalid
+from craft.infra.failures import error_of
 from craft_datasets.formats import read_raw
 from craft_datasets.validation import validate
 
@@ -57,6 +58,9 @@ def read(order: ReadingOrder) -> ReadingOutcome:
             "Reading the file took more memory than an upload may use.", hint="Upload JSONL, or split the file."
         )
         return ReadingOutcome(error=StageError.of(too_large))
+    except OSError as error:
+        # The disk where the questions are written, not the file that is read.
+        return ReadingOutcome(error=StageError.of(error_of(error)))
 
 
 def main() -> None:

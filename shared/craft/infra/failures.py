@@ -7,6 +7,8 @@ from craft.errors import CraftError, DiskFull, GpuOutOfMemory, HostOutOfMemory, 
 _LONGEST_MESSAGE = 1000
 _HOST_MEMORY_WORDS = "DefaultCPUAllocator: can't allocate memory"
 """torch's allocator on the host raises a RuntimeError with these words."""
+_FULL_DISK_WORDS = ("No space left on device", "PytorchStreamWriter failed writing", "unexpected pos")
+"""What safetensors and torch's writer say, which raise no OSError where the disk is full."""
 
 
 def error_of(error: BaseException) -> CraftError:
@@ -19,6 +21,7 @@ def error_of(error: BaseException) -> CraftError:
         return GpuOutOfMemory("The accelerator's memory ran out.", hint="Lower the batch size, or use a smaller model.")
     if isinstance(error, MemoryError) or _HOST_MEMORY_WORDS in text:
         return HostOutOfMemory("The machine's memory ran out.", hint="Lower the batch size, or use a larger machine.")
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+    full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+    if full or any(words in text for words in _FULL_DISK_WORDS):
         return DiskFull("No space left where the stage writes.", hint="Free space below the artifacts folder.")
     return Internal(f"{type(error).__name__}: {text}"[:_LONGEST_MESSAGE], hint="The stage's log has the details.")

@@ -12,7 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from craft.contracts.problems import Problem
-from craft.errors import Internal, PayloadTooLarge
+from craft.errors import CraftError, DiskFull, HostOutOfMemory, Internal, PayloadTooLarge
+from craft.infra.failures import error_of
 from craft.infra.http_problems import problem_response
 from craft.infra.ids import new_id
 
@@ -91,13 +92,13 @@ class _Exchange:
         else:
             try:
                 await app(self._scope, self._read, self._write)
-            except Exception:
+            except Exception as error:
                 if not self._too_large:
                     _log.exception("request_crashed", extra={"request_id": self.request_id})
                 if self._started:
                     raise
                 if not self._too_large:
-                    await self._answer(Internal("The server met a defect of its own.", hint="Report the request_id."))
+                    await self._answer(_shown(error))
         if self._too_large and not self._started:
             await self._answer(PayloadTooLarge(f"The body is larger than {self._limit} bytes.", hint="Send less."))
 
@@ -126,10 +127,18 @@ class _Exchange:
             }
         await self._send(message)
 
-    async def _answer(self, error: Internal | PayloadTooLarge) -> None:
+    async def _answer(self, error: CraftError) -> None:
         headers = {"Connection": "close"} if isinstance(error, PayloadTooLarge) else None
         response = problem_response(Problem.of(error, request_id=self.request_id), headers)
         await response(self._scope, self._receive, self._forward)
+
+
+def _shown(error: Exception) -> CraftError:
+    """What the caller hears: a machine without disk or memory says so, and a defect keeps its text to the log."""
+    known = error_of(error)
+    if isinstance(known, DiskFull | HostOutOfMemory):
+        return known
+    return Internal("The server met a defect of its own.", hint="Report the request_id.")
 
 
 def _header(scope: Scope, name: bytes) -> bytes | None:

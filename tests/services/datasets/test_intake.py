@@ -15,6 +15,7 @@ from craft.core.questions import Task
 from craft.errors import DatasetInvalid
 from craft.infra.artifacts import FolderStore, read_rows
 from craft_datasets.intake import DatasetIntake
+from craft_datasets.reading_child import ReadingOrder, read
 
 ROWS = [
     {"id": "a", "question": "Which is the largest planet?", "answers": ["Jupiter"], "category": "astronomy"},
@@ -150,3 +151,21 @@ def test_select_puts_every_id_into_one_list(http: TestClient) -> None:
     }
     unknown = http.post("/v1/select", json={**body, "strategy": "magic"})
     assert (unknown.status_code, unknown.json()["code"]) == (422, "request_invalid")
+
+
+def test_a_full_disk_is_not_the_files_fault(tmp_path: Path) -> None:
+    source = tmp_path / "upload"
+    source.write_bytes(jsonl(ROWS))
+    order = ReadingOrder(
+        source=source,
+        form=DatasetFormat.JSONL,
+        task=Task.OPEN_ENDED,
+        output=Path("/dev/full"),
+        max_rows=10,
+        max_line_bytes=1000,
+        memory_bytes=2**30,
+        cpu_seconds=10,
+    )
+    error = read(order).error
+    assert error is not None
+    assert (error.code, error.retryable) == ("disk_full", True)
