@@ -1,5 +1,6 @@
 """`python -m craft_training.api`: the service's HTTP server."""
 
+from craft.infra import log
 from craft.infra.http import serve
 from craft.infra.settings import Settings
 from craft_training import wiring
@@ -8,6 +9,7 @@ from craft_training import wiring
 def main() -> None:
     """Serve until told to stop."""
     settings = Settings()
+    log.configure(settings, "training")
     serve(wiring.app(settings), settings.training, settings)
 
 
