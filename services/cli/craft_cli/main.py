@@ -25,6 +25,17 @@ app.add_typer(models, name="models")
 
 StateDir = Annotated[Path, typer.Option("--state-dir", envvar="CRAFT_STATE_DIR", help="Where everything is kept.")]
 _STATE = Path(".craft")
+
+
+def _task(value: str) -> Task:
+    """A task by its name, written with hyphens or with underscores."""
+    try:
+        return Task(value.replace("-", "_"))
+    except ValueError:
+        raise typer.BadParameter(f"{value!r} is neither open-ended nor multiple-choice.") from None
+
+
+TaskOption = Annotated[Task, typer.Option("--task", parser=_task, metavar="open-ended|multiple-choice")]
 _STOP_SECONDS = 60.0
 
 
@@ -54,7 +65,7 @@ def down(*, state_dir: StateDir = _STATE) -> None:
 @app.command()
 def demo(
     *,
-    task: Annotated[Task, typer.Option(help="Which of the two demo datasets.")] = Task.OPEN_ENDED,
+    task: TaskOption = Task.OPEN_ENDED,
     seed: Annotated[int, typer.Option(min=0, help="Seeds sampling, selection and training.")] = 42,
     state_dir: StateDir = _STATE,
 ) -> None:
@@ -67,7 +78,7 @@ def demo(
 def add_dataset(
     path: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="JSONL, JSON, CSV or Parquet.")],
     *,
-    task: Annotated[Task, typer.Option()] = Task.OPEN_ENDED,
+    task: TaskOption = Task.OPEN_ENDED,
     name: Annotated[str | None, typer.Option()] = None,
     as_json: AsJson = False,
     url: Url = DEFAULT,

@@ -1,8 +1,8 @@
 """Show a job while it runs: a live bar on a terminal, a line for each stage elsewhere."""
 
 import sys
-import time
 from collections.abc import Iterable
+from datetime import datetime
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -32,14 +32,17 @@ def watch(events: Iterable[EventView], console: Console) -> None:
     )
     with bar:
         task = bar.add_task("waiting", total=100, eta="")
-        began = time.monotonic()
+        # By the events' own times: who looks in late is told what is left, not what is left since then.
+        began: datetime | None = None
         for event in events:
+            if began is None or event.type == EventType.JOB_STARTED:
+                began = event.created_at
             line = _line(event)
             if line:
                 console.print(line, highlight=False)
             percent = event.data.get("percent")
             if isinstance(percent, (int, float)):
-                eta = _eta(float(percent), time.monotonic() - began)
+                eta = _eta(float(percent), (event.created_at - began).total_seconds())
                 bar.update(task, completed=float(percent), description=_description(event), eta=eta)
             elif event.type == EventType.STAGE_STARTED:
                 bar.update(task, description=_description(event))
@@ -62,6 +65,7 @@ def _description(event: EventView) -> str:
 
 
 def _eta(percent: float, elapsed_seconds: float) -> str:
+    """As if the rest went as fast as what is done."""
     if percent < 2:
         return "ETA …"
     left = elapsed_seconds * (100 - percent) / percent

@@ -2,11 +2,12 @@
 
 import io
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from rich.console import Console
-from tests.services.cli.views import DATASET_ID, event
+from tests.services.cli.views import DATASET_ID, NOW, event
 from typer.testing import CliRunner
 
 from craft.contracts.job import JobSpec
@@ -40,6 +41,15 @@ def test_a_specification_that_is_no_json_is_a_usage_error(tmp_path: Path) -> Non
     assert RUNNER.invoke(app, ["jobs", "submit", str(path), "--url", NOBODY]).exit_code == 2
 
 
+@pytest.mark.parametrize("task", ["multiple-choice", "multiple_choice"])
+def test_a_task_is_named_with_hyphens_or_underscores(tmp_path: Path, task: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("{}")
+    words = ["datasets", "add", str(path), "--url", NOBODY, "--task"]
+    assert RUNNER.invoke(app, [*words, task]).exit_code == 3
+    assert RUNNER.invoke(app, [*words, "essay"]).exit_code == 2
+
+
 def test_down_without_a_stack_says_so(tmp_path: Path) -> None:
     result = RUNNER.invoke(app, ["down", "--state-dir", str(tmp_path)])
     assert (result.exit_code, result.output) == (0, "Nothing runs.\n")
@@ -62,6 +72,14 @@ def test_watching_prints_a_line_for_each_stage() -> None:
     ]
     watch(events, Console(file=output, width=80))
     assert output.getvalue().splitlines() == ["✓ probe:initial 81.2 s", "↺ score:initial reused"]
+
+
+def test_who_looks_in_late_is_told_what_is_left() -> None:
+    output = io.StringIO()
+    events = [event(1, "job.started"), event(2, "job.progress", stage="tune:craft", percent=75.0, done=3, total=4)]
+    late = events[1].model_copy(update={"created_at": NOW + timedelta(minutes=9)})
+    watch([events[0], late], Console(file=output, width=120, force_terminal=True))
+    assert "ETA 3:00" in output.getvalue()
 
 
 def test_an_undefined_share_is_a_dash_and_an_interval_is_shown() -> None:
