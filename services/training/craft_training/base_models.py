@@ -13,6 +13,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from craft.contracts.stages import ModelRef
+from craft.errors import RequestInvalid
 from craft.infra.models import ModelFolders
 from craft.infra.settings import TrainingSettings_
 
@@ -75,10 +76,20 @@ class BaseModels:
 
 @contextmanager
 def adapted(base: BaseModel, config: LoraConfig) -> Iterator[PeftModel]:
-    """The model with fresh LoRA layers, trainable; afterwards the very base model again."""
+    """The model with fresh LoRA layers, trainable; afterwards the very base model again.
+
+    Raises RequestInvalid where the model has no layers of the names that `config` wants.
+    """
     with _restored(base.model):
-        with _quiet():
-            model = get_peft_model(base.model, config)
+        try:
+            with _quiet():
+                model = get_peft_model(base.model, config)
+        except ValueError as error:
+            raise RequestInvalid(
+                f"{base.ref.id} cannot be tuned so: {str(error)[:300]}",
+                hint="Name linear layers of the model in target_modules, or leave it at all-linear.",
+                param="training.target_modules",
+            ) from error
         try:
             yield model
         finally:

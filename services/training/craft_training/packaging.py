@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from time import monotonic
 from typing import NamedTuple
 
 from pydantic import ValidationError
@@ -19,7 +20,7 @@ from craft.contracts.rows import (
     ReplyRow,
     TrainingRow,
 )
-from craft.contracts.stages import PackageParameters, StageResult
+from craft.contracts.stages import Cost, PackageParameters, StageResult
 from craft.core.prompts import PromptMode, answer_messages, templates_from
 from craft.errors import AdapterUnservable, Internal
 from craft.infra.artifacts import read_rows
@@ -51,6 +52,7 @@ def package(parameters: PackageParameters, context: StageContext, base: BaseMode
     Raises AdapterUnservable where less than `least_equal_share` of at most 32 held-out replies are equal, and
     Internal where an input lacks what it must hold.
     """
+    started = monotonic()
     folder = context.output / ADAPTER_FOLDER
     folder.mkdir()
     for name in (CONFIG_FILE, WEIGHTS_FILE):
@@ -68,6 +70,7 @@ def package(parameters: PackageParameters, context: StageContext, base: BaseMode
     return StageResult(
         counts={"compared": comparison.compared, "equal": comparison.equal},
         metrics={"equal_share": comparison.share},
+        cost=Cost(seconds=monotonic() - started),
     )
 
 

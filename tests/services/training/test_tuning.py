@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from craft.contracts.job import TrainingSettings
 from craft.contracts.rows import CurveRow, TrainingRow
-from craft.errors import Internal
+from craft.errors import Internal, RequestInvalid
 from craft_training.base_models import BaseModel
 from craft_training.estimates import steps_of
 from craft_training.samples import tokenise
@@ -171,6 +171,18 @@ def test_a_loss_that_is_not_finite_names_the_learning_rate(base: BaseModel, row:
     with pytest.raises(Internal, match="loss became") as raised:
         _tune(base, TuningRun(samples, settings, seed=1), tmp_path)
     assert "learning_rate" in str(raised.value.hint)
+
+
+@pytest.mark.parametrize("modules", [["no_such_layer"], []])
+def test_layers_that_the_model_lacks_are_the_callers_to_mend(
+    base: BaseModel, run: TuningRun, tmp_path: Path, modules: list[str]
+) -> None:
+    before = _digest(base)
+    settings = SETTINGS.model_copy(update={"target_modules": modules})
+    with pytest.raises(RequestInvalid) as raised:
+        _tune(base, TuningRun(run.samples, settings, seed=1), tmp_path)
+    assert raised.value.param == "training.target_modules"
+    assert _digest(base) == before
 
 
 @pytest.mark.parametrize(("rows", "expected"), [(1, 3), (16, 3), (17, 6), (160, 30)])
