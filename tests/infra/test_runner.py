@@ -198,6 +198,8 @@ def test_a_finished_stage_is_published_and_completed(scene: Scene) -> None:
     assert (complete.fence, complete.manifest.key) == (7, KEY)
     assert complete.manifest.result.cost.seconds == 1.5
     assert (scene.store.open(complete.manifest.ref) / "text").read_text() == "done"
+    # There is nothing left to resume.
+    assert list((scene.folder / "checkpoints").iterdir()) == []
     assert scene.leftovers == []
 
 

@@ -183,7 +183,11 @@ class Attempt:
         )
         self._heartbeat.close()
         complete = Complete(fence=self._claimed.fence, manifest=manifest, log_lines=self._log.take())
-        return self._told(lambda: self._coordinator.complete(self._claimed.stage_id, complete), Ended.COMPLETED)
+        ended = self._told(lambda: self._coordinator.complete(self._claimed.stage_id, complete), Ended.COMPLETED)
+        if ended is Ended.COMPLETED:
+            # Nothing resumes a finished stage, and checkpoints are as large as what they lead to.
+            shutil.rmtree(self._store.checkpoint(self._claimed.key), ignore_errors=True)
+        return ended
 
     def _died(self, died: Died) -> Ended:
         peak = f"peak memory {died.peak_memory_bytes / 2**30:.2f} GiB"
