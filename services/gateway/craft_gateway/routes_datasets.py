@@ -10,7 +10,7 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from craft.contracts.base import DATASET_ID, Contract
-from craft.contracts.job import MOST_INLINE_ROWS
+from craft.contracts.job import MOST_INLINE_ROWS, PlainText
 from craft.contracts.rest_datasets import DatasetFormat
 from craft.contracts.views import DatasetList, DatasetView
 from craft.core.questions import Task
@@ -30,7 +30,7 @@ class RowsUpload(Contract):
     """A dataset as JSON rows."""
 
     task: Task = Task.OPEN_ENDED
-    name: str | None = Field(None, min_length=1, max_length=_LONGEST_NAME)
+    name: PlainText | None = Field(None, min_length=1, max_length=_LONGEST_NAME)
     rows: list[dict[str, object]] = Field(max_length=MOST_INLINE_ROWS)
 
 
@@ -38,7 +38,7 @@ class FileFields(Contract):
     """The form fields beside the file."""
 
     task: Task = Task.OPEN_ENDED
-    name: str | None = Field(None, min_length=1, max_length=_LONGEST_NAME)
+    name: PlainText | None = Field(None, min_length=1, max_length=_LONGEST_NAME)
     format: DatasetFormat = DatasetFormat.AUTO
 
 

@@ -7,15 +7,12 @@ from craft.contracts.job import JobSpec, TrainingSettings
 from craft.contracts.stages import StageKind
 from craft.contracts.views import Estimate
 from craft.core.questions import Task
-
-_MOST_REHEARSED = 1000
-_REHEARSED_SHARE = 0.1
+from craft.core.selection import default_rehearsal_count
 
 
 def most_rehearsed(spec: JobSpec, questions: int) -> int:
     """The largest rehearsal set that so many questions can give (method.md, step 3)."""
-    wanted = spec.rehearsal.size or min(_MOST_REHEARSED, math.ceil(_REHEARSED_SHARE * questions))
-    return min(wanted, questions)
+    return min(spec.rehearsal.size or default_rehearsal_count(questions), questions)
 
 
 def optimiser_steps(training: TrainingSettings, samples: int) -> int:

@@ -113,7 +113,5 @@ def evaluated(rows: Sequence[OutcomeRow]) -> list[Evaluated]:
 
 def _headline(found: EvaluatedSet) -> dict[str, float]:
     """Metrics for the job's own view; an undefined one is left out."""
-    values = {
-        name: getattr(found.candidate.micro, name).value for name in ("pc", "pw", "pr", "pu", "ths", "over_refusal")
-    }
+    values = {name: getattr(found.candidate.micro, name).value for name in _HEADLINE}
     return {name: value for name, value in values.items() if value is not None}

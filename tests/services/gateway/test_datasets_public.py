@@ -40,6 +40,11 @@ def test_the_same_rows_are_the_same_dataset(rig: Rig) -> None:
     assert second == first
 
 
+def test_a_name_that_no_database_keeps_is_refused(rig: Rig) -> None:
+    answer = rig.post("/craft/datasets", json={"rows": rows(5), "name": "a\0b"})
+    assert (answer.status_code, answer.json()["param"]) == (422, "name")
+
+
 def test_datasets_come_newest_first_in_pages(rig: Rig) -> None:
     made = [rig.post("/craft/datasets", json={"rows": rows(count)}).json()["id"] for count in (2, 3, 4)]
     page = rig.get("/craft/datasets?limit=2").json()
