@@ -37,8 +37,8 @@ DEMO: dict[Task, dict[str, Any]] = {
         # A small model knows its facts in whole sentences, and gets half of them wrong by chance at temperature 1.0.
         "probe": {"samples": 10, "temperature": 0.7, "max_new_tokens": 16, "shots": _SHOTS},
         "rehearsal": {"size": 80, "training": {**_LORA, "epochs": 3, "min_steps": 8}},
-        "selection": {"n_van": 150, "n_idk": 150, "van_target": "own"},
-        "training": {**_LORA, "epochs": 2},
+        "selection": {"n_van": 100, "n_idk": 100, "van_target": "own"},
+        "training": {**_LORA, "epochs": 3},
         "evaluation_settings": {"max_new_tokens": 24},
     },
     Task.MULTIPLE_CHOICE: {

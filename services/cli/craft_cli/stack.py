@@ -30,6 +30,8 @@ def environment(settings: Settings) -> dict[str, str]:
     """The environment that all processes of the stack share: this one's, with the state folder made absolute."""
     state = settings.state_dir.absolute()
     shared = {"CRAFT_STATE_DIR": str(state), "PYTHONUNBUFFERED": "1"}
+    if settings.worker.device_lock is None:
+        shared["CRAFT_WORKER__DEVICE_LOCK"] = str(state / "device.lock")
     # On one machine a beat costs nothing, and a cancel or a bar that moves each second is worth having.
     fields = settings.coordinator.model_fields_set
     if not {"beat_seconds", "lease_seconds"} & fields:

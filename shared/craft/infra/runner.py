@@ -9,6 +9,7 @@ from craft.contracts.stages import Claim, Service
 from craft.errors import CraftError
 from craft.infra.artifacts import ArtifactStore
 from craft.infra.attempt import Attempt, Child, Coordinator, Ended
+from craft.infra.device import Turn, always
 from craft.infra.settings import WorkerSettings
 from craft.infra.stage_log import StageLog
 
@@ -28,6 +29,7 @@ class StageRunner:
         child: Child,
         settings: WorkerSettings,
         redact: Callable[[str], str] = str,
+        turn: Turn = always,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._claim = Claim(owner=owner, service=service)
@@ -36,14 +38,21 @@ class StageRunner:
         self._child = child
         self._settings = settings
         self._redact = redact
+        self._turn = turn
         self._clock = clock
         self._stopping = threading.Event()
         self._attempt: Attempt | None = None
 
     def run(self, stage_id: str) -> Ended:
-        """Claim the stage and do it. A hint for a stage that is not to be had costs one call."""
-        if self._stopping.is_set():
-            return Ended.NOTHING_TO_DO
+        """Wait for a turn on the processor, claim the stage and do it.
+
+        A hint for a stage that is not to be had costs one call. While it waits the stage is nobody's: another worker
+        may take it.
+        """
+        with self._turn(self._stopping) as had:
+            return self._run(stage_id) if had else Ended.NOTHING_TO_DO
+
+    def _run(self, stage_id: str) -> Ended:
         began = self._clock()
         try:
             claimed = self._coordinator.claim(stage_id, self._claim)

@@ -90,6 +90,9 @@ class WorkerSettings(BaseModel):
     give_up_seconds: float = Field(60.0, description="A worker that cannot renew for this long kills its child.")
     grace_seconds: float = 5.0
     memory_bytes: int | None = None
+    device_lock: Path | None = Field(
+        None, description="Workers that are given the same file compute one at a time: one processor for all of them."
+    )
     warm_seconds: float = Field(300.0, description="How long an idle child keeps its model loaded.")
 
 

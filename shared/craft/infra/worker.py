@@ -20,6 +20,7 @@ from craft.infra import log
 from craft.infra.artifacts import FolderStore
 from craft.infra.broker import TASK_NAME, celery_app
 from craft.infra.coordinator_client import CoordinatorClient
+from craft.infra.device import Turn, always, turn_on
 from craft.infra.ids import new_id
 from craft.infra.runner import StageRunner
 from craft.infra.settings import Settings
@@ -27,6 +28,12 @@ from craft.infra.supervisor import WarmChild
 
 _LOOK_AGAIN_SECONDS = 0.02
 _log = logging.getLogger("craft.worker")
+
+
+def _turn(service: Service, settings: Settings) -> Turn:
+    # Datasets stages compute little and need no model.
+    path = settings.worker.device_lock
+    return always if path is None or service is Service.DATASETS else turn_on(path)
 
 
 def run(service: Service, stage_functions_path: str, settings: Settings) -> None:
@@ -48,6 +55,7 @@ def run(service: Service, stage_functions_path: str, settings: Settings) -> None
         child=child,
         settings=settings.worker,
         redact=log.redactor(settings),
+        turn=_turn(service, settings),
     )
     app = celery_app(settings)
     _register(app, runner)
