@@ -13,8 +13,8 @@ from craft_gateway.submission_datasets import DatasetRegistry
 from craft_gateway.transitions import Transitions
 from craft_gateway.views_reading import Reader
 
-LargestPage = 500
-Limit = Annotated[int, Query(ge=1, le=LargestPage, description="Items on a page.")]
+MOST_ON_A_PAGE = 500
+Limit = Annotated[int, Query(ge=1, le=MOST_ON_A_PAGE, description="Items on a page.")]
 After = Annotated[int, Query(ge=0, le=2**53, description="The `last_id` of the page before.")]
 
 

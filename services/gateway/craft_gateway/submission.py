@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from craft.contracts.job import DatasetRef, JobSpec
+from craft.contracts.rest_scoring import HELD_OUT
 from craft.contracts.stages import ArtifactRef, EngineRef, stage_key
 from craft.contracts.views import PlannedStageView, ValidationView
 from craft.errors import NotFound, RequestInvalid
@@ -21,7 +22,6 @@ from craft_gateway.transitions_create import earlier_job
 from craft_gateway.views import resolved_view
 from craft_gateway.views_reading import Reader
 
-_HELD_OUT = "held_out"
 _NOT_IN_A_NAME = re.compile(r"[^a-z0-9._-]+")
 
 
@@ -135,7 +135,7 @@ class Submission:
             dataset = self._known(wanted.dataset, spec, param=f"evaluation.{position}.dataset")
             name = wanted.name or _NOT_IN_A_NAME.sub("-", (dataset.name or "").lower()).strip("-._")[:100]
             name = name or dataset.id
-            if name == _HELD_OUT or name in found:
+            if name == HELD_OUT or name in found:
                 raise RequestInvalid(
                     f"Two evaluation sets would be called {name}.",
                     hint="Give each set of `evaluation` a `name` of its own; `held_out` is the split's.",

@@ -16,7 +16,8 @@ RETRY_SECONDS: Mapping[str, float] = {"disk_full": 20.0, "unavailable": 5.0, "gp
 """Pause before the second attempt by error code (1 s for others); it doubles with each attempt."""
 _LONGEST_PAUSE_SECONDS = 300.0
 _WAITING = {StageStatus.PENDING, StageStatus.READY}
-_MOVING = {JobStatus.QUEUED, JobStatus.RUNNING}
+MOVING = {JobStatus.QUEUED, JobStatus.RUNNING}
+"""Statuses of a job whose stages may start."""
 
 
 def advance(unit: JobUnit, found: Mapping[str, ArtifactRef]) -> None:
@@ -24,7 +25,7 @@ def advance(unit: JobUnit, found: Mapping[str, ArtifactRef]) -> None:
 
     Ends the job where nothing is left to do. Changes nothing in a job that is being cancelled or has ended.
     """
-    if unit.job.status not in _MOVING:
+    if unit.job.status not in MOVING:
         return
     done = done_stages(unit.stages)
     for stage in unit.stages:

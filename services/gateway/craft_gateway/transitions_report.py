@@ -5,23 +5,22 @@ from datetime import timedelta
 from sqlmodel import select
 
 from craft.contracts.events import EventType, StageStatus
-from craft.contracts.job import JobStatus
 from craft.contracts.problems import StageError
 from craft.contracts.stages import PARAMETERS, ArtifactRef, Claim, ClaimedStage, Manifest, Renew, Renewed, StageProgress
 from craft.errors import StageTimeout
 from craft.infra.settings import CoordinatorSettings
 from craft_gateway.keys import done_stages, resolved_inputs
 from craft_gateway.tables import Artifact, Stage
+from craft_gateway.transitions_flow import MOVING
 from craft_gateway.transitions_unit import JobUnit
 
-_MOVING = {JobStatus.QUEUED, JobStatus.RUNNING}
 _PROGRESS_SECONDS = 1.0
 
 
 def claimable(unit: JobUnit, stage: Stage) -> bool:
     """Whether a worker may have the stage now: no pause, and nobody works at the same key."""
     waits = stage.not_before is not None and stage.not_before > unit.now
-    if stage.status is not StageStatus.READY or waits or unit.job.status not in _MOVING:
+    if stage.status is not StageStatus.READY or waits or unit.job.status not in MOVING:
         return False
     twin = select(Stage.id).where(Stage.key == stage.key, Stage.status == StageStatus.RUNNING)
     return unit.session.exec(twin).first() is None
@@ -64,7 +63,7 @@ def extend(unit: JobUnit, stage: Stage, renew: Renew, rules: CoordinatorSettings
     progress = renew.progress.model_dump(mode="json") if renew.progress else stage.progress
     unit.move(stage, StageStatus.RUNNING, lease_expires_at=until, progress=progress)
     unit.log(stage, renew.log_lines)
-    moving = unit.job.status in _MOVING
+    moving = unit.job.status in MOVING
     if renew.progress is not None and moving:
         _report_progress(unit, stage, renew.progress)
     return Renewed(stop=late or not moving)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from craft.contracts.rest_scoring import HELD_OUT
 from craft.contracts.rows import (
     ADAPTER_FOLDER,
     HELD_OUT_FILE,
@@ -32,7 +33,6 @@ from craft_inference.engine import Engine, EngineDescription, LetterPrompt, OnPr
 from craft_inference.loaded import LoadedEngine
 from craft_inference.shards import Shard, in_shards, total
 
-HELD_OUT_SET = "held_out"
 _QUESTIONS = "questions"
 _ADAPTER = "adapter"
 
@@ -100,7 +100,7 @@ def evaluation_sets(context: StageContext) -> dict[str, Path]:
         for role, folder in sorted(context.inputs.items())
         if role.startswith(f"{_QUESTIONS}:")
     }
-    return {HELD_OUT_SET: context.input(_QUESTIONS), **others}
+    return {HELD_OUT: context.input(_QUESTIONS), **others}
 
 
 def probe_shots(parameters: ProbeParameters, held_out: Sequence[Question]) -> tuple[Question, ...]:

@@ -58,7 +58,7 @@ class InferenceSettings(Listen):
     """The inference service."""
 
     port: int = 8082
-    engine: Literal["transformers", "vllm"] = "transformers"
+    engine: Literal["transformers"] = "transformers"
     dtype: Literal["bfloat16", "float32", "float16"] = "bfloat16"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = None
