@@ -37,7 +37,9 @@ up: setup models ## Run the whole system in the foreground until Ctrl-C
 	$(BIN)/craft up
 
 test: setup models lint types imports ## Everything that needs no server installed by hand
-	$(BIN)/python -m pytest -m 'not servers and not vllm and not bench' $(ARGS)
+	$(BIN)/python -m pytest -q tests/core tests/contracts --cov=craft.core --cov=craft.contracts --cov-branch \
+		--cov-report= --cov-fail-under=100
+	$(BIN)/python -m pytest --ignore=tests/core --ignore=tests/contracts -m 'not servers and not vllm and not bench' $(ARGS)
 
 test-servers: setup ## What needs a PostgreSQL server (installed with apt where it is missing)
 	bash .ci/with-postgres $(BIN)/python -m pytest tests/services/gateway/test_transitions_postgres.py

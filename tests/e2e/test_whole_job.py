@@ -113,6 +113,29 @@ def test_events_replay_without_gap_and_close(finished: JobHandle) -> None:
     assert events[-1].type == "job.succeeded"
 
 
+def test_a_multiple_choice_job_runs_the_same_way(stack: RunningStack) -> None:
+    words = sorted({answer for _, answer in stack.facts})
+    choices = [
+        {"id": f"c{n}", "question": question, "choices": [answer, words[n % len(words)] + "x"][:: 1 - 2 * (n % 2)]}
+        | {"answer": "AB"[n % 2]}
+        for n, (question, answer) in enumerate(stack.facts)
+    ]
+    spec = specification(
+        stack,
+        ["craft", "cor-rait"],
+        task="multiple_choice",
+        dataset={"rows": choices},
+        # A model that was never taught letters is certain of little.
+        selection={"n_van": 6, "n_idk": 6, "tau": 0.5},
+        rehearsal={"size": 8, "threshold": 0.5, "relax_steps": [0.1, 0.0], "training": {**TRAINING, "min_steps": 8}},
+    )
+    job = stack.client.jobs.create(spec)
+    job.wait()
+    report = ReportDocument.model_validate_json(stack.client.jobs.report_json(job.id))
+    assert set(report.sets[0].models) == {"initial_basic", "initial_refuse", "craft", "cor-rait"}
+    assert report.knowledge.mean_letter_mass is not None
+
+
 def test_a_killed_child_costs_an_attempt_and_not_the_job(stack: RunningStack) -> None:
     job = stack.client.jobs.create(specification(stack, ["cor-rait"], seed=11))
     victim = None

@@ -1,20 +1,11 @@
 """`python -m craft_gateway.api`: the public API's HTTP server."""
 
-import ipaddress
 import sys
 
-from craft.infra.http import serve
+from craft.infra.http import is_loopback, serve
 from craft.infra.log import configure
 from craft.infra.settings import Settings
 from craft_gateway import wiring
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server that listens there."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def main() -> None:

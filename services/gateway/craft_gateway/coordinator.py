@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from craft.errors import CraftError
 from craft.infra import log
 from craft.infra.artifacts import FolderStore
 from craft.infra.broker import celery_app, send_stage
-from craft.infra.http import create_app, serve
+from craft.infra.http import create_app, is_loopback, serve
 from craft.infra.settings import Settings
 from craft_gateway import migrate
 from craft_gateway.database import Database
@@ -106,6 +107,8 @@ def coordinator_app(
 def main() -> None:
     """Run the coordinator until SIGTERM. Only the local default (SQLite) migrates by itself."""
     settings = Settings()
+    if not is_loopback(settings.coordinator.host) and "worker_token" not in settings.model_fields_set:
+        sys.exit("The coordinator listens beyond loopback only with a token of its own: set CRAFT_WORKER_TOKEN.")
     log.configure(settings, "coordinator")
     database = Database(settings.resolved_database_url)
     if database.is_sqlite:

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.metadata
+import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -18,7 +19,7 @@ from craft.infra.http_edge import Edge, RequestMetrics
 from craft.infra.http_problems import PROBLEM_RESPONSES, JsonResponse, documented
 from craft.infra.settings import Listen, Settings
 
-__all__ = ["MAX_BODY_BYTES", "Health", "JsonResponse", "Readiness", "create_app", "documented", "serve"]
+__all__ = ["MAX_BODY_BYTES", "Health", "JsonResponse", "Readiness", "create_app", "documented", "is_loopback", "serve"]
 
 MAX_BODY_BYTES = 64 * 2**20
 _READY_SECONDS = 5.0
@@ -119,6 +120,14 @@ def _version() -> str:
         return importlib.metadata.version("craft-rait")
     except importlib.metadata.PackageNotFoundError:
         return "0"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server that listens there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def serve(app: FastAPI, listen: Listen, settings: Settings) -> None:
