@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from craft.contracts.job import DatasetRef, JobSpec, JobStatus, Strategy
+from craft.contracts.job import DatasetRef, JobSpec, JobStatus
 from craft.contracts.problems import Problem, StageError
 from craft.contracts.rows import ProbeRow, QuestionRow
 from craft.contracts.stages import (
@@ -20,6 +20,7 @@ from craft.contracts.stages import (
     stage_key,
 )
 from craft.core.questions import ChoiceQuestion, OpenQuestion, Task
+from craft.core.selection import Strategy
 from craft.errors import DatasetInvalid, ErrorDetail
 
 REF = ArtifactRef(key="0" * 64, digest="1" * 64)

@@ -22,9 +22,9 @@ from tests.deployment.files import (
 )
 
 from craft.contracts.stages import Service
+from craft.infra.http import is_loopback
 from craft.infra.settings import Settings
 from craft_cli.model_fetch import WHEELS
-from craft_gateway.api import is_loopback
 
 VARIABLE = re.compile(r"\bCRAFT_[A-Z0-9_]+")
 PORTS = {

@@ -28,6 +28,7 @@ from craft.contracts.stages import (
     Service,
     StageKind,
     StageParameters,
+    TrainerRef,
     TuneParameters,
     TuningSetParameters,
 )
@@ -41,6 +42,7 @@ class ResolvedJob(Contract):
     spec: JobSpec = Field(description="With inline rows replaced by the stored dataset's id.")
     model: ModelRef
     engine: EngineRef
+    trainer: TrainerRef = TrainerRef()
     embedder: str
     dataset: ArtifactRef
     evaluation: dict[str, ArtifactRef] = Field(default_factory=dict)
@@ -159,7 +161,7 @@ def _rehearsal(job: ResolvedJob) -> Iterator[PlannedStage]:
     )
     yield PlannedStage(
         "rehearse",
-        RehearseParameters(model=job.model, training=rehearsal.training, seed=spec.seed),
+        RehearseParameters(model=job.model, trainer=job.trainer, training=rehearsal.training, seed=spec.seed),
         {"rows": FromStage("rehearsal_set")},
     )
     yield _probe(job, "rehearsed", adapter=FromStage("rehearse"))
@@ -209,7 +211,7 @@ def _strategy(job: ResolvedJob, strategy: Strategy) -> Iterator[PlannedStage]:
     )
     yield PlannedStage(
         tuned.name,
-        TuneParameters(model=job.model, training=spec.training, seed=spec.seed),
+        TuneParameters(model=job.model, trainer=job.trainer, training=spec.training, seed=spec.seed),
         {"rows": tuning_set},
     )
     yield _answer(job, strategy.value, PromptMode.REFUSE, adapter=tuned)
@@ -234,6 +236,7 @@ def _strategy(job: ResolvedJob, strategy: Strategy) -> Iterator[PlannedStage]:
         PackageParameters(
             task=spec.task,
             model=job.model,
+            trainer=job.trainer,
             strategy=strategy,
             prompts=spec.prompts,
             max_new_tokens=spec.evaluation_settings.max_new_tokens,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from craft.contracts.job import DatasetRef, JobSpec
 from craft.contracts.rest_scoring import HELD_OUT
-from craft.contracts.stages import ArtifactRef, EngineRef, stage_key
+from craft.contracts.stages import ArtifactRef, EngineRef, TrainerRef, stage_key
 from craft.contracts.views import PlannedStageView, ValidationView
 from craft.errors import NotFound, RequestInvalid
 from craft.infra.models import ModelFolders
@@ -37,6 +37,7 @@ class Submission:
         datasets: DatasetRegistry,
         models: ModelFolders,
         engine: EngineRef,
+        trainer: TrainerRef,
         embedder: str,
     ) -> None:
         self._database = database
@@ -45,6 +46,7 @@ class Submission:
         self._datasets = datasets
         self._models = models
         self._engine = engine
+        self._trainer = trainer
         self._embedder = embedder
 
     def submit(self, spec: JobSpec, *, idempotency_key: str | None) -> CreatedJob:
@@ -103,6 +105,7 @@ class Submission:
             spec=spec.model_copy(update={"dataset": DatasetRef(id=dataset.id)}),
             model=model.ref,
             engine=self._engine,
+            trainer=self._trainer,
             embedder=self._embedder,
             dataset=dataset.ref,
             evaluation={name: further.ref for name, further in evaluation.items()},

@@ -9,6 +9,7 @@ from types import FrameType
 
 from fastapi import FastAPI
 
+from craft.contracts.stages import TrainerRef
 from craft.infra.artifacts import FolderStore
 from craft.infra.http import create_app
 from craft.infra.models import ModelFolders
@@ -66,6 +67,7 @@ def _gateway(settings: Settings, database: Database, client: HttpDatasetsClient)
         datasets=datasets,
         models=ModelFolders(settings.resolved_models_dir),
         engine=engine_ref(settings.inference),
+        trainer=TrainerRef(dtype=settings.training.dtype),
         embedder=settings.scoring.embedder,
     )
     return Gateway(

@@ -12,7 +12,7 @@ import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from craft.contracts.stages import ModelRef
+from craft.contracts.stages import ModelRef, TrainerRef
 from craft.errors import RequestInvalid
 from craft.infra.models import ModelFolders
 from craft.infra.settings import TrainingSettings_
@@ -27,6 +27,7 @@ class BaseModel:
     ref: ModelRef
     model: Any
     tokenizer: Any
+    trainer: TrainerRef
 
     @property
     def context_length(self) -> int:
@@ -40,7 +41,6 @@ class BaseModels:
     def __init__(self, folders: ModelFolders, settings: TrainingSettings_) -> None:
         self._folders = folders
         self._device = _device(settings.device)
-        self._dtype = _dtype(settings.dtype, self._device)
         self._loaded: BaseModel | None = None
         if settings.threads:
             torch.set_num_threads(settings.threads)
@@ -50,23 +50,22 @@ class BaseModels:
         """ "cpu" or "cuda"."""
         return self._device
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """What base weights are held and multiplied in; LoRA weights are float32."""
-        return self._dtype
+    def get(self, ref: ModelRef, trainer: TrainerRef) -> BaseModel:
+        """The model, loaded now or kept from before. Raises ModelNotFound, ModelRejected.
 
-    def get(self, ref: ModelRef) -> BaseModel:
-        """The model, loaded now or kept from before. Raises ModelNotFound, ModelRejected."""
-        if self._loaded is None or self._loaded.ref != ref:
+        `trainer.dtype` is what base weights are held and multiplied in; LoRA weights are float32.
+        """
+        if self._loaded is None or (self._loaded.ref, self._loaded.trainer) != (ref, trainer):
             path = self._folders.locate(ref)
             self._loaded = None  # Two models need not fit into memory together.
             transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+            dtype = _dtype(trainer.dtype, self._device)
             model: Any = AutoModelForCausalLM.from_pretrained(
-                path, dtype=self._dtype, attn_implementation="sdpa", use_safetensors=True, local_files_only=True
+                path, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, local_files_only=True
             )
             tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-            self._loaded = BaseModel(ref, model.to(self._device).eval(), tokenizer)
-            _log.info("model_loaded", extra={"model": ref.id, "device": self._device, "dtype": str(self._dtype)})
+            self._loaded = BaseModel(ref, model.to(self._device).eval(), tokenizer, trainer)
+            _log.info("model_loaded", extra={"model": ref.id, "device": self._device, "dtype": str(dtype)})
         return self._loaded
 
     def forget(self) -> None:

@@ -49,7 +49,7 @@ class TrainingStages:
 
     def package(self, parameters: PackageParameters, context: StageContext) -> StageResult:
         """Build the deliverable and prove that it answers as the engine did. Raises AdapterUnservable."""
-        base = self._models.get(parameters.model)
+        base = self._models.get(parameters.model, parameters.trainer)
         try:
             return package(parameters, context, base)
         except Exception:
@@ -63,7 +63,7 @@ class TrainingStages:
         settings = parameters.training
         rows = list(read_rows(context.input("rows") / TRAINING_FILE, TrainingRow))
         _check_steps(len(rows), settings, too_short)
-        base = self._models.get(parameters.model)
+        base = self._models.get(parameters.model, parameters.trainer)
         length = min(settings.max_length, base.context_length)
         run = TuningRun(tokenise(rows, base.tokenizer, max_length=length), settings, parameters.seed)
         try:

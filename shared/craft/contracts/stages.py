@@ -86,6 +86,12 @@ class EngineRef(Contract):
     questions_per_shard: int = Field(256, ge=1, description="Questions between two checkpoints of a probe; as above.")
 
 
+class TrainerRef(Contract):
+    """Those of the training service's settings that change results."""
+
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+
+
 class IngestParameters(Contract):
     """Input `dataset`. Split a dataset; `held_out_fraction` 1 puts every question into the held-out file."""
 
@@ -133,6 +139,7 @@ class RehearseParameters(Contract):
 
     kind: Literal[StageKind.REHEARSE] = StageKind.REHEARSE
     model: ModelRef
+    trainer: TrainerRef = TrainerRef()
     training: TrainingSettings
     seed: Seed
 
@@ -163,6 +170,7 @@ class TuneParameters(Contract):
 
     kind: Literal[StageKind.TUNE] = StageKind.TUNE
     model: ModelRef
+    trainer: TrainerRef = TrainerRef()
     training: TrainingSettings
     seed: Seed
 
@@ -196,6 +204,7 @@ class PackageParameters(Contract):
     kind: Literal[StageKind.PACKAGE] = StageKind.PACKAGE
     task: Task
     model: ModelRef
+    trainer: TrainerRef = TrainerRef()
     strategy: Strategy
     prompts: PromptSettings
     max_new_tokens: int

@@ -28,6 +28,7 @@ from craft.contracts.stages import (
     StageKind,
     StageProgress,
     StageResult,
+    TrainerRef,
 )
 from craft.errors import CraftError, NotFound
 from craft.infra.artifacts import FolderStore
@@ -201,6 +202,7 @@ class Rig:
             datasets=self.registry,
             models=ModelFolders(self.models),
             engine=EngineRef(),
+            trainer=TrainerRef(),
             embedder="an embedder",
         )
         gateway = Gateway(

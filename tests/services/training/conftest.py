@@ -8,6 +8,7 @@ from types import ModuleType
 import pytest
 
 from craft.contracts.rows import ChatMessage, TrainingKind, TrainingRow
+from craft.contracts.stages import TrainerRef
 from craft.core.prompts import DEFAULT_TEMPLATES, PromptMode, answer_messages
 from craft.core.questions import OpenQuestion
 from craft.infra.models import ModelFolders
@@ -50,13 +51,13 @@ def folders(tmp_path_factory: pytest.TempPathFactory, facts: list[tuple[str, str
 @pytest.fixture(scope="session")
 def models(folders: ModelFolders) -> BaseModels:
     # One thread: so small a model gains nothing from two, and loses much where others use the machine.
-    return BaseModels(folders, TrainingSettings_(dtype="float32", device="cpu", threads=1))
+    return BaseModels(folders, TrainingSettings_(device="cpu", threads=1))
 
 
 @pytest.fixture(scope="session")
 def base(models: BaseModels, folders: ModelFolders) -> BaseModel:
     """The tiny model in float32, shared: whoever changes it must put it back."""
-    return models.get(folders.find(MODEL_ID).ref)
+    return models.get(folders.find(MODEL_ID).ref, TrainerRef(dtype="float32"))
 
 
 @pytest.fixture

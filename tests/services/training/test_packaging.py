@@ -97,7 +97,7 @@ def inputs(
     ]
     write_rows(folders["rows"] / "training.jsonl", rows)
     stages.tune(
-        TuneParameters(model=base.ref, training=SETTINGS, seed=1),
+        TuneParameters(model=base.ref, trainer=base.trainer, training=SETTINGS, seed=1),
         LocalContext(folders["tuned"], folders["checkpoint"], {"rows": folders["rows"]}),
     )
     held_out = [QuestionRow(id=f"h{i}", question=q, answers=[a]) for i, (q, a) in enumerate(facts)]
@@ -122,6 +122,7 @@ def parameters(base: BaseModel) -> PackageParameters:
     return PackageParameters(
         task=Task.OPEN_ENDED,
         model=base.ref,
+        trainer=base.trainer,
         strategy=Strategy.CRAFT,
         prompts=PromptSettings(),
         max_new_tokens=8,
@@ -228,7 +229,7 @@ def test_the_base_model_answers_as_before_after_packaging(
     stages: TrainingStages, parameters: PackageParameters, context: Context, models: BaseModels, known: Facts
 ) -> None:
     stages.package(parameters, context("out"))
-    base = models.get(parameters.model)
+    base = models.get(parameters.model, parameters.trainer)
     names = [name for name, _ in base.model.named_modules()]
     assert not any("lora" in name for name in names)
     out = base.model.generate(

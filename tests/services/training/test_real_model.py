@@ -8,6 +8,7 @@ import pytest
 
 from craft.contracts.job import TrainingSettings
 from craft.contracts.rows import CurveRow, TrainingRow
+from craft.contracts.stages import TrainerRef
 from craft.errors import ModelNotFound
 from craft.infra.models import ModelFolders
 from craft.infra.settings import TrainingSettings_
@@ -31,7 +32,7 @@ def smol() -> BaseModel:
         found = folders.find(MODEL_ID)
     except ModelNotFound:
         pytest.skip("The model is not fetched: run `make models`.")
-    return BaseModels(folders, TrainingSettings_(device="cpu")).get(found.ref)
+    return BaseModels(folders, TrainingSettings_(device="cpu")).get(found.ref, TrainerRef())
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from craft.contracts.job import TrainingSettings
 from craft.contracts.rows import CurveRow, TrainingRow
-from craft.contracts.stages import ModelRef, RehearseParameters, StageProgress, TuneParameters
+from craft.contracts.stages import ModelRef, RehearseParameters, StageProgress, TrainerRef, TuneParameters
 from craft.errors import ContextTooLong, DatasetInvalid, ModelNotFound, RehearsalTooShort
 from craft.infra.artifacts import read_rows, write_rows
 from craft.infra.models import ModelFolders
@@ -19,6 +19,7 @@ from craft_training.stages import TrainingStages
 from craft_training.throughput import KnownThroughput
 
 Row = Callable[[str, str], TrainingRow]
+FLOAT32 = TrainerRef(dtype="float32")
 SETTINGS = TrainingSettings(lora_r=4, learning_rate=5e-3, epochs=2, batch_size=4)
 
 
@@ -44,10 +45,10 @@ class Desk:
         )
 
     def tuning(self, settings: TrainingSettings = SETTINGS) -> TuneParameters:
-        return TuneParameters(model=self.model, training=settings, seed=3)
+        return TuneParameters(model=self.model, trainer=FLOAT32, training=settings, seed=3)
 
     def rehearsal(self, settings: TrainingSettings = SETTINGS) -> RehearseParameters:
-        return RehearseParameters(model=self.model, training=settings, seed=3)
+        return RehearseParameters(model=self.model, trainer=FLOAT32, training=settings, seed=3)
 
 
 @pytest.fixture
@@ -120,10 +121,10 @@ def test_a_second_stage_reuses_the_model_and_starts_from_the_same_weights(
 ) -> None:
     first = desk.context(rows, "first")
     desk.stages.tune(desk.tuning(), first)
-    loaded = models.get(desk.model)
+    loaded = models.get(desk.model, FLOAT32)
     second = desk.context(rows, "second")
     desk.stages.tune(desk.tuning(), second)
-    assert models.get(desk.model) is loaded
+    assert models.get(desk.model, FLOAT32) is loaded
     name = "adapter/adapter_model.safetensors"
     assert (first.output / name).read_bytes() == (second.output / name).read_bytes()
 
@@ -131,13 +132,13 @@ def test_a_second_stage_reuses_the_model_and_starts_from_the_same_weights(
 def test_a_failed_stage_drops_the_loaded_model(folders: ModelFolders, desk: Desk, row: Row) -> None:
     from craft.infra.settings import TrainingSettings_
 
-    own = BaseModels(folders, TrainingSettings_(dtype="float32", device="cpu"))
-    loaded = own.get(desk.model)
+    own = BaseModels(folders, TrainingSettings_(device="cpu"))
+    loaded = own.get(desk.model, FLOAT32)
     stages = TrainingStages(own, checkpoint_seconds=1e9, throughput=KnownThroughput())
     parameters = desk.tuning(SETTINGS.model_copy(update={"target_modules": ["no_such_layer"]}))
     with pytest.raises(ValueError, match="no_such_layer"):
         stages.tune(parameters, desk.context([row("Who?", "Mugoze")]))
-    assert own.get(desk.model) is not loaded
+    assert own.get(desk.model, FLOAT32) is not loaded
 
 
 def test_target_modules_choose_the_layers(desk: Desk, rows: list[TrainingRow]) -> None:
