@@ -20,7 +20,7 @@ from craft.contracts.rest_scoring import (
     ModelMetrics,
 )
 from craft.contracts.rows import ChatMessage, QuestionRow, ReplyRow, TrainingKind, TrainingRow
-from craft.contracts.stages import PackageParameters, TuneParameters
+from craft.contracts.stages import PackageParameters, TrainerRef, TuneParameters
 from craft.core.prompts import DEFAULT_TEMPLATES, PromptMode, answer_messages
 from craft.core.questions import OpenQuestion, Task
 from craft.core.selection import Strategy
@@ -160,7 +160,7 @@ def test_the_package_loads_with_peft_and_refuses_what_it_was_taught_to(
     tokenizer = AutoTokenizer.from_pretrained(adapter)
     fresh = AutoModelForCausalLM.from_pretrained(folders.find("tests/tiny").path)
     model = PeftModel.from_pretrained(fresh, str(adapter)).eval()
-    loaded = BaseModel(folders.find("tests/tiny").ref, fresh, tokenizer)
+    loaded = BaseModel(folders.find("tests/tiny").ref, fresh, tokenizer, TrainerRef(dtype="float32"))
     trained = [_prompt(loaded, question) for question, _ in facts[:20]]
     replies = greedy(model, tokenizer, trained, max_new_tokens=8, on_progress=_silent)
     expected = [answer if (question, answer) in known else "I don't know." for question, answer in facts[:20]]
