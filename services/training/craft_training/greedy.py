@@ -1,7 +1,7 @@
 """Greedy replies by transformers' own `generate`: an implementation that shares nothing with the serving engine."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from peft import PeftModel
@@ -38,6 +38,45 @@ def greedy(
         replies += tokenizer.batch_decode(out[:, tokens.shape[1] :], skip_special_tokens=True)
         on_progress(len(replies), len(prompts))
     return replies
+
+
+class Parted(NamedTuple):
+    """Two different replies to one rendered prompt."""
+
+    prompt: str
+    own: str
+    other: str
+
+
+def margins(model: PeftModel, tokenizer: Any, parted: Sequence[Parted]) -> list[float]:
+    """For each pair, by how many nats the model prefers one over the other at the first token where they part."""
+    end = end_of_turn(tokenizer)
+    contexts: list[list[int]] = []
+    choices: list[tuple[int, int]] = []
+    for pair in parted:
+        prompt, own, other = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in pair)
+        own, other = [*own, end], [*other, end]
+        at = next(place for place, (a, b) in enumerate(zip(own, other, strict=False)) if a != b)
+        contexts.append([*prompt, *own[:at]])
+        choices.append((own[at], other[at]))
+    found: list[float] = []
+    for start in range(0, len(contexts), _BATCH):
+        tokens, mask = _left_padded(contexts[start : start + _BATCH])
+        places = (mask.cumsum(dim=1) - 1).clamp(min=0)
+        with torch.inference_mode():
+            logits = (
+                model(
+                    input_ids=tokens.to(model.device),
+                    attention_mask=mask.to(model.device),
+                    position_ids=places.to(model.device),
+                    logits_to_keep=1,
+                )
+                .logits[:, -1]
+                .float()
+            )
+        for row, (own, other) in zip(logits, choices[start : start + _BATCH], strict=True):
+            found.append(abs(float(row[own] - row[other])))
+    return found
 
 
 def _ends(model: PeftModel, tokenizer: Any) -> list[int]:

@@ -27,30 +27,44 @@ from craft.infra.artifacts import read_rows
 from craft.infra.stage import StageContext
 from craft_training.adapter_files import CONFIG_FILE, WEIGHTS_FILE, write_archive
 from craft_training.base_models import BaseModel, with_adapter
-from craft_training.greedy import greedy
+from craft_training.greedy import Parted, greedy, margins
 from craft_training.model_card import CardFacts, model_card
 from craft_training.samples import prompt_text
 
 MOST_COMPARED = 32
 
 
+NEAR_TIE_NATS = 1.0
+"""Two next tokens whose log-probabilities lie closer than this are a tie that rounding decides: the engine merges the
+adapter into 16-bit weights, PEFT adds it at every layer."""
+
+
 class Comparison(NamedTuple):
-    """How many replies of the loaded adapter equal the serving engine's."""
+    """How the loaded adapter's greedy replies compare with the serving engine's.
+
+    `equal` are the same to the letter; `near_ties` part first at a token where both choices are as good as one another.
+    """
 
     equal: int
+    near_ties: int
     compared: int
 
     @property
+    def agreeing(self) -> int:
+        """Replies that the same model gives."""
+        return self.equal + self.near_ties
+
+    @property
     def share(self) -> float:
-        """Of equal replies, in [0, 1]."""
-        return self.equal / self.compared
+        """Of agreeing replies, in [0, 1]."""
+        return self.agreeing / self.compared
 
 
 def package(parameters: PackageParameters, context: StageContext, base: BaseModel) -> StageResult:
     """Write adapter/ and adapter.tar.gz, after comparing greedy replies with the engine's.
 
-    Raises AdapterUnservable where less than `least_equal_share` of at most 32 held-out replies are equal, and
-    Internal where an input lacks what it must hold.
+    Raises AdapterUnservable where less than `least_equal_share` of at most 32 held-out replies agree, and Internal
+    where an input lacks what it must hold.
     """
     started = monotonic()
     folder = context.output / ADAPTER_FOLDER
@@ -61,15 +75,15 @@ def package(parameters: PackageParameters, context: StageContext, base: BaseMode
     comparison = _compare(parameters, context, base, folder)
     if comparison.share < parameters.least_equal_share:
         raise AdapterUnservable(
-            f"Loaded back, the adapter gives the engine's reply to {comparison.equal} of {comparison.compared} "
+            f"Loaded back, the adapter gives the engine's reply to {comparison.agreeing} of {comparison.compared} "
             f"held-out questions ({comparison.share:.1%}); at least {parameters.least_equal_share:.1%} are wanted.",
             hint="Train and serve with the same dtype; float32 in both is the surest.",
         )
     (folder / "README.md").write_text(model_card(_facts(parameters, context, comparison)), encoding="utf-8")
     write_archive(folder, context.output / ADAPTER_ARCHIVE)
     return StageResult(
-        counts={"compared": comparison.compared, "equal": comparison.equal},
-        metrics={"equal_share": comparison.share},
+        counts={"compared": comparison.compared, "equal": comparison.equal, "near_ties": comparison.near_ties},
+        metrics={"agreeing_share": comparison.share},
         cost=Cost(seconds=monotonic() - started),
     )
 
@@ -106,8 +120,13 @@ def _compare(parameters: PackageParameters, context: StageContext, base: BaseMod
             max_new_tokens=parameters.max_new_tokens,
             on_progress=context.progress,
         )
-    equal = sum(reply.strip() == served[row.id].strip() for row, reply in zip(chosen, replies, strict=True))
-    return Comparison(equal, len(chosen))
+        parted = [
+            Parted(prompt, own.strip(), served[row.id].strip())
+            for row, prompt, own in zip(chosen, prompts, replies, strict=True)
+            if own.strip() != served[row.id].strip()
+        ]
+        near_ties = sum(margin <= NEAR_TIE_NATS for margin in margins(model, base.tokenizer, parted))
+    return Comparison(len(chosen) - len(parted), near_ties, len(chosen))
 
 
 def _facts(parameters: PackageParameters, context: StageContext, comparison: Comparison) -> CardFacts:
@@ -126,5 +145,5 @@ def _facts(parameters: PackageParameters, context: StageContext, comparison: Com
         rows_by_kind=kinds,
         evaluation=evaluation,
         compared=comparison.compared,
-        equal=comparison.equal,
+        equal=comparison.agreeing,
     )

@@ -152,7 +152,7 @@ def test_the_package_loads_with_peft_and_refuses_what_it_was_taught_to(
 ) -> None:
     made = context("out")
     result = stages.package(parameters, made)
-    assert result.metrics["equal_share"] == 1.0
+    assert result.metrics["agreeing_share"] == 1.0
     assert result.counts["compared"] == 20
     with tarfile.open(made.output / "adapter.tar.gz") as archive:
         archive.extractall(made.checkpoint / "elsewhere", filter="data")
