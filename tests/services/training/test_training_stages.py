@@ -10,7 +10,7 @@ import pytest
 from craft.contracts.job import TrainingSettings
 from craft.contracts.rows import CurveRow, TrainingRow
 from craft.contracts.stages import ModelRef, RehearseParameters, StageProgress, TrainerRef, TuneParameters
-from craft.errors import ContextTooLong, DatasetInvalid, ModelNotFound, RehearsalTooShort
+from craft.errors import ContextTooLong, DatasetInvalid, ModelNotFound, RehearsalTooShort, RequestInvalid
 from craft.infra.artifacts import read_rows, write_rows
 from craft.infra.models import ModelFolders
 from craft.infra.stage import LocalContext
@@ -136,7 +136,7 @@ def test_a_failed_stage_drops_the_loaded_model(folders: ModelFolders, desk: Desk
     loaded = own.get(desk.model, FLOAT32)
     stages = TrainingStages(own, checkpoint_seconds=1e9, throughput=KnownThroughput())
     parameters = desk.tuning(SETTINGS.model_copy(update={"target_modules": ["no_such_layer"]}))
-    with pytest.raises(ValueError, match="no_such_layer"):
+    with pytest.raises(RequestInvalid, match="no_such_layer"):
         stages.tune(parameters, desk.context([row("Who?", "Mugoze")]))
     assert own.get(desk.model, FLOAT32) is not loaded
 
