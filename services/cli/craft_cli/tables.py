@@ -27,7 +27,8 @@ def comparisons(report: ReportDocument) -> list[str]:
 
 
 def _cells(metrics: MetricSet) -> list[str]:
-    return [percent(getattr(metrics, name)) for name in _COLUMNS]
+    # The interval on a line of its own, so that a terminal of 80 columns holds the table.
+    return [percent(getattr(metrics, name)).replace(" [", "\n[") for name in _COLUMNS]
 
 
 def percent(estimate: EstimateView) -> str:
