@@ -44,7 +44,8 @@ def jobs(views: list[JobView]) -> Table:
     """A line a job."""
     table = Table()
     for heading in ("id", "name", "status", "percent", "stage", "created"):
-        table.add_column(heading)
+        # Whatever is cut short, the id is what people copy.
+        table.add_column(heading, no_wrap=heading == "id", min_width=31 if heading == "id" else None)
     for view in views:
         cells = (view.id, view.name or "", view.status, f"{view.progress.percent:.0f} %", view.progress.stage or "")
         table.add_row(*cells, view.created_at.isoformat(timespec="seconds"))
