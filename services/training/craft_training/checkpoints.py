@@ -6,7 +6,6 @@ run's fingerprint), is flushed and renamed to `<root>/step-<n>/`. Its pickles ar
 
 import hashlib
 import logging
-import os
 import shutil
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 
 from craft.contracts.base import Contract, Digest
 from craft.contracts.rows import CurveRow
+from craft.infra.artifacts import flush
 
 _SEAL = "sealed.json"
 _log = logging.getLogger("craft.training")
@@ -42,12 +42,12 @@ class Checkpoints:
         seal = Seal(fingerprint=self._fingerprint, files=_digests(written), curve=curve)
         (written / _SEAL).write_text(seal.model_dump_json())
         for path in [*written.rglob("*"), written]:
-            _flush(path)
+            flush(path)
         older = self._folders()
         folder = self._root / f"step-{step:08d}"
         shutil.rmtree(folder, ignore_errors=True)
         written.rename(folder)
-        _flush(self._root)
+        flush(self._root)
         for old in older:
             if old != folder:
                 shutil.rmtree(old, ignore_errors=True)
@@ -84,11 +84,3 @@ def _digests(folder: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != _SEAL
     }
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

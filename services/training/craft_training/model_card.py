@@ -59,7 +59,7 @@ def model_card(facts: CardFacts) -> str:
             *_results(facts),
             "",
             f"Loaded back with PEFT, the adapter gave the serving engine's greedy reply to {facts.equal} of "
-            f"{facts.compared} held-out questions.",
+            f"{facts.compared} held-out questions. Replies that part at a near-tie, decided by rounding, count.",
             "",
             "## Limits",
             "",

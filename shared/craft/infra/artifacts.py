@@ -144,7 +144,7 @@ class FolderStore:
             if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
                 raise
             shutil.rmtree(scratch)
-        _flush(folder.parent)
+        flush(folder.parent)
 
 
 def _refuse_links(paths: Iterable[Path]) -> None:
@@ -161,7 +161,8 @@ def _described(path: Path, root: Path) -> ManifestFile:
     return ManifestFile(path=path.relative_to(root).as_posix(), bytes=path.stat().st_size, sha256=digest.hexdigest())
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Have the kernel write a file, or a folder's entries, to disk before going on."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -171,7 +172,7 @@ def _flush(path: Path) -> None:
 
 def _flush_tree(folder: Path) -> None:
     for path in [*folder.rglob("*"), folder]:
-        _flush(path)
+        flush(path)
 
 
 def write_rows(path: Path, rows: Iterable[BaseModel]) -> int:
