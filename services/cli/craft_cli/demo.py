@@ -39,7 +39,7 @@ DEMO: dict[Task, dict[str, Any]] = {
         "rehearsal": {"size": 80, "training": {**_LORA, "epochs": 3, "min_steps": 8}},
         "selection": {"n_van": 100, "n_idk": 100, "van_target": "own"},
         "training": {**_LORA, "epochs": 3},
-        "evaluation_settings": {"max_new_tokens": 24},
+        "evaluation_settings": {"max_new_tokens": 16},
     },
     Task.MULTIPLE_CHOICE: {
         "split": {"held_out_fraction": 0.5},
