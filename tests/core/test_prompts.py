@@ -14,13 +14,12 @@ from craft.core.prompts import (
     PromptMode,
     PromptTemplates,
     answer_messages,
-    choose_shots,
     probe_messages,
     target,
     templates_from,
 )
 from craft.core.questions import ChoiceQuestion, OpenQuestion
-from craft.errors import DatasetInvalid, RequestInvalid
+from craft.errors import RequestInvalid
 
 SHOT = OpenQuestion("shot", "How many legs has an ant?", ("6", "six"))
 WHO = OpenQuestion("who", "Who?", ("Bond",))
@@ -143,15 +142,3 @@ def test_built_in_shots() -> None:
     assert len(DEFAULT_CHOICE_SHOTS) == 5
     assert all(shot.id.startswith("shot_") for shot in (*DEFAULT_OPEN_SHOTS, *DEFAULT_CHOICE_SHOTS))
     assert {shot.answer_letter for shot in DEFAULT_CHOICE_SHOTS} == {"A", "B", "C", "D"}
-
-
-def test_chosen_shots_are_seeded_and_ignore_the_order_of_rows() -> None:
-    train = [OpenQuestion(f"id{number}", "Q?", ("x",)) for number in range(50)]
-    chosen = choose_shots(train, [], 3, 1)
-    assert choose_shots(train[::-1], [], 3, 1) == chosen
-    assert choose_shots(train, [], 3, 2) != chosen
-
-
-def test_too_few_training_questions_for_the_shots() -> None:
-    with pytest.raises(DatasetInvalid):
-        choose_shots([WHO, SHOT], ["who"], 2, 0)

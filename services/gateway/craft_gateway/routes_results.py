@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import FileResponse
 
+from craft.contracts.report_reuse import reuse_in_html, reuse_in_json
 from craft.contracts.rows import ADAPTER_ARCHIVE, REPORT_HTML, REPORT_JSON
 from craft.contracts.stages import ArtifactRef
 from craft.contracts.views import ArtifactList
@@ -63,11 +64,16 @@ def _reports(routes: APIRouter, gateway: Gateway) -> None:
     def report(job_id: str, if_none_match: str | None, *, html: bool) -> Response:
         ref = gateway.reader.output(job_id, REPORT_STAGE)
         name, media_type = (REPORT_HTML, _HTML) if html else (REPORT_JSON, _JSON)
-        response = _file(gateway, ref, name, media_type, if_none_match)
-        response.headers["Vary"] = "Accept"
-        if html:
-            response.headers["Content-Security-Policy"] = _REPORT_POLICY
-        return response
+        etag = etag_of(f"{ref.digest}-{name}")
+        headers = {**cached(etag), "X-Content-Type-Options": "nosniff", "Vary": "Accept"}
+        if matches(if_none_match, etag):
+            return Response(status_code=304, headers=headers)
+        content = (gateway.store.open(ref) / name).read_bytes()
+        reused = gateway.reader.reused(job_id)
+        if not html:
+            return Response(reuse_in_json(content, reused), media_type=media_type, headers=headers)
+        headers["Content-Security-Policy"] = _REPORT_POLICY
+        return Response(reuse_in_html(content, reused), media_type=media_type, headers=headers)
 
     @routes.get(
         "/jobs/{job_id}/report",

@@ -149,6 +149,12 @@ class Reader:
             raise _unfinished(job, stage)
         return stage.artifact
 
+    def reused(self, job_id: str) -> Sequence[str]:
+        """The names of the job's stages that earlier jobs had computed, in their planned order."""
+        with self._database.read() as session:
+            find_job(session, job_id)
+            return [stage.name for stage in stages_of(session, [job_id])[job_id] if stage.reused]
+
     def resolved(self, job_id: str) -> ResolvedJob:
         """The job's resolved specification."""
         with self._database.read() as session:

@@ -21,6 +21,7 @@ from craft.core.prompts import (
     DEFAULT_OPEN_SHOTS,
     PromptTemplates,
     answer_messages,
+    first_examined_shot,
     probe_messages,
     templates_from,
 )
@@ -106,8 +107,7 @@ def evaluation_sets(context: StageContext) -> dict[str, Path]:
 def probe_shots(parameters: ProbeParameters, held_out: Sequence[Question]) -> tuple[Question, ...]:
     """The job's own shots, or ours.
 
-    Raises RequestInvalid where one is no row of the task, or asks what the evaluation split asks: the model would be
-    told an answer that it is to be examined on.
+    Raises RequestInvalid where one is no row of the task, or asks what the evaluation split asks.
     """
     if parameters.probe.shots is None:
         shots: tuple[Question, ...] = (
@@ -115,14 +115,13 @@ def probe_shots(parameters: ProbeParameters, held_out: Sequence[Question]) -> tu
         )
     else:
         shots = tuple(_shot(row, number, parameters.task) for number, row in enumerate(parameters.probe.shots))
-    examined = {_plain(question) for question in held_out}
-    for shot in shots:
-        if _plain(shot) in examined:
-            raise RequestInvalid(
-                f"The shot {shot.question!r} is a question of the evaluation split.",
-                hint="Choose shots that are not in the dataset, or from its training split.",
-                param="probe.shots",
-            )
+    examined = first_examined_shot(shots, held_out)
+    if examined is not None:
+        raise RequestInvalid(
+            f"The shot {examined.question!r} is a question of the evaluation split.",
+            hint="Choose shots that are not in the dataset, or from its training split.",
+            param="probe.shots",
+        )
     return shots
 
 
@@ -131,10 +130,6 @@ def _shot(row: dict[str, object], number: int, task: Task) -> Question:
         return question_from_row(row, task=task)
     except RowInvalid as error:
         raise RequestInvalid(f"Shot {number + 1} is not a question: {error}", param="probe.shots") from error
-
-
-def _plain(question: Question) -> str:
-    return " ".join(question.question.casefold().split())
 
 
 class _Prober:

@@ -32,7 +32,7 @@ _REHEARSAL_STAGES = {"rehearsal_set", "rehearse", "probe:rehearsed", "score:rehe
 
 
 def report_document(results: JobResults) -> ReportDocument:
-    """All numbers of the report. `job["reused_stages"]`, where given, names what earlier jobs had computed."""
+    """All numbers of the report."""
     job = results.parameters.job
     return ReportDocument(
         task=results.parameters.task,
@@ -140,8 +140,6 @@ def _training(rows: Sequence[CurveRow]) -> TrainingSummary:
 
 
 def _costs(results: JobResults) -> Iterator[StageCost]:
-    told = results.parameters.job.get("reused_stages")
-    reused = set(map(str, told)) if isinstance(told, list) else None
     rehearsing = [strategy for strategy in results.strategies if Strategy(strategy).needs_flow]
     for stage, manifest in results.manifests.items():
         which = stage.partition(":")[2]
@@ -155,7 +153,6 @@ def _costs(results: JobResults) -> Iterator[StageCost]:
             generated_tokens=cost.generated_tokens,
             trained_tokens=cost.trained_tokens,
             shared_by=[which] if which in results.strategies else everyone,
-            reused=None if reused is None else stage in reused,
         )
 
 

@@ -10,6 +10,7 @@ import orjson
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from craft.contracts.report_reuse import reuse_mark
 from craft.contracts.rest_scoring import (
     HELD_OUT,
     INITIAL_BASIC,
@@ -69,7 +70,6 @@ class Page:
     kinds: Mapping[str, str]
     reasons: Mapping[str, str]
     reason_names: Mapping[str, str]
-    knows_reuse: bool
     job_json: str
     embedded_json: Markup
 
@@ -91,6 +91,7 @@ def _environment() -> Environment:
         "said": wording.said,
         "name_of": wording.name_of,
         "stage_name": wording.stage_name,
+        "reuse_mark": lambda stage: Markup(reuse_mark(stage)),  # noqa: S704 - a stage's name is letters, `:` and `-`
         "percent": wording.percent,
         "points": wording.points,
         "interval": wording.interval,
@@ -133,7 +134,6 @@ def _page(results: JobResults, document: ReportDocument) -> Page:
         kinds=_KINDS,
         reasons=wording.REASONS,
         reason_names=wording.REASON_NAMES,
-        knows_reuse=any(row.reused is not None for row in document.cost),
         job_json=_clean_json(document.job),
         embedded_json=embedded(document),
     )

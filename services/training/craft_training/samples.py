@@ -18,11 +18,6 @@ class Sample:
     tokens: tuple[int, ...]
     prompt_length: int
 
-    @property
-    def target_length(self) -> int:
-        """How many tokens are learned."""
-        return len(self.tokens) - self.prompt_length
-
 
 def tokenise(rows: Iterable[TrainingRow], tokenizer: Any, *, max_length: int) -> list[Sample]:
     """All rows as samples, in their order. `tokenizer` is transformers' and must have a chat template.

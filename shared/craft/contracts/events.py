@@ -1,11 +1,6 @@
 """The one event table's rows as they travel, and the states of a stage that they tell of."""
 
-from datetime import datetime
 from enum import StrEnum
-
-from pydantic import Field
-
-from craft.contracts.base import JOB_ID, Contract
 
 
 class StageStatus(StrEnum):
@@ -55,13 +50,3 @@ class EventType(StrEnum):
     def terminal(self) -> bool:
         """Whether this is a job's last event."""
         return self in {EventType.JOB_SUCCEEDED, EventType.JOB_FAILED, EventType.JOB_CANCELLED}
-
-
-class EventRecord(Contract):
-    """One event of a job; `seq` counts from 1 without gaps within the job."""
-
-    job_id: str = Field(pattern=JOB_ID)
-    seq: int = Field(ge=1)
-    type: EventType
-    created_at: datetime
-    data: dict[str, object] = Field(default_factory=dict)

@@ -380,7 +380,7 @@ class TrainingSummary(Contract):
 class StageCost(Contract):
     """What a stage cost when it was computed, and which strategies of the job share it.
 
-    `reused` is null where the report was not told: a report is an artifact too, one for all jobs that ask the same.
+    `reused` is null in the artifact, which is one for all jobs that ask the same; the gateway sets it for the job.
     """
 
     stage: str

@@ -1,14 +1,14 @@
 """The prompts of both tasks as chat messages. Every wording is data that a job may replace."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
-from craft.core.questions import ChoiceQuestion, OpenQuestion, Question, id_hash
+from craft.core.questions import ChoiceQuestion, Question
 from craft.core.shots import DEFAULT_CHOICE_SHOTS, DEFAULT_OPEN_SHOTS
-from craft.errors import DatasetInvalid, RequestInvalid
+from craft.errors import RequestInvalid
 
 __all__ = [
     "DEFAULT_CHOICE_SHOTS",
@@ -18,7 +18,7 @@ __all__ = [
     "PromptMode",
     "PromptTemplates",
     "answer_messages",
-    "choose_shots",
+    "first_examined_shot",
     "probe_messages",
     "target",
     "templates_from",
@@ -174,21 +174,14 @@ def target(question: Question, templates: PromptTemplates) -> str:
     return _fill(templates.open_target, {"answer": question.answers[0]})
 
 
-AnyQuestion = TypeVar("AnyQuestion", OpenQuestion, ChoiceQuestion, Question)
+def first_examined_shot(shots: Iterable[Question], held_out: Iterable[Question]) -> Question | None:
+    """The first shot that asks what the evaluation split asks, whatever its case and spaces; None is as it must be.
 
-
-def choose_shots(
-    train: Sequence[AnyQuestion], held_out_ids: Collection[str], count: int, seed: int
-) -> tuple[AnyQuestion, ...]:
-    """`count` seeded shots from the training split; an id that is also held out is never taken.
-
-    The order of the rows does not matter. DatasetInvalid where there are fewer than `count` to choose from.
+    Such a shot would tell the model an answer that it is to be examined on.
     """
-    held_out = frozenset(held_out_ids)
-    allowed = [question for question in train if question.id not in held_out]
-    if len(allowed) < count:
-        raise DatasetInvalid(
-            f"{count} shots are wanted, but only {len(allowed)} training questions are not held out",
-            hint="give more training questions, or use the built-in shots",
-        )
-    return tuple(sorted(allowed, key=lambda question: id_hash(question.id, salt=f"shots {seed}"))[:count])
+    examined = {_plain(question) for question in held_out}
+    return next((shot for shot in shots if _plain(shot) in examined), None)
+
+
+def _plain(question: Question) -> str:
+    return " ".join(question.question.casefold().split())

@@ -15,6 +15,7 @@ from sqlmodel import SQLModel, select
 
 from craft.contracts.events import StageStatus
 from craft.contracts.problems import StageError
+from craft.contracts.report_reuse import reuse_mark
 from craft.contracts.rows import ADAPTER_ARCHIVE, REPORT_HTML, REPORT_JSON
 from craft.contracts.stages import (
     ArtifactRef,
@@ -166,8 +167,8 @@ class Rig:
         if kind is StageKind.PACKAGE:
             (scratch / ADAPTER_ARCHIVE).write_bytes(b"\x1f\x8b" + stage.name.encode())
         if kind is StageKind.REPORT:
-            (scratch / REPORT_JSON).write_text('{"title": "a report"}')
-            (scratch / REPORT_HTML).write_text("<!doctype html><title>a report</title>")
+            (scratch / REPORT_JSON).write_text('{"cost":[{"stage":"ingest"},{"stage":"report"}]}')
+            (scratch / REPORT_HTML).write_text("<!doctype html>" + reuse_mark("ingest") + "," + reuse_mark("report"))
         manifest = self.store.publish(
             scratch,
             key=stage.key,

@@ -33,11 +33,21 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]:
 def test_the_report_comes_in_the_form_that_is_asked_for(done: Done) -> None:
     report = f"/craft/jobs/{done.id}/report"
     browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
-    assert done.rig.get(report).json() == {"title": "a report"}
-    assert done.rig.get(report, headers={"Accept": "application/json, text/html"}).json() == {"title": "a report"}
+    assert list(done.rig.get(report).json()) == ["cost"]
+    assert list(done.rig.get(report, headers={"Accept": "application/json, text/html"}).json()) == ["cost"]
     assert done.rig.get(report, headers={"Accept": browser}).text.startswith("<!doctype html>")
-    assert done.rig.get(f"{report}.json", headers={"Accept": browser}).json() == {"title": "a report"}
+    assert list(done.rig.get(f"{report}.json", headers={"Accept": browser}).json()) == ["cost"]
     assert done.rig.get(f"{report}.html").headers["content-type"] == "text/html; charset=utf-8"
+
+
+def test_a_report_says_what_the_job_reused(rig: Rig) -> None:
+    first = rig.submit()
+    rig.finish(first)
+    again = rig.submit()
+    for job_id, reused in ((first, False), (again, True)):
+        word = "reused" if reused else "computed"
+        assert rig.get(f"/craft/jobs/{job_id}/report.html").text == f"<!doctype html>{word},{word}"
+        assert [row["reused"] for row in rig.get(f"/craft/jobs/{job_id}/report").json()["cost"]] == [reused] * 2
 
 
 def test_the_html_report_may_fetch_nothing(done: Done) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 from tests.services.gateway.world import SETTINGS, World, manifest_of, ref, resolved
 
-from craft.contracts.events import EventRecord, EventType, StageStatus
+from craft.contracts.events import EventType, StageStatus
 from craft.contracts.job import JobStatus
 from craft.contracts.stages import Claim, Complete, Renew, Service, StageKind, StageProgress
 from craft.core.selection import Strategy
@@ -42,15 +42,6 @@ def test_a_new_job_is_queued_with_its_first_stage_ready_and_one_hint(world: Worl
         (world.stage(job_id, "ingest").id, Service.DATASETS)
     ]
     assert world.event_types(job_id) == [EventType.JOB_CREATED, EventType.JOB_QUEUED]
-
-
-def test_an_event_of_the_table_is_an_event_of_the_contract(world: World) -> None:
-    job_id = world.create()
-    event = world.events(job_id)[0]
-    record = EventRecord(
-        job_id=event.job_id, seq=event.seq, type=event.type, created_at=event.created_at, data=event.data
-    )
-    assert (record.seq, record.type.terminal) == (1, False)
 
 
 def test_a_claim_starts_the_job_and_carries_what_the_worker_needs(world: World) -> None:

@@ -77,7 +77,7 @@ def test_a_packed_sample_does_not_see_another(base: BaseModel, samples: list[Sam
             logits_to_keep=batch["keep"],
         ).logits[0]
         each = cross_entropy(logits, batch["targets"], reduction="none")
-        first, second = samples[0].target_length, changed.target_length
+        first, second = _learned(samples[0]), _learned(changed)
         return torch.cat([each[:first], each[first + second :]])
 
     middle = samples[1]
@@ -121,7 +121,7 @@ def test_a_large_step_is_split_and_loses_no_token(samples: list[Sample], packed:
     assert len(batches) > 3
     assert all(batch["input_ids"].numel() <= 200 for batch in batches)
     learned = sum(len(batch["targets"]) for batch in batches)
-    assert learned == 10 * sum(sample.target_length for sample in samples)
+    assert learned == 10 * sum(map(_learned, samples))
 
 
 def test_one_sample_above_the_limit_is_a_batch_of_its_own(samples: list[Sample]) -> None:
@@ -139,3 +139,7 @@ def test_one_sample_above_the_limit_is_a_batch_of_its_own(samples: list[Sample])
 )
 def test_only_plain_attention_is_packed(config: SimpleNamespace, expected: bool) -> None:
     assert may_pack(config) is expected
+
+
+def _learned(sample: Sample) -> int:
+    return len(sample.tokens) - sample.prompt_length
