@@ -297,6 +297,9 @@ class Claim(Contract):
 
     owner: str = Field(min_length=1, max_length=200)
     service: Service
+    device: str | None = Field(
+        None, max_length=100, description="The processor that the stage will hold alone, where workers take turns."
+    )
 
 
 class ClaimedStage(Contract):

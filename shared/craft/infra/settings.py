@@ -54,16 +54,49 @@ class DatasetsSettings(Listen):
     max_upload_bytes: int = 256 * 2**20
 
 
+class VllmSettings(BaseModel):
+    """vLLM, where the engine is "vllm": its server's command line, and how the service uses it."""
+
+    url: str | None = Field(None, description="A vLLM server that the team runs already; then none is started here.")
+    api_key: SecretStr | None = Field(None, description="What the team's own server asks for.")
+    python: Path | None = Field(None, description="Interpreter of the environment that holds vLLM; ours by default.")
+    max_model_len: int | None = Field(None, description="Context in tokens; the model's own by default.")
+    max_lora_rank: Literal[8, 16, 32, 64, 128, 256, 320, 512] = 64
+    max_loras: int = Field(4, ge=1, description="Adapters in one batch.")
+    tensor_parallel_size: int = Field(1, ge=1)
+    gpu_memory_utilization: float = Field(0.85, gt=0.0, le=1.0)
+    max_num_seqs: int | None = Field(None, description="Sequences in one step; vLLM's default where absent.")
+    block_size: int | None = Field(None, description="Tokens of a KV block; on CPU 32 shares what 128 does not.")
+    enforce_eager: bool = Field(default=False, description="No compilation: starts sooner, runs slower.")
+    cpu_kvcache_gib: int | None = Field(None, description="KV cache on CPU, in GiB.")
+    cpu_threads: str | None = Field(None, description='Cores to bind on CPU, such as "0-1".')
+    seed_requests: bool | None = Field(
+        None,
+        description="A seed in each request. By default on GPUs only: on CPU it kills vLLM.",
+    )
+    prompts_in_flight: int = Field(64, ge=1, description="Requests sent before the first of them is answered.")
+    start_seconds: float = Field(900.0, description="A server that is not ready by then is stopped.")
+    idle_seconds: float = Field(600.0, description="A server that nobody used for so long is stopped.")
+    extra_arguments: list[str] = Field(default_factory=list, description="Further words of vLLM's command line.")
+
+
+class ModelServerSettings(Listen):
+    """The process beside vLLM that starts it, watches it and stands before it."""
+
+    port: int = 8086
+
+
 class InferenceSettings(Listen):
     """The inference service."""
 
     port: int = 8082
-    engine: Literal["transformers"] = "transformers"
+    engine: Literal["transformers", "vllm"] = "transformers"
     dtype: Literal["bfloat16", "float32", "float16"] = "bfloat16"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = None
     questions_per_batch: int = 32
     questions_per_shard: int = 256
+    vllm: VllmSettings = VllmSettings()
 
 
 class ScoringSettings(Listen):
@@ -106,7 +139,9 @@ class Settings(BaseSettings):
     broker_url: str | None = Field(None, description="redis:// URL; by default the local server's Unix socket.")
     artifacts_dir: Path | None = None
     models_dir: Path | None = None
+    adapters_dir: Path | None = Field(None, description="Where vLLM finds the adapters that it may serve.")
     datasets_url: str | None = None
+    model_server_url: str | None = None
     coordinator_url: str | None = None
     worker_token: SecretStr = SecretStr("local-workers")
     log_format: Literal["text", "json"] = "text"
@@ -115,6 +150,7 @@ class Settings(BaseSettings):
     coordinator: CoordinatorSettings = CoordinatorSettings()
     datasets: DatasetsSettings = DatasetsSettings()
     inference: InferenceSettings = InferenceSettings()
+    model_server: ModelServerSettings = ModelServerSettings()
     scoring: ScoringSettings = ScoringSettings()
     training: TrainingSettings_ = TrainingSettings_()
     worker: WorkerSettings = WorkerSettings()
@@ -139,6 +175,16 @@ class Settings(BaseSettings):
     def resolved_models_dir(self) -> Path:
         """The models folder with the local default filled in."""
         return (self.models_dir or self.state_dir / "models").absolute()
+
+    @property
+    def resolved_adapters_dir(self) -> Path:
+        """The folder of served adapters with the local default filled in."""
+        return (self.adapters_dir or self.state_dir / "adapters").absolute()
+
+    @property
+    def resolved_model_server_url(self) -> str:
+        """Where stages and the gateway find the model server."""
+        return self.model_server_url or self.model_server.url
 
     @property
     def resolved_datasets_url(self) -> str:

@@ -1,0 +1,49 @@
+"""The model server's own calls: hold a base model, ask it, let it go. For stages and the gateway, never for users."""
+
+from enum import StrEnum
+
+from pydantic import AwareDatetime, Field
+
+from craft.contracts.base import Contract
+from craft.contracts.stages import ModelRef
+
+HOLD_HEADER = "X-Craft-Hold"
+"""The hold under which a completion is asked for."""
+BASE_MODEL_HEADER = "X-Craft-Base-Model"
+"""The base model of an adapter, as JSON of a ServedBase: it is started where it is not served yet."""
+
+
+class ServedBase(Contract):
+    """A base model as a server loads it."""
+
+    model: ModelRef
+    dtype: str
+
+
+class ServerState(StrEnum):
+    """What vLLM is doing."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    READY = "ready"
+
+
+class Hold(Contract):
+    """POST /v1/holds: the model is served, and stays so until the hold is let go or not used for a minute."""
+
+    id: str
+    served_name: str = Field(description="The base model's name in requests.")
+    version: str = Field(description="Of vLLM.")
+
+
+class ServerView(Contract):
+    """GET /v1/server."""
+
+    state: ServerState
+    base: ServedBase | None
+    url: str | None = Field(description="The team's own server, where there is one.")
+    since: AwareDatetime
+    starts: int = Field(description="How often vLLM was started since this process began.")
+    holds: int
+    in_flight: int = Field(description="Requests being answered.")
+    last_error: str | None
