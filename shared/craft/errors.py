@@ -231,6 +231,12 @@ class Unavailable(SystemError_):
     retryable = True
 
 
+class DeviceBusy(Unavailable):
+    """The accelerator, or the server on it, is needed by somebody else just now."""
+
+    code = "device_busy"
+
+
 class StageTimeout(SystemError_):
     """A stage ran past its deadline."""
 

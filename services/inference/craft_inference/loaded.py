@@ -9,7 +9,7 @@ from craft.contracts.stages import EngineRef, ModelRef
 from craft.errors import ModelRejected
 from craft_inference.engine import Engine
 
-Load = Callable[[Path, EngineRef], Engine]
+Load = Callable[[ModelRef, Path, EngineRef], Engine]
 Locate = Callable[[ModelRef], Path]
 
 
@@ -46,6 +46,6 @@ class LoadedEngine:
         if self._engine is None or self._key != (model, engine):
             folder = self._locate(model)
             self._key = self._engine = None  # two models at a time may not fit
-            self._engine = self._load(folder, engine)
+            self._engine = self._load(model, folder, engine)
             self._key = (model, engine)
         return self._engine

@@ -15,7 +15,7 @@ from craft.errors import GpuOutOfMemory, HostOutOfMemory, ModelRejected
 from craft_inference import shared_prefix
 from craft_inference.adapters import AdapterSlot
 from craft_inference.causal import Causal
-from craft_inference.chat import Chat
+from craft_inference.chat import Chat, context_length_of, end_tokens_of
 from craft_inference.decoding import Decoding, Draws, OnDone
 from craft_inference.engine import (
     EngineDescription,
@@ -46,11 +46,9 @@ class TransformersEngine:
 
     def __init__(self, model: Any, tokenizer: Any, *, rows: int = DEFAULT_ROWS, plain: bool = False) -> None:
         """`plain` decodes by the model's own forward, as is done for architectures that ours does not cover."""
-        generation = getattr(model, "generation_config", None)
-        ends = getattr(generation, "eos_token_id", None)
-        listed: list[int] = ends if isinstance(ends, list) else [] if ends is None else [ends]
+        ends = end_tokens_of(getattr(model, "generation_config", None))
         self._model = model.eval()
-        self._chat = Chat(tokenizer, end_tokens=listed, context_length=_context_length(model.config))
+        self._chat = Chat(tokenizer, end_tokens=ends, context_length=context_length_of(model.config))
         self._adapter = AdapterSlot(model)
         self._plain = plain
         self._decoding: Decoding = (
@@ -93,7 +91,7 @@ class TransformersEngine:
             dtype=str(self._model.dtype).removeprefix("torch."),
             device=str(self._model.device),
             attention="plain" if self._plain else "shared-prefix",
-            context_length=_context_length(self._model.config),
+            context_length=context_length_of(self._model.config),
         )
 
     def generate(
@@ -144,10 +142,6 @@ class TransformersEngine:
         )
         usage = Usage(sum(map(len, encoded)), scored.prefilled_tokens, 0)
         return Letters(rows, replace(usage, seconds=time.perf_counter() - started))
-
-
-def _context_length(config: Any) -> int:
-    return int(getattr(config, "max_position_embeddings", None) or 2048)
 
 
 def _counting(on_progress: OnProgress, total: int) -> OnDone:

@@ -7,10 +7,11 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from craft.contracts.job import BaseModelRef
+from craft.contracts.model_server import ServedBase
 from craft.contracts.stages import EngineRef, ModelRef, StageKind
-from craft.errors import ModelRejected
 from craft.infra.http import create_app
 from craft.infra.models import ModelFolders
+from craft.infra.served_adapters import ServedAdapters
 from craft.infra.settings import InferenceSettings, Settings, engine_ref
 from craft.infra.stage import StageFunction
 from craft_inference import stages
@@ -26,7 +27,8 @@ _SAMPLES = 10
 def stage_functions() -> Mapping[StageKind, StageFunction]:
     """The stages of this service, bound to one warm engine; called once in a worker's child process."""
     settings = Settings()
-    engines = _engines(settings)
+    # A worker has the device's turn before its child does anything.
+    engines = _engines(settings, has_turn=True)
     return {
         StageKind.PROBE: partial(stages.probe, engines=engines),
         StageKind.ANSWER: partial(stages.answer, engines=engines),
@@ -42,18 +44,40 @@ def app(settings: Settings) -> FastAPI:
 
     engine = engine_ref(settings.inference)
     return create_app(
-        title="CRaFT inference", service="inference", routers=[router(Calls(_engines(settings), find, engine))]
+        title="CRaFT inference",
+        service="inference",
+        routers=[router(Calls(_engines(settings, has_turn=False), find, engine))],
     )
 
 
-def _engines(settings: Settings) -> LoadedEngine:
+def _engines(settings: Settings, *, has_turn: bool) -> LoadedEngine:
     folders = ModelFolders(settings.resolved_models_dir)
-    return LoadedEngine(partial(_load, settings.inference), folders.locate, name=settings.inference.engine)
+    load = (
+        partial(_vllm, settings, has_turn)
+        if settings.inference.engine == "vllm"
+        else partial(_transformers, settings.inference)
+    )
+    return LoadedEngine(load, folders.locate, name=settings.inference.engine)
 
 
-def _load(settings: InferenceSettings, folder: Path, engine: EngineRef) -> Engine:
-    if engine.name != "transformers":
-        raise ModelRejected(f"The {engine.name} engine is not built into this version.", param="engine")
+def _vllm(settings: Settings, has_turn: bool, model: ModelRef, folder: Path, engine: EngineRef) -> Engine:  # noqa: FBT001
+    from craft_inference.chat import chat_of
+    from craft_inference.vllm_client import Access, held
+    from craft_inference.vllm_engine import Served, VllmEngine
+
+    vllm = settings.inference.vllm
+    access = Access(
+        url=settings.resolved_model_server_url,
+        token=settings.worker_token,
+        has_turn=has_turn,
+        patience_seconds=vllm.start_seconds,
+    )
+    served = Served(ServedBase(model=model, dtype=engine.dtype), vllm.prompts_in_flight, vllm.seed_requests)
+    chat = chat_of(folder, most_tokens=vllm.max_model_len)
+    return VllmEngine(chat, partial(held, access), ServedAdapters(settings.resolved_adapters_dir), served)
+
+
+def _transformers(settings: InferenceSettings, _: ModelRef, folder: Path, engine: EngineRef) -> Engine:
     # torch is imported at the first model only: health checks and OpenAPI answer at once.
     import torch
 

@@ -20,6 +20,13 @@ class ServedBase(Contract):
     dtype: str
 
 
+class HoldRequest(Contract):
+    """POST /v1/holds: keep this base model served. `has_turn`: the caller has the device's turn already."""
+
+    base: ServedBase
+    has_turn: bool
+
+
 class ServerState(StrEnum):
     """What vLLM is doing."""
 
@@ -29,11 +36,18 @@ class ServerState(StrEnum):
 
 
 class Hold(Contract):
-    """POST /v1/holds: the model is served, and stays so until the hold is let go or not used for a minute."""
+    """The model is served, and stays so until the hold is let go or not used for a minute."""
 
     id: str
     served_name: str = Field(description="The base model's name in requests.")
     version: str = Field(description="Of vLLM.")
+
+
+class ServedTokens(Contract):
+    """GET /v1/tokens: prompt tokens since vLLM started, of all requests together."""
+
+    prompt: int
+    cached: int = Field(description="Of these, found in the prefix cache instead of being run.")
 
 
 class ServerView(Contract):
@@ -41,7 +55,6 @@ class ServerView(Contract):
 
     state: ServerState
     base: ServedBase | None
-    url: str | None = Field(description="The team's own server, where there is one.")
     since: AwareDatetime
     starts: int = Field(description="How often vLLM was started since this process began.")
     holds: int

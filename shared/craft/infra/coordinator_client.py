@@ -7,9 +7,9 @@ import httpx
 from pydantic import SecretStr, ValidationError
 
 from craft.contracts.base import Contract
-from craft.contracts.problems import Problem
 from craft.contracts.stages import Claim, ClaimedStage, Complete, Fail, Release, Renew, Renewed
-from craft.errors import Conflict, CraftError, ErrorDetail, Internal, NotFound, RequestInvalid, Unavailable
+from craft.errors import Conflict, CraftError, NotFound, Unavailable
+from craft.infra.problem_client import error_of_answer
 
 _TIMEOUT = httpx.Timeout(5.0, connect=3.0)
 """A renewal that hangs must fail long before the lease runs out."""
@@ -89,26 +89,4 @@ def _error_of(answer: httpx.Response) -> CraftError:
     """A 5xx or 429 of any kind is Unavailable: the call may be repeated. Others are what the problem says."""
     if answer.status_code >= 500 or answer.status_code == 429:
         return Unavailable(f"The coordinator answered {answer.status_code}.")
-    if answer.status_code in {401, 403}:
-        return Internal("The coordinator refuses this worker's token.", hint="Set the same CRAFT_WORKER_TOKEN in both.")
-    try:
-        problem = Problem.model_validate_json(answer.content)
-    except ValidationError:
-        return Unavailable(f"The coordinator's address answered {answer.status_code} and no problem document.")
-    kind = _by_code().get(problem.code) or {404: NotFound, 409: Conflict}.get(problem.status, RequestInvalid)
-    return kind(
-        problem.detail,
-        hint=problem.hint,
-        param=problem.param,
-        details=[ErrorDetail(e.message, field=e.field, line=e.line, excerpt=e.excerpt) for e in problem.errors],
-    )
-
-
-def _by_code() -> dict[str, type[CraftError]]:
-    found: dict[str, type[CraftError]] = {}
-    waiting: list[type[CraftError]] = [CraftError]
-    while waiting:
-        kind = waiting.pop(0)
-        found.setdefault(kind.code, kind)
-        waiting.extend(kind.__subclasses__())
-    return found
+    return error_of_answer(answer, peer="The coordinator")

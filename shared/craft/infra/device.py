@@ -5,12 +5,18 @@ other one's threads hold up. On one GPU they would run out of memory instead.
 """
 
 import fcntl
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+import httpx
+from pydantic import SecretStr
+
 _LOOK_SECONDS = 0.05
+_RELEASE_SECONDS = 120.0
+_log = logging.getLogger("craft.worker")
 
 Turn = Callable[[threading.Event], AbstractContextManager[bool]]
 """Given what says "stop waiting": a context whose value is whether the turn was had."""
@@ -34,6 +40,29 @@ def turn_on(path: Path) -> Turn:
             yield False
 
     return turn
+
+
+@contextmanager
+def turn_if_free(path: Path) -> Iterator[bool]:
+    """A turn where nobody has it just now, without waiting; the value says whether it was had."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def release_device(model_server_url: str, token: SecretStr) -> None:
+    """Have the model server stop vLLM, and wait until its memory is free. One that does not answer holds none."""
+    headers = {"Authorization": f"Bearer {token.get_secret_value()}"}
+    timeout = httpx.Timeout(_RELEASE_SECONDS, connect=5.0)
+    try:
+        httpx.post(f"{model_server_url}/v1/release", headers=headers, timeout=timeout).raise_for_status()
+    except httpx.HTTPError as error:
+        _log.warning("device_not_released", extra={"detail": str(error) or type(error).__name__})
 
 
 @contextmanager

@@ -32,6 +32,11 @@ class ModelFolder:
     context_length: int
 
 
+def served_path(ref: ModelRef) -> str:
+    """The folder below the models folder, by which a server that runs there loads the model and adapters name it."""
+    return _folder_name(ref.id, ref.revision)
+
+
 class ModelFolders:
     """Finds models below one root: `<root>/<owner>/<name>` or `<root>/<name>`, `@revision` appended unless `main`."""
 
@@ -72,7 +77,7 @@ class ModelFolders:
     def _path(self, model_id: str, revision: str) -> Path:
         if not re.match(MODEL_ID, model_id) or not re.match(REVISION, revision):
             raise ModelNotFound(f"{model_id!r} is not a model's name.", param="base_model")
-        name = model_id if revision == "main" else f"{model_id}@{revision}"
+        name = _folder_name(model_id, revision)
         path = (self._root / name).resolve()
         if not path.is_relative_to(self._root.resolve()) or not path.is_dir():
             raise ModelNotFound(
@@ -81,6 +86,10 @@ class ModelFolders:
                 param="base_model",
             )
         return path
+
+
+def _folder_name(model_id: str, revision: str) -> str:
+    return model_id if revision == "main" else f"{model_id}@{revision}"
 
 
 def _read_config(path: Path, model_id: str) -> dict[str, object]:

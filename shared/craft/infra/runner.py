@@ -17,7 +17,10 @@ _log = logging.getLogger("craft.worker")
 
 
 class StageRunner:
-    """Does one stage at a time. `owner` names this process and no other."""
+    """Does one stage at a time. `owner` names this process and no other.
+
+    `device` names what `turn` is a turn on; `make_room` has whoever keeps its memory without a turn give that up.
+    """
 
     def __init__(
         self,
@@ -30,9 +33,12 @@ class StageRunner:
         settings: WorkerSettings,
         redact: Callable[[str], str] = str,
         turn: Turn = always,
+        device: str | None = None,
+        make_room: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._claim = Claim(owner=owner, service=service)
+        self._claim = Claim(owner=owner, service=service, device=device)
+        self._make_room = make_room
         self._coordinator = coordinator
         self._store = store
         self._child = child
@@ -53,6 +59,7 @@ class StageRunner:
             return self._run(stage_id) if had else Ended.NOTHING_TO_DO
 
     def _run(self, stage_id: str) -> Ended:
+        self._make_room()
         began = self._clock()
         try:
             claimed = self._coordinator.claim(stage_id, self._claim)

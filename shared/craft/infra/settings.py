@@ -70,10 +70,7 @@ class VllmSettings(BaseModel):
     enforce_eager: bool = Field(default=False, description="No compilation: starts sooner, runs slower.")
     cpu_kvcache_gib: int | None = Field(None, description="KV cache on CPU, in GiB.")
     cpu_threads: str | None = Field(None, description='Cores to bind on CPU, such as "0-1".')
-    seed_requests: bool | None = Field(
-        None,
-        description="A seed in each request. By default on GPUs only: on CPU it kills vLLM.",
-    )
+    seed_requests: bool = Field(default=True, description="A seed in each request: the same job draws the same.")
     prompts_in_flight: int = Field(64, ge=1, description="Requests sent before the first of them is answered.")
     start_seconds: float = Field(900.0, description="A server that is not ready by then is stopped.")
     idle_seconds: float = Field(600.0, description="A server that nobody used for so long is stopped.")

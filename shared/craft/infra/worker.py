@@ -11,6 +11,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from celery import Celery, signals
@@ -20,7 +22,7 @@ from craft.infra import log
 from craft.infra.artifacts import FolderStore
 from craft.infra.broker import TASK_NAME, celery_app
 from craft.infra.coordinator_client import CoordinatorClient
-from craft.infra.device import Turn, always, turn_on
+from craft.infra.device import always, release_device, turn_on
 from craft.infra.ids import new_id
 from craft.infra.runner import StageRunner
 from craft.infra.settings import Settings
@@ -30,10 +32,16 @@ _LOOK_AGAIN_SECONDS = 0.02
 _log = logging.getLogger("craft.worker")
 
 
-def _turn(service: Service, settings: Settings) -> Turn:
+def _device_lock(service: Service, settings: Settings) -> Path | None:
     # Datasets stages compute little and need no model.
-    path = settings.worker.device_lock
-    return always if path is None or service is Service.DATASETS else turn_on(path)
+    return None if service is Service.DATASETS else settings.worker.device_lock
+
+
+def _room_maker(service: Service, settings: Settings) -> Callable[[], None]:
+    """Training needs the memory that vLLM keeps while nobody asks it anything."""
+    if service is not Service.TRAINING or settings.inference.engine != "vllm" or settings.worker.device_lock is None:
+        return lambda: None
+    return partial(release_device, settings.resolved_model_server_url, settings.worker_token)
 
 
 def run(service: Service, stage_functions_path: str, settings: Settings) -> None:
@@ -47,6 +55,7 @@ def run(service: Service, stage_functions_path: str, settings: Settings) -> None
         logging.getLogger(chatty).setLevel(logging.WARNING)
     child = WarmChild(stage_functions_path, settings.worker)
     client = CoordinatorClient(settings.resolved_coordinator_url, settings.worker_token)
+    lock = _device_lock(service, settings)
     runner = StageRunner(
         service=service,
         owner=_owner(),
@@ -55,7 +64,9 @@ def run(service: Service, stage_functions_path: str, settings: Settings) -> None
         child=child,
         settings=settings.worker,
         redact=log.redactor(settings),
-        turn=_turn(service, settings),
+        turn=always if lock is None else turn_on(lock),
+        device=None if lock is None else lock.stem,
+        make_room=_room_maker(service, settings),
     )
     app = celery_app(settings)
     _register(app, runner)

@@ -1,0 +1,152 @@
+"""The model server's calls. Of vLLM's own, only the two that complete text are passed on: it has others, that load any
+folder as an adapter or pause the engine, and asks for no credentials at them.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Annotated
+
+import httpx
+from fastapi import APIRouter, Depends, Header, Path, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import SecretStr, ValidationError
+
+from craft.contracts.model_server import (
+    BASE_MODEL_HEADER,
+    HOLD_HEADER,
+    Hold,
+    HoldRequest,
+    ServedBase,
+    ServedTokens,
+    ServerView,
+)
+from craft.errors import (
+    GpuOutOfMemory,
+    HostOutOfMemory,
+    ModelNotFound,
+    ModelRejected,
+    NotFound,
+    RequestInvalid,
+    Unavailable,
+)
+from craft.infra.bearer import bearer_check
+from craft.infra.http import documented
+from craft_inference.server_supervisor import ServerSupervisor
+
+_STARTING = documented(ModelNotFound, ModelRejected, GpuOutOfMemory, HostOutOfMemory, Unavailable)
+_JSON = "application/json"
+HoldId = Annotated[str, Path(max_length=100)]
+
+
+def router(supervisor: ServerSupervisor, *, token: SecretStr) -> APIRouter:
+    """The routes; every call needs the workers' bearer token."""
+    routes = APIRouter(prefix="/v1", tags=["model server"], dependencies=[Depends(bearer_check(token))])
+
+    @routes.post("/holds", operation_id="holdModel", responses=_STARTING)
+    async def hold(body: HoldRequest) -> Hold:
+        """Serve a base model and keep it until the hold is let go; waits until it answers."""
+        return await supervisor.hold(body)
+
+    @routes.delete("/holds/{hold_id}", operation_id="letGo")
+    async def let_go(hold_id: HoldId) -> ServerView:
+        """The model may be swapped out from now on."""
+        supervisor.let_go(hold_id)
+        return supervisor.view()
+
+    @routes.post("/release", operation_id="releaseDevice")
+    async def release() -> ServerView:
+        """Stop vLLM: the caller has the device's turn and needs its memory. Returns when that is free."""
+        return await supervisor.release()
+
+    @routes.get("/server", operation_id="showServer")
+    async def show() -> ServerView:
+        """What vLLM is doing."""
+        return supervisor.view()
+
+    @routes.get("/tokens", operation_id="countTokens", responses=documented(Unavailable))
+    async def tokens() -> ServedTokens:
+        """Prompt tokens so far."""
+        return await supervisor.tokens()
+
+    @routes.post("/completions", operation_id="complete", response_class=Response, responses=documented(NotFound))
+    async def complete(request: Request, hold_id: Annotated[str, Header(alias=HOLD_HEADER)]) -> Response:
+        """vLLM's own call, under a hold."""
+        body = await request.body()
+        async with supervisor.under(hold_id) as client:
+            return await _passed_on(request, client, "/v1/completions", body)
+
+    @routes.post("/chat/completions", operation_id="chat", response_class=Response, responses=_STARTING)
+    async def chat(request: Request, base_model: Annotated[str, Header(alias=BASE_MODEL_HEADER)]) -> Response:
+        """vLLM's own call, streamed where the body asks for it."""
+        body = await request.body()
+        base = _base(base_model)
+        async with AsyncExitStack() as stack:
+            client = await stack.enter_async_context(supervisor.asked(base))
+            if not _wants_stream(body):
+                return await _passed_on(request, client, "/v1/chat/completions", body)
+            answer = await _sent(client, "/v1/chat/completions", body, stream=True)
+            stack.push_async_callback(answer.aclose)
+            if not answer.is_success:
+                return _copy(answer, await answer.aread())
+            closing = stack.pop_all()
+            return StreamingResponse(
+                _lines(answer, closing), status_code=answer.status_code, media_type=answer.headers["content-type"]
+            )
+
+    return routes
+
+
+async def _passed_on(request: Request, client: httpx.AsyncClient, path: str, body: bytes) -> Response:
+    """vLLM's answer as it is. Hangs up on it when our caller hangs up, so that nobody's question is worked on."""
+    asking = asyncio.create_task(_sent(client, path, body, stream=False))
+    leaving = asyncio.create_task(_left(request))
+    try:
+        await asyncio.wait({asking, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not asking.done():
+            return Response(status_code=499)
+        answer = asking.result()
+        return _copy(answer, answer.content)
+    finally:
+        for task in (asking, leaving):
+            task.cancel()
+        await asyncio.gather(asking, leaving, return_exceptions=True)
+
+
+async def _sent(client: httpx.AsyncClient, path: str, body: bytes, *, stream: bool) -> httpx.Response:
+    try:
+        request = client.build_request("POST", path, content=body, headers={"Content-Type": _JSON})
+        return await client.send(request, stream=stream)
+    except httpx.HTTPError as error:
+        raise Unavailable(f"vLLM did not answer: {type(error).__name__}.", hint="It is started again.") from error
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _lines(answer: httpx.Response, closing: AsyncExitStack) -> AsyncIterator[bytes]:
+    async with closing:
+        async for block in answer.aiter_raw():
+            yield block
+
+
+def _copy(answer: httpx.Response, content: bytes) -> Response:
+    return Response(content, status_code=answer.status_code, media_type=answer.headers.get("content-type", _JSON))
+
+
+def _base(header: str) -> ServedBase:
+    try:
+        return ServedBase.model_validate_json(header)
+    except ValidationError as error:
+        raise RequestInvalid(f"{BASE_MODEL_HEADER} is no base model: {error.errors()[0]['msg']}.") from error
+
+
+def _wants_stream(body: bytes) -> bool:
+    try:
+        parsed = json.loads(body)
+    except ValueError:
+        return False
+    return isinstance(parsed, dict) and bool(parsed.get("stream"))

@@ -1,0 +1,82 @@
+"""Builds the model server from the settings. Nothing of torch is imported: vLLM has an environment of its own."""
+
+import asyncio
+import shutil
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext, suppress
+from functools import partial
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from craft.contracts.model_server import ServedBase
+from craft.infra.device import turn_if_free
+from craft.infra.http import create_app
+from craft.infra.models import ModelFolders, served_path
+from craft.infra.served_adapters import ServedAdapters
+from craft.infra.settings import Settings
+from craft_inference.server_routes import router
+from craft_inference.server_supervisor import Patience, ServerSupervisor, TurnIfFree
+from craft_inference.vllm_command import ServerPlaces, vllm_command
+from craft_inference.vllm_server import AttachedServer, Server, VllmProcess
+
+
+def app(settings: Settings) -> FastAPI:
+    """The application; its lifespan watches vLLM and stops it at the end."""
+    vllm = settings.inference.vllm
+    # Short, whatever the state folder is called (a socket's path has 107 bytes), and nobody else may look inside.
+    private = Path(tempfile.mkdtemp(prefix="craft-vllm-"))
+    supervisor = ServerSupervisor(
+        partial(_start, settings, private / "vllm.sock"),
+        served_name=lambda base: served_path(base.model),
+        turn_if_free=_turn_if_free(settings),
+        patience=Patience(start_seconds=vllm.start_seconds, idle_seconds=vllm.idle_seconds),
+    )
+
+    @asynccontextmanager
+    async def watched(_: FastAPI) -> AsyncIterator[None]:
+        watching = asyncio.create_task(supervisor.watch())
+        try:
+            yield
+        finally:
+            watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await watching
+            await supervisor.close()
+            shutil.rmtree(private, ignore_errors=True)
+
+    return create_app(
+        title="CRaFT model server",
+        service="model-server",
+        routers=[router(supervisor, token=settings.worker_token)],
+        lifespan=watched,
+    )
+
+
+def _start(settings: Settings, socket: Path, base: ServedBase) -> Server:
+    vllm = settings.inference.vllm
+    path = served_path(base.model)
+    if vllm.url is not None:
+        key = None if vllm.api_key is None else vllm.api_key.get_secret_value()
+        return AttachedServer(vllm.url, api_key=key, served_path=path)
+    models = settings.resolved_models_dir
+    ModelFolders(models).locate(base.model)
+    adapters = ServedAdapters(settings.resolved_adapters_dir).ensure_root()
+    places = ServerPlaces(models=models, adapters=adapters, socket=socket)
+    command = vllm_command(
+        settings.inference, places, python=vllm.python or _our_python(), served_path=path, dtype=base.dtype
+    )
+    return VllmProcess(command, socket, settings.state_dir.absolute() / "logs" / "vllm.log")
+
+
+def _our_python() -> Path:
+    return Path(sys.executable)
+
+
+def _turn_if_free(settings: Settings) -> TurnIfFree:
+    lock = settings.worker.device_lock
+    if lock is None:
+        return lambda: nullcontext(enter_result=True)
+    return partial(turn_if_free, lock)

@@ -1,0 +1,87 @@
+"""vLLM's command line and environment, built from the settings: the only place that knows its option names."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from craft.infra.settings import InferenceSettings, VllmSettings
+
+_GPU_DEVICE = Path("/dev/nvidiactl")
+_CPU_BLOCK = 32
+"""Tokens of a KV block on CPU: vLLM's own 128 shares nothing of a short prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerCommand:
+    """How to start one server."""
+
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class ServerPlaces:
+    """Where the server finds models and adapters, and the Unix socket on which it listens."""
+
+    models: Path
+    adapters: Path
+    socket: Path
+
+
+def vllm_command(
+    settings: InferenceSettings, places: ServerPlaces, *, python: Path, served_path: str, dtype: str
+) -> ServerCommand:
+    """Serve the model at `served_path` below the models folder, under that path as its name.
+
+    The path is relative, with the models folder as working folder, because vLLM's resolver takes an adapter only where
+    its `base_model_name_or_path` is the very text after `--model`.
+    """
+    vllm = settings.vllm
+    words = ["-m", "vllm.entrypoints.openai.api_server", "--model", served_path, "--dtype", dtype]
+    words += ["--uds", str(places.socket), "--disable-uvicorn-access-log"]
+    # The model's own generation_config.json must not change how a probe samples.
+    words += ["--generation-config", "vllm", "--enable-prefix-caching"]
+    words += ["--enable-lora", "--max-lora-rank", str(vllm.max_lora_rank), "--max-loras", str(vllm.max_loras)]
+    words += ["--tensor-parallel-size", str(vllm.tensor_parallel_size)]
+    on_cpu = _on_cpu(settings.device)
+    if not on_cpu:
+        words += ["--gpu-memory-utilization", str(vllm.gpu_memory_utilization)]
+    block_size = vllm.block_size or (_CPU_BLOCK if on_cpu else None)
+    optional = {
+        "--max-model-len": vllm.max_model_len,
+        "--max-num-seqs": vllm.max_num_seqs,
+        "--block-size": block_size,
+    }
+    for option, value in optional.items():
+        words += [] if value is None else [option, str(value)]
+    words += ["--enforce-eager"] if vllm.enforce_eager else []
+    return ServerCommand(
+        arguments=(str(python), *words, *vllm.extra_arguments),
+        environment=_environment(vllm, places, on_cpu=on_cpu),
+        folder=places.models,
+    )
+
+
+def _environment(vllm: VllmSettings, places: ServerPlaces, *, on_cpu: bool) -> dict[str, str]:
+    """This process's environment without our own settings (they hold secrets), and what vLLM reads from it."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("CRAFT_")}
+    own = {
+        # Adapters are loaded on first use. The switch also opens a call that loads any folder: hence the private
+        # socket, and a proxy that knows no such route.
+        "VLLM_PLUGINS": "lora_filesystem_resolver",
+        "VLLM_LORA_RESOLVER_CACHE_DIR": str(places.adapters),
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+        "VLLM_SERVER_DEV_MODE": "0",
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+    if on_cpu:
+        own["VLLM_CPU_OMP_THREADS_BIND"] = vllm.cpu_threads or f"0-{(os.cpu_count() or 1) - 1}"
+        own["VLLM_CPU_KVCACHE_SPACE"] = str(vllm.cpu_kvcache_gib or 2)
+    return inherited | own
+
+
+def _on_cpu(device: str) -> bool:
+    return device == "cpu" or (device == "auto" and not _GPU_DEVICE.exists())

@@ -1,0 +1,40 @@
+"""The other side of problem documents: the error that an answer of one of our own services stands for."""
+
+from functools import cache
+
+import httpx
+from pydantic import ValidationError
+
+from craft.contracts.problems import Problem
+from craft.errors import Conflict, CraftError, ErrorDetail, Internal, NotFound, RequestInvalid, Unavailable
+
+
+def error_of_answer(answer: httpx.Response, *, peer: str) -> CraftError:
+    """What a refusal says. `peer` names the service in our own words, at the start of a sentence."""
+    if answer.status_code in {401, 403}:
+        return Internal(f"{peer} refuses this worker's token.", hint="Set the same CRAFT_WORKER_TOKEN in both.")
+    try:
+        problem = Problem.model_validate_json(answer.content)
+    except ValidationError:
+        return Unavailable(f"{peer}'s address answered {answer.status_code} and no problem document.")
+    others: dict[int, type[CraftError]] = {404: NotFound, 409: Conflict}
+    kind = _by_code().get(problem.code) or others.get(
+        problem.status, Unavailable if problem.status >= 500 else RequestInvalid
+    )
+    return kind(
+        problem.detail,
+        hint=problem.hint,
+        param=problem.param,
+        details=[ErrorDetail(e.message, field=e.field, line=e.line, excerpt=e.excerpt) for e in problem.errors],
+    )
+
+
+@cache
+def _by_code() -> dict[str, type[CraftError]]:
+    found: dict[str, type[CraftError]] = {}
+    waiting: list[type[CraftError]] = [CraftError]
+    while waiting:
+        kind = waiting.pop(0)
+        found.setdefault(kind.code, kind)
+        waiting.extend(kind.__subclasses__())
+    return found
