@@ -1,14 +1,18 @@
 """`craft jobs …`"""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+import httpx
 import typer
 from rich.console import Console
 
 from craft.contracts.rest_scoring import ReportDocument
+from craft.contracts.serving import AdapterDeployment
+from craft.core.selection import Strategy
 from craft_cli import tables
 from craft_cli.session import DEFAULT, EXIT_FAILED, EXIT_USAGE, AsJson, Url, connected, fail, show_json
 from craft_cli.watching import error_console, watch
@@ -155,6 +159,24 @@ def download(
         print(client.jobs.open(job_id).download_adapter(output, strategy=strategy))
 
 
+@app.command()
+def deploy(
+    job_id: JobId,
+    *,
+    strategy: Annotated[Strategy | None, typer.Option(help="Which adapter, where the job made several.")] = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT,
+) -> None:
+    """Serve a job's adapter; print its model name and how to ask it."""
+    with connected(url) as client:
+        deployment = client.jobs.deploy(job_id, strategy=strategy)
+        if as_json:
+            show_json(deployment)
+            return
+        print(deployment.model)
+        print(_curl(url, deployment))
+
+
 def follow_job(client: Client, job_id: str) -> None:
     """Show a job to its end; ends the program with 1 where it fails."""
     watch(client.jobs.stream(job_id), error_console())
@@ -170,6 +192,14 @@ def print_report(report_document: ReportDocument) -> None:
         console.print(tables.results(report_set))
     for line in tables.comparisons(report_document):
         console.print(f"• {line}", highlight=False)
+
+
+def _curl(url: str, deployment: AdapterDeployment) -> str:
+    question = {"role": "user", "content": "What is the capital of Kenya?"}
+    body = json.dumps({"model": deployment.model, "messages": [question], "max_tokens": 50})
+    # Terminals and CI logs are read by others: a password in the address stays out.
+    target = httpx.URL(url).copy_with(userinfo=b"").join(deployment.links.chat_completions)
+    return f"curl {shlex.quote(str(target))} -H 'Content-Type: application/json' -d {shlex.quote(body)}"
 
 
 def _specification(path: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 
 from craft.contracts.job import JobSpec
+from craft.contracts.serving import AdapterDeployment, DeployRequest
 from craft.contracts.views import (
     DatasetList,
     DatasetView,
@@ -18,6 +19,7 @@ from craft.contracts.views import (
     ValidationView,
 )
 from craft.core.questions import Task
+from craft.core.selection import Strategy
 from craft_client.errors import ApiError, JobFailed, ServerUnreachable
 from craft_client.sse import read_events
 from craft_client.transport import Transport
@@ -55,6 +57,10 @@ class JobHandle:
     def stream(self, *, after: int = 0) -> Iterator[EventView]:
         """Every event from the first after `after` to the terminal one, over lost connections too."""
         return self._jobs.stream(self.id, after=after)
+
+    def deploy(self, *, strategy: Strategy | str | None = None) -> AdapterDeployment:
+        """Serve the adapter; its `model` is the name to use in calls of `<server>/v1`."""
+        return self._jobs.deploy(self.id, strategy=strategy)
 
     def download_adapter(self, target: Path, *, strategy: str | None = None) -> Path:
         """The adapter's tar.gz (PEFT layout)."""
@@ -96,6 +102,12 @@ class Jobs:
     def cancel(self, job_id: str) -> JobView:
         """Ask for the end of a job; it is `cancelled` some seconds later."""
         return _view(self._transport.post(f"/craft/jobs/{job_id}/cancel"))
+
+    def deploy(self, job_id: str, *, strategy: Strategy | str | None = None) -> AdapterDeployment:
+        """Serve a finished adapter: its `model` is a name for OpenAI's client at `<server>/v1`. Twice is as once."""
+        body = DeployRequest(strategy=None if strategy is None else Strategy(strategy))
+        response = self._transport.post(f"/craft/jobs/{job_id}/deploy", json=body.model_dump(mode="json"))
+        return AdapterDeployment.model_validate_json(response.content)
 
     def stages(self, job_id: str) -> StageList:
         """The job's stages."""

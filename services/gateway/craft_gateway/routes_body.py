@@ -15,17 +15,17 @@ MOST_JSON_BYTES = 32 * 2**20
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
-async def text_body(request: Request) -> bytes:
-    """The whole body. Files are streamed, but JSON is held in memory: PayloadTooLarge above 32 MiB.
+async def text_body(request: Request, *, most_bytes: int = MOST_JSON_BYTES) -> bytes:
+    """The whole body. Files are streamed, but JSON is held in memory: PayloadTooLarge above `most_bytes`.
 
     Raises RequestInvalid where it is not UTF-8.
     """
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MOST_JSON_BYTES:
+        if len(body) > most_bytes:
             raise PayloadTooLarge(
-                f"A JSON body may have {MOST_JSON_BYTES:,} bytes.",
+                f"A JSON body may have {most_bytes:,} bytes.",
                 hint="Upload the rows as a file: POST /craft/datasets as multipart/form-data.",
             )
     try:

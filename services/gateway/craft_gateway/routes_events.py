@@ -50,7 +50,13 @@ def router(gateway: Gateway) -> APIRouter:
         if status.terminal and seen >= latest:
             return Response(status_code=204)
         return StreamingResponse(
-            stream(gateway.feed, gateway.reader, job_id, after=min(seen, latest)),
+            stream(
+                gateway.feed,
+                gateway.reader,
+                job_id,
+                after=min(seen, latest),
+                last=latest if status.terminal else None,
+            ),
             media_type=_STREAM,
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )

@@ -34,6 +34,48 @@ JOB_EXAMPLES: dict[str, Any] = {
     },
 }
 
+_ADAPTER = "adpt_01jgywz3x4v5q6r7s8t9vawbxc"
+CHAT_EXAMPLES: dict[str, Any] = {
+    "greedy": {
+        "summary": "One short reply",
+        "value": {
+            "model": _ADAPTER,
+            "messages": [{"role": "user", "content": "Who wrote the Voynich manuscript?"}],
+            "max_completion_tokens": 64,
+            "temperature": 0.0,
+        },
+    },
+    "streamed": {
+        "summary": "Token by token, with the count of tokens at the end",
+        "value": {
+            "model": _ADAPTER,
+            "messages": [
+                {"role": "system", "content": "Answer in one word."},
+                {"role": "user", "content": [{"type": "text", "text": "What is the capital of Kenya?"}]},
+            ],
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "stop": ["\n"],
+            "seed": 7,
+        },
+    },
+}
+CHAT_COMPLETION: dict[str, Any] = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "created": 1738315800,
+    "model": _ADAPTER,
+    "choices": [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": "Sorry, I don't know."},
+            "logprobs": None,
+            "finish_reason": "stop",
+        }
+    ],
+    "usage": {"prompt_tokens": 38, "completion_tokens": 7, "total_tokens": 45},
+}
+
 _TASK = {"type": "string", "enum": ["open_ended", "multiple_choice"], "default": "open_ended"}
 _NAME = {"type": "string", "minLength": 1, "maxLength": 200}
 

@@ -6,7 +6,11 @@ from typing import Annotated
 
 from fastapi import Query
 
+from craft.core.selection import Strategy
+from craft.errors import RequestInvalid
 from craft.infra.artifacts import ArtifactStore
+from craft_gateway.deployments import Deployments
+from craft_gateway.model_server_client import ModelServer
 from craft_gateway.sse import EventFeed
 from craft_gateway.submission import Submission
 from craft_gateway.submission_datasets import DatasetRegistry
@@ -28,6 +32,21 @@ class Gateway:
     reader: Reader
     feed: EventFeed
     store: ArtifactStore
+    deployments: Deployments
+    model_server: ModelServer
+    seeds_requests: bool
+    """Whether the model server takes a seed."""
+
+
+def only_strategy(gateway: Gateway, job_id: str) -> Strategy:
+    """The strategy of a job that has one. Raises NotFound, RequestInvalid where the caller must say which."""
+    strategies = gateway.reader.resolved(job_id).spec.strategies
+    if len(strategies) > 1:
+        names = ", ".join(strategy.value for strategy in strategies)
+        raise RequestInvalid(
+            f"The job has {len(strategies)} adapters.", hint=f"Say with `strategy` one of {names}.", param="strategy"
+        )
+    return strategies[0]
 
 
 def etag_of(digest: str) -> str:

@@ -139,7 +139,7 @@ def _looking(routes: APIRouter, gateway: Gateway) -> None:
 
     @routes.get("/queue", operation_id="getQueue")
     def get_queue() -> QueueView:
-        """All unfinished jobs, and why each waits."""
+        """All unfinished jobs, why each waits, and who holds the devices that workers share."""
         return gateway.reader.queue()
 
 

@@ -13,7 +13,7 @@ from craft.contracts.views import ArtifactList
 from craft.core.selection import Strategy
 from craft.errors import Conflict, NotFound, RequestInvalid
 from craft.infra.http import documented
-from craft_gateway.routes_gateway import Gateway, cached, etag_of, matches
+from craft_gateway.routes_gateway import Gateway, cached, etag_of, matches, only_strategy
 from craft_gateway.views import REPORT_STAGE, package_stage
 
 _JSON, _HTML, _ARCHIVE = "application/json", "text/html", "application/gzip"
@@ -52,7 +52,7 @@ def router(gateway: Gateway) -> APIRouter:
         if_none_match: _IfNoneMatch = None,
     ) -> Response:
         """A finished adapter. It is there as soon as its strategy is packaged, before the whole job is done."""
-        chosen = strategy or _only_strategy(gateway, job_id)
+        chosen = strategy or only_strategy(gateway, job_id)
         ref = gateway.reader.output(job_id, package_stage(chosen))
         name = f"{job_id}-{chosen.value}.tar.gz"
         return _file(gateway, ref, ADAPTER_ARCHIVE, _ARCHIVE, if_none_match, download_as=name)
@@ -114,16 +114,6 @@ def _reports(routes: APIRouter, gateway: Gateway) -> None:
     def get_report_html(job_id: str, if_none_match: _IfNoneMatch = None) -> Response:
         """The finished report as one page of HTML that needs no network."""
         return report(job_id, if_none_match, html=True)
-
-
-def _only_strategy(gateway: Gateway, job_id: str) -> Strategy:
-    strategies = gateway.reader.resolved(job_id).spec.strategies
-    if len(strategies) > 1:
-        names = ", ".join(strategy.value for strategy in strategies)
-        raise RequestInvalid(
-            f"The job has {len(strategies)} adapters.", hint=f"Add ?strategy= with one of {names}.", param="strategy"
-        )
-    return strategies[0]
 
 
 def _prefers_html(accept: str) -> bool:

@@ -140,9 +140,17 @@ class EventFeed:
 
 
 async def stream(
-    feed: EventFeed, source: EventSource, job_id: str, *, after: int, ping_seconds: float = 15.0
+    feed: EventFeed,
+    source: EventSource,
+    job_id: str,
+    *,
+    after: int,
+    last: int | None = None,
+    ping_seconds: float = 15.0,
 ) -> AsyncGenerator[bytes, None]:
     """A job's events after a sequence number as text/event-stream, until its terminal event or the feed's close.
+
+    Of a job that had ended before, `last` is the number of its last event: an adapter's come after the terminal one.
 
     Every event once and in order, whatever the feed drops or repeats: the numbers have no gaps, so a gap is read from
     the table. A comment line goes out when there was nothing to say for `ping_seconds`.
@@ -157,7 +165,7 @@ async def stream(
             for event in new:
                 yield encode(event)
                 after = event.seq
-            if any(event.type.terminal for event in new):
+            if after >= last if last is not None else any(event.type.terminal for event in new):
                 return
             if feed.closed:
                 return

@@ -11,9 +11,10 @@ from craft.contracts.stages import ArtifactRef, EngineRef, TrainerRef, stage_key
 from craft.contracts.views import PlannedStageView, ValidationView
 from craft.errors import NotFound, RequestInvalid
 from craft.infra.models import ModelFolders
+from craft.infra.settings import VllmSettings
 from craft_gateway.database import Database
 from craft_gateway.plan import FromStage, PlannedStage, ResolvedJob, plan
-from craft_gateway.submission_checks import check_lengths, check_prompts, check_sizes
+from craft_gateway.submission_checks import check_lengths, check_prompts, check_servable, check_sizes
 from craft_gateway.submission_datasets import DatasetRegistry
 from craft_gateway.submission_estimate import estimate
 from craft_gateway.tables import Artifact, Dataset
@@ -39,7 +40,9 @@ class Submission:
         engine: EngineRef,
         trainer: TrainerRef,
         embedder: str,
+        vllm: VllmSettings | None = None,
     ) -> None:
+        """`vllm`: the settings of the engine that will serve the adapters, where it is vLLM."""
         self._database = database
         self._reader = reader
         self._transitions = transitions
@@ -48,6 +51,7 @@ class Submission:
         self._engine = engine
         self._trainer = trainer
         self._embedder = embedder
+        self._vllm = vllm
 
     def submit(self, spec: JobSpec, *, idempotency_key: str | None) -> CreatedJob:
         """Queue the job. The same key and body give the same job again, even if it could not be accepted by now.
@@ -98,6 +102,8 @@ class Submission:
         model = self._models.find(spec.base_model.id, spec.base_model.revision)
         check_prompts(spec)
         check_lengths(spec, model)
+        if self._vllm is not None:
+            check_servable(spec, self._vllm)
         dataset = self._dataset(spec)
         check_sizes(spec, dataset.rows)
         evaluation = self._evaluation(spec)

@@ -6,9 +6,13 @@ from craft.core.questions import RowInvalid, question_from_row
 from craft.core.refusals import is_refusal, wording_for
 from craft.errors import ContextTooLong, DatasetInvalid, ErrorDetail, RehearsalTooShort, RequestInvalid
 from craft.infra.models import ModelFolder
+from craft.infra.settings import VllmSettings
 from craft_gateway.submission_estimate import most_rehearsed, optimiser_steps
 
 _LEAST_ROWS = 2
+_NOT_LINEAR = frozenset({"lm_head", "embed_out", "embed_tokens", "embed_in", "wte", "wpe", "embedding"})
+"""The head and the embeddings, as the architectures call them. Many models tie the two, so an adapter on one would
+change the other, and vLLM adapts them for some architectures only; its linear layers it adapts for all."""
 
 
 def check_prompts(spec: JobSpec) -> None:
@@ -50,6 +54,28 @@ def check_lengths(spec: JobSpec, model: ModelFolder) -> None:
                 f"{tokens} new tokens leave no room for a prompt in {model.ref.id}'s {model.context_length} tokens.",
                 hint=f"Lower {param}.",
                 param=param,
+            )
+
+
+def check_servable(spec: JobSpec, vllm: VllmSettings) -> None:
+    """Raises RequestInvalid for an adapter that vLLM, set up so, would refuse to load."""
+    for path, training in (("training", spec.training), ("rehearsal.training", spec.rehearsal.training)):
+        if training.lora_r > vllm.max_lora_rank:
+            raise RequestInvalid(
+                f"Rank {training.lora_r} is above the {vllm.max_lora_rank} that this installation serves.",
+                hint=f"Lower {path}.lora_r, or have CRAFT_INFERENCE__VLLM__MAX_LORA_RANK raised.",
+                param=f"{path}.lora_r",
+            )
+        if training.target_modules == "all-linear":
+            continue
+        # PEFT takes a module's last names or its whole path.
+        bad = [name for name in training.target_modules if name.rpartition(".")[2] in _NOT_LINEAR]
+        if bad:
+            raise RequestInvalid(
+                f"vLLM serves no adapter of {', '.join(bad)[:200]}.",
+                hint=f"Name linear layers only in {path}.target_modules, or leave it at all-linear; another engine "
+                "(CRAFT_INFERENCE__ENGINE) has no such limit.",
+                param=f"{path}.target_modules",
             )
 
 

@@ -29,6 +29,7 @@ from craft.contracts.events import EventType, StageStatus
 from craft.contracts.job import JobStatus
 from craft.contracts.stages import ArtifactRef, Service, StageKind
 from craft.core.questions import Task
+from craft.core.selection import Strategy
 
 EnumT = TypeVar("EnumT", bound=StrEnum)
 _BIG = BigInteger().with_variant(Integer(), "sqlite")  # SQLite counts up by itself only in an INTEGER key
@@ -160,6 +161,8 @@ class Stage(SQLModel, table=True):
     fence: int = 0
     """Rises with every claim."""
     owner: str | None = Field(default=None, max_length=200)
+    device: str | None = Field(default=None, max_length=100)
+    """The processor that its worker holds for it alone, while it runs."""
     lease_expires_at: datetime | None = Field(default=None, sa_column=_time())
     deadline_at: datetime | None = Field(default=None, sa_column=_time())
     not_before: datetime | None = Field(default=None, sa_column=_time())
@@ -250,6 +253,28 @@ class Event(SQLModel, table=True):
     type: EventType = Field(sa_column=Column(EnumText(EventType), nullable=False))
     data: dict[str, Any] = Field(default_factory=dict, sa_column=_json())
     created_at: datetime = Field(sa_column=_time(nullable=False))
+
+
+class Deployment(SQLModel, table=True):
+    """An adapter that is served. The row decides; the folder that the model server reads is made again from it."""
+
+    __tablename__ = "deployment"
+    __table_args__ = (UniqueConstraint("job_id", "strategy", name="uq_deployment_job_id_strategy"),)
+
+    id: str = Field(primary_key=True, max_length=40)
+    """`adpt_…`, its name in requests."""
+    job_id: str = Field(sa_column=Column(String(40), ForeignKey("job.id"), nullable=False))
+    strategy: Strategy = Field(sa_column=Column(EnumText(Strategy), nullable=False))
+    artifact_key: str = Field(max_length=64)
+    artifact_digest: str = Field(max_length=64)
+    base: dict[str, Any] = Field(sa_column=_json())
+    """A `ServedBase`."""
+    created_at: datetime = Field(sa_column=_time(nullable=False))
+
+    @property
+    def artifact(self) -> ArtifactRef:
+        """What the package stage made."""
+        return ArtifactRef(key=self.artifact_key, digest=self.artifact_digest)
 
 
 class Outbox(SQLModel, table=True):

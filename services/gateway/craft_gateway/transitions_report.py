@@ -33,6 +33,7 @@ def hand_out(unit: JobUnit, stage: Stage, claim: Claim, rules: CoordinatorSettin
         StageStatus.RUNNING,
         fence=stage.fence + 1,
         owner=claim.owner,
+        device=claim.device,
         lease_expires_at=unit.now + timedelta(seconds=rules.lease_seconds),
         deadline_at=unit.now + timedelta(seconds=rules.stage_timeout_seconds),
         started_at=unit.now,

@@ -80,7 +80,7 @@ class JobUnit:
 
     def end_attempt(self, stage: Stage, to: StageStatus, **values: Any) -> None:
         """`move` a stage to where no worker has it."""
-        free = {"owner": None, "lease_expires_at": None, "deadline_at": None}
+        free = {"owner": None, "device": None, "lease_expires_at": None, "deadline_at": None}
         ended = {"finished_at": self.now} if to.terminal else {}
         self.move(stage, to, **free, **ended, **values)
 
@@ -90,8 +90,8 @@ class JobUnit:
         self.session.add(row)
 
     def emit(self, type_: EventType, **data: Any) -> None:
-        """Write the job's next event. A job that has ended has had its last event: nothing is written."""
-        if self.job.status.terminal and not type_.terminal:
+        """Write the job's next event. Of a job that has ended, only its end and its adapters have anything to tell."""
+        if self.job.status.terminal and not (type_.terminal or type_.of_adapter):
             return
         self.job.event_seq += 1
         self.job.updated_at = self.now

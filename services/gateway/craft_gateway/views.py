@@ -6,15 +6,18 @@ from datetime import datetime, timedelta
 
 from craft.contracts.events import StageStatus
 from craft.contracts.job import JobStatus
+from craft.contracts.model_server import ServedBase
 from craft.contracts.problems import JobError, StageError
 from craft.contracts.rest_datasets import DatasetStatistics
 from craft.contracts.rows import ADAPTER_ARCHIVE
-from craft.contracts.stages import ArtifactRef, Manifest, StageKind, StageProgress
+from craft.contracts.serving import AdapterDeployment, DeploymentLinks
+from craft.contracts.stages import ArtifactRef, Manifest, Service, StageKind, StageProgress
 from craft.contracts.views import (
     AdapterView,
     ArtifactView,
     DatasetLinks,
     DatasetView,
+    DeviceView,
     EventView,
     JobLinks,
     JobView,
@@ -28,12 +31,16 @@ from craft.contracts.views import (
 from craft.core.selection import Strategy
 from craft_gateway.plan import ResolvedJob
 from craft_gateway.submission_estimate import estimate
-from craft_gateway.tables import Dataset, Event, Job, Stage, StageLog
+from craft_gateway.tables import Dataset, Deployment, Event, Job, Stage, StageLog
 
 ROOT = "/craft"
+OPENAI_ROOT = "/v1"
 REPORT_STAGE = "report"
 _WAITED_STEP_SECONDS = 10
 _LEAST_PERCENT_FOR_A_FORECAST = 2.0
+_MOVING = {JobStatus.QUEUED, JobStatus.RUNNING}
+_DEVICELESS = Service.DATASETS
+"""Its workers never take turns on a device."""
 
 
 def package_stage(strategy: Strategy) -> str:
@@ -51,6 +58,8 @@ class JobRows:
     questions: int
     evaluation_questions: int
     place: int
+    devices: Sequence[Stage] = ()
+    """Running stages, of whatever job, that hold a device."""
 
 
 def job_view(rows: JobRows, *, now: datetime) -> JobView:
@@ -62,7 +71,7 @@ def job_view(rows: JobRows, *, now: datetime) -> JobView:
         id=job.id,
         name=job.name,
         status=job.status,
-        status_reason=job.status_reason or _reason(job, stages),
+        status_reason=_waits_for_device(rows) or job.status_reason or _reason(job, stages),
         progress=_job_progress(job, stages),
         queue=QueuePlace(position=rows.place, waited_seconds=_waited_seconds(job, now)),
         stages=[stage_view(stage, until=job.updated_at) for stage in stages],
@@ -162,6 +171,50 @@ def dataset_view(dataset: Dataset) -> DatasetView:
     )
 
 
+def device_view(stage: Stage) -> DeviceView:
+    """The device that a running stage holds."""
+    return DeviceView(
+        name=stage.device or "",
+        job_id=stage.job_id,
+        stage=stage.name,
+        service=stage.queue,
+        owner=stage.owner,
+        since=stage.started_at,
+        lease_expires_at=stage.lease_expires_at,
+    )
+
+
+def deployment_view(row: Deployment) -> AdapterDeployment:
+    """An adapter that is served."""
+    return AdapterDeployment(
+        id=row.id,
+        model=row.id,
+        job_id=row.job_id,
+        strategy=row.strategy,
+        base_model=ServedBase.model_validate(row.base).model.id,
+        created_at=row.created_at,
+        links=DeploymentLinks(
+            job=f"{ROOT}/jobs/{row.job_id}",
+            model=f"{OPENAI_ROOT}/models/{row.id}",
+            chat_completions=f"{OPENAI_ROOT}/chat/completions",
+        ),
+    )
+
+
+def _waits_for_device(rows: JobRows) -> str | None:
+    """Who holds a device while nothing of this job runs and a stage of it is ready that would take one."""
+    if rows.job.status not in _MOVING or any(stage.status is StageStatus.RUNNING for stage in rows.stages):
+        return None
+    ready = (stage for stage in rows.stages if stage.status is StageStatus.READY and stage.queue is not _DEVICELESS)
+    waiting, holder = next(ready, None), next(iter(rows.devices), None)
+    if waiting is None or holder is None:
+        return None
+    return (
+        f"{waiting.name} waits for a free {waiting.queue.value} worker: "
+        f"{holder.device} is held by {holder.name} of {holder.job_id}"
+    )
+
+
 def _reason(job: Job, stages: Sequence[Stage]) -> str | None:
     if job.status is JobStatus.QUEUED:
         ready = next((stage for stage in stages if stage.status is StageStatus.READY), None)
@@ -245,5 +298,6 @@ def _links(job_id: str) -> JobLinks:
         artifacts=f"{base}/artifacts",
         report=f"{base}/report",
         adapter=f"{base}/adapter",
+        deploy=f"{base}/deploy",
         cancel=f"{base}/cancel",
     )

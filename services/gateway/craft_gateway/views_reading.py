@@ -27,8 +27,17 @@ from craft.errors import Conflict, NotFound
 from craft_gateway.database import Database
 from craft_gateway.plan import ResolvedJob
 from craft_gateway.tables import Dataset, Job, Stage, StageLog
-from craft_gateway.views import artifact_view, dataset_view, job_view, log_line, stage_view
-from craft_gateway.views_rows import MOST_QUEUED, event_heads, events_of, find_job, job_rows, manifests_of, stages_of
+from craft_gateway.views import artifact_view, dataset_view, device_view, job_view, log_line, stage_view
+from craft_gateway.views_rows import (
+    MOST_QUEUED,
+    event_heads,
+    events_of,
+    find_job,
+    held_devices,
+    job_rows,
+    manifests_of,
+    stages_of,
+)
 
 _WAITING = (JobStatus.QUEUED, JobStatus.PAUSED)
 _UNFINISHED = tuple(status for status in JobStatus if not status.terminal)
@@ -166,6 +175,7 @@ class Reader:
             now = self._database.now(session)
             query = select(Job).where(col(Job.status).in_(_UNFINISHED)).order_by(col(Job.id)).limit(MOST_QUEUED)
             views = [job_view(rows, now=now) for rows in job_rows(session, session.exec(query).all())]
+            devices = [device_view(stage) for stage in held_devices(session)]
         views.sort(key=lambda view: (view.status in _WAITING, view.queue.position))
         waiting = sum(view.status in _WAITING for view in views)
         entries = [
@@ -180,7 +190,7 @@ class Reader:
             )
             for view in views
         ]
-        return QueueView(running=len(views) - waiting, waiting=waiting, data=entries)
+        return QueueView(running=len(views) - waiting, waiting=waiting, data=entries, devices=devices)
 
     def dataset(self, dataset_id: str) -> DatasetView:
         """One dataset."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from sqlmodel import Session, col, select
 
 from craft.contracts.base import JOB_ID
+from craft.contracts.events import StageStatus
 from craft.contracts.job import JobStatus
 from craft.contracts.stages import ArtifactRef, Manifest, StageKind
 from craft.contracts.views import EventView
@@ -34,6 +35,8 @@ def job_rows(session: Session, jobs: Sequence[Job]) -> list[JobRows]:
     places = _places(session) if any(job.status is JobStatus.QUEUED for job in jobs) else {}
     resolved = {job.id: ResolvedJob.model_validate(job.resolved) for job in jobs}
     sizes = _dataset_sizes(session, list(resolved.values()))
+    waiting = any(stage.status is StageStatus.READY for of_job in stages.values() for stage in of_job)
+    devices = held_devices(session) if waiting else []
     return [
         JobRows(
             job=job,
@@ -42,6 +45,7 @@ def job_rows(session: Session, jobs: Sequence[Job]) -> list[JobRows]:
             questions=sizes.get(resolved[job.id].dataset, 0),
             evaluation_questions=sum(sizes.get(ref, 0) for ref in resolved[job.id].evaluation.values()),
             place=places.get(job.id, 0),
+            devices=devices,
         )
         for job in jobs
     ]
@@ -61,6 +65,12 @@ def manifests_of(session: Session, stages: Sequence[Stage]) -> dict[ArtifactRef,
     keys = {stage.artifact_key for stage in stages if stage.artifact_key is not None}
     found = session.exec(select(Artifact).where(col(Artifact.key).in_(keys))) if keys else ()
     return {artifact.ref: Manifest.model_validate(artifact.manifest) for artifact in found}
+
+
+def held_devices(session: Session) -> list[Stage]:
+    """Running stages that hold a device, the oldest holder first."""
+    query = select(Stage).where(Stage.status == StageStatus.RUNNING, col(Stage.device).is_not(None))
+    return list(session.exec(query.order_by(col(Stage.started_at), col(Stage.id)).limit(MOST_QUEUED)))
 
 
 def _dataset_sizes(session: Session, jobs: Sequence[ResolvedJob]) -> dict[ArtifactRef, int]:

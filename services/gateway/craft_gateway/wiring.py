@@ -13,11 +13,14 @@ from craft.contracts.stages import TrainerRef
 from craft.infra.artifacts import FolderStore
 from craft.infra.http import create_app
 from craft.infra.models import ModelFolders
+from craft.infra.served_adapters import ServedAdapters
 from craft.infra.settings import Settings, engine_ref
 from craft_gateway.database import Database
 from craft_gateway.datasets_client import HttpDatasetsClient
+from craft_gateway.deployments import Deployments
 from craft_gateway.keys import store_holds
 from craft_gateway.migrate import is_current
+from craft_gateway.model_server_client import HttpModelServer
 from craft_gateway.routes import router
 from craft_gateway.routes_gateway import Gateway
 from craft_gateway.sse import EventFeed
@@ -31,18 +34,20 @@ def app(settings: Settings) -> FastAPI:
     """The public API."""
     database = Database(settings.resolved_database_url)
     client = HttpDatasetsClient(settings.resolved_datasets_url)
-    gateway = _gateway(settings, database, client)
+    model_server = HttpModelServer(settings.resolved_model_server_url, token=settings.worker_token)
+    gateway = _gateway(settings, database, client, model_server)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:  # noqa: ARG001 - the framework's signature
         async with gateway.feed.running():
             with _closed_by_signals(gateway.feed):
                 yield
+        await model_server.close()
         client.close()
         database.close()
 
     async def ready() -> dict[str, bool]:
-        # Not the datasets service: without it uploads wait, and everything else still works.
+        # Neither the datasets service nor the model server: without them everything else still works.
         return {"database": await asyncio.to_thread(is_current, database)}
 
     return create_app(
@@ -55,11 +60,17 @@ def app(settings: Settings) -> FastAPI:
     )
 
 
-def _gateway(settings: Settings, database: Database, client: HttpDatasetsClient) -> Gateway:
+def _gateway(
+    settings: Settings, database: Database, client: HttpDatasetsClient, model_server: HttpModelServer
+) -> Gateway:
     store = FolderStore(settings.resolved_artifacts_dir)
     reader = Reader(database)
     transitions = Transitions(database, holds=store_holds(store), settings=settings.coordinator)
     datasets = DatasetRegistry(database, client)
+    serves = settings.inference.engine == "vllm"
+    deployments = Deployments(
+        database, reader, store=store, adapters=ServedAdapters(settings.resolved_adapters_dir), serves=serves
+    )
     submission = Submission(
         database=database,
         reader=reader,
@@ -69,6 +80,7 @@ def _gateway(settings: Settings, database: Database, client: HttpDatasetsClient)
         engine=engine_ref(settings.inference),
         trainer=TrainerRef(dtype=settings.training.dtype),
         embedder=settings.scoring.embedder,
+        vllm=settings.inference.vllm if serves else None,
     )
     return Gateway(
         submission=submission,
@@ -77,6 +89,9 @@ def _gateway(settings: Settings, database: Database, client: HttpDatasetsClient)
         reader=reader,
         feed=EventFeed(reader),
         store=store,
+        deployments=deployments,
+        model_server=model_server,
+        seeds_requests=settings.inference.vllm.seed_requests,
     )
 
 

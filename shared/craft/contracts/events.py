@@ -45,8 +45,17 @@ class EventType(StrEnum):
     """Data also: error (absent where a worker gave the stage back), retry_seconds."""
     STAGE_FAILED = "stage.failed"
     """Data also: error, a StageError."""
+    ADAPTER_DEPLOYED = "adapter.deployed"
+    """Data: model, strategy. May come after the job's terminal event, as `adapter.withdrawn` may."""
+    ADAPTER_WITHDRAWN = "adapter.withdrawn"
+    """Data: model, strategy."""
 
     @property
     def terminal(self) -> bool:
-        """Whether this is a job's last event."""
+        """Whether this ends the job."""
         return self in {EventType.JOB_SUCCEEDED, EventType.JOB_FAILED, EventType.JOB_CANCELLED}
+
+    @property
+    def of_adapter(self) -> bool:
+        """Whether this tells of what became of a finished adapter, whatever became of its job."""
+        return self in {EventType.ADAPTER_DEPLOYED, EventType.ADAPTER_WITHDRAWN}

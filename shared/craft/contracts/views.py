@@ -132,6 +132,7 @@ class JobLinks(Contract):
     artifacts: str
     report: str
     adapter: str
+    deploy: str
     cancel: str
 
 
@@ -295,10 +296,24 @@ class QueueEntry(Contract):
     reason: str | None = Field(examples=["waits for a free inference worker"])
 
 
+class DeviceView(Contract):
+    """A processor that one stage holds alone until it ends or its lease runs out."""
+
+    object: Literal["craft.device"] = "craft.device"
+    name: str = Field(examples=["gpu0"])
+    job_id: str
+    stage: str = Field(examples=["tune:craft"])
+    service: Service
+    owner: str | None = Field(description="The worker.")
+    since: Moment | None
+    lease_expires_at: Moment | None
+
+
 class QueueView(Contract):
-    """All unfinished jobs in the order in which they are served."""
+    """All unfinished jobs in the order in which they are served, and who holds the processors that workers share."""
 
     object: Literal["craft.queue"] = "craft.queue"
     running: int
     waiting: int
     data: list[QueueEntry]
+    devices: list[DeviceView] = Field(default_factory=list, description="Held now; one that is free is not listed.")

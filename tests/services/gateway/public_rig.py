@@ -16,7 +16,7 @@ from sqlmodel import SQLModel, select
 from craft.contracts.events import StageStatus
 from craft.contracts.problems import StageError
 from craft.contracts.report_reuse import reuse_mark
-from craft.contracts.rows import ADAPTER_ARCHIVE, REPORT_HTML, REPORT_JSON
+from craft.contracts.rows import ADAPTER_ARCHIVE, ADAPTER_FOLDER, REPORT_HTML, REPORT_JSON
 from craft.contracts.stages import (
     ArtifactRef,
     Claim,
@@ -35,9 +35,13 @@ from craft.errors import CraftError, NotFound
 from craft.infra.artifacts import FolderStore
 from craft.infra.http import create_app
 from craft.infra.models import ModelFolders
-from craft.infra.settings import CoordinatorSettings
+from craft.infra.served_adapters import ServedAdapters
+from craft.infra.settings import CoordinatorSettings, VllmSettings
 from craft_gateway.database import Database
 from craft_gateway.datasets_client_fake import FakeDatasetsClient
+from craft_gateway.deployments import Deployments
+from craft_gateway.model_server_client import ModelServer
+from craft_gateway.model_server_client_fake import FakeModelServer
 from craft_gateway.routes import router
 from craft_gateway.routes_gateway import Gateway
 from craft_gateway.sse import EventFeed
@@ -90,9 +94,9 @@ def empty_database() -> bytes:
 
 
 @contextmanager
-def open_rig(folder: Path) -> Iterator["Rig"]:
+def open_rig(folder: Path, **options: Any) -> Iterator["Rig"]:
     """A rig in an empty folder; its database is closed at the end."""
-    rig = Rig(folder)
+    rig = Rig(folder, **options)
     try:
         yield rig
     finally:
@@ -102,7 +106,7 @@ def open_rig(folder: Path) -> Iterator["Rig"]:
 class Rig:
     """Everything behind the API, and a client of it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, vllm: VllmSettings | None = None, seeds_requests: bool = True) -> None:
         (folder / "craft.db").write_bytes(empty_database())
         self.database = Database(f"sqlite:///{folder / 'craft.db'}")
         self.store = FolderStore(folder / "artifacts")
@@ -114,7 +118,18 @@ class Rig:
         self.reader = Reader(self.database)
         self.feed = EventFeed(self.reader, poll_seconds=0.01)
         self.registry = DatasetRegistry(self.database, self.datasets)
-        self.app = self._app()
+        self.vllm = vllm
+        self.adapters = folder / "adapters"
+        self.deployments = Deployments(
+            self.database,
+            self.reader,
+            store=self.store,
+            adapters=ServedAdapters(self.adapters),
+            serves=vllm is not None,
+        )
+        self.model_server: ModelServer = FakeModelServer()
+        self.seeds_requests = seeds_requests
+        self.app = self.new_app()
 
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         """One request; the live feed does not run."""
@@ -144,13 +159,13 @@ class Rig:
         assert answer.status_code == 202, answer.text
         return str(answer.json()["id"])
 
-    def claim(self, job_id: str) -> ClaimedStage:
+    def claim(self, job_id: str, *, device: str | None = None) -> ClaimedStage:
         """Take the job's first ready stage as a worker does."""
         with self.database.read() as session:
             query = select(Stage).where(Stage.job_id == job_id, Stage.status == StageStatus.READY)
             stage = session.exec(query.order_by("position")).first()
         assert stage is not None, "no stage is ready"
-        claimed = self.transitions.claim(stage.id, Claim(owner="worker", service=stage.queue))
+        claimed = self.transitions.claim(stage.id, Claim(owner="worker", service=stage.queue, device=device))
         assert claimed is not None
         return claimed
 
@@ -166,6 +181,10 @@ class Rig:
         (scratch / "rows.jsonl").write_text(stage.key)
         if kind is StageKind.PACKAGE:
             (scratch / ADAPTER_ARCHIVE).write_bytes(b"\x1f\x8b" + stage.name.encode())
+            adapter = scratch / ADAPTER_FOLDER
+            adapter.mkdir()
+            (adapter / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "/tmp/x"}')
+            (adapter / "adapter_model.safetensors").write_bytes(stage.name.encode())
         if kind is StageKind.REPORT:
             (scratch / REPORT_JSON).write_text('{"cost":[{"stage":"ingest"},{"stage":"report"}]}')
             (scratch / REPORT_HTML).write_text("<!doctype html>" + reuse_mark("ingest") + "," + reuse_mark("report"))
@@ -195,7 +214,8 @@ class Rig:
             return False
         return True
 
-    def _app(self) -> FastAPI:
+    def new_app(self) -> FastAPI:
+        """The API over what the rig holds now."""
         submission = Submission(
             database=self.database,
             reader=self.reader,
@@ -205,6 +225,7 @@ class Rig:
             engine=EngineRef(),
             trainer=TrainerRef(),
             embedder="an embedder",
+            vllm=self.vllm,
         )
         gateway = Gateway(
             submission=submission,
@@ -213,5 +234,8 @@ class Rig:
             reader=self.reader,
             feed=self.feed,
             store=self.store,
+            deployments=self.deployments,
+            model_server=self.model_server,
+            seeds_requests=self.seeds_requests,
         )
         return create_app(title="CRaFT", service="gateway", routers=[router(gateway)], max_body_bytes=64 * 2**20)

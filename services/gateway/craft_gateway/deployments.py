@@ -1,0 +1,150 @@
+"""Deployed adapters: which jobs' adapters are served, under what name, and the folder that the model server reads."""
+
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlmodel import Session, col, select
+
+from craft.contracts.base import ADAPTER_ID
+from craft.contracts.events import EventType
+from craft.contracts.model_server import ServedBase
+from craft.contracts.rows import ADAPTER_FOLDER
+from craft.contracts.stages import ArtifactRef
+from craft.core.selection import Strategy
+from craft.errors import Conflict, NotFound
+from craft.infra.artifacts import ArtifactStore
+from craft.infra.ids import new_id
+from craft.infra.models import served_path
+from craft.infra.served_adapters import ServedAdapters
+from craft_gateway.database import Database
+from craft_gateway.tables import Deployment
+from craft_gateway.transitions_unit import JobUnit
+from craft_gateway.views import package_stage
+from craft_gateway.views_reading import Reader
+
+_MOST_LISTED = 1000
+_NO_ENGINE_HINT = "Set CRAFT_INFERENCE__ENGINE=vllm and start the model server: only vLLM serves adapters."
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """`repeated`: it was deployed before, and this is that deployment."""
+
+    row: Deployment
+    repeated: bool
+
+
+class Deployments:
+    """Adapters by the name that requests give. `serves`: whether this installation's engine can serve any."""
+
+    def __init__(
+        self, database: Database, reader: Reader, *, store: ArtifactStore, adapters: ServedAdapters, serves: bool
+    ) -> None:
+        self._database = database
+        self._reader = reader
+        self._store = store
+        self._adapters = adapters
+        self._serves = serves
+
+    def deploy(self, job_id: str, strategy: Strategy) -> Deployed:
+        """Publish the adapter and remember it; saying so twice is the same as once.
+
+        Raises NotFound, Conflict where the adapter is not finished or nothing here could serve it.
+        """
+        ref = self._finished(job_id, strategy)
+        with self._database.read() as session:
+            known = _find(session, job_id, strategy)
+            now = self._database.now(session)
+        if known is not None:
+            self._publish(known)
+            return Deployed(known, repeated=True)
+        return self._deploy_first(job_id, strategy, ref, now)
+
+    def withdraw(self, job_id: str, strategy: Strategy) -> None:
+        """Serve it no longer; nothing happens where it was not served. Raises NotFound."""
+        self._reader.last_event(job_id)
+        with self._database.write() as session:
+            unit = JobUnit.open(session, self._database.now(session), job_id)
+            row = _find(session, job_id, strategy)
+            if row is None:
+                return
+            session.delete(row)
+            unit.emit(EventType.ADAPTER_WITHDRAWN, model=row.id, strategy=strategy.value)
+        self._adapters.withdraw(row.id)
+
+    def listed(self) -> Sequence[Deployment]:
+        """All that is served, newest first."""
+        if not self._serves:
+            return []
+        query = select(Deployment).order_by(col(Deployment.id).desc()).limit(_MOST_LISTED)
+        with self._database.read() as session:
+            return session.exec(query).all()
+
+    def find(self, model: str) -> Deployment:
+        """The deployment of that name. Raises NotFound."""
+        if not self._serves:
+            raise NotFound(f"No model is served here. {_NO_ENGINE_HINT}")
+        with self._database.read() as session:
+            row = session.get(Deployment, model) if re.fullmatch(ADAPTER_ID, model) else None
+        if row is None:
+            raise NotFound(f"There is no deployed model {model[:100]!r}; GET /v1/models lists them.")
+        return row
+
+    def base_of(self, model: str) -> ServedBase:
+        """What the model server needs to know of a deployed adapter, which is then in its folder. Raises NotFound."""
+        row = self.find(model)
+        # A volume may have been lost; where the artifact is lost too, the model server says that it has no such model.
+        with suppress(NotFound):
+            self._publish(row)
+        return ServedBase.model_validate(row.base)
+
+    def _finished(self, job_id: str, strategy: Strategy) -> ArtifactRef:
+        self._reader.last_event(job_id)  # an unknown job is not found, whatever the engine
+        if not self._serves:
+            raise Conflict("This installation's engine serves no adapters.", hint=_NO_ENGINE_HINT)
+        return self._reader.output(job_id, package_stage(strategy))
+
+    def _deploy_first(self, job_id: str, strategy: Strategy, ref: ArtifactRef, now: datetime) -> Deployed:
+        resolved = self._reader.resolved(job_id)
+        base = ServedBase(model=resolved.model, dtype=resolved.engine.dtype)
+        row = Deployment(
+            id=new_id("adpt"),
+            job_id=job_id,
+            strategy=strategy,
+            artifact_key=ref.key,
+            artifact_digest=ref.digest,
+            base=base.model_dump(mode="json"),
+            created_at=now,
+        )
+        # Before the row: what cannot be published is not deployed.
+        self._publish(row)
+        try:
+            with self._database.write() as session:
+                unit = JobUnit.open(session, self._database.now(session), job_id)
+                # The job is locked: of two that deploy at once the second finds the first one's row.
+                earlier = _find(session, job_id, strategy)
+                if earlier is None:
+                    session.add(row)
+                    unit.emit(EventType.ADAPTER_DEPLOYED, model=row.id, strategy=strategy.value)
+        except BaseException:
+            self._adapters.withdraw(row.id)
+            raise
+        if earlier is None:
+            return Deployed(row, repeated=False)
+        self._adapters.withdraw(row.id)
+        self._publish(earlier)
+        return Deployed(earlier, repeated=True)
+
+    def _publish(self, row: Deployment) -> None:
+        base = ServedBase.model_validate(row.base)
+        folder = self._store.open(row.artifact) / ADAPTER_FOLDER
+        self._adapters.publish(row.id, folder, base_model=served_path(base.model))
+
+
+def _find(session: Session, job_id: str, strategy: Strategy) -> Deployment | None:
+    return session.exec(
+        select(Deployment).where(Deployment.job_id == job_id, Deployment.strategy == strategy)
+    ).one_or_none()
