@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from craft.errors import ModelNotFound, ModelRejected
-from craft.infra.models import ModelFolders
+from craft.infra.models import ModelFolders, served_path
 
 CONFIG = {"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 512}
 
@@ -37,6 +37,13 @@ def test_a_good_folder_is_found(tmp_path: Path) -> None:
 def test_a_revision_is_a_folder_of_its_own(tmp_path: Path) -> None:
     folder = model(tmp_path, "owner/tiny@v2")
     assert ModelFolders(tmp_path).find("owner/tiny", "v2").path == folder
+
+
+@pytest.mark.parametrize(("revision", "shown"), [("main", "owner/tiny"), ("v2", "owner/tiny@v2")])
+def test_a_server_loads_a_model_by_its_path_below_the_models_folder(tmp_path: Path, revision: str, shown: str) -> None:
+    folder = model(tmp_path, shown)
+    assert served_path(ModelFolders(tmp_path).find("owner/tiny", revision).ref) == shown
+    assert tmp_path / shown == folder
 
 
 def test_the_digest_changes_with_the_weights_and_the_model_is_then_another(tmp_path: Path) -> None:

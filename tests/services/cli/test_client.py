@@ -1,11 +1,12 @@
 """The Python client against a server played by a function."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
-from tests.services.cli.views import JOB_ID, as_sse, event, job_view
+from tests.services.cli.views import ADAPTER_ID, JOB_ID, as_sse, deployment, event, job_view
 
 from craft.contracts.job import JobStatus
 from craft.contracts.problems import Problem
@@ -87,6 +88,22 @@ def test_wait_polls_to_the_end_and_raises_where_the_job_failed() -> None:
         with pytest.raises(JobFailed, match=r"tuning_set:craft.*too_few_known.*\n.*lower tau"):
             handle.wait()
     assert views == []
+
+
+def test_a_deployment_is_asked_for_by_strategy_and_gives_a_model_name() -> None:
+    bodies: list[object] = []
+
+    def server(request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return httpx.Response(200, content=body(job_view(JobStatus.SUCCEEDED)))
+        assert request.url.path == f"/craft/jobs/{JOB_ID}/deploy"
+        bodies.append(json.loads(request.content))
+        return httpx.Response(201 if len(bodies) == 1 else 200, content=body(deployment()))
+
+    with client(server) as api:
+        assert api.jobs.deploy(JOB_ID, strategy="craft").model == ADAPTER_ID
+        assert api.jobs.open(JOB_ID).deploy().model == ADAPTER_ID
+    assert bodies == [{"strategy": "craft"}, {"strategy": None}]
 
 
 def test_a_broken_stream_is_taken_up_after_the_last_event() -> None:

@@ -2,17 +2,25 @@
 
 import io
 import json
+import shlex
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from rich.console import Console
-from tests.services.cli.views import DATASET_ID, NOW, event
+from tests.services.cli.views import ADAPTER_ID, DATASET_ID, JOB_ID, NOW, deployment, event
 from typer.testing import CliRunner
 
 from craft.contracts.job import JobSpec
+from craft.contracts.problems import Problem
 from craft.contracts.rest_scoring import EstimateView
+from craft.contracts.serving import ChatRequest
 from craft.core.questions import Task
+from craft.errors import Conflict
 from craft_cli.demo import specification
 from craft_cli.main import app
 from craft_cli.tables import percent
@@ -23,7 +31,18 @@ NOBODY = "http://127.0.0.1:9"
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["jobs"], ["datasets"], ["models"], ["up"], ["demo"], ["jobs", "submit"], ["jobs", "watch"]]
+    "words",
+    [
+        [],
+        ["jobs"],
+        ["datasets"],
+        ["models"],
+        ["up"],
+        ["demo"],
+        ["jobs", "submit"],
+        ["jobs", "watch"],
+        ["jobs", "deploy"],
+    ],
 )
 def test_every_command_explains_itself(words: list[str]) -> None:
     result = RUNNER.invoke(app, [*words, "--help"])
@@ -59,6 +78,53 @@ def test_down_without_a_stack_says_so(tmp_path: Path) -> None:
 def test_the_demo_is_a_job_that_anyone_could_post(task: Task) -> None:
     spec = JobSpec.model_validate(specification(task, dataset_id=DATASET_ID, seed=1))
     assert (spec.task, [s.value for s in spec.strategies]) == (task, ["craft", "cor-rait"])
+
+
+def test_deploying_prints_the_model_and_a_curl_line_that_a_shell_reads_back() -> None:
+    with answering(201, deployment().model_dump_json().encode()) as url:
+        secret = url.replace("//", "//me:secret@")
+        result = RUNNER.invoke(app, ["jobs", "deploy", JOB_ID, "--strategy", "craft", "--url", secret])
+        shown = RUNNER.invoke(app, ["jobs", "deploy", JOB_ID, "--json", "--url", url])
+    model, curl = result.output.splitlines()
+    assert (result.exit_code, model) == (0, ADAPTER_ID)
+    words = shlex.split(curl)
+    assert words[:2] == ["curl", f"{url}/v1/chat/completions"]
+    ChatRequest.model_validate_json(words[-1])
+    assert json.loads(words[-1])["model"] == ADAPTER_ID
+    assert json.loads(shown.output)["object"] == "craft.deployment"
+
+
+def test_a_refused_deployment_is_said_with_its_hint() -> None:
+    problem = Problem.of(Conflict("No engine.", hint="Set CRAFT_INFERENCE__ENGINE=vllm."))
+    with answering(409, problem.model_dump_json().encode()) as url:
+        result = RUNNER.invoke(app, ["jobs", "deploy", JOB_ID, "--url", url])
+    assert result.exit_code == 1
+    assert "CRAFT_INFERENCE__ENGINE=vllm" in result.output
+
+
+@contextmanager
+def answering(status: int, content: bytes) -> Iterator[str]:
+    """A server on loopback that answers every POST so; its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_watching_prints_a_line_for_each_stage() -> None:

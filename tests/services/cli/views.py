@@ -4,12 +4,15 @@ from datetime import UTC, datetime
 
 from craft.contracts.job import BaseModelRef, DatasetRef, JobStatus
 from craft.contracts.problems import JobError
+from craft.contracts.serving import AdapterDeployment, DeploymentLinks
 from craft.contracts.stages import EngineRef, ModelRef
 from craft.contracts.views import Estimate, EventView, JobLinks, JobView, Progress, QueuePlace, ResolvedSpec
+from craft.core.selection import Strategy
 from craft.errors import Fault
 
 JOB_ID = "cjob_01jgywz3x4v5q6r7s8t9vawbxc"
 DATASET_ID = "dset_01jgywz3x4v5q6r7s8t9vawbxc"
+ADAPTER_ID = "adpt_01jgywz3x4v5q6r7s8t9vawbxc"
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
@@ -61,6 +64,21 @@ def job_view(status: JobStatus, *, percent: float = 0.0) -> JobView:
         estimated_finish_at=None,
         finished_at=None,
         links=JobLinks(**paths),
+    )
+
+
+def deployment() -> AdapterDeployment:
+    """That job's adapter, served."""
+    return AdapterDeployment(
+        id=ADAPTER_ID,
+        model=ADAPTER_ID,
+        job_id=JOB_ID,
+        strategy=Strategy.CRAFT,
+        base_model="tiny",
+        created_at=NOW,
+        links=DeploymentLinks(
+            job=f"/craft/jobs/{JOB_ID}", model=f"/v1/models/{ADAPTER_ID}", chat_completions="/v1/chat/completions"
+        ),
     )
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import inspect
-from sqlmodel import SQLModel
+from sqlalchemy import Connection, inspect
+from sqlmodel import SQLModel, select
 
 from craft.infra.settings import Settings
 from craft_gateway import migrate
 from craft_gateway.database import Database
+from craft_gateway.tables import Stage
 
 
 @pytest.fixture
@@ -50,6 +51,33 @@ def test_down_undoes_up_and_up_works_again(database: Database) -> None:
     assert tables(database) == {"alembic_version"}
     migrate.upgrade(database)
     assert tables(database) == full
+
+
+def test_a_database_of_the_first_schema_keeps_its_rows(database: Database) -> None:
+    migrate.upgrade(database, "0001")
+    with database.writer.begin() as connection:
+        insert_stage(connection)
+    migrate.upgrade(database)
+    with database.read() as session:
+        stage = session.exec(select(Stage)).one()
+    assert (stage.id, stage.name, stage.device) == ("stg_1", "ingest", None)
+    migrate.downgrade(database, "0001")
+    assert "device" not in {column["name"] for column in inspect(database.engine).get_columns("stage")}
+    with database.engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT id, name FROM stage").all() == [("stg_1", "ingest")]
+
+
+def insert_stage(connection: Connection) -> None:
+    """A job with one stage, in the first schema's own words."""
+    connection.exec_driver_sql(
+        "INSERT INTO job (id, task, resolved, status, labels, priority, percent, event_seq, log_seq, created_at,"
+        " updated_at) VALUES ('cjob_1', 'open_ended', '{}', 'running', '{}', 50, 0, 0, 0, '2026-01-01', '2026-01-01')"
+    )
+    connection.exec_driver_sql(
+        "INSERT INTO stage (id, job_id, name, kind, queue, position, rank, parameters, inputs, depends_on, status,"
+        " attempt, fence, reused, created_at) VALUES ('stg_1', 'cjob_1', 'ingest', 'ingest', 'datasets', 0, 50, '{}',"
+        " '{}', '[]', 'ready', 1, 0, 0, '2026-01-01 00:00:00.000000')"
+    )
 
 
 def test_a_database_is_current_only_after_the_migrations(database: Database) -> None:
