@@ -13,12 +13,21 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-OVERLAYS = ("local", "gpu")
+OVERLAYS = ("local", "gpu", "one-gpu")
+GPU_OVERLAYS = ("gpu", "one-gpu")
 SERVICES = ("datasets", "inference", "scoring", "training")
 IMAGES = ("gateway", *SERVICES)
 WORKLOADS = ("Deployment", "StatefulSet", "Job")
 
 Document = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A volume inside a container."""
+
+    volume: str
+    writable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +40,8 @@ class Process:
     environment: Mapping[str, str]
     ports: frozenset[int]
     labels: Mapping[str, str] = field(default_factory=dict)
+    mounts: Mapping[str, Mount] = field(default_factory=dict)
+    """By the path inside the container."""
 
     @property
     def module(self) -> str | None:
@@ -55,9 +66,16 @@ def compose_processes() -> list[Process]:
             command=tuple(service.get("command", ())),
             environment={key: str(value) for key, value in service.get("environment", {}).items()},
             ports=frozenset(),
+            mounts=dict(compose_mount(text) for text in service.get("volumes", ())),
         )
         for name, service in compose()["services"].items()
     ]
+
+
+def compose_mount(text: str) -> tuple[str, Mount]:
+    """`volume:path` or `volume:path:ro`."""
+    volume, path, *options = text.split(":")
+    return path, Mount(volume, writable="ro" not in options)
 
 
 def kubectl() -> str:
@@ -114,6 +132,10 @@ def kubernetes_processes(documents: tuple[Document, ...]) -> list[Process]:
                     environment=environment,
                     ports=frozenset(port["containerPort"] for port in container.get("ports", ())),
                     labels=template["metadata"]["labels"],
+                    mounts={
+                        mount["mountPath"]: Mount(mount["name"], writable=not mount.get("readOnly", False))
+                        for mount in container["volumeMounts"]
+                    },
                 )
             )
     return found

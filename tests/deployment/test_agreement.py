@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel
 from tests.deployment.files import (
     IMAGES,
+    OVERLAYS,
     ROOT,
     SERVICES,
     Document,
@@ -34,6 +35,7 @@ PORTS = {
     "inference-api": Settings().inference.port,
     "scoring-api": Settings().scoring.port,
     "training-api": Settings().training.port,
+    "model-server": Settings().model_server.port,
 }
 DATABASE_OWNERS = {"gateway", "coordinator", "migrate"}
 
@@ -48,7 +50,7 @@ def variables(model: type[BaseModel], prefix: str = "CRAFT_") -> Iterator[str]:
 
 def deployment_files() -> list[Path]:
     k8s = [path for path in (ROOT / "k8s").rglob("*") if path.is_file()]
-    return [ROOT / "docker-compose.yml", ROOT / ".env.example", *k8s, *ROOT.glob("services/*/Dockerfile")]
+    return [ROOT / "docker-compose.yml", ROOT / ".env.example", *k8s, *ROOT.glob("services/*/Dockerfile*")]
 
 
 def ours(processes: list[Process]) -> list[Process]:
@@ -62,7 +64,7 @@ def test_every_variable_is_a_setting(path: Path) -> None:
 
 
 def test_compose_and_kubernetes_run_the_same_processes() -> None:
-    in_compose = {process.name for process in compose_processes()} - {"inference-worker-gpu", "training-worker-gpu"}
+    in_compose = {process.name for process in compose_processes()} - {"model-server", "training-worker-gpu"}
     assert in_compose == {process.name for process in kubernetes_processes(rendered("local"))}
 
 
@@ -70,7 +72,12 @@ def test_a_team_brings_its_own_stores_and_models() -> None:
     local = {process.name for process in kubernetes_processes(rendered("local"))}
     team = {process.name for process in kubernetes_processes(rendered("gpu"))}
     assert local - team == {"postgres", "valkey", "models"}
-    assert team <= local
+    assert team - local == {"model-server"}
+
+
+def test_a_node_with_a_gpu_has_everything_and_the_model_server() -> None:
+    local = {process.name for process in kubernetes_processes(rendered("local"))}
+    assert {process.name for process in kubernetes_processes(rendered("one-gpu"))} == local | {"model-server"}
 
 
 def test_every_command_is_a_module_that_can_be_run(processes: list[Process]) -> None:
@@ -112,7 +119,10 @@ def test_ports_are_the_settings_ports(processes: list[Process]) -> None:
 
 def test_services_offer_the_settings_ports(manifest_set: tuple[Document, ...]) -> None:
     offered = {s["metadata"]["name"]: s["spec"]["ports"][0]["port"] for s in of_kind(manifest_set, "Service")}
-    assert {name: port for name, port in offered.items() if name in PORTS} == PORTS
+    running = {process.name for process in kubernetes_processes(manifest_set)}
+    assert {name: port for name, port in offered.items() if name in PORTS} == {
+        name: port for name, port in PORTS.items() if name in running
+    }
 
 
 def test_the_environment_is_what_the_settings_accept(processes: list[Process], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +138,8 @@ def test_the_environment_is_what_the_settings_accept(processes: list[Process], m
         assert (datasets.hostname, datasets.port) == ("datasets-api", settings.datasets.port)
         assert {"coordinator", "datasets-api"} <= names
         assert is_loopback(settings.gateway.host), "the gateway asks for no key: only its proxy may reach it"
-        for listen in (settings.coordinator, *(getattr(settings, service) for service in SERVICES)):
+        services = (getattr(settings, service) for service in SERVICES)
+        for listen in (settings.coordinator, settings.model_server, *services):
             assert listen.host == "0.0.0.0"
 
 
@@ -137,12 +148,20 @@ def test_only_the_gateway_knows_the_database(processes: list[Process]) -> None:
     assert knowing == DATABASE_OWNERS
 
 
-def test_only_coordinator_and_workers_know_the_broker_and_the_token(processes: list[Process]) -> None:
+def test_only_coordinator_and_workers_know_the_broker(processes: list[Process]) -> None:
     for process in ours(processes):
         assert process.module is not None
         may = process.name == "coordinator" or process.module.endswith(".worker")
-        for name in ("CRAFT_BROKER_URL", "CRAFT_WORKER_TOKEN"):
-            assert (name in process.environment) == may, f"{process.name}: {name}"
+        assert ("CRAFT_BROKER_URL" in process.environment) == may, process.name
+
+
+def test_only_they_the_model_server_and_its_callers_know_the_token(processes: list[Process]) -> None:
+    served = any(process.name == "model-server" for process in processes)
+    for process in ours(processes):
+        assert process.module is not None
+        may = process.name in {"coordinator", "model-server"} or process.module.endswith(".worker")
+        may |= process.name == "gateway" and served
+        assert ("CRAFT_WORKER_TOKEN" in process.environment) == may, process.name
 
 
 def test_secrets_come_from_the_secret_or_from_the_environment_file(processes: list[Process]) -> None:
@@ -163,7 +182,7 @@ def test_images_carry_the_version_of_the_project(processes: list[Process]) -> No
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     images = {process.image for process in processes if process.image.startswith("craft-")}
     assert {f"craft-{name}:{version}" for name in IMAGES} <= images
-    assert all(image.split(":")[1] in {version, f"{version}-cuda"} for image in images)
+    assert all(image.split(":")[1] in {version, f"{version}-cuda", f"{version}-vllm"} for image in images)
 
 
 def test_the_same_images_of_others_are_used_everywhere() -> None:
@@ -179,9 +198,10 @@ def test_the_grace_period_is_longer_than_the_workers_own() -> None:
         if service.module is not None:
             period = compose()["services"][service.name]["stop_grace_period"]
             assert float(own_seconds) + 10 <= float(period.removesuffix("s")), service.name
-    for workload in of_kind(rendered("local"), "Deployment"):
-        period = workload["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
-        assert float(own_seconds) + 10 <= period, workload["metadata"]["name"]
+    for overlay in OVERLAYS:
+        for workload in of_kind(rendered(overlay), "Deployment"):
+            period = workload["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+            assert float(own_seconds) + 10 <= period, workload["metadata"]["name"]
 
 
 def test_the_bundled_models_are_the_ones_that_the_command_fetches(processes: list[Process]) -> None:
@@ -195,6 +215,6 @@ def test_the_bundled_models_are_the_ones_that_the_command_fetches(processes: lis
 
 def test_the_tag_in_the_instructions_is_the_version() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    for path in [ROOT / "k8s/README.md", *ROOT.glob("services/*/Dockerfile")]:
+    for path in [ROOT / "k8s/README.md", *ROOT.glob("services/*/Dockerfile*")]:
         tags = set(re.findall(r"craft-[a-z$]+:([\d.]+)", path.read_text()))
         assert tags == {version}, path

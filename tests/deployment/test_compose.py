@@ -55,6 +55,17 @@ def test_only_the_proxy_and_the_download_reach_the_world() -> None:
     assert outside == {"proxy", "models"}
 
 
+def test_the_model_server_is_reached_by_its_callers_only() -> None:
+    networks = compose()["networks"]
+    assert networks["serving"]["internal"] is True
+    assert SERVICES["model-server"]["networks"] == ["serving"], "it needs nobody else"
+    joined = {name for name, service in SERVICES.items() if "serving" in service.get("networks", ())}
+    # The gateway is in the proxy's network.
+    assert joined == {"model-server", "proxy", "inference-worker", "training-worker-gpu"}
+    for name in joined - {"model-server"}:
+        assert "default" in SERVICES[name]["networks"]
+
+
 def test_the_gateway_lives_in_the_proxys_network() -> None:
     assert SERVICES["gateway"]["network_mode"] == "service:proxy"
     assert "networks" not in SERVICES["gateway"]
@@ -90,21 +101,32 @@ def test_the_database_is_migrated_before_anything_uses_it() -> None:
         assert SERVICES[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
 
 
-@pytest.mark.parametrize("worker", ["inference-worker", "training-worker"])
-def test_a_stage_runs_on_the_processor_or_on_the_gpu_but_not_on_both(worker: str) -> None:
-    plain, gpu = SERVICES[worker], SERVICES[f"{worker}-gpu"]
+def test_training_runs_on_the_processor_or_on_the_gpu_but_not_on_both() -> None:
+    plain, gpu = SERVICES["training-worker"], SERVICES["training-worker-gpu"]
     assert plain["profiles"] == ["cpu"]
     assert gpu["profiles"] == ["gpu"]
     assert gpu["command"] == plain["command"]
-    (device,) = gpu["deploy"]["resources"]["reservations"]["devices"]
-    assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
-    assert gpu["environment"][f"CRAFT_{worker.split('-')[0].upper()}__DEVICE"] == "cuda"
+    assert gpu["environment"]["CRAFT_TRAINING__DEVICE"] == "cuda"
     assert gpu["image"] != plain["image"], "two builds of torch under one name"
-    assert "deploy" not in plain
 
 
-def test_a_profile_is_chosen_in_the_example() -> None:
+def test_vllm_and_training_have_the_same_gpu_and_nobody_else_has_one() -> None:
+    reserved = {name: service["deploy"]["resources"] for name, service in SERVICES.items() if "deploy" in service}
+    gpu = {"reservations": {"devices": [{"driver": "nvidia", "device_ids": ["0"], "capabilities": ["gpu"]}]}}
+    assert reserved == {"model-server": gpu, "training-worker-gpu": gpu}
+    for name in reserved:
+        assert SERVICES[name]["profiles"] == ["gpu"]
+        assert SERVICES[name]["shm_size"] == "8gb"
+
+
+def test_the_inference_worker_runs_in_every_profile() -> None:
+    assert "profiles" not in SERVICES["inference-worker"], "it needs no GPU, whatever its engine is"
+
+
+def test_a_profile_is_chosen_in_the_example_and_everything_fits_it() -> None:
     assert ENV["COMPOSE_PROFILES"] == "cpu"
+    assert ENV["CRAFT_INFERENCE__ENGINE"] == "transformers"
+    assert ENV["CRAFT_INFERENCE__DEVICE"] == ENV["CRAFT_TRAINING__DEVICE"] == "cpu"
 
 
 def test_every_variable_is_explained_in_the_example_and_the_reverse() -> None:

@@ -4,13 +4,16 @@ import fnmatch
 import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
-from tests.deployment.files import IMAGES, ROOT, SERVICES
+from tests.deployment.files import IMAGES, ROOT, SERVICES, compose, compose_mount
 
 from craft.infra.settings import Settings
 
-KNOWN = {"ARG", "FROM", "ENV", "WORKDIR", "COPY", "RUN", "LABEL", "USER", "EXPOSE", "HEALTHCHECK", "CMD"}
+KNOWN = {"ARG", "FROM", "ENV", "WORKDIR", "COPY", "RUN", "LABEL", "USER", "EXPOSE", "HEALTHCHECK", "ENTRYPOINT", "CMD"}
+BASES = {"VLLM_IMAGE": r"vllm/vllm-openai:v0\.32\.0", "PYTHON_IMAGE": r"python:3\.11-slim-[a-z]+"}
+VLLM = "inference.vllm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +41,27 @@ def of(instructions: list[Instruction], word: str, *, stage: int | None = None) 
     return [i.rest for i in instructions if i.word == word and stage in (None, i.stage)]
 
 
-@pytest.fixture(params=IMAGES)
-def image(request: pytest.FixtureRequest) -> str:
+def dockerfile(build: str) -> Path:
+    """Of `inference`, say, or of another build of the same service: `inference.vllm`."""
+    image, dot, variant = build.partition(".")
+    return ROOT / f"services/{image}/Dockerfile{dot}{variant}"
+
+
+@pytest.fixture(params=[*IMAGES, VLLM])
+def build(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
 
 
 @pytest.fixture
-def instructions(image: str) -> list[Instruction]:
-    return parsed((ROOT / f"services/{image}/Dockerfile").read_text())
+def image(build: str) -> str:
+    """The service."""
+    return build.split(".")[0]
+
+
+@pytest.fixture
+def instructions(build: str) -> list[Instruction]:
+    return parsed(dockerfile(build).read_text())
 
 
 def test_every_instruction_is_known(instructions: list[Instruction]) -> None:
@@ -57,9 +72,9 @@ def test_the_base_is_pinned_by_tag(instructions: list[Instruction]) -> None:
     arguments = dict(rest.split("=", 1) for rest in of(instructions, "ARG", stage=0))
     bases = [re.sub(r" AS .*", "", rest) for rest in of(instructions, "FROM")]
     assert len(bases) == 2, "one stage builds, the other runs"
-    for base in bases:
-        image = arguments[base.removeprefix("${").removesuffix("}")]
-        assert re.fullmatch(r"python:3\.11-slim-[a-z]+", image)
+    assert len(set(bases)) == 1, "an environment runs on what it was made with"
+    name = bases[0].removeprefix("${").removesuffix("}")
+    assert re.fullmatch(BASES[name], arguments[name])
 
 
 def test_it_runs_as_nobody_in_particular(instructions: list[Instruction]) -> None:
@@ -83,16 +98,17 @@ def test_only_the_environment_reaches_the_final_stage(instructions: list[Instruc
     assert of(instructions, "COPY", stage=2) == ["--from=build /opt/craft /opt/craft"]
 
 
-def test_versions_are_the_pinned_ones(image: str, instructions: list[Instruction]) -> None:
+def test_versions_are_the_pinned_ones(build: str, instructions: list[Instruction]) -> None:
     installs = [command for rest in of(instructions, "RUN") for command in rest.split("&&") if "pip install" in command]
     assert all("-c shared/constraints.txt" in command for command in installs)
-    assert installs[-1].endswith(f"'.[{image}]'")
+    # Beside vLLM nothing but what every service needs: an extra would bring a second torch.
+    assert installs[-1].endswith(" ." if build == VLLM else f"'.[{build}]'")
     assert "--build-constraint shared/constraints.txt" in installs[-1]
 
 
-def test_torch_may_come_from_another_index(image: str, instructions: list[Instruction]) -> None:
+def test_torch_may_come_from_another_index(build: str, instructions: list[Instruction]) -> None:
     runs = " ".join(of(instructions, "RUN"))
-    if image in {"inference", "scoring", "training"}:
+    if build in {"inference", "scoring", "training"}:
         assert 'TORCH_INDEX_URL=""' in of(instructions, "ARG", stage=0)
         assert "TORCH_INDEX_URL" in of(instructions, "ARG", stage=1)
         assert '--no-deps ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"}' in runs
@@ -100,32 +116,90 @@ def test_torch_may_come_from_another_index(image: str, instructions: list[Instru
         assert "torch" not in runs
 
 
-def test_commands_are_in_exec_form(image: str, instructions: list[Instruction]) -> None:
+def test_commands_are_in_exec_form(build: str, image: str, instructions: list[Instruction]) -> None:
     (command,) = of(instructions, "CMD")
-    assert json.loads(command) == ["python", "-m", f"craft_{image}.api"]
+    module = "craft_inference.model_server" if build == VLLM else f"craft_{image}.api"
+    assert json.loads(command) == ["python", "-m", module]
+    # A base image's own entry point would take the command for its arguments.
+    assert of(instructions, "ENTRYPOINT") == (["[]"] if build == VLLM else [])
     (health,) = of(instructions, "HEALTHCHECK")
     words = json.loads(health.split(" CMD ")[1])
-    port = getattr(Settings(), image).port
+    port = getattr(Settings(), "model_server" if build == VLLM else image).port
     assert words[:2] == ["python", "-c"]
     assert f"'http://127.0.0.1:{port}/healthz'" in words[2]
 
 
-def test_the_exposed_port_is_the_one_that_listens_on_the_network(image: str, instructions: list[Instruction]) -> None:
-    settings = Settings()
-    listen = settings.coordinator if image == "gateway" else getattr(settings, image)
+def test_the_exposed_port_is_the_one_that_listens_on_the_network(build: str, instructions: list[Instruction]) -> None:
+    listening = {"gateway": "coordinator", VLLM: "model_server"}.get(build, build)
+    listen = getattr(Settings(), listening)
     assert of(instructions, "EXPOSE") == [str(listen.port)]
 
 
-def test_nothing_secret_and_nothing_private_is_written_down(image: str) -> None:
-    text = (ROOT / f"services/{image}/Dockerfile").read_text()
+def test_nothing_secret_and_nothing_private_is_written_down(build: str) -> None:
+    text = dockerfile(build).read_text()
     assert not re.search(r"(?i)password|secret|token|api_key", text)
     assert not re.search(r"https?://(?!127\.0\.0\.1)", text), "no registry and no mirror"
     assert "@" not in text
     assert not re.search(r"(?i)\blatest\b|\bADD\b|\bsudo\b|curl|wget", text)
 
 
-def test_five_images() -> None:
-    assert {path.parent.name for path in ROOT.glob("services/*/Dockerfile")} == {"gateway", *SERVICES}
+def test_every_dockerfile_is_looked_at() -> None:
+    assert set(ROOT.glob("services/*/Dockerfile*")) == {dockerfile(build) for build in (*IMAGES, VLLM)}
+    assert set(IMAGES) == {"gateway", *SERVICES}
+
+
+@pytest.mark.parametrize("profile", ["cpu", "gpu"])
+def test_a_volume_that_is_written_to_belongs_to_our_user_from_the_start(profile: str) -> None:
+    """A named volume takes over the owner of the folder under it, which some image that mounts it must have."""
+    made: set[tuple[str, str]] = set()
+    wanted: set[tuple[str, str]] = set()
+    for service in compose()["services"].values():
+        if "build" in service and profile in service.get("profiles", [profile]):
+            text = " ".join(of(parsed((ROOT / service["build"]["dockerfile"]).read_text()), "RUN", stage=2))
+            folders = text.split("install -d -o craft -g craft -m 0750")[1].split()
+            mounts = dict(compose_mount(volume) for volume in service.get("volumes", ()))
+            wanted |= {(mount.volume, path) for path, mount in mounts.items() if mount.writable}
+            made |= {(mount.volume, path) for path, mount in mounts.items() if path in folders}
+    assert wanted
+    assert wanted <= made
+
+
+def test_the_images_with_torch_differ_in_their_names_only() -> None:
+    """Docker has no include, and each service keeps a Dockerfile of its own; what they share must stay the same."""
+    bare = set()
+    for image in ("inference", "scoring", "training"):
+        text = dockerfile(image).read_text().replace(image, "NAME")
+        text = text.replace(str(getattr(Settings(), image).port), "PORT")
+        # GPUs and the folders of volumes that only some of them have.
+        text = text.replace(" \\\n    NVIDIA_DRIVER_CAPABILITIES=compute,utility", "")
+        bare.add(re.sub(r" \\\n        /var/lib/craft/[a-z/ ]+", "", text))
+    assert len(bare) == 1
+
+
+def test_vllms_own_environment_is_left_alone() -> None:
+    instructions = parsed(dockerfile(VLLM).read_text())
+    runs = " ".join(of(instructions, "RUN"))
+    assert "venv --without-pip /opt/craft" in runs
+    assert all(
+        "/opt/craft/bin/python" in command
+        for command in runs.split("&&")
+        if "pip" in command and " install " in command
+    )
+    (environment,) = of(instructions, "ENV", stage=2)
+    values = dict(word.split("=", 1) for word in environment.split())
+    python = values["CRAFT_INFERENCE__VLLM__PYTHON"]
+    assert f"{python} -c \"from importlib.metadata import version; assert version('vllm')" in runs
+    assert not python.startswith("/opt/craft")
+
+
+def test_what_vllm_compiles_lands_in_the_volume() -> None:
+    (environment,) = of(parsed(dockerfile(VLLM).read_text()), "ENV", stage=2)
+    values = dict(word.split("=", 1) for word in environment.split())
+    for name in ("HOME", "VLLM_CACHE_ROOT", "TORCHINDUCTOR_CACHE_DIR"):
+        assert values[name].startswith("/var/cache/craft"), name
+    mounts = [mount.split(":") for mount in compose()["services"]["model-server"]["volumes"]]
+    assert ["kernels", "/var/cache/craft"] in mounts
+    assert "/var/cache/craft" not in compose()["services"]["model-server"]["tmpfs"], "programs cannot be loaded from it"
 
 
 def ignored(path: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from tests.deployment.files import ROOT, WORKLOADS, Document, manifests, of_kind, rendered, secret
+from tests.deployment.files import GPU_OVERLAYS, ROOT, WORKLOADS, Document, manifests, of_kind, rendered, secret
 
 VERSIONS = ("1.30", "1.34", "1.37")
 GPU = "nvidia.com/gpu"
@@ -101,9 +101,10 @@ def test_containers_say_what_they_need(manifest_set: tuple[Document, ...]) -> No
 def test_scratch_space_is_limited(manifest_set: tuple[Document, ...]) -> None:
     for name, pod in pods(manifest_set).items():
         volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
+        assert all("sizeLimit" in volume["emptyDir"] for volume in volumes.values() if "emptyDir" in volume), name
         for container in pod["spec"]["containers"]:
             mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
-            assert "sizeLimit" in volumes[mounts["/tmp"]]["emptyDir"], name  # noqa: S108 - a mount point
+            assert "emptyDir" in volumes[mounts["/tmp"]], name  # noqa: S108 - a mount point
 
 
 def test_whatever_listens_is_probed(manifest_set: tuple[Document, ...]) -> None:
@@ -184,10 +185,12 @@ def test_the_local_overlay_is_small_and_needs_no_gpu() -> None:
         assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
 
 
-def test_inference_and_training_workers_have_a_gpu_each() -> None:
-    documents = rendered("gpu")
+@pytest.mark.parametrize("overlay", GPU_OVERLAYS)
+def test_vllm_and_training_ask_for_a_gpu_and_nobody_else_does(overlay: str) -> None:
+    documents = rendered(overlay)
     for name, container in containers(documents):
-        wants = name in {"inference-worker/worker", "training-worker/worker"}
+        wants = name in {"model-server/model-server", "training-worker/worker"}
+        assert container["resources"]["requests"].get(GPU) == ("1" if wants else None), name
         assert container["resources"]["limits"].get(GPU) == ("1" if wants else None), name
         spec = pods(documents)[name.split("/")[0]]["spec"]
         if wants:
@@ -198,6 +201,25 @@ def test_inference_and_training_workers_have_a_gpu_each() -> None:
             assert {"name": "shared-memory", "mountPath": "/dev/shm"} in container["volumeMounts"]  # noqa: S108 - the fixed name
 
 
+@pytest.mark.parametrize("overlay", GPU_OVERLAYS)
+def test_a_gpu_is_free_before_the_next_pod_wants_it(overlay: str) -> None:
+    for workload in of_kind(rendered(overlay), "Deployment"):
+        wants = workload["metadata"]["name"] in {"model-server", "training-worker"}
+        assert (workload["spec"].get("strategy") == {"type": "Recreate"}) == wants, workload["metadata"]["name"]
+
+
 def test_a_teams_volumes_are_shared_between_nodes() -> None:
     for claim in of_kind(rendered("gpu"), "PersistentVolumeClaim"):
         assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+
+
+def test_who_shares_a_gpu_is_on_one_node() -> None:
+    for claim in of_kind(rendered("one-gpu"), "PersistentVolumeClaim"):
+        assert claim["spec"]["accessModes"] == ["ReadWriteOnce"], claim["metadata"]["name"]
+
+
+def test_the_readme_explains_how_a_gpu_is_offered_twice() -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "k8s/README.md").read_text(), re.DOTALL)
+    (resource,) = yaml.safe_load(block)["sharing"]["timeSlicing"]["resources"]
+    asking = [c for _, c in containers(rendered("one-gpu")) if GPU in c["resources"]["limits"]]
+    assert resource == {"name": GPU, "replicas": len(asking)}

@@ -15,7 +15,11 @@ NEEDED = {
     *((worker, "valkey", 6379) for worker in (*WORKERS, "coordinator")),
     *((owner, "postgres", 5432) for owner in ("gateway", "coordinator", "migrate")),
 }
-PORTS = sorted({port for _, _, port in NEEDED} | {8000, 8080, 8082, 8083, 8084})
+TO_THE_MODEL_SERVER = {
+    (caller, "model-server", SETTINGS.model_server.port)
+    for caller in ("gateway", "inference-worker", "training-worker")
+}
+PORTS = sorted({port for _, _, port in NEEDED} | {8000, 8080, 8082, 8083, 8084, SETTINGS.model_server.port})
 
 
 def chosen(selector: dict[str, Any], labels: dict[str, str]) -> bool:
@@ -27,9 +31,9 @@ def chosen(selector: dict[str, Any], labels: dict[str, str]) -> bool:
     )
 
 
-def pods() -> dict[str, dict[str, str]]:
+def pods(overlay: str) -> dict[str, dict[str, str]]:
     """The labels of each pod by its workload's name."""
-    found = {process.name: dict(process.labels) for process in kubernetes_processes(rendered("local"))}
+    found = {process.name: dict(process.labels) for process in kubernetes_processes(rendered(overlay))}
     del found["proxy"]  # in the gateway's pod
     return found
 
@@ -48,17 +52,18 @@ def open_for(policies: list[Document], direction: str, own: dict[str, str], othe
     return False
 
 
-def test_exactly_the_needed_flows_are_open() -> None:
-    policies = of_kind(rendered("local"), "NetworkPolicy")
+@pytest.mark.parametrize(("overlay", "needed"), [("local", NEEDED), ("one-gpu", NEEDED | TO_THE_MODEL_SERVER)])
+def test_exactly_the_needed_flows_are_open(overlay: str, needed: set[tuple[str, str, int]]) -> None:
+    policies = of_kind(rendered(overlay), "NetworkPolicy")
     found = {
         (source, target, port)
-        for source, source_labels in pods().items()
-        for target, target_labels in pods().items()
+        for source, source_labels in pods(overlay).items()
+        for target, target_labels in pods(overlay).items()
         for port in PORTS
         if open_for(policies, "Egress", source_labels, target_labels, port)
         and open_for(policies, "Ingress", target_labels, source_labels, port)
     }
-    assert found == NEEDED
+    assert found == needed
 
 
 def test_everything_else_is_closed(manifest_set: tuple[Document, ...]) -> None:
