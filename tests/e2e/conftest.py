@@ -8,8 +8,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from tests.tiny_model import Fact, made_up_facts, make_tiny_model
@@ -17,7 +19,7 @@ from tests.tiny_model import Fact, made_up_facts, make_tiny_model
 from craft_client import Client
 
 MODELS = Path(os.environ.get("CRAFT_MODELS_DIR", ".craft/models")).absolute()
-PARTS = ("GATEWAY", "COORDINATOR", "DATASETS", "INFERENCE", "SCORING", "TRAINING")
+PARTS = ("GATEWAY", "COORDINATOR", "DATASETS", "INFERENCE", "SCORING", "TRAINING", "MODEL_SERVER")
 FACTS = 160
 START_SECONDS = 120.0
 
@@ -34,6 +36,14 @@ class RunningStack:
     def log(self, name: str) -> str:
         """What one of its processes printed."""
         return (self.state / "logs" / f"{name}.log").read_text(errors="replace")
+
+
+class Up(NamedTuple):
+    """`craft up`, running."""
+
+    url: str
+    client: Client
+    process: "subprocess.Popen[bytes]"
 
 
 def _copy_embedder(models: Path) -> None:
@@ -61,9 +71,16 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     facts = made_up_facts(FACTS, seed=1)
     make_tiny_model(models / "tiny", facts, seed=1)
     _copy_embedder(models)
+    with running(state) as up:
+        yield RunningStack(up.client, state, facts, up.process)
+
+
+@contextmanager
+def running(state: Path, **settings: str) -> Iterator[Up]:
+    """`craft up` on this state folder and free ports, with further environment variables; stopped at the end."""
     ports = dict(zip(PARTS, free_ports(len(PARTS)), strict=True))
     environment = os.environ | {f"CRAFT_{part}__PORT": str(port) for part, port in ports.items()}
-    environment |= {"CRAFT_COORDINATOR__LEASE_SECONDS": "6", "CRAFT_COORDINATOR__BEAT_SECONDS": "1"}
+    environment |= {"CRAFT_COORDINATOR__LEASE_SECONDS": "6", "CRAFT_COORDINATOR__BEAT_SECONDS": "1"} | settings
     with (state / "up.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "craft_cli", "up", "--state-dir", str(state)],
@@ -71,10 +88,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
             stdout=log,
             stderr=subprocess.STDOUT,
         )
-    with Client(f"http://127.0.0.1:{ports['GATEWAY']}") as client:
+    url = f"http://127.0.0.1:{ports['GATEWAY']}"
+    with Client(url) as client:
         try:
             _until_ready(process, state)
-            yield RunningStack(client, state, facts, process)
+            yield Up(url, client, process)
         finally:
             process.send_signal(signal.SIGINT)
             assert process.wait(60) == 0

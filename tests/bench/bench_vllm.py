@@ -1,0 +1,133 @@
+"""Generated tokens per second: through the service, by vLLM's own offline `LLM.chat`, and by the transformers engine.
+
+`make bench-vllm [QUESTIONS]`: the same questions, samples and settings, one after the other in one run.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from tests.vllm.conftest import SMOLLM, VLLM_PYTHON, running
+
+from craft.core.prompts import DEFAULT_OPEN_SHOTS, DEFAULT_TEMPLATES, probe_messages
+from craft.core.questions import Task, question_from_row
+from craft_inference.engine import Engine, Prompt, Sampling
+from craft_inference.transformers_engine import TransformersEngine
+
+MODELS = Path(os.environ.get("CRAFT_MODELS_DIR", ".craft/models")).absolute()
+SAMPLING = Sampling(max_new_tokens=16, samples=10, temperature=0.7, seed=42)
+WARM_UP = 16
+
+# Run by vLLM's interpreter, with the environment and the options of our server.
+_OFFLINE = """
+import json, sys, time
+from vllm import LLM, SamplingParams
+asked = json.load(open(sys.argv[1]))
+llm = LLM(**asked["options"])
+parameters = SamplingParams(**asked["sampling"])
+llm.chat(asked["messages"][:asked["warm_up"]], parameters, use_tqdm=False)
+started = time.monotonic()
+replies = llm.chat(asked["messages"], parameters, use_tqdm=False)
+seconds = time.monotonic() - started
+tokens = sum(len(sample.token_ids) for reply in replies for sample in reply.outputs)
+json.dump({"tokens": tokens, "seconds": seconds}, open(sys.argv[2], "w"))
+"""
+
+
+def main() -> None:
+    """Print a row for each of the three, and the two ratios."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("questions", nargs="?", type=int, default=500)
+    count = arguments.parse_args().questions
+    prompts = _prompts(count)
+    rates: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, measure in (("service", _service), ("offline", _offline), ("transformers", _transformers)):
+            tokens, seconds = measure(prompts, Path(folder))
+            rates[name] = tokens / seconds
+            print(f"{name:14} {tokens:8,} tokens {seconds:7.1f} s {rates[name]:8.1f} tokens/s", flush=True)
+    print(f"service / offline vLLM:        {rates['service'] / rates['offline']:.3f} (at least 0.95 is wanted)")
+    print(f"service / transformers engine: {rates['service'] / rates['transformers']:.3f}")
+
+
+def _prompts(count: int) -> list[Prompt]:
+    path = files("craft_cli") / "data" / "open_ended.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    questions = [question_from_row(json.loads(line), task=Task.OPEN_ENDED) for line in lines[:: len(lines) // count]]
+    return [
+        Prompt(question.id, tuple(probe_messages(question, shots=DEFAULT_OPEN_SHOTS, templates=DEFAULT_TEMPLATES)))
+        for question in questions[:count]
+    ]
+
+
+def _timed(engine: Engine, prompts: list[Prompt]) -> tuple[int, float]:
+    engine.generate(prompts[:WARM_UP], SAMPLING)
+    started = time.monotonic()
+    tokens = engine.generate(prompts, SAMPLING).usage.generated_tokens
+    return tokens, time.monotonic() - started
+
+
+def _service(prompts: list[Prompt], folder: Path) -> tuple[int, float]:
+    with running(folder / "service", MODELS) as rig:
+        return _timed(rig.engine(), prompts)
+
+
+def _transformers(prompts: list[Prompt], folder: Path) -> tuple[int, float]:
+    del folder
+    return _timed(TransformersEngine.load(MODELS / SMOLLM, device="cpu"), prompts)
+
+
+def _offline(prompts: list[Prompt], folder: Path) -> tuple[int, float]:
+    asked: dict[str, Any] = {
+        "messages": [[message._asdict() for message in prompt.messages] for prompt in prompts],
+        "warm_up": WARM_UP,
+        "options": {
+            "model": SMOLLM,
+            "dtype": "bfloat16",
+            "max_model_len": 2048,
+            "block_size": 32,
+            "enable_lora": True,
+            "max_lora_rank": 64,
+            "max_loras": 4,
+            "generation_config": "vllm",
+            "disable_log_stats": True,
+        },
+        "sampling": {
+            "n": SAMPLING.samples,
+            "temperature": SAMPLING.temperature,
+            "max_tokens": SAMPLING.max_new_tokens,
+            "seed": SAMPLING.seed,
+        },
+    }
+    (folder / "asked.json").write_text(json.dumps(asked))
+    (folder / "offline.py").write_text(_OFFLINE)
+    own = {
+        "VLLM_CPU_OMP_THREADS_BIND": f"0-{(os.cpu_count() or 1) - 1}",
+        "VLLM_CPU_KVCACHE_SPACE": "2",
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+    }
+    with (folder / "offline.log").open("wb") as log:
+        ended = subprocess.run(
+            [str(VLLM_PYTHON), str(folder / "offline.py"), str(folder / "asked.json"), str(folder / "found.json")],
+            cwd=MODELS,
+            env=os.environ | own,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+    if ended.returncode:
+        sys.exit((folder / "offline.log").read_text(errors="replace")[-3000:])
+    found = json.loads((folder / "found.json").read_text())
+    return int(found["tokens"]), float(found["seconds"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""A real vLLM on this machine's CPU, behind the real model server."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from pydantic import SecretStr
+from tests.e2e.conftest import MODELS, free_ports
+
+from craft.contracts.model_server import ServedBase, ServerView
+from craft.infra.models import ModelFolders
+from craft.infra.served_adapters import ServedAdapters
+from craft_inference.chat import chat_of
+from craft_inference.vllm_client import Access, held
+from craft_inference.vllm_engine import Served, VllmEngine
+
+SMOLLM = "HuggingFaceTB/SmolLM2-135M-Instruct"
+TWIN = "twin"
+"""Another base model as far as anyone can tell: the same files under another name."""
+TOKEN = SecretStr("token-of-the-tests")
+VLLM_PYTHON = Path(os.environ.get("CRAFT_INFERENCE__VLLM__PYTHON", ".craft/vllm/bin/python")).absolute()
+_START_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Rig:
+    """A model server that runs, and what is needed to talk to it. `models` is its models folder."""
+
+    url: str
+    state: Path
+    models: Path
+    process: "subprocess.Popen[bytes]"
+
+    @property
+    def http(self) -> httpx.Client:
+        headers = {"Authorization": f"Bearer {TOKEN.get_secret_value()}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=180.0)
+
+    @property
+    def adapters(self) -> ServedAdapters:
+        return ServedAdapters(self.state / "adapters")
+
+    def base(self, name: str = SMOLLM, dtype: str = "bfloat16") -> ServedBase:
+        return ServedBase(model=ModelFolders(self.models).find(name).ref, dtype=dtype)
+
+    def engine(self, name: str = SMOLLM, dtype: str = "bfloat16") -> VllmEngine:
+        access = Access(url=self.url, token=TOKEN, has_turn=True, patience_seconds=180.0)
+        served = Served(self.base(name, dtype), prompts_in_flight=64, seeds=True)
+        chat = chat_of(self.models / name, most_tokens=2048)
+        return VllmEngine(chat, partial(held, access), self.adapters, served)
+
+    def view(self) -> ServerView:
+        with self.http as http:
+            return ServerView.model_validate_json(http.get("/v1/server").content)
+
+    def vllm_processes(self) -> list[psutil.Process]:
+        """The server's own processes: what the guard started."""
+        try:
+            children = psutil.Process(self.process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+        return [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models folder with two base models."""
+    folder = tmp_path_factory.mktemp("models")
+    for name in (SMOLLM, TWIN):
+        shutil.copytree(MODELS / SMOLLM, folder / name, copy_function=os.link)
+    return folder
+
+
+@contextmanager
+def running(state: Path, models: Path, **settings: str) -> Iterator[Rig]:
+    """A model server with these settings, `VLLM__…` meaning `CRAFT_INFERENCE__VLLM__…`."""
+    assert VLLM_PYTHON.exists(), f"{VLLM_PYTHON} is missing: run `make vllm`."
+    (port,) = free_ports(1)
+    environment = os.environ | {
+        "CRAFT_STATE_DIR": str(state),
+        "CRAFT_MODELS_DIR": str(models),
+        "CRAFT_MODEL_SERVER__PORT": str(port),
+        "CRAFT_WORKER_TOKEN": TOKEN.get_secret_value(),
+        "CRAFT_INFERENCE__ENGINE": "vllm",
+        "CRAFT_INFERENCE__VLLM__PYTHON": str(VLLM_PYTHON),
+        "CRAFT_INFERENCE__VLLM__MAX_MODEL_LEN": "2048",
+    }
+    environment |= {name.replace("VLLM__", "CRAFT_INFERENCE__VLLM__", 1): value for name, value in settings.items()}
+    state.mkdir(parents=True, exist_ok=True)
+    with (state / "model-server.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "craft_inference.model_server"],
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    rig = Rig(f"http://127.0.0.1:{port}", state, models, process)
+    try:
+        until(lambda: _answers(rig.url), _START_SECONDS)
+        yield rig
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+
+
+@pytest.fixture(scope="session")
+def rig(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[Rig]:
+    """One model server for all tests that leave it as they found it."""
+    with running(tmp_path_factory.mktemp("rig"), models) as rig:
+        yield rig
+
+
+def until(fact: Callable[[], bool], seconds: float) -> None:
+    """Wait for it; fail after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not fact():
+        assert time.monotonic() < deadline, "It did not come true in time."
+        time.sleep(0.1)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=2.0).is_success
+    except httpx.TransportError:
+        return False
