@@ -128,9 +128,7 @@ def test_training_had_the_device_to_itself(stack: VllmStack, finished: JobHandle
 
 def test_the_adapter_answers_openais_client(stack: VllmStack, finished: JobHandle) -> None:
     deployment = finished.deploy()
-    messages: Any = [
-        {"role": "user", "content": "Answer the following question.\nQuestion: What do bees make?\nAnswer:"}
-    ]
+    messages: Any = [{"role": "user", "content": "Question: What do bees make?\nAnswer:"}]
     with openai.OpenAI(base_url=f"{stack.url}/v1", api_key="none", timeout=180) as client:
         assert deployment.model in [model.id for model in client.models.list()]
         whole = client.chat.completions.create(

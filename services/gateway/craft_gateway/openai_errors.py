@@ -51,13 +51,10 @@ def error_of(error: CraftError) -> Response:
 
 
 def invalid_request(errors: Sequence[Mapping[str, Any]]) -> Response:
-    """The first of a body's validation errors."""
-    found = validation_details(errors[:1])
-    kind = str(errors[0].get("type")) if errors else ""
-    if not found:
-        return error_response(400, "The request does not have the documented form.", code="invalid_value")
-    param = _member(found[0].field or "")
-    message = "Extra inputs are not taken" if kind == "extra_forbidden" else found[0].message
+    """The first of a body's validation errors, of which there is at least one."""
+    found, kind = validation_details(errors[:1])[0], str(errors[0].get("type"))
+    param = _member(found.field or "")
+    message = "Extra inputs are not taken" if kind == "extra_forbidden" else found.message
     shown = f"{param}: {message}." if param else f"{message}."
     return error_response(400, shown, param=param or None, code=_CODES.get(kind, "invalid_value"))
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -15,10 +16,6 @@ from craft.errors import CraftError, DeviceBusy, NotFound, Unavailable
 from craft.infra.ids import new_id
 from craft_inference.vllm_server import Server, tokens_of, version_of
 
-HOLD_SECONDS = 60.0
-"""A hold that is not used for so long is let go: whoever had it is dead."""
-_WAIT_SECONDS = 30.0
-_LOOK_SECONDS = 0.25
 _MOST_RESTARTS = 3
 _log = logging.getLogger("craft.model_server")
 
@@ -30,10 +27,17 @@ TurnIfFree = Callable[[], AbstractContextManager[bool]]
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Seconds until a server that is not ready is given up, and until one that nobody uses is stopped."""
+    """Seconds until a server that is not ready is given up, and until one that nobody uses is stopped.
+
+    `hold_seconds`: a hold that is not used for so long is let go, for whoever had it is dead. `wait_seconds`: how long
+    one who needs another model, or none, waits for those who use this one. `look_seconds`: between two looks.
+    """
 
     start_seconds: float
     idle_seconds: float
+    hold_seconds: float = 60.0
+    wait_seconds: float = 30.0
+    look_seconds: float = 0.25
 
 
 class ServerSupervisor:
@@ -59,8 +63,10 @@ class ServerSupervisor:
         self._state = ServerState.STOPPED
         self._version = ""
         self._holds: dict[str, float] = {}
+        self._asked_under: Counter[str] = Counter()
         self._in_flight = 0
         self._refusing = False  # while somebody waits for the server to be free, new questions would keep it busy
+        self._releasing = 0
         self._used_at = clock()
         self._starts = self._restarts = 0
         self._since = datetime.now(UTC)
@@ -87,11 +93,16 @@ class ServerSupervisor:
 
     async def release(self) -> ServerView:
         """Stop: somebody else has the device's turn. Requests under way may end within half a minute."""
-        async with self._transition:
-            self._holds.clear()
-            with suppress(DeviceBusy):
-                await self._until_unused()
-            await self._stop()
+        # Whoever had a model loaded under that turn is dead; its model need not get ready first.
+        self._releasing += 1
+        try:
+            async with self._transition:
+                self._holds.clear()
+                with suppress(DeviceBusy):
+                    await self._until_unused()
+                await self._stop()
+        finally:
+            self._releasing -= 1
         return self.view()
 
     @asynccontextmanager
@@ -106,11 +117,17 @@ class ServerSupervisor:
             self._holds[hold_id] = self._clock()
             if self._state is ServerState.READY and self._server is not None and self._server.alive:
                 break
-            await asyncio.sleep(_LOOK_SECONDS)
-        with self._asking():
-            yield self._server.client
-        if hold_id in self._holds:
-            self._holds[hold_id] = self._clock()
+            await asyncio.sleep(self._patience.look_seconds)
+        self._asked_under[hold_id] += 1
+        try:
+            with self._asking():
+                yield self._server.client
+        finally:
+            self._asked_under[hold_id] -= 1
+            if not self._asked_under[hold_id]:
+                del self._asked_under[hold_id]
+            if hold_id in self._holds:
+                self._holds[hold_id] = self._clock()
 
     @asynccontextmanager
     async def asked(self, base: ServedBase) -> AsyncIterator[httpx.AsyncClient]:
@@ -150,19 +167,12 @@ class ServerSupervisor:
     async def watch(self) -> None:
         """Let go of dead holds, start a dead server again, stop an idle one; for ever."""
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
-            now = self._clock()
-            for hold_id, used in list(self._holds.items()):
-                if now - used > HOLD_SECONDS:
-                    _log.warning("hold_expired", extra={"hold": hold_id})
-                    del self._holds[hold_id]
-            if self._transition.locked() or self._server is None:
-                continue
-            async with self._transition:
-                if not self._server.alive:
-                    await self._revive()
-                elif not self._in_use and now - self._used_at > self._patience.idle_seconds:
-                    await self._stop()
+            await asyncio.sleep(self._patience.look_seconds)
+            try:
+                await self._look()
+            except Exception:
+                # Without a watch those who wait for a dead server would wait for ever.
+                _log.exception("watch_failed")
 
     async def close(self) -> None:
         """Stop for good."""
@@ -186,14 +196,31 @@ class ServerSupervisor:
             self._in_flight -= 1
             self._used_at = self._clock()
 
+    async def _look(self) -> None:
+        now = self._clock()
+        for hold_id, used in list(self._holds.items()):
+            # A long answer is a use as well.
+            if now - used > self._patience.hold_seconds and hold_id not in self._asked_under:
+                _log.warning("hold_expired", extra={"hold": hold_id})
+                del self._holds[hold_id]
+        if self._transition.locked():
+            return
+        async with self._transition:
+            if self._server is None:
+                return
+            if not self._server.alive:
+                await self._revive()
+            elif not self._in_use and self._clock() - self._used_at > self._patience.idle_seconds:
+                await self._stop()
+
     async def _until_unused(self) -> None:
-        deadline = self._clock() + _WAIT_SECONDS
+        deadline = self._clock() + self._patience.wait_seconds
         self._refusing = True
         try:
             while self._in_use:
                 if self._clock() > deadline:
                     raise DeviceBusy("The model server is busy with another base model.", hint="Try again later.")
-                await asyncio.sleep(_LOOK_SECONDS)
+                await asyncio.sleep(self._patience.look_seconds)
         finally:
             self._refusing = False
 
@@ -228,12 +255,14 @@ class ServerSupervisor:
         while not await server.ready():
             if not server.alive:
                 raise server.why_it_ended()
+            if self._releasing:
+                raise DeviceBusy("The device is needed by another stage.", hint="Try again when it is done.")
             if self._clock() > deadline:
                 raise Unavailable(
                     f"vLLM was not ready within {self._patience.start_seconds:g} seconds.",
                     hint="Raise CRAFT_INFERENCE__VLLM__START_SECONDS if the model is that large; see vLLM's log.",
                 )
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(self._patience.look_seconds)
 
     async def _revive(self) -> None:
         assert self._server is not None and self._base is not None  # noqa: S101, PT018 - a dead server had a base
@@ -247,12 +276,13 @@ class ServerSupervisor:
         try:
             if self._restarts <= _MOST_RESTARTS:
                 await self._swap(base)
-                return
         except CraftError as error:
             _log.warning("server_not_revived", extra={"detail": error.message})
-        # Whoever held it is told at the next question, asks for a hold anew, and hears then what is wrong.
-        self._holds.clear()
-        self._restarts = 0
+        finally:
+            if self._state is not ServerState.READY:
+                # Whoever held it is told at the next question, asks for a hold anew, and hears then what is wrong.
+                self._holds.clear()
+                self._restarts = 0
 
     async def _stop(self) -> None:
         server, self._server = self._server, None

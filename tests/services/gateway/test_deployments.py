@@ -4,15 +4,21 @@ import json
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from sqlmodel import Session
 from tests.services.gateway.public_rig import UNKNOWN_JOB, Rig, body, model_folder, open_rig
 
 from craft.core.selection import Strategy
+from craft.errors import Unavailable
+from craft.infra.served_adapters import ServedAdapters
 from craft.infra.settings import VllmSettings
+from craft_gateway.database import Database
+from craft_gateway.deployments import Deployments
 
 TWO = ["cor-rait", "van-tuning"]
 
@@ -121,6 +127,26 @@ def test_a_broken_package_is_not_deployed(rig: Rig) -> None:
     (package / "adapter" / "adapter_config.json").write_text("no json")
     assert deploy(rig, job_id).json()["code"] == "model_unsupported"
     assert rig.get("/v1/models").json()["data"] == []
+    assert served(rig) == []
+
+
+class Away(Database):
+    """A database that goes away before the next write."""
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        raise Unavailable("The database does not answer just now.")
+        yield
+
+
+def test_what_could_not_be_remembered_is_not_served(rig: Rig) -> None:
+    job_id = finished(rig)
+    away = Away(rig.database.url)
+    adapters = ServedAdapters(rig.adapters)
+    deployments = Deployments(away, rig.reader, store=rig.store, adapters=adapters, serves=True)
+    with pytest.raises(Unavailable):
+        deployments.deploy(job_id, Strategy.COR_RAIT)
+    away.close()
     assert served(rig) == []
 
 

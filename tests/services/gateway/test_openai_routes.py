@@ -1,23 +1,29 @@
 """/v1: the body within bounds, the model server asked as it wants to be, and every error in OpenAI's envelope."""
 
+import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
 import pytest
+from pydantic import SecretStr
 from tests.services.gateway.public_rig import Rig, open_rig
 
+from craft.contracts.model_server import ServedBase
 from craft.contracts.problems import Problem
 from craft.contracts.serving import ChatRequest
+from craft.contracts.stages import ModelRef
 from craft.errors import GpuOutOfMemory, ModelRejected, Unavailable
 from craft.infra.settings import VllmSettings
+from craft_gateway.model_server_client import HttpModelServer
 from craft_gateway.model_server_client_fake import FakeModelServer
 from craft_gateway.routes_examples import CHAT_EXAMPLES
 from craft_gateway.routes_openai import MOST_CHAT_BYTES
 
 UNKNOWN = "adpt_01jgywz3x4v5q6r7s8t9vawbxc"
+BASE = ServedBase(model=ModelRef(id="tiny/model", revision="main", digest="0" * 64), dtype="bfloat16")
 QUESTION = [{"role": "user", "content": "Who wrote it?"}]
 
 
@@ -205,6 +211,7 @@ UPSTREAM: list[tuple[str, int, object, int, str]] = [
     ("wrong token", 401, {"error": {"message": "Unauthorized"}}, 503, "unavailable"),
     ("vLLM fails", 500, {"error": {"message": "EngineDeadError"}}, 503, "unavailable"),
     ("a proxy's page", 502, "<html>", 503, "unavailable"),
+    ("no message", 400, {"error": {"code": 400}}, 503, "unavailable"),
 ]
 
 
@@ -240,3 +247,42 @@ def test_when_to_try_again_is_the_model_servers_own_word(serving: Serving) -> No
     serving.server.status, serving.server.retry_after = 503, "17"
     serving.server.body = Problem.of(Unavailable("It loads.")).model_dump(mode="json")
     assert serving.chat().headers["retry-after"] == "17"
+
+
+def test_a_stream_that_breaks_within_an_event_is_cut(serving: Serving) -> None:
+    serving.server.media_type = "text/event-stream"
+    serving.server.chunks, serving.server.breaks = [b'data: {"half'], True
+    # Whatever followed would be read as the rest of that event.
+    assert serving.chat(stream=True).content == b'data: {"half'
+    assert serving.server.closed == 1
+
+
+def test_of_an_error_only_the_start_is_read(serving: Serving) -> None:
+    serving.server.status = 400
+    serving.server.chunks = [b'{"error": "', *[b"x" * 2**16] * 3]
+    serving.server.breaks = True
+    assert (serving.chat().status_code, serving.server.closed) == (503, 1)
+
+
+@pytest.mark.parametrize("breaks_at", ["the start", "the body"])
+def test_a_connection_that_breaks_is_a_server_that_does_not_answer(breaks_at: str) -> None:
+    class Broken(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b"{"
+            raise httpx.ReadError("reset")
+
+    def server(request: httpx.Request) -> httpx.Response:
+        if breaks_at == "the start":
+            raise httpx.ConnectError("refused")
+        return httpx.Response(200, stream=Broken())
+
+    async def ask() -> bytes:
+        client = HttpModelServer("http://behind", token=SecretStr("t"), transport=httpx.MockTransport(server))
+        try:
+            reply = await client.chat(b"{}", base=BASE)
+            return b"".join([chunk async for chunk in reply.chunks])
+        finally:
+            await client.close()
+
+    with pytest.raises(Unavailable):
+        asyncio.run(ask())
