@@ -233,12 +233,18 @@ class ServerSupervisor:
                 raise DeviceBusy("The device is taken by another stage.", hint="Try again when it is done.")
             await self._swap(base)
 
+    def _unless_released(self) -> None:
+        if self._releasing:
+            raise DeviceBusy("The device is needed by another stage.", hint="Try again when it is done.")
+
     async def _swap(self, base: ServedBase) -> None:
+        self._unless_released()
         await self._stop()
         self._set(ServerState.STARTING, base)
         self._starts += 1
         try:
-            self._server = self._start(base)
+            # In a thread: a large model whose digest is not known yet is read from end to end.
+            self._server = await asyncio.to_thread(self._start, base)
             await self._until_ready(self._server)
             self._version = await version_of(self._server.client)
         except (CraftError, OSError, httpx.HTTPError) as error:
@@ -255,8 +261,7 @@ class ServerSupervisor:
         while not await server.ready():
             if not server.alive:
                 raise server.why_it_ended()
-            if self._releasing:
-                raise DeviceBusy("The device is needed by another stage.", hint="Try again when it is done.")
+            self._unless_released()
             if self._clock() > deadline:
                 raise Unavailable(
                     f"vLLM was not ready within {self._patience.start_seconds:g} seconds.",
