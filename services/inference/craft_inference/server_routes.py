@@ -4,7 +4,7 @@ folder as an adapter or pause the engine, and asks for no credentials at them.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from typing import Annotated
 
@@ -12,6 +12,7 @@ import httpx
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import SecretStr, ValidationError
+from starlette.types import Receive, Scope, Send
 
 from craft.contracts.model_server import (
     BASE_MODEL_HEADER,
@@ -86,32 +87,50 @@ def router(supervisor: ServerSupervisor, *, token: SecretStr) -> APIRouter:
             client = await stack.enter_async_context(supervisor.asked(base))
             if not _wants_stream(body):
                 return await _passed_on(request, client, "/v1/chat/completions", body)
-            answer = await _sent(client, "/v1/chat/completions", body, stream=True)
+            answer = await _unless_left(request, _sent(client, "/v1/chat/completions", body, stream=True))
+            if answer is None:
+                return _nobody_listens()
             stack.push_async_callback(answer.aclose)
             if not answer.is_success:
                 return _copy(answer, await answer.aread())
-            closing = stack.pop_all()
-            return StreamingResponse(
-                _lines(answer, closing), status_code=answer.status_code, media_type=answer.headers["content-type"]
-            )
+            return _Stream(answer, stack.pop_all())
 
     return routes
 
 
+class _Stream(StreamingResponse):
+    """vLLM's answer as it comes; hangs up on vLLM when it is through, or our caller is gone, be it before the start."""
+
+    def __init__(self, answer: httpx.Response, closing: AsyncExitStack) -> None:
+        super().__init__(answer.aiter_bytes(), answer.status_code, media_type=_media_type(answer))
+        self._closing = closing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._closing:
+            await super().__call__(scope, receive, send)
+
+
 async def _passed_on(request: Request, client: httpx.AsyncClient, path: str, body: bytes) -> Response:
-    """vLLM's answer as it is. Hangs up on it when our caller hangs up, so that nobody's question is worked on."""
-    asking = asyncio.create_task(_sent(client, path, body, stream=False))
+    """vLLM's answer as it is."""
+    answer = await _unless_left(request, _sent(client, path, body, stream=False))
+    return _nobody_listens() if answer is None else _copy(answer, answer.content)
+
+
+async def _unless_left(request: Request, question: Coroutine[None, None, httpx.Response]) -> httpx.Response | None:
+    """The answer; None, and vLLM is hung up on, where our caller hangs up: nobody's question is worked on."""
+    asking = asyncio.create_task(question)
     leaving = asyncio.create_task(_left(request))
     try:
         await asyncio.wait({asking, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not asking.done():
-            return Response(status_code=499)
-        answer = asking.result()
-        return _copy(answer, answer.content)
+        return asking.result() if asking.done() else None
     finally:
         for task in (asking, leaving):
             task.cancel()
         await asyncio.gather(asking, leaving, return_exceptions=True)
+
+
+def _nobody_listens() -> Response:
+    return Response(status_code=499)
 
 
 async def _sent(client: httpx.AsyncClient, path: str, body: bytes, *, stream: bool) -> httpx.Response:
@@ -127,14 +146,12 @@ async def _left(request: Request) -> None:
         pass
 
 
-async def _lines(answer: httpx.Response, closing: AsyncExitStack) -> AsyncIterator[bytes]:
-    async with closing:
-        async for block in answer.aiter_raw():
-            yield block
-
-
 def _copy(answer: httpx.Response, content: bytes) -> Response:
-    return Response(content, status_code=answer.status_code, media_type=answer.headers.get("content-type", _JSON))
+    return Response(content, status_code=answer.status_code, media_type=_media_type(answer))
+
+
+def _media_type(answer: httpx.Response) -> str:
+    return str(answer.headers.get("content-type", _JSON))
 
 
 def _base(header: str) -> ServedBase:
@@ -147,6 +164,6 @@ def _base(header: str) -> ServedBase:
 def _wants_stream(body: bytes) -> bool:
     try:
         parsed = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(parsed, dict) and bool(parsed.get("stream"))
