@@ -145,8 +145,11 @@ class AttachedServer:
     async def ready(self) -> bool:
         if not await _answers(self._client):
             return False
-        models = (await self._client.get("/v1/models")).raise_for_status().json()["data"]
-        names = [str(model["id"]) for model in models]
+        models = await _asked(self._client, "/v1/models")
+        try:
+            names = [str(model["id"]) for model in models.json()["data"]]
+        except _NOT_AS_VLLM_SAYS_IT as error:
+            raise _no_vllm(models) from error
         if self._served_path not in names:
             raise ModelRejected(
                 f"The server at {self._url} serves {', '.join(names)}, not {self._served_path}.",
@@ -163,13 +166,17 @@ class AttachedServer:
 
 
 async def version_of(client: httpx.AsyncClient) -> str:
-    """Of the vLLM that answers."""
-    return str((await client.get("/version")).raise_for_status().json()["version"])
+    """Of the vLLM that answers. Raises Unavailable."""
+    answer = await _asked(client, "/version")
+    try:
+        return str(answer.json()["version"])
+    except _NOT_AS_VLLM_SAYS_IT as error:
+        raise _no_vllm(answer) from error
 
 
 async def tokens_of(client: httpx.AsyncClient) -> ServedTokens:
-    """Prompt tokens so far, and how many of them the prefix cache spared."""
-    text = (await client.get("/metrics")).raise_for_status().text
+    """Prompt tokens so far, and how many of them the prefix cache spared. Raises Unavailable."""
+    text = (await _asked(client, "/metrics")).text
     sums: dict[str, float] = {}
     for name, value in _METRIC.findall(text):
         sums[name] = sums.get(name, 0.0) + float(value)
@@ -179,13 +186,28 @@ async def tokens_of(client: httpx.AsyncClient) -> ServedTokens:
     )
 
 
+async def _asked(client: httpx.AsyncClient, path: str) -> httpx.Response:
+    try:
+        return (await client.get(path, timeout=_SOON_SECONDS)).raise_for_status()
+    except httpx.HTTPError as error:
+        raise Unavailable(f"vLLM did not answer {path}: {error or type(error).__name__}.") from error
+
+
+def _no_vllm(answer: httpx.Response) -> Unavailable:
+    return Unavailable(
+        f"{answer.url} answers, but not as vLLM does.", hint="Compare CRAFT_INFERENCE__VLLM__URL with your server's."
+    )
+
+
 async def _answers(client: httpx.AsyncClient) -> bool:
     try:
-        return (await client.get("/health", timeout=5.0)).is_success
+        return (await client.get("/health", timeout=_SOON_SECONDS)).is_success
     except httpx.TransportError:
         return False
 
 
+_NOT_AS_VLLM_SAYS_IT = (ValueError, KeyError, TypeError)
+_SOON_SECONDS = 5.0
 _NO_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=256)
 # A long reply takes as long as it takes; whoever asks hangs up when it no longer wants it.
 _PATIENT = httpx.Timeout(None, connect=10.0)
