@@ -50,7 +50,7 @@ def app(settings: Settings) -> FastAPI:
     return create_app(
         title="CRaFT model server",
         service="model-server",
-        routers=[router(supervisor, token=settings.worker_token)],
+        routers=[router(supervisor, token=settings.model_server_token)],
         lifespan=watched,
     )
 
@@ -66,17 +66,20 @@ def _start(settings: Settings, socket: Path, base: ServedBase) -> Server:
     adapters = ServedAdapters(settings.resolved_adapters_dir).ensure_root()
     places = ServerPlaces(models=models, adapters=adapters, socket=socket)
     command = vllm_command(
-        settings.inference, places, python=vllm.python or _our_python(), served_path=path, dtype=base.dtype
+        settings.inference, places, python=_interpreter(vllm.python), served_path=path, dtype=base.dtype
     )
     return VllmProcess(command, socket, settings.state_dir.absolute() / "logs" / "vllm.log")
 
 
-def _our_python() -> Path:
-    return Path(sys.executable)
+def _interpreter(python: Path | None) -> Path:
+    """Where it is, seen from the models folder too; a bare name is looked up in PATH."""
+    if python is None:
+        return Path(sys.executable)
+    return python if len(python.parts) == 1 else python.absolute()
 
 
 def _turn_if_free(settings: Settings) -> TurnIfFree:
     lock = settings.worker.device_lock
-    if lock is None:
+    if lock is None or settings.inference.vllm.url is not None:  # the team's own server keeps its memory anyway
         return lambda: nullcontext(enter_result=True)
     return partial(turn_if_free, lock)

@@ -66,8 +66,10 @@ def vllm_command(
 
 def _environment(vllm: VllmSettings, places: ServerPlaces, *, on_cpu: bool) -> dict[str, str]:
     """This process's environment without our own settings (they hold secrets), and what vLLM reads from it."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("CRAFT_")}
+    inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith("CRAFT_")}
     own = {
+        # The working folder holds models that others made: nothing in it may be imported.
+        "PYTHONSAFEPATH": "1",
         # Adapters are loaded on first use. The switch also opens a call that loads any folder: hence the private
         # socket, and a proxy that knows no such route.
         "VLLM_PLUGINS": "lora_filesystem_resolver",
