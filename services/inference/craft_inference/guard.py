@@ -14,32 +14,36 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _LOOK_SECONDS = 0.1
 _GRACE_SECONDS = 10.0
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str], *, grace_seconds: float = _GRACE_SECONDS) -> int:
     """Run the command; returns its exit code, 128 + the signal's number where a signal ended it."""
     lifeline, command = int(arguments[0]), arguments[1:]
-    if sys.platform == "linux":
+    libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+    if libc:
         # What the command starts and leaves behind becomes our child, so that we can see it end.
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     child = os.fork()
     if child == 0:
         os.close(lifeline)
+        if libc:
+            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # who kills us must not be left with it
         os.setpgid(0, 0)
         os.execvp(command[0], command)  # noqa: S606 - the command comes from our own settings
     with suppress(OSError):
         os.setpgid(child, child)  # whichever of the two comes first
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, signal.SIG_IGN)  # closing the lifeline is how to end this
-    code = _watch(child, lifeline)
+    code = _watch(child, lifeline, grace_seconds)
     _end(child)
     return code
 
 
-def _watch(child: int, lifeline: int) -> int:
+def _watch(child: int, lifeline: int, grace_seconds: float) -> int:
     """Until the command ends or the lifeline closes; a closed lifeline first gives the command a moment to end well."""
     deadline: float | None = None
     while True:
@@ -51,10 +55,10 @@ def _watch(child: int, lifeline: int) -> int:
             readable, _, _ = select.select([lifeline], [], [], _LOOK_SECONDS)
             if readable:
                 os.kill(child, signal.SIGTERM)
-                deadline = time.monotonic() + _GRACE_SECONDS
-        elif time.monotonic() > deadline:
-            os.killpg(child, signal.SIGKILL)
+                deadline = time.monotonic() + grace_seconds
         else:
+            if time.monotonic() > deadline:
+                os.killpg(child, signal.SIGKILL)
             time.sleep(_LOOK_SECONDS)
 
 
