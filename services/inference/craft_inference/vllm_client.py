@@ -15,7 +15,6 @@ from craft.errors import ContextTooLong, CraftError, DeviceBusy, Internal, Model
 from craft.infra.problem_client import error_of_answer
 
 _MOST_LOSSES = 3
-_PAUSE_SECONDS = 1.0
 _CONNECT_SECONDS = 5.0
 _PROBLEM = "application/problem+json"
 
@@ -33,13 +32,14 @@ class Access:
     """Where the model server is and how to deal with it.
 
     `has_turn`: the caller works under the device's turn. `patience_seconds`: how long to wait for a busy device, for a
-    model to be loaded, or for a model server that is being started again.
+    model to be loaded, or for a model server that is being started again. `pause_seconds`: before asking again.
     """
 
     url: str
     token: SecretStr
     has_turn: bool
     patience_seconds: float
+    pause_seconds: float = 1.0
 
 
 @asynccontextmanager
@@ -97,13 +97,11 @@ class VllmSession:
                 losses += 1
                 if losses >= _MOST_LOSSES:
                     raise _lasting(error) from error
-            await asyncio.sleep(_PAUSE_SECONDS)
+            await asyncio.sleep(self._access.pause_seconds)
 
     async def close(self) -> None:
         """Let go; a model server that does not hear it notices within a minute."""
-        if self._hold is not None:
-            with suppress(httpx.HTTPError):
-                await self._client.delete(f"/v1/holds/{self._hold.id}", timeout=_CONNECT_SECONDS)
+        await self._let_go(self._hold)
 
     async def tokens(self) -> ServedTokens | None:
         """The server's counters, None where it does not tell."""
@@ -130,10 +128,16 @@ class VllmSession:
                         f"vLLM was lost {losses} times while it answered {question.id}.",
                         hint="See vLLM's log; the stage goes on where it was.",
                     ) from error
-            await asyncio.sleep(_PAUSE_SECONDS)
+            await asyncio.sleep(self._access.pause_seconds)
             async with self._opening:
                 if self._hold is hold:  # nobody else took a new one meanwhile
                     await self.open()
+                    await self._let_go(hold)
+
+    async def _let_go(self, hold: Hold | None) -> None:
+        if hold is not None:
+            with suppress(httpx.HTTPError):
+                await self._client.delete(f"/v1/holds/{hold.id}", timeout=_CONNECT_SECONDS)
 
     async def _once(self, question: Question, model: str) -> Any:
         assert self._hold is not None  # noqa: S101 - a session is opened before it is used

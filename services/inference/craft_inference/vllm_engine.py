@@ -198,10 +198,11 @@ class VllmEngine:
         if self._published is None or self._published[0] != adapter:
             if self._published is not None:
                 self._adapters.withdraw(self._published[1])
-            name = STAGE_ADAPTER + _digest(adapter)
-            self._adapters.publish(name, adapter, base_model=served_path(self._served.base.model))
-            self._published = (adapter, name)
-        return self._published[1]
+            self._published = (adapter, STAGE_ADAPTER + _digest(adapter))
+        name = self._published[1]
+        # Each time: another process may have used the same adapter meanwhile, and taken it out.
+        self._adapters.publish(name, adapter, base_model=served_path(self._served.base.model))
+        return name
 
     def _seed(self, prompt: Prompt, sampling: Sampling) -> dict[str, int]:
         if not self._served.seeds or sampling.temperature == 0.0:
