@@ -30,10 +30,7 @@ class ServedAdapters:
         target = self._folder(name)
         if target.exists():
             return
-        try:
-            config = json.loads((adapter / _CONFIG).read_bytes())
-        except (OSError, ValueError) as error:
-            raise ModelRejected(f"{adapter.name} is not a LoRA adapter in PEFT layout.", param="adapter") from error
+        config = _config(adapter)
         aside = self._root / f".{name[:80]}.{uuid4().hex}"
         aside.mkdir(parents=True)
         try:
@@ -61,7 +58,7 @@ class ServedAdapters:
     def names(self) -> list[str]:
         """The names of all adapters, sorted."""
         with os.scandir(self._root) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir() and re.match(NAME, entry.name))
+            return sorted(entry.name for entry in entries if entry.is_dir() and re.fullmatch(NAME, entry.name))
 
     def ensure_root(self) -> Path:
         """The folder, made where it was missing: vLLM refuses to start without it."""
@@ -69,6 +66,20 @@ class ServedAdapters:
         return self._root
 
     def _folder(self, name: str) -> Path:
-        if not re.match(NAME, name):
+        if not re.fullmatch(NAME, name):
             raise Internal(f"{name!r} cannot name a served adapter.")
         return self._root / name
+
+
+def _config(adapter: Path) -> dict[str, object]:
+    try:
+        config = json.loads((adapter / _CONFIG).read_bytes())
+    except (OSError, ValueError) as error:
+        raise _no_adapter(adapter) from error
+    if not isinstance(config, dict) or not (adapter / _WEIGHTS).is_file():
+        raise _no_adapter(adapter)
+    return config
+
+
+def _no_adapter(adapter: Path) -> ModelRejected:
+    return ModelRejected(f"{adapter.name} is not a LoRA adapter in PEFT layout.", param="adapter")
