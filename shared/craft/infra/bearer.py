@@ -15,8 +15,10 @@ def bearer_check(token: SecretStr) -> Callable[..., None]:
     scheme = HTTPBearer(auto_error=False, description="The workers' shared token.")
 
     def check(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(scheme)]) -> None:
-        given = credentials.credentials if credentials else ""
-        if not hmac.compare_digest(given.encode(), token.get_secret_value().encode()):
+        # No token at all is never right, not even where an empty one was set.
+        if credentials is None or not hmac.compare_digest(
+            credentials.credentials.encode(), token.get_secret_value().encode()
+        ):
             raise HTTPException(401, "The workers' token is missing or wrong.", {"WWW-Authenticate": "Bearer"})
 
     return check

@@ -31,7 +31,8 @@ def error_of_answer(answer: httpx.Response, *, peer: str) -> CraftError:
 
 @cache
 def _by_code() -> dict[str, type[CraftError]]:
-    found: dict[str, type[CraftError]] = {}
+    # The roots of the tree have this code too.
+    found: dict[str, type[CraftError]] = {Internal.code: Internal}
     waiting: list[type[CraftError]] = [CraftError]
     while waiting:
         kind = waiting.pop(0)
