@@ -39,9 +39,10 @@ def _device_lock(service: Service, settings: Settings) -> Path | None:
 
 def _room_maker(service: Service, settings: Settings) -> Callable[[], None]:
     """Training needs the memory that vLLM keeps while nobody asks it anything."""
-    if service is not Service.TRAINING or settings.inference.engine != "vllm" or settings.worker.device_lock is None:
+    ours = settings.inference.engine == "vllm" and settings.inference.vllm.url is None
+    if service is not Service.TRAINING or not ours or settings.worker.device_lock is None:
         return lambda: None
-    return partial(release_device, settings.resolved_model_server_url, settings.worker_token)
+    return partial(release_device, settings.resolved_model_server_url, settings.model_server_token)
 
 
 def run(service: Service, stage_functions_path: str, settings: Settings) -> None:
