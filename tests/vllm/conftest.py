@@ -91,7 +91,7 @@ def running(state: Path, models: Path, **settings: str) -> Iterator[Rig]:
         "CRAFT_STATE_DIR": str(state),
         "CRAFT_MODELS_DIR": str(models),
         "CRAFT_MODEL_SERVER__PORT": str(port),
-        "CRAFT_WORKER_TOKEN": TOKEN.get_secret_value(),
+        "CRAFT_MODEL_SERVER_TOKEN": TOKEN.get_secret_value(),
         "CRAFT_INFERENCE__ENGINE": "vllm",
         "CRAFT_INFERENCE__VLLM__PYTHON": str(VLLM_PYTHON),
         "CRAFT_INFERENCE__VLLM__MAX_MODEL_LEN": "2048",

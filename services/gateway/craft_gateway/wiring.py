@@ -34,7 +34,7 @@ def app(settings: Settings) -> FastAPI:
     """The public API."""
     database = Database(settings.resolved_database_url)
     client = HttpDatasetsClient(settings.resolved_datasets_url)
-    model_server = HttpModelServer(settings.resolved_model_server_url, token=settings.worker_token)
+    model_server = HttpModelServer(settings.resolved_model_server_url, token=settings.model_server_token)
     gateway = _gateway(settings, database, client, model_server)
 
     @asynccontextmanager

@@ -1,7 +1,9 @@
 """`python -m craft_inference.model_server`: starts vLLM where it is needed, watches it and stands before it."""
 
+import sys
+
 from craft.infra import log
-from craft.infra.http import serve
+from craft.infra.http import is_loopback, serve
 from craft.infra.settings import Settings
 from craft_inference import server_wiring
 
@@ -9,6 +11,8 @@ from craft_inference import server_wiring
 def main() -> None:
     """Serve until told to stop."""
     settings = Settings()
+    if not is_loopback(settings.model_server.host) and "model_server_token" not in settings.model_fields_set:
+        sys.exit("The model server listens beyond loopback only with a token of its own: set CRAFT_MODEL_SERVER_TOKEN.")
     log.configure(settings, "model-server")
     serve(server_wiring.app(settings), settings.model_server, settings)
 

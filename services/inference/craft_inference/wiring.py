@@ -68,7 +68,7 @@ def _vllm(settings: Settings, has_turn: bool, model: ModelRef, folder: Path, eng
     vllm = settings.inference.vllm
     access = Access(
         url=settings.resolved_model_server_url,
-        token=settings.worker_token,
+        token=settings.model_server_token,
         has_turn=has_turn,
         patience_seconds=vllm.start_seconds,
     )

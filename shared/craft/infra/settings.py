@@ -141,6 +141,9 @@ class Settings(BaseSettings):
     model_server_url: str | None = None
     coordinator_url: str | None = None
     worker_token: SecretStr = SecretStr("local-workers")
+    model_server_token: SecretStr = Field(
+        SecretStr("local-models"), description="Opens the model server only: a stage's process gets this one."
+    )
     log_format: Literal["text", "json"] = "text"
 
     gateway: GatewaySettings = GatewaySettings()

@@ -14,7 +14,10 @@ _KEPT_FROM_CHILD = ("CRAFT_WORKER_TOKEN", "CRAFT_DATABASE_URL", "CRAFT_BROKER_UR
 
 
 class WarmChild:
-    """At most one child process at a time. It stays for the next stage while it is well, `warm_seconds` at most."""
+    """At most one child process at a time. It stays for the next stage while it is well, `warm_seconds` at most.
+
+    With 0 it is gone, and its memory free, before the outcome is told.
+    """
 
     def __init__(
         self, functions_path: str, settings: WorkerSettings, *, environment: Mapping[str, str] | None = None
@@ -66,7 +69,7 @@ class WarmChild:
         with self._lock:
             if self._process is not process:
                 return
-            if not reusable:
+            if not reusable or self._settings.warm_seconds <= 0:
                 self._process = None
             else:
                 self._idle = threading.Timer(self._settings.warm_seconds, self._cool, args=(process,))

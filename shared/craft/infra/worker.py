@@ -37,12 +37,13 @@ def _device_lock(service: Service, settings: Settings) -> Path | None:
     return None if service is Service.DATASETS else settings.worker.device_lock
 
 
-def _room_maker(service: Service, settings: Settings) -> Callable[[], None]:
-    """Training needs the memory that vLLM keeps while nobody asks it anything."""
+def _no_room_needed() -> None:
+    """Nobody keeps memory that this service needs."""
+
+
+def _shares_memory_with_vllm(service: Service, settings: Settings) -> bool:
     ours = settings.inference.engine == "vllm" and settings.inference.vllm.url is None
-    if service is not Service.TRAINING or not ours or settings.worker.device_lock is None:
-        return lambda: None
-    return partial(release_device, settings.resolved_model_server_url, settings.model_server_token)
+    return service is Service.TRAINING and ours and settings.worker.device_lock is not None
 
 
 def run(service: Service, stage_functions_path: str, settings: Settings) -> None:
@@ -54,7 +55,13 @@ def run(service: Service, stage_functions_path: str, settings: Settings) -> None
     # Our own lines say what became of a message; Celery's would say it twice more.
     for chatty in ("celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    child = WarmChild(stage_functions_path, settings.worker)
+    make_room: Callable[[], None] = _no_room_needed
+    own = settings.worker
+    if _shares_memory_with_vllm(service, settings):
+        # Each would keep the device's memory while it does nothing: vLLM is stopped, and our child does not stay warm.
+        make_room = partial(release_device, settings.resolved_model_server_url, settings.model_server_token)
+        own = own.model_copy(update={"warm_seconds": 0.0})
+    child = WarmChild(stage_functions_path, own)
     client = CoordinatorClient(settings.resolved_coordinator_url, settings.worker_token)
     lock = _device_lock(service, settings)
     runner = StageRunner(
@@ -63,11 +70,11 @@ def run(service: Service, stage_functions_path: str, settings: Settings) -> None
         coordinator=client,
         store=FolderStore(settings.resolved_artifacts_dir),
         child=child,
-        settings=settings.worker,
+        settings=own,
         redact=log.redactor(settings),
         turn=always if lock is None else turn_on(lock),
         device=None if lock is None else lock.stem,
-        make_room=_room_maker(service, settings),
+        make_room=make_room,
     )
     app = celery_app(settings)
     _register(app, runner)
