@@ -21,6 +21,7 @@ stringData:
   database-url: postgresql://craft:$postgres@postgres:5432/craft
   broker-url: redis://craft:$valkey@valkey:6379/0
   worker-token: $(random)
+  model-server-token: $(random)
   gateway-password: $gateway
   gateway-htpasswd: craft:{PLAIN}$gateway
   users.acl: |

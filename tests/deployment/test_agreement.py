@@ -38,6 +38,8 @@ PORTS = {
     "model-server": Settings().model_server.port,
 }
 DATABASE_OWNERS = {"gateway", "coordinator", "migrate"}
+TOKENS = {"CRAFT_WORKER_TOKEN": "worker-token", "CRAFT_MODEL_SERVER_TOKEN": "model-server-token"}
+"""Variables, and their keys in the Secret."""
 
 
 def variables(model: type[BaseModel], prefix: str = "CRAFT_") -> Iterator[str]:
@@ -55,6 +57,11 @@ def deployment_files() -> list[Path]:
 
 def ours(processes: list[Process]) -> list[Process]:
     return [process for process in processes if process.module is not None]
+
+
+def knowing(variable: str, processes: list[Process]) -> set[str]:
+    """The containers, others' too, that are given the variable."""
+    return {process.name for process in processes if variable in process.environment}
 
 
 @pytest.mark.parametrize("path", deployment_files(), ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -144,8 +151,7 @@ def test_the_environment_is_what_the_settings_accept(processes: list[Process], m
 
 
 def test_only_the_gateway_knows_the_database(processes: list[Process]) -> None:
-    knowing = {process.name for process in ours(processes) if "CRAFT_DATABASE_URL" in process.environment}
-    assert knowing == DATABASE_OWNERS
+    assert knowing("CRAFT_DATABASE_URL", processes) == DATABASE_OWNERS
 
 
 def test_only_coordinator_and_workers_know_the_broker(processes: list[Process]) -> None:
@@ -155,13 +161,24 @@ def test_only_coordinator_and_workers_know_the_broker(processes: list[Process]) 
         assert ("CRAFT_BROKER_URL" in process.environment) == may, process.name
 
 
-def test_only_they_the_model_server_and_its_callers_know_the_token(processes: list[Process]) -> None:
-    served = any(process.name == "model-server" for process in processes)
-    for process in ours(processes):
-        assert process.module is not None
-        may = process.name in {"coordinator", "model-server"} or process.module.endswith(".worker")
-        may |= process.name == "gateway" and served
-        assert ("CRAFT_WORKER_TOKEN" in process.environment) == may, process.name
+def test_only_coordinator_and_workers_know_the_workers_token(processes: list[Process]) -> None:
+    workers = {p.name for p in ours(processes) if p.module is not None and p.module.endswith(".worker")}
+    assert knowing("CRAFT_WORKER_TOKEN", processes) == {"coordinator", *workers}
+
+
+def test_only_the_model_server_and_its_callers_know_its_token(processes: list[Process]) -> None:
+    names = {process.name for process in processes}
+    trainer = "training-worker-gpu" if "training-worker-gpu" in names else "training-worker"
+    callers = {"gateway", "inference-worker", trainer}
+    expected = {"model-server", *callers} if "model-server" in names else set()
+    assert knowing("CRAFT_MODEL_SERVER_TOKEN", processes) == expected
+
+
+def test_each_token_has_one_source_of_its_own(processes: list[Process]) -> None:
+    for variable, key in TOKENS.items():
+        values = {process.environment[variable] for process in processes if variable in process.environment}
+        assert values <= {f"secret:{key}", f"${{{variable}:?set it in .env}}"}
+        assert len(values) <= 1
 
 
 def test_secrets_come_from_the_secret_or_from_the_environment_file(processes: list[Process]) -> None:

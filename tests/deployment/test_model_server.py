@@ -114,9 +114,12 @@ def test_who_shares_one_gpu_locks_one_file_first(way: str, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("way", ["compose", "one-gpu"])
-def test_training_gives_the_memory_back_with_its_turn(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    worker = settings_of(deployed(way)["training-worker"], monkeypatch).worker
-    assert worker.warm_seconds == 0
+def test_training_can_tell_that_vllm_has_the_same_memory(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From these three it concludes that vLLM has to stop first, and that it must keep no model itself."""
+    settings = settings_of(deployed(way)["training-worker"], monkeypatch)
+    assert settings.inference.engine == "vllm"
+    assert settings.inference.vllm.url is None
+    assert settings.worker.device_lock is not None
 
 
 def test_with_a_gpu_each_nobody_waits_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
