@@ -66,16 +66,9 @@ def _start(settings: Settings, socket: Path, base: ServedBase) -> Server:
     adapters = ServedAdapters(settings.resolved_adapters_dir).ensure_root()
     places = ServerPlaces(models=models, adapters=adapters, socket=socket)
     command = vllm_command(
-        settings.inference, places, python=_interpreter(vllm.python), served_path=path, dtype=base.dtype
+        settings.inference, places, python=vllm.python or Path(sys.executable), served_path=path, dtype=base.dtype
     )
     return VllmProcess(command, socket, settings.state_dir.absolute() / "logs" / "vllm.log")
-
-
-def _interpreter(python: Path | None) -> Path:
-    """Where it is, seen from the models folder too; a bare name is looked up in PATH."""
-    if python is None:
-        return Path(sys.executable)
-    return python if len(python.parts) == 1 else python.absolute()
 
 
 def _turn_if_free(settings: Settings) -> TurnIfFree:

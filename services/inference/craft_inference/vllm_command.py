@@ -58,10 +58,15 @@ def vllm_command(
         words += [] if value is None else [option, str(value)]
     words += ["--enforce-eager"] if vllm.enforce_eager else []
     return ServerCommand(
-        arguments=(str(python), *words, *vllm.extra_arguments),
+        arguments=(_seen_from_anywhere(python), *words, *vllm.extra_arguments),
         environment=_environment(vllm, places, on_cpu=on_cpu),
         folder=places.models,
     )
+
+
+def _seen_from_anywhere(python: Path) -> str:
+    # A bare name is looked up in PATH; a path is our working folder's, not the models folder's.
+    return str(python if len(python.parts) == 1 else python.absolute())
 
 
 def _environment(vllm: VllmSettings, places: ServerPlaces, *, on_cpu: bool) -> dict[str, str]:

@@ -128,9 +128,18 @@ class VllmProcess:
 class AttachedServer:
     """A vLLM that the team runs: asked, never started or stopped."""
 
-    def __init__(self, url: str, *, api_key: str | None, served_path: str) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None,
+        served_path: str,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._client = httpx.AsyncClient(base_url=url, headers=headers, timeout=_PATIENT, limits=_NO_LIMITS)
+        self._client = httpx.AsyncClient(
+            base_url=url, headers=headers, timeout=_PATIENT, limits=_NO_LIMITS, transport=transport
+        )
         self._url = url
         self._served_path = served_path
 
