@@ -1,0 +1,66 @@
+"""A vLLM server without vLLM, for tests."""
+
+from collections.abc import Awaitable, Callable
+
+import httpx
+
+from craft.errors import CraftError, Unavailable
+
+VERSION = "0.0-fake"
+Answer = Callable[[httpx.Request], Awaitable[httpx.Response]]
+
+
+async def echo(request: httpx.Request) -> httpx.Response:
+    """Says what it was sent, and where."""
+    return httpx.Response(200, content=request.content, headers={"content-type": "application/json", "x-path": "kept"})
+
+
+class FakeServer:
+    """Answers every completion by `answer`, and keeps what it was asked.
+
+    `gets_ready`, `alive`, `ended` (why it ended), `version` (None: it does not tell) and the token counts are the
+    test's to set; a dead one refuses connections.
+    """
+
+    def __init__(self, answer: Answer = echo) -> None:
+        self.answer = answer
+        self.gets_ready = True
+        self.alive = True
+        self.ended: CraftError = Unavailable("It is gone.")
+        self.version: str | None = VERSION
+        self.prompt_tokens = self.cached_tokens = 0
+        self.asked: list[httpx.Request] = []
+        self.stops = 0
+        self.client = httpx.AsyncClient(transport=httpx.MockTransport(self._handle), base_url="http://vllm")
+
+    async def ready(self) -> bool:
+        """See `Server.ready`."""
+        return self.alive and self.gets_ready
+
+    async def stop(self) -> None:
+        """See `Server.stop`."""
+        self.stops += 1
+        self.alive = False
+        await self.client.aclose()
+
+    def why_it_ended(self) -> CraftError:
+        """See `Server.why_it_ended`."""
+        return self.ended
+
+    async def _handle(self, request: httpx.Request) -> httpx.Response:
+        if not self.alive:
+            raise httpx.ConnectError("refused")
+        match request.url.path:
+            case "/version":
+                return httpx.Response(200, json={} if self.version is None else {"version": self.version})
+            case "/metrics":
+                return httpx.Response(200, text=self._metrics())
+        self.asked.append(request)
+        return await self.answer(request)
+
+    def _metrics(self) -> str:
+        labels = 'engine="0",model_name="m"'
+        return (
+            f"# TYPE vllm:prompt_tokens_total counter\nvllm:prompt_tokens_total{{{labels}}} {self.prompt_tokens}.0\n"
+            f"vllm:prompt_tokens_cached_total{{{labels}}} {self.cached_tokens}.0\n"
+        )
