@@ -89,7 +89,7 @@ class VllmSession:
                 if answer.is_success:
                     self._hold = Hold.model_validate_json(answer.content)
                     return
-                raise error_of_answer(answer, peer="The model server")
+                raise _refusal(answer)
             except (httpx.ConnectError, httpx.ConnectTimeout, DeviceBusy) as error:
                 if monotonic() > deadline:
                     raise _lasting(error) from error
@@ -147,8 +147,12 @@ class VllmSession:
         if answer.is_success:
             return answer.json()
         if answer.headers.get("content-type", "").startswith(_PROBLEM):
-            raise error_of_answer(answer, peer="The model server")
+            raise _refusal(answer)
         raise _vllm_error(answer, question, model)
+
+
+def _refusal(answer: httpx.Response) -> CraftError:
+    return error_of_answer(answer, peer="The model server", set_by="CRAFT_MODEL_SERVER_TOKEN")
 
 
 def _vllm_error(answer: httpx.Response, question: Question, model: str) -> CraftError:

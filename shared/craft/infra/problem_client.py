@@ -9,10 +9,10 @@ from craft.contracts.problems import Problem
 from craft.errors import Conflict, CraftError, ErrorDetail, Internal, NotFound, RequestInvalid, Unavailable
 
 
-def error_of_answer(answer: httpx.Response, *, peer: str) -> CraftError:
-    """What a refusal says. `peer` names the service in our own words, at the start of a sentence."""
+def error_of_answer(answer: httpx.Response, *, peer: str, set_by: str = "CRAFT_WORKER_TOKEN") -> CraftError:
+    """What a refusal says. `peer` names the service, at the start of a sentence; `set_by` the setting of its token."""
     if answer.status_code in {401, 403}:
-        return Internal(f"{peer} refuses this worker's token.", hint="Set the same CRAFT_WORKER_TOKEN in both.")
+        return Internal(f"{peer} refuses this process's token.", hint=f"Set the same {set_by} in both.")
     try:
         problem = Problem.model_validate_json(answer.content)
     except ValidationError:
