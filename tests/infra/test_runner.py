@@ -2,8 +2,9 @@
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,7 @@ from craft.infra.artifacts import FolderStore
 from craft.infra.attempt import Ended
 from craft.infra.child_channel import Failed, Finished
 from craft.infra.child_process import Died, Outcome, StageListener, StageWork
+from craft.infra.device import Turn, always
 from craft.infra.runner import StageRunner
 from craft.infra.settings import WorkerSettings
 
@@ -143,7 +145,14 @@ def claimed(
 class Scene:
     """A runner and its surroundings."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        turn: Turn = always,
+        device: str | None = None,
+        make_room: Callable[[], None] = lambda: None,
+    ) -> None:
         self.folder = folder
         self.coordinator = FakeCoordinator()
         self.child = FakeChild()
@@ -157,6 +166,9 @@ class Scene:
             child=self.child,
             settings=WorkerSettings(give_up_seconds=60, grace_seconds=4),
             redact=lambda line: line.replace("hunter2", "[redacted]"),
+            turn=turn,
+            device=device,
+            make_room=make_room,
             clock=self.clock,
         )
         self._threads = ThreadPoolExecutor(1)
@@ -207,6 +219,43 @@ def test_the_claim_names_this_process_and_its_service(scene: Scene) -> None:
     scene.coordinator.claimed = None
     scene.run()
     assert scene.coordinator.owner == Claim(owner="host-1-wrk_1", service=Service.SCORING)
+
+
+def test_the_claim_names_the_device_that_the_turn_is_on(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, device="gpu0")
+    scene.coordinator.claimed = None
+    assert scene.run() is Ended.NOTHING_TO_DO
+    assert scene.coordinator.owner == Claim(owner="host-1-wrk_1", service=Service.SCORING, device="gpu0")
+
+
+def test_room_is_made_under_the_turn_and_before_the_lease_runs(tmp_path: Path) -> None:
+    order: list[str] = []
+
+    @contextmanager
+    def turn(stopping: threading.Event) -> Iterator[bool]:
+        order.append("turn")
+        yield True
+        order.append("turn over")
+
+    def make_room() -> None:
+        order.append(f"room {played.coordinator.calls}")
+
+    played = Scene(tmp_path, turn=turn, make_room=make_room)
+    played.child.answer = answers(Finished(result=StageResult()))
+    assert played.run() is Ended.COMPLETED
+    assert order == ["turn", "room []", "turn over"]
+
+
+def test_without_a_turn_no_room_is_made(tmp_path: Path) -> None:
+    made: list[None] = []
+
+    @contextmanager
+    def never(stopping: threading.Event) -> Iterator[bool]:
+        yield False
+
+    scene = Scene(tmp_path, turn=never, make_room=lambda: made.append(None))
+    assert scene.run() is Ended.NOTHING_TO_DO
+    assert (made, scene.coordinator.calls) == ([], [])
 
 
 def test_log_lines_travel_without_secrets(scene: Scene) -> None:

@@ -8,14 +8,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from craft.contracts.stages import Service
 from craft.errors import Conflict
-from craft.infra.settings import GatewaySettings, Settings
+from craft.infra.settings import GatewaySettings, InferenceSettings, ModelServerSettings, Settings
 from craft_cli.processes import ProcessSpec, Supervised
-from craft_cli.stack import check_ports, environment, holder, locked, processes
+from craft_cli.stack import check_ports, environment, holder, listeners, locked, processes
 
 SLEEPER = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
 STUBBORN = [
@@ -99,6 +100,44 @@ def test_every_service_has_an_api_and_a_worker(tmp_path: Path) -> None:
     names = [spec.name for spec in processes(Settings(state_dir=tmp_path))]
     assert names[:3] == ["valkey", "coordinator", "gateway"]
     assert set(names[3:]) == {f"{service}-{part}" for service in Service for part in ("api", "worker")}
+
+
+def test_the_model_server_runs_and_listens_only_where_the_engine_is_vllm(tmp_path: Path) -> None:
+    usual = Settings(state_dir=tmp_path)
+    assert set(listeners(usual)) == {"gateway", "coordinator", "datasets", "inference", "scoring", "training"}
+    assert "model-server" not in [spec.name for spec in processes(usual)]
+
+    vllm = Settings(state_dir=tmp_path, inference=InferenceSettings(engine="vllm"))
+    assert set(listeners(vllm)) == {*listeners(usual), "model_server"}
+    assert [spec.name for spec in processes(vllm)][-1] == "model-server"
+    assert listeners(vllm)["model_server"].url == vllm.resolved_model_server_url
+
+
+def test_every_listener_has_a_port_of_its_own(tmp_path: Path) -> None:
+    found = listeners(Settings(state_dir=tmp_path, inference=InferenceSettings(engine="vllm")))
+    assert len({listen.port for listen in found.values()}) == len(found)
+
+
+def test_a_taken_port_of_the_model_server_is_named_by_its_setting(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        settings = Settings(
+            state_dir=tmp_path,
+            inference=InferenceSettings(engine="vllm", port=0),
+            model_server=ModelServerSettings(port=port),
+            **free_ports("gateway", "coordinator", "datasets", "scoring", "training"),
+        )
+        with pytest.raises(Conflict, match=f"Port {port}") as caught:
+            check_ports(settings)
+    assert caught.value.hint is not None
+    assert "CRAFT_MODEL_SERVER__PORT" in caught.value.hint
+
+
+def free_ports(*names: str) -> dict[str, Any]:
+    """Port 0 is always free: other stacks may run on this machine."""
+    return {name: {"port": 0} for name in names}
 
 
 def test_a_broker_of_ones_own_replaces_the_bundled_one(tmp_path: Path) -> None:
