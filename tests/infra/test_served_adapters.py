@@ -140,6 +140,7 @@ def test_what_is_no_adapters_folder_is_not_listed(served: ServedAdapters, adapte
     served.publish("b", adapter, base_model="team/a")
     served.publish("a", adapter, base_model="team/a")
     (tmp_path / "served" / ".b.half").mkdir()
+    (tmp_path / "served" / "c\n").mkdir()
     (tmp_path / "served" / "file").write_text("")
     assert served.names() == ["a", "b"]
 

@@ -44,7 +44,9 @@ def base(name: str = "a") -> ServedBase:
 class Rig:
     """`now` is the clock, `free` whether the device's turn is to be had; `make` gives the next server."""
 
-    def __init__(self, *, start_seconds: float = 900.0, idle_seconds: float = 600.0) -> None:
+    def __init__(
+        self, *, start_seconds: float = 900.0, idle_seconds: float = 600.0, look_seconds: float = 0.001
+    ) -> None:
         self.now = 1000.0
         self.free = True
         self.turns = 0
@@ -55,7 +57,7 @@ class Rig:
             self._start,
             served_name=lambda served: served.model.id,
             turn_if_free=self._turn,
-            patience=Patience(start_seconds, idle_seconds, look_seconds=0.001),
+            patience=Patience(start_seconds, idle_seconds, look_seconds=look_seconds),
             clock=lambda: self.now,
         )
 

@@ -121,8 +121,9 @@ def test_a_killed_owner_leaves_nothing(mark: str) -> None:
 def test_a_killed_guard_takes_its_command_along(mark: str) -> None:
     guarded = Guarded("sleep", mark)
     until(lambda: len(sleeping(mark)) == 1)
-    guarded.close()
+    guarded.popen.kill()
     until(lambda: not sleeping(mark))
+    guarded.close()
 
 
 def test_a_command_gets_a_moment_to_end_well(tmp_path: Path) -> None:
