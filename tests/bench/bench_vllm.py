@@ -29,15 +29,20 @@ WARM_UP = 16
 _OFFLINE = """
 import json, sys, time
 from vllm import LLM, SamplingParams
-asked = json.load(open(sys.argv[1]))
-llm = LLM(**asked["options"])
-parameters = SamplingParams(**asked["sampling"])
-llm.chat(asked["messages"][:asked["warm_up"]], parameters, use_tqdm=False)
-started = time.monotonic()
-replies = llm.chat(asked["messages"], parameters, use_tqdm=False)
-seconds = time.monotonic() - started
-tokens = sum(len(sample.token_ids) for reply in replies for sample in reply.outputs)
-json.dump({"tokens": tokens, "seconds": seconds}, open(sys.argv[2], "w"))
+
+def main():
+    asked = json.load(open(sys.argv[1]))
+    llm = LLM(**asked["options"])
+    parameters = SamplingParams(**asked["sampling"])
+    llm.chat(asked["messages"][:asked["warm_up"]], parameters, use_tqdm=False)
+    started = time.monotonic()
+    replies = llm.chat(asked["messages"], parameters, use_tqdm=False)
+    seconds = time.monotonic() - started
+    tokens = sum(len(sample.token_ids) for reply in replies for sample in reply.outputs)
+    json.dump({"tokens": tokens, "seconds": seconds}, open(sys.argv[2], "w"))
+
+if __name__ == "__main__":
+    main()
 """
 
 
@@ -75,7 +80,7 @@ def _timed(engine: Engine, prompts: list[Prompt]) -> tuple[int, float]:
 
 
 def _service(prompts: list[Prompt], folder: Path) -> tuple[int, float]:
-    with running(folder / "service", MODELS) as rig:
+    with running(folder / "service", MODELS, VLLM__ENFORCE_EAGER="false") as rig:
         return _timed(rig.engine(), prompts)
 
 
@@ -93,9 +98,6 @@ def _offline(prompts: list[Prompt], folder: Path) -> tuple[int, float]:
             "dtype": "bfloat16",
             "max_model_len": 2048,
             "block_size": 32,
-            "enable_lora": True,
-            "max_lora_rank": 64,
-            "max_loras": 4,
             "generation_config": "vllm",
             "disable_log_stats": True,
         },

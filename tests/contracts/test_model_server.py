@@ -54,6 +54,16 @@ def test_a_base_model_is_another_one_by_any_of_its_parts() -> None:
     assert len({other.model_dump_json() for other in others}) == 4
 
 
+def test_a_server_with_adapters_also_answers_without_but_not_the_other_way_round() -> None:
+    plain = BASE.model_copy(update={"adapters": False})
+    other = BASE.model_copy(update={"dtype": "float32"})
+    assert BASE.covers(BASE)
+    assert BASE.covers(plain)
+    assert plain.covers(plain)
+    assert not plain.covers(BASE)
+    assert not other.covers(BASE)
+
+
 @pytest.mark.parametrize(
     "body",
     [

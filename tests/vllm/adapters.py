@@ -1,24 +1,37 @@
 """Adapters that change what a model says, without training."""
 
+import json
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+_MODULES = ("q_proj", "v_proj", "down_proj")
 
 
-def random_adapter(model: Path, folder: Path, *, seed: int = 1, rank: int = 8, hidden_size: int | None = None) -> Path:
-    """A LoRA adapter in PEFT layout with random weights. `hidden_size`: of a model of that width, so of another."""
-    torch.manual_seed(seed)
-    changes = {} if hidden_size is None else {"hidden_size": hidden_size, "ignore_mismatched_sizes": True}
-    base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, **changes)
-    config = LoraConfig(
-        r=rank, lora_alpha=rank, target_modules=["q_proj", "v_proj", "down_proj"], task_type="CAUSAL_LM"
-    )
-    tuned = get_peft_model(base, config)
-    with torch.no_grad():
-        for name, weight in tuned.named_parameters():
-            if "lora_" in name:
-                weight.copy_(torch.randn_like(weight) * 0.05)
-    tuned.save_pretrained(folder)
+def random_adapter(model: Path, folder: Path, *, rank: int = 8, narrower: int = 1) -> Path:
+    """A LoRA adapter in PEFT layout with random weights; `narrower` than the model's layers, it is another model's."""
+    torch.manual_seed(1)
+    weights: dict[str, torch.Tensor] = {}
+    with safe_open(model / "model.safetensors", framework="pt") as file:
+        for name in file.keys():  # noqa: SIM118 - safetensors' own type has no iterator
+            layer = name.removesuffix(".weight")
+            if layer.rpartition(".")[2] in _MODULES:
+                outputs, inputs = file.get_slice(name).get_shape()
+                weights[f"base_model.model.{layer}.lora_A.weight"] = torch.randn(rank, inputs // narrower) * 0.05
+                weights[f"base_model.model.{layer}.lora_B.weight"] = torch.randn(outputs // narrower, rank) * 0.05
+    folder.mkdir(parents=True)
+    save_file(weights, folder / "adapter_model.safetensors")
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": "anything",
+        "r": rank,
+        "lora_alpha": rank,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": list(_MODULES),
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(config))
     return folder

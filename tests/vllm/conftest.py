@@ -84,7 +84,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def running(state: Path, models: Path, **settings: str) -> Iterator[Rig]:
-    """A model server with these settings, `VLLM__…` meaning `CRAFT_INFERENCE__VLLM__…`."""
+    """A model server with these settings, `VLLM__…` meaning `CRAFT_INFERENCE__VLLM__…`; vLLM compiles nothing, to start
+    soon, unless they say so."""
     assert VLLM_PYTHON.exists(), f"{VLLM_PYTHON} is missing: run `make vllm`."
     (port,) = free_ports(1)
     environment = os.environ | {
@@ -95,6 +96,7 @@ def running(state: Path, models: Path, **settings: str) -> Iterator[Rig]:
         "CRAFT_INFERENCE__ENGINE": "vllm",
         "CRAFT_INFERENCE__VLLM__PYTHON": str(VLLM_PYTHON),
         "CRAFT_INFERENCE__VLLM__MAX_MODEL_LEN": "2048",
+        "CRAFT_INFERENCE__VLLM__ENFORCE_EAGER": "true",
     }
     environment |= {name.replace("VLLM__", "CRAFT_INFERENCE__VLLM__", 1): value for name, value in settings.items()}
     state.mkdir(parents=True, exist_ok=True)

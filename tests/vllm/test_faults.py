@@ -43,7 +43,9 @@ def test_a_server_killed_under_its_questions_costs_no_answer(rig: Rig, victim: s
     def kill() -> None:
         until(lambda: rig.view().in_flight > 10, 60)
         core = _engine_core(rig)
-        (core if victim == "engine core" else core.parent()).kill()
+        server = core.parent()
+        assert server is not None
+        (core if victim == "engine core" else server).kill()
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -60,7 +62,7 @@ def test_what_cannot_be_served_says_why(rig: Rig, tmp_path: Path) -> None:
     engine = rig.engine()
     with pytest.raises(ContextTooLong, match="p0"):
         engine.generate(_prompts(1, "word " * 3000), FEW)
-    foreign = random_adapter(MODELS / SMOLLM, tmp_path / "foreign", hidden_size=288)
+    foreign = random_adapter(MODELS / SMOLLM, tmp_path / "foreign", narrower=2)
     with pytest.raises(ModelRejected, match="does not serve"):
         engine.generate(_prompts(2), FEW, adapter=foreign)
     large = random_adapter(MODELS / SMOLLM, tmp_path / "large", rank=128)
@@ -97,7 +99,14 @@ def test_two_base_models_take_turns_on_one_server(rig: Rig) -> None:
 
 
 def test_nothing_but_completions_is_passed_on(rig: Rig) -> None:
-    closed = ("/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/invocations", "/tokenize", "/detokenize", "/pause")
+    closed: tuple[str, ...] = (
+        "/v1/load_lora_adapter",
+        "/v1/unload_lora_adapter",
+        "/invocations",
+        "/tokenize",
+        "/detokenize",
+        "/pause",
+    )
     closed += ("/update_weights", "/sleep", "/collective_rpc", "/v1/embeddings", "/generative_scoring", "/v1/responses")
     with rig.http as http, httpx.Client(base_url=rig.url) as anonymous:
         assert {http.post(path, json={}).status_code for path in closed} == {404}

@@ -32,13 +32,10 @@ _SHOTS = [
 class VllmStack:
     """A whole system with the vllm engine."""
 
+    url: str
     client: Client
     state: Path
     process: psutil.Process
-
-    @property
-    def url(self) -> str:
-        return self.client.base_url
 
     def log(self, name: str) -> str:
         return (self.state / "logs" / f"{name}.log").read_text(errors="replace")
@@ -53,10 +50,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmStack]:
         "CRAFT_INFERENCE__ENGINE": "vllm",
         "CRAFT_INFERENCE__VLLM__PYTHON": str(VLLM_PYTHON),
         "CRAFT_INFERENCE__VLLM__MAX_MODEL_LEN": "2048",
+        "CRAFT_INFERENCE__VLLM__ENFORCE_EAGER": "true",
         "CRAFT_INFERENCE__QUESTIONS_PER_SHARD": "16",
     }
-    with running(state, **settings) as (client, process):
-        yield VllmStack(client, state, psutil.Process(process.pid))
+    with running(state, **settings) as up:
+        yield VllmStack(up.url, up.client, state, psutil.Process(up.process.pid))
 
 
 def _specification() -> dict[str, Any]:

@@ -41,7 +41,10 @@ class Patience:
 
 
 class ServerSupervisor:
-    """At most one server at a time. Runs on one event loop; `watch` must run as long as it is used."""
+    """At most one server at a time. Runs on one event loop; `watch` must run as long as it is used.
+
+    `as_served` may widen what is asked for, so that one server does for more.
+    """
 
     def __init__(
         self,
@@ -50,9 +53,11 @@ class ServerSupervisor:
         served_name: Callable[[ServedBase], str],
         turn_if_free: TurnIfFree,
         patience: Patience,
+        as_served: Callable[[ServedBase], ServedBase] = lambda base: base,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._start = start
+        self._as_served = as_served
         self._served_name = served_name
         self._turn_if_free = turn_if_free
         self._patience = patience
@@ -77,7 +82,7 @@ class ServerSupervisor:
 
         Raises DeviceBusy where that takes too long or the device is somebody else's, and what starting it raises.
         """
-        base = request.base
+        base = self._as_served(request.base)
         async with self._transition:
             if not self._serves(base):
                 await self._until_unused()
@@ -184,7 +189,8 @@ class ServerSupervisor:
         return bool(self._holds) or self._in_flight > 0
 
     def _serves(self, base: ServedBase) -> bool:
-        return self._state is ServerState.READY and self._base == base and self._server is not None
+        ready = self._state is ServerState.READY and self._server is not None
+        return ready and self._base is not None and self._base.covers(base)
 
     @contextmanager
     def _asking(self) -> Iterator[None]:

@@ -19,7 +19,7 @@ from craft.infra.served_adapters import ServedAdapters
 from craft.infra.settings import Settings
 from craft_inference.server_routes import router
 from craft_inference.server_supervisor import Patience, ServerSupervisor, TurnIfFree
-from craft_inference.vllm_command import ServerPlaces, vllm_command
+from craft_inference.vllm_command import Loaded, ServerPlaces, on_cpu, vllm_command
 from craft_inference.vllm_server import AttachedServer, Server, VllmProcess
 
 
@@ -30,6 +30,7 @@ def app(settings: Settings) -> FastAPI:
     private = Path(tempfile.mkdtemp(prefix="craft-vllm-"))
     supervisor = ServerSupervisor(
         partial(_start, settings, private / "vllm.sock"),
+        as_served=partial(_as_served, settings),
         served_name=lambda base: served_path(base.model),
         turn_if_free=_turn_if_free(settings),
         patience=Patience(start_seconds=vllm.start_seconds, idle_seconds=vllm.idle_seconds),
@@ -65,10 +66,18 @@ def _start(settings: Settings, socket: Path, base: ServedBase) -> Server:
     ModelFolders(models).locate(base.model)
     adapters = ServedAdapters(settings.resolved_adapters_dir).ensure_root()
     places = ServerPlaces(models=models, adapters=adapters, socket=socket)
-    command = vllm_command(
-        settings.inference, places, python=vllm.python or Path(sys.executable), served_path=path, dtype=base.dtype
-    )
+    model = Loaded(path, base.dtype, adapters=base.adapters)
+    command = vllm_command(settings.inference, places, python=vllm.python or Path(sys.executable), model=model)
     return VllmProcess(command, socket, settings.state_dir.absolute() / "logs" / "vllm.log")
+
+
+def _as_served(settings: Settings, base: ServedBase) -> ServedBase:
+    """On CPU a server that can add adapters cannot compile, and is three times slower: there it is one or the other.
+
+    On a GPU the difference is small and loading a model takes long, so every server there can.
+    """
+    one_for_both = settings.inference.vllm.url is not None or not on_cpu(settings.inference.device)
+    return base.model_copy(update={"adapters": True}) if one_for_both else base
 
 
 def _turn_if_free(settings: Settings) -> TurnIfFree:

@@ -30,25 +30,34 @@ class ServerPlaces:
     socket: Path
 
 
-def vllm_command(
-    settings: InferenceSettings, places: ServerPlaces, *, python: Path, served_path: str, dtype: str
-) -> ServerCommand:
-    """Serve the model at `served_path` below the models folder, under that path as its name.
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What to load: the model's path below the models folder, and whether adapters can be added to it."""
+
+    served_path: str
+    dtype: str
+    adapters: bool
+
+
+def vllm_command(settings: InferenceSettings, places: ServerPlaces, *, python: Path, model: Loaded) -> ServerCommand:
+    """Serve the model under its path below the models folder as its name.
 
     The path is relative, with the models folder as working folder, because vLLM's resolver takes an adapter only where
     its `base_model_name_or_path` is the very text after `--model`.
     """
     vllm = settings.vllm
-    words = ["-m", "vllm.entrypoints.openai.api_server", "--model", served_path, "--dtype", dtype]
+    words = ["-m", "vllm.entrypoints.openai.api_server", "--model", model.served_path]
+    words += ["--dtype", model.dtype]
     words += ["--uds", str(places.socket), "--disable-uvicorn-access-log"]
     # The model's own generation_config.json must not change how a probe samples.
     words += ["--generation-config", "vllm", "--enable-prefix-caching"]
-    words += ["--enable-lora", "--max-lora-rank", str(vllm.max_lora_rank), "--max-loras", str(vllm.max_loras)]
+    if model.adapters:
+        words += ["--enable-lora", "--max-lora-rank", str(vllm.max_lora_rank), "--max-loras", str(vllm.max_loras)]
     words += ["--tensor-parallel-size", str(vllm.tensor_parallel_size)]
-    on_cpu = _on_cpu(settings.device)
-    if not on_cpu:
+    cpu = on_cpu(settings.device)
+    if not cpu:
         words += ["--gpu-memory-utilization", str(vllm.gpu_memory_utilization)]
-    block_size = vllm.block_size or (_CPU_BLOCK if on_cpu else None)
+    block_size = vllm.block_size or (_CPU_BLOCK if cpu else None)
     optional = {
         "--max-model-len": vllm.max_model_len,
         "--max-num-seqs": vllm.max_num_seqs,
@@ -59,7 +68,7 @@ def vllm_command(
     words += ["--enforce-eager"] if vllm.enforce_eager else []
     return ServerCommand(
         arguments=(_seen_from_anywhere(python), *words, *vllm.extra_arguments),
-        environment=_environment(vllm, places, on_cpu=on_cpu),
+        environment=_environment(vllm, places, cpu=cpu),
         folder=places.models,
     )
 
@@ -69,7 +78,7 @@ def _seen_from_anywhere(python: Path) -> str:
     return str(python if len(python.parts) == 1 else python.absolute())
 
 
-def _environment(vllm: VllmSettings, places: ServerPlaces, *, on_cpu: bool) -> dict[str, str]:
+def _environment(vllm: VllmSettings, places: ServerPlaces, *, cpu: bool) -> dict[str, str]:
     """This process's environment without our own settings (they hold secrets), and what vLLM reads from it."""
     inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith("CRAFT_")}
     own = {
@@ -84,11 +93,12 @@ def _environment(vllm: VllmSettings, places: ServerPlaces, *, on_cpu: bool) -> d
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
     }
-    if on_cpu:
+    if cpu:
         own["VLLM_CPU_OMP_THREADS_BIND"] = vllm.cpu_threads or f"0-{(os.cpu_count() or 1) - 1}"
         own["VLLM_CPU_KVCACHE_SPACE"] = str(vllm.cpu_kvcache_gib or 2)
     return inherited | own
 
 
-def _on_cpu(device: str) -> bool:
+def on_cpu(device: str) -> bool:
+    """Whether vLLM runs on CPU here: `auto` is a GPU where the machine has one."""
     return device == "cpu" or (device == "auto" and not _GPU_DEVICE.exists())

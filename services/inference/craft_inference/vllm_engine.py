@@ -150,14 +150,15 @@ class VllmEngine:
         """Every question's row, in their order; `read` also gives the tokens that were generated."""
         if not questions:
             return [], Usage()
-        bodies, usage = asyncio.run(self._answers(questions, self._model_name(adapter), on_progress))
+        base = self._served.base.model_copy(update={"adapters": adapter is not None})
+        bodies, usage = asyncio.run(self._answers(base, questions, self._model_name(adapter), on_progress))
         rows = [read(question, body) for question, body in zip(questions, bodies, strict=True)]
         return [row for row, _ in rows], replace(usage, generated_tokens=sum(generated for _, generated in rows))
 
     async def _answers(
-        self, questions: Sequence[Question], model: str, on_progress: OnProgress
+        self, base: ServedBase, questions: Sequence[Question], model: str, on_progress: OnProgress
     ) -> tuple[list[Any], Usage]:
-        async with self._held(self._served.base) as session:
+        async with self._held(base) as session:
             self._version = session.version
             before = await session.tokens()
             # From here on: loading a model is no part of a call's speed.

@@ -14,10 +14,15 @@ BASE_MODEL_HEADER = "X-Craft-Base-Model"
 
 
 class ServedBase(Contract):
-    """A base model as a server loads it."""
+    """A base model as a server loads it, and whether it must be able to add adapters to it."""
 
     model: ModelRef
     dtype: str
+    adapters: bool = True
+
+    def covers(self, wanted: "ServedBase") -> bool:
+        """Whether a server of this base can answer for the wanted one: one with adapters answers without them too."""
+        return wanted in (self, self.model_copy(update={"adapters": False}))
 
 
 class HoldRequest(Contract):

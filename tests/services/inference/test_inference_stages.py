@@ -233,7 +233,7 @@ def test_a_missing_input_is_our_own_fault(context: Contexts) -> None:
 def test_one_model_stays_loaded_until_another_is_asked_for() -> None:
     loads: list[str] = []
 
-    def load(folder: Path, ref: EngineRef) -> Engine:
+    def load(_: ModelRef, folder: Path, ref: EngineRef) -> Engine:
         loads.append(f"{folder} {ref.dtype}")
         return FakeEngine()
 

@@ -7,14 +7,16 @@ from pathlib import Path
 import pytest
 
 from craft.infra.settings import InferenceSettings, VllmSettings
-from craft_inference.vllm_command import ServerCommand, ServerPlaces, vllm_command
+from craft_inference.vllm_command import Loaded, ServerCommand, ServerPlaces, vllm_command
 
 PLACES = ServerPlaces(models=Path("/models"), adapters=Path("/adapters"), socket=Path("/private/s"))
 
 
-def built(*, device: str = "cpu", python: str = "/venv/bin/python", **vllm: object) -> ServerCommand:
+def built(
+    *, device: str = "cpu", python: str = "/venv/bin/python", adapters: bool = True, **vllm: object
+) -> ServerCommand:
     settings = InferenceSettings.model_validate({"device": device, "vllm": VllmSettings.model_validate(vllm)})
-    return vllm_command(settings, PLACES, python=Path(python), served_path="team/a", dtype="bfloat16")
+    return vllm_command(settings, PLACES, python=Path(python), model=Loaded("team/a", "bfloat16", adapters=adapters))
 
 
 def value(command: ServerCommand, option: str) -> str:
@@ -118,3 +120,8 @@ def test_nothing_in_the_models_folder_is_ever_imported(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "Zen of Python" in done.stdout
+
+
+def test_a_server_that_needs_no_adapters_is_not_made_ready_for_them() -> None:
+    assert "--enable-lora" in built().arguments
+    assert not [word for word in built(adapters=False).arguments if "lora" in word]

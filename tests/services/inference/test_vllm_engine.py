@@ -70,6 +70,7 @@ class Rig:
 
     def __init__(self, folder: Path, answer: Answer = says, *, in_flight: int = 64, seeds: bool = True) -> None:
         self.asked: list[tuple[Question, str]] = []
+        self.with_adapters: list[bool] = []
         self.counters: list[ServedTokens | None] = []
         self.failures: dict[str, Exception] = {}
         self.answer = answer
@@ -82,7 +83,8 @@ class Rig:
         self.engine = VllmEngine(chat, self._held, self.adapters, Served(base(), in_flight, seeds))
 
     def _held(self, served: ServedBase) -> AbstractAsyncContextManager[VllmSession]:
-        assert served == base()
+        assert served.model_copy(update={"adapters": True}) == base()
+        self.with_adapters.append(served.adapters)
         return self._session()
 
     @asynccontextmanager
@@ -309,6 +311,7 @@ def test_another_adapter_takes_the_place_of_the_one_before(rig: Rig, tmp_path: P
     assert names[0] == names[1] == names[5] != names[2] == names[4]
     assert names[3] == "team/a"
     assert rig.adapters.names() == [names[0]]
+    assert rig.with_adapters == [True, True, True, False, True, True]
 
 
 def test_an_adapter_that_another_process_took_out_is_there_again(rig: Rig, tmp_path: Path) -> None:
