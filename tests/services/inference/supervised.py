@@ -45,7 +45,12 @@ class Rig:
     """`now` is the clock, `free` whether the device's turn is to be had; `make` gives the next server."""
 
     def __init__(
-        self, *, start_seconds: float = 900.0, idle_seconds: float = 600.0, look_seconds: float = 0.001
+        self,
+        *,
+        start_seconds: float = 900.0,
+        idle_seconds: float = 600.0,
+        look_seconds: float = 0.001,
+        as_served: Callable[[ServedBase], ServedBase] = lambda served: served,
     ) -> None:
         self.now = 1000.0
         self.free = True
@@ -57,6 +62,7 @@ class Rig:
             self._start,
             served_name=lambda served: served.model.id,
             turn_if_free=self._turn,
+            as_served=as_served,
             patience=Patience(start_seconds, idle_seconds, look_seconds=look_seconds),
             clock=lambda: self.now,
         )

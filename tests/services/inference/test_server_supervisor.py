@@ -7,7 +7,7 @@ import httpx
 import pytest
 from tests.services.inference.supervised import Rig, a_while, base, in_a_loop, until
 
-from craft.contracts.model_server import ServedTokens, ServerState
+from craft.contracts.model_server import HoldRequest, ServedTokens, ServerState
 from craft.errors import CraftError, DeviceBusy, GpuOutOfMemory, ModelNotFound, NotFound, Unavailable
 from craft_inference.vllm_server_fake import VERSION, FakeServer
 
@@ -63,6 +63,24 @@ async def test_another_dtype_is_another_server() -> None:
     rig.supervisor.let_go((await rig.hold("a")).id)
     async with rig.supervisor.asked(base("a").model_copy(update={"dtype": "bfloat16"})):
         assert [served.dtype for served in rig.bases] == ["float32", "bfloat16"]
+
+
+@in_a_loop
+async def test_a_server_that_takes_adapters_does_without_them_too_but_not_the_other_way_round() -> None:
+    rig = Rig()
+    plain = HoldRequest(base=base("a").model_copy(update={"adapters": False}), has_turn=True)
+    rig.supervisor.let_go((await rig.supervisor.hold(plain)).id)
+    await rig.ask_as_user("a")
+    await rig.supervisor.hold(plain)
+    assert [served.adapters for served in rig.bases] == [False, True]
+
+
+@in_a_loop
+async def test_a_hold_starts_what_its_base_is_widened_to() -> None:
+    rig = Rig(as_served=lambda served: served.model_copy(update={"adapters": True}))
+    await rig.supervisor.hold(HoldRequest(base=base("a").model_copy(update={"adapters": False}), has_turn=True))
+    await rig.ask_as_user("a")
+    assert [served.adapters for served in rig.bases] == [True]
 
 
 @in_a_loop
