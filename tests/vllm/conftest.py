@@ -21,6 +21,7 @@ from tests.e2e.conftest import MODELS, free_ports
 from craft.contracts.model_server import ServedBase, ServerView
 from craft.infra.models import ModelFolders
 from craft.infra.served_adapters import ServedAdapters
+from craft_inference.adapter_shapes import check_fits
 from craft_inference.chat import chat_of
 from craft_inference.vllm_client import Access, held
 from craft_inference.vllm_engine import Served, VllmEngine
@@ -58,7 +59,8 @@ class Rig:
         access = Access(url=self.url, token=TOKEN, has_turn=True, patience_seconds=180.0)
         served = Served(self.base(name, dtype), prompts_in_flight=64, seeds=True)
         chat = chat_of(self.models / name, most_tokens=2048)
-        return VllmEngine(chat, partial(held, access), self.adapters, served)
+        check = partial(check_fits, model=self.models / name)
+        return VllmEngine(chat, partial(held, access), self.adapters, served, check_adapter=check)
 
     def view(self) -> ServerView:
         with self.http as http:

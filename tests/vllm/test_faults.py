@@ -36,7 +36,7 @@ def _engine_core(rig: Rig) -> psutil.Process:
 @pytest.mark.parametrize("victim", ["server", "engine core"])
 def test_a_server_killed_under_its_questions_costs_no_answer(rig: Rig, victim: str) -> None:
     engine = rig.engine()
-    prompts = _prompts(80)
+    prompts = _prompts(40)
     expected = engine.generate(prompts[:8], FEW).rows
     starts = rig.view().starts
 
@@ -49,7 +49,7 @@ def test_a_server_killed_under_its_questions_costs_no_answer(rig: Rig, victim: s
 
     killer = threading.Thread(target=kill)
     killer.start()
-    sampling = Sampling(max_new_tokens=48, samples=8, temperature=0.8)
+    sampling = Sampling(max_new_tokens=24, samples=8, temperature=0.8)
     rows = engine.generate(prompts, sampling).rows
     killer.join()
     assert [row.id for row in rows] == [prompt.id for prompt in prompts]
@@ -63,7 +63,7 @@ def test_what_cannot_be_served_says_why(rig: Rig, tmp_path: Path) -> None:
     with pytest.raises(ContextTooLong, match="p0"):
         engine.generate(_prompts(1, "word " * 3000), FEW)
     foreign = random_adapter(MODELS / SMOLLM, tmp_path / "foreign", narrower=2)
-    with pytest.raises(ModelRejected, match="does not serve"):
+    with pytest.raises(ModelRejected, match="does not belong"):
         engine.generate(_prompts(2), FEW, adapter=foreign)
     large = random_adapter(MODELS / SMOLLM, tmp_path / "large", rank=128)
     with pytest.raises(ModelRejected, match="does not serve") as refused:
@@ -94,7 +94,9 @@ def test_two_base_models_take_turns_on_one_server(rig: Rig) -> None:
     rows = first.generate(_prompts(40), Sampling(max_new_tokens=16, samples=4, temperature=1.0)).rows
     waiting.join()
     assert (len(rows), done) == (40, [3])
-    assert rig.view().base == rig.base(TWIN)
+    base = rig.view().base
+    assert base is not None
+    assert base.model.id == TWIN
     assert len([process for process in rig.vllm_processes() if "EngineCore" in process.name()]) == 1
 
 
@@ -145,7 +147,7 @@ def test_training_gets_the_device_and_users_are_told(own: Rig, tmp_path: Path) -
         answered = http.post("/v1/chat/completions", json=chat, headers=headers)
         assert answered.json()["choices"][0]["message"]["content"]
         until(lambda: own.view().state is ServerState.STOPPED, 30)
-    assert own.vllm_processes() == []
+        until(lambda: own.vllm_processes() == [], 30)
 
 
 def test_vllm_does_not_outlive_a_killed_model_server(own: Rig) -> None:

@@ -54,7 +54,17 @@ class Served:
 class VllmEngine:
     """One base model on the model server. Nothing is loaded in this process but the tokenizer."""
 
-    def __init__(self, chat: Chat, held: Held, adapters: ServedAdapters, served: Served) -> None:
+    def __init__(
+        self,
+        chat: Chat,
+        held: Held,
+        adapters: ServedAdapters,
+        served: Served,
+        *,
+        check_adapter: Callable[[Path], None] = lambda _: None,
+    ) -> None:
+        """`check_adapter` raises ModelRejected for an adapter of another base model, which vLLM would not notice."""
+        self._check_adapter = check_adapter
         self._chat = chat
         self._held = held
         self._adapters = adapters
@@ -197,6 +207,7 @@ class VllmEngine:
         if adapter is None:
             return served_path(self._served.base.model)
         if self._published is None or self._published[0] != adapter:
+            self._check_adapter(adapter)
             if self._published is not None:
                 self._adapters.withdraw(self._published[1])
             self._published = (adapter, STAGE_ADAPTER + _digest(adapter))

@@ -21,7 +21,10 @@ _NO_GPU_MEMORY = re.compile(
     r"OutOfMemoryError|CUDA out of memory|No available memory for the cache|less than desired GPU memory|"
     r"KV cache .* is larger than the available|larger than the maximum number of tokens that can be stored in KV cache"
 )
-_NO_HOST_MEMORY = re.compile(r"MemoryError|Cannot allocate memory|DefaultCPUAllocator: can't allocate")
+_CAUSE = re.compile(r"(?:^|\] |: )(\w*(?:Error|Exception): \S.*)$", re.MULTILINE)
+_NO_HOST_MEMORY = re.compile(
+    r"Available memory on node .* less than requested|MemoryError|Cannot allocate memory|DefaultCPUAllocator: can't allocate"
+)
 _REJECTED = re.compile(
     r"not supported|does not support|does not recognize this architecture|Unrecognized model|"
     r"validation error for (?:ModelConfig|LoRAConfig|VllmConfig)|SafetensorError"
@@ -106,7 +109,10 @@ class VllmProcess:
     def why_it_ended(self) -> CraftError:
         text = self._end_of_log()
         last = "\n".join(text.splitlines()[-_LAST_LINES:])
-        message = f"vLLM ended with exit code {self._popen.poll()}. Its last words:\n{last}"
+        # The first error is the cause; what follows are the processes that noticed it, one after the other.
+        cause = _CAUSE.search(text)
+        said = f": {cause[1]}" if cause else "."
+        message = f"vLLM ended with exit code {self._popen.poll()}{said}\nIts last words:\n{last}"
         if _NO_GPU_MEMORY.search(text):
             return GpuOutOfMemory(
                 message,

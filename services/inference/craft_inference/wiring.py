@@ -61,6 +61,7 @@ def _engines(settings: Settings, *, has_turn: bool) -> LoadedEngine:
 
 
 def _vllm(settings: Settings, has_turn: bool, model: ModelRef, folder: Path, engine: EngineRef) -> Engine:  # noqa: FBT001
+    from craft_inference.adapter_shapes import check_fits
     from craft_inference.chat import chat_of
     from craft_inference.vllm_client import Access, held
     from craft_inference.vllm_engine import Served, VllmEngine
@@ -74,7 +75,9 @@ def _vllm(settings: Settings, has_turn: bool, model: ModelRef, folder: Path, eng
     )
     served = Served(ServedBase(model=model, dtype=engine.dtype), vllm.prompts_in_flight, vllm.seed_requests)
     chat = chat_of(folder, most_tokens=vllm.max_model_len)
-    return VllmEngine(chat, partial(held, access), ServedAdapters(settings.resolved_adapters_dir), served)
+    adapters = ServedAdapters(settings.resolved_adapters_dir)
+    check = partial(check_fits, model=folder)
+    return VllmEngine(chat, partial(held, access), adapters, served, check_adapter=check)
 
 
 def _transformers(settings: InferenceSettings, _: ModelRef, folder: Path, engine: EngineRef) -> Engine:

@@ -1,0 +1,36 @@
+"""Whether an adapter belongs to a base model, by the shapes in their files: vLLM loads a foreign one without a word."""
+
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from craft.errors import ModelRejected
+
+_PREFIX = "base_model.model."
+_DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
+Shapes = dict[str, list[int]]
+
+
+def check_fits(adapter: Path, model: Path) -> None:
+    """Raises ModelRejected where a weight of the adapter has no linear layer of the right size in the model."""
+    base: Shapes = {}
+    for file in sorted(model.glob("*.safetensors")):
+        base |= _shapes(file)
+    for name, shape in _shapes(adapter / "adapter_model.safetensors").items():
+        layer = name.removeprefix(_PREFIX).removesuffix(_DOWN).removesuffix(_UP)
+        outputs, inputs = (base.get(f"{layer}.weight") or [0, 0])[:2]
+        fits = (name.endswith(_DOWN) and shape[-1:] == [inputs]) or (name.endswith(_UP) and shape[:1] == [outputs])
+        if not fits:
+            raise ModelRejected(
+                f"The adapter {adapter.name} does not belong to this base model: {name} has the shape {shape}.",
+                hint="Give the base model that the adapter was trained on.",
+                param="adapter",
+            )
+
+
+def _shapes(path: Path) -> Shapes:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (OSError, SafetensorError) as error:
+        raise ModelRejected(f"{path.name} cannot be read: {error}.", param="adapter") from error

@@ -1,0 +1,53 @@
+"""Adapters of this base model and of others."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from craft.errors import ModelRejected
+from craft_inference.adapter_shapes import check_fits
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """Two files, as large models have."""
+    save_file({"model.layers.0.q_proj.weight": np.zeros((12, 8), np.float32)}, tmp_path / "model-1.safetensors")
+    save_file({"model.layers.1.q_proj.weight": np.zeros((6, 8), np.float32)}, tmp_path / "model-2.safetensors")
+    return tmp_path
+
+
+def adapter(folder: Path, layer: str, down: tuple[int, int], up: tuple[int, int]) -> Path:
+    folder = folder / "adapter"
+    folder.mkdir()
+    name = f"base_model.model.model.layers.{layer}.q_proj"
+    weights = {
+        f"{name}.lora_A.weight": np.zeros(down, np.float32),
+        f"{name}.lora_B.weight": np.zeros(up, np.float32),
+    }
+    save_file(weights, folder / "adapter_model.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize(("layer", "outputs"), [("0", 12), ("1", 6)])
+def test_an_adapter_of_this_model_fits(model: Path, layer: str, outputs: int) -> None:
+    check_fits(adapter(model, layer, (4, 8), (outputs, 4)), model)
+
+
+@pytest.mark.parametrize(
+    ("layer", "down", "up"),
+    [("0", (4, 7), (12, 4)), ("0", (4, 8), (11, 4)), ("1", (4, 8), (12, 4)), ("2", (4, 8), (6, 4))],
+)
+def test_an_adapter_of_another_model_does_not(
+    model: Path, layer: str, down: tuple[int, int], up: tuple[int, int]
+) -> None:
+    with pytest.raises(ModelRejected, match="does not belong"):
+        check_fits(adapter(model, layer, down, up), model)
+
+
+def test_a_file_that_is_no_safetensors_is_refused(model: Path) -> None:
+    folder = adapter(model, "0", (4, 8), (12, 4))
+    (folder / "adapter_model.safetensors").write_bytes(b"not at all")
+    with pytest.raises(ModelRejected, match="cannot be read"):
+        check_fits(folder, model)
