@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from craft.infra.settings import Settings
 
@@ -53,3 +53,13 @@ def test_the_environment_reaches_nested_settings(monkeypatch: pytest.MonkeyPatch
 
 def test_the_workers_token_is_not_printed() -> None:
     assert "sesame" not in repr(Settings(worker_token=SecretStr("sesame")))
+
+
+def test_vllms_rank_is_read_from_the_environment_and_must_be_one_that_it_knows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CRAFT_INFERENCE__VLLM__MAX_LORA_RANK", "16")
+    assert Settings().inference.vllm.max_lora_rank == 16
+    monkeypatch.setenv("CRAFT_INFERENCE__VLLM__MAX_LORA_RANK", "17")
+    with pytest.raises(ValidationError, match="vLLM knows the ranks 8, 16"):
+        Settings()

@@ -23,7 +23,8 @@ _NO_GPU_MEMORY = re.compile(
 )
 _CAUSE = re.compile(r"(?:^|\] |: )(\w*(?:Error|Exception): \S.*)$", re.MULTILINE)
 _NO_HOST_MEMORY = re.compile(
-    r"Available memory on node .* less than requested|MemoryError|Cannot allocate memory|DefaultCPUAllocator: can't allocate"
+    r"Available memory on node .* less than requested|MemoryError|Cannot allocate memory|"
+    r"DefaultCPUAllocator: can't allocate"
 )
 _REJECTED = re.compile(
     r"not supported|does not support|does not recognize this architecture|Unrecognized model|"

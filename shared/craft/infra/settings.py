@@ -1,13 +1,15 @@
 """Settings, read once at the edge from `CRAFT_…` environment variables (`CRAFT_INFERENCE__PORT=8082`) and passed in."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import quote
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from craft.contracts.stages import EngineRef
+
+_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 
 class Listen(BaseModel):
@@ -54,6 +56,12 @@ class DatasetsSettings(Listen):
     max_upload_bytes: int = 256 * 2**20
 
 
+def _a_rank_of_vllm(rank: int) -> int:
+    if rank not in _LORA_RANKS:
+        raise ValueError(f"vLLM knows the ranks {', '.join(map(str, _LORA_RANKS))}")
+    return rank
+
+
 class VllmSettings(BaseModel):
     """vLLM, where the engine is "vllm": its server's command line, and how the service uses it."""
 
@@ -61,7 +69,7 @@ class VllmSettings(BaseModel):
     api_key: SecretStr | None = Field(None, description="What the team's own server asks for.")
     python: Path | None = Field(None, description="Interpreter of the environment that holds vLLM; ours by default.")
     max_model_len: int | None = Field(None, description="Context in tokens; the model's own by default.")
-    max_lora_rank: Literal[8, 16, 32, 64, 128, 256, 320, 512] = 64
+    max_lora_rank: Annotated[int, AfterValidator(_a_rank_of_vllm)] = 64
     max_loras: int = Field(4, ge=1, description="Adapters in one batch.")
     tensor_parallel_size: int = Field(1, ge=1)
     gpu_memory_utilization: float = Field(0.85, gt=0.0, le=1.0)

@@ -104,7 +104,7 @@ async def test_only_the_last_lines_are_told(tmp_path_factory: pytest.TempPathFac
     script = "yes line | head -n 100000; printf 'caf\\351\\n'; echo the end; exit 1"
     error = await ended(tmp_path_factory.mktemp("long"), script)
     lines = error.message.splitlines()
-    assert (lines[-1], lines[-2], lines[1], len(lines)) == ("the end", "caf�", "line", 16)
+    assert (lines[-1], lines[-2], lines[2], len(lines)) == ("the end", "caf�", "line", 17)
 
 
 @in_a_loop
