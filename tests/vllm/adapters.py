@@ -19,8 +19,8 @@ def random_adapter(model: Path, folder: Path, *, rank: int = 8, narrower: int = 
             layer = name.removesuffix(".weight")
             if layer.rpartition(".")[2] in _MODULES:
                 outputs, inputs = file.get_slice(name).get_shape()
-                weights[f"base_model.model.{layer}.lora_A.weight"] = torch.randn(rank, inputs // narrower) * 0.05
-                weights[f"base_model.model.{layer}.lora_B.weight"] = torch.randn(outputs // narrower, rank) * 0.05
+                weights[f"base_model.model.{layer}.lora_A.weight"] = torch.randn(rank, inputs // narrower) * 0.08
+                weights[f"base_model.model.{layer}.lora_B.weight"] = torch.randn(outputs // narrower, rank) * 0.08
     folder.mkdir(parents=True)
     save_file(weights, folder / "adapter_model.safetensors")
     config = {

@@ -99,6 +99,9 @@ def running(state: Path, models: Path, **settings: str) -> Iterator[Rig]:
         "CRAFT_INFERENCE__VLLM__PYTHON": str(VLLM_PYTHON),
         "CRAFT_INFERENCE__VLLM__MAX_MODEL_LEN": "2048",
         "CRAFT_INFERENCE__VLLM__ENFORCE_EAGER": "true",
+        # vLLM's CPU code computes every adapter as wide as this.
+        "CRAFT_INFERENCE__VLLM__MAX_LORA_RANK": "16",
+        "CRAFT_INFERENCE__VLLM__MAX_LORAS": "1",
     }
     environment |= {name.replace("VLLM__", "CRAFT_INFERENCE__VLLM__", 1): value for name, value in settings.items()}
     state.mkdir(parents=True, exist_ok=True)
