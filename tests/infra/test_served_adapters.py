@@ -1,6 +1,7 @@
 """The folder of served adapters: whole or absent, by safe names, as vLLM's resolver wants them."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from craft.errors import Internal, ModelRejected
-from craft.infra.served_adapters import ServedAdapters
+from craft.infra.served_adapters import STAGE_ADAPTER, ServedAdapters
 
 NAME = "adpt_0123456789abcdefghjkmnpqrs"
 DYING = """
@@ -150,3 +151,18 @@ def test_the_root_is_made_at_need(tmp_path: Path, adapter: Path) -> None:
     served.publish(NAME, adapter, base_model="team/a")
     assert served.names() == [NAME]
     assert served.ensure_root() == tmp_path / "deep" / "served"
+
+
+def test_only_what_killed_processes_left_long_ago_is_swept(
+    served: ServedAdapters, adapter: Path, tmp_path: Path
+) -> None:
+    old, new = f"{STAGE_ADAPTER}old", f"{STAGE_ADAPTER}new"
+    for name in (NAME, old, new):
+        served.publish(name, adapter, base_model="team/a")
+    half = tmp_path / "served" / ".half.0123"
+    half.mkdir()
+    for folder in (half, tmp_path / "served" / old, tmp_path / "served" / NAME):
+        os.utime(folder, (1.0, 1.0))
+    served.sweep(older_than_seconds=3600)
+    assert served.names() == [NAME, new]
+    assert not half.exists()

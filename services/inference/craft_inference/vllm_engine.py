@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from craft.contracts.model_server import ServedBase, ServedTokens
 from craft.errors import Internal
 from craft.infra.models import served_path
-from craft.infra.served_adapters import ServedAdapters
+from craft.infra.served_adapters import STAGE_ADAPTER, ServedAdapters
 from craft_inference.chat import Chat
 from craft_inference.engine import (
     EngineDescription,
@@ -38,8 +38,6 @@ from craft_inference.vllm_client import Question, VllmSession
 
 RowT = TypeVar("RowT")
 Held = Callable[[ServedBase], AbstractAsyncContextManager[VllmSession]]
-STAGE_ADAPTER = "stage-"
-"""How the name of an adapter begins that a stage publishes for itself, and takes out again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,17 @@ import json
 import os
 import re
 import shutil
+import time
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 from craft.contracts.base import NAME
 from craft.errors import Internal, ModelRejected
+from craft.infra.artifacts import flush
 
+STAGE_ADAPTER = "stage-"
+"""How the name of an adapter begins that a stage publishes for itself, and takes out again."""
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
@@ -37,6 +42,8 @@ class ServedAdapters:
             shutil.copyfile(adapter / _WEIGHTS, aside / _WEIGHTS)
             # vLLM's resolver serves an adapter only where this is the very name of the model that it runs.
             (aside / _CONFIG).write_text(json.dumps({**config, "base_model_name_or_path": base_model}))
+            for path in (aside / _WEIGHTS, aside / _CONFIG, aside):
+                flush(path)
             try:
                 aside.rename(target)
             except OSError:
@@ -54,6 +61,16 @@ class ServedAdapters:
         except FileNotFoundError:
             return
         shutil.rmtree(aside, ignore_errors=True)
+
+    def sweep(self, *, older_than_seconds: float) -> None:
+        """Remove what killed processes left behind: unfinished copies, and what stages published for themselves."""
+        oldest = time.time() - older_than_seconds
+        with os.scandir(self._root) as entries:
+            left = [entry.path for entry in entries if entry.name.startswith((".", STAGE_ADAPTER))]
+        for path in left:
+            with suppress(FileNotFoundError):
+                if Path(path).stat().st_mtime < oldest:
+                    shutil.rmtree(path, ignore_errors=True)
 
     def names(self) -> list[str]:
         """The names of all adapters, sorted."""
