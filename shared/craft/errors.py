@@ -24,6 +24,7 @@ CraftError
     ├── HostOutOfMemory            503 host_oom             retryable
     ├── GpuOutOfMemory             503 gpu_oom              retryable
     ├── Unavailable                503 unavailable          retryable
+    │   └── DeviceBusy             503 device_busy          retryable
     ├── StageTimeout               504 timeout              retryable
     ├── WorkerLost                 500 worker_lost          retryable
     └── LeaseLost                  409 lease_lost           (an old fencing token: stop, change nothing)

@@ -9,3 +9,9 @@ def test_three_events_end_a_job() -> None:
 
 def test_a_stage_can_still_change_while_pending_ready_or_running() -> None:
     assert {s.value for s in StageStatus if not s.terminal} == {"pending", "ready", "running"}
+
+
+def test_two_events_tell_of_an_adapter_and_end_nothing() -> None:
+    of_adapters = [e for e in EventType if e.of_adapter]
+    assert {e.value for e in of_adapters} == {"adapter.deployed", "adapter.withdrawn"}
+    assert not any(e.terminal for e in of_adapters)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from craft.errors import Unavailable
 from craft.infra.device import always, release_device, turn_if_free, turn_on
 
 HOLDING = """
@@ -153,17 +154,14 @@ def test_the_model_server_is_asked_for_the_device(model_server: ModelServer, cap
 
 
 @pytest.mark.parametrize("status", [401, 500])
-def test_a_model_server_that_refuses_is_logged_and_does_not_stop_the_stage(
-    model_server: ModelServer, caplog: pytest.LogCaptureFixture, status: int
-) -> None:
+def test_a_model_server_that_refuses_keeps_the_memory(model_server: ModelServer, status: int) -> None:
     model_server.status = status
-    with caplog.at_level(logging.WARNING):
+    with pytest.raises(Unavailable, match="did not give up the device") as refused:
         release_device(model_server.url, SecretStr("sesame"))
-    assert [record.getMessage() for record in caplog.records] == ["device_not_released"]
-    assert "sesame" not in caplog.text
+    assert "sesame" not in str(refused.value)
 
 
 def test_a_model_server_that_is_not_there_holds_nothing(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         release_device("http://127.0.0.1:9", SecretStr("sesame"))
-    assert [record.getMessage() for record in caplog.records] == ["device_not_released"]
+    assert [record.getMessage() for record in caplog.records] == ["no_model_server"]

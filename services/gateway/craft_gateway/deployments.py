@@ -19,7 +19,9 @@ from craft.infra.artifacts import ArtifactStore
 from craft.infra.ids import new_id
 from craft.infra.models import served_path
 from craft.infra.served_adapters import ServedAdapters
+from craft.infra.settings import VllmSettings
 from craft_gateway.database import Database
+from craft_gateway.submission_checks import check_servable
 from craft_gateway.tables import Deployment
 from craft_gateway.transitions_unit import JobUnit
 from craft_gateway.views import package_stage
@@ -38,21 +40,29 @@ class Deployed:
 
 
 class Deployments:
-    """Adapters by the name that requests give. `serves`: whether this installation's engine can serve any."""
+    """Adapters by the name that requests give. `vllm` is None where this installation's engine can serve none."""
 
     def __init__(
-        self, database: Database, reader: Reader, *, store: ArtifactStore, adapters: ServedAdapters, serves: bool
+        self,
+        database: Database,
+        reader: Reader,
+        *,
+        store: ArtifactStore,
+        adapters: ServedAdapters,
+        vllm: VllmSettings | None,
     ) -> None:
         self._database = database
         self._reader = reader
         self._store = store
         self._adapters = adapters
-        self._serves = serves
+        self._serves = vllm is not None
+        self._vllm = vllm
 
     def deploy(self, job_id: str, strategy: Strategy) -> Deployed:
         """Publish the adapter and remember it; saying so twice is the same as once.
 
-        Raises NotFound, Conflict where the adapter is not finished or nothing here could serve it.
+        Raises NotFound, Conflict where the adapter is not finished or nothing here serves adapters, RequestInvalid
+        where vLLM would refuse to load it.
         """
         ref = self._finished(job_id, strategy)
         with self._database.read() as session:
@@ -103,8 +113,10 @@ class Deployments:
 
     def _finished(self, job_id: str, strategy: Strategy) -> ArtifactRef:
         self._reader.last_event(job_id)  # an unknown job is not found, whatever the engine
-        if not self._serves:
+        if self._vllm is None:
             raise Conflict("This installation's engine serves no adapters.", hint=_NO_ENGINE_HINT)
+        # The job may have been accepted by an installation that served none, or others.
+        check_servable(self._reader.resolved(job_id).spec, self._vllm)
         return self._reader.output(job_id, package_stage(strategy))
 
     def _deploy_first(self, job_id: str, strategy: Strategy, ref: ArtifactRef, now: datetime) -> Deployed:

@@ -101,7 +101,7 @@ class Submission:
     def _resolve(self, spec: JobSpec) -> tuple[ResolvedJob, Dataset, list[Dataset]]:
         model = self._models.find(spec.base_model.id, spec.base_model.revision)
         check_prompts(spec)
-        check_lengths(spec, model)
+        check_lengths(spec, model, self._vllm)
         if self._vllm is not None:
             check_servable(spec, self._vllm)
         dataset = self._dataset(spec)

@@ -42,16 +42,17 @@ def check_prompts(spec: JobSpec) -> None:
         )
 
 
-def check_lengths(spec: JobSpec, model: ModelFolder) -> None:
-    """Raises ContextTooLong where a reply alone would fill the model's context."""
+def check_lengths(spec: JobSpec, model: ModelFolder, vllm: VllmSettings | None) -> None:
+    """Raises ContextTooLong where a reply alone would fill the model's context, as long as it is served here."""
+    length = min(model.context_length, (vllm.max_model_len if vllm else None) or model.context_length)
     wanted = {
         "probe.max_new_tokens": spec.probe.max_new_tokens,
         "evaluation_settings.max_new_tokens": spec.evaluation_settings.max_new_tokens,
     }
     for param, tokens in wanted.items():
-        if tokens >= model.context_length:
+        if tokens >= length:
             raise ContextTooLong(
-                f"{tokens} new tokens leave no room for a prompt in {model.ref.id}'s {model.context_length} tokens.",
+                f"{tokens} new tokens leave no room for a prompt in {model.ref.id}'s {length} tokens.",
                 hint=f"Lower {param}.",
                 param=param,
             )

@@ -12,7 +12,13 @@ from craft_gateway.keys import done_stages, key_of, resolved_inputs
 from craft_gateway.tables import Stage
 from craft_gateway.transitions_unit import JobUnit
 
-RETRY_SECONDS: Mapping[str, float] = {"disk_full": 20.0, "unavailable": 5.0, "gpu_oom": 5.0, "host_oom": 5.0}
+RETRY_SECONDS: Mapping[str, float] = {
+    "disk_full": 20.0,
+    "unavailable": 5.0,
+    "device_busy": 5.0,
+    "gpu_oom": 5.0,
+    "host_oom": 5.0,
+}
 """Pause before the second attempt by error code (1 s for others); it doubles with each attempt."""
 _LONGEST_PAUSE_SECONDS = 300.0
 _WAITING = {StageStatus.PENDING, StageStatus.READY}

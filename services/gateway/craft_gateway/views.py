@@ -39,8 +39,8 @@ REPORT_STAGE = "report"
 _WAITED_STEP_SECONDS = 10
 _LEAST_PERCENT_FOR_A_FORECAST = 2.0
 _MOVING = {JobStatus.QUEUED, JobStatus.RUNNING}
-_DEVICELESS = Service.DATASETS
-"""Its workers never take turns on a device."""
+_ON_DEVICES = {Service.INFERENCE, Service.TRAINING}
+"""Whose stages wait for a device, wherever one is shared."""
 
 
 def package_stage(strategy: Strategy) -> str:
@@ -205,7 +205,7 @@ def _waits_for_device(rows: JobRows) -> str | None:
     """Who holds a device while nothing of this job runs and a stage of it is ready that would take one."""
     if rows.job.status not in _MOVING or any(stage.status is StageStatus.RUNNING for stage in rows.stages):
         return None
-    ready = (stage for stage in rows.stages if stage.status is StageStatus.READY and stage.queue is not _DEVICELESS)
+    ready = (stage for stage in rows.stages if stage.status is StageStatus.READY and stage.queue in _ON_DEVICES)
     waiting, holder = next(ready, None), next(iter(rows.devices), None)
     if waiting is None or holder is None:
         return None

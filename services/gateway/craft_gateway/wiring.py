@@ -67,9 +67,9 @@ def _gateway(
     reader = Reader(database)
     transitions = Transitions(database, holds=store_holds(store), settings=settings.coordinator)
     datasets = DatasetRegistry(database, client)
-    serves = settings.inference.engine == "vllm"
+    vllm = settings.inference.vllm if settings.inference.engine == "vllm" else None
     deployments = Deployments(
-        database, reader, store=store, adapters=ServedAdapters(settings.resolved_adapters_dir), serves=serves
+        database, reader, store=store, adapters=ServedAdapters(settings.resolved_adapters_dir), vllm=vllm
     )
     submission = Submission(
         database=database,
@@ -80,7 +80,7 @@ def _gateway(
         engine=engine_ref(settings.inference),
         trainer=TrainerRef(dtype=settings.training.dtype),
         embedder=settings.scoring.embedder,
-        vllm=settings.inference.vllm if serves else None,
+        vllm=vllm,
     )
     return Gateway(
         submission=submission,

@@ -14,7 +14,9 @@ from craft.contracts.model_server import HOLD_HEADER, Hold, HoldRequest, ServedB
 from craft.errors import ContextTooLong, CraftError, DeviceBusy, Internal, ModelRejected, NotFound, Unavailable
 from craft.infra.problem_client import error_of_answer
 
-_MOST_LOSSES = 3
+_MOST_STARTS = 3
+_MOST_LOSSES = 5
+_PAUSE_GROWS = 4
 _CONNECT_SECONDS = 5.0
 _PROBLEM = "application/problem+json"
 
@@ -81,7 +83,7 @@ class VllmSession:
     async def open(self) -> None:
         """Take a hold: waits while the device is busy, and for a model to be loaded."""
         deadline = monotonic() + self._access.patience_seconds
-        losses = 0
+        failures = 0
         body = HoldRequest(base=self._base, has_turn=self._access.has_turn).model_dump(mode="json")
         while True:
             try:
@@ -94,8 +96,8 @@ class VllmSession:
                 if monotonic() > deadline:
                     raise _lasting(error) from error
             except (httpx.TransportError, Unavailable) as error:
-                losses += 1
-                if losses >= _MOST_LOSSES:
+                failures += 1
+                if failures >= _MOST_STARTS:
                     raise _lasting(error) from error
             await asyncio.sleep(self._access.pause_seconds)
 
@@ -114,7 +116,7 @@ class VllmSession:
         """vLLM's answer to the question, as JSON.
 
         Raises ContextTooLong, ModelRejected (an adapter that it cannot load), Unavailable where the server was lost
-        under this question three times.
+        under this question five times: a dying server of many gigabytes takes its time, and so does a restarted one.
         """
         losses = 0
         while True:
@@ -128,7 +130,7 @@ class VllmSession:
                         f"vLLM was lost {losses} times while it answered {question.id}.",
                         hint="See vLLM's log; the stage goes on where it was.",
                     ) from error
-            await asyncio.sleep(self._access.pause_seconds)
+            await asyncio.sleep(self._access.pause_seconds * _PAUSE_GROWS ** (losses - 1))
             async with self._opening:
                 if self._hold is hold:  # nobody else took a new one meanwhile
                     await self.open()
@@ -166,7 +168,8 @@ def _vllm_error(answer: httpx.Response, question: Question, model: str) -> Craft
     if answer.status_code == 404 or "LoRA" in message:
         return ModelRejected(
             f"vLLM does not serve {model}: {message}",
-            hint="An adapter must be of this base model, and its rank within CRAFT_INFERENCE__VLLM__MAX_LORA_RANK.",
+            hint="An adapter must be of this base model, and its rank within CRAFT_INFERENCE__VLLM__MAX_LORA_RANK. A "
+            "server of your own must read CRAFT_ADAPTERS_DIR (decision 0005 says how).",
             param="adapter",
         )
     if "maximum context length" in message or "max_model_len" in message:

@@ -36,6 +36,8 @@ from craft_inference.engine import (
 )
 from craft_inference.vllm_client import Question, VllmSession
 
+_NEUTRAL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
+"""What a request leaves out, a server of the team's own may fill in from the model's generation_config.json."""
 RowT = TypeVar("RowT")
 Held = Callable[[ServedBase], AbstractAsyncContextManager[VllmSession]]
 
@@ -77,7 +79,7 @@ class VllmEngine:
             version=self._version,
             dtype=self._served.base.dtype,
             device="vllm server",
-            attention="prefix-cached",
+            attention="prefix-cached (letters by logprob_token_ids of a generated token)",
             context_length=self._chat.context_length,
         )
 
@@ -99,6 +101,7 @@ class VllmEngine:
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "stop_token_ids": list(self._chat.end_tokens),
+            **_NEUTRAL,
         }
         questions = [
             Question(prompt.id, {"prompt": ids, **common, **self._seed(prompt, sampling)})
@@ -130,6 +133,7 @@ class VllmEngine:
                     "prompt": ids,
                     "max_tokens": 1,
                     "temperature": 0.0,
+                    **_NEUTRAL,
                     "logprobs": 1,
                     "logprob_token_ids": letters,
                     "return_tokens_as_token_ids": True,

@@ -122,7 +122,8 @@ class VllmProcess:
             )
         if _NO_HOST_MEMORY.search(text) or self._popen.poll() == 128 + 9:
             return HostOutOfMemory(message, hint="Lower CRAFT_INFERENCE__VLLM__CPU_KVCACHE_GIB.")
-        if _REJECTED.search(text):
+        # Before the first error, words like these stand in warnings too.
+        if _REJECTED.search(text[cause.start() :] if cause else text):
             return ModelRejected(message, hint="See the model's and vLLM's documentation.", param="base_model")
         return Unavailable(message, hint=f"The whole log is {self._log.name}.")
 
@@ -169,7 +170,7 @@ class AttachedServer:
         if self._served_path not in names:
             raise ModelRejected(
                 f"The server at {self._url} serves {', '.join(names)}, not {self._served_path}.",
-                hint="Start it with `--model` or `--served-model-name` of that text, or choose one of its models.",
+                hint="Start it with `--model` of that very text, or choose one of its models.",
                 param="base_model",
             )
         return True

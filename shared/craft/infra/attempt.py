@@ -78,6 +78,7 @@ class Attempt:
         clock: Callable[[], float],
         began: float,
         stopping: threading.Event,
+        make_room: Callable[[], None] = lambda: None,
     ) -> None:
         self._claimed = claimed
         self._coordinator = coordinator
@@ -88,6 +89,7 @@ class Attempt:
         self._clock = clock
         self._deadline = began + claimed.timeout_seconds
         self._stopping = stopping
+        self._make_room = make_room
         # Reentrant, so that a signal handler may put something in.
         self._mailbox: queue.SimpleQueue[Outcome | Verdict] = queue.SimpleQueue()
         self._logger = stage_logger(job=claimed.job_id, stage=claimed.name, attempt=claimed.attempt)
@@ -118,6 +120,8 @@ class Attempt:
         self._logger.info("stage_started")
         scratch: Path | None = None
         try:
+            # The heart beats already: this may take longer than the lease.
+            self._make_room()
             scratch = self._store.scratch(f"{self._claimed.stage_id}-{self._claimed.fence}")
             self._child.start(self._work(scratch), self)
             ended = self._supervise(scratch)

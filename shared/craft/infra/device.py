@@ -14,6 +14,8 @@ from pathlib import Path
 import httpx
 from pydantic import SecretStr
 
+from craft.errors import Unavailable
+
 _LOOK_SECONDS = 0.05
 _RELEASE_SECONDS = 120.0
 _log = logging.getLogger("craft.worker")
@@ -56,13 +58,21 @@ def turn_if_free(path: Path) -> Iterator[bool]:
 
 
 def release_device(model_server_url: str, token: SecretStr) -> None:
-    """Have the model server stop vLLM, and wait until its memory is free. One that does not answer holds none."""
+    """Have the model server stop vLLM, and wait until its memory is free. Where none listens, none holds any.
+
+    Raises Unavailable where one listens and does not do it: whoever computed now would run out of memory.
+    """
     headers = {"Authorization": f"Bearer {token.get_secret_value()}"}
     timeout = httpx.Timeout(_RELEASE_SECONDS, connect=5.0)
     try:
         httpx.post(f"{model_server_url}/v1/release", headers=headers, timeout=timeout).raise_for_status()
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        _log.warning("no_model_server", extra={"detail": str(error) or type(error).__name__})
     except httpx.HTTPError as error:
-        _log.warning("device_not_released", extra={"detail": str(error) or type(error).__name__})
+        raise Unavailable(
+            f"The model server did not give up the device: {error or type(error).__name__}.",
+            hint="Set the same CRAFT_MODEL_SERVER_TOKEN in both, and see the model server's log.",
+        ) from error
 
 
 @contextmanager

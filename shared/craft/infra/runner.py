@@ -59,7 +59,6 @@ class StageRunner:
             return self._run(stage_id) if had else Ended.NOTHING_TO_DO
 
     def _run(self, stage_id: str) -> Ended:
-        self._make_room()
         began = self._clock()
         try:
             claimed = self._coordinator.claim(stage_id, self._claim)
@@ -79,6 +78,7 @@ class StageRunner:
             clock=self._clock,
             began=began,
             stopping=self._stopping,
+            make_room=self._make_room,
         )
         if self._stopping.is_set():
             attempt.stop()

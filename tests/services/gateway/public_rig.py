@@ -125,7 +125,7 @@ class Rig:
             self.reader,
             store=self.store,
             adapters=ServedAdapters(self.adapters),
-            serves=vllm is not None,
+            vllm=vllm,
         )
         self.model_server: ModelServer = FakeModelServer()
         self.seeds_requests = seeds_requests

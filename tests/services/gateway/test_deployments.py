@@ -143,7 +143,7 @@ def test_what_could_not_be_remembered_is_not_served(rig: Rig) -> None:
     job_id = finished(rig)
     away = Away(rig.database.url)
     adapters = ServedAdapters(rig.adapters)
-    deployments = Deployments(away, rig.reader, store=rig.store, adapters=adapters, serves=True)
+    deployments = Deployments(away, rig.reader, store=rig.store, adapters=adapters, vllm=VllmSettings())
     with pytest.raises(Unavailable):
         deployments.deploy(job_id, Strategy.COR_RAIT)
     away.close()

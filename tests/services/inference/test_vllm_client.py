@@ -120,11 +120,11 @@ def test_a_question_is_asked_again_after_each_of_two_losses(loss: Step) -> None:
 
 
 @pytest.mark.parametrize("loss", LOST, ids=lambda loss: type(loss).__name__)
-def test_a_question_that_is_lost_three_times_is_given_up(loss: Step) -> None:
+def test_a_question_that_is_lost_five_times_is_given_up(loss: Step) -> None:
     @in_a_loop
     async def scenario() -> None:
-        server = ModelServer(completions=[loss] * 3)
-        with pytest.raises(Unavailable, match=r"lost 3 times .* q7"):
+        server = ModelServer(completions=[loss] * 5)
+        with pytest.raises(Unavailable, match=r"lost 5 times .* q7"):
             async with held(ACCESS, base(), transport=server.transport) as session:
                 await session.complete(QUESTION, "team/a")
         assert not server.completions

@@ -14,11 +14,11 @@ from tests.services.inference.supervised import base
 
 from craft.contracts.model_server import ServedBase, ServedTokens
 from craft.errors import ContextTooLong, Internal, ModelRejected, Unavailable
-from craft.infra.served_adapters import ServedAdapters
+from craft.infra.served_adapters import STAGE_ADAPTER, ServedAdapters
 from craft_inference.chat import Chat
 from craft_inference.engine import Sampling
 from craft_inference.vllm_client import Question, VllmSession
-from craft_inference.vllm_engine import STAGE_ADAPTER, Served, VllmEngine
+from craft_inference.vllm_engine import Served, VllmEngine
 
 Answer = Callable[[Question], dict[str, Any]]
 
@@ -133,6 +133,12 @@ def test_a_prompt_is_asked_once_for_all_its_samples_as_token_ids(rig: Rig) -> No
         "temperature": 0.7,
         "top_p": 0.9,
         "stop_token_ids": [0, 2],
+        # Nothing is left to the server's idea of a default.
+        "top_k": 0,
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
     }
     assert [model for _, model in rig.asked] == ["team/a", "team/a"]
     assert replies.usage.generated_tokens == 30
