@@ -2,30 +2,41 @@
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
 from starlette.types import ASGIApp
 
+Closing = Callable[[], Awaitable[None]]
+
 
 class _Server(uvicorn.Server):
     """Says when it serves, instead of being asked again and again."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, closing: Closing) -> None:
         super().__init__(config)
         self.serving = threading.Event()
+        self._closing = closing
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.serving.set()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        await self._closing()
+
+
+async def _nothing() -> None:
+    """There is nothing to close."""
+
 
 @contextmanager
-def served(app: ASGIApp) -> Iterator[str]:
-    """The application's base URL, for as long as the block lasts."""
+def served(app: ASGIApp, *, closing: Closing = _nothing) -> Iterator[str]:
+    """The application's base URL, for as long as the block lasts; `closing` runs at its end, on the server's loop."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = _Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=2))
+        server = _Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=2), closing)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         assert server.serving.wait(20)

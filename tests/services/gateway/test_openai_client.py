@@ -116,8 +116,9 @@ def played() -> PlayedModelServer:
 @pytest.fixture
 def gateway_url(rig: Rig, played: PlayedModelServer) -> Iterator[str]:
     with served(played.app) as behind:
-        rig.model_server = HttpModelServer(behind, token=SecretStr("sesame"))
-        with served(rig.new_app()) as url:
+        rig.model_server = model_server = HttpModelServer(behind, token=SecretStr("sesame"))
+        # On the loop that opened its connections, as the gateway's own lifespan does.
+        with served(rig.new_app(), closing=model_server.close) as url:
             yield url
 
 
