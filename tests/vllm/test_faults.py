@@ -86,14 +86,17 @@ def test_two_base_models_take_turns_on_one_server(rig: Rig) -> None:
     first.generate(_prompts(2), FEW)
     done: list[int] = []
 
-    def other() -> None:
-        done.append(len(second.generate(_prompts(3), FEW).rows))
+    def work() -> None:
+        sampling = Sampling(max_new_tokens=16, samples=4, temperature=1.0)
+        done.append(len(first.generate(_prompts(40), sampling).rows))
 
-    waiting = threading.Thread(target=other)
-    waiting.start()
-    rows = first.generate(_prompts(40), Sampling(max_new_tokens=16, samples=4, temperature=1.0)).rows
-    waiting.join()
-    assert (len(rows), done) == (40, [3])
+    working = threading.Thread(target=work)
+    working.start()
+    until(lambda: rig.view().in_flight > 10, 60)
+    # The second waits for the first, and takes its place.
+    rows = second.generate(_prompts(3), FEW).rows
+    working.join()
+    assert (done, len(rows)) == ([40], 3)
     base = rig.view().base
     assert base is not None
     assert base.model.id == TWIN
