@@ -38,6 +38,20 @@ async def text_body(request: Request, *, most_bytes: int = MOST_JSON_BYTES) -> b
     return bytes(body)
 
 
+def with_body(request: Request, body: bytes) -> Request:
+    """The request with its body to be read again, and then whatever the server tells: the client's going away."""
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await request.receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return Request(request.scope, again)
+
+
 def validated(model: type[ModelT], given: object) -> ModelT:
     """`given` as a model; what is wrong with it is reported as for any other request body."""
     try:
@@ -56,11 +70,6 @@ class TextBodyRoute(APIRoute):
         async def checked(request: Request) -> Response:
             if request.method in {"GET", "HEAD"}:
                 return await handle(request)
-            body = await text_body(request)
-
-            async def again() -> Message:
-                return {"type": "http.request", "body": body, "more_body": False}
-
-            return await handle(Request(request.scope, again))
+            return await handle(with_body(request, await text_body(request)))
 
         return checked

@@ -1,6 +1,5 @@
 """OpenAI's calls: which adapters are served, and chat completions by one of them."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Annotated, Any
 
@@ -11,11 +10,12 @@ from fastapi.responses import StreamingResponse
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from craft.contracts.model_server import ServedBase
 from craft.contracts.serving import ChatRequest, OpenAiError, OpenAiErrorBody, ServedModel, ServedModelList
 from craft.errors import CraftError, Unavailable
+from craft.infra.http_caller import unless_gone
 from craft.infra.http_problems import OpenApiResponses
 from craft_gateway.model_server_client import ModelServerReply
 from craft_gateway.openai_errors import (
@@ -26,7 +26,7 @@ from craft_gateway.openai_errors import (
     invalid_request,
     upstream_error,
 )
-from craft_gateway.routes_body import text_body
+from craft_gateway.routes_body import text_body, with_body
 from craft_gateway.routes_examples import CHAT_COMPLETION, CHAT_EXAMPLES
 from craft_gateway.routes_gateway import Gateway
 from craft_gateway.tables import Deployment
@@ -63,8 +63,7 @@ class OpenAiRoute(APIRoute):
         async def answered(request: Request) -> Response:
             try:
                 if request.method == "POST":
-                    body = await text_body(request, most_bytes=MOST_CHAT_BYTES)
-                    request = Request(request.scope, _after(body, request.receive))
+                    request = with_body(request, await text_body(request, most_bytes=MOST_CHAT_BYTES))
                 return await handle(request)
             except RequestValidationError as error:
                 return invalid_request(error.errors())
@@ -120,7 +119,9 @@ def router(gateway: Gateway) -> APIRouter:
         base = await run_in_threadpool(gateway.deployments.base_of, chat.model)
         left_out = _NOT_PASSED_ON if gateway.seeds_requests else {*_NOT_PASSED_ON, "seed"}
         body = chat.model_dump_json(exclude=left_out, exclude_none=True).encode()
-        reply = await _unless_gone(request, gateway.model_server.chat(body, base=base))
+        reply = await unless_gone(request, gateway.model_server.chat(body, base=base))
+        if reply is None:
+            raise Unavailable("The client has gone away.")
         if reply.status == 200:
             return RelayedResponse(reply)
         try:
@@ -134,39 +135,6 @@ def router(gateway: Gateway) -> APIRouter:
 def _model(row: Deployment) -> ServedModel:
     base = ServedBase.model_validate(row.base)
     return ServedModel(id=row.id, created=int(row.created_at.timestamp()), parent=base.model.id)
-
-
-def _after(body: bytes, receive: Receive) -> Receive:
-    """The body again for the framework, and then whatever the server tells: the client's going away."""
-    given = False
-
-    async def again() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return again
-
-
-async def _unless_gone(request: Request, asked: Coroutine[Any, Any, ModelServerReply]) -> ModelServerReply:
-    """The reply; where the client goes away first, nobody generates for it any longer."""
-    answer, gone = asyncio.ensure_future(asked), asyncio.ensure_future(_gone(request))
-    try:
-        await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not answer.done():
-            raise Unavailable("The client has gone away.")
-        return answer.result()
-    finally:
-        for task in (answer, gone):
-            task.cancel()
-        await asyncio.gather(answer, gone, return_exceptions=True)
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _start_of(chunks: AsyncIterator[bytes]) -> bytes:

@@ -2,9 +2,7 @@
 folder as an adapter or pause the engine, and asks for no credentials at them.
 """
 
-import asyncio
 import json
-from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from typing import Annotated
 
@@ -34,6 +32,7 @@ from craft.errors import (
 )
 from craft.infra.bearer import bearer_check
 from craft.infra.http import documented
+from craft.infra.http_caller import unless_gone
 from craft_inference.server_supervisor import ServerSupervisor
 
 _STARTING = documented(ModelNotFound, ModelRejected, GpuOutOfMemory, HostOutOfMemory, Unavailable)
@@ -87,7 +86,7 @@ def router(supervisor: ServerSupervisor, *, token: SecretStr) -> APIRouter:
             client = await stack.enter_async_context(supervisor.asked(base))
             if not _wants_stream(body):
                 return await _passed_on(request, client, "/v1/chat/completions", body)
-            answer = await _unless_left(request, _sent(client, "/v1/chat/completions", body, stream=True))
+            answer = await unless_gone(request, _sent(client, "/v1/chat/completions", body, stream=True))
             if answer is None:
                 return _nobody_listens()
             stack.push_async_callback(answer.aclose)
@@ -112,21 +111,8 @@ class _Stream(StreamingResponse):
 
 async def _passed_on(request: Request, client: httpx.AsyncClient, path: str, body: bytes) -> Response:
     """vLLM's answer as it is."""
-    answer = await _unless_left(request, _sent(client, path, body, stream=False))
+    answer = await unless_gone(request, _sent(client, path, body, stream=False))
     return _nobody_listens() if answer is None else _copy(answer, answer.content)
-
-
-async def _unless_left(request: Request, question: Coroutine[None, None, httpx.Response]) -> httpx.Response | None:
-    """The answer; None, and vLLM is hung up on, where our caller hangs up: nobody's question is worked on."""
-    asking = asyncio.create_task(question)
-    leaving = asyncio.create_task(_left(request))
-    try:
-        await asyncio.wait({asking, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        return asking.result() if asking.done() else None
-    finally:
-        for task in (asking, leaving):
-            task.cancel()
-        await asyncio.gather(asking, leaving, return_exceptions=True)
 
 
 def _nobody_listens() -> Response:
@@ -139,11 +125,6 @@ async def _sent(client: httpx.AsyncClient, path: str, body: bytes, *, stream: bo
         return await client.send(request, stream=stream)
     except httpx.HTTPError as error:
         raise Unavailable(f"vLLM did not answer: {type(error).__name__}.", hint="It is started again.") from error
-
-
-async def _left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _copy(answer: httpx.Response, content: bytes) -> Response:

@@ -11,6 +11,7 @@ import httpx
 from pydantic import SecretStr
 
 from craft.contracts.model_server import HOLD_HEADER, Hold, HoldRequest, ServedBase, ServedTokens
+from craft.contracts.problems import PROBLEM_MEDIA_TYPE
 from craft.errors import ContextTooLong, CraftError, DeviceBusy, Internal, ModelRejected, NotFound, Unavailable
 from craft.infra.problem_client import error_of_answer
 
@@ -18,7 +19,6 @@ _MOST_STARTS = 3
 _MOST_LOSSES = 5
 _PAUSE_GROWS = 4
 _CONNECT_SECONDS = 5.0
-_PROBLEM = "application/problem+json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ class VllmSession:
         )
         if answer.is_success:
             return answer.json()
-        if answer.headers.get("content-type", "").startswith(_PROBLEM):
+        if answer.headers.get("content-type", "").startswith(PROBLEM_MEDIA_TYPE):
             raise _refusal(answer)
         raise _vllm_error(answer, question, model)
 
