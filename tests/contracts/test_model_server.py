@@ -23,7 +23,7 @@ VIEW = ServerView(
 ALL = [
     BASE,
     HoldRequest(base=BASE, has_turn=True),
-    Hold(id="hold_1", served_name="team/a@v2", version="0.32.0"),
+    Hold(id="hold_1", version="0.32.0"),
     ServedTokens(prompt=9, cached=4),
     VIEW,
     VIEW.model_copy(update={"state": ServerState.STOPPED, "base": None, "last_error": "It died."}),

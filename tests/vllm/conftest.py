@@ -31,6 +31,15 @@ TWIN = "twin"
 """Another base model as far as anyone can tell: the same files under another name."""
 TOKEN = SecretStr("token-of-the-tests")
 VLLM_PYTHON = Path(os.environ.get("CRAFT_INFERENCE__VLLM__PYTHON", ".craft/vllm/bin/python")).absolute()
+WITH_VLLM = {
+    "CRAFT_INFERENCE__ENGINE": "vllm",
+    "CRAFT_INFERENCE__VLLM__PYTHON": str(VLLM_PYTHON),
+    "CRAFT_INFERENCE__VLLM__MAX_MODEL_LEN": "2048",
+    "CRAFT_INFERENCE__VLLM__ENFORCE_EAGER": "true",
+    # vLLM's CPU code computes every adapter as wide as this, and slowly (shared/docs/measurements.md).
+    "CRAFT_INFERENCE__VLLM__MAX_LORA_RANK": "16",
+    "CRAFT_INFERENCE__VLLM__MAX_LORAS": "1",
+}
 _START_SECONDS = 60.0
 
 
@@ -95,13 +104,7 @@ def running(state: Path, models: Path, **settings: str) -> Iterator[Rig]:
         "CRAFT_MODELS_DIR": str(models),
         "CRAFT_MODEL_SERVER__PORT": str(port),
         "CRAFT_MODEL_SERVER_TOKEN": TOKEN.get_secret_value(),
-        "CRAFT_INFERENCE__ENGINE": "vllm",
-        "CRAFT_INFERENCE__VLLM__PYTHON": str(VLLM_PYTHON),
-        "CRAFT_INFERENCE__VLLM__MAX_MODEL_LEN": "2048",
-        "CRAFT_INFERENCE__VLLM__ENFORCE_EAGER": "true",
-        # vLLM's CPU code computes every adapter as wide as this.
-        "CRAFT_INFERENCE__VLLM__MAX_LORA_RANK": "16",
-        "CRAFT_INFERENCE__VLLM__MAX_LORAS": "1",
+        **WITH_VLLM,
     }
     environment |= {name.replace("VLLM__", "CRAFT_INFERENCE__VLLM__", 1): value for name, value in settings.items()}
     state.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ import openai
 import psutil
 import pytest
 from tests.e2e.conftest import MODELS, running
-from tests.vllm.conftest import SMOLLM, VLLM_PYTHON, until
+from tests.vllm.conftest import SMOLLM, VLLM_PYTHON, WITH_VLLM, until
 
 from craft.contracts.views import QueueView
 from craft_client import Client
@@ -45,17 +45,7 @@ class VllmStack:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmStack]:
     assert VLLM_PYTHON.exists(), f"{VLLM_PYTHON} is missing: run `make vllm`."
     state = tmp_path_factory.mktemp("stack")
-    settings = {
-        "CRAFT_MODELS_DIR": str(MODELS),
-        "CRAFT_INFERENCE__ENGINE": "vllm",
-        "CRAFT_INFERENCE__VLLM__PYTHON": str(VLLM_PYTHON),
-        "CRAFT_INFERENCE__VLLM__MAX_MODEL_LEN": "2048",
-        "CRAFT_INFERENCE__VLLM__ENFORCE_EAGER": "true",
-        # vLLM's CPU code computes every adapter as wide as this, and slowly (shared/docs/measurements.md).
-        "CRAFT_INFERENCE__VLLM__MAX_LORA_RANK": "16",
-        "CRAFT_INFERENCE__VLLM__MAX_LORAS": "1",
-        "CRAFT_INFERENCE__QUESTIONS_PER_SHARD": "16",
-    }
+    settings = {**WITH_VLLM, "CRAFT_MODELS_DIR": str(MODELS), "CRAFT_INFERENCE__QUESTIONS_PER_SHARD": "16"}
     with running(state, **settings) as up:
         yield VllmStack(up.url, up.client, state, psutil.Process(up.process.pid))
 

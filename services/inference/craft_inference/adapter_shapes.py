@@ -4,10 +4,12 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from craft.contracts.rows import ADAPTER_WEIGHTS
 from craft.errors import ModelRejected
 
-_PREFIX = "base_model.model."
-_DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
+PREFIX = "base_model.model."
+DOWN, UP = ".lora_A.weight", ".lora_B.weight"
+"""How PEFT names a layer's two weights: the model's own name between the first and one of the others."""
 Shapes = dict[str, list[int]]
 
 
@@ -16,10 +18,10 @@ def check_fits(adapter: Path, model: Path) -> None:
     base: Shapes = {}
     for file in sorted(model.glob("*.safetensors")):
         base |= _shapes(file)
-    for name, shape in _shapes(adapter / "adapter_model.safetensors").items():
-        layer = name.removeprefix(_PREFIX).removesuffix(_DOWN).removesuffix(_UP)
+    for name, shape in _shapes(adapter / ADAPTER_WEIGHTS).items():
+        layer = name.removeprefix(PREFIX).removesuffix(DOWN).removesuffix(UP)
         outputs, inputs = (base.get(f"{layer}.weight") or [0, 0])[:2]
-        fits = (name.endswith(_DOWN) and shape[-1:] == [inputs]) or (name.endswith(_UP) and shape[:1] == [outputs])
+        fits = (name.endswith(DOWN) and shape[-1:] == [inputs]) or (name.endswith(UP) and shape[:1] == [outputs])
         if not fits:
             raise ModelRejected(
                 f"The adapter {adapter.name} does not belong to this base model: {name} has the shape {shape}.",

@@ -14,12 +14,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from craft.contracts.rows import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from craft.errors import ModelRejected
+from craft_inference.adapter_shapes import DOWN, PREFIX, UP
 
-CONFIG_FILE = "adapter_config.json"
-WEIGHTS_FILE = "adapter_model.safetensors"
-_PREFIX = "base_model.model."
-_DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
 # What PEFT can do and we do not: each must be absent, empty or false.
 _UNSUPPORTED = (
     "use_dora", "fan_in_fan_out", "modules_to_save", "alpha_pattern", "rank_pattern", "lora_bias", "layer_replication",
@@ -58,11 +56,11 @@ class AdapterSlot:
 
 def read_deltas(folder: Path, model: nn.Module) -> dict[str, Tensor]:
     """What the adapter adds to each linear layer's weight, in float32, by the layer's name in `model`."""
-    scale, rslora = _scale(folder / CONFIG_FILE)
-    path = folder / WEIGHTS_FILE
+    scale, rslora = _scale(folder / ADAPTER_CONFIG)
+    path = folder / ADAPTER_WEIGHTS
     if not path.is_file():
         raise ModelRejected(
-            f"{folder.name} has no {WEIGHTS_FILE}.", hint="Only safetensors is loaded.", param="adapter"
+            f"{folder.name} has no {ADAPTER_WEIGHTS}.", hint="Only safetensors is loaded.", param="adapter"
         )
     tensors = load_file(path)
     names = {_layer(name, folder) for name in tensors}
@@ -90,9 +88,9 @@ def _scale(path: Path) -> tuple[float, bool]:
 
 
 def _layer(tensor: str, folder: Path) -> str:
-    for ending in (_DOWN, _UP):
-        if tensor.startswith(_PREFIX) and tensor.endswith(ending):
-            return tensor.removeprefix(_PREFIX).removesuffix(ending)
+    for ending in (DOWN, UP):
+        if tensor.startswith(PREFIX) and tensor.endswith(ending):
+            return tensor.removeprefix(PREFIX).removesuffix(ending)
     raise ModelRejected(f"{folder.name} holds {tensor}, which is not a LoRA weight.", param="adapter")
 
 
@@ -100,7 +98,7 @@ def _delta(name: str, tensors: Mapping[str, Tensor], model: nn.Module, *, scale:
     layer: Any = None
     with suppress(AttributeError):
         layer = model.get_submodule(name)
-    down, up = tensors.get(f"{_PREFIX}{name}{_DOWN}"), tensors.get(f"{_PREFIX}{name}{_UP}")
+    down, up = tensors.get(f"{PREFIX}{name}{DOWN}"), tensors.get(f"{PREFIX}{name}{UP}")
     if not isinstance(layer, nn.Linear) or down is None or up is None:
         raise ModelRejected(f"The adapter's weights for {name} do not belong to this model.", param="adapter")
     rank = down.shape[0]

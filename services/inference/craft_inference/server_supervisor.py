@@ -50,7 +50,6 @@ class ServerSupervisor:
         self,
         start: Start,
         *,
-        served_name: Callable[[ServedBase], str],
         turn_if_free: TurnIfFree,
         patience: Patience,
         as_served: Callable[[ServedBase], ServedBase] = lambda base: base,
@@ -58,7 +57,6 @@ class ServerSupervisor:
     ) -> None:
         self._start = start
         self._as_served = as_served
-        self._served_name = served_name
         self._turn_if_free = turn_if_free
         self._patience = patience
         self._clock = clock
@@ -87,7 +85,7 @@ class ServerSupervisor:
             if not self._serves(base):
                 await self._until_unused()
                 await self._ensure(base, has_turn=request.has_turn)
-        hold = Hold(id=new_id("hold"), served_name=self._served_name(base), version=self._version)
+        hold = Hold(id=new_id("hold"), version=self._version)
         self._holds[hold.id] = self._used_at = self._clock()
         return hold
 

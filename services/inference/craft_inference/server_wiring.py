@@ -19,7 +19,7 @@ from craft.infra.served_adapters import ServedAdapters
 from craft.infra.settings import Settings
 from craft_inference.server_routes import router
 from craft_inference.server_supervisor import Patience, ServerSupervisor, TurnIfFree
-from craft_inference.vllm_command import Loaded, ServerPlaces, on_cpu, vllm_command
+from craft_inference.vllm_command import ServerPlaces, on_cpu, vllm_command
 from craft_inference.vllm_server import AttachedServer, Server, VllmProcess
 
 
@@ -31,7 +31,6 @@ def app(settings: Settings) -> FastAPI:
     supervisor = ServerSupervisor(
         partial(_start, settings, private / "vllm.sock"),
         as_served=partial(_as_served, settings),
-        served_name=lambda base: served_path(base.model),
         turn_if_free=_turn_if_free(settings),
         patience=Patience(start_seconds=vllm.start_seconds, idle_seconds=vllm.idle_seconds),
     )
@@ -58,16 +57,14 @@ def app(settings: Settings) -> FastAPI:
 
 def _start(settings: Settings, socket: Path, base: ServedBase) -> Server:
     vllm = settings.inference.vllm
-    path = served_path(base.model)
     if vllm.url is not None:
         key = None if vllm.api_key is None else vllm.api_key.get_secret_value()
-        return AttachedServer(vllm.url, api_key=key, served_path=path)
+        return AttachedServer(vllm.url, api_key=key, served_path=served_path(base.model))
     models = settings.resolved_models_dir
     ModelFolders(models).locate(base.model)
     adapters = ServedAdapters(settings.resolved_adapters_dir).ensure_root()
     places = ServerPlaces(models=models, adapters=adapters, socket=socket)
-    model = Loaded(path, base.dtype, adapters=base.adapters)
-    command = vllm_command(settings.inference, places, python=vllm.python or Path(sys.executable), model=model)
+    command = vllm_command(settings.inference, places, python=vllm.python or Path(sys.executable), base=base)
     return VllmProcess(command, socket, settings.state_dir.absolute() / "logs" / "vllm.log")
 
 

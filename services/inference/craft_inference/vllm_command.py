@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from craft.contracts.model_server import ServedBase
+from craft.infra.models import served_path
 from craft.infra.settings import InferenceSettings, VllmSettings
 
 _GPU_DEVICE = Path("/dev/nvidiactl")
@@ -30,28 +32,19 @@ class ServerPlaces:
     socket: Path
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """What to load: the model's path below the models folder, and whether adapters can be added to it."""
-
-    served_path: str
-    dtype: str
-    adapters: bool
-
-
-def vllm_command(settings: InferenceSettings, places: ServerPlaces, *, python: Path, model: Loaded) -> ServerCommand:
+def vllm_command(settings: InferenceSettings, places: ServerPlaces, *, python: Path, base: ServedBase) -> ServerCommand:
     """Serve the model under its path below the models folder as its name.
 
     The path is relative, with the models folder as working folder, because vLLM's resolver takes an adapter only where
     its `base_model_name_or_path` is the very text after `--model`.
     """
     vllm = settings.vllm
-    words = ["-m", "vllm.entrypoints.openai.api_server", "--model", model.served_path]
-    words += ["--dtype", model.dtype]
+    words = ["-m", "vllm.entrypoints.openai.api_server", "--model", served_path(base.model)]
+    words += ["--dtype", base.dtype]
     words += ["--uds", str(places.socket), "--disable-uvicorn-access-log"]
     # The model's own generation_config.json must not change how a probe samples.
     words += ["--generation-config", "vllm", "--enable-prefix-caching"]
-    if model.adapters:
+    if base.adapters:
         words += ["--enable-lora", "--max-lora-rank", str(vllm.max_lora_rank), "--max-loras", str(vllm.max_loras)]
     words += ["--tensor-parallel-size", str(vllm.tensor_parallel_size)]
     cpu = on_cpu(settings.device)

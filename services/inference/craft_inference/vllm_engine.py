@@ -17,6 +17,7 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from craft.contracts.model_server import ServedBase, ServedTokens
+from craft.contracts.rows import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from craft.errors import Internal
 from craft.infra.models import served_path
 from craft.infra.served_adapters import STAGE_ADAPTER, ServedAdapters
@@ -236,7 +237,7 @@ def _ran(before: ServedTokens | None, after: ServedTokens | None) -> int:
 def _digest(adapter: Path) -> str:
     """Of the adapter's bytes: a name must never come to mean other weights, for the server keeps what it loaded."""
     digest = hashlib.sha256()
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
+    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         with suppress(FileNotFoundError):
             digest.update((adapter / name).read_bytes())
     return digest.hexdigest()[:40]

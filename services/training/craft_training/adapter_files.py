@@ -10,8 +10,7 @@ from peft import LoraConfig, PeftModel, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
-CONFIG_FILE = "adapter_config.json"
-WEIGHTS_FILE = "adapter_model.safetensors"
+from craft.contracts.rows import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 
 def write_adapter(model: PeftModel, folder: Path, *, base_model_id: str) -> None:
@@ -34,11 +33,11 @@ def write_adapter(model: PeftModel, folder: Path, *, base_model_id: str) -> None
         "target_modules": _target_modules(model),
         "task_type": "CAUSAL_LM",
     }
-    (folder / CONFIG_FILE).write_text(json.dumps(minimal, indent=1) + "\n")
+    (folder / ADAPTER_CONFIG).write_text(json.dumps(minimal, indent=1) + "\n")
     weights = get_peft_model_state_dict(model, save_embedding_layers=False)
     safetensors.torch.save_file(
         {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()},
-        folder / WEIGHTS_FILE,
+        folder / ADAPTER_WEIGHTS,
         metadata={"format": "pt"},
     )
 

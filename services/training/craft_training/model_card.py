@@ -8,11 +8,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from craft.contracts.rest_scoring import EstimateView, EvaluationDocument, ModelMetrics
-from craft.contracts.rows import ADAPTER_FOLDER, CURVE_FILE, CurveRow
+from craft.contracts.rows import ADAPTER_CONFIG, ADAPTER_FOLDER, CURVE_FILE, CurveRow
 from craft.contracts.stages import Manifest, PackageParameters
 from craft.core.prompts import templates_from
 from craft.infra.artifacts import MANIFEST_FILE, read_rows
-from craft_training.adapter_files import CONFIG_FILE
 
 _METHOD = "https://arxiv.org/abs/2410.06913"
 _COLUMNS = ("pc", "pw", "pr", "ths", "over_refusal")
@@ -122,7 +121,7 @@ def _training_settings(tuned: Path) -> list[tuple[str, str]]:
         settings = parameters["training"]
         found = {**settings, "seed": parameters.get("seed")} if isinstance(settings, dict) else {}
     except (OSError, ValidationError, KeyError):
-        config = json.loads((tuned / ADAPTER_FOLDER / CONFIG_FILE).read_bytes())
+        config = json.loads((tuned / ADAPTER_FOLDER / ADAPTER_CONFIG).read_bytes())
         found = {f"lora_{name}": config[name] for name in ("r",)} | {
             name: config[name] for name in ("lora_alpha", "lora_dropout", "target_modules")
         }

@@ -10,7 +10,9 @@ from pydantic import ValidationError
 from craft.contracts.rest_scoring import HELD_OUT, EvaluationDocument
 from craft.contracts.rows import (
     ADAPTER_ARCHIVE,
+    ADAPTER_CONFIG,
     ADAPTER_FOLDER,
+    ADAPTER_WEIGHTS,
     EVALUATION_FILE,
     HELD_OUT_FILE,
     REPLIES_FILE,
@@ -25,7 +27,7 @@ from craft.core.prompts import PromptMode, answer_messages, templates_from
 from craft.errors import AdapterUnservable, Internal
 from craft.infra.artifacts import read_rows
 from craft.infra.stage import StageContext
-from craft_training.adapter_files import CONFIG_FILE, WEIGHTS_FILE, write_archive
+from craft_training.adapter_files import write_archive
 from craft_training.base_models import BaseModel, with_adapter
 from craft_training.greedy import Parted, greedy, margins
 from craft_training.model_card import CardFacts, model_card
@@ -69,7 +71,7 @@ def package(parameters: PackageParameters, context: StageContext, base: BaseMode
     started = monotonic()
     folder = context.output / ADAPTER_FOLDER
     folder.mkdir()
-    for name in (CONFIG_FILE, WEIGHTS_FILE):
+    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         shutil.copyfile(context.input("tuned") / ADAPTER_FOLDER / name, folder / name)
     base.tokenizer.save_pretrained(folder)
     comparison = _compare(parameters, context, base, folder)

@@ -44,7 +44,6 @@ class Hold(Contract):
     """The model is served, and stays so until the hold is let go or not used for a minute."""
 
     id: str
-    served_name: str = Field(description="The base model's name in requests.")
     version: str = Field(description="Of vLLM.")
 
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import IO
 
 import httpx
 from pydantic import SecretStr
@@ -32,13 +33,10 @@ def turn_on(path: Path) -> Turn:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a") as file:
             while not stopping.is_set():
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    stopping.wait(_LOOK_SECONDS)
-                else:
+                if _locked(file):
                     yield True
                     return
+                stopping.wait(_LOOK_SECONDS)
             yield False
 
     return turn
@@ -49,12 +47,16 @@ def turn_if_free(path: Path) -> Iterator[bool]:
     """A turn where nobody has it just now, without waiting; the value says whether it was had."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+        yield _locked(file)
+
+
+def _locked(file: IO[str]) -> bool:
+    """Whether the lock was free, and is ours from now on until the file is closed."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def release_device(model_server_url: str, token: SecretStr) -> None:

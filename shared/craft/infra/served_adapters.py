@@ -13,12 +13,12 @@ from pathlib import Path
 from uuid import uuid4
 
 from craft.contracts.base import NAME
+from craft.contracts.rows import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from craft.errors import Internal, ModelRejected
 from craft.infra.artifacts import flush
 
 STAGE_ADAPTER = "stage-"
 """How the name of an adapter begins that a stage publishes for itself, and takes out again."""
-_CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 class ServedAdapters:
@@ -39,10 +39,10 @@ class ServedAdapters:
         aside = self._root / f".{name[:80]}.{uuid4().hex}"
         aside.mkdir(parents=True)
         try:
-            shutil.copyfile(adapter / _WEIGHTS, aside / _WEIGHTS)
+            shutil.copyfile(adapter / ADAPTER_WEIGHTS, aside / ADAPTER_WEIGHTS)
             # vLLM's resolver serves an adapter only where this is the very name of the model that it runs.
-            (aside / _CONFIG).write_text(json.dumps({**config, "base_model_name_or_path": base_model}))
-            for path in (aside / _WEIGHTS, aside / _CONFIG, aside):
+            (aside / ADAPTER_CONFIG).write_text(json.dumps({**config, "base_model_name_or_path": base_model}))
+            for path in (aside / ADAPTER_WEIGHTS, aside / ADAPTER_CONFIG, aside):
                 flush(path)
             try:
                 aside.rename(target)
@@ -90,10 +90,10 @@ class ServedAdapters:
 
 def _config(adapter: Path) -> dict[str, object]:
     try:
-        config = json.loads((adapter / _CONFIG).read_bytes())
+        config = json.loads((adapter / ADAPTER_CONFIG).read_bytes())
     except (OSError, ValueError) as error:
         raise _no_adapter(adapter) from error
-    if not isinstance(config, dict) or not (adapter / _WEIGHTS).is_file():
+    if not isinstance(config, dict) or not (adapter / ADAPTER_WEIGHTS).is_file():
         raise _no_adapter(adapter)
     return config
 

@@ -60,7 +60,6 @@ class Rig:
         self.make: Callable[[], FakeServer] = FakeServer
         self.supervisor = ServerSupervisor(
             self._start,
-            served_name=lambda served: served.model.id,
             turn_if_free=self._turn,
             as_served=as_served,
             patience=Patience(start_seconds, idle_seconds, look_seconds=look_seconds),

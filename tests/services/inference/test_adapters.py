@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 from tests.services.inference.conftest import fast_engine, prompts
 from transformers import AutoModelForCausalLM
 
+from craft.contracts.rows import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from craft.errors import ModelRejected
-from craft_inference.adapters import CONFIG_FILE, WEIGHTS_FILE, AdapterSlot
+from craft_inference.adapters import AdapterSlot
 from craft_inference.engine import Sampling
 
 # peft 0.21 reads a property that transformers 5.23 deprecates.
@@ -88,8 +89,8 @@ def test_the_engine_answers_with_the_adapter_it_is_given(llama: Path, tmp_path: 
 )
 def test_what_we_cannot_merge_is_refused(llama: Path, tmp_path: Path, change: dict[str, object]) -> None:
     folder = write_adapter(tmp_path / "adapter", llama, seed=1)
-    config = json.loads((folder / CONFIG_FILE).read_text())
-    (folder / CONFIG_FILE).write_text(json.dumps(config | change))
+    config = json.loads((folder / ADAPTER_CONFIG).read_text())
+    (folder / ADAPTER_CONFIG).write_text(json.dumps(config | change))
 
     with pytest.raises(ModelRejected):
         AdapterSlot(model(llama)).use(folder)
@@ -97,9 +98,9 @@ def test_what_we_cannot_merge_is_refused(llama: Path, tmp_path: Path, change: di
 
 def test_an_adapter_of_another_model_is_refused_and_changes_nothing(llama: Path, tmp_path: Path) -> None:
     folder = write_adapter(tmp_path / "adapter", llama, seed=1)
-    tensors = load_file(folder / WEIGHTS_FILE)
+    tensors = load_file(folder / ADAPTER_WEIGHTS)
     name = max(name for name in tensors if name.endswith("lora_B.weight"))
-    save_file(tensors | {name: torch.zeros(3, 4)}, folder / WEIGHTS_FILE)
+    save_file(tensors | {name: torch.zeros(3, 4)}, folder / ADAPTER_WEIGHTS)
     ours = model(llama)
     slot, before = AdapterSlot(ours), logits(ours)
 
@@ -118,7 +119,7 @@ def test_an_adapter_of_another_model_is_refused_and_changes_nothing(llama: Path,
 )
 def test_foreign_weights_are_refused(llama: Path, tmp_path: Path, names: list[str], message: str) -> None:
     folder = write_adapter(tmp_path / "adapter", llama, seed=1)
-    save_file({name: torch.zeros(4, 4) for name in names}, folder / WEIGHTS_FILE)
+    save_file({name: torch.zeros(4, 4) for name in names}, folder / ADAPTER_WEIGHTS)
 
     with pytest.raises(ModelRejected, match=message):
         AdapterSlot(model(llama)).use(folder)
@@ -126,7 +127,7 @@ def test_foreign_weights_are_refused(llama: Path, tmp_path: Path, names: list[st
 
 def test_pickled_weights_are_never_opened(llama: Path, tmp_path: Path) -> None:
     folder = write_adapter(tmp_path / "adapter", llama, seed=1)
-    (folder / WEIGHTS_FILE).rename(folder / "adapter_model.bin")
+    (folder / ADAPTER_WEIGHTS).rename(folder / "adapter_model.bin")
 
     with pytest.raises(ModelRejected, match=r"has no adapter_model\.safetensors"):
         AdapterSlot(model(llama)).use(folder)

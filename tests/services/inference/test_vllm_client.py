@@ -57,7 +57,7 @@ class ModelServer:
                 if self.holds:
                     return self._step(self.holds.pop(0))
                 self.taken.append(f"hold_{len(self.taken)}")
-                return httpx.Response(200, json=Hold(id=self.taken[-1], served_name="x", version="9").model_dump())
+                return httpx.Response(200, json=Hold(id=self.taken[-1], version="9").model_dump())
             case "DELETE", path:
                 self.let_go.append(path.rpartition("/")[2])
                 return httpx.Response(200, json={})

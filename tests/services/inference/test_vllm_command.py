@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from craft.contracts.model_server import ServedBase
+from craft.contracts.stages import ModelRef
 from craft.infra.settings import InferenceSettings, VllmSettings
-from craft_inference.vllm_command import Loaded, ServerCommand, ServerPlaces, vllm_command
+from craft_inference.vllm_command import ServerCommand, ServerPlaces, vllm_command
 
+BASE = ServedBase(model=ModelRef(id="team/a", revision="main", digest="d" * 64), dtype="bfloat16")
 PLACES = ServerPlaces(models=Path("/models"), adapters=Path("/adapters"), socket=Path("/private/s"))
 
 
@@ -16,7 +19,7 @@ def built(
     *, device: str = "cpu", python: str = "/venv/bin/python", adapters: bool = True, **vllm: object
 ) -> ServerCommand:
     settings = InferenceSettings.model_validate({"device": device, "vllm": VllmSettings.model_validate(vllm)})
-    return vllm_command(settings, PLACES, python=Path(python), model=Loaded("team/a", "bfloat16", adapters=adapters))
+    return vllm_command(settings, PLACES, python=Path(python), base=BASE.model_copy(update={"adapters": adapters}))
 
 
 def value(command: ServerCommand, option: str) -> str:
