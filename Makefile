@@ -10,7 +10,7 @@ VLLM := .craft/vllm
 PIP_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models vllm demo up test test-servers test-vllm lint types imports check bench bench-vllm clean
+.PHONY: help setup models vllm demo up test test-servers chaos test-vllm lint types imports check bench bench-vllm clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*?## "} {printf "  make %-14s %s\n", $$1, $$2}'
@@ -55,6 +55,9 @@ test: setup models lint types imports ## Everything that needs no server install
 test-servers: setup ## What needs a PostgreSQL server (installed with apt where it is missing)
 	bash .ci/with-postgres $(BIN)/python -m pytest tests/services/gateway/test_transitions_postgres.py
 
+chaos: setup models ## Real jobs while processes, broker, database and disk are hurt at random: 120 faults in ten minutes
+	bash .ci/with-fault-tools $(BIN)/python -m tests.chaos $(ARGS)
+
 test-vllm: setup models vllm ## Real vLLM on this machine's CPU: engine, faults, a whole job, serving
 	$(BIN)/python -m pytest tests/vllm -m vllm $(ARGS)
 
@@ -76,7 +79,7 @@ bench: setup models ## Print the measured ratios: tokens and seconds of probing,
 	$(BIN)/python tests/bench/bench_selection.py
 
 bench-vllm: setup models vllm ## Generated tokens per second: through the service, by vLLM's own LLM.chat, by transformers
-	$(BIN)/python tests/bench/bench_vllm.py
+	$(BIN)/python -m tests.bench.bench_vllm $(ARGS)
 
 clean: ## Remove the environment and caches; jobs below .craft stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -99,6 +99,7 @@ def _offline(prompts: list[Prompt], folder: Path) -> tuple[int, float]:
             "max_model_len": 2048,
             "block_size": 32,
             "generation_config": "vllm",
+            "enable_chunked_prefill": False,
             "disable_log_stats": True,
         },
         "sampling": {

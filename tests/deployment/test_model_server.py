@@ -44,7 +44,7 @@ def settings_of(process: Process, monkeypatch: pytest.MonkeyPatch) -> Settings:
     chosen = {"CRAFT_INFERENCE__ENGINE": "vllm", "CRAFT_INFERENCE__DEVICE": "cuda", "CRAFT_TRAINING__DEVICE": "cuda"}
     with monkeypatch.context() as patched:
         for name, value in process.environment.items():
-            patched.setenv(name, re.sub(r"\$\{(\w+):-\w*\}", lambda found: chosen[found[1]], value))
+            patched.setenv(name, re.sub(r"\$\{(\w+):-(\w*)\}", lambda found: chosen.get(found[1], found[2]), value))
         return Settings()
 
 

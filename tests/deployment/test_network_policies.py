@@ -94,7 +94,11 @@ def test_other_namespaces_reach_what_they_are_labelled_for(manifest_set: tuple[D
             for peer in rule["from"]:
                 for label in peer.get("namespaceSelector", {}).get("matchLabels", {}):
                     reached.setdefault(label, set()).update(entry["port"] for entry in rule["ports"])
-    assert reached == {"craft-gateway-clients": {8000}, "craft-service-clients": {8081, 8082, 8083, 8084}}
+    assert reached == {
+        "craft-gateway-clients": {8000},
+        "craft-service-clients": {8081, 8082, 8083, 8084},
+        "craft-metrics-clients": {8085},
+    }
 
 
 @pytest.mark.parametrize("store", ["uses-database", "uses-broker"])

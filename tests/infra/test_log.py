@@ -3,16 +3,20 @@
 import io
 import json
 import logging
+import threading
 from collections.abc import Iterator
 
 import pytest
 from pydantic import SecretStr
 
-from craft.infra import log
+from craft.contracts.stages import ClaimedStage, FlowParameters
+from craft.infra import log, telemetry
 from craft.infra.settings import Settings
 from craft.infra.stage_log import StageLog
 
 TOKEN = "correct-horse-battery"
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
 
 
 @pytest.fixture
@@ -51,6 +55,60 @@ def test_a_json_line_has_its_fields(stream: io.StringIO) -> None:
     }
 
 
+def claimed() -> ClaimedStage:
+    return ClaimedStage(
+        stage_id="stg_1",
+        job_id="cjob_1",
+        name="flow",
+        attempt=2,
+        fence=7,
+        key="a" * 64,
+        parameters=FlowParameters(),
+        inputs={},
+        lease_seconds=90,
+        beat_seconds=15,
+        timeout_seconds=60,
+        traceparent=TRACEPARENT,
+    )
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_every_line_within_a_request_says_which(stream: io.StringIO, log_format: str) -> None:
+    configured(stream, log_format)
+    with telemetry.request_span(method="GET", traceparent=TRACEPARENT, request_id="req_1"):
+        logging.getLogger("some.library").warning("careful", extra={"field": 1})
+    logging.getLogger("some.library").warning("later")
+    inside, outside = stream.getvalue().splitlines()
+    if log_format == "json":
+        line = json.loads(inside)
+        assert (line["field"], line["request_id"], line["trace_id"]) == (1, "req_1", TRACE)
+    else:
+        assert inside.endswith(f"careful field=1 request_id=req_1 trace_id={TRACE}")
+    assert "trace_id" not in outside
+    assert "request_id" not in outside
+
+
+def test_a_stages_lines_carry_its_trace_in_every_thread(stream: io.StringIO) -> None:
+    configured(stream, "json")
+    with telemetry.stage_span(claimed()):
+        logger = log.stage_logger(job="cjob_1", stage="flow", attempt=2)
+        logging.getLogger("craft.worker").warning("renewal_failed")
+    thread = threading.Thread(target=logger.info, args=("stage_log",))
+    thread.start()
+    thread.join()
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["event"] for line in lines] == ["renewal_failed", "stage_log"]
+    for line in lines:
+        assert (line["job"], line["stage"], line["attempt"], line["trace_id"]) == ("cjob_1", "flow", 2, TRACE)
+
+
+def test_a_lines_own_fields_win(stream: io.StringIO) -> None:
+    configured(stream, "json")
+    with telemetry.request_span(method="GET", traceparent=None, request_id="req_1"):
+        logging.getLogger("x").info("forwarded", extra={"request_id": "req_2"})
+    assert json.loads(stream.getvalue())["request_id"] == "req_2"
+
+
 def test_a_text_line_is_one_line_whatever_it_says(stream: io.StringIO) -> None:
     configured(stream, "text")
     logging.getLogger("x").info("event", extra={"line": "a\nERROR forged", "empty": ""})
@@ -63,13 +121,15 @@ def test_secrets_never_appear(stream: io.StringIO, log_format: str) -> None:
     configured(stream, log_format)
     logger = logging.getLogger("x")
     logger.info("token %s", TOKEN, extra={"field": {"a": [TOKEN, 1, None]}, "other": ValueError(TOKEN)})
+    with telemetry.request_span(method="GET", traceparent=None, request_id=TOKEN):
+        logger.info("asked")
     try:
         raise RuntimeError(f"postgresql://craft:pass%40word@db/craft {TOKEN}")
     except RuntimeError:
         logger.exception("crashed")
     assert TOKEN not in stream.getvalue()
     assert "pass%40word" not in stream.getvalue()
-    assert stream.getvalue().count("[redacted]") >= 4
+    assert stream.getvalue().count("[redacted]") >= 5
     assert "RuntimeError" in stream.getvalue()
 
 

@@ -8,16 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.infra.played import KEY, FakeClock, FakeCoordinator, claimed
 
 from craft.contracts.problems import StageError
 from craft.contracts.stages import (
     ArtifactRef,
     Claim,
-    ClaimedStage,
     Complete,
     Cost,
     Fail,
-    FlowParameters,
     Manifest,
     Release,
     Renew,
@@ -28,7 +27,7 @@ from craft.contracts.stages import (
 )
 from craft.errors import CraftError, DiskFull, Fault, Internal, LeaseLost, NotFound, TooFewKnown, Unavailable
 from craft.infra.artifacts import FolderStore
-from craft.infra.attempt import Ended
+from craft.infra.attempt_reports import Ended
 from craft.infra.child_channel import Failed, Finished
 from craft.infra.child_process import Died, Outcome, StageListener, StageWork
 from craft.infra.device import Turn, always
@@ -36,7 +35,6 @@ from craft.infra.runner import StageRunner
 from craft.infra.settings import WorkerSettings
 
 PATIENCE_SECONDS = 30
-KEY = "a" * 64
 
 
 def answers(outcome: Outcome | None) -> Callable[[StageWork, StageListener], Outcome | None]:
@@ -48,59 +46,6 @@ def answers(outcome: Outcome | None) -> Callable[[StageWork, StageListener], Out
     return answer
 
 
-class FakeClock:
-    """Moves when the test says so."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class FakeCoordinator:
-    """Answers as told; `errors` maps an action to the errors of its next calls."""
-
-    def __init__(self) -> None:
-        self.claimed: ClaimedStage | None = claimed()
-        self.renewed = Renewed()
-        self.errors: dict[str, list[CraftError]] = {}
-        self.calls: list[str] = []
-        self.said: queue.SimpleQueue[Renew | Complete | Fail | Release] = queue.SimpleQueue()
-        self.owner: Claim | None = None
-
-    def claim(self, stage_id: str, claim: Claim) -> ClaimedStage | None:
-        self.owner = claim
-        self._called("claim")
-        return self.claimed
-
-    def renew(self, stage_id: str, renew: Renew) -> Renewed:
-        self._called("renew")
-        self.said.put(renew)
-        return self.renewed
-
-    def complete(self, stage_id: str, complete: Complete) -> None:
-        self._called("complete")
-        self.said.put(complete)
-
-    def fail(self, stage_id: str, fail: Fail) -> None:
-        self._called("fail")
-        self.said.put(fail)
-
-    def release(self, stage_id: str, release: Release) -> None:
-        self._called("release")
-        self.said.put(release)
-
-    def _called(self, action: str) -> None:
-        self.calls.append(action)
-        if errors := self.errors.get(action):
-            raise errors.pop(0)
-
-    def last(self) -> Renew | Complete | Fail | Release:
-        said = [self.said.get() for _ in range(self.said.qsize())]
-        return said[-1]
-
-
 class FakeChild:
     """Keeps what it was asked; dies when killed, as a real one."""
 
@@ -109,6 +54,7 @@ class FakeChild:
         self.listener: StageListener | None = None
         self.kills: list[float | None] = []
         self.killed = threading.Event()
+        self.said_when_killed: str | None = None
         self.answer: Callable[[StageWork, StageListener], Outcome | None] = answers(None)
 
     def start(self, work: StageWork, listener: StageListener) -> None:
@@ -121,25 +67,13 @@ class FakeChild:
         self.kills.append(grace_seconds)
         self.killed.set()
         if self.listener:
-            self.listener.on_outcome(Died(exit_signal=15, exit_code=None, peak_memory_bytes=0))
+            # As with a real one, its end is told by other threads, a little later.
+            threading.Thread(target=self._die, args=(self.listener,)).start()
 
-
-def claimed(
-    *, beat_seconds: float = 3600.0, timeout_seconds: float = 3600.0, inputs: dict[str, ArtifactRef] | None = None
-) -> ClaimedStage:
-    return ClaimedStage(
-        stage_id="stg_1",
-        job_id="cjob_1",
-        name="flow",
-        attempt=1,
-        fence=7,
-        key=KEY,
-        parameters=FlowParameters(),
-        inputs=inputs or {},
-        lease_seconds=90,
-        beat_seconds=beat_seconds,
-        timeout_seconds=timeout_seconds,
-    )
+    def _die(self, listener: StageListener) -> None:
+        if self.said_when_killed:
+            listener.on_log(self.said_when_killed)
+        listener.on_outcome(Died(exit_signal=15, exit_code=None, peak_memory_bytes=0))
 
 
 class Scene:
@@ -272,7 +206,39 @@ def test_without_room_the_attempt_fails_and_says_why(tmp_path: Path) -> None:
 
     scene = Scene(tmp_path, make_room=no_room)
     assert scene.run() is Ended.FAILED
+    assert failure(scene).code == "unavailable"
     assert scene.child.works.empty()
+
+
+def test_a_cancel_does_not_wait_until_room_is_made(tmp_path: Path) -> None:
+    asked, never = threading.Event(), threading.Event()
+
+    def make_room() -> None:
+        asked.set()
+        never.wait(PATIENCE_SECONDS)
+
+    scene = Scene(tmp_path, make_room=make_room)
+    scene.coordinator.claimed = claimed(beat_seconds=0.05)
+    done = scene.begin()
+    assert asked.wait(PATIENCE_SECONDS)
+    scene.coordinator.renewed = Renewed(stop=True)
+    assert done.result(5) is Ended.RELEASED
+    never.set()
+    # A child that idles with another stage's model is left alone.
+    assert (scene.child.kills, scene.child.works.empty(), scene.leftovers) == ([], True, [])
+
+
+def test_room_that_is_never_made_counts_against_the_deadline(tmp_path: Path) -> None:
+    never = threading.Event()
+
+    def make_room() -> None:
+        never.wait(PATIENCE_SECONDS)
+
+    scene = Scene(tmp_path, make_room=make_room)
+    scene.coordinator.claimed = claimed(timeout_seconds=0.1)
+    assert scene.run() is Ended.FAILED
+    never.set()
+    assert failure(scene).code == "timeout"
 
 
 def test_log_lines_travel_without_secrets(scene: Scene) -> None:
@@ -345,6 +311,7 @@ def test_a_dead_child_is_worker_lost_with_its_signal(scene: Scene) -> None:
     assert scene.run() is Ended.FAILED
     error = failure(scene)
     assert (error.code, error.exit_signal, error.retryable) == ("worker_lost", 9, True)
+    assert error.peak_memory_bytes == 3 * 2**30
     assert "SIGKILL" in error.message
     assert "3.00 GiB" in error.message
 
@@ -356,10 +323,14 @@ def test_a_child_that_exits_is_worker_lost_with_its_code(scene: Scene) -> None:
 
 
 def test_a_stage_past_its_deadline_is_killed_and_failed(scene: Scene) -> None:
-    scene.coordinator.claimed = claimed(timeout_seconds=0.0)
+    def hang(work: StageWork, listener: StageListener) -> None:
+        scene.clock.now += 3600.0
+
+    scene.child.answer = hang
+    scene.coordinator.claimed = claimed(timeout_seconds=3600.0)
     assert scene.run() is Ended.FAILED
     assert failure(scene).code == "timeout"
-    assert scene.child.kills == [None]
+    assert scene.child.kills == [4.0]
 
 
 def test_progress_and_lines_travel_with_the_next_renewal_and_the_latest_wins(scene: Scene) -> None:
@@ -384,7 +355,7 @@ def test_an_order_to_stop_kills_the_child_and_releases_the_stage(scene: Scene) -
     scene.coordinator.claimed = claimed(beat_seconds=0.01)
     scene.coordinator.renewed = Renewed(stop=True)
     assert scene.run() is Ended.RELEASED
-    assert scene.child.kills == [2.0]
+    assert scene.child.kills == [2.5]
     release = scene.coordinator.last()
     assert isinstance(release, Release)
     assert release.fence == 7
@@ -438,6 +409,45 @@ def test_lines_of_a_failed_renewal_are_sent_again(scene: Scene) -> None:
     listener.on_outcome(Finished(result=StageResult()))
     assert done.result(PATIENCE_SECONDS) is Ended.COMPLETED
     assert lines == ["once"]
+
+
+def prints(lines: int, outcome: Outcome) -> Callable[[StageWork, StageListener], Outcome]:
+    """A child that prints so much at once, then ends so."""
+
+    def answer(work: StageWork, listener: StageListener) -> Outcome:
+        for line in range(lines):
+            listener.on_log(f"line {line}")
+        return outcome
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "outcome", [Died(exit_signal=9, exit_code=None, peak_memory_bytes=0), Finished(result=StageResult())]
+)
+def test_more_lines_than_one_report_takes_all_arrive_in_order(scene: Scene, outcome: Outcome) -> None:
+    scene.child.answer = prints(2500, outcome)
+    scene.run()
+    said = [scene.coordinator.said.get() for _ in range(scene.coordinator.said.qsize())]
+    assert all(len(call.log_lines) <= 1000 for call in said)
+    assert [line for call in said for line in call.log_lines] == [f"line {line}" for line in range(2500)]
+
+
+def test_a_coordinator_that_is_away_is_not_asked_for_ever_to_take_lines(scene: Scene) -> None:
+    scene.child.answer = prints(2500, Died(exit_signal=9, exit_code=None, peak_memory_bytes=0))
+    scene.coordinator.errors["renew"] = [Unavailable("away")] * 1_000_000
+    assert scene.run() is Ended.FAILED
+    assert scene.coordinator.calls == ["claim", "renew", "fail"]
+    assert failure(scene).last_log_lines[-1] == "line 2499"
+
+
+def test_lines_that_a_stage_prints_while_it_is_ended_arrive_too(scene: Scene) -> None:
+    done = scene.begin()
+    scene.working()
+    scene.child.said_when_killed = "saved"
+    scene.runner.stop()
+    assert done.result(PATIENCE_SECONDS) is Ended.RELEASED
+    assert scene.coordinator.last().log_lines == ["saved"]
 
 
 def test_a_stage_whose_lease_was_lost_before_publishing_is_discarded(scene: Scene) -> None:

@@ -1,10 +1,12 @@
 """Settings come from the environment, have local defaults, and show no secret."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from craft.contracts.retention import RetentionClass
 from craft.infra.settings import Settings
 
 
@@ -62,4 +64,16 @@ def test_vllms_rank_is_read_from_the_environment_and_must_be_one_that_it_knows(
     assert Settings().inference.vllm.max_lora_rank == 16
     monkeypatch.setenv("CRAFT_INFERENCE__VLLM__MAX_LORA_RANK", "17")
     with pytest.raises(ValidationError, match="vLLM knows the ranks 8, 16"):
+        Settings()
+
+
+def test_a_lifetime_is_a_number_of_days_or_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRAFT_RETENTION__RESULT_DAYS", "never")
+    monkeypatch.setenv("CRAFT_RETENTION__SCRATCH_DAYS", "0.5")
+    retention = Settings().retention
+    assert retention.lifetime(RetentionClass.RESULT) is None
+    assert retention.lifetime(RetentionClass.SCRATCH) == timedelta(hours=12)
+    assert [retention.lifetime(name) for name in RetentionClass if name is not RetentionClass.RESULT].count(None) == 0
+    monkeypatch.setenv("CRAFT_RETENTION__RESULT_DAYS", "-1")
+    with pytest.raises(ValidationError, match="result_days"):
         Settings()

@@ -2,7 +2,6 @@
 
 import os
 import queue
-import select
 import signal
 import subprocess
 import sys
@@ -11,10 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from tests.infra.played import TOYS, environment, gone, report
 
-from craft.contracts.stages import FlowParameters, ReportParameters, StageProgress
-from craft.core.questions import Task
-from craft.core.selection import Strategy
+from craft.contracts.stages import FlowParameters, StageProgress
 from craft.errors import Fault
 from craft.infra.child_channel import Failed, Finished
 from craft.infra.child_process import Died, Outcome, StageWork
@@ -22,7 +20,6 @@ from craft.infra.settings import WorkerSettings
 from craft.infra.supervisor import WarmChild
 
 PATIENCE_SECONDS = 60
-TOYS = "toy_stages:stage_functions"
 Start = Callable[..., "Recorder"]
 
 
@@ -50,14 +47,6 @@ class Recorder:
         return self.progresses.get(timeout=PATIENCE_SECONDS)
 
 
-def report(**job: object) -> ReportParameters:
-    return ReportParameters(job=job, task=Task.OPEN_ENDED, strategies=[Strategy.CRAFT], seed=1)
-
-
-def environment(**more: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(Path(__file__).parent), **more}
-
-
 @pytest.fixture
 def child() -> Iterator[WarmChild]:
     child = WarmChild(TOYS, WorkerSettings(grace_seconds=0.5), environment=environment(CRAFT_WORKER_TOKEN="secret"))
@@ -76,18 +65,6 @@ def start(child: WarmChild, tmp_path: Path) -> Start:
         return recorder
 
     return begin
-
-
-def gone(pid: int, seconds: float = PATIENCE_SECONDS) -> bool:
-    """Waits until no such process runs; a zombie that its parent has not reaped yet runs no more."""
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([handle], [], [], seconds)[0])
-    finally:
-        os.close(handle)
 
 
 def finished(recorder: Recorder) -> Finished:
@@ -271,6 +248,21 @@ def test_a_stage_that_is_asked_to_end_may_save_what_it_has(start: Start, child: 
     died = recorder.outcome()
     assert isinstance(died, Died)
     assert died.exit_code == 128 + signal.SIGTERM
+
+
+def test_a_stage_in_the_middle_of_a_native_call_dies_when_the_grace_is_over(tmp_path: Path) -> None:
+    began = tmp_path / "began"
+    os.mkfifo(began)
+    own = environment(TOY_DEED="numb", TOY_BEGAN=str(began))
+    child = WarmChild("toy_stages:busy_functions", WorkerSettings(), environment=own)
+    recorder = Recorder()
+    child.start(StageWork(report(), {}, tmp_path, tmp_path), recorder)
+    began.read_bytes()
+    child.kill(grace_seconds=0.2)
+    died = recorder.outcome()
+    assert isinstance(died, Died)
+    assert died.exit_signal == signal.SIGKILL
+    child.close()
 
 
 def test_the_child_gets_no_keys_and_starts_without_heavy_libraries(start: Start) -> None:

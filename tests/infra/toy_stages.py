@@ -1,6 +1,8 @@
 """Stages for tests of the runtime, imported by the child process: `parameters.job["do"]` names what to do."""
 
+import ctypes
 import errno
+import hashlib
 import logging
 import os
 import signal
@@ -17,6 +19,11 @@ from craft.infra.stage import StageContext, StageFunctions
 def stage_functions() -> StageFunctions:
     """What a service's `wiring.stage_functions` is."""
     return {StageKind.REPORT: _toy}
+
+
+def busy_functions() -> StageFunctions:
+    """Every stage does what `TOY_DEED` names, without a word, once it has opened the pipe `TOY_BEGAN`."""
+    return dict.fromkeys(StageKind, _BUSY[os.environ["TOY_DEED"]])
 
 
 def _toy(parameters: ReportParameters, context: StageContext) -> StageResult:
@@ -120,6 +127,57 @@ def _long(parameters: ReportParameters, context: StageContext) -> StageResult:
     raise AssertionError("unreachable")
 
 
+def _mutter(parameters: ReportParameters, context: StageContext) -> StageResult:
+    """Prints, and then nothing more for ever."""
+    for line in range(10):
+        print("line", line, flush=True)
+    threading.Event().wait()
+    raise AssertionError("unreachable")
+
+
+def _numb(parameters: object, context: StageContext) -> StageResult:
+    """One native call of many minutes, which opens the pipe itself: no signal handler runs before it returns."""
+    ctypes.CDLL(None).system(b"trap '' TERM; : > \"$TOY_BEGAN\"; exec sleep 1000")
+    raise AssertionError("unreachable")
+
+
+def _steps(parameters: object, context: StageContext) -> StageResult:
+    """Short steps as a training has them: asked to end, it saves after the step in hand."""
+    with context.stop.held():
+        _say_begun()
+        while not context.stop.asked:
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 100_000)
+        (context.checkpoint / "saved").write_text("a whole step")
+    raise AssertionError("unreachable")
+
+
+def _spin(parameters: object, context: StageContext) -> StageResult:
+    """Computes in Python, as between the tokens of a long reply."""
+    _say_begun()
+    while True:
+        hashlib.sha256(b"token").digest()
+
+
+def _poison(parameters: object, context: StageContext) -> StageResult:
+    """Takes its process with it where the job's seed is 13; else it is done at once."""
+    if getattr(parameters, "seed", None) == 13:
+        print("last words")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return StageResult()
+
+
+def _say_begun() -> None:
+    with open(os.environ["TOY_BEGAN"], "wb"):  # noqa: PTH123 - opening a pipe waits for its reader
+        pass
+
+
+def _babble_and_die(parameters: ReportParameters, context: StageContext) -> StageResult:
+    for line in range(2500):
+        print("line", line)
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("unreachable")
+
+
 def _environment(parameters: ReportParameters, context: StageContext) -> StageResult:
     logging.getLogger("toy").info("logged")
     keys = sorted(name for name in os.environ if name.startswith("CRAFT_"))
@@ -143,4 +201,12 @@ _DEEDS: Mapping[str, Callable[[ReportParameters, StageContext], StageResult]] = 
     "stubborn": _stubborn,
     "long": _long,
     "environment": _environment,
+    "babble_and_die": _babble_and_die,
+    "mutter": _mutter,
+}
+_BUSY: Mapping[str, Callable[[object, StageContext], StageResult]] = {
+    "numb": _numb,
+    "steps": _steps,
+    "spin": _spin,
+    "poison": _poison,
 }

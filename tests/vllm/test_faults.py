@@ -58,6 +58,16 @@ def test_a_server_killed_under_its_questions_costs_no_answer(rig: Rig, victim: s
     assert engine.generate(prompts[:8], FEW).rows == expected
 
 
+def test_more_seeded_prompts_than_one_step_prefills_leave_the_server_alive(rig: Rig) -> None:
+    """vLLM's CPU code dies of a seeded prompt that is prefilled in parts; a step takes 2,048 tokens here."""
+    engine = rig.engine()
+    starts = rig.view().starts
+    prompts = _prompts(12, "word " * 600)
+    sampling = Sampling(max_new_tokens=4, samples=2, temperature=1.0, seed=5)
+    assert engine.generate(prompts, sampling).rows == engine.generate(prompts, sampling).rows
+    assert rig.view().starts in {starts, 1}
+
+
 def test_what_cannot_be_served_says_why(rig: Rig, tmp_path: Path) -> None:
     engine = rig.engine()
     with pytest.raises(ContextTooLong, match="p0"):

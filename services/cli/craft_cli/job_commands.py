@@ -12,11 +12,12 @@ from rich.console import Console
 
 from craft.contracts.rest_scoring import ReportDocument
 from craft.contracts.serving import AdapterDeployment
+from craft.contracts.views import JobView
 from craft.core.selection import Strategy
 from craft_cli import tables
 from craft_cli.session import DEFAULT, EXIT_FAILED, EXIT_USAGE, AsJson, Url, connected, fail, show_json
 from craft_cli.watching import error_console, watch
-from craft_client import Client, JobFailed
+from craft_client import Client, JobFailed, JobHandle
 
 app = typer.Typer(no_args_is_help=True, help="Submit, watch and fetch jobs.")
 JobId = Annotated[str, typer.Argument(help="cjob_…")]
@@ -33,13 +34,7 @@ def submit(
 ) -> None:
     """Submit a job and print its id."""
     with connected(url) as client:
-        handle = client.jobs.create(_specification(spec))
-        if as_json and not follow:
-            show_json(handle.view)
-        else:
-            print(handle.id)
-        if follow:
-            follow_job(client, handle.id)
+        _created(client, client.jobs.create(_specification(spec)), follow=follow, as_json=as_json)
 
 
 @app.command()
@@ -118,11 +113,62 @@ def logs(
 def cancel(job_id: JobId, *, as_json: AsJson = False, url: Url = DEFAULT) -> None:
     """Cancel a job; what it finished stays."""
     with connected(url) as client:
-        view = client.jobs.cancel(job_id)
+        _show_status(client.jobs.cancel(job_id), as_json=as_json)
+
+
+@app.command()
+def pause(job_id: JobId, *, as_json: AsJson = False, url: Url = DEFAULT) -> None:
+    """Pause a job, so that others have its workers; what it computed so far stays."""
+    with connected(url) as client:
+        _show_status(client.jobs.pause(job_id), as_json=as_json)
+
+
+@app.command()
+def resume(job_id: JobId, *, as_json: AsJson = False, url: Url = DEFAULT) -> None:
+    """Go on with a paused job where it stopped."""
+    with connected(url) as client:
+        _show_status(client.jobs.resume(job_id), as_json=as_json)
+
+
+@app.command()
+def retry(
+    job_id: JobId,
+    *,
+    from_stage: Annotated[
+        str | None, typer.Option("--from", help="Compute this stage and what depends on it again, e.g. tune:craft.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--watch", help="Then watch it; exit 0 only where it succeeds.")] = False,
+    as_json: AsJson = False,
+    url: Url = DEFAULT,
+) -> None:
+    """Do an ended job again as a new one, and print its id; what was finished is used again."""
+    with connected(url) as client:
+        _created(client, client.jobs.retry(job_id, from_stage=from_stage), follow=follow, as_json=as_json)
+
+
+@app.command()
+def pin(job_id: JobId, *, as_json: AsJson = False, url: Url = DEFAULT) -> None:
+    """Keep all that a job made without limit of time, whatever else expires; see `craft gc`."""
+    with connected(url) as client:
+        _show_pin(client.jobs.pin(job_id), as_json=as_json)
+
+
+@app.command()
+def unpin(job_id: JobId, *, as_json: AsJson = False, url: Url = DEFAULT) -> None:
+    """Let what a job made expire like that of any other; what is overdue goes with the next sweep."""
+    with connected(url) as client:
+        _show_pin(client.jobs.unpin(job_id), as_json=as_json)
+
+
+@app.command()
+def attempts(job_id: JobId, *, as_json: AsJson = False, url: Url = DEFAULT) -> None:
+    """Show which worker had which stage, for how long, and how it ended."""
+    with connected(url) as client:
+        found = client.jobs.attempts(job_id)
         if as_json:
-            show_json(view)
+            show_json(found)
         else:
-            print(view.status)
+            Console().print(tables.attempts(found.data))
 
 
 @app.command()
@@ -200,6 +246,29 @@ def _curl(url: str, deployment: AdapterDeployment) -> str:
     # Terminals and CI logs are read by others: a password in the address stays out.
     target = httpx.URL(url).copy_with(userinfo=b"").join(deployment.links.chat_completions)
     return f"curl {shlex.quote(str(target))} -H 'Content-Type: application/json' -d {shlex.quote(body)}"
+
+
+def _created(client: Client, handle: JobHandle, *, follow: bool, as_json: bool) -> None:
+    if as_json and not follow:
+        show_json(handle.view)
+    else:
+        print(handle.id)
+    if follow:
+        follow_job(client, handle.id)
+
+
+def _show_status(view: JobView, *, as_json: bool) -> None:
+    if as_json:
+        show_json(view)
+    else:
+        print(view.status)
+
+
+def _show_pin(view: JobView, *, as_json: bool) -> None:
+    if as_json:
+        show_json(view)
+    else:
+        print("pinned" if view.pinned else "not pinned")
 
 
 def _specification(path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from rich.console import Console
 from craft.core.questions import Task
 from craft.infra.settings import Settings
 from craft_cli import demo as demonstration
-from craft_cli import job_commands, model_fetch
+from craft_cli import gc_command, job_commands, model_fetch
 from craft_cli.session import DEFAULT, AsJson, Url, connected, reported, show_json
 from craft_cli.stack import Stack, check_ports, holder, locked
 
@@ -22,6 +22,7 @@ models = typer.Typer(no_args_is_help=True, help="Put base models where the syste
 app.add_typer(job_commands.app, name="jobs")
 app.add_typer(datasets, name="datasets")
 app.add_typer(models, name="models")
+app.command()(gc_command.gc)
 
 StateDir = Annotated[Path, typer.Option("--state-dir", envvar="CRAFT_STATE_DIR", help="Where everything is kept.")]
 _STATE = Path(".craft")

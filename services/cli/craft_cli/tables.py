@@ -1,9 +1,11 @@
 """Results as tables for a terminal."""
 
+from rich.markup import escape
 from rich.table import Table
 
+from craft.contracts.gc import ExpiredView
 from craft.contracts.rest_scoring import EstimateView, MetricSet, ReportDocument, ReportSet
-from craft.contracts.views import JobView
+from craft.contracts.views import AttemptView, JobView
 
 _NAMES = {"initial_basic": "M0 BASIC", "initial_refuse": "M0 REFUSE"}
 _COLUMNS = ("pc", "pw", "pr", "ths", "over_refusal")
@@ -38,6 +40,39 @@ def percent(estimate: EstimateView) -> str:
     if estimate.low is None or estimate.high is None:
         return f"{100 * estimate.value:.1f}"
     return f"{100 * estimate.value:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
+
+
+def attempts(views: list[AttemptView]) -> Table:
+    """A line for each claim of a stage."""
+    table = Table()
+    for heading in ("stage", "attempt", "outcome", "waited", "took", "worker", "error"):
+        table.add_column(heading, justify="right" if heading in {"attempt", "waited", "took"} else "left")
+    for view in views:
+        took = "" if view.seconds is None else f"{view.seconds:.1f} s"
+        error = "" if view.error is None else f"{view.error.code}: {view.error.message}"
+        times = (f"{view.waited_seconds:.1f} s", took)
+        table.add_row(view.stage, str(view.attempt), view.outcome, *times, view.owner, escape(error))
+    return table
+
+
+def expired(views: list[ExpiredView]) -> Table:
+    """A line for each thing in the artifact store whose time is over."""
+    table = Table()
+    for heading in ("class", "made by", "key", "size", "last used", "expired"):
+        table.add_column(heading, justify="right" if heading == "size" else "left")
+    for view in views:
+        moments = [f"{moment:%Y-%m-%d %H:%M}" for moment in (view.last_used_at, view.expires_at)]
+        table.add_row(view.retention_class, view.kind or "", (view.key or "")[:12], size(view.bytes), *moments)
+    return table
+
+
+def size(count: int) -> str:
+    """Bytes in the largest unit that leaves a whole number before the point."""
+    value, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while value >= 1024 and len(units) > 1:
+        value /= 1024
+        units.pop(0)
+    return f"{count} B" if units[0] == "B" else f"{value:.1f} {units[0]}"
 
 
 def jobs(views: list[JobView]) -> Table:

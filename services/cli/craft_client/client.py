@@ -6,9 +6,11 @@ from typing import Any
 
 import httpx
 
-from craft.contracts.job import JobSpec
+from craft.contracts.gc import GcView
+from craft.contracts.job import JobSpec, RetryRequest
 from craft.contracts.serving import AdapterDeployment, DeployRequest
 from craft.contracts.views import (
+    AttemptList,
     DatasetList,
     DatasetView,
     EventView,
@@ -103,6 +105,31 @@ class Jobs:
         """Ask for the end of a job; it is `cancelled` some seconds later."""
         return _view(self._transport.post(f"/craft/jobs/{job_id}/cancel"))
 
+    def pause(self, job_id: str) -> JobView:
+        """Free the workers; it is `paused` some seconds later. Raises ApiError (409) where it has ended."""
+        return _view(self._transport.post(f"/craft/jobs/{job_id}/pause"))
+
+    def resume(self, job_id: str) -> JobView:
+        """Go on with a paused job. Raises ApiError (409) where it has ended."""
+        return _view(self._transport.post(f"/craft/jobs/{job_id}/resume"))
+
+    def retry(self, job_id: str, *, from_stage: str | None = None) -> JobHandle:
+        """A new job that does an ended one again; `from_stage` and what depends on it are computed anew."""
+        body = RetryRequest(from_stage=from_stage).model_dump(mode="json")
+        return JobHandle(self, _view(self._transport.post(f"/craft/jobs/{job_id}/retry", json=body)))
+
+    def pin(self, job_id: str) -> JobView:
+        """Keep all that the job made without limit of time."""
+        return _view(self._transport.put(f"/craft/jobs/{job_id}/pin"))
+
+    def unpin(self, job_id: str) -> JobView:
+        """Let what the job made expire."""
+        return _view(self._transport.delete(f"/craft/jobs/{job_id}/pin"))
+
+    def attempts(self, job_id: str) -> AttemptList:
+        """Every claim of the job's stages by a worker, and how it ended."""
+        return AttemptList.model_validate_json(self._transport.get(f"/craft/jobs/{job_id}/attempts").content)
+
     def deploy(self, job_id: str, *, strategy: Strategy | str | None = None) -> AdapterDeployment:
         """Serve a finished adapter: its `model` is a name for OpenAI's client at `<server>/v1`. Twice is as once."""
         body = DeployRequest(strategy=None if strategy is None else Strategy(strategy))
@@ -191,6 +218,11 @@ class Client:
         self._transport = transport or Transport(base_url)
         self.jobs = Jobs(self._transport)
         self.datasets = Datasets(self._transport)
+
+    def gc(self, *, dry_run: bool = True) -> GcView:
+        """What has expired in the artifact store; with `dry_run=False` it is gone, a bounded number in one call."""
+        response = self._transport.post(f"/craft/gc?dry_run={str(dry_run).lower()}")
+        return GcView.model_validate_json(response.content)
 
     def ready(self) -> bool:
         """Whether the gateway and what it needs answer."""

@@ -49,6 +49,14 @@ class Transport:
         headers = {"Idempotency-Key": uuid4().hex}
         return self._retried(lambda: self._http.post(path, json=json, headers=headers))
 
+    def put(self, path: str) -> httpx.Response:
+        """PUT, with retries: twice is as once."""
+        return self._retried(lambda: self._http.put(path))
+
+    def delete(self, path: str) -> httpx.Response:
+        """DELETE, with retries: twice is as once."""
+        return self._retried(lambda: self._http.delete(path))
+
     def upload(self, path: str, *, file: IO[bytes], name: str, fields: Mapping[str, str]) -> httpx.Response:
         """POST a file as multipart. The file is rewound for each try."""
 

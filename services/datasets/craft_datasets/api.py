@@ -1,6 +1,6 @@
 """`python -m craft_datasets.api`: the service's HTTP server."""
 
-from craft.infra import log
+from craft.infra import log, telemetry
 from craft.infra.http import serve
 from craft.infra.settings import Settings
 from craft_datasets import wiring
@@ -10,6 +10,7 @@ def main() -> None:
     """Serve until told to stop."""
     settings = Settings()
     log.configure(settings, "datasets")
+    telemetry.configure(settings, "datasets")
     serve(wiring.app(settings), settings.datasets, settings)
 
 

@@ -8,20 +8,28 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
 
 from craft.contracts.stages import Service
 from craft.errors import CraftError
-from craft.infra import log
+from craft.infra import log, telemetry
 from craft.infra.artifacts import FolderStore
 from craft.infra.broker import celery_app, send_stage
 from craft.infra.http import create_app, is_loopback, serve
+from craft.infra.room import Room
 from craft.infra.settings import Settings
+from craft.infra.swept_store import SweptFolders
+from craft.infra.teams import teams_of
 from craft_gateway import migrate
 from craft_gateway.database import Database
 from craft_gateway.internal_routes import internal_router
 from craft_gateway.keys import HoldsArtifact, store_holds
+from craft_gateway.metrics import StageMetrics
+from craft_gateway.metrics_calls import CountedCalls, CountedUpkeep
+from craft_gateway.metrics_database import DatabaseMetrics
 from craft_gateway.outbox import PAGE as RELAY_PAGE
 from craft_gateway.outbox import Relay, Send
+from craft_gateway.retention import Retention
 from craft_gateway.transitions import Transitions
 from craft_gateway.transitions_upkeep import PAGE, Upkeep
 
@@ -42,13 +50,14 @@ class Loop:
     idle_seconds: float
 
 
-def loops(relay: Relay, upkeep: Upkeep, settings: Settings) -> tuple[Loop, ...]:
+def loops(relay: Relay, upkeep: Upkeep, retention: Retention, settings: Settings) -> tuple[Loop, ...]:
     """The coordinator's loops. Each stands alone: a broker that is down does not stop the reaper."""
     sweep_seconds = settings.coordinator.sweep_seconds
     return (
         Loop("relay", lambda: relay.send_due() >= RELAY_PAGE, _RELAY_SECONDS),
         Loop("reaper", lambda: upkeep.reap() >= PAGE, sweep_seconds),
         Loop("sweeper", lambda: upkeep.sweep().hinted >= PAGE, sweep_seconds),
+        Loop("retention", retention.sweep, settings.retention.sweep_seconds),
     )
 
 
@@ -77,9 +86,16 @@ def coordinator_app(
     database: Database, *, holds: HoldsArtifact, send: Send, settings: Settings, pause: Pause = asyncio.sleep
 ) -> FastAPI:
     """The application with its loops, which run as long as it does. Closes the database at its end."""
-    transitions = Transitions(database, holds=holds, settings=settings.coordinator)
-    upkeep = Upkeep(database, transitions, settings=settings.coordinator)
-    running = loops(Relay(database, send), upkeep, settings)
+    teams = teams_of(settings.teams_file)
+    room = Room(settings.resolved_artifacts_dir, min_free_bytes=settings.coordinator.min_free_bytes)
+    transitions = Transitions(database, holds=holds, settings=settings.coordinator, teams=teams, has_room=room)
+    registry = CollectorRegistry()
+    registry.register(DatabaseMetrics(database, settings.resolved_artifacts_dir))
+    metrics = StageMetrics(registry)
+    calls = CountedCalls(transitions, database, metrics)
+    upkeep = CountedUpkeep(database, transitions, settings=settings.coordinator, metrics=metrics)
+    retention = Retention(database, SweptFolders(settings.resolved_artifacts_dir), settings.retention)
+    running = loops(Relay(database, send), upkeep, retention, settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:  # noqa: ARG001 - FastAPI's signature
@@ -98,9 +114,10 @@ def coordinator_app(
     return create_app(
         title="CRaFT coordinator",
         service="coordinator",
-        routers=[internal_router(transitions, token=settings.worker_token)],
+        routers=[internal_router(calls, token=settings.worker_token)],
         ready=ready,
         lifespan=lifespan,
+        registry=registry,
     )
 
 
@@ -110,6 +127,7 @@ def main() -> None:
     if not is_loopback(settings.coordinator.host) and "worker_token" not in settings.model_fields_set:
         sys.exit("The coordinator listens beyond loopback only with a token of its own: set CRAFT_WORKER_TOKEN.")
     log.configure(settings, "coordinator")
+    telemetry.configure(settings, "coordinator")
     database = Database(settings.resolved_database_url)
     if database.is_sqlite:
         migrate.upgrade(database)

@@ -20,6 +20,7 @@ from craft.errors import (
     RequestInvalid,
     Unavailable,
 )
+from craft.infra.telemetry import trace_headers
 
 _PASSED_ON: Mapping[str, type[CraftError]] = {
     error.code: error for error in (DatasetInvalid, RequestInvalid, PayloadTooLarge, DiskFull, HostOutOfMemory)
@@ -72,6 +73,7 @@ class HttpDatasetsClient:
         self._http.close()
 
     def _call(self, request: httpx.Request) -> DatasetStored:
+        request.headers.update(trace_headers())
         try:
             response = self._http.send(request)
         except httpx.HTTPError as error:

@@ -21,8 +21,9 @@ from craft.infra.models import served_path
 from craft.infra.served_adapters import ServedAdapters
 from craft.infra.settings import VllmSettings
 from craft_gateway.database import Database
+from craft_gateway.key_lock import lock_key
 from craft_gateway.submission_checks import check_servable
-from craft_gateway.tables import Deployment
+from craft_gateway.tables import Artifact, Deployment
 from craft_gateway.transitions_unit import JobUnit
 from craft_gateway.views import package_stage
 from craft_gateway.views_reading import Reader
@@ -139,6 +140,7 @@ class Deployments:
                 # The job is locked: of two that deploy at once the second finds the first one's row.
                 earlier = _find(session, job_id, strategy)
                 if earlier is None:
+                    _refuse_swept(session, ref)
                     session.add(row)
                     unit.emit(EventType.ADAPTER_DEPLOYED, model=row.id, strategy=strategy.value)
         except BaseException:
@@ -154,6 +156,13 @@ class Deployments:
         base = ServedBase.model_validate(row.base)
         folder = self._store.open(row.artifact) / ADAPTER_FOLDER
         self._adapters.publish(row.id, folder, base_model=served_path(base.model))
+
+
+def _refuse_swept(session: Session, ref: ArtifactRef) -> None:
+    """Have a sweep of the artifact wait, and then see that it is served. Raises NotFound where it came first."""
+    lock_key(session, ref.key)
+    if session.get(Artifact, ref.key) is None:
+        raise NotFound("The adapter has expired.", hint="Retry the job: what is still there is used again.")
 
 
 def _find(session: Session, job_id: str, strategy: Strategy) -> Deployment | None:

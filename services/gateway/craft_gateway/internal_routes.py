@@ -10,7 +10,7 @@ from craft.contracts.stages import Claim, ClaimedStage, Complete, Fail, Release,
 from craft.errors import Conflict, LeaseLost, NotFound
 from craft.infra.bearer import bearer_check
 from craft.infra.http import documented
-from craft_gateway.transitions import Transitions
+from craft_gateway.metrics_calls import WorkerCalls
 
 # Ids are looked up, never parsed: a forged one is simply not found.
 StageId = Annotated[str, Path(max_length=100)]
@@ -20,7 +20,7 @@ class Done(Contract):
     """The report was taken in."""
 
 
-def internal_router(transitions: Transitions, *, token: SecretStr) -> APIRouter:
+def internal_router(calls: WorkerCalls, *, token: SecretStr) -> APIRouter:
     """The routes; every call needs the workers' bearer token."""
     router = APIRouter(
         prefix="/internal/stages/{stage_id}", tags=["stages"], dependencies=[Depends(bearer_check(token))]
@@ -28,28 +28,28 @@ def internal_router(transitions: Transitions, *, token: SecretStr) -> APIRouter:
 
     @router.post("/claim", operation_id="claimStage", responses=documented(NotFound, Conflict))
     def claim(stage_id: StageId, body: Claim) -> ClaimedStage:
-        claimed = transitions.claim(stage_id, body)
+        claimed = calls.claim(stage_id, body)
         if claimed is None:
             raise Conflict("There is nothing to do.", hint="Wait for the next hint.")
         return claimed
 
     @router.post("/renew", operation_id="renewStage", responses=documented(NotFound, LeaseLost))
     def renew(stage_id: StageId, body: Renew) -> Renewed:
-        return transitions.renew(stage_id, body)
+        return calls.renew(stage_id, body)
 
     @router.post("/complete", operation_id="completeStage", responses=documented(NotFound, LeaseLost, Conflict))
     def complete(stage_id: StageId, body: Complete) -> Done:
-        transitions.complete(stage_id, body)
+        calls.complete(stage_id, body)
         return Done()
 
     @router.post("/fail", operation_id="failStage", responses=documented(NotFound, LeaseLost))
     def fail(stage_id: StageId, body: Fail) -> Done:
-        transitions.fail(stage_id, body)
+        calls.fail(stage_id, body)
         return Done()
 
     @router.post("/release", operation_id="releaseStage", responses=documented(NotFound, LeaseLost))
     def release(stage_id: StageId, body: Release) -> Done:
-        transitions.release(stage_id, body)
+        calls.release(stage_id, body)
         return Done()
 
     return router

@@ -80,7 +80,7 @@ def reusable(
             continue
         key = key_of(stage, inputs)
         ref = session.exec(select(Artifact).where(Artifact.key == key)).one_or_none()
-        if ref is not None and holds(ref.ref):
+        if ref is not None and not stage.recompute and holds(ref.ref):
             found[key] = done[stage.name] = ref.ref
     return found
 

@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from craft.contracts.model_server import BASE_MODEL_HEADER, ServedBase
 from craft.errors import Unavailable
+from craft.infra.telemetry import trace_headers
 
 _TIMEOUT = httpx.Timeout(10.0, read=600.0)
 """Reading waits for a model that loads and for a long reply, as OpenAI's own client does; connecting does not."""
@@ -49,7 +50,7 @@ class HttpModelServer:
 
     async def chat(self, body: bytes, *, base: ServedBase) -> ModelServerReply:
         """See `ModelServer.chat`."""
-        headers = {"Content-Type": "application/json", BASE_MODEL_HEADER: base.model_dump_json()}
+        headers = {"Content-Type": "application/json", BASE_MODEL_HEADER: base.model_dump_json(), **trace_headers()}
         request = self._http.build_request("POST", "/v1/chat/completions", content=body, headers=headers)
         try:
             response = await self._http.send(request, stream=True)

@@ -6,9 +6,11 @@ from craft_gateway import (
     routes_datasets,
     routes_deployments,
     routes_events,
+    routes_job_control,
     routes_jobs,
     routes_openai,
     routes_results,
+    routes_retention,
 )
 from craft_gateway.routes_gateway import Gateway
 from craft_gateway.views import OPENAI_ROOT, ROOT
@@ -17,7 +19,8 @@ from craft_gateway.views import OPENAI_ROOT, ROOT
 def router(gateway: Gateway) -> APIRouter:
     """All public routes. The second prefix answers the same and is left out of the OpenAPI document."""
     inner = APIRouter()
-    for part in (routes_jobs, routes_events, routes_results, routes_deployments, routes_datasets):
+    of_jobs = (routes_jobs, routes_job_control, routes_events, routes_results, routes_deployments)
+    for part in (*of_jobs, routes_datasets, routes_retention):
         inner.include_router(part.router(gateway))
     outer = APIRouter()
     outer.include_router(inner, prefix=ROOT)

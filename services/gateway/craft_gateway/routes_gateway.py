@@ -4,20 +4,36 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Query
+from fastapi import Header, Query, Response
 
+from craft.contracts.views import JobView
 from craft.core.selection import Strategy
 from craft.errors import RequestInvalid
 from craft.infra.artifacts import ArtifactStore
 from craft_gateway.deployments import Deployments
+from craft_gateway.job_bodies import JobBodies
 from craft_gateway.model_server_client import ModelServer
+from craft_gateway.retention import Retention
+from craft_gateway.retention_pins import Pins
 from craft_gateway.sse import EventFeed
 from craft_gateway.submission import Submission
 from craft_gateway.submission_datasets import DatasetRegistry
 from craft_gateway.transitions import Transitions
+from craft_gateway.views import ROOT
 from craft_gateway.views_reading import Reader
 
 MOST_ON_A_PAGE = 500
+RETRY_AFTER_SECONDS = "2"
+"""How soon to ask about a job again."""
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x21-\x7e]+$",
+        description="Repeat a request safely: the same key and body give the same job, another body a 422.",
+    ),
+]
 Limit = Annotated[int, Query(ge=1, le=MOST_ON_A_PAGE, description="Items on a page.")]
 After = Annotated[int, Query(ge=0, le=2**53, description="The `last_id` of the page before.")]
 
@@ -30,12 +46,22 @@ class Gateway:
     datasets: DatasetRegistry
     transitions: Transitions
     reader: Reader
+    bodies: JobBodies
     feed: EventFeed
     store: ArtifactStore
     deployments: Deployments
+    retention: Retention
+    pins: Pins
     model_server: ModelServer
     seeds_requests: bool
     """Whether the model server takes a seed."""
+
+
+def created_job(gateway: Gateway, job_id: str, response: Response) -> JobView:
+    """The answer to a request that made a job, with where to ask about it and how soon."""
+    response.headers["Location"] = f"{ROOT}/jobs/{job_id}"
+    response.headers["Retry-After"] = RETRY_AFTER_SECONDS
+    return gateway.reader.job(job_id)
 
 
 def only_strategy(gateway: Gateway, job_id: str) -> Strategy:

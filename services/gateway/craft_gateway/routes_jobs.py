@@ -1,7 +1,6 @@
-"""Jobs: submit, validate, list, look at, wait for, cancel."""
+"""Jobs: submit, validate, list, look at, wait for."""
 
 import asyncio
-import hashlib
 import re
 from typing import Annotated
 
@@ -9,9 +8,9 @@ from fastapi import APIRouter, Body, Header, Query, Request, Response
 from pydantic import AwareDatetime
 from starlette.concurrency import run_in_threadpool
 
-from craft.contracts.base import JOB_ID
+from craft.contracts.base import JOB_ID, NAME
 from craft.contracts.job import JobSpec, JobStatus
-from craft.contracts.views import JobList, JobView, QueueView, StageList, ValidationView
+from craft.contracts.views import AttemptList, JobList, JobView, QueueView, StageList, ValidationView
 from craft.errors import (
     ContextTooLong,
     DatasetInvalid,
@@ -25,15 +24,26 @@ from craft.errors import (
     Unavailable,
 )
 from craft.infra.http import documented
+from craft.infra.teams import DEFAULT_TEAM
+from craft.infra.telemetry import current_traceparent
+from craft_gateway.job_bodies import JobBody
 from craft_gateway.routes_body import TextBodyRoute
 from craft_gateway.routes_examples import JOB_EXAMPLES
-from craft_gateway.routes_gateway import Gateway, Limit, cached, etag_of, matches
-from craft_gateway.views import ROOT
+from craft_gateway.routes_gateway import (
+    RETRY_AFTER_SECONDS,
+    Gateway,
+    IdempotencyKey,
+    Limit,
+    cached,
+    created_job,
+    etag_of,
+    matches,
+)
+from craft_gateway.transitions import Origin
 from craft_gateway.views_reading import JobFilter
 
 _LABEL_PARAMETER = "label."
 _LABEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
-_RETRY_AFTER_SECONDS = "2"
 _REFUSALS = (
     RequestInvalid,
     DatasetInvalid,
@@ -45,14 +55,9 @@ _REFUSALS = (
     Unavailable,
 )
 _SpecBody = Annotated[JobSpec, Body(openapi_examples=JOB_EXAMPLES)]
-_IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        min_length=1,
-        max_length=255,
-        pattern=r"^[\x21-\x7e]+$",
-        description="Repeat a request safely: the same key and body give the same job, another body a 422.",
-    ),
+_Team = Annotated[
+    str,
+    Header(alias="Craft-Team", pattern=NAME, description="Whose share and quotas the job counts against."),
 ]
 
 
@@ -61,14 +66,6 @@ def router(gateway: Gateway) -> APIRouter:
     routes = APIRouter(tags=["jobs"], route_class=TextBodyRoute)
     _submitting(routes, gateway)
     _looking(routes, gateway)
-
-    @routes.post("/jobs/{job_id}/cancel", operation_id="cancelJob", responses=documented(NotFound))
-    def cancel_job(job_id: str) -> JobView:
-        """End a job. A running stage stops within seconds; a job that has ended already stays as it is."""
-        gateway.reader.last_event(job_id)  # raises NotFound before a malformed id goes any further
-        gateway.transitions.cancel(job_id)
-        return gateway.reader.job(job_id)
-
     return routes
 
 
@@ -80,12 +77,13 @@ def _submitting(routes: APIRouter, gateway: Gateway) -> None:
         response_model=JobView,
         responses=documented(*_REFUSALS, IdempotencyConflict),
     )
-    def create_job(spec: _SpecBody, response: Response, idempotency_key: _IdempotencyKey = None) -> JobView:
+    def create_job(
+        spec: _SpecBody, response: Response, idempotency_key: IdempotencyKey = None, team: _Team = DEFAULT_TEAM
+    ) -> JobView:
         """Queue a job. Everything that can be known to be wrong is answered now; nothing is queued then."""
-        created = gateway.submission.submit(spec, idempotency_key=idempotency_key)
-        response.headers["Location"] = f"{ROOT}/jobs/{created.id}"
-        response.headers["Retry-After"] = _RETRY_AFTER_SECONDS
-        return gateway.reader.job(created.id)
+        origin = Origin(team=team, traceparent=current_traceparent())
+        created = gateway.submission.submit(spec, idempotency_key=idempotency_key, origin=origin)
+        return created_job(gateway, created.id, response)
 
     @routes.post("/jobs/validate", operation_id="validateJob", responses=documented(*_REFUSALS))
     def validate_job(spec: _SpecBody) -> ValidationView:
@@ -124,18 +122,24 @@ def _looking(routes: APIRouter, gateway: Gateway) -> None:
         if_none_match: Annotated[str | None, Header(max_length=4000)] = None,
     ) -> Response:
         """One job. With `wait`, answers when it differs from `If-None-Match`, or without that header, when it ended."""
-        view, body, etag = await _settled(gateway, job_id, if_none_match, wait_seconds=wait)
+        body = await _settled(gateway, job_id, if_none_match, wait_seconds=wait)
+        etag = etag_of(body.tag)
         if matches(if_none_match, etag):
             return Response(status_code=304, headers=cached(etag))
         headers = dict(cached(etag))
-        if not view.status.terminal:
-            headers["Retry-After"] = _RETRY_AFTER_SECONDS
-        return Response(body, media_type="application/json", headers=headers)
+        if not body.ended:
+            headers["Retry-After"] = RETRY_AFTER_SECONDS
+        return Response(body.content, media_type="application/json", headers=headers)
 
     @routes.get("/jobs/{job_id}/stages", operation_id="listStages", responses=documented(NotFound))
     def list_stages(job_id: str) -> StageList:
         """A job's stages in their planned order."""
         return gateway.reader.stages(job_id)
+
+    @routes.get("/jobs/{job_id}/attempts", operation_id="listAttempts", responses=documented(NotFound))
+    def list_attempts(job_id: str) -> AttemptList:
+        """Every claim of the job's stages: which worker had it, for how long, and how it ended."""
+        return gateway.reader.attempts(job_id)
 
     @routes.get("/queue", operation_id="getQueue")
     def get_queue() -> QueueView:
@@ -143,30 +147,23 @@ def _looking(routes: APIRouter, gateway: Gateway) -> None:
         return gateway.reader.queue()
 
 
-async def _settled(
-    gateway: Gateway, job_id: str, if_none_match: str | None, *, wait_seconds: float
-) -> tuple[JobView, bytes, str]:
-    """The job once it is what the caller waits for, or as it is when time is up: view, body, entity tag."""
+async def _settled(gateway: Gateway, job_id: str, if_none_match: str | None, *, wait_seconds: float) -> JobBody:
+    """The job once it is what the caller waits for, or as it is when time is up."""
 
-    def read() -> tuple[JobView, bytes, str]:
-        view = gateway.reader.job(job_id)
-        body = view.model_dump_json().encode()
-        return view, body, etag_of(hashlib.sha256(body).hexdigest())
-
-    def waiting(view: JobView, etag: str) -> bool:
-        return not view.status.terminal if if_none_match is None else matches(if_none_match, etag)
+    def waiting(body: JobBody) -> bool:
+        return not body.ended if if_none_match is None else matches(if_none_match, etag_of(body.tag))
 
     if not wait_seconds:
-        return await run_in_threadpool(read)
+        return await run_in_threadpool(gateway.bodies.body, job_id)
     clock = asyncio.get_running_loop().time
     until = clock() + wait_seconds
     # Watching begins before reading, so that a change in between is not missed.
     with gateway.feed.watch(job_id) as news:
         while True:
-            found = await run_in_threadpool(read)
+            found = await run_in_threadpool(gateway.bodies.body, job_id)
             left = until - clock()
-            over = left <= 0 or gateway.feed.closed or found[0].status.terminal
-            if over or not waiting(found[0], found[2]):
+            over = left <= 0 or gateway.feed.closed or found.ended
+            if over or not waiting(found):
                 return found
             await news.take(left)
 

@@ -5,20 +5,21 @@ import json
 import re
 from collections.abc import Sequence
 
-from craft.contracts.job import DatasetRef, JobSpec
+from craft.contracts.job import DatasetRef, JobSpec, JobStatus, RetryRequest
 from craft.contracts.rest_scoring import HELD_OUT
 from craft.contracts.stages import ArtifactRef, EngineRef, TrainerRef, stage_key
 from craft.contracts.views import PlannedStageView, ValidationView
-from craft.errors import NotFound, RequestInvalid
+from craft.errors import Conflict, NotFound, RequestInvalid
 from craft.infra.models import ModelFolders
 from craft.infra.settings import VllmSettings
+from craft.infra.teams import Teams
 from craft_gateway.database import Database
 from craft_gateway.plan import FromStage, PlannedStage, ResolvedJob, plan
 from craft_gateway.submission_checks import check_lengths, check_prompts, check_servable, check_sizes
 from craft_gateway.submission_datasets import DatasetRegistry
 from craft_gateway.submission_estimate import estimate
-from craft_gateway.tables import Artifact, Dataset
-from craft_gateway.transitions import CreatedJob, Idempotency, Transitions
+from craft_gateway.tables import Artifact, Dataset, Job
+from craft_gateway.transitions import NO_ORIGIN, NO_TEAMS, CreatedJob, Idempotency, Origin, Transitions
 from craft_gateway.transitions_create import earlier_job
 from craft_gateway.views import resolved_view
 from craft_gateway.views_reading import Reader
@@ -41,6 +42,7 @@ class Submission:
         trainer: TrainerRef,
         embedder: str,
         vllm: VllmSettings | None = None,
+        teams: Teams = NO_TEAMS,
     ) -> None:
         """`vllm`: the settings of the engine that will serve the adapters, where it is vLLM."""
         self._database = database
@@ -52,18 +54,41 @@ class Submission:
         self._trainer = trainer
         self._embedder = embedder
         self._vllm = vllm
+        self._teams = teams
 
-    def submit(self, spec: JobSpec, *, idempotency_key: str | None) -> CreatedJob:
+    def submit(self, spec: JobSpec, *, idempotency_key: str | None, origin: Origin = NO_ORIGIN) -> CreatedJob:
         """Queue the job. The same key and body give the same job again, even if it could not be accepted by now.
 
-        Raises IdempotencyConflict for the same key with another body, and whatever `validate` raises.
+        Raises IdempotencyConflict for the same key with another body, RequestInvalid for an unknown team, and whatever
+        `validate` raises.
         """
+        self._teams.known(origin.team)
         idempotency = None if idempotency_key is None else Idempotency(idempotency_key, body_hash(spec))
         earlier = self._earlier(idempotency)
         if earlier is not None:
             return earlier
         resolved, _, _ = self._resolve(spec)
-        return self._transitions.create_job(resolved, idempotency=idempotency)
+        return self._transitions.create_job(resolved, origin=origin, idempotency=idempotency)
+
+    def retry(
+        self, job_id: str, request: RetryRequest, *, idempotency_key: str | None, traceparent: str | None = None
+    ) -> CreatedJob:
+        """Queue a new job that does an ended one again; what is there already is used again, up to `from_stage`.
+
+        Raises NotFound, Conflict where the job goes on or has nothing to do again, RequestInvalid for an unknown stage,
+        IdempotencyConflict.
+        """
+        job = self._reader.row(job_id)
+        asked = f"retry {job_id} {request.from_stage}"
+        idempotency = None if idempotency_key is None else Idempotency(idempotency_key, _sha256(asked))
+        earlier = self._earlier(idempotency)
+        if earlier is not None:
+            return earlier
+        _check_ended(job, request)
+        resolved = ResolvedJob.model_validate(job.resolved)
+        again = frozenset() if request.from_stage is None else _from(request.from_stage, plan(resolved))
+        origin = Origin(job.team, traceparent, retry_of=job.id, recompute=again)
+        return self._transitions.create_job(resolved, origin=origin, idempotency=idempotency)
 
     def validate(self, spec: JobSpec) -> ValidationView:
         """What `submit` would queue. Inline rows are kept as a dataset, so that they need not be sent again.
@@ -174,4 +199,32 @@ def body_hash(spec: JobSpec) -> str:
     """SHA-256 (hex) of what was asked for: the same for two bodies that differ in spelling only."""
     # The standard library's JSON, since rows may hold numbers that no 64 bits hold.
     text = json.dumps(spec.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return _sha256(text)
+
+
+def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _check_ended(job: Job, request: RetryRequest) -> None:
+    if not job.status.terminal:
+        raise Conflict(
+            f"The job is {job.status.value}; only one that has ended can be done again.",
+            hint="Wait for its end, or cancel it first.",
+        )
+    if job.status is JobStatus.SUCCEEDED and request.from_stage is None:
+        raise Conflict("The job has succeeded.", hint="Name in `from_stage` where to compute again.")
+
+
+def _from(first: str, stages: Sequence[PlannedStage]) -> frozenset[str]:
+    """The stage and all that depend on it. Raises RequestInvalid where the plan has no such stage."""
+    names = [stage.name for stage in stages]
+    if first not in names:
+        raise RequestInvalid(
+            f"The job has no stage {first}.", hint=f"Its stages are {', '.join(names)}.", param="from_stage"
+        )
+    found = {first}
+    for stage in stages:
+        if found.intersection(stage.depends_on):
+            found.add(stage.name)
+    return frozenset(found)

@@ -25,6 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
+from craft.contracts.attempts import AttemptOutcome
 from craft.contracts.events import EventType, StageStatus
 from craft.contracts.job import JobStatus
 from craft.contracts.stages import ArtifactRef, Service, StageKind
@@ -93,6 +94,7 @@ class Job(SQLModel, table=True):
         UniqueConstraint("idempotency_key", name="uq_job_idempotency_key"),
         Index("ix_job_status_id", "status", "id"),
         Index("ix_job_created_at", "created_at"),
+        Index("ix_job_status_team", "status", "team"),
     )
 
     id: str = Field(primary_key=True, max_length=40)
@@ -105,8 +107,15 @@ class Job(SQLModel, table=True):
     error: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
     """A `JobError` once the job failed."""
     labels: dict[str, str] = Field(default_factory=dict, sa_column=_json())
+    team: str = Field(max_length=100)
     priority: int = 50
     percent: float = 0.0
+    pinned: bool = False
+    """What it made is kept without limit of time."""
+    retry_of: str | None = Field(default=None, max_length=40)
+    """The ended job that this one does again."""
+    traceparent: str | None = Field(default=None, max_length=55)
+    """The W3C trace context of the request that made it: the stages' spans are its children."""
     idempotency_key: str | None = Field(default=None, max_length=255)
     body_hash: str | None = Field(default=None, max_length=64)
     event_seq: int = 0
@@ -132,7 +141,8 @@ class Stage(SQLModel, table=True):
         Index("ix_stage_status_lease_expires_at", "status", "lease_expires_at"),
         Index("ix_stage_status_hinted_at", "status", "hinted_at"),
         Index("ix_stage_key_status", "key", "status"),
-        Index("ix_stage_queue_status_rank_ready_at", "queue", "status", "rank", "ready_at"),
+        Index("ix_stage_queue_status_team_rank_job_id", "queue", "status", "team", "rank", "job_id"),
+        Index("ix_stage_artifact_key", "artifact_key"),
         # Two attempts at one key at once would be wasted work; the database itself refuses the second.
         Index(
             "uq_stage_running_key",
@@ -150,7 +160,9 @@ class Stage(SQLModel, table=True):
     queue: Service = Field(sa_column=Column(EnumText(Service), nullable=False))
     position: int
     rank: int = 50
-    """100 minus the job's priority: workers take the lowest first, then the oldest."""
+    """100 minus the job's priority: of a team's stages workers take the lowest first, then the oldest job's."""
+    team: str = Field(max_length=100)
+    """The job's."""
     parameters: dict[str, Any] = Field(sa_column=_json())
     inputs: dict[str, Any] = Field(sa_column=_json())
     """By role: `{"stage": name}` or `{"artifact": {key, digest}}`."""
@@ -158,6 +170,10 @@ class Stage(SQLModel, table=True):
     status: StageStatus = Field(sa_column=Column(EnumText(StageStatus), nullable=False))
     attempt: int = 1
     """Rises when an attempt was lost or failed; a worker that gives the stage back uses up none."""
+    waits: int = 0
+    """Attempts in a row that ended because something around the stage was missing, such as disk space."""
+    recompute: bool = False
+    """Run although its artifact exists: somebody asked for it to be computed again."""
     fence: int = 0
     """Rises with every claim."""
     owner: str | None = Field(default=None, max_length=200)
@@ -199,8 +215,60 @@ class Stage(SQLModel, table=True):
         return max(0.0, (self.finished_at - self.started_at).total_seconds())
 
 
+class Attempt(SQLModel, table=True):
+    """One claim of a stage: who had it, when, and how it ended. What queueing, quotas and estimates count from."""
+
+    __tablename__ = "attempt"
+    __table_args__ = (
+        Index("ix_attempt_job_id", "job_id"),
+        Index("ix_attempt_team_ended_at", "team", "ended_at"),
+        Index("ix_attempt_kind_ended_at", "kind", "ended_at"),
+        Index(
+            "ix_attempt_running",
+            "queue",
+            sqlite_where=text("ended_at IS NULL"),
+            postgresql_where=text("ended_at IS NULL"),
+        ),
+    )
+
+    stage_id: str = Field(sa_column=Column(String(40), ForeignKey("stage.id"), primary_key=True))
+    fence: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    job_id: str = Field(sa_column=Column(String(40), ForeignKey("job.id"), nullable=False))
+    team: str = Field(max_length=100)
+    queue: Service = Field(sa_column=Column(EnumText(Service), nullable=False))
+    kind: StageKind = Field(sa_column=Column(EnumText(StageKind), nullable=False))
+    number: int
+    """The stage's `attempt` at that time."""
+    owner: str = Field(max_length=200)
+    device: str | None = Field(default=None, max_length=100)
+    outcome: AttemptOutcome = Field(sa_column=Column(EnumText(AttemptOutcome), nullable=False))
+    error: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
+    """A `StageError` where it failed."""
+    weight: float = 1.0
+    """The team's, when it was claimed."""
+    waited_seconds: float = 0.0
+    """How long the stage had been ready."""
+    seconds: float | None = None
+    """How long it took; None while it runs."""
+    started_at: datetime = Field(sa_column=_time(nullable=False))
+    ended_at: datetime | None = Field(default=None, sa_column=_time())
+
+
+class TeamShare(SQLModel, table=True):
+    """How much of a queue's workers a team has had, by start-time fair queueing (see `fair_share`)."""
+
+    __tablename__ = "team_share"
+
+    queue: Service = Field(sa_column=Column(EnumText(Service), primary_key=True))
+    team: str = Field(primary_key=True, max_length=100)
+    started: float = 0.0
+    """The virtual time at which its last stage was handed out."""
+    finished: float = 0.0
+    """The virtual time up to which it has been served: seconds of work divided by the team's weight."""
+
+
 class Artifact(SQLModel, table=True):
-    """Which bytes count for a key: those whose report was committed first."""
+    """Which bytes count for a key: those whose report was committed first. Its row goes before its folder does."""
 
     __tablename__ = "artifact"
 
@@ -299,6 +367,8 @@ class Outbox(SQLModel, table=True):
     created_at: datetime = Field(sa_column=_time(nullable=False))
     due_at: datetime = Field(sa_column=_time(nullable=False))
     """Not sent before: the pause after a failure is kept here, not in the broker."""
+    taken_until: datetime | None = Field(default=None, sa_column=_time())
+    """A relay is sending it; where that one died, another may from then on."""
     sent_at: datetime | None = Field(default=None, sa_column=_time())
 
 

@@ -6,10 +6,8 @@ What the artifact store has is asked before the transaction: a slow store must n
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import or_
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import aliased
-from sqlmodel import Session, col, exists, select
+from sqlmodel import Session, col, select
 
 from craft.contracts.events import StageStatus
 from craft.contracts.job import JobStatus
@@ -17,12 +15,14 @@ from craft.contracts.stages import ArtifactRef, Claim, ClaimedStage, Complete, F
 from craft.errors import Conflict, NotFound
 from craft.infra.ids import new_id
 from craft.infra.settings import CoordinatorSettings
+from craft.infra.teams import Teams
 from craft_gateway.database import Database
+from craft_gateway.fair_share import next_in_line
 from craft_gateway.keys import HoldsArtifact, reusable
 from craft_gateway.plan import ResolvedJob
 from craft_gateway.tables import Artifact, Stage
-from craft_gateway.transitions_create import CreatedJob, Idempotency, earlier_job, planned_rows, store_job
-from craft_gateway.transitions_flow import advance, cancel, end_if_cancelled, give_back, lose
+from craft_gateway.transitions_create import CreatedJob, Idempotency, Origin, earlier_job, planned_rows, store_job
+from craft_gateway.transitions_flow import MOVING, PAUSES, advance, cancel, end_if_idle, give_back, lose, pause, resume
 from craft_gateway.transitions_report import (
     claimable,
     extend,
@@ -33,35 +33,49 @@ from craft_gateway.transitions_report import (
 )
 from craft_gateway.transitions_unit import JobUnit
 
-__all__ = ["CreatedJob", "HoldsArtifact", "Idempotency", "Transitions"]
+__all__ = ["CreatedJob", "HoldsArtifact", "Idempotency", "Origin", "Transitions"]
 
 _SETTLED_AT_ONCE = 100
-_CANDIDATES = 20
-"""How many a claim looks at: more than one, because others may take them or make them needless meanwhile."""
+NO_TEAMS = Teams()
+NO_ORIGIN = Origin()
 
 
 class Transitions:
     """The only writer of jobs and stages, together with `transitions_upkeep.Upkeep`."""
 
-    def __init__(self, database: Database, *, holds: HoldsArtifact, settings: CoordinatorSettings) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        holds: HoldsArtifact,
+        settings: CoordinatorSettings,
+        teams: Teams = NO_TEAMS,
+        has_room: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`has_room`: whether the artifact store has space for what another stage would write."""
         self._database = database
         self._holds = holds
         self._settings = settings
+        self._teams = teams
+        self._has_room = has_room
 
-    def create_job(self, job: ResolvedJob, *, idempotency: Idempotency | None = None) -> CreatedJob:
+    def create_job(
+        self, job: ResolvedJob, *, origin: Origin = NO_ORIGIN, idempotency: Idempotency | None = None
+    ) -> CreatedJob:
         """Plan the job, store it with its stages and queue what can run.
 
         Raises IdempotencyConflict where the same key came with another body.
         """
         job_id = new_id("cjob")
         with self._database.read() as session:
-            stages = planned_rows(job, job_id, self._database.now(session))
+            stages = planned_rows(job, job_id, origin, self._database.now(session))
             found = reusable(session, stages, self._holds)
         try:
             with self._database.write() as session:
                 if earlier := earlier_job(session, idempotency):
                     return earlier
-                unit = store_job(session, self._database.now(session), job, stages, idempotency)
+                now = self._database.now(session)
+                unit = store_job(session, now, job, stages, origin=origin, idempotency=idempotency)
                 advance(unit, found)
         except IntegrityError:
             # PostgreSQL lets two requests with one key get this far; the second finds the first one's job.
@@ -81,14 +95,39 @@ class Transitions:
                 cancel(unit)
             return unit.job.status
 
+    def pause(self, job_id: str) -> JobStatus:
+        """Start nothing more of the job: `pausing` while a worker still has a stage, then `paused`.
+
+        One that pauses already stays as it is. Raises NotFound, Conflict where the job ends or has ended.
+        """
+        with self._unit(job_id) as unit:
+            if unit.job.status in MOVING:
+                pause(unit)
+            elif unit.job.status not in PAUSES:
+                raise Conflict(f"The job is {unit.job.status.value}; only one that waits or runs can be paused.")
+            return unit.job.status
+
+    def resume(self, job_id: str) -> JobStatus:
+        """Go on where the job was paused. One that was not stays as it is. Raises NotFound, Conflict where it ended."""
+        with self._database.read() as session:
+            found = reusable(session, _stages_of(session, job_id), self._holds)
+        with self._unit(job_id) as unit:
+            if unit.job.status in PAUSES:
+                resume(unit, found)
+            elif unit.job.status not in MOVING:
+                raise Conflict(
+                    f"The job is {unit.job.status.value}; only a paused one can be resumed.",
+                    hint="`retry` makes a new job of one that has ended.",
+                )
+            return unit.job.status
+
     def claim(self, stage_id: str, claim: Claim) -> ClaimedStage | None:
         """Give the worker a stage of its queue, or None where there is nothing to do. Raises NotFound.
 
-        The hint is a turn, not an order: of what is ready, the job of highest priority goes first, then the stage
-        that was hinted, then the oldest.
+        The hint is a turn, not an order: `fair_share` says which of the ready stages is next.
         """
         seen = self._stage(stage_id)
-        if seen.queue is not claim.service:
+        if seen.queue is not claim.service or not self._has_room():
             return None
         for candidate in self._next_in_line(seen):
             if not self.take_over_if_done(candidate) and (claimed := self._claimed(candidate, claim)):
@@ -113,14 +152,14 @@ class Transitions:
         if not self._holds(manifest.ref):
             raise Conflict(f"The artifact {manifest.key[:12]} is not in the store.", hint="Publish before completing.")
         with self._database.read() as session:
-            ref = self._counting(session, manifest)
+            ref = self._counting(session, seen, manifest)
             found = reusable(session, _stages_of(session, seen.job_id), self._holds, finished={seen.name: ref})
         with self._unit(seen.job_id) as unit:
             stage = unit.held(stage_id, complete.fence)
             unit.log(stage, complete.log_lines)
             succeed(unit, stage, manifest, ref)
             advance(unit, found)
-            end_if_cancelled(unit)
+            end_if_idle(unit)
         self._settle_others(seen)
 
     def fail(self, stage_id: str, fail: Fail) -> None:
@@ -166,7 +205,7 @@ class Transitions:
         """Whether a ready stage's artifact exists by now; then the stage has succeeded with it."""
         with self._database.read() as session:
             made = session.get(Artifact, seen.key)
-            if made is None or not self._holds(made.ref):
+            if made is None or seen.recompute or not self._holds(made.ref):
                 return False
             found = reusable(session, _stages_of(session, seen.job_id), self._holds)
         with self._unit(seen.job_id) as unit:
@@ -174,25 +213,16 @@ class Transitions:
         return True
 
     def _next_in_line(self, hinted: Stage) -> list[Stage]:
-        twin = aliased(Stage)
-        at_work = exists().where(col(twin.key) == col(Stage.key), col(twin.status) == StageStatus.RUNNING)
         with self._database.read() as session:
-            waiting = select(Stage).where(
-                Stage.queue == hinted.queue,
-                Stage.status == StageStatus.READY,
-                ~at_work,
-                or_(col(Stage.not_before).is_(None), col(Stage.not_before) <= self._database.now(session)),
-            )
-            # The index's own order: a finer one would sort everything that waits.
-            in_line = waiting.order_by(col(Stage.rank), col(Stage.ready_at))
-            stages = list(session.exec(in_line.limit(_CANDIDATES)))
-        return sorted(stages, key=lambda stage: (stage.rank, stage.id != hinted.id))
+            return next_in_line(session, hinted, self._teams, self._database.now(session))
 
     def _claimed(self, seen: Stage, claim: Claim) -> ClaimedStage | None:
         try:
             with self._unit(seen.job_id) as unit:
                 stage = unit.stage(seen.id)
-                return hand_out(unit, stage, claim, self._settings) if claimable(unit, stage) else None
+                if not claimable(unit, stage, self._teams):
+                    return None
+                return hand_out(unit, stage, claim, rules=self._settings, teams=self._teams)
         except IntegrityError:
             # Another stage with this key was claimed at the same moment.
             return None
@@ -209,9 +239,12 @@ class Transitions:
                 unit.move(stage, StageStatus.READY, hinted_at=unit.now)
                 unit.hint(stage)
 
-    def _counting(self, session: Session, manifest: Manifest) -> ArtifactRef:
-        """Which bytes count for the key: the first committed ones, while the store has them."""
-        first = session.get(Artifact, manifest.key)
+    def _counting(self, session: Session, stage: Stage, manifest: Manifest) -> ArtifactRef:
+        """Which bytes count for the key: the first committed ones, while the store has them.
+
+        Where it was computed again because somebody asked for it, the new ones.
+        """
+        first = None if stage.recompute else session.get(Artifact, manifest.key)
         return first.ref if first is not None and self._holds(first.ref) else manifest.ref
 
     def _stage(self, stage_id: str) -> Stage:

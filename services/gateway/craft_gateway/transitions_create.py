@@ -9,6 +9,7 @@ from craft.contracts.events import EventType, StageStatus
 from craft.contracts.job import JobStatus
 from craft.errors import IdempotencyConflict
 from craft.infra.ids import new_id
+from craft.infra.teams import DEFAULT_TEAM
 from craft_gateway.keys import input_plan
 from craft_gateway.plan import ResolvedJob, plan
 from craft_gateway.tables import Job, Stage
@@ -21,6 +22,19 @@ class Idempotency:
 
     key: str
     body_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a job comes from: its team, the request's W3C trace context, and what it does again if it is a retry.
+
+    `recompute` names stages that run although their artifacts exist.
+    """
+
+    team: str = DEFAULT_TEAM
+    traceparent: str | None = None
+    retry_of: str | None = None
+    recompute: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +59,7 @@ def earlier_job(session: Session, idempotency: Idempotency | None) -> CreatedJob
     return CreatedJob(job.id, repeated=True)
 
 
-def planned_rows(job: ResolvedJob, job_id: str, now: datetime) -> list[Stage]:
+def planned_rows(job: ResolvedJob, job_id: str, origin: Origin, now: datetime) -> list[Stage]:
     """One pending row for each stage of the plan, in its order."""
     return [
         Stage(
@@ -56,6 +70,8 @@ def planned_rows(job: ResolvedJob, job_id: str, now: datetime) -> list[Stage]:
             queue=planned.service,
             position=position,
             rank=100 - job.spec.priority,
+            team=origin.team,
+            recompute=planned.name in origin.recompute,
             parameters=planned.parameters.model_dump(mode="json"),
             inputs=input_plan(planned),
             depends_on=list(planned.depends_on),
@@ -67,7 +83,13 @@ def planned_rows(job: ResolvedJob, job_id: str, now: datetime) -> list[Stage]:
 
 
 def store_job(
-    session: Session, now: datetime, job: ResolvedJob, stages: list[Stage], idempotency: Idempotency | None
+    session: Session,
+    now: datetime,
+    job: ResolvedJob,
+    stages: list[Stage],
+    *,
+    origin: Origin,
+    idempotency: Idempotency | None,
 ) -> JobUnit:
     """Insert the job, its stages and its first two events."""
     row = Job(
@@ -78,7 +100,10 @@ def store_job(
         status=JobStatus.QUEUED,
         status_reason="waits for a worker",
         labels=job.spec.labels,
+        team=origin.team,
         priority=job.spec.priority,
+        retry_of=origin.retry_of,
+        traceparent=origin.traceparent,
         idempotency_key=idempotency.key if idempotency else None,
         body_hash=idempotency.body_hash if idempotency else None,
         created_at=now,
@@ -89,6 +114,6 @@ def store_job(
     session.add_all(stages)
     session.flush()
     unit = JobUnit(session, now, row)
-    unit.emit(EventType.JOB_CREATED)
+    unit.emit(EventType.JOB_CREATED, **({"retry_of": origin.retry_of} if origin.retry_of else {}))
     unit.emit(EventType.JOB_QUEUED)
     return unit

@@ -1,15 +1,17 @@
 """What follows from a stage's end: later stages become ready or are found done, or the job ends."""
 
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 from craft.contracts.events import EventType, StageStatus
 from craft.contracts.job import JobStatus
 from craft.contracts.problems import JobError, StageError
 from craft.contracts.stages import ArtifactRef
 from craft.errors import Fault
+from craft_gateway.key_lock import lock_key
 from craft_gateway.keys import done_stages, key_of, resolved_inputs
-from craft_gateway.tables import Stage
+from craft_gateway.tables import Artifact, Stage
 from craft_gateway.transitions_unit import JobUnit
 
 RETRY_SECONDS: Mapping[str, float] = {
@@ -21,8 +23,12 @@ RETRY_SECONDS: Mapping[str, float] = {
 }
 """Pause before the second attempt by error code (1 s for others); it doubles with each attempt."""
 _LONGEST_PAUSE_SECONDS = 300.0
+_SURROUNDINGS = {"disk_full", "device_busy"}
+"""What a stage waits for as long as it takes: no attempt is used up."""
 _WAITING = {StageStatus.PENDING, StageStatus.READY}
 MOVING = {JobStatus.QUEUED, JobStatus.RUNNING}
+PAUSES = {JobStatus.PAUSING, JobStatus.PAUSED}
+_UNENDED = MOVING | {JobStatus.PAUSING}
 """Statuses of a job whose stages may start."""
 
 
@@ -33,6 +39,9 @@ def advance(unit: JobUnit, found: Mapping[str, ArtifactRef]) -> None:
     """
     if unit.job.status not in MOVING:
         return
+    # Sorted, so that two jobs that share artifacts never wait for one another.
+    for key in sorted(found):
+        lock_key(unit.session, key)
     done = done_stages(unit.stages)
     for stage in unit.stages:
         if stage.status not in _WAITING:
@@ -41,15 +50,20 @@ def advance(unit: JobUnit, found: Mapping[str, ArtifactRef]) -> None:
         if inputs is None:
             continue
         key = key_of(stage, inputs)
-        if key in found:
+        if key in found and not stage.recompute and _still_counts(unit, found[key]):
             _take_over(unit, stage, found[key])
             done[stage.name] = found[key]
         elif stage.status is StageStatus.PENDING:
-            unit.move(stage, StageStatus.READY, key=key, ready_at=unit.now, hinted_at=unit.now)
+            unit.move(stage, StageStatus.READY, key=key, ready_at=unit.now, hinted_at=unit.now, not_before=None)
             unit.hint(stage)
     unit.job.percent = unit.percent()
-    if all(stage.status is StageStatus.SUCCEEDED for stage in unit.stages):
-        unit.end(JobStatus.SUCCEEDED, reason="every stage succeeded")
+    end_if_idle(unit)
+
+
+def _still_counts(unit: JobUnit, ref: ArtifactRef) -> bool:
+    """Whether the artifact was not swept since it was looked for."""
+    row = unit.session.get(Artifact, ref.key, populate_existing=True)
+    return row is not None and row.ref == ref
 
 
 def _take_over(unit: JobUnit, stage: Stage, ref: ArtifactRef) -> None:
@@ -62,7 +76,7 @@ def _take_over(unit: JobUnit, stage: Stage, ref: ArtifactRef) -> None:
         reused=True,
         started_at=unit.now,
     )
-    unit.start(f"{stage.name} was done before")
+    unit.job.status_reason = f"{stage.name} was done before"
     unit.emit(EventType.STAGE_REUSED, stage=stage.name, attempt=stage.attempt, percent=unit.percent())
 
 
@@ -70,33 +84,29 @@ def give_back(unit: JobUnit, stage: Stage) -> None:
     """A worker no longer does the stage, through no fault: ready again, or ended with its job."""
     if _ended_with_job(unit, stage):
         return
-    unit.end_attempt(stage, StageStatus.READY, hinted_at=unit.now, not_before=None)
-    unit.hint(stage)
-    unit.job.status_reason = f"{stage.name} waits for another worker"
+    _again(unit, stage, due=unit.now)
+    if unit.job.status in MOVING:
+        unit.job.status_reason = f"{stage.name} waits for another worker"
     unit.emit(EventType.STAGE_RETRIED, stage=stage.name, attempt=stage.attempt, retry_seconds=0.0)
+    end_if_idle(unit)
 
 
 def lose(unit: JobUnit, stage: Stage, error: StageError, *, most_attempts: int, pause: bool = True) -> None:
     """An attempt ended badly: try again where that may help and attempts are left, else fail the job."""
     if _ended_with_job(unit, stage):
         return
-    shown = error.model_dump(mode="json")
-    if not (error.retryable and error.fault is Fault.SYSTEM and stage.attempt < most_attempts):
+    blameless = error.code in _SURROUNDINGS
+    if not (error.retryable and error.fault is Fault.SYSTEM and (blameless or stage.attempt < most_attempts)):
         _fail_job(unit, stage, error)
         return
-    seconds = _pause_seconds(error.code, stage.attempt) if pause else 0.0
-    due = unit.now + timedelta(seconds=seconds)
-    unit.end_attempt(
-        stage,
-        StageStatus.READY,
-        attempt=stage.attempt + 1,
-        error=shown,
-        not_before=due,
-        hinted_at=due,
-    )
-    unit.hint(stage, due=due)
-    unit.job.status_reason = f"{stage.name} will be tried again: {error.message}"
+    shown = error.model_dump(mode="json")
+    seconds = _pause_seconds(error.code, stage.waits if blameless else stage.attempt - 1) if pause else 0.0
+    counted = {"waits": stage.waits + 1} if blameless else {"attempt": stage.attempt + 1, "waits": 0}
+    _again(unit, stage, due=unit.now + timedelta(seconds=seconds), error=shown, **counted)
+    if unit.job.status in MOVING:
+        unit.job.status_reason = f"{stage.name} will be tried again: {error.message}"
     unit.emit(EventType.STAGE_RETRIED, stage=stage.name, attempt=stage.attempt, error=shown, retry_seconds=seconds)
+    end_if_idle(unit)
 
 
 def cancel(unit: JobUnit) -> None:
@@ -105,20 +115,58 @@ def cancel(unit: JobUnit) -> None:
     unit.job.status_reason = "cancel requested"
     unit.emit(EventType.JOB_CANCELLING)
     _drop_waiting(unit, StageStatus.CANCELLED)
-    end_if_cancelled(unit)
+    end_if_idle(unit)
 
 
-def end_if_cancelled(unit: JobUnit) -> None:
-    """Second phase of a cancel: the job has ended once no worker has a stage of it."""
-    running = any(stage.status is StageStatus.RUNNING for stage in unit.stages)
-    if unit.job.status is JobStatus.CANCELLING and not running:
-        unit.end(JobStatus.CANCELLED, reason="cancelled")
+def pause(unit: JobUnit) -> None:
+    """First phase: nothing new starts, for what was ready is pending again. Second phase as for `cancel`."""
+    unit.job.status = JobStatus.PAUSING
+    unit.job.status_reason = "pause requested"
+    unit.emit(EventType.JOB_PAUSING)
+    for stage in unit.stages:
+        if stage.status is StageStatus.READY:
+            unit.move(stage, StageStatus.PENDING)
+    end_if_idle(unit)
+
+
+def resume(unit: JobUnit, found: Mapping[str, ArtifactRef]) -> None:
+    """The job waits for workers again; `found` as in `advance`."""
+    unit.job.status = JobStatus.QUEUED
+    unit.job.status_reason = "resumed"
+    unit.emit(EventType.JOB_RESUMED)
+    if any(stage.status is StageStatus.RUNNING for stage in unit.stages):
+        unit.start("resumed")
+    advance(unit, found)
+
+
+def end_if_idle(unit: JobUnit) -> None:
+    """Second phase of a cancel or a pause, once no worker has a stage of the job; and its end where all is done."""
+    status, states = unit.job.status, {stage.status for stage in unit.stages}
+    if status is JobStatus.CANCELLING:
+        if StageStatus.RUNNING not in states:
+            unit.end(JobStatus.CANCELLED, reason="cancelled")
+    elif status in _UNENDED and states == {StageStatus.SUCCEEDED}:
+        unit.start("every stage was done before")
+        unit.end(JobStatus.SUCCEEDED, reason="every stage succeeded")
+    elif status is JobStatus.PAUSING and StageStatus.RUNNING not in states:
+        unit.job.status = JobStatus.PAUSED
+        unit.job.status_reason = "paused"
+        unit.emit(EventType.JOB_PAUSED)
+
+
+def _again(unit: JobUnit, stage: Stage, *, due: datetime, **values: Any) -> None:
+    """The attempt is over and the stage is to be done: ready from `due` on, or pending while its job pauses."""
+    if unit.job.status not in MOVING:
+        unit.end_attempt(stage, StageStatus.PENDING, **values)
+        return
+    unit.end_attempt(stage, StageStatus.READY, not_before=due, hinted_at=due, ready_at=unit.now, **values)
+    unit.hint(stage, due=due)
 
 
 def _ended_with_job(unit: JobUnit, stage: Stage) -> bool:
     if unit.job.status is JobStatus.CANCELLING:
         unit.end_attempt(stage, StageStatus.CANCELLED)
-        end_if_cancelled(unit)
+        end_if_idle(unit)
         return True
     if unit.job.status.terminal:
         unit.end_attempt(stage, StageStatus.SKIPPED)
@@ -142,5 +190,5 @@ def _drop_waiting(unit: JobUnit, to: StageStatus) -> None:
         unit.end_attempt(stage, to)
 
 
-def _pause_seconds(code: str, attempt: int) -> float:
-    return min(_LONGEST_PAUSE_SECONDS, RETRY_SECONDS.get(code, 1.0) * 2.0 ** (attempt - 1))
+def _pause_seconds(code: str, earlier: int) -> float:
+    return min(_LONGEST_PAUSE_SECONDS, RETRY_SECONDS.get(code, 1.0) * 2.0 ** min(earlier, 16))

@@ -4,30 +4,50 @@ from datetime import timedelta
 
 from sqlmodel import select
 
+from craft.contracts.attempts import AttemptOutcome
 from craft.contracts.events import EventType, StageStatus
+from craft.contracts.job import JobStatus
 from craft.contracts.problems import StageError
 from craft.contracts.stages import PARAMETERS, ArtifactRef, Claim, ClaimedStage, Manifest, Renew, Renewed, StageProgress
 from craft.errors import StageTimeout
 from craft.infra.settings import CoordinatorSettings
+from craft.infra.teams import Teams
+from craft_gateway.fair_share import note_start, out_of_jobs
+from craft_gateway.key_lock import lock_key
 from craft_gateway.keys import done_stages, resolved_inputs
-from craft_gateway.tables import Artifact, Stage
+from craft_gateway.tables import Artifact, Attempt, Stage
 from craft_gateway.transitions_flow import MOVING
 from craft_gateway.transitions_unit import JobUnit
 
 _PROGRESS_SECONDS = 1.0
 
 
-def claimable(unit: JobUnit, stage: Stage) -> bool:
-    """Whether a worker may have the stage now: no pause, and nobody works at the same key."""
+def claimable(unit: JobUnit, stage: Stage, teams: Teams) -> bool:
+    """Whether a worker may have the stage now: no pause, its team may, and nobody works at the same key."""
     waits = stage.not_before is not None and stage.not_before > unit.now
     if stage.status is not StageStatus.READY or waits or unit.job.status not in MOVING:
         return False
+    if unit.job.status is JobStatus.QUEUED and not _may_begin(unit, teams):
+        return False
+    lock_key(unit.session, stage.key or "")
     twin = select(Stage.id).where(Stage.key == stage.key, Stage.status == StageStatus.RUNNING)
     return unit.session.exec(twin).first() is None
 
 
-def hand_out(unit: JobUnit, stage: Stage, claim: Claim, rules: CoordinatorSettings) -> ClaimedStage:
+def _may_begin(unit: JobUnit, teams: Teams) -> bool:
+    allowance = teams.allowance(unit.job.team)
+    if allowance.max_running_jobs is None:
+        return True
+    # Two claims at the same moment must not both take the last place.
+    lock_key(unit.session, f"team {unit.job.team}")
+    return not out_of_jobs(unit.session, unit.job.team, allowance)
+
+
+def hand_out(unit: JobUnit, stage: Stage, claim: Claim, *, rules: CoordinatorSettings, teams: Teams) -> ClaimedStage:
     """The stage runs, under a new fence. Raises IntegrityError where its key began to run at the same moment."""
+    attempt = _attempt(unit, stage, claim, teams)
+    note_start(unit.session, attempt, teams, unit.now)
+    unit.session.add(attempt)
     unit.move(
         stage,
         StageStatus.RUNNING,
@@ -53,6 +73,27 @@ def hand_out(unit: JobUnit, stage: Stage, claim: Claim, rules: CoordinatorSettin
         lease_seconds=rules.lease_seconds,
         beat_seconds=rules.beat_seconds,
         timeout_seconds=rules.stage_timeout_seconds,
+        traceparent=unit.job.traceparent,
+        waited_seconds=attempt.waited_seconds,
+    )
+
+
+def _attempt(unit: JobUnit, stage: Stage, claim: Claim, teams: Teams) -> Attempt:
+    free_since = max(filter(None, (stage.ready_at, stage.not_before)), default=unit.now)
+    return Attempt(
+        stage_id=stage.id,
+        fence=stage.fence + 1,
+        job_id=stage.job_id,
+        team=stage.team,
+        queue=stage.queue,
+        kind=stage.kind,
+        number=stage.attempt,
+        owner=claim.owner,
+        device=claim.device,
+        outcome=AttemptOutcome.RUNNING,
+        weight=teams.allowance(stage.team).weight,
+        waited_seconds=max(0.0, (unit.now - free_since).total_seconds()),
+        started_at=unit.now,
     )
 
 

@@ -9,16 +9,24 @@ from sqlalchemy import update
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlmodel import Session, col, select
 
+from craft.contracts.attempts import AttemptOutcome
 from craft.contracts.events import EventType, StageStatus
 from craft.contracts.job import JobStatus
 from craft.contracts.stages import StageProgress
 from craft.errors import Internal, LeaseLost, NotFound
+from craft_gateway.fair_share import charge
 from craft_gateway.plan_percent import StageShare, percent_done
-from craft_gateway.tables import Event, Job, Outbox, Stage, StageLog
+from craft_gateway.tables import Attempt, Event, Job, Outbox, Stage, StageLog
 
 MOST_LOG_LINES = 200_000
 """Lines kept of one job; later ones are dropped, so that a chatty library cannot fill the database."""
 _LONGEST_LINE = 2_000
+_OUTCOME = {
+    StageStatus.SUCCEEDED: AttemptOutcome.SUCCEEDED,
+    StageStatus.FAILED: AttemptOutcome.FAILED,
+    StageStatus.CANCELLED: AttemptOutcome.STOPPED,
+    StageStatus.SKIPPED: AttemptOutcome.STOPPED,
+}
 _TERMINAL_EVENT = {
     JobStatus.SUCCEEDED: EventType.JOB_SUCCEEDED,
     JobStatus.FAILED: EventType.JOB_FAILED,
@@ -79,10 +87,22 @@ class JobUnit:
         self.job.updated_at = self.now
 
     def end_attempt(self, stage: Stage, to: StageStatus, **values: Any) -> None:
-        """`move` a stage to where no worker has it."""
+        """`move` a stage to where no worker has it. `error` says that its attempt, where it has one, failed."""
+        if stage.status is StageStatus.RUNNING:
+            self._close_attempt(stage, _OUTCOME.get(to), values.get("error"))
         free = {"owner": None, "device": None, "lease_expires_at": None, "deadline_at": None}
         ended = {"finished_at": self.now} if to.terminal else {}
         self.move(stage, to, **free, **ended, **values)
+
+    def _close_attempt(self, stage: Stage, outcome: AttemptOutcome | None, error: dict[str, Any] | None) -> None:
+        attempt = self.session.get(Attempt, (stage.id, stage.fence))
+        if attempt is None:
+            return  # claimed before attempts were kept
+        attempt.outcome = outcome or (AttemptOutcome.FAILED if error else AttemptOutcome.RELEASED)
+        attempt.error = error
+        attempt.ended_at = self.now
+        attempt.seconds = max(0.0, (self.now - attempt.started_at).total_seconds())
+        charge(self.session, attempt)
 
     def hint(self, stage: Stage, *, due: datetime | None = None) -> None:
         """Put a hint into the outbox: it is sent after the commit, not before `due`."""
@@ -117,12 +137,13 @@ class JobUnit:
             )
 
     def start(self, reason: str) -> None:
-        """The job's first stage has begun (or was found done)."""
+        """A stage of the job has begun (or all were found done)."""
         self.job.status_reason = reason
         if self.job.status is JobStatus.QUEUED:
             self.job.status = JobStatus.RUNNING
-            self.job.started_at = self.now
-            self.emit(EventType.JOB_STARTED)
+            if self.job.started_at is None:
+                self.job.started_at = self.now
+                self.emit(EventType.JOB_STARTED)
 
     def end(self, status: JobStatus, *, reason: str, error: dict[str, Any] | None = None) -> None:
         """Write the terminal status. Raises Internal where there is one already."""

@@ -86,6 +86,8 @@ class Upkeep:
                 )
                 .order_by(col(Stage.hinted_at))
                 .limit(PAGE)
+                # Another coordinator may sweep at this moment; one hint is enough.
+                .with_for_update(of=Stage, skip_locked=True)
             ).all()
             if rows:
                 ids = [stage_id for stage_id, _ in rows]
@@ -102,7 +104,7 @@ class Upkeep:
             rows = session.exec(
                 select(Stage)
                 .join(Artifact, col(Artifact.key) == col(Stage.key))
-                .where(Stage.status == StageStatus.READY)
+                .where(Stage.status == StageStatus.READY, ~col(Stage.recompute))
                 .limit(PAGE)
             )
             waiting = list(rows)

@@ -1,20 +1,22 @@
 """From the tables' rows to what the API shows: pure functions. The only clock is the moment passed in."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import datetime
 
 from craft.contracts.events import StageStatus
 from craft.contracts.job import JobStatus
 from craft.contracts.model_server import ServedBase
 from craft.contracts.problems import JobError, StageError
 from craft.contracts.rest_datasets import DatasetStatistics
+from craft.contracts.retention import RETENTION_OF
 from craft.contracts.rows import ADAPTER_ARCHIVE
 from craft.contracts.serving import AdapterDeployment, DeploymentLinks
-from craft.contracts.stages import ArtifactRef, Manifest, Service, StageKind, StageProgress
+from craft.contracts.stages import ArtifactRef, Manifest, StageKind, StageProgress
 from craft.contracts.views import (
     AdapterView,
     ArtifactView,
+    AttemptView,
     DatasetLinks,
     DatasetView,
     DeviceView,
@@ -23,7 +25,6 @@ from craft.contracts.views import (
     JobView,
     LogLine,
     Progress,
-    QueuePlace,
     ReportView,
     ResolvedSpec,
     StageView,
@@ -31,16 +32,14 @@ from craft.contracts.views import (
 from craft.core.selection import Strategy
 from craft_gateway.plan import ResolvedJob
 from craft_gateway.submission_estimate import estimate
-from craft_gateway.tables import Dataset, Deployment, Event, Job, Stage, StageLog
+from craft_gateway.tables import Attempt, Dataset, Deployment, Event, Job, Stage, StageLog
+from craft_gateway.views_standing import standing, waiter
+from craft_gateway.waiting_line import Holder, Place
 
 ROOT = "/craft"
 OPENAI_ROOT = "/v1"
 REPORT_STAGE = "report"
-_WAITED_STEP_SECONDS = 10
 _LEAST_PERCENT_FOR_A_FORECAST = 2.0
-_MOVING = {JobStatus.QUEUED, JobStatus.RUNNING}
-_ON_DEVICES = {Service.INFERENCE, Service.TRAINING}
-"""Whose stages wait for a device, wherever one is shared."""
 
 
 def package_stage(strategy: Strategy) -> str:
@@ -50,16 +49,18 @@ def package_stage(strategy: Strategy) -> str:
 
 @dataclass(frozen=True, slots=True)
 class JobRows:
-    """All that a job's view is made of. `questions` counts the dataset's rows, `place` the queued jobs ahead."""
+    """All that a job's view is made of. `questions` counts the dataset's rows; `place` is that of its ready stages."""
 
     job: Job
     stages: Sequence[Stage]
     manifests: Mapping[ArtifactRef, Manifest]
     questions: int
     evaluation_questions: int
-    place: int
-    devices: Sequence[Stage] = ()
-    """Running stages, of whatever job, that hold a device."""
+    place: Place | None
+    holder: Holder | None = None
+    """Who, of whatever job, holds a device."""
+    expires: Mapping[str, datetime | None] = field(default_factory=dict)
+    """By key, when what an ended job made expires."""
 
 
 def job_view(rows: JobRows, *, now: datetime) -> JobView:
@@ -67,13 +68,14 @@ def job_view(rows: JobRows, *, now: datetime) -> JobView:
     job, stages = rows.job, rows.stages
     resolved = ResolvedJob.model_validate(job.resolved)
     reused = [position for position, stage in enumerate(stages) if stage.reused]
+    now_in_line = standing(waiter(job, stages), place=rows.place, holder=rows.holder, now=now)
     return JobView(
         id=job.id,
         name=job.name,
         status=job.status,
-        status_reason=_waits_for_device(rows) or job.status_reason or _reason(job, stages),
+        status_reason=now_in_line.status_reason,
         progress=_job_progress(job, stages),
-        queue=QueuePlace(position=rows.place, waited_seconds=_waited_seconds(job, now)),
+        queue=now_in_line.queue,
         stages=[stage_view(stage, until=job.updated_at) for stage in stages],
         resolved=resolved_view(resolved, questions=rows.questions),
         estimate=estimate(
@@ -84,9 +86,12 @@ def job_view(rows: JobRows, *, now: datetime) -> JobView:
             reused=reused,
         ),
         error=None if job.error is None else JobError.model_validate(job.error),
-        adapters=_adapters(job.id, resolved, stages, rows.manifests),
-        report=_report(job.id, stages),
+        adapters=_adapters(rows, resolved),
+        report=_report(rows),
+        team=job.team,
         priority=job.priority,
+        retry_of=job.retry_of,
+        pinned=job.pinned,
         labels=job.labels,
         created_at=job.created_at,
         started_at=job.started_at,
@@ -131,6 +136,23 @@ def stage_view(stage: Stage, *, until: datetime) -> StageView:
     )
 
 
+def attempt_view(attempt: Attempt, *, stage: str) -> AttemptView:
+    """One claim of the stage of that name."""
+    return AttemptView(
+        stage=stage,
+        attempt=attempt.number,
+        fence=attempt.fence,
+        outcome=attempt.outcome,
+        owner=attempt.owner,
+        device=attempt.device,
+        error=None if attempt.error is None else StageError.model_validate(attempt.error),
+        waited_seconds=attempt.waited_seconds,
+        seconds=attempt.seconds,
+        started_at=attempt.started_at,
+        ended_at=attempt.ended_at,
+    )
+
+
 def event_view(event: Event) -> EventView:
     """One event."""
     return EventView(job_id=event.job_id, seq=event.seq, type=event.type, data=event.data, created_at=event.created_at)
@@ -141,7 +163,7 @@ def log_line(line: StageLog, *, stage: str) -> LogLine:
     return LogLine(id=line.seq, stage=stage, attempt=line.attempt, line=line.line, created_at=line.created_at)
 
 
-def artifact_view(stage: Stage, manifest: Manifest) -> ArtifactView:
+def artifact_view(stage: Stage, manifest: Manifest, *, expires_at: datetime | None) -> ArtifactView:
     """What a stage wrote, or found there."""
     return ArtifactView(
         stage=stage.name,
@@ -154,6 +176,8 @@ def artifact_view(stage: Stage, manifest: Manifest) -> ArtifactView:
         counts=manifest.result.counts,
         metrics=manifest.result.metrics,
         cost=manifest.result.cost,
+        retention_class=RETENTION_OF[stage.kind],
+        expires_at=expires_at,
     )
 
 
@@ -201,28 +225,6 @@ def deployment_view(row: Deployment) -> AdapterDeployment:
     )
 
 
-def _waits_for_device(rows: JobRows) -> str | None:
-    """Who holds a device while nothing of this job runs and a stage of it is ready that would take one."""
-    if rows.job.status not in _MOVING or any(stage.status is StageStatus.RUNNING for stage in rows.stages):
-        return None
-    ready = (stage for stage in rows.stages if stage.status is StageStatus.READY and stage.queue in _ON_DEVICES)
-    waiting, holder = next(ready, None), next(iter(rows.devices), None)
-    if waiting is None or holder is None:
-        return None
-    return (
-        f"{waiting.name} waits for a free {waiting.queue.value} worker: "
-        f"{holder.device} is held by {holder.name} of {holder.job_id}"
-    )
-
-
-def _reason(job: Job, stages: Sequence[Stage]) -> str | None:
-    if job.status is JobStatus.QUEUED:
-        ready = next((stage for stage in stages if stage.status is StageStatus.READY), None)
-        return f"waits for a free {ready.queue.value} worker" if ready else None
-    running = [stage.name for stage in stages if stage.status is StageStatus.RUNNING]
-    return ", ".join(running) or None
-
-
 def _job_progress(job: Job, stages: Sequence[Stage]) -> Progress:
     running = next((stage for stage in stages if stage.status is StageStatus.RUNNING), None)
     if running is None:
@@ -241,13 +243,6 @@ def _stage_progress(stage: Stage) -> Progress | None:
     return Progress(percent=min(percent, 100.0), done=progress.done, total=progress.total, metrics=progress.metrics)
 
 
-def _waited_seconds(job: Job, now: datetime) -> float:
-    began = job.started_at or job.finished_at
-    if began is not None:
-        return max(0.0, (began - job.created_at).total_seconds())
-    return float((now - job.created_at) // timedelta(seconds=_WAITED_STEP_SECONDS) * _WAITED_STEP_SECONDS)
-
-
 def _forecast(job: Job) -> datetime | None:
     """As if the rest went as fast as what is done; unknown near the start and once it is over."""
     if job.status is not JobStatus.RUNNING or job.started_at is None:
@@ -257,16 +252,14 @@ def _forecast(job: Job) -> datetime | None:
     return job.started_at + (job.updated_at - job.started_at) * (100.0 / job.percent)
 
 
-def _adapters(
-    job_id: str, resolved: ResolvedJob, stages: Sequence[Stage], manifests: Mapping[ArtifactRef, Manifest]
-) -> list[AdapterView]:
-    packaged = {stage.name: stage.artifact for stage in stages if stage.kind is StageKind.PACKAGE}
+def _adapters(rows: JobRows, resolved: ResolvedJob) -> list[AdapterView]:
+    packaged = {stage.name: stage.artifact for stage in rows.stages if stage.kind is StageKind.PACKAGE}
     views = []
     for strategy in resolved.spec.strategies:
         ref = packaged.get(package_stage(strategy))
-        if ref is None or ref not in manifests:
+        if ref is None or ref not in rows.manifests:
             continue
-        archive = next(file for file in manifests[ref].files if file.path == ADAPTER_ARCHIVE)
+        archive = next(file for file in rows.manifests[ref].files if file.path == ADAPTER_ARCHIVE)
         views.append(
             AdapterView(
                 strategy=strategy,
@@ -274,18 +267,20 @@ def _adapters(
                 artifact=ref,
                 bytes=archive.bytes,
                 sha256=archive.sha256,
-                download=f"{ROOT}/jobs/{job_id}/adapter?strategy={strategy.value}",
+                download=f"{ROOT}/jobs/{rows.job.id}/adapter?strategy={strategy.value}",
+                expires_at=rows.expires.get(ref.key),
             )
         )
     return views
 
 
-def _report(job_id: str, stages: Sequence[Stage]) -> ReportView | None:
-    ref = next((stage.artifact for stage in stages if stage.kind is StageKind.REPORT), None)
+def _report(rows: JobRows) -> ReportView | None:
+    ref = next((stage.artifact for stage in rows.stages if stage.kind is StageKind.REPORT), None)
     if ref is None:
         return None
-    base = f"{ROOT}/jobs/{job_id}/report"
-    return ReportView(artifact=ref, json_url=f"{base}.json", html_url=f"{base}.html")
+    base = f"{ROOT}/jobs/{rows.job.id}/report"
+    expires_at = rows.expires.get(ref.key)
+    return ReportView(artifact=ref, json_url=f"{base}.json", html_url=f"{base}.html", expires_at=expires_at)
 
 
 def _links(job_id: str) -> JobLinks:
@@ -298,6 +293,11 @@ def _links(job_id: str) -> JobLinks:
         artifacts=f"{base}/artifacts",
         report=f"{base}/report",
         adapter=f"{base}/adapter",
+        attempts=f"{base}/attempts",
         deploy=f"{base}/deploy",
         cancel=f"{base}/cancel",
+        pause=f"{base}/pause",
+        resume=f"{base}/resume",
+        retry=f"{base}/retry",
+        pin=f"{base}/pin",
     )

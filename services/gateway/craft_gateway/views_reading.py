@@ -1,7 +1,7 @@
 """Reads what the API shows: each method is one short read transaction. Ids are checked before any lookup."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -12,6 +12,7 @@ from craft.contracts.job import JobStatus
 from craft.contracts.stages import ArtifactRef
 from craft.contracts.views import (
     ArtifactList,
+    AttemptList,
     DatasetList,
     DatasetView,
     EventList,
@@ -19,28 +20,42 @@ from craft.contracts.views import (
     JobList,
     JobView,
     LogList,
-    QueueEntry,
     QueueView,
     StageList,
 )
 from craft.errors import Conflict, NotFound
+from craft.infra.settings import RetentionSettings
 from craft_gateway.database import Database
 from craft_gateway.plan import ResolvedJob
-from craft_gateway.tables import Dataset, Job, Stage, StageLog
-from craft_gateway.views import artifact_view, dataset_view, device_view, job_view, log_line, stage_view
+from craft_gateway.retention_views import expiries
+from craft_gateway.tables import Attempt, Dataset, Job, Stage, StageLog
+from craft_gateway.views import (
+    JobRows,
+    artifact_view,
+    attempt_view,
+    dataset_view,
+    device_view,
+    job_view,
+    log_line,
+    stage_view,
+)
 from craft_gateway.views_rows import (
     MOST_QUEUED,
     event_heads,
     events_of,
     find_job,
-    held_devices,
     job_rows,
     manifests_of,
     stages_of,
+    unfinished,
+    version_of,
 )
+from craft_gateway.views_standing import Waiter, queue_entry, waiter
+from craft_gateway.waiting_line import Line, WaitingLine, held_devices
 
 _WAITING = (JobStatus.QUEUED, JobStatus.PAUSED)
-_UNFINISHED = tuple(status for status in JobStatus if not status.terminal)
+_IN_LINE = (JobStatus.QUEUED, JobStatus.RUNNING)
+_LIFETIMES = RetentionSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +72,32 @@ class JobFilter:
 class Reader:
     """All reading that the public API does. Malformed and unknown ids are the same NotFound."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, line: WaitingLine, *, retention: RetentionSettings = _LIFETIMES) -> None:
         self._database = database
+        self._line = line
+        self._retention = retention
 
     def job(self, job_id: str) -> JobView:
         """One job."""
         with self._database.read() as session:
             return self._views(session, [find_job(session, job_id)])[0]
+
+    def version(self, job_id: str) -> Hashable:
+        """Differs once the job or a stage of it has changed; one small query. Raises NotFound."""
+        with self._database.read() as session:
+            return version_of(session, job_id)
+
+    def waiter(self, job_id: str) -> tuple[JobView, Waiter]:
+        """One job, and what its standing is made of. Raises NotFound."""
+        with self._database.read() as session:
+            now = self._database.now(session)
+            rows = self._rows(session, [find_job(session, job_id)])[0]
+        return job_view(rows, now=now), waiter(rows.job, rows.stages)
+
+    def line(self) -> Line:
+        """Who waits for what, as it is or was a moment ago."""
+        with self._database.read() as session:
+            return self._line.line(session, self._database.now)
 
     def jobs(self, wanted: JobFilter) -> JobList:
         """A page of jobs, newest first."""
@@ -137,13 +171,27 @@ class Reader:
         page = [log_line(line, stage=names[line.stage_id]) for line in lines[:limit]]
         return LogList(data=page, has_more=len(lines) > limit, last_id=page[-1].id if page else None)
 
+    def attempts(self, job_id: str) -> AttemptList:
+        """Every claim of the job's stages, in the order in which they began."""
+        with self._database.read() as session:
+            find_job(session, job_id)
+            names = {row.id: row.name for row in stages_of(session, [job_id])[job_id]}
+            query = select(Attempt).where(Attempt.job_id == job_id)
+            found = session.exec(query.order_by(col(Attempt.started_at), col(Attempt.stage_id))).all()
+        return AttemptList(data=[attempt_view(attempt, stage=names[attempt.stage_id]) for attempt in found])
+
     def artifacts(self, job_id: str) -> ArtifactList:
         """What the job's stages have written so far."""
         with self._database.read() as session:
-            find_job(session, job_id)
+            job = find_job(session, job_id)
             stages = [stage for stage in stages_of(session, [job_id])[job_id] if stage.artifact is not None]
             manifests = manifests_of(session, stages)
-        views = [artifact_view(s, manifests[s.artifact]) for s in stages if s.artifact in manifests]
+            expires = expiries(session, stages if job.status.terminal else (), self._retention)
+        views = [
+            artifact_view(s, manifests[s.artifact], expires_at=expires.get(s.artifact.key))
+            for s in stages
+            if s.artifact in manifests
+        ]
         return ArtifactList(data=views, last_id=views[-1].stage if views else None)
 
     def output(self, job_id: str, stage_name: str) -> ArtifactRef:
@@ -164,6 +212,11 @@ class Reader:
             find_job(session, job_id)
             return [stage.name for stage in stages_of(session, [job_id])[job_id] if stage.reused]
 
+    def row(self, job_id: str) -> Job:
+        """The job's row."""
+        with self._database.read() as session:
+            return find_job(session, job_id)
+
     def resolved(self, job_id: str) -> ResolvedJob:
         """The job's resolved specification."""
         with self._database.read() as session:
@@ -173,24 +226,13 @@ class Reader:
         """All unfinished jobs: those that run, then those that wait, in the order in which they are served."""
         with self._database.read() as session:
             now = self._database.now(session)
-            query = select(Job).where(col(Job.status).in_(_UNFINISHED)).order_by(col(Job.id)).limit(MOST_QUEUED)
-            views = [job_view(rows, now=now) for rows in job_rows(session, session.exec(query).all())]
+            line = self._line.line(session, self._database.now)
+            jobs = unfinished(session)
             devices = [device_view(stage) for stage in held_devices(session)]
-        views.sort(key=lambda view: (view.status in _WAITING, view.queue.position))
-        waiting = sum(view.status in _WAITING for view in views)
-        entries = [
-            QueueEntry(
-                job_id=view.id,
-                name=view.name,
-                status=view.status,
-                priority=view.priority,
-                position=view.queue.position,
-                waited_seconds=view.queue.waited_seconds,
-                reason=view.status_reason,
-            )
-            for view in views
-        ]
-        return QueueView(running=len(views) - waiting, waiting=waiting, data=entries, devices=devices)
+        entries = [queue_entry(job, stages, line, now=now) for job, stages in jobs]
+        entries.sort(key=lambda entry: (entry.status in _WAITING, entry.status is JobStatus.PAUSED, entry.position))
+        waiting = sum(entry.status in _WAITING for entry in entries)
+        return QueueView(running=len(entries) - waiting, waiting=waiting, data=entries, devices=devices)
 
     def dataset(self, dataset_id: str) -> DatasetView:
         """One dataset."""
@@ -216,7 +258,12 @@ class Reader:
 
     def _views(self, session: Session, jobs: Sequence[Job]) -> list[JobView]:
         now = self._database.now(session)
-        return [job_view(rows, now=now) for rows in job_rows(session, jobs)]
+        return [job_view(rows, now=now) for rows in self._rows(session, jobs)]
+
+    def _rows(self, session: Session, jobs: Sequence[Job]) -> list[JobRows]:
+        waiting = any(job.status in _IN_LINE for job in jobs)
+        line = self._line.line(session, self._database.now) if waiting else None
+        return job_rows(session, jobs, line, self._retention)
 
 
 def _unfinished(job: Job, stage: Stage) -> Conflict:

@@ -2,8 +2,12 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from typing import Any
 
+from sqlalchemy import bindparam
+from sqlalchemy import select as columns
+from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select
 
 from craft.contracts.base import JOB_ID
@@ -12,31 +16,81 @@ from craft.contracts.job import JobStatus
 from craft.contracts.stages import ArtifactRef, Manifest, StageKind
 from craft.contracts.views import EventView
 from craft.errors import NotFound
+from craft.infra.settings import RetentionSettings
 from craft_gateway.plan import ResolvedJob
+from craft_gateway.retention_views import expiries
 from craft_gateway.tables import Artifact, Dataset, Event, Job, Stage
 from craft_gateway.views import JobRows, event_view
+from craft_gateway.views_standing import MovingStage, WaitingJob
+from craft_gateway.waiting_line import Line
 
 MOST_QUEUED = 1000
+_VERSION = select(Job.updated_at, Job.event_seq, Job.status).where(Job.id == bindparam("job_id"))
+_UNSHOWN = (defer(Stage.parameters), defer(Stage.inputs))  # type: ignore[arg-type] # SQLModel's own types
+_UNFINISHED_JOBS = (
+    columns(
+        col(Job.id),
+        col(Job.name),
+        col(Job.status),
+        col(Job.status_reason),
+        col(Job.team),
+        col(Job.priority),
+        col(Job.created_at),
+        col(Job.started_at),
+        col(Job.finished_at),
+    )
+    .where(col(Job.status).in_([status for status in JobStatus if not status.terminal]))
+    .order_by(col(Job.id))
+    .limit(MOST_QUEUED)
+)
+_MOVING_STAGES = (
+    columns(col(Stage.job_id), col(Stage.name), col(Stage.queue), col(Stage.status))
+    .where(col(Stage.job_id).in_(bindparam("job_ids", expanding=True)))
+    .where(col(Stage.status).in_([StageStatus.READY, StageStatus.RUNNING]))
+    .order_by(col(Stage.position))
+)
+_RESULTS = {StageKind.PACKAGE, StageKind.REPORT}
+
+
+def is_job_id(text: str) -> bool:
+    """Whether it has the form of a job's id."""
+    return re.fullmatch(JOB_ID, text) is not None
 
 
 def find_job(session: Session, job_id: str) -> Job:
     """The job, or NotFound. Malformed ids are looked up nowhere."""
-    found = session.get(Job, job_id) if re.fullmatch(JOB_ID, job_id) else None
+    found = session.get(Job, job_id) if is_job_id(job_id) else None
     if found is None:
         raise NotFound("There is no job with this id.", hint="`GET /craft/jobs` lists them.")
     return found
 
 
-def job_rows(session: Session, jobs: Sequence[Job]) -> list[JobRows]:
-    """What the views of these jobs are made of, in a fixed number of queries."""
+def version_of(session: Session, job_id: str) -> Hashable:
+    """Differs once the job or a stage of it has changed. Raises NotFound."""
+    # Past the ORM, since callers that poll ask nothing else most of the time.
+    found = session.connection().execute(_VERSION, {"job_id": job_id}).first() if is_job_id(job_id) else None
+    return find_job(session, job_id).updated_at if found is None else tuple(found)
+
+
+def unfinished(session: Session) -> list[tuple[WaitingJob, list[MovingStage]]]:
+    """The oldest jobs that have not ended, each with its stages that are ready or run, in their planned order."""
+    # There may be hundreds: a few columns of each, and no objects of the ORM.
+    jobs: Sequence[Any] = session.connection().execute(_UNFINISHED_JOBS).all()
+    stages: dict[str, list[MovingStage]] = defaultdict(list)
+    for stage in session.connection().execute(_MOVING_STAGES, {"job_ids": [job.id for job in jobs]}):
+        stages[stage.job_id].append(stage)
+    return [(job, stages[job.id]) for job in jobs]
+
+
+def job_rows(session: Session, jobs: Sequence[Job], line: Line | None, retention: RetentionSettings) -> list[JobRows]:
+    """What the views of these jobs are made of, in a fixed number of queries. Without a `line` none of them waits."""
     stages = stages_of(session, [job.id for job in jobs])
     packages = [s for of_job in stages.values() for s in of_job if s.kind is StageKind.PACKAGE]
     manifests = manifests_of(session, packages)
-    places = _places(session) if any(job.status is JobStatus.QUEUED for job in jobs) else {}
+    results = [s for job in jobs if job.status.terminal for s in stages[job.id] if s.kind in _RESULTS]
+    expires = expiries(session, results, retention)
     resolved = {job.id: ResolvedJob.model_validate(job.resolved) for job in jobs}
     sizes = _dataset_sizes(session, list(resolved.values()))
-    waiting = any(stage.status is StageStatus.READY for of_job in stages.values() for stage in of_job)
-    devices = held_devices(session) if waiting else []
     return [
         JobRows(
             job=job,
@@ -44,16 +98,17 @@ def job_rows(session: Session, jobs: Sequence[Job]) -> list[JobRows]:
             manifests=manifests,
             questions=sizes.get(resolved[job.id].dataset, 0),
             evaluation_questions=sum(sizes.get(ref, 0) for ref in resolved[job.id].evaluation.values()),
-            place=places.get(job.id, 0),
-            devices=devices,
+            place=line.places.get(job.id) if line else None,
+            holder=line.holder if line else None,
+            expires=expires if job.status.terminal else {},
         )
         for job in jobs
     ]
 
 
 def stages_of(session: Session, job_ids: Sequence[str]) -> dict[str, list[Stage]]:
-    """Each job's stages in their planned order."""
-    query = select(Stage).where(col(Stage.job_id).in_(job_ids)).order_by(col(Stage.position))
+    """Each job's stages in their planned order, without what they are asked to do: views show none of it."""
+    query = select(Stage).where(col(Stage.job_id).in_(job_ids)).order_by(col(Stage.position)).options(*_UNSHOWN)
     found: dict[str, list[Stage]] = defaultdict(list)
     for stage in session.exec(query):
         found[stage.job_id].append(stage)
@@ -67,23 +122,10 @@ def manifests_of(session: Session, stages: Sequence[Stage]) -> dict[ArtifactRef,
     return {artifact.ref: Manifest.model_validate(artifact.manifest) for artifact in found}
 
 
-def held_devices(session: Session) -> list[Stage]:
-    """Running stages that hold a device, the oldest holder first."""
-    query = select(Stage).where(Stage.status == StageStatus.RUNNING, col(Stage.device).is_not(None))
-    return list(session.exec(query.order_by(col(Stage.started_at), col(Stage.id)).limit(MOST_QUEUED)))
-
-
 def _dataset_sizes(session: Session, jobs: Sequence[ResolvedJob]) -> dict[ArtifactRef, int]:
     keys = {ref.key for job in jobs for ref in (job.dataset, *job.evaluation.values())}
     found = session.exec(select(Dataset).where(col(Dataset.content_hash).in_(keys))) if keys else ()
     return {dataset.ref: dataset.rows for dataset in found}
-
-
-def _places(session: Session) -> dict[str, int]:
-    """How many queued jobs are ahead of each queued job: higher priority first, then the older."""
-    query = select(Job.id).where(Job.status == JobStatus.QUEUED)
-    ordered = session.exec(query.order_by(col(Job.priority).desc(), col(Job.id)).limit(MOST_QUEUED))
-    return {job_id: place for place, job_id in enumerate(ordered)}
 
 
 def event_heads(session: Session, job_ids: Sequence[str]) -> dict[str, int]:

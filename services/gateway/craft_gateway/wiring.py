@@ -13,14 +13,20 @@ from craft.contracts.stages import TrainerRef
 from craft.infra.artifacts import FolderStore
 from craft.infra.http import create_app
 from craft.infra.models import ModelFolders
+from craft.infra.room import Room
 from craft.infra.served_adapters import ServedAdapters
 from craft.infra.settings import Settings, engine_ref
+from craft.infra.swept_store import SweptFolders
+from craft.infra.teams import teams_of
 from craft_gateway.database import Database
 from craft_gateway.datasets_client import HttpDatasetsClient
 from craft_gateway.deployments import Deployments
+from craft_gateway.job_bodies import JobBodies
 from craft_gateway.keys import store_holds
 from craft_gateway.migrate import is_current
 from craft_gateway.model_server_client import HttpModelServer
+from craft_gateway.retention import Retention
+from craft_gateway.retention_pins import Pins
 from craft_gateway.routes import router
 from craft_gateway.routes_gateway import Gateway
 from craft_gateway.sse import EventFeed
@@ -28,6 +34,7 @@ from craft_gateway.submission import Submission
 from craft_gateway.submission_datasets import DatasetRegistry
 from craft_gateway.transitions import Transitions
 from craft_gateway.views_reading import Reader
+from craft_gateway.waiting_line import WaitingLine
 
 
 def app(settings: Settings) -> FastAPI:
@@ -64,8 +71,10 @@ def _gateway(
     settings: Settings, database: Database, client: HttpDatasetsClient, model_server: HttpModelServer
 ) -> Gateway:
     store = FolderStore(settings.resolved_artifacts_dir)
-    reader = Reader(database)
-    transitions = Transitions(database, holds=store_holds(store), settings=settings.coordinator)
+    teams = teams_of(settings.teams_file)
+    room = Room(settings.resolved_artifacts_dir, min_free_bytes=settings.coordinator.min_free_bytes)
+    reader = Reader(database, WaitingLine(teams, has_room=room), retention=settings.retention)
+    transitions = Transitions(database, holds=store_holds(store), settings=settings.coordinator, teams=teams)
     datasets = DatasetRegistry(database, client)
     vllm = settings.inference.vllm if settings.inference.engine == "vllm" else None
     deployments = Deployments(
@@ -81,15 +90,19 @@ def _gateway(
         trainer=TrainerRef(dtype=settings.training.dtype),
         embedder=settings.scoring.embedder,
         vllm=vllm,
+        teams=teams,
     )
     return Gateway(
         submission=submission,
         datasets=datasets,
         transitions=transitions,
         reader=reader,
+        bodies=JobBodies(reader),
         feed=EventFeed(reader),
         store=store,
         deployments=deployments,
+        retention=Retention(database, SweptFolders(settings.resolved_artifacts_dir), settings.retention),
+        pins=Pins(database),
         model_server=model_server,
         seeds_requests=settings.inference.vllm.seed_requests,
     )

@@ -1,6 +1,6 @@
 """`python -m craft_inference.api`: the service's HTTP server."""
 
-from craft.infra import log
+from craft.infra import log, telemetry
 from craft.infra.http import serve
 from craft.infra.settings import Settings
 from craft_inference import wiring
@@ -10,6 +10,7 @@ def main() -> None:
     """Serve until told to stop."""
     settings = Settings()
     log.configure(settings, "inference")
+    telemetry.configure(settings, "inference")
     serve(wiring.app(settings), settings.inference, settings)
 
 

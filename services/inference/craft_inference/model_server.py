@@ -2,7 +2,7 @@
 
 import sys
 
-from craft.infra import log
+from craft.infra import log, telemetry
 from craft.infra.http import is_loopback, serve
 from craft.infra.settings import Settings
 from craft_inference import server_wiring
@@ -14,6 +14,7 @@ def main() -> None:
     if not is_loopback(settings.model_server.host) and "model_server_token" not in settings.model_fields_set:
         sys.exit("The model server listens beyond loopback only with a token of its own: set CRAFT_MODEL_SERVER_TOKEN.")
     log.configure(settings, "model-server")
+    telemetry.configure(settings, "model-server")
     serve(server_wiring.app(settings), settings.model_server, settings)
 
 

@@ -3,41 +3,45 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from pydantic import ValidationError
 
 from craft.contracts.base import Contract
-from craft.contracts.rows import ProbeRow
 from craft.contracts.stages import Cost
 
 ItemT = TypeVar("ItemT")
+RowT = TypeVar("RowT", bound=Contract)
 
 
-class Shard(Contract):
-    """A finished shard: its rows in the order of their questions, and what they cost."""
+class Shard(Contract, Generic[RowT]):
+    """A finished shard: a row for each of its items, in their order, and what they cost."""
 
-    rows: list[ProbeRow]
+    rows: list[RowT]
     cost: Cost
 
 
 def in_shards(
     items: Sequence[ItemT],
+    work: Callable[[Sequence[ItemT], int], Shard[RowT]],
+    *,
     size: int,
     folder: Path,
-    work: Callable[[Sequence[ItemT], int], Shard],
-) -> list[Shard]:
+    form: type[Shard[RowT]],
+    belongs: Callable[[RowT, ItemT], bool],
+) -> list[Shard[RowT]]:
     """`work(items of the shard, items before it)` for every shard that `folder` does not hold yet; all of them.
 
-    The folder belongs to one stage key, so what it holds came from these items. A file that cannot be read (a crash
-    while the disk was full) is made again.
+    The folder belongs to one stage key, so what it holds came from the same parameters and inputs. A file that is torn
+    (a crash while the disk was full), of another `form`, or whose rows do not belong to the items is made again.
     """
     shards = []
     for start in range(0, len(items), size):
+        own = items[start : start + size]
         path = folder / f"shard-{start:09d}-{size}.json"
-        shard = _kept(path)
-        if shard is None:
-            shard = work(items[start : start + size], start)
+        shard = _kept(path, form)
+        if shard is None or len(shard.rows) != len(own) or not all(map(belongs, shard.rows, own)):
+            shard = work(own, start)
             _keep(path, shard)
         shards.append(shard)
     return shards
@@ -53,14 +57,14 @@ def total(costs: Sequence[Cost]) -> Cost:
     )
 
 
-def _kept(path: Path) -> Shard | None:
+def _kept(path: Path, form: type[Shard[RowT]]) -> Shard[RowT] | None:
     try:
-        return Shard.model_validate_json(path.read_bytes())
+        return form.model_validate_json(path.read_bytes())
     except (FileNotFoundError, ValidationError):
         return None
 
 
-def _keep(path: Path, shard: Shard) -> None:
+def _keep(path: Path, shard: Shard[RowT]) -> None:
     """Whole or absent, also after a power cut: written aside, flushed, renamed."""
     aside = path.with_suffix(f".{os.getpid()}.tmp")
     with aside.open("wb") as file:

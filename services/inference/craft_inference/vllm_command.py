@@ -10,8 +10,9 @@ from craft.infra.models import served_path
 from craft.infra.settings import InferenceSettings, VllmSettings
 
 _GPU_DEVICE = Path("/dev/nvidiactl")
-_CPU_BLOCK = 32
-"""Tokens of a KV block on CPU: vLLM's own 128 shares nothing of a short prompt."""
+_CPU_DEFAULTS = {"block_size": 32, "max_num_seqs": 256, "max_num_batched_tokens": 4096}
+"""vLLM's own on CPU: a KV block of 128 tokens, which shares nothing of a short prompt, and for servers half of what it
+gives offline batches in one step; a probe is a batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +49,15 @@ def vllm_command(settings: InferenceSettings, places: ServerPlaces, *, python: P
         words += ["--enable-lora", "--max-lora-rank", str(vllm.max_lora_rank), "--max-loras", str(vllm.max_loras)]
     words += ["--tensor-parallel-size", str(vllm.tensor_parallel_size)]
     cpu = on_cpu(settings.device)
-    if not cpu:
-        words += ["--gpu-memory-utilization", str(vllm.gpu_memory_utilization)]
-    block_size = vllm.block_size or (_CPU_BLOCK if cpu else None)
+    # A prompt that is prefilled in parts has its sampled token taken back, which a seeded generator of a CPU cannot:
+    # "CPU Generator does not use offset" ends the server.
+    words += ["--no-enable-chunked-prefill"] if cpu else ["--gpu-memory-utilization", str(vllm.gpu_memory_utilization)]
+    defaults = _CPU_DEFAULTS if cpu else {}
     optional = {
         "--max-model-len": vllm.max_model_len,
-        "--max-num-seqs": vllm.max_num_seqs,
-        "--block-size": block_size,
+        "--max-num-seqs": vllm.max_num_seqs or defaults.get("max_num_seqs"),
+        "--max-num-batched-tokens": vllm.max_num_batched_tokens or defaults.get("max_num_batched_tokens"),
+        "--block-size": vllm.block_size or defaults.get("block_size"),
     }
     for option, value in optional.items():
         words += [] if value is None else [option, str(value)]

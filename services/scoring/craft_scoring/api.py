@@ -1,6 +1,6 @@
 """`python -m craft_scoring.api`: the service's HTTP server."""
 
-from craft.infra import log
+from craft.infra import log, telemetry
 from craft.infra.http import serve
 from craft.infra.settings import Settings
 from craft_scoring import wiring
@@ -10,6 +10,7 @@ def main() -> None:
     """Serve until told to stop."""
     settings = Settings()
     log.configure(settings, "scoring")
+    telemetry.configure(settings, "scoring")
     serve(wiring.app(settings), settings.scoring, settings)
 
 

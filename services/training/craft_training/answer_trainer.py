@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from craft.errors import Internal
+from craft.infra.stage import StopRequest
 from craft_training.adapter_files import write_adapter
 from craft_training.batches import Batch
 
@@ -73,7 +74,10 @@ class AnswerTrainer(Trainer):
 
 
 class StepWatch(TrainerCallback):
-    """Tells of every optimiser step, asks for a checkpoint when one is due, and hands over what was written."""
+    """Tells of every optimiser step, asks for a checkpoint when one is due, and hands over what was written.
+
+    Where the stage is asked to end, the step in hand is the last: it gets a checkpoint, and the training stops.
+    """
 
     def __init__(
         self,
@@ -81,10 +85,12 @@ class StepWatch(TrainerCallback):
         on_step: Callable[[int, StepLog], None],
         checkpoint_due: Callable[[], bool],
         on_checkpoint: Callable[[int, Path], None],
+        stop: StopRequest,
     ) -> None:
         self._on_step = on_step
         self._checkpoint_due = checkpoint_due
         self._on_checkpoint = on_checkpoint
+        self._stop = stop
 
     def on_log(
         self,
@@ -105,8 +111,9 @@ class StepWatch(TrainerCallback):
         control: TrainerControl,
         **_: Any,
     ) -> TrainerControl:
-        """After the last step the adapter itself follows at once: no checkpoint."""
-        if state.global_step < state.max_steps and self._checkpoint_due():
+        """After the last step the adapter itself follows at once: no checkpoint, unless the stage is to end here."""
+        due = state.global_step < state.max_steps and self._checkpoint_due()
+        if due or self._stop.asked:
             control.should_save = True
         return control
 
@@ -114,8 +121,11 @@ class StepWatch(TrainerCallback):
         self,
         args: TrainingArguments,
         state: TrainerState,
-        control: TrainerControl,  # noqa: ARG002 - the Trainer's own signature
+        control: TrainerControl,
         **_: Any,
-    ) -> None:
+    ) -> TrainerControl:
         """The Trainer has just written a whole checkpoint."""
         self._on_checkpoint(state.global_step, Path(str(args.output_dir)) / f"checkpoint-{state.global_step}")
+        if self._stop.asked:
+            control.should_training_stop = True
+        return control

@@ -1,6 +1,6 @@
 """`python -m craft_training.api`: the service's HTTP server."""
 
-from craft.infra import log
+from craft.infra import log, telemetry
 from craft.infra.http import serve
 from craft.infra.settings import Settings
 from craft_training import wiring
@@ -10,6 +10,7 @@ def main() -> None:
     """Serve until told to stop."""
     settings = Settings()
     log.configure(settings, "training")
+    telemetry.configure(settings, "training")
     serve(wiring.app(settings), settings.training, settings)
 
 

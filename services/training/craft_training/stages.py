@@ -86,6 +86,7 @@ class TrainingStages:
             checkpoints=context.checkpoint,
             checkpoint_seconds=self._checkpoint_seconds,
             on_step=tell,
+            stop=context.stop,
         )
         write_rows(context.output / CURVE_FILE, tuned.curve)
         tokens = sum(len(sample.tokens) for sample in run.samples) * run.settings.epochs

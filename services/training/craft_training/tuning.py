@@ -17,6 +17,7 @@ from transformers import TrainingArguments
 from craft.contracts.job import TrainingSettings
 from craft.contracts.rows import CurveRow
 from craft.errors import Internal
+from craft.infra.stage import StopRequest
 from craft_training.adapter_files import write_adapter
 from craft_training.answer_trainer import AnswerTrainer, StepLog, StepWatch
 from craft_training.base_models import BaseModel, adapted
@@ -60,19 +61,31 @@ class Tuned:
 
 
 def tune(
-    base: BaseModel, run: TuningRun, *, adapter: Path, checkpoints: Path, checkpoint_seconds: float, on_step: OnStep
+    base: BaseModel,
+    run: TuningRun,
+    *,
+    adapter: Path,
+    checkpoints: Path,
+    checkpoint_seconds: float,
+    on_step: OnStep,
+    stop: StopRequest,
 ) -> Tuned:
     """Train and write the adapter into `adapter`; continue from the newest whole checkpoint below `checkpoints`.
 
-    The base model is afterwards what it was before, whatever happens. Raises Internal where the loss is not finite.
+    Asked to stop, it ends the step in hand, keeps it as a checkpoint and leaves by SystemExit. The base model is
+    afterwards what it was before, whatever happens. Raises Internal where the loss is not finite.
     """
-    kept = Checkpoints(checkpoints, fingerprint=f"{base.ref.digest}:{base.model.dtype}:{run.fingerprint}")
+    # Other versions of the libraries may store their state, and draw their numbers, in another way.
+    versions = f"{torch.__version__}:{transformers.__version__}"
+    fingerprint = f"{base.ref.digest}:{base.model.dtype}:{versions}:{run.fingerprint}"
+    kept = Checkpoints(checkpoints, fingerprint=fingerprint)
     resumed = kept.latest()
     recorder = _Recorder(kept, checkpoint_seconds, resumed[1].curve if resumed else [], run.steps, on_step)
     transformers.set_seed(run.seed)  # LoRA's first weights are drawn before the Trainer sets its seed.
     with adapted(base, _lora(run.settings)) as model:
-        trainer = _trainer(base, model, run, kept, recorder)
-        trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
+        trainer = _trainer(base, model, run, _watch(recorder, stop), output=kept.writing)
+        with stop.held():
+            trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
         if trainer.state.global_step != run.steps:
             raise Internal(f"Training ended at step {trainer.state.global_step} of {run.steps}.")
         write_adapter(model, adapter, base_model_id=base.ref.id)
@@ -134,21 +147,28 @@ def _lora(settings: TrainingSettings) -> LoraConfig:
     )
 
 
-def _trainer(base: BaseModel, model: Any, run: TuningRun, kept: Checkpoints, recorder: _Recorder) -> AnswerTrainer:
+def _watch(recorder: _Recorder, stop: StopRequest) -> StepWatch:
+    return StepWatch(
+        on_step=recorder.step,
+        checkpoint_due=recorder.checkpoint_due,
+        on_checkpoint=recorder.checkpoint,
+        stop=stop,
+    )
+
+
+def _trainer(base: BaseModel, model: Any, run: TuningRun, watch: StepWatch, *, output: Path) -> AnswerTrainer:
     packed = may_pack(base.model.config)
     return AnswerTrainer(
         base_model_id=base.ref.id,
         # LoRA's weights are float32; they too are multiplied in the base model's bfloat16.
         autocast=base.model.dtype is torch.bfloat16,
         model=model,
-        args=_arguments(run, kept.writing, on_cpu=base.model.device.type == "cpu"),
+        args=_arguments(run, output, on_cpu=base.model.device.type == "cpu"),
         train_dataset=run.samples,
         data_collator=lambda samples: {
             "batches": batches_of(samples, packed=packed, most_tokens=MOST_TOKENS_PER_PASS),
         },
-        callbacks=[
-            StepWatch(on_step=recorder.step, checkpoint_due=recorder.checkpoint_due, on_checkpoint=recorder.checkpoint)
-        ],
+        callbacks=[watch],
     )
 
 

@@ -158,6 +158,17 @@ class JobSpec(Contract):
         return self
 
 
+class RetryRequest(Contract):
+    """The body of `POST /craft/jobs/{id}/retry`; it may be left out."""
+
+    from_stage: str | None = Field(
+        None,
+        max_length=150,
+        description="Compute this stage and all that depend on it again; by default what is there is used again.",
+        examples=["tune:craft"],
+    )
+
+
 class JobStatus(StrEnum):
     """A job's status. The last three are terminal and written once."""
 

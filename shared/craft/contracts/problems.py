@@ -66,6 +66,7 @@ class StageError(Contract):
     param: str | None = None
     errors: list[ProblemDetail] = Field(default_factory=list)
     exit_signal: int | None = None
+    peak_memory_bytes: int | None = Field(None, description="The most that a process which died had resident.")
     last_log_lines: list[str] = Field(default_factory=list)
 
     @classmethod

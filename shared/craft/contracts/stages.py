@@ -65,7 +65,10 @@ SERVICE_OF: Mapping[StageKind, Service] = {
     StageKind.REPORT: Service.SCORING,
 }
 
-CODE_VERSION: Mapping[StageKind, int] = dict.fromkeys(StageKind, 1)
+CODE_VERSION: Mapping[StageKind, int] = {
+    **dict.fromkeys(StageKind, 1),
+    StageKind.ANSWER: 2,  # By shards since: in bfloat16 a reply's roundings depend on what else is in the call.
+}
 """Raise a kind's number when its output changes for the same input: old artifacts are then not reused."""
 
 
@@ -83,7 +86,7 @@ class EngineRef(Contract):
     name: Literal["transformers", "vllm"] = "transformers"
     dtype: Literal["bfloat16", "float32", "float16"] = "bfloat16"
     questions_per_batch: int = Field(32, ge=1, description="The batch changes roundings, and so draws.")
-    questions_per_shard: int = Field(256, ge=1, description="Questions between two checkpoints of a probe; as above.")
+    questions_per_shard: int = Field(256, ge=1, description="Questions between two checkpoints of a stage; as above.")
 
 
 class TrainerRef(Contract):
@@ -316,6 +319,8 @@ class ClaimedStage(Contract):
     lease_seconds: float
     beat_seconds: float
     timeout_seconds: float
+    waited_seconds: float = Field(0.0, description="How long the stage had been ready.")
+    traceparent: str | None = Field(None, description="The W3C trace context of the request that made the job.")
 
 
 class StageProgress(Contract):

@@ -5,11 +5,13 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, JsonValue, PlainSerializer
 
+from craft.contracts.attempts import AttemptOutcome
 from craft.contracts.base import Contract
 from craft.contracts.events import EventType, StageStatus
 from craft.contracts.job import JobSpec, JobStatus
 from craft.contracts.problems import JobError, StageError
 from craft.contracts.rest_datasets import DatasetStatistics
+from craft.contracts.retention import RetentionClass
 from craft.contracts.stages import ArtifactRef, Cost, EngineRef, ManifestFile, ModelRef, Service, StageKind
 from craft.core.questions import Task
 from craft.core.selection import Strategy
@@ -27,6 +29,12 @@ Moment = Annotated[
 ]
 
 
+ExpiresAt = Annotated[
+    Moment | None,
+    Field(description="When it may be removed; null while something needs it, or where it is kept without limit."),
+]
+
+
 class Progress(Contract):
     """How far a job or a stage is. A job's `stage`, `done` and `total` are those of the stage that runs now."""
 
@@ -38,7 +46,7 @@ class Progress(Contract):
 
 
 class QueuePlace(Contract):
-    """Where a job stands. Position 0: nothing is ahead of it, or it has begun.
+    """Where a job stands: how many stages its queue serves before its own. Position 0: none, or the job has begun.
 
     While it waits, `waited_seconds` grows in steps of ten, so that a representation stays the same for a while.
     """
@@ -111,6 +119,7 @@ class AdapterView(Contract):
     bytes: int = Field(description="Of the archive.")
     sha256: str = Field(description="Of the archive.")
     download: str = Field(examples=["/craft/jobs/cjob_01jgywz3x4v5q6r7s8t9vawbxc/adapter?strategy=craft"])
+    expires_at: ExpiresAt = None
 
 
 class ReportView(Contract):
@@ -120,6 +129,7 @@ class ReportView(Contract):
     artifact: ArtifactRef
     json_url: str
     html_url: str
+    expires_at: ExpiresAt = None
 
 
 class JobLinks(Contract):
@@ -130,10 +140,15 @@ class JobLinks(Contract):
     stages: str
     logs: str
     artifacts: str
+    attempts: str
     report: str
     adapter: str
     deploy: str
     cancel: str
+    pause: str
+    resume: str
+    retry: str
+    pin: str
 
 
 class JobView(Contract):
@@ -152,7 +167,10 @@ class JobView(Contract):
     error: JobError | None
     adapters: list[AdapterView]
     report: ReportView | None
+    team: str = Field(examples=["default"])
     priority: int
+    retry_of: str | None = Field(description="The ended job that this one does again.")
+    pinned: bool = Field(description="What it made is kept without limit of time.")
     labels: dict[str, str]
     created_at: Moment
     started_at: Moment | None
@@ -210,6 +228,32 @@ class EventList(Contract):
     last_id: int | None
 
 
+class AttemptView(Contract):
+    """One claim of a stage by a worker."""
+
+    object: Literal["craft.attempt"] = "craft.attempt"
+    stage: str
+    attempt: int = Field(description="Rises when an attempt failed or was lost; claims of a released stage share one.")
+    fence: int = Field(description="Rises with every claim of the stage.")
+    outcome: AttemptOutcome
+    owner: str = Field(description="The worker's process.")
+    device: str | None
+    error: StageError | None
+    waited_seconds: float = Field(description="How long the stage had been ready.")
+    seconds: float | None = Field(description="Null while it runs.")
+    started_at: Moment
+    ended_at: Moment | None
+
+
+class AttemptList(Contract):
+    """Every claim of a job's stages, in the order in which they began."""
+
+    object: Literal["list"] = "list"
+    data: list[AttemptView]
+    has_more: bool = False
+    last_id: str | None = None
+
+
 class LogLine(Contract):
     """A line that a stage's process printed."""
 
@@ -244,6 +288,8 @@ class ArtifactView(Contract):
     counts: dict[str, int]
     metrics: dict[str, float]
     cost: Cost = Field(description="What computing it took; a reused artifact cost that only once.")
+    retention_class: RetentionClass
+    expires_at: ExpiresAt = None
 
 
 class ArtifactList(Contract):
@@ -290,10 +336,14 @@ class QueueEntry(Contract):
     job_id: str
     name: str | None
     status: JobStatus
+    team: str
     priority: int
     position: int = Field(ge=0)
     waited_seconds: float = Field(ge=0.0)
     reason: str | None = Field(examples=["waits for a free inference worker"])
+    estimated_start_at: Moment | None = Field(
+        None, description="From what stages took here lately; absent where too little is known, or a quota holds it."
+    )
 
 
 class DeviceView(Contract):

@@ -10,6 +10,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 from uuid import uuid4
@@ -29,6 +30,7 @@ from craft.errors import DiskFull, Internal, NotFound
 
 MANIFEST_FILE = "manifest.json"
 _HASH_BLOCK = 1 << 20
+_GONE_HINT = "What no job needs any longer expires; run the job again."
 RowT = TypeVar("RowT", bound=BaseModel)
 
 
@@ -126,7 +128,10 @@ class FolderStore:
         """See `ArtifactStore.open`."""
         folder = self._folder(ref)
         if not (folder / MANIFEST_FILE).is_file():
-            raise NotFound(f"The artifact {ref.key[:12]} is not in the store.")
+            raise NotFound(
+                f"The artifact {ref.key[:12]} is not in the store.",
+                hint="What no job needs expires; run the job again.",
+            )
         return folder
 
     def manifest(self, ref: ArtifactRef) -> Manifest:
@@ -134,17 +139,33 @@ class FolderStore:
         return Manifest.model_validate_json((self.open(ref) / MANIFEST_FILE).read_bytes())
 
     def _folder(self, ref: ArtifactRef) -> Path:
-        return self._root / "artifacts" / f"{ref.key}-{ref.digest[:16]}"
+        return self._root / "artifacts" / artifact_folder(ref)
 
     def _rename(self, scratch: Path, folder: Path) -> None:
-        try:
-            scratch.rename(folder)
-        except OSError as error:
-            # The same bytes are there already: another attempt at the same key was first.
-            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
-                raise
-            shutil.rmtree(scratch)
+        while not _moved(scratch, folder):
+            # The same bytes are there already: another attempt at the same key was first. They are young again:
+            # until somebody points at them, a sweep would take an old folder for one that was left behind.
+            with suppress(FileNotFoundError):  # a sweep has just taken them: ours are needed after all
+                os.utime(folder)
+                shutil.rmtree(scratch)
+                break
         flush(folder.parent)
+
+
+def artifact_folder(ref: ArtifactRef) -> str:
+    """The name of an artifact's folder."""
+    return f"{ref.key}-{ref.digest[:16]}"
+
+
+def _moved(scratch: Path, folder: Path) -> bool:
+    """Rename; False where the target is there already."""
+    try:
+        scratch.rename(folder)
+    except OSError as error:
+        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+            raise
+        return False
+    return True
 
 
 def _refuse_links(paths: Iterable[Path]) -> None:

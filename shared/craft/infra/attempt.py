@@ -6,24 +6,16 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable
-from enum import StrEnum
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from craft.contracts.problems import StageError
-from craft.contracts.stages import (
-    Claim,
-    ClaimedStage,
-    Complete,
-    Fail,
-    Release,
-    Renew,
-    Renewed,
-    StageProgress,
-    StageResult,
-)
-from craft.errors import Conflict, CraftError, Internal, LeaseLost, NotFound, StageTimeout, Unavailable, WorkerLost
+from craft.contracts.stages import ClaimedStage, StageProgress, StageResult
+from craft.errors import CraftError, Internal, NotFound, StageTimeout, WorkerLost
+from craft.infra import telemetry
 from craft.infra.artifacts import ArtifactStore
+from craft.infra.attempt_reports import Coordinator, Ended, Reports
 from craft.infra.child_channel import Failed, Finished
 from craft.infra.child_process import Died, Outcome, StageListener, StageWork
 from craft.infra.failures import error_of
@@ -32,18 +24,8 @@ from craft.infra.log import stage_logger
 from craft.infra.settings import WorkerSettings
 from craft.infra.stage_log import StageLog
 
-_FIRST_PAUSE_SECONDS = 0.2
-_LONGEST_PAUSE_SECONDS = 5.0
-
-
-class Coordinator(Protocol):
-    """What a worker asks of the coordinator; errors as in `CoordinatorClient`."""
-
-    def claim(self, stage_id: str, claim: Claim) -> ClaimedStage | None: ...
-    def renew(self, stage_id: str, renew: Renew) -> Renewed: ...
-    def complete(self, stage_id: str, complete: Complete) -> None: ...
-    def fail(self, stage_id: str, fail: Fail) -> None: ...
-    def release(self, stage_id: str, release: Release) -> None: ...
+_LAST_LINES_SECONDS = 3.0
+"""A killed child's pipe is read to its end before its death is told; this only bounds the wait for it."""
 
 
 class Child(Protocol):
@@ -53,14 +35,9 @@ class Child(Protocol):
     def kill(self, *, grace_seconds: float | None = None) -> None: ...
 
 
-class Ended(StrEnum):
-    """How a message ended. LOST: somebody else has the stage, or nobody could be told."""
-
-    NOTHING_TO_DO = "nothing_to_do"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    RELEASED = "released"
-    LOST = "lost"
+@dataclass(frozen=True, slots=True)
+class RoomMade:
+    """Whoever kept memory that the stage needs has given it up."""
 
 
 class Attempt:
@@ -78,20 +55,20 @@ class Attempt:
         clock: Callable[[], float],
         began: float,
         stopping: threading.Event,
-        make_room: Callable[[], None] = lambda: None,
+        make_room: Callable[[], None],
     ) -> None:
         self._claimed = claimed
-        self._coordinator = coordinator
         self._store = store
         self._child = child
         self._settings = settings
         self._log = log
         self._clock = clock
         self._deadline = began + claimed.timeout_seconds
-        self._stopping = stopping
         self._make_room = make_room
+        self._stopping = stopping
+        self._at_work = False
         # Reentrant, so that a signal handler may put something in.
-        self._mailbox: queue.SimpleQueue[Outcome | Verdict] = queue.SimpleQueue()
+        self._mailbox: queue.SimpleQueue[RoomMade | Outcome | Verdict] = queue.SimpleQueue()
         self._logger = stage_logger(job=claimed.job_id, stage=claimed.name, attempt=claimed.attempt)
         self._heartbeat = Heartbeat(
             lambda renew: coordinator.renew(claimed.stage_id, renew),
@@ -102,6 +79,7 @@ class Attempt:
             clock=clock,
             contact=began,
         )
+        self._reports = Reports(claimed, coordinator, self._heartbeat, logger=self._logger, stopping=stopping)
 
     def on_progress(self, progress: StageProgress) -> None:
         self._heartbeat.progress(progress)
@@ -120,10 +98,9 @@ class Attempt:
         self._logger.info("stage_started")
         scratch: Path | None = None
         try:
-            # The heart beats already: this may take longer than the lease.
-            self._make_room()
             scratch = self._store.scratch(f"{self._claimed.stage_id}-{self._claimed.fence}")
-            self._child.start(self._work(scratch), self)
+            # Aside, and while the heart beats: it may take longer than the lease, and a cancel does not wait for it.
+            threading.Thread(target=self._clear_room, name="make-room", daemon=True).start()
             ended = self._supervise(scratch)
         except Exception as error:  # an attempt's edge: a failure that is not reported would look like a lost worker
             self._logger.exception("attempt_crashed")
@@ -135,6 +112,47 @@ class Attempt:
                 shutil.rmtree(scratch, ignore_errors=True)
         self._logger.info("stage_ended", extra={"ended": ended.value})
         return ended
+
+    def _supervise(self, scratch: Path) -> Ended:
+        match self._next_event():
+            case RoomMade():
+                self._child.start(self._work(scratch), self)
+                self._at_work = True
+                return self._supervise(scratch)
+            case Finished(result=result):
+                return self._publish(scratch, result)
+            case Failed(error=error):
+                return self._report_failure(error)
+            case Died() as died:
+                return self._died(died)
+            case Verdict.STOP:
+                # Nobody waits for a worker that leaves; the next job waits for one that is told to stop.
+                grace = self._settings.grace_seconds / 2 if self._stopping.is_set() else self._settings.stop_seconds
+                self._end_child(grace)
+                return self._reports.release()
+            case Verdict.LOST:
+                # At once: whoever has the stage now may already write into the same checkpoint.
+                self._child.kill(grace_seconds=0)
+                return Ended.LOST
+            case None:
+                self._end_child(self._settings.grace_seconds)
+                seconds = self._claimed.timeout_seconds
+                return self._fail(StageTimeout(f"The stage ran for more than {seconds:g} s.", hint="Raise the limit."))
+
+    def _clear_room(self) -> None:
+        try:
+            self._make_room()
+        except Exception as error:  # a thread's edge: whoever waits for the room hears of it
+            self._mailbox.put(Failed(error=StageError.of(error_of(error)), reusable=True))
+        else:
+            self._mailbox.put(RoomMade())
+
+    def _next_event(self) -> RoomMade | Outcome | Verdict | None:
+        """What happens next, or None at the deadline."""
+        try:
+            return self._mailbox.get(timeout=max(0.0, self._deadline - self._clock()))
+        except queue.Empty:
+            return None
 
     def _work(self, scratch: Path) -> StageWork:
         try:
@@ -149,34 +167,21 @@ class Attempt:
             checkpoint=self._store.checkpoint(self._claimed.key),
         )
 
-    def _supervise(self, scratch: Path) -> Ended:
-        try:
-            event = self._mailbox.get(timeout=max(0.0, self._deadline - self._clock()))
-        except queue.Empty:
-            self._child.kill()
-            seconds = self._claimed.timeout_seconds
-            return self._fail(StageTimeout(f"The stage ran for more than {seconds:g} s.", hint="Raise the limit."))
-        match event:
-            case Finished(result=result):
-                return self._publish(scratch, result)
-            case Failed(error=error):
-                return self._report_failure(error)
-            case Died():
-                return self._died(event)
-            case Verdict.STOP:
-                self._child.kill(grace_seconds=self._settings.grace_seconds / 2)
-                return self._release()
-            case Verdict.LOST:
-                # At once: whoever has the stage now may already write into the same checkpoint.
-                self._child.kill(grace_seconds=0)
-                return Ended.LOST
+    def _end_child(self, grace_seconds: float) -> None:
+        """End what works, if anything does yet, and wait until its last line has arrived."""
+        if not self._at_work:
+            return
+        self._child.kill(grace_seconds=grace_seconds)
+        with contextlib.suppress(queue.Empty):
+            while not isinstance(self._mailbox.get(timeout=_LAST_LINES_SECONDS), Outcome):
+                pass
 
     def _publish(self, scratch: Path, result: StageResult) -> Ended:
         match self._heartbeat.beat():
             case Verdict.LOST:
                 return Ended.LOST
             case Verdict.STOP:
-                return self._release()
+                return self._reports.release()
         manifest = self._store.publish(
             scratch,
             key=self._claimed.key,
@@ -185,9 +190,7 @@ class Attempt:
             inputs=self._claimed.inputs,
             result=result,
         )
-        self._heartbeat.close()
-        complete = Complete(fence=self._claimed.fence, manifest=manifest, log_lines=self._log.take())
-        ended = self._told(lambda: self._coordinator.complete(self._claimed.stage_id, complete), Ended.COMPLETED)
+        ended = self._reports.complete(manifest)
         if ended is Ended.COMPLETED:
             # Nothing resumes a finished stage, and checkpoints are as large as what they lead to.
             shutil.rmtree(self._store.checkpoint(self._claimed.key), ignore_errors=True)
@@ -201,37 +204,13 @@ class Attempt:
             name = signal.Signals(died.exit_signal).name if died.exit_signal in set(signal.Signals) else "?"
             hint = "Most often the machine ran out of memory." if died.exit_signal == signal.SIGKILL else None
             error = WorkerLost(f"The stage's process was killed by {name}; {peak}.", hint=hint)
-        return self._report_failure(StageError.of(error).model_copy(update={"exit_signal": died.exit_signal}))
+        known = {"exit_signal": died.exit_signal, "peak_memory_bytes": died.peak_memory_bytes}
+        return self._report_failure(StageError.of(error).model_copy(update=known))
 
     def _fail(self, error: CraftError) -> Ended:
         return self._report_failure(StageError.of(error))
 
     def _report_failure(self, error: StageError) -> Ended:
-        self._heartbeat.close()
-        error = error.model_copy(update={"last_log_lines": self._log.last})
         self._logger.warning("stage_failed", extra={"code": error.code, "detail": error.message})
-        fail = Fail(fence=self._claimed.fence, error=error, log_lines=self._log.take())
-        return self._told(lambda: self._coordinator.fail(self._claimed.stage_id, fail), Ended.FAILED)
-
-    def _release(self) -> Ended:
-        self._heartbeat.close()
-        release = Release(fence=self._claimed.fence, log_lines=self._log.take())
-        with contextlib.suppress(Unavailable):  # the lease runs out by itself
-            return self._told(lambda: self._coordinator.release(self._claimed.stage_id, release), Ended.RELEASED)
-        return Ended.LOST
-
-    def _told(self, call: Callable[[], None], ended: Ended) -> Ended:
-        """Repeat the call while the coordinator is away and the lease may still be ours; each call is idempotent."""
-        pause = _FIRST_PAUSE_SECONDS
-        while True:
-            try:
-                call()
-            except (LeaseLost, NotFound, Conflict):
-                return Ended.LOST
-            except Unavailable as error:
-                self._logger.warning("report_failed", extra={"detail": error.message})
-                if self._heartbeat.overdue() or self._stopping.wait(pause):
-                    return Ended.LOST
-                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-            else:
-                return ended
+        telemetry.failed(error.code)
+        return self._reports.fail(error.model_copy(update={"last_log_lines": self._log.last}))

@@ -17,7 +17,6 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 from craft.contracts.problems import StageError
@@ -25,7 +24,7 @@ from craft.contracts.stages import StageProgress, StageResult
 from craft.errors import CraftError, Fault, Internal
 from craft.infra.child_channel import Channel, Failed, Finished, Progressed, RunStage
 from craft.infra.failures import error_of
-from craft.infra.stage import LocalContext, StageFunctions
+from craft.infra.stage import LocalContext, StageFunctions, StopRequest
 
 _PR_SET_PDEATHSIG = 1
 _PROGRESS_PAUSE_SECONDS = 0.1
@@ -77,13 +76,15 @@ def main(arguments: list[str]) -> None:
     _die_with(int(parent))
     if int(memory_bytes):
         resource.setrlimit(resource.RLIMIT_AS, (int(memory_bytes), int(memory_bytes)))
-    signal.signal(signal.SIGTERM, _stop)
+    stop = StopRequest()
+    # An exception, so that a stage's `finally` may still save what it has; or later, where the stage asks for that.
+    signal.signal(signal.SIGTERM, lambda signum, _: stop.ask(128 + signum))
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     channel = Channel(socket.socket(fileno=int(descriptor)))
     inbox: queue.SimpleQueue[RunStage] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(channel, inbox), name="inbox", daemon=True).start()
     try:
-        _serve(path, channel, inbox)
+        _serve(path, channel, inbox, stop)
     except SystemExit as end:
         # At once: an orderly end of the interpreter waits for threads and libraries, and the worker waits for us.
         sys.stdout.flush()
@@ -91,14 +92,14 @@ def main(arguments: list[str]) -> None:
         os._exit(end.code if isinstance(end.code, int) else 1)
 
 
-def _serve(path: str, channel: Channel, inbox: "queue.SimpleQueue[RunStage]") -> NoReturn:
+def _serve(path: str, channel: Channel, inbox: "queue.SimpleQueue[RunStage]", stop: StopRequest) -> NoReturn:
     sender = ProgressSender(channel)
     functions: StageFunctions | None = None
     while True:
         work = inbox.get()
         try:
             functions = functions or load_functions(path)
-            message: Finished | Failed = _do(work, functions, sender)
+            message: Finished | Failed = _do(work, functions, sender, stop)
         except Exception as error:  # the child's edge: every failure travels to the parent
             message = _failure(error)
         sender.flush()
@@ -106,7 +107,7 @@ def _serve(path: str, channel: Channel, inbox: "queue.SimpleQueue[RunStage]") ->
         channel.send(message)
 
 
-def _do(work: RunStage, functions: StageFunctions, sender: ProgressSender) -> Finished:
+def _do(work: RunStage, functions: StageFunctions, sender: ProgressSender, stop: StopRequest) -> Finished:
     kind = work.parameters.kind
     if kind not in functions:
         raise Internal(f"This worker does no {kind.value} stages.", hint="A stage was sent to the wrong queue.")
@@ -115,6 +116,7 @@ def _do(work: RunStage, functions: StageFunctions, sender: ProgressSender) -> Fi
         checkpoint=Path(work.checkpoint),
         inputs={role: Path(folder) for role, folder in work.inputs.items()},
         on_progress=sender.put,
+        stop=stop,
     )
     return Finished(result=_finite_result(functions[kind](work.parameters, context)))
 
@@ -180,11 +182,6 @@ def _receive(channel: Channel, inbox: "queue.SimpleQueue[RunStage]") -> None:
         inbox.put(RunStage.model_validate_json(frame))
     # The parent is gone, or wants us gone. Processes that the stage started are in our group and go with us.
     os.killpg(0, signal.SIGKILL)
-
-
-def _stop(signum: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - a signal handler's form
-    # An exception, so that a stage's `finally` may still save what it has.
-    raise SystemExit(128 + signum)
 
 
 if __name__ == "__main__":

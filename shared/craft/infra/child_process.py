@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from craft.infra.child_channel import CHILD_MESSAGE, Channel, Failed, Finished, 
 _LONGEST_LINE = 4000
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
 _LOG_WAIT_SECONDS = 2.0
+_REMINDER_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +118,20 @@ class ChildProcess:
         """SIGTERM to the group, after the grace SIGKILL. Returns when the process is gone."""
         if grace_seconds > 0:
             self._signal(signal.SIGTERM)
-            self._gone.wait(grace_seconds)
+            self._await(grace_seconds)
         self._signal(signal.SIGKILL)
         self._gone.wait()
+
+    def _await(self, seconds: float) -> None:
+        """Wait until it is gone, and remind it meanwhile.
+
+        Python notices a signal when its main thread wakes: one that came just before that began to wait would be late.
+        """
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0 and not self._gone.wait(min(left, _REMINDER_SECONDS)):
+            with self._lock, contextlib.suppress(ProcessLookupError):
+                if not self._gone.is_set():
+                    os.kill(self.pid, signal.SIGTERM)
 
     def _signal(self, number: signal.Signals) -> None:
         with self._lock:

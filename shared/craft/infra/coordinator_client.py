@@ -10,6 +10,7 @@ from craft.contracts.base import Contract
 from craft.contracts.stages import Claim, ClaimedStage, Complete, Fail, Release, Renew, Renewed
 from craft.errors import Conflict, CraftError, NotFound, Unavailable
 from craft.infra.problem_client import error_of_answer
+from craft.infra.telemetry import trace_headers
 
 _TIMEOUT = httpx.Timeout(5.0, connect=3.0)
 """A renewal that hangs must fail long before the lease runs out."""
@@ -67,7 +68,7 @@ class CoordinatorClient:
             answer = self._client.post(
                 f"/internal/stages/{quote(stage_id, safe='')}/{action}",
                 content=body.model_dump_json().encode(),
-                headers={"Content-Type": "application/json"},
+                headers={"Content-Type": "application/json", **trace_headers()},
             )
         except httpx.HTTPError as error:
             raise Unavailable(f"The coordinator does not answer: {error or type(error).__name__}") from error

@@ -59,6 +59,10 @@ def _locked(file: IO[str]) -> bool:
     return True
 
 
+def no_room_needed() -> None:
+    """Nobody keeps memory that this service needs."""
+
+
 def release_device(model_server_url: str, token: SecretStr) -> None:
     """Have the model server stop vLLM, and wait until its memory is free. Where none listens, none holds any.
 

@@ -1,5 +1,6 @@
 """Keeps a stage's lease while a child works, and learns from the answers whether to go on."""
 
+import contextvars
 import logging
 import threading
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from enum import StrEnum
 
 from craft.contracts.stages import Renew, Renewed, StageProgress
 from craft.errors import Conflict, CraftError, LeaseLost, NotFound
-from craft.infra.stage_log import StageLog
+from craft.infra.stage_log import MOST_LINES_SENT, StageLog
 
 _log = logging.getLogger("craft.worker")
 
@@ -55,7 +56,9 @@ class Heartbeat:
         self._news = False
         self._beating = threading.Lock()
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        # In the span of whoever made it, so that the renewals belong to the attempt's trace.
+        beating = contextvars.copy_context()
+        self._thread = threading.Thread(target=beating.run, args=(self._run,), name="heartbeat", daemon=True)
         self._thread.start()
 
     def progress(self, progress: StageProgress) -> None:
@@ -88,9 +91,17 @@ class Heartbeat:
         return self._clock() - self._contact > self._rhythm.give_up_seconds
 
     def close(self) -> None:
-        """Beat no more. Returns when no renewal is on its way."""
+        """Beat no more by itself. Returns when no renewal is on its way."""
         self._closed.set()
         self._thread.join()
+
+    def last_words(self) -> list[str]:
+        """The lines that wait, for the attempt's last report. What one report cannot take goes ahead of it."""
+        while (before := self._log.waiting) > MOST_LINES_SENT:
+            # Nobody hears us, or the stage is another's.
+            if self.beat() is Verdict.LOST or self._log.waiting >= before:
+                break
+        return self._log.take()
 
     def _run(self) -> None:
         pause = min(self._rhythm.report_seconds, self._rhythm.beat_seconds)

@@ -4,8 +4,8 @@ import asyncio
 import importlib.metadata
 import ipaddress
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any, Literal
 
 import uvicorn
@@ -14,7 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 from craft.contracts.base import Contract
 from craft.errors import CraftError, ErrorDetail, Unavailable
-from craft.infra import http_problems
+from craft.infra import http_problems, telemetry
 from craft.infra.http_edge import Edge, RequestMetrics
 from craft.infra.http_problems import PROBLEM_RESPONSES, JsonResponse, documented
 from craft.infra.settings import Listen, Settings
@@ -51,17 +51,19 @@ def create_app(
     ready: Ready | None = None,
     max_body_bytes: int = MAX_BODY_BYTES,
     lifespan: Lifespan | None = None,
+    registry: CollectorRegistry | None = None,
 ) -> FastAPI:
     """An application with the routers and /healthz, /readyz, /metrics; its registry is `app.state.metrics`.
 
-    `service` labels metrics. A body of more than `max_body_bytes` is answered 413. Errors raised by routes become
-    problem documents; list a route's own with `responses=documented(NotFound, …)`.
+    `service` labels metrics; one with metrics of its own brings the `registry` that they are in. A body of more than
+    `max_body_bytes` is answered 413. Errors raised by routes become problem documents; list a route's own with
+    `responses=documented(NotFound, …)`.
     """
-    registry = CollectorRegistry()
+    registry = registry or CollectorRegistry()
     app = FastAPI(
         title=title,
         version=_version(),
-        lifespan=lifespan,
+        lifespan=_with_last_spans(lifespan),
         responses=PROBLEM_RESPONSES,
     )
     app.state.metrics = registry
@@ -71,6 +73,18 @@ def create_app(
         app.include_router(router)
     app.include_router(_operations(registry, ready))
     return app
+
+
+def _with_last_spans(lifespan: Lifespan | None) -> Lifespan:
+    """The service's own lifespan, and at its end the spans that have not left yet."""
+
+    @asynccontextmanager
+    async def whole(app: FastAPI) -> AsyncIterator[None]:
+        async with lifespan(app) if lifespan else nullcontext():
+            yield
+        await asyncio.to_thread(telemetry.flush)
+
+    return whole
 
 
 def _operations(registry: CollectorRegistry, ready: Ready | None) -> APIRouter:
@@ -97,8 +111,9 @@ def _operations(registry: CollectorRegistry, ready: Ready | None) -> APIRouter:
             )
         return Readiness(checks=checks)
 
+    # No coroutine: a collector may ask a database.
     @router.get("/metrics", operation_id="metrics", summary="Prometheus metrics", response_class=Response)
-    async def metrics() -> Response:
+    def metrics() -> Response:
         return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     return router

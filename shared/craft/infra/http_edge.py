@@ -1,10 +1,11 @@
 """The outermost layer of an HTTP service, in pure ASGI so that streams pass unbuffered: request ids, the body's byte
-limit, metrics, one log line for each request, and the last resort for defects.
+limit, metrics, a span and one log line for each request, and the last resort for defects.
 """
 
 import logging
 import re
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -13,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from craft.contracts.problems import Problem
 from craft.errors import CraftError, DiskFull, HostOutOfMemory, Internal, PayloadTooLarge
+from craft.infra import telemetry
 from craft.infra.failures import error_of
 from craft.infra.http_problems import problem_response
 from craft.infra.ids import new_id
@@ -36,7 +38,6 @@ class RequestMetrics:
 
     def observe(self, *, method: str, route: str, status: int, seconds: float) -> None:
         """One request is done."""
-        method = method if method in _METHODS else "other"
         self._requests.labels(self._service, method, route, str(status)).inc()
         self._seconds.labels(self._service, method, route).observe(seconds)
 
@@ -54,13 +55,19 @@ class Edge:
             await self._app(scope, receive, send)
             return
         exchange = _Exchange(scope, receive, send, self._max_body_bytes)
+        with _span(scope, exchange.request_id):
+            await self._answered(scope, exchange)
+
+    async def _answered(self, scope: Scope, exchange: "_Exchange") -> None:
         began = time.perf_counter()
         try:
             await exchange.run(self._app)
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
             seconds = time.perf_counter() - began
-            self._metrics.observe(method=scope["method"], route=route, status=exchange.status, seconds=seconds)
+            method = _method(scope)
+            self._metrics.observe(method=method, route=route, status=exchange.status, seconds=seconds)
+            telemetry.answered(method=method, route=route, status=exchange.status)
             fields = {"method": scope["method"], "route": route, "status": exchange.status}
             level = logging.DEBUG if route in _QUIET else logging.INFO
             _log.log(
@@ -144,6 +151,21 @@ def _shown(error: Exception) -> CraftError:
 def _header(scope: Scope, name: bytes) -> bytes | None:
     headers: Any = scope.get("headers", ())
     return next((value for key, value in headers if key == name), None)
+
+
+def _span(scope: Scope, request_id: str) -> AbstractContextManager[None]:
+    """The request's span; probes and scrapes, which come every few seconds, have none."""
+    if scope["path"] in _QUIET:
+        return nullcontext()
+    given = _header(scope, b"traceparent")
+    return telemetry.request_span(
+        method=_method(scope), traceparent=given.decode("latin-1") if given else None, request_id=request_id
+    )
+
+
+def _method(scope: Scope) -> str:
+    """Callers may invent methods; metrics and spans are not named after them."""
+    return scope["method"] if scope["method"] in _METHODS else "other"
 
 
 def _request_id(scope: Scope) -> str:

@@ -1,4 +1,7 @@
-"""Structured logs: a line is an event with fields, as text for people or JSON for machines; secrets never appear."""
+"""Structured logs: a line is an event with fields, as text for people or JSON for machines; secrets never appear.
+
+Within a request or a span each line carries the `trace_id`, and the `request_id` or the job, stage and attempt.
+"""
 
 import json
 import logging
@@ -9,6 +12,7 @@ from typing import Any, TextIO
 
 from pydantic import BaseModel, SecretStr
 
+from craft.infra import telemetry
 from craft.infra.settings import Settings
 
 _REDACTED = "[redacted]"
@@ -41,8 +45,14 @@ class _EventLogger(logging.LoggerAdapter[logging.Logger]):
 
 
 def stage_logger(*, job: str, stage: str, attempt: int) -> logging.LoggerAdapter[logging.Logger]:
-    """A logger whose lines all carry the job, the stage's name and the attempt."""
-    return _EventLogger(logging.getLogger("craft.stage"), {"job": job, "stage": stage, "attempt": attempt})
+    """A logger whose lines all carry the job, the stage's name and the attempt, and the trace that it is made in.
+
+    They do so in every thread; `telemetry.stage_span` gives the same to lines of others, but only in its own.
+    """
+    fields: dict[str, object] = {"job": job, "stage": stage, "attempt": attempt}
+    if trace_id := telemetry.log_fields().get("trace_id"):
+        fields["trace_id"] = trace_id
+    return _EventLogger(logging.getLogger("craft.stage"), fields)
 
 
 def secrets_in(model: BaseModel) -> tuple[str, ...]:
@@ -84,6 +94,8 @@ class _Formatter(logging.Formatter):
 
     def _members(self, record: logging.LogRecord) -> dict[str, object]:
         extra = {k: v for k, v in vars(record).items() if k not in _STANDARD and v is not None}
+        # The line's own fields win, and stand first.
+        extra |= {k: v for k, v in telemetry.log_fields().items() if k not in extra}
         return {
             "time": datetime.fromtimestamp(record.created, UTC)
             .isoformat(timespec="milliseconds")

@@ -5,11 +5,13 @@ import threading
 import time
 from collections.abc import Callable
 
-from craft.contracts.stages import Claim, Service
-from craft.errors import CraftError
+from craft.contracts.stages import Claim, ClaimedStage, Service
+from craft.errors import CraftError, LeaseLost
+from craft.infra import telemetry
 from craft.infra.artifacts import ArtifactStore
-from craft.infra.attempt import Attempt, Child, Coordinator, Ended
-from craft.infra.device import Turn, always
+from craft.infra.attempt import Attempt, Child
+from craft.infra.attempt_reports import Coordinator, Ended
+from craft.infra.device import Turn, always, no_room_needed
 from craft.infra.settings import WorkerSettings
 from craft.infra.stage_log import StageLog
 
@@ -34,7 +36,7 @@ class StageRunner:
         redact: Callable[[str], str] = str,
         turn: Turn = always,
         device: str | None = None,
-        make_room: Callable[[], None] = lambda: None,
+        make_room: Callable[[], None] = no_room_needed,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._claim = Claim(owner=owner, service=service, device=device)
@@ -68,6 +70,14 @@ class StageRunner:
             return Ended.NOTHING_TO_DO
         if claimed is None:
             return Ended.NOTHING_TO_DO
+        with telemetry.stage_span(claimed):
+            ended = self._attempted(claimed, began)
+            telemetry.note(outcome=ended.value)
+            if ended is Ended.LOST:
+                telemetry.failed(LeaseLost.code)
+            return ended
+
+    def _attempted(self, claimed: ClaimedStage, began: float) -> Ended:
         self._attempt = attempt = Attempt(
             claimed,
             coordinator=self._coordinator,

@@ -1,12 +1,14 @@
 """Settings, read once at the edge from `CRAFT_…` environment variables (`CRAFT_INFERENCE__PORT=8082`) and passed in."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote
 
-from pydantic import AfterValidator, BaseModel, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from craft.contracts.retention import RetentionClass
 from craft.contracts.stages import EngineRef
 
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
@@ -40,11 +42,18 @@ class CoordinatorSettings(Listen):
 
     port: int = 8085
     lease_seconds: float = 90.0
-    beat_seconds: float = 15.0
+    beat_seconds: float = Field(
+        2.0,
+        description="How often a worker renews a lease, and so hears of a cancel: with the workers' stop_seconds on "
+        "top, a worker is free in less than 5 s.",
+    )
     sweep_seconds: float = 1.0
     resend_seconds: float = 60.0
     max_lost_attempts: int = 3
     stage_timeout_seconds: float = 24 * 3600.0
+    min_free_bytes: int = Field(
+        2**30, ge=0, description="With less than this free for artifacts no stage starts; 0 switches that off."
+    )
 
 
 class DatasetsSettings(Listen):
@@ -73,7 +82,8 @@ class VllmSettings(BaseModel):
     max_loras: int = Field(4, ge=1, description="Adapters in one batch.")
     tensor_parallel_size: int = Field(1, ge=1)
     gpu_memory_utilization: float = Field(0.85, gt=0.0, le=1.0)
-    max_num_seqs: int | None = Field(None, description="Sequences in one step; vLLM's default where absent.")
+    max_num_seqs: int | None = Field(None, description="Sequences in one step; on CPU 256, else vLLM's default.")
+    max_num_batched_tokens: int | None = Field(None, description="Tokens in one step; on CPU 4096, else vLLM's own.")
     block_size: int | None = Field(None, description="Tokens of a KV block; on CPU 32 shares what 128 does not.")
     enforce_eager: bool = Field(default=False, description="No compilation: starts sooner, runs slower.")
     cpu_kvcache_gib: int | None = Field(None, description="KV cache on CPU, in GiB.")
@@ -126,12 +136,38 @@ class WorkerSettings(BaseModel):
     """The supervising parent of a stage's child process."""
 
     give_up_seconds: float = Field(60.0, description="A worker that cannot renew for this long kills its child.")
-    grace_seconds: float = 5.0
+    grace_seconds: float = Field(5.0, description="From SIGTERM to the worker's end; a stage gets half of it to save.")
+    stop_seconds: float = Field(2.5, description="What a stage gets to save where its job is cancelled or paused.")
     memory_bytes: int | None = None
     device_lock: Path | None = Field(
         None, description="Workers that are given the same file compute one at a time: one processor for all of them."
     )
     warm_seconds: float = Field(300.0, description="How long an idle child keeps its model loaded.")
+
+
+def _never(given: object) -> object:
+    return None if given == "never" else given
+
+
+Days = Annotated[Annotated[float, Field(ge=0.0, le=36_500.0)] | None, BeforeValidator(_never)]
+"""A lifetime; "never" (None) is without end."""
+
+
+class RetentionSettings(BaseModel):
+    """How long after the last job that used it something is kept; see `RetentionClass`."""
+
+    result_days: Days = 365.0
+    model_days: Days = 30.0
+    intermediate_days: Days = 30.0
+    checkpoint_days: Days = 7.0
+    scratch_days: Days = 1.0
+    orphan_days: Days = 1.0
+    sweep_seconds: float = Field(3600.0, gt=0.0, description="Pause between two rounds of the sweep.")
+
+    def lifetime(self, of: RetentionClass) -> timedelta | None:
+        """How long something of that class is kept; None is for ever."""
+        days: float | None = getattr(self, f"{of.value}_days")
+        return None if days is None else timedelta(days=days)
 
 
 class Settings(BaseSettings):
@@ -148,11 +184,15 @@ class Settings(BaseSettings):
     datasets_url: str | None = None
     model_server_url: str | None = None
     coordinator_url: str | None = None
+    teams_file: Path | None = Field(
+        None, description="TOML: teams with their weights and quotas (craft/infra/teams.py)."
+    )
     worker_token: SecretStr = SecretStr("local-workers")
     model_server_token: SecretStr = Field(
         SecretStr("local-models"), description="Opens the model server only: a stage's process gets this one."
     )
     log_format: Literal["text", "json"] = "text"
+    otlp_endpoint: str | None = Field(None, description="Base URL of an OTLP/HTTP collector; traces are sent there.")
 
     gateway: GatewaySettings = GatewaySettings()
     coordinator: CoordinatorSettings = CoordinatorSettings()
@@ -162,6 +202,7 @@ class Settings(BaseSettings):
     scoring: ScoringSettings = ScoringSettings()
     training: TrainingSettings_ = TrainingSettings_()
     worker: WorkerSettings = WorkerSettings()
+    retention: RetentionSettings = RetentionSettings()
 
     @property
     def resolved_database_url(self) -> str:

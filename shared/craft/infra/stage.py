@@ -3,13 +3,52 @@
 The same function runs in a worker's child process and in a test with `LocalContext`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from craft.contracts.stages import StageKind, StageProgress, StageResult
 from craft.errors import Internal
+
+
+class StopRequest:
+    """Somebody wants the stage to end: at once, by SystemExit, or, while the stage holds it, where that suits it."""
+
+    def __init__(self) -> None:
+        self._held = False
+        self._exit_code: int | None = None
+
+    @property
+    def asked(self) -> bool:
+        """Whether the stage should come to an end."""
+        return self._exit_code is not None
+
+    def ask(self, exit_code: int) -> None:
+        """For a signal handler of the thread that does the stage. Raises SystemExit unless the request is held.
+
+        Asking again changes nothing: a stage that saves what it has is not interrupted a second time.
+        """
+        if self.asked:
+            return
+        self._exit_code = exit_code
+        if not self._held:
+            raise SystemExit(exit_code)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Inside the block nothing is interrupted: look at `asked`, save, leave. The block then ends in SystemExit.
+
+        Whoever asked waits for seconds only and kills then, so hold it around steps that are short.
+        """
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+            if self._exit_code is not None:
+                raise SystemExit(self._exit_code)
 
 
 class StageContext(Protocol):
@@ -28,6 +67,11 @@ class StageContext(Protocol):
     @property
     def inputs(self) -> Mapping[str, Path]:
         """Input artifact folders by role, to read only."""
+        ...
+
+    @property
+    def stop(self) -> StopRequest:
+        """A stage that can save what it has in the middle of its work holds this meanwhile."""
         ...
 
     def input(self, role: str) -> Path:
@@ -53,6 +97,7 @@ class LocalContext:
     checkpoint: Path
     inputs: Mapping[str, Path] = field(default_factory=dict)
     on_progress: Callable[[StageProgress], None] = lambda progress: None  # noqa: ARG005 - a sink that drops
+    stop: StopRequest = field(default_factory=StopRequest)
 
     def input(self, role: str) -> Path:
         """See `StageContext.input`."""

@@ -44,9 +44,9 @@ class StageLog:
             self._waiting.extendleft(reversed(lines))
 
     @property
-    def waiting(self) -> bool:
-        """Whether there is something to send."""
-        return bool(self._waiting)
+    def waiting(self) -> int:
+        """How many lines are still to be sent."""
+        return len(self._waiting)
 
     @property
     def last(self) -> list[str]:

@@ -18,11 +18,11 @@ from typing import Any
 from celery import Celery, signals
 
 from craft.contracts.stages import Service
-from craft.infra import log
+from craft.infra import log, telemetry
 from craft.infra.artifacts import FolderStore
 from craft.infra.broker import TASK_NAME, celery_app
 from craft.infra.coordinator_client import CoordinatorClient
-from craft.infra.device import always, release_device, turn_on
+from craft.infra.device import always, no_room_needed, release_device, turn_on
 from craft.infra.ids import new_id
 from craft.infra.runner import StageRunner
 from craft.infra.settings import Settings
@@ -37,10 +37,6 @@ def _device_lock(service: Service, settings: Settings) -> Path | None:
     return None if service is Service.DATASETS else settings.worker.device_lock
 
 
-def _no_room_needed() -> None:
-    """Nobody keeps memory that this service needs."""
-
-
 def _shares_memory_with_vllm(service: Service, settings: Settings) -> bool:
     ours = settings.inference.engine == "vllm" and settings.inference.vllm.url is None
     return service is Service.TRAINING and ours and settings.worker.device_lock is not None
@@ -52,10 +48,11 @@ def run(service: Service, stage_functions_path: str, settings: Settings) -> None
     `stage_functions_path` is `package.module:callable`, which gives `StageFunctions`; only the child imports it.
     """
     log.configure(settings, f"{service.value}-worker")
+    telemetry.configure(settings, f"{service.value}-worker")
     # Our own lines say what became of a message; Celery's would say it twice more.
     for chatty in ("celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    make_room: Callable[[], None] = _no_room_needed
+    make_room: Callable[[], None] = no_room_needed
     own = settings.worker
     if _shares_memory_with_vllm(service, settings):
         # Each would keep the device's memory while it does nothing: vLLM is stopped, and our child does not stay warm.
@@ -104,6 +101,7 @@ def run(service: Service, stage_functions_path: str, settings: Settings) -> None
     finally:
         child.close()
         client.close()
+        telemetry.flush()
     sys.exit(worker.exitcode or 0)
 
 

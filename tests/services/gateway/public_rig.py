@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,20 +37,26 @@ from craft.infra.artifacts import FolderStore
 from craft.infra.http import create_app
 from craft.infra.models import ModelFolders
 from craft.infra.served_adapters import ServedAdapters
-from craft.infra.settings import CoordinatorSettings, VllmSettings
+from craft.infra.settings import CoordinatorSettings, RetentionSettings, VllmSettings
+from craft.infra.swept_store import SweptFolders
+from craft.infra.teams import Teams
 from craft_gateway.database import Database
 from craft_gateway.datasets_client_fake import FakeDatasetsClient
 from craft_gateway.deployments import Deployments
+from craft_gateway.job_bodies import JobBodies
 from craft_gateway.model_server_client import ModelServer
 from craft_gateway.model_server_client_fake import FakeModelServer
+from craft_gateway.retention import Retention
+from craft_gateway.retention_pins import Pins
 from craft_gateway.routes import router
 from craft_gateway.routes_gateway import Gateway
 from craft_gateway.sse import EventFeed
 from craft_gateway.submission import Submission
 from craft_gateway.submission_datasets import DatasetRegistry
 from craft_gateway.tables import Stage
-from craft_gateway.transitions import Transitions
+from craft_gateway.transitions import NO_TEAMS, Transitions
 from craft_gateway.views_reading import Reader
+from craft_gateway.waiting_line import WaitingLine
 
 MODEL = "tiny/model"
 UNKNOWN_JOB = "cjob_01jgywz3x4v5q6r7s8t9vawbxc"
@@ -106,16 +113,25 @@ def open_rig(folder: Path, **options: Any) -> Iterator["Rig"]:
 class Rig:
     """Everything behind the API, and a client of it."""
 
-    def __init__(self, folder: Path, *, vllm: VllmSettings | None = None, seeds_requests: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        vllm: VllmSettings | None = None,
+        seeds_requests: bool = True,
+        teams: Teams = NO_TEAMS,
+    ) -> None:
         (folder / "craft.db").write_bytes(empty_database())
         self.database = Database(f"sqlite:///{folder / 'craft.db'}")
-        self.store = FolderStore(folder / "artifacts")
+        self.artifacts = folder / "artifacts"
+        self.store = FolderStore(self.artifacts)
         self.models = folder / "models"
         model_folder(self.models)
         self.datasets = FakeDatasetsClient()
         settings = CoordinatorSettings()
-        self.transitions = Transitions(self.database, holds=self._holds, settings=settings)
-        self.reader = Reader(self.database)
+        self.teams = teams
+        self.transitions = Transitions(self.database, holds=self._holds, settings=settings, teams=teams)
+        self.reader = Reader(self.database, WaitingLine(teams, clock=count().__next__))
         self.feed = EventFeed(self.reader, poll_seconds=0.01)
         self.registry = DatasetRegistry(self.database, self.datasets)
         self.vllm = vllm
@@ -226,15 +242,19 @@ class Rig:
             trainer=TrainerRef(),
             embedder="an embedder",
             vllm=self.vllm,
+            teams=self.teams,
         )
         gateway = Gateway(
             submission=submission,
             datasets=self.registry,
             transitions=self.transitions,
             reader=self.reader,
+            bodies=JobBodies(self.reader),
             feed=self.feed,
             store=self.store,
             deployments=self.deployments,
+            retention=Retention(self.database, SweptFolders(self.artifacts), RetentionSettings()),
+            pins=Pins(self.database),
             model_server=self.model_server,
             seeds_requests=self.seeds_requests,
         )

@@ -153,6 +153,9 @@ def crowded(tmp_path: Path) -> Iterator[World]:
                 "status": StageStatus.READY,
                 "attempt": 1,
                 "fence": 0,
+                "waits": 0,
+                "recompute": False,
+                "team": "default",
                 "key": f"{n:064d}",
                 "reused": False,
                 "created_at": old,
@@ -165,6 +168,7 @@ def crowded(tmp_path: Path) -> Iterator[World]:
             Job(
                 id=f"cjob_{n}",
                 task=Task.OPEN_ENDED,
+                team="default",
                 resolved={},
                 status=JobStatus.RUNNING,
                 created_at=old,

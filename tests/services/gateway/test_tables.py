@@ -24,6 +24,7 @@ def a_job(job_id: str = "cjob_1", created_at: datetime = NOON) -> Job:
     return Job(
         id=job_id,
         task=Task.OPEN_ENDED,
+        team="default",
         resolved={"größe": 1},
         status=JobStatus.QUEUED,
         created_at=created_at,

@@ -1,7 +1,7 @@
 """Whatever order workers, users and failures come in: one end for each job, fences that rise, events without gaps."""
 
 import shutil
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -15,7 +15,7 @@ from craft.contracts.events import StageStatus
 from craft.contracts.job import JobStatus
 from craft.contracts.stages import ClaimedStage, Renew, StageProgress
 from craft.core.selection import Strategy
-from craft.errors import DiskFull, Internal, LeaseLost, WorkerLost
+from craft.errors import Conflict, DiskFull, Internal, LeaseLost, WorkerLost
 from craft_gateway.tables import Job, Outbox, Stage
 
 _ERRORS = {"disk": DiskFull("full"), "lost": WorkerLost("killed"), "defect": Internal("a defect")}
@@ -140,6 +140,18 @@ class Coordination(RuleBasedStateMachine):
         if self.jobs:
             self.world.transitions.cancel(self.jobs[pick % len(self.jobs)])
 
+    @rule(pick=st.integers(0, 100))
+    def pause(self, pick: int) -> None:
+        if self.jobs:
+            with suppress(Conflict):
+                self.world.transitions.pause(self.jobs[pick % len(self.jobs)])
+
+    @rule(pick=st.integers(0, 100))
+    def resume(self, pick: int) -> None:
+        if self.jobs:
+            with suppress(Conflict):
+                self.world.transitions.resume(self.jobs[pick % len(self.jobs)])
+
     @rule(seconds=st.sampled_from([1, 30, 61, 91]))
     def time_passes(self, seconds: int) -> None:
         self.world.clock.advance(seconds)
@@ -182,6 +194,8 @@ class Coordination(RuleBasedStateMachine):
                 running_keys.append(stage.key)
             if jobs[stage.job_id].status.terminal or jobs[stage.job_id].status is JobStatus.CANCELLING:
                 assert stage.status not in {StageStatus.PENDING, StageStatus.READY}
+            if jobs[stage.job_id].status in {JobStatus.PAUSING, JobStatus.PAUSED}:
+                assert stage.status is not StageStatus.READY
         assert len(running_keys) == len(set(running_keys))
 
     @invariant()
@@ -219,6 +233,9 @@ class Coordination(RuleBasedStateMachine):
     def drain(self) -> None:
         """No job is lost: with workers that only ever do what the broker was told, every job ends."""
         world = self.world
+        for job_id in self.jobs:
+            if world.job(job_id).status in {JobStatus.PAUSING, JobStatus.PAUSED}:
+                world.transitions.resume(job_id)
         for _ in range(400):
             if all(world.job(job_id).status.terminal for job_id in self.jobs):
                 break

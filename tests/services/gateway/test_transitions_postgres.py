@@ -7,6 +7,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlmodel import SQLModel
+from tests.services.gateway import test_retention as retention_facts
 from tests.services.gateway import test_transitions as facts
 from tests.services.gateway import test_transitions_relay as relay_facts
 from tests.services.gateway.world import World, postgres_world
@@ -18,7 +19,10 @@ URL = os.environ.get("CRAFT_TEST_POSTGRES_URL")
 pytestmark = [pytest.mark.servers, pytest.mark.skipif(URL is None, reason="CRAFT_TEST_POSTGRES_URL is not set")]
 
 FACTS: list[Callable[[World], None]] = [
-    fact for module in (facts, relay_facts) for name, fact in vars(module).items() if name.startswith("test_")
+    fact
+    for module in (facts, relay_facts, retention_facts)
+    for name, fact in vars(module).items()
+    if name.startswith("test_")
 ]
 
 

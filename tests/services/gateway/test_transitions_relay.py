@@ -1,10 +1,14 @@
 """The relay keeps hints while the broker is down and sends each at least once."""
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from tests.services.gateway.world import World
 
 from craft.contracts.stages import Service
 from craft.errors import Unavailable
+from craft_gateway.outbox import Relay
 
 
 def test_nothing_is_lost_while_the_broker_is_down(world: World) -> None:
@@ -41,3 +45,31 @@ def test_hints_of_urgent_jobs_are_sent_first(world: World) -> None:
     assert [stage_id for _, stage_id in world.broker.sent] == [
         world.stage(job, "ingest").id for job in (urgent, ordinary)
     ]
+
+
+def test_two_relays_at_once_send_each_hint_once(world: World) -> None:
+    for seed in range(300):
+        world.create(seed=seed)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: [world.relay.send_due() for _ in range(4)], range(2)))
+    assert len(world.broker.sent) == len({stage_id for _, stage_id in world.broker.sent}) == 300
+
+
+def test_what_a_relay_took_and_never_sent_another_sends_later(world: World) -> None:
+    world.create()
+
+    def killed(service: Service, stage_id: str) -> None:
+        raise SystemExit
+
+    class Dying(Relay):
+        """A process that is killed marks nothing."""
+
+        def _settle(self, sent: Sequence[int], unsent: Sequence[int]) -> None:
+            del sent, unsent
+
+    dying = Dying(world.database, killed)
+    with pytest.raises(SystemExit):
+        dying.send_due()
+    assert world.relay.send_due() == 0
+    world.clock.advance(31)
+    assert world.relay.send_due() == 1

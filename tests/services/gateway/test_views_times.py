@@ -33,6 +33,7 @@ def view(status: JobStatus, now: datetime, **changes: object) -> JobView:
     job = Job.model_validate(
         {
             "id": JOB_ID,
+            "team": "default",
             "task": Task.OPEN_ENDED,
             "resolved": RESOLVED.model_dump(mode="json"),
             "status": status,
@@ -41,7 +42,7 @@ def view(status: JobStatus, now: datetime, **changes: object) -> JobView:
             **changes,
         }
     )
-    rows = JobRows(job=job, stages=[], manifests={}, questions=10, evaluation_questions=0, place=0)
+    rows = JobRows(job=job, stages=[], manifests={}, questions=10, evaluation_questions=0, place=None)
     return job_view(rows, now=now)
 
 
@@ -85,6 +86,7 @@ def test_a_running_stage_has_run_until_its_last_sign_of_life() -> None:
     stage = Stage.model_validate(
         {
             "id": "stg_1",
+            "team": "default",
             "job_id": JOB_ID,
             "name": "flow",
             "kind": StageKind.FLOW,

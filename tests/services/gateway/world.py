@@ -31,12 +31,13 @@ from craft.contracts.stages import (
 from craft.core.selection import Strategy
 from craft.errors import CraftError, Unavailable
 from craft.infra.settings import CoordinatorSettings
+from craft.infra.teams import DEFAULT_TEAM, Allowance, Teams
 from craft_gateway import migrate
 from craft_gateway.database import Database
 from craft_gateway.outbox import Relay
 from craft_gateway.plan import ResolvedJob
-from craft_gateway.tables import Event, Job, Outbox, Stage
-from craft_gateway.transitions import Transitions
+from craft_gateway.tables import Attempt, Event, Job, Outbox, Stage
+from craft_gateway.transitions import Origin, Transitions
 from craft_gateway.transitions_upkeep import Upkeep
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -118,14 +119,28 @@ class World:
     def __init__(self, database: Database, clock: FakeClock, settings: CoordinatorSettings = SETTINGS) -> None:
         self.database = database
         self.clock = clock
+        self.settings = settings
         self.store = FakeStore()
         self.broker = FakeBroker()
-        self.transitions = Transitions(database, holds=self.store, settings=settings)
-        self.upkeep = Upkeep(database, self.transitions, settings=settings)
+        self.room = True
+        self.between()
         self.relay = Relay(database, self.broker)
 
-    def create(self, *strategies: Strategy, **spec: Any) -> str:
-        return self.transitions.create_job(resolved(*strategies, **spec)).id
+    def between(self, **teams: Allowance) -> None:
+        """From now on these teams share the workers."""
+        self.teams = Teams(teams)
+        self.transitions = Transitions(
+            self.database, holds=self.store, settings=self.settings, teams=self.teams, has_room=lambda: self.room
+        )
+        self.upkeep = Upkeep(self.database, self.transitions, settings=self.settings)
+
+    def create(self, *strategies: Strategy, team: str = DEFAULT_TEAM, **spec: Any) -> str:
+        return self.transitions.create_job(resolved(*strategies, **spec), origin=Origin(team)).id
+
+    def attempts(self, job_id: str) -> list[Attempt]:
+        with self.database.read() as session:
+            rows = select(Attempt).where(Attempt.job_id == job_id)
+            return list(session.exec(rows.order_by(col(Attempt.started_at), col(Attempt.fence))))
 
     def job(self, job_id: str) -> Job:
         with self.database.read() as session:

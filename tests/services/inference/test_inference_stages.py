@@ -15,7 +15,7 @@ from craft.contracts.rows import (
     QuestionRow,
     ReplyRow,
 )
-from craft.contracts.stages import AnswerParameters, EngineRef, ModelRef, ProbeParameters, StageProgress
+from craft.contracts.stages import AnswerParameters, Cost, EngineRef, ModelRef, ProbeParameters, StageProgress
 from craft.core.prompts import DEFAULT_OPEN_SHOTS, PromptMode
 from craft.core.questions import ChoiceQuestion, OpenQuestion, Question, Task
 from craft.errors import ContextTooLong, Internal, ModelRejected, RequestInvalid
@@ -24,6 +24,7 @@ from craft.infra.stage import LocalContext
 from craft_inference.engine import Engine, LetterPrompt
 from craft_inference.fake_engine import FakeEngine
 from craft_inference.loaded import LoadedEngine
+from craft_inference.shards import Shard
 from craft_inference.stages import answer, probe
 
 MODEL = ModelRef(id="tiny", revision="main", digest="0" * 64)
@@ -69,9 +70,14 @@ def probing(task: Task = Task.OPEN_ENDED, *, shard: int = 3, **settings: object)
     )
 
 
-def answering(mode: PromptMode) -> AnswerParameters:
+def answering(mode: PromptMode, *, shard: int = 256) -> AnswerParameters:
     return AnswerParameters(
-        task=Task.OPEN_ENDED, model=MODEL, engine=ENGINE, mode=mode, max_new_tokens=9, prompts=PromptSettings()
+        task=Task.OPEN_ENDED,
+        model=MODEL,
+        engine=EngineRef(questions_per_shard=shard),
+        mode=mode,
+        max_new_tokens=9,
+        prompts=PromptSettings(),
     )
 
 
@@ -211,6 +217,86 @@ def test_answer_replies_greedily_to_every_set(tmp_path: Path, context: Contexts)
     ]
     assert result.counts == {"held_out": 2, "other": 1}
     assert [(s.samples, s.temperature, s.max_new_tokens) for s in engine.samplings] == [(1, 0.0, 9)]
+
+
+def two_sets(folder: Path) -> dict[str, Path]:
+    """Nine questions, whose shards of two have one of both sets among them; the sets share ids."""
+    return {
+        "questions": ingested(folder / "in", held_out=OPEN),
+        "questions:other": ingested(folder / "other", held_out=OPEN[:2]),
+    }
+
+
+def test_a_later_attempt_at_answering_asks_only_what_is_left(tmp_path: Path, context: Contexts) -> None:
+    inputs = two_sets(tmp_path)
+    parameters = answering(PromptMode.BASIC, shard=2)
+    broken, whole, second = FakeEngine(failures={"o5": RuntimeError("killed")}), FakeEngine(), FakeEngine()
+    with pytest.raises(RuntimeError, match="killed"):
+        answer(parameters, context(inputs), engines=lending(broken))
+    seen: list[StageProgress] = []
+    resumed = context(inputs, seen.append)
+    result = answer(parameters, resumed, engines=lending(second))
+
+    assert [prompt.id for prompt in second.seen] == ["o4", "o5", "o6", "o0", "o1"]
+    assert [progress.done for progress in seen] == [5, 6, 7, 8, 9, 9]
+    fresh = LocalContext(tmp_path / "fresh", tmp_path / "empty", inputs)
+    fresh.output.mkdir()
+    fresh.checkpoint.mkdir()
+    again = answer(parameters, fresh, engines=lending(whole))
+    assert (again.cost, again.counts) == (result.cost, {"held_out": 7, "other": 2})
+    assert (resumed.output / REPLIES_FILE).read_bytes() == (fresh.output / REPLIES_FILE).read_bytes()
+
+
+@pytest.mark.parametrize("shard", [1, 2, 5, 256])
+def test_how_answers_are_cut_into_shards_does_not_show(tmp_path: Path, context: Contexts, shard: int) -> None:
+    inputs = two_sets(tmp_path)
+    where = context(inputs)
+    answer(answering(PromptMode.REFUSE, shard=shard), where, engines=lending(FakeEngine()))
+    rows = list(read_rows(where.output / REPLIES_FILE, ReplyRow))
+
+    assert [(row.set, row.id) for row in rows] == [
+        *(("held_out", question.id) for question in OPEN),
+        *(("other", question.id) for question in OPEN[:2]),
+    ]
+
+
+def torn(path: Path, other: Path) -> None:
+    path.write_bytes(path.read_bytes()[:20])
+
+
+def empty(path: Path, other: Path) -> None:
+    path.write_bytes(b"")
+
+
+def of_other_questions(path: Path, other: Path) -> None:
+    path.write_bytes(other.read_bytes())
+
+
+def of_a_probe(path: Path, other: Path) -> None:
+    rows = [ProbeRow(id=question.id, samples=["x"]) for question in OPEN[2:4]]
+    path.write_text(Shard[ProbeRow](rows=rows, cost=Cost()).model_dump_json())
+
+
+def with_a_row_less(path: Path, other: Path) -> None:
+    shard = Shard[ReplyRow].model_validate_json(path.read_bytes())
+    path.write_text(shard.model_copy(update={"rows": shard.rows[:1]}).model_dump_json())
+
+
+@pytest.mark.parametrize("harm", [torn, empty, of_other_questions, of_a_probe, with_a_row_less])
+def test_a_shard_that_is_torn_or_foreign_is_made_again(
+    tmp_path: Path, context: Contexts, harm: Callable[[Path, Path], None]
+) -> None:
+    inputs = two_sets(tmp_path)
+    parameters = answering(PromptMode.BASIC, shard=2)
+    first = context(inputs)
+    answer(parameters, first, engines=lending(FakeEngine()))
+    shards = sorted(first.checkpoint.glob("shard-*.json"))
+    harm(shards[1], shards[2])
+    engine, again = FakeEngine(), context(inputs)
+    answer(parameters, again, engines=lending(engine))
+
+    assert [prompt.id for prompt in engine.seen] == ["o2", "o3"]
+    assert (again.output / REPLIES_FILE).read_bytes() == (first.output / REPLIES_FILE).read_bytes()
 
 
 @pytest.mark.parametrize(("mode", "offered"), [(PromptMode.BASIC, False), (PromptMode.REFUSE, True)])

@@ -76,6 +76,7 @@ def test_on_cpu_blocks_are_small_threads_bound_and_the_cache_sized() -> None:
     command = built(cpu_threads="0-1", cpu_kvcache_gib=3)
     assert value(command, "--block-size") == "32"
     assert "--gpu-memory-utilization" not in command.arguments
+    assert "--no-enable-chunked-prefill" in command.arguments
     assert command.environment["VLLM_CPU_OMP_THREADS_BIND"] == "0-1"
     assert command.environment["VLLM_CPU_KVCACHE_SPACE"] == "3"
     assert "VLLM_CPU_KVCACHE_SPACE" not in built(device="cuda").environment

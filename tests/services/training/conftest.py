@@ -41,11 +41,17 @@ def known(facts: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 @pytest.fixture(scope="session")
-def folders(tmp_path_factory: pytest.TempPathFactory, facts: list[tuple[str, str]]) -> ModelFolders:
+def models_dir(tmp_path_factory: pytest.TempPathFactory, facts: list[tuple[str, str]]) -> Path:
     """A models folder that holds the tiny model."""
     root = tmp_path_factory.mktemp("models")
     _tiny().make_tiny_model(root / MODEL_ID, facts, seed=1)
-    return ModelFolders(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def folders(models_dir: Path) -> ModelFolders:
+    """What is in it."""
+    return ModelFolders(models_dir)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from craft.contracts.stages import TrainerRef
 from craft.errors import ModelNotFound
 from craft.infra.models import ModelFolders
 from craft.infra.settings import TrainingSettings_
+from craft.infra.stage import StopRequest
 from craft_training.answer_trainer import answer_loss
 from craft_training.base_models import BaseModel, BaseModels
 from craft_training.batches import may_pack, pack, pad
@@ -63,5 +64,6 @@ def test_a_few_steps_teach_it_to_refuse(smol: BaseModel, samples: list[Sample], 
         checkpoints=tmp_path / "checkpoints",
         checkpoint_seconds=1e9,
         on_step=lambda row, _steps: curve.append(row),
+        stop=StopRequest(),
     )
     assert curve[-1].loss < curve[0].loss / 2

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
 
 import pytest
 import torch
@@ -11,8 +13,11 @@ from safetensors.torch import load_file
 
 from craft.contracts.job import TrainingSettings
 from craft.contracts.rows import CurveRow, TrainingRow
-from craft.errors import Internal, RequestInvalid
+from craft.errors import DiskFull, Internal, RequestInvalid
+from craft.infra.failures import error_of
+from craft.infra.stage import StopRequest
 from craft_training.base_models import BaseModel
+from craft_training.checkpoints import Seal
 from craft_training.estimates import steps_of
 from craft_training.samples import tokenise
 from craft_training.tuning import Tuned, TuningRun, tune
@@ -25,6 +30,16 @@ class Interrupted(Exception):
     """What stands for a killed process."""
 
 
+class Canary:
+    """Makes a folder where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, (str(self._path),)
+
+
 @pytest.fixture
 def run(base: BaseModel, row: Row, facts: list[tuple[str, str]]) -> TuningRun:
     rows = [row(question, "I don't know.") for question, _ in facts[:20]]
@@ -32,15 +47,28 @@ def run(base: BaseModel, row: Row, facts: list[tuple[str, str]]) -> TuningRun:
 
 
 def _tune(
-    base: BaseModel, run: TuningRun, folder: Path, *, checkpoint_seconds: float = 1e9, stop_at: int | None = None
+    base: BaseModel,
+    run: TuningRun,
+    folder: Path,
+    *,
+    checkpoint_seconds: float = 1e9,
+    stop_at: int | None = None,
+    ask_at: int | None = None,
+    before_saving: tuple[int, Callable[[int], None]] | None = None,
 ) -> tuple[Tuned, list[CurveRow]]:
+    """`stop_at`: die after that step; `ask_at`: be asked to stop within the next; `before_saving`: do this then."""
     seen: list[CurveRow] = []
+    stop = StopRequest()
 
     def on_step(row: CurveRow, steps: int) -> None:
         assert steps == run.steps
         seen.append(row)
         if row.step == stop_at:
             raise Interrupted
+        if row.step == ask_at:
+            stop.ask(143)
+        if before_saving is not None and row.step == before_saving[0]:
+            before_saving[1](row.step)
 
     checkpoints = folder / "checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)
@@ -51,6 +79,7 @@ def _tune(
         checkpoints=checkpoints,
         checkpoint_seconds=checkpoint_seconds,
         on_step=on_step,
+        stop=stop,
     )
     return tuned, seen
 
@@ -109,6 +138,67 @@ def test_an_interrupted_run_resumes_and_ends_as_if_it_had_not_been(
     found = load_file(tmp_path / "parts" / "adapter" / "adapter_model.safetensors")
     for name, tensor in expected.items():
         torch.testing.assert_close(found[name], tensor, msg=name)
+
+
+def test_a_run_that_is_asked_to_stop_goes_on_from_that_very_step(
+    base: BaseModel, run: TuningRun, tmp_path: Path
+) -> None:
+    whole, _ = _tune(base, run, tmp_path / "whole")
+    for ask_at in (2, 5):
+        with pytest.raises(SystemExit):
+            _tune(base, run, tmp_path / "parts", ask_at=ask_at)
+        (kept,) = (tmp_path / "parts" / "checkpoints").glob("step-*")
+        assert kept.name == f"step-{ask_at + 1:08d}"
+    resumed, seen = _tune(base, run, tmp_path / "parts")
+    assert (resumed.resumed_at, seen[0].step) == (6, 7)
+    assert _losses(resumed.curve) == _losses(whole.curve)
+    expected = load_file(tmp_path / "whole" / "adapter" / "adapter_model.safetensors")
+    found = load_file(tmp_path / "parts" / "adapter" / "adapter_model.safetensors")
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, msg=name)
+
+
+def test_a_run_that_is_asked_to_stop_in_its_last_step_trains_no_more(
+    base: BaseModel, run: TuningRun, tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit):
+        _tune(base, run, tmp_path, ask_at=run.steps - 1)
+    resumed, seen = _tune(base, run, tmp_path)
+    assert (resumed.resumed_at, seen) == (run.steps, [])
+    assert [row.step for row in resumed.curve] == list(range(1, run.steps + 1))
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
+
+
+def test_a_full_disk_while_saving_fails_the_run_and_spares_the_checkpoint_before(
+    base: BaseModel, run: TuningRun, tmp_path: Path
+) -> None:
+    def fill_the_disk(step: int) -> None:
+        folder = tmp_path / "checkpoints" / "writing" / f"checkpoint-{step}"
+        folder.mkdir()
+        (folder / "optimizer.pt").symlink_to("/dev/full")
+
+    with pytest.raises(RuntimeError) as raised:
+        _tune(base, run, tmp_path, checkpoint_seconds=0.0, before_saving=(6, fill_the_disk))
+    assert isinstance(error_of(raised.value), DiskFull)
+    resumed, _ = _tune(base, run, tmp_path)
+    assert resumed.resumed_at == 5
+
+
+def test_a_pickle_with_a_call_in_it_is_not_executed_even_under_a_valid_seal(
+    base: BaseModel, run: TuningRun, tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit):
+        _tune(base, run, tmp_path, ask_at=3)
+    canary = tmp_path / "canary"
+    (kept,) = (tmp_path / "checkpoints").glob("step-*")
+    torch.save(Canary(canary), kept / "optimizer.pt")
+    seal = Seal.model_validate_json((kept / "sealed.json").read_bytes())
+    digest = hashlib.sha256((kept / "optimizer.pt").read_bytes()).hexdigest()
+    forged = seal.model_copy(update={"files": seal.files | {"optimizer.pt": digest}})
+    (kept / "sealed.json").write_text(forged.model_dump_json())
+    with pytest.raises(UnpicklingError):
+        _tune(base, run, tmp_path)
+    assert not canary.exists()
 
 
 def test_a_finished_run_leaves_no_checkpoint(base: BaseModel, run: TuningRun, tmp_path: Path) -> None:

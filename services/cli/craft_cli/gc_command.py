@@ -1,0 +1,49 @@
+"""`craft gc`"""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from craft.contracts.gc import ExpiredView, GcView
+from craft_cli import tables
+from craft_cli.session import DEFAULT, AsJson, Url, connected, show_json
+from craft_client import Client
+
+
+def gc(
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run/--now", help="Only show what would go, or remove it.")] = True,
+    as_json: AsJson = False,
+    url: Url = DEFAULT,
+) -> None:
+    """Show what has expired in the artifact store, or remove it.
+
+    Datasets are kept, and all that unfinished, pinned or deployed jobs use.
+
+    The server sweeps by itself every hour, with the lifetimes of its CRAFT_RETENTION__… settings.
+    """
+    with connected(url) as client:
+        found = client.gc() if dry_run else _removed(client)
+    if as_json:
+        show_json(found)
+        return
+    if found.data:
+        Console().print(tables.expired(found.data))
+    verb = "would go" if dry_run else "removed"
+    more = "at least " if found.has_more else ""
+    print(f"{verb}: {more}{found.total:,} ({tables.size(found.total_bytes)})")
+    if dry_run and found.data:
+        print("Remove it with `craft gc --now`.")
+
+
+def _removed(client: Client) -> GcView:
+    """All of it, over as many calls as it takes."""
+    data: list[ExpiredView] = []
+    more = True
+    while more:
+        page = client.gc(dry_run=False)
+        data += page.data
+        more = page.has_more
+    total_bytes = sum(expired.bytes for expired in data)
+    return GcView(dry_run=False, data=data, total=len(data), total_bytes=total_bytes, has_more=False)

@@ -1,0 +1,130 @@
+"""Who is next on a queue: weighted fair share between teams, then priority within a team, then the older job.
+
+Start-time fair queueing (Goyal, Vin and Cheng, 1996): a team's virtual time grows by the seconds of its work divided by
+its weight, and the team with the least goes next. A team that comes back after a rest starts at the others' time: rest
+is neither saved up nor punished.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from sqlalchemy import func, or_
+from sqlalchemy.orm import aliased
+from sqlmodel import Session, col, exists, select
+
+from craft.contracts.events import StageStatus
+from craft.contracts.job import JobStatus
+from craft.contracts.stages import Service
+from craft.infra.teams import Allowance, Teams
+from craft_gateway.tables import Attempt, Job, Stage, TeamShare
+
+ON_ACCELERATORS = frozenset({Service.INFERENCE, Service.TRAINING})
+"""Whose seconds count against a quota of GPU seconds."""
+_BEGUN = (JobStatus.RUNNING, JobStatus.PAUSING, JobStatus.CANCELLING)
+_DAY = timedelta(days=1)
+_CANDIDATES = 20
+"""How many a claim looks at: more than one, because others may take them or make them needless meanwhile."""
+
+
+class Turn(NamedTuple):
+    """A team's place on a queue: the one with the least `virtual_time` is next."""
+
+    virtual_time: float
+    team: str
+
+
+def turns(session: Session, queue: Service, waiting: Iterable[str], teams: Teams, now: datetime) -> list[Turn]:
+    """The waiting teams in the order in which the queue serves them next."""
+    shares = {share.team: share for share in session.exec(select(TeamShare).where(TeamShare.queue == queue))}
+    system = _system_time(shares.values())
+    under_way: dict[str, float] = {}
+    running = select(Attempt.team, Attempt.started_at).where(Attempt.queue == queue, col(Attempt.ended_at).is_(None))
+    for team, started_at in session.exec(running):
+        elapsed = max(0.0, (now - started_at).total_seconds())
+        under_way[team] = under_way.get(team, 0.0) + elapsed / teams.allowance(team).weight
+    return sorted(
+        Turn(max(system, shares[team].finished if team in shares else 0.0) + under_way.get(team, 0.0), team)
+        for team in waiting
+    )
+
+
+def next_in_line(session: Session, hinted: Stage, teams: Teams, now: datetime) -> list[Stage]:
+    """What a worker of the hinted stage's queue may do next, the best first; quotas are kept.
+
+    Of one job's stages the hinted one goes first.
+    """
+    queue = hinted.queue
+    ready = select(Stage.team).where(Stage.queue == queue, Stage.status == StageStatus.READY).distinct()
+    found: list[Stage] = []
+    for turn in turns(session, queue, session.exec(ready), teams, now):
+        allowance = teams.allowance(turn.team)
+        if queue in ON_ACCELERATORS and out_of_seconds(session, turn.team, allowance, now):
+            continue
+        full = out_of_jobs(session, turn.team, allowance)
+        stages = _ready_of(session, queue, turn.team, now, only_begun=full)
+        found += sorted(stages, key=lambda stage: (stage.rank, stage.job_id, stage.id != hinted.id))
+        if len(found) >= _CANDIDATES:
+            break
+    return found
+
+
+def out_of_jobs(session: Session, team: str, allowance: Allowance) -> bool:
+    """Whether as many of the team's jobs run as may."""
+    if allowance.max_running_jobs is None:
+        return False
+    begun = select(func.count()).select_from(Job).where(col(Job.status).in_(_BEGUN), Job.team == team)
+    return session.exec(begun).one() >= allowance.max_running_jobs
+
+
+def out_of_seconds(session: Session, team: str, allowance: Allowance, now: datetime) -> bool:
+    """Whether the team has had its GPU seconds of the last 24 hours."""
+    quota = allowance.gpu_seconds_per_day
+    return quota is not None and gpu_seconds(session, team, now) >= quota
+
+
+def gpu_seconds(session: Session, team: str, now: datetime) -> float:
+    """Seconds that the team's stages held an accelerator, of attempts that run or ended in the last 24 hours."""
+    of_team = (Attempt.team == team, col(Attempt.queue).in_(ON_ACCELERATORS))
+    ended = select(func.sum(Attempt.seconds)).where(*of_team, col(Attempt.ended_at) > now - _DAY)
+    running = session.exec(select(Attempt.started_at).where(*of_team, col(Attempt.ended_at).is_(None)))
+    return (session.exec(ended).one() or 0.0) + sum(max(0.0, (now - start).total_seconds()) for start in running)
+
+
+def note_start(session: Session, attempt: Attempt, teams: Teams, now: datetime) -> None:
+    """The team's turn is used. Call before the attempt is stored."""
+    mine = session.get(TeamShare, (attempt.queue, attempt.team), with_for_update=True)
+    turn = turns(session, attempt.queue, [attempt.team], teams, now)[0]
+    if mine is None:
+        mine = TeamShare(queue=attempt.queue, team=attempt.team)
+        session.add(mine)
+    others = session.exec(select(TeamShare).where(TeamShare.queue == attempt.queue))
+    mine.finished = max(mine.finished, _system_time(others))
+    mine.started = turn.virtual_time
+
+
+def charge(session: Session, attempt: Attempt) -> None:
+    """The attempt is over: its seconds count, at the weight that the team had."""
+    share = session.get(TeamShare, (attempt.queue, attempt.team), with_for_update=True)
+    if share is not None:
+        share.finished += (attempt.seconds or 0.0) / attempt.weight
+
+
+def _system_time(shares: Iterable[TeamShare]) -> float:
+    return max((share.started for share in shares), default=0.0)
+
+
+def _ready_of(session: Session, queue: Service, team: str, now: datetime, *, only_begun: bool) -> list[Stage]:
+    twin = aliased(Stage)
+    at_work = exists().where(col(twin.key) == col(Stage.key), col(twin.status) == StageStatus.RUNNING)
+    waiting = select(Stage).where(
+        Stage.queue == queue,
+        Stage.status == StageStatus.READY,
+        Stage.team == team,
+        ~at_work,
+        or_(col(Stage.not_before).is_(None), col(Stage.not_before) <= now),
+    )
+    if only_begun:
+        waiting = waiting.join(Job, col(Job.id) == col(Stage.job_id)).where(Job.status == JobStatus.RUNNING)
+    # The index's own order: a finer one would sort everything that waits.
+    return list(session.exec(waiting.order_by(col(Stage.rank), col(Stage.job_id)).limit(_CANDIDATES)))

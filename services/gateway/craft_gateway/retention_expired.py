@@ -1,0 +1,170 @@
+"""What has expired: artifacts by the jobs that used them, and what attempts left behind by its age in the store."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any, NamedTuple
+
+from sqlalchemy import Select
+from sqlalchemy import select as select_columns
+from sqlmodel import Session, col, select
+
+from craft.contracts.events import StageStatus
+from craft.contracts.retention import RETENTION_OF, RetentionClass
+from craft.contracts.stages import ArtifactRef, StageKind
+from craft.infra.settings import RetentionSettings
+from craft.infra.swept_store import Area, StoredFolder, SweptStore, folder_of
+from craft_gateway.database import Database
+from craft_gateway.retention_uses import uses, waited_for
+from craft_gateway.tables import Artifact, Stage
+
+PAGE = 500
+_CLASS_OF_AREA = {
+    Area.ARTIFACTS: RetentionClass.ORPHAN,
+    Area.CHECKPOINTS: RetentionClass.CHECKPOINT,
+    Area.SCRATCH: RetentionClass.SCRATCH,
+}
+_KINDS = {kind.value: kind for kind in StageKind}
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """Something whose time is over. `kind` is None of what no row of `artifact` knows."""
+
+    retention_class: RetentionClass
+    folders: tuple[StoredFolder, ...]
+    key: str | None
+    kind: StageKind | None
+    bytes: int
+    last_used_at: datetime
+    expires_at: datetime
+
+
+class Expiry:
+    """Looks, and changes nothing. `page`: how much of it at a time."""
+
+    def __init__(self, database: Database, store: SweptStore, settings: RetentionSettings, *, page: int = PAGE) -> None:
+        self._database = database
+        self._store = store
+        self._settings = settings
+        self._page = page
+
+    def pages(self) -> Iterator[Sequence[Expired]]:
+        """All that has expired, a page at a time; each is one short read transaction, and may be empty."""
+        yield from self._pages_of_artifacts()
+        for area in (Area.CHECKPOINTS, Area.SCRATCH, Area.ARTIFACTS):
+            folders = self._store.folders(area)
+            while page := list(islice(folders, self._page)):
+                with self._database.read() as session:
+                    found = self._left_behind(session, page)
+                yield found
+
+    def again(self, session: Session, seen: Expired) -> Expired | None:
+        """The same as it is now; None where it has not expired any longer."""
+        if seen.kind is None:
+            found = self._left_behind(session, seen.folders)
+        else:
+            found = self._artifacts(session, _rows(session, _COLUMNS.where(col(Artifact.key) == seen.key)))
+        return found[0] if found else None
+
+    def _pages_of_artifacts(self) -> Iterator[Sequence[Expired]]:
+        after = ""
+        while True:
+            with self._database.read() as session:
+                rows = _rows(session, _COLUMNS.where(col(Artifact.key) > after).limit(self._page))
+                found = self._artifacts(session, rows)
+            if not rows:
+                return
+            yield found
+            after = rows[-1].key
+
+    def _artifacts(self, session: Session, rows: Sequence["_Row"]) -> list[Expired]:
+        now = self._database.now(session)
+        lifetimes = {row.key: self._settings.lifetime(RETENTION_OF[row.kind]) for row in rows if row.kind}
+        # Nothing is used last before it was made, and most are young.
+        old = [row for row in rows if (life := lifetimes.get(row.key)) is not None and row.created_at + life <= now]
+        needed_by = uses(session, [row.key for row in old])
+        found = []
+        for row in old:
+            use, lifetime = needed_by[row.key], lifetimes[row.key]
+            last_used_at = use.last_used_at or row.created_at
+            if lifetime is None or row.kind is None or use.kept_by or last_used_at + lifetime > now:
+                continue
+            folders = tuple(folder_of(ArtifactRef(key=row.key, digest=digest)) for digest in row.digests)
+            found.append(self._expired(RETENTION_OF[row.kind], folders, last_used_at, lifetime, kind=row.kind))
+        return found
+
+    def _left_behind(self, session: Session, folders: Sequence[StoredFolder]) -> list[Expired]:
+        """Those folders of one area that nothing needs and whose time is over."""
+        of_class = _CLASS_OF_AREA[folders[0].area]
+        lifetime = self._settings.lifetime(of_class)
+        if lifetime is None:
+            return []
+        now, store_now = self._database.now(session), self._store.now()
+        found = []
+        for folder in _unneeded(session, folders):
+            changed_at = self._store.changed_at(folder)
+            if changed_at is not None and (age := timedelta(seconds=store_now - changed_at)) >= lifetime:
+                found.append(self._expired(of_class, (folder,), now - age, lifetime))
+        return found
+
+    def _expired(
+        self,
+        of_class: RetentionClass,
+        folders: tuple[StoredFolder, ...],
+        last_used_at: datetime,
+        lifetime: timedelta,
+        *,
+        kind: StageKind | None = None,
+    ) -> Expired:
+        return Expired(
+            retention_class=of_class,
+            folders=folders,
+            key=folders[0].key,
+            kind=kind,
+            bytes=sum(self._store.bytes_of(folder) for folder in folders),
+            last_used_at=last_used_at,
+            expires_at=last_used_at + lifetime,
+        )
+
+
+class _Row(NamedTuple):
+    """`kind` is None where this version knows no such kind: its artifacts are left alone."""
+
+    key: str
+    kind: StageKind | None
+    digests: Sequence[str]
+    created_at: datetime
+
+
+_COLUMNS: Select[Any] = select_columns(
+    col(Artifact.key),
+    col(Artifact.manifest)["kind"].as_string().label("kind"),
+    col(Artifact.digest),
+    col(Artifact.other_digests),
+    col(Artifact.created_at),
+).order_by(col(Artifact.key))
+
+
+def _rows(session: Session, query: Select[Any]) -> list[_Row]:
+    found = session.connection().execute(query)
+    return [_Row(row.key, _KINDS.get(row.kind), [row.digest, *row.other_digests], row.created_at) for row in found]
+
+
+def _unneeded(session: Session, folders: Sequence[StoredFolder]) -> list[StoredFolder]:
+    """Those folders of one area that no row needs."""
+    if folders[0].area is Area.SCRATCH:
+        ids = [folder.attempt.stage_id for folder in folders if folder.attempt]
+        running = select(Stage.id, Stage.fence).where(col(Stage.id).in_(ids), Stage.status == StageStatus.RUNNING)
+        at_work = set(session.exec(running).all())
+        return [folder for folder in folders if folder.attempt not in at_work]
+    keys = {folder.key for folder in folders if folder.key}
+    if folders[0].area is Area.CHECKPOINTS:
+        needed = waited_for(session, keys)
+    else:
+        # In this order: what a stage that ends in between has published is known by one or by the other.
+        needed = {key for key, use in uses(session, keys).items() if use.kept_by}
+        # All folders of a key that has a row go with the row: jobs may point at bytes that no longer count.
+        needed |= set(session.exec(select(Artifact.key).where(col(Artifact.key).in_(keys))))
+    return [folder for folder in folders if folder.key not in needed]

@@ -1,0 +1,227 @@
+"""Why each waiting job waits, how many are ahead of it on its queue, when its turn may come, and who holds a device."""
+
+import heapq
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import func
+from sqlmodel import Session, col, select
+
+from craft.contracts.attempts import AttemptOutcome
+from craft.contracts.events import StageStatus
+from craft.contracts.job import JobStatus
+from craft.contracts.stages import SERVICE_OF, Service, StageKind
+from craft.infra.teams import Teams
+from craft_gateway.database import Clock
+from craft_gateway.fair_share import ON_ACCELERATORS, Turn, out_of_jobs, out_of_seconds, turns
+from craft_gateway.tables import Attempt, Job, Stage
+
+_MOST = 2000
+_REMEMBERED = 50
+"""How many past attempts of a kind say how long one takes."""
+_WORKERS_SEEN_WITHIN = timedelta(minutes=10)
+_FRESH_SECONDS = 1.0
+_OLD_SECONDS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """`ahead` counts stages of other jobs that the same queue serves before; `reason` says more than that it waits."""
+
+    ahead: int
+    reason: str | None
+    estimated_start_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A stage that runs and holds a device."""
+
+    device: str
+    stage: str
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Places by job id, of every job that has a ready stage; and of the stages that hold a device the oldest."""
+
+    places: Mapping[str, Place]
+    holder: Holder | None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    line: Line
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    job_id: str
+    team: str
+    kind: StageKind
+    begun: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Pace:
+    """How fast a queue moves: `busy_seconds` until its workers are free, None where there is no history yet."""
+
+    typical_seconds: Mapping[StageKind, float]
+    busy_seconds: float
+    workers: int
+
+    def waits(self, order: Iterable[_Waiting]) -> Iterator[float | None]:
+        """Seconds that each stage of the line waits; None from the first on of which too little is known."""
+        work: float | None = self.busy_seconds if self.workers else None
+        for stage in order:
+            yield None if work is None else work / self.workers
+            typical = self.typical_seconds.get(stage.kind)
+            work = None if work is None or typical is None else work + typical
+
+
+class WaitingLine:
+    """The line, worked out once a second at most: hundreds of callers may ask at once."""
+
+    def __init__(
+        self,
+        teams: Teams,
+        *,
+        has_room: Callable[[], bool] = lambda: True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._teams = teams
+        self._has_room = has_room
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._seen: _Seen | None = None
+
+    def line(self, session: Session, now: Clock) -> Line:
+        """The line as it is, or was a moment ago."""
+        moment, seen = self._clock(), self._seen
+        if seen is not None and moment - seen.at < _FRESH_SECONDS:
+            return seen.line
+        # While one caller works it out again the others go on with the one before, unless that is too old.
+        if not self._lock.acquire(blocking=False):
+            if seen is not None and moment - seen.at < _OLD_SECONDS:
+                return seen.line
+            self._lock.acquire()
+        try:
+            return self._looked_at(session, now)
+        finally:
+            self._lock.release()
+
+    def _looked_at(self, session: Session, now: Clock) -> Line:
+        moment = self._clock()
+        if self._seen is None or moment - self._seen.at >= _FRESH_SECONDS:
+            at = now(session)
+            found = places(session, self._teams, at, has_room=self._has_room())
+            self._seen = _Seen(Line(found, _holder(session), at), moment)
+        return self._seen.line
+
+
+def held_devices(session: Session, *, most: int = _MOST) -> Sequence[Stage]:
+    """Running stages that hold a device, the oldest holder first."""
+    query = select(Stage).where(Stage.status == StageStatus.RUNNING, col(Stage.device).is_not(None))
+    return session.exec(query.order_by(col(Stage.started_at), col(Stage.id)).limit(most)).all()
+
+
+def _holder(session: Session) -> Holder | None:
+    oldest = next(iter(held_devices(session, most=1)), None)
+    return None if oldest is None else Holder(oldest.device or "", oldest.name, oldest.job_id)
+
+
+def places(session: Session, teams: Teams, now: datetime, *, has_room: bool) -> dict[str, Place]:
+    """The place of every job that has a ready stage: the best, where it has several."""
+    found: dict[str, Place] = {}
+    for queue in Service:
+        ready = _ready(session, queue)
+        if not ready:
+            continue
+        order = list(_in_order(ready, turns(session, queue, {stage.team for stage in ready}, teams, now), teams))
+        pace = _pace(session, queue, now)
+        held_up = _held_up(session, queue, {stage.team for stage in ready}, teams, now)
+        for ahead, (stage, seconds) in enumerate(zip(order, pace.waits(order), strict=True)):
+            reason = _NO_ROOM if not has_room else held_up(stage)
+            start = None if seconds is None or reason is not None else now + timedelta(seconds=seconds)
+            if stage.job_id not in found or ahead < found[stage.job_id].ahead:
+                found[stage.job_id] = Place(ahead, reason, start)
+    return found
+
+
+_NO_ROOM = "waits for space: the artifact store is nearly full"
+
+
+def _ready(session: Session, queue: Service) -> list[_Waiting]:
+    query = (
+        select(Stage.job_id, Stage.team, Stage.kind, Job.status)
+        .join(Job, col(Job.id) == col(Stage.job_id))
+        .where(Stage.queue == queue, Stage.status == StageStatus.READY)
+        .order_by(col(Stage.team), col(Stage.rank), col(Stage.job_id))
+        .limit(_MOST)
+    )
+    return [
+        _Waiting(job_id, team, StageKind(kind), begun=status is not JobStatus.QUEUED)
+        for job_id, team, kind, status in session.exec(query)
+    ]
+
+
+def _in_order(ready: Iterable[_Waiting], turns: Iterable[Turn], teams: Teams) -> Iterator[_Waiting]:
+    """As if every stage took as long as any other: teams in turn by their weights, each in its own order."""
+    of_team: dict[str, list[_Waiting]] = defaultdict(list)
+    for stage in ready:
+        of_team[stage.team].append(stage)
+    line = [(turn.virtual_time, turn.team, 0) for turn in turns]
+    heapq.heapify(line)
+    while line:
+        virtual_time, team, position = heapq.heappop(line)
+        yield of_team[team][position]
+        if position + 1 < len(of_team[team]):
+            heapq.heappush(line, (virtual_time + 1.0 / teams.allowance(team).weight, team, position + 1))
+
+
+def _held_up(
+    session: Session, queue: Service, waiting: Iterable[str], teams: Teams, now: datetime
+) -> Callable[[_Waiting], str | None]:
+    spent, full = {}, {}
+    for team in waiting:
+        allowance = teams.allowance(team)
+        if queue in ON_ACCELERATORS and out_of_seconds(session, team, allowance, now):
+            quota = allowance.gpu_seconds_per_day or 0.0
+            spent[team] = f"team {team} has used its {quota:,.0f} GPU seconds of the last 24 hours"
+        if out_of_jobs(session, team, allowance):
+            full[team] = f"team {team} runs {allowance.max_running_jobs} jobs, as many as it may at once"
+    return lambda stage: spent.get(stage.team) or (None if stage.begun else full.get(stage.team))
+
+
+def _pace(session: Session, queue: Service, now: datetime) -> _Pace:
+    kinds = [kind for kind in StageKind if SERVICE_OF[kind] is queue]
+    typical = {kind: seconds for kind in kinds if (seconds := _typical_seconds(session, kind)) is not None}
+    running = session.exec(
+        select(Attempt.kind, Attempt.started_at, Attempt.owner).where(
+            Attempt.queue == queue, col(Attempt.ended_at).is_(None)
+        )
+    ).all()
+    left = [typical.get(StageKind(kind), 0.0) - (now - started_at).total_seconds() for kind, started_at, _ in running]
+    since = now - _WORKERS_SEEN_WITHIN
+    recent = select(Attempt.owner).where(col(Attempt.kind).in_(kinds), col(Attempt.ended_at) > since).distinct()
+    owners = {owner for _, _, owner in running} | set(session.exec(recent))
+    return _Pace(typical, sum(max(0.0, seconds) for seconds in left), len(owners))
+
+
+def _typical_seconds(session: Session, kind: StageKind) -> float | None:
+    last = (
+        select(Attempt.seconds)
+        .where(Attempt.kind == kind, Attempt.outcome == AttemptOutcome.SUCCEEDED)
+        .order_by(col(Attempt.ended_at).desc())
+        .limit(_REMEMBERED)
+        .subquery()
+    )
+    mean: float | None = session.exec(select(func.avg(last.c.seconds))).one()
+    return mean

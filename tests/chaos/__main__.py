@@ -1,0 +1,64 @@
+"""Small real jobs through the real system, hurt at seeded random moments: python -m tests.chaos --help.
+
+Exit code 1 where anything that must hold did not.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from tests.chaos.outcome import table
+from tests.chaos.run import RULES, Options, Result, run
+
+DATABASES = ("sqlite", "postgresql")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run on each database asked for; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--faults", type=int, default=120, help="of all databases together")
+    parser.add_argument("--jobs", type=int, default=12, help="at least so many on each database")
+    parser.add_argument("--mean-seconds", type=float, default=4.0, help="mean pause between two faults")
+    parser.add_argument("--database", choices=DATABASES, action="append", help="both by default")
+    parser.add_argument("--keep", action="store_true", help="keep database, artifacts and logs")
+    given = parser.parse_args(arguments)
+    databases = tuple(given.database or DATABASES)
+    print(f"seed {given.seed}", flush=True)
+    fine = True
+    for database in databases:
+        options = Options(
+            seed=given.seed,
+            faults=given.faults // len(databases),
+            jobs=given.jobs,
+            database=database,
+            mean_seconds=given.mean_seconds,
+            keep=given.keep,
+        )
+        result = run(options, lambda line: print(line, flush=True))
+        show(options, result)
+        fine = fine and not result.violations
+    return 0 if fine else 1
+
+
+def show(options: Options, result: Result) -> None:
+    """Print the table, what was broken, and one line that says it all."""
+    total = result.rows[-1]
+    print(f"\n{table(result.rows)}")
+    limit = RULES.lease_seconds + RULES.sweep_seconds
+    print(f"Seconds: median (most). A lease lasts {RULES.lease_seconds:g} s, a lost one is seen within {limit:g} s.")
+    for death in result.deaths:
+        print(f"ended by itself: {death}")
+    for violation in result.violations:
+        print(f"BROKEN: {violation.invariant}: {violation.job_id} {violation.detail}")
+    ended = total.jobs - total.succeeded - total.lost
+    print(
+        f"{options.database}, seed {options.seed}: {total.injected} faults, {result.accepted} jobs accepted, "
+        f"{total.lost} lost, {total.twice} done twice, {ended} ended by their cap of attempts, "
+        f"{total.recomputed} stages recomputed, {len(result.violations)} invariants broken, {result.seconds:.0f} s",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

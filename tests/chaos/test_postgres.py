@@ -1,0 +1,101 @@
+"""The same faults on PostgreSQL, and those that only a database server has. The tests own their server and crash it."""
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+from tests.chaos import test_processes as facts
+from tests.chaos.databases import PostgresServer
+from tests.chaos.small import Small, small
+from tests.services.gateway.world import FakeBroker, FakeStore
+
+from craft.contracts.stages import Claim, Service
+from craft.infra.settings import Settings
+from craft_gateway.coordinator import coordinator_app
+from craft_gateway.database import Database
+
+pytestmark = pytest.mark.servers
+
+FACTS: list[Callable[[Small], None]] = [
+    facts.test_a_killed_workers_stage_goes_to_another_worker_within_its_lease_and_goes_on_there,
+    facts.test_a_lock_held_for_long_costs_an_attempt_at_most,
+    facts.test_when_everything_is_killed_the_stage_goes_on_once_everything_is_back,
+]
+CLAIM = Claim(owner="host-1-wrk_1", service=Service.SCORING).model_dump_json()
+HEADERS = {
+    "Authorization": f"Bearer {Settings().worker_token.get_secret_value()}",
+    "Content-Type": "application/json",
+}
+CONNECTIONS = 15
+"""As many as the pool ever opens."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    # pytest's own folders are closed to PostgreSQL's user.
+    with TemporaryDirectory(prefix="craft-chaos-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        try:
+            made = PostgresServer(folder / "postgresql", root=os.geteuid() == 0, logs=folder)
+        except FileNotFoundError as error:
+            pytest.skip(str(error))
+        yield made
+        made.stop()
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, server: PostgresServer) -> Iterator[Small]:
+    with small(tmp_path_factory.mktemp("small") / "state", server) as made:
+        yield made
+
+
+@pytest.fixture
+def system(running: Small) -> Iterator[Small]:
+    running.mend()
+    yield running
+    running.mend()
+    running.until(lambda: not running.look.running())
+    assert running.broken() == []
+
+
+@pytest.mark.parametrize("fact", FACTS, ids=[fact.__name__ for fact in FACTS])
+def test_it_holds_on_postgresql(fact: Callable[[Small], None], system: Small) -> None:
+    fact(system)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_crash_of_the_database_within_a_stage_loses_and_doubles_nothing(system: Small, seed: int) -> None:
+    stage_id = system.submit()
+    system.begun(stage_id)
+    system.server.crash(random.Random(seed))
+    answer = ask(system.urls[0])
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert int(answer.headers["Retry-After"]) > 0
+    system.server.start()
+    assert system.succeeded(stage_id)
+    assert system.outcomes(stage_id).count("succeeded") == 1
+
+
+def ask(url: str) -> httpx.Response:
+    return httpx.post(f"{url}/internal/stages/stg_1/claim", content=CLAIM, headers=HEADERS, timeout=30.0)
+
+
+def test_without_a_free_connection_callers_are_told_to_come_back(system: Small, tmp_path: Path) -> None:
+    database = Database(system.server.url)
+    app = coordinator_app(database, holds=FakeStore(), send=FakeBroker(), settings=Settings(state_dir=tmp_path))
+    with TestClient(app, headers=HEADERS) as http:
+        with ExitStack() as stack:
+            for _ in range(CONNECTIONS):
+                stack.enter_context(database.engine.connect())
+            answer = http.post("/internal/stages/stg_1/claim", content=CLAIM)
+            assert answer.status_code == 503
+            assert "Retry-After" in answer.headers
+        # The stage is not there, but now somebody looked.
+        assert http.post("/internal/stages/stg_1/claim", content=CLAIM).status_code == 404

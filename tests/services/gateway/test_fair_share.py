@@ -1,0 +1,188 @@
+"""Teams share the workers by their weights; quotas hold; within a team priority goes before age."""
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.services.gateway.world import World
+
+from craft.contracts.job import JobStatus
+from craft.contracts.stages import Renew, Service
+from craft.infra.teams import Allowance
+from craft_gateway.tables import Stage
+from craft_gateway.waiting_line import Place, places
+
+
+def ready(world: World, *jobs: str) -> list[Stage]:
+    return [stage for job in jobs for stage in world.stages(job).values() if stage.status == "ready"]
+
+
+def serve(world: World, jobs: list[str], *, seconds: float = 10.0) -> str:
+    """Let one worker of the datasets queue do what is next; returns the job's team."""
+    claimed = world.try_claim(next(stage for stage in ready(world, *jobs) if stage.queue is Service.DATASETS))
+    assert claimed is not None
+    world.clock.advance(seconds)
+    world.complete(claimed)
+    return world.job(claimed.job_id).team
+
+
+def line(world: World) -> dict[str, Place]:
+    with world.database.read() as session:
+        return places(session, world.teams, world.clock.now, has_room=world.room)
+
+
+def test_a_team_that_queues_many_does_not_starve_one_that_queues_one(world: World) -> None:
+    many = [world.create(team="many", seed=seed) for seed in range(50)]
+    for _ in range(5):
+        serve(world, many)
+    one = world.create(team="one", seed=1000)
+    served = [serve(world, [*many, one]) for _ in range(2)]
+    assert "one" in served
+
+
+def test_teams_are_served_by_their_weights(world: World) -> None:
+    world.between(heavy=Allowance(weight=3.0), light=Allowance(weight=1.0))
+    jobs = [world.create(team=team, seed=seed) for seed in range(40) for team in ("heavy", "light")]
+    jobs = [job for job in jobs if ready(world, job)]
+    served = Counter(serve(world, jobs) for _ in range(40))
+    assert served == {"heavy": 30, "light": 10}
+
+
+def test_what_counts_is_the_time_that_work_took_not_how_often_a_team_was_served(world: World) -> None:
+    jobs = {
+        team: [world.create(team=team, seed=(0 if team == "a" else 100) + n) for n in range(30)] for team in ("a", "b")
+    }
+    seconds = dict.fromkeys(jobs, 0.0)
+    for _ in range(30):
+        claimed = world.try_claim(ready(world, *jobs["a"], *jobs["b"])[0])
+        assert claimed is not None
+        team = world.job(claimed.job_id).team
+        took = 30.0 if team == "a" else 10.0
+        world.clock.advance(took)
+        seconds[team] += took
+        world.complete(claimed)
+        for other in jobs.values():
+            other[:] = [job for job in other if any(s.queue is Service.DATASETS for s in ready(world, job))]
+    assert abs(seconds["a"] - seconds["b"]) <= 30.0
+
+
+def test_rest_is_neither_saved_up_nor_punished(world: World) -> None:
+    busy = [world.create(team="busy", seed=seed) for seed in range(40)]
+    for _ in range(10):
+        serve(world, busy, seconds=100.0)
+    rested = [world.create(team="rested", seed=100 + seed) for seed in range(30)]
+    served = [serve(world, [*busy, *rested]) for _ in range(30)]
+    # The busy team's last hundred seconds are made up for; the nine hundred before are not.
+    assert served[:10] == ["rested"] * 10
+    assert Counter(served[10:]) == {"busy": 10, "rested": 10}
+
+
+def test_a_running_stage_counts_before_it_ends(world: World) -> None:
+    mine = [world.create(team="mine", seed=seed) for seed in range(3)]
+    world.try_claim(ready(world, *mine)[0])
+    world.clock.advance(50)
+    other = world.create(team="other", seed=10)
+    claimed = world.try_claim(ready(world, *mine)[0])
+    assert claimed is not None
+    assert claimed.job_id == other
+
+
+def test_within_a_team_priority_goes_before_age_and_age_before_the_hint(world: World) -> None:
+    old = world.create(seed=1)
+    young = world.create(seed=2)
+    urgent = world.create(seed=3, priority=90)
+    order = []
+    for _ in range(3):
+        claimed = world.try_claim(ready(world, old, young, urgent)[-1])
+        assert claimed is not None
+        order.append(claimed.job_id)
+    assert order == [urgent, old, young]
+
+
+def test_an_older_jobs_later_stages_go_before_a_younger_jobs_first(world: World) -> None:
+    old = world.create(seed=1)
+    others = [world.create(seed=seed) for seed in range(2, 30)]
+    world.do(old, "ingest")
+    for job in others:
+        world.do(job, "ingest")
+    # Else all jobs would be probed before the first of them is scored, and all would end at the very end.
+    claimed = world.try_claim(world.stage(others[-1], "probe:initial"))
+    assert claimed is not None
+    assert claimed.job_id == old
+
+
+def test_no_more_jobs_of_a_team_run_than_may(world: World) -> None:
+    world.between(small=Allowance(max_running_jobs=1))
+    first, second = (world.create(team="small", seed=seed) for seed in (1, 2))
+    world.do(first, "ingest")
+    other = world.create(seed=3)
+    claimed = world.try_claim(world.stage(second, "ingest"))
+    assert claimed is not None
+    assert claimed.job_id == other
+    assert world.try_claim(world.stage(second, "ingest")) is None
+    assert "runs 1 jobs" in (line(world)[second].reason or "")
+    world.do_all(first)
+    assert world.try_claim(world.stage(second, "ingest")) is not None
+
+
+def test_two_claims_at_once_do_not_both_take_the_last_place(world: World) -> None:
+    world.between(small=Allowance(max_running_jobs=2))
+    jobs = [world.create(team="small", seed=seed) for seed in range(8)]
+    stages = [world.stage(job, "ingest") for job in jobs]
+    with ThreadPoolExecutor(8) as pool:
+        claims = list(pool.map(world.try_claim, stages))
+    assert sum(claimed is not None for claimed in claims) == 2
+    assert sum(world.job(job).status is JobStatus.RUNNING for job in jobs) == 2
+
+
+def test_a_team_that_had_its_gpu_seconds_waits_until_they_are_a_day_old(world: World) -> None:
+    world.between(small=Allowance(gpu_seconds_per_day=100.0))
+    job = world.create(team="small")
+    world.do(job, "ingest")
+    claimed = world.claim(job, "answer:basic")
+    world.clock.advance(80)
+    world.transitions.renew(claimed.stage_id, Renew(fence=claimed.fence))
+    world.clock.advance(30)
+    world.complete(claimed)
+    assert world.try_claim(world.stage(job, "probe:initial")) is None
+    assert "100 GPU seconds" in (line(world)[job].reason or "")
+    world.clock.advance(24 * 3600 + 1)
+    assert world.try_claim(world.stage(job, "probe:initial")) is not None
+
+
+def test_stages_without_a_model_count_against_no_gpu_seconds(world: World) -> None:
+    world.between(small=Allowance(gpu_seconds_per_day=0.0))
+    job = world.create(team="small")
+    world.do(job, "ingest")
+    assert world.try_claim(world.stage(job, "probe:initial")) is None
+
+
+def test_the_line_says_how_many_are_ahead_and_when_a_turn_may_come(world: World) -> None:
+    done = world.create(seed=0)
+    claimed = world.claim(done, "ingest")
+    world.clock.advance(10)
+    world.complete(claimed)
+    world.transitions.cancel(done)
+    jobs = [world.create(seed=seed) for seed in (1, 2, 3)]
+    found = line(world)
+    assert [found[job].ahead for job in jobs] == [0, 1, 2]
+    starts = [found[job].estimated_start_at for job in jobs]
+    assert [None if at is None else (at - world.clock.now).total_seconds() for at in starts] == [0.0, 10.0, 20.0]
+
+
+def test_the_line_mixes_teams_as_the_workers_do(world: World) -> None:
+    many = [world.create(team="many", seed=seed) for seed in range(5)]
+    one = world.create(team="one", seed=9)
+    found = line(world)
+    assert found[one].ahead <= 1
+    assert sorted(found[job].ahead for job in [*many, one]) == [0, 1, 2, 3, 4, 5]
+
+
+def test_without_history_no_start_is_promised(world: World) -> None:
+    job = world.create()
+    assert line(world)[job].estimated_start_at is None
+
+
+def test_a_full_store_is_why_everything_waits(world: World) -> None:
+    job = world.create()
+    world.room = False
+    assert "space" in (line(world)[job].reason or "")

@@ -1,0 +1,30 @@
+"""The service's stages over a fake engine whose process is killed at the question `KILLED_AT`."""
+
+import os
+import signal
+from functools import partial
+from pathlib import Path
+
+from craft.contracts.stages import StageKind
+from craft.infra.stage import StageFunctions
+from craft_inference import stages
+from craft_inference.engine import Prompt
+from craft_inference.fake_engine import FakeEngine
+from craft_inference.loaded import LoadedEngine
+
+
+def stage_functions() -> StageFunctions:
+    """Each question that is asked is printed."""
+    killed_at = os.environ.get("KILLED_AT")
+
+    def say(prompt: Prompt, sample: int, _: Path | None) -> str:
+        if prompt.id == killed_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        print("asked", prompt.id, flush=True)
+        return f"{sample} of {prompt.id}"
+
+    engines = LoadedEngine(lambda *_: FakeEngine(say), lambda ref: Path(ref.id), name="transformers")
+    return {
+        StageKind.PROBE: partial(stages.probe, engines=engines),
+        StageKind.ANSWER: partial(stages.answer, engines=engines),
+    }
