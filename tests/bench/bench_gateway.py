@@ -132,7 +132,7 @@ def running(state: Path) -> Iterator[Running]:
             part.start()
         deadline = time.monotonic() + _START_SECONDS
         while not all(is_ready(f"http://127.0.0.1:{port}") for port in ports.values()):
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or not all(part.alive for part in parts.values()):
                 raise SystemExit("\n".join(f"{name}:\n{part.last_lines()}" for name, part in parts.items()))
             time.sleep(0.1)
         yield Running(parts, ports, state)

@@ -4,16 +4,17 @@ Exit code 1 where anything that must hold did not.
 """
 
 import argparse
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tests.chaos.outcome import table
-from tests.chaos.run import RULES, Options, Result, run
+from tests.chaos.run import RULES, Options, Result, Say, run
 
 DATABASES = ("sqlite", "postgresql")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, run: Callable[[Options, Say], Result] = run) -> int:
     """Run on each database asked for; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
@@ -46,19 +47,25 @@ def show(options: Options, result: Result) -> None:
     total = result.rows[-1]
     print(f"\n{table(result.rows)}")
     limit = RULES.lease_seconds + RULES.sweep_seconds
-    print(f"Seconds: median (most). A lease lasts {RULES.lease_seconds:g} s, a lost one is seen within {limit:g} s.")
+    print(
+        f"Seconds are median (most), from the fault on. A lease lasts {RULES.lease_seconds:g} s and a lost one is seen "
+        f"within {limit:g} s\nwhile a coordinator lives; a claim also waits for a worker that is free."
+    )
     for death in result.deaths:
-        print(f"ended by itself: {death}")
+        print(f"ended by itself, and was started again: {death}")
     for violation in result.violations:
         print(f"BROKEN: {violation.invariant}: {violation.job_id} {violation.detail}")
     ended = total.jobs - total.succeeded - total.lost
     print(
         f"{options.database}, seed {options.seed}: {total.injected} faults, {result.accepted} jobs accepted, "
         f"{total.lost} lost, {total.twice} done twice, {ended} ended by their cap of attempts, "
-        f"{total.recomputed} stages recomputed, {len(result.violations)} invariants broken, {result.seconds:.0f} s",
+        f"{total.recomputed} stages recomputed, {result.other_bytes} of them to other bytes, "
+        f"{len(result.violations)} invariants broken, {result.seconds:.0f} s",
         flush=True,
     )
 
 
 if __name__ == "__main__":
+    # So that a run that is stopped cleans up too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sys.exit(main())

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import psutil
-from tests.chaos.processes import WORKERS
+from tests.chaos.processes import path_with_workers
 from tests.chaos.scene import Hit, Scene
 from tests.chaos.schedule import Fault
 
@@ -140,7 +140,7 @@ def skewed(library: Path, skew: str) -> dict[str, str]:
         "FAKETIME": skew,
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         "NO_FAKE_STAT": "1",
-        "PYTHONPATH": str(WORKERS),
+        "PYTHONPATH": path_with_workers(),
     }
 
 

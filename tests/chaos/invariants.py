@@ -10,7 +10,6 @@ from typing import NamedTuple
 from sqlalchemy import text
 from sqlmodel import Session, col, select
 
-from craft_gateway.database import Database
 from craft_gateway.tables import Attempt, Stage
 
 
@@ -80,11 +79,10 @@ QUERIES: dict[str, str] = {
 
 
 def violations(
-    database: Database, *, accepted: Sequence[str], living: Callable[[str], bool], most: int
+    session: Session, *, accepted: Sequence[str], living: Callable[[str], bool], most: int
 ) -> list[Violation]:
     """All that does not hold. `living` says whether a lease's owner still runs; `most` is the cap of attempts."""
-    with database.read() as session:
-        return [*_queried(session, most), *_owned(session, living), *_in_turn(session), *_kept(session, accepted)]
+    return [*_queried(session, most), *_owned(session, living), *_in_turn(session), *_kept(session, accepted)]
 
 
 def _queried(session: Session, most: int) -> Iterator[Violation]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from statistics import median
 
 from sqlmodel import col, select
@@ -11,7 +11,7 @@ from tests.chaos.scene import Injected, Victim
 from tests.chaos.schedule import Fault
 
 from craft_gateway.database import Database
-from craft_gateway.tables import Attempt, Job
+from craft_gateway.tables import Artifact, Attempt, Job
 
 TWICE = frozenset(
     {
@@ -23,15 +23,21 @@ TWICE = frozenset(
 """Invariants whose breach somebody would see: something was done, or told, two times."""
 
 
+_CLAIMING = timedelta(seconds=1)
+"""How long a claim is on its way at most: a worker may be dead before its claim is committed."""
 _ENDED = frozenset({"succeeded", "failed", "cancelled"})
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How the jobs ended, and every claim that was made, by stage in the order of fences."""
+    """How the jobs ended, and every claim that was made, by stage in the order of fences.
+
+    `other_bytes` counts keys at which a later attempt came to other bytes than the one that counts.
+    """
 
     statuses: Mapping[str, str]
     attempts: Mapping[str, Sequence[Attempt]]
+    other_bytes: int = 0
 
     @classmethod
     def read(cls, database: Database) -> "Ended":
@@ -41,7 +47,8 @@ class Ended:
             statuses = {job_id: str(status) for job_id, status in session.exec(select(Job.id, Job.status))}
             for attempt in session.exec(select(Attempt).order_by(col(Attempt.fence))):
                 attempts.setdefault(attempt.stage_id, []).append(attempt)
-        return cls(statuses, attempts)
+            other_bytes = sum(bool(artifact.other_digests) for artifact in session.exec(select(Artifact)))
+        return cls(statuses, attempts, other_bytes)
 
     def repeated(self) -> Iterator[Attempt]:
         """Every attempt that another one followed."""
@@ -106,12 +113,9 @@ def _seconds(ended: Ended, at: datetime, victim: Victim) -> tuple[float, float |
 
 
 def _blamed(attempt: Attempt, injected: Sequence[Injected]) -> Fault | None:
-    """The fault that named the attempt its victim; else the first that came while it ran."""
-    during = [
-        one
-        for one in injected
-        if attempt.started_at <= one.at and (attempt.ended_at is None or one.at <= attempt.ended_at)
-    ]
+    """The fault that named the attempt its victim; else the first that came while it ran, or while it was claimed."""
+    began = attempt.started_at - _CLAIMING
+    during = [one for one in injected if began <= one.at and (attempt.ended_at is None or one.at <= attempt.ended_at)]
     named = [one for one in during if Victim(attempt.stage_id, attempt.fence) in one.hit.victims]
     return next((one.fault for one in [*named, *during]), None)
 

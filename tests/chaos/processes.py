@@ -13,6 +13,8 @@ import psutil
 WORKERS = Path(__file__).with_name("workers")
 """Modules that processes under test import, and nothing else."""
 _PR_SET_PDEATHSIG = 1
+# Loaded now: after a fork beside other threads nothing may be loaded any more.
+_LIBC = ctypes.CDLL(None)
 
 
 class Part:
@@ -132,7 +134,12 @@ class Part:
 
 def _die_with_harness() -> None:
     # A harness that is killed must not leave servers behind that hold the ports.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def path_with_workers() -> str:
+    """PYTHONPATH with the modules that processes under test import."""
+    return os.pathsep.join(filter(None, (str(WORKERS), os.environ.get("PYTHONPATH"))))
 
 
 def host_environment() -> dict[str, str]:

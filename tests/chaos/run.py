@@ -20,7 +20,7 @@ from tests.chaos.look import Look
 from tests.chaos.scene import Scene
 from tests.chaos.schedule import Fault, schedule
 from tests.chaos.stored import stored_violations
-from tests.chaos.system import Rules, System, build
+from tests.chaos.system import Rules, build
 from tests.tiny_model import made_up_facts, make_tiny_model
 
 MODELS = Path(os.environ.get("CRAFT_MODELS_DIR", ".craft/models")).absolute()
@@ -58,6 +58,7 @@ class Result:
     accepted: int
     violations: list[Violation]
     deaths: list[str]
+    other_bytes: int
     seconds: float
 
     @property
@@ -69,33 +70,50 @@ class Result:
 def run(options: Options, say: Say) -> Result:
     """One run in a folder of its own, which is kept where something was wrong."""
     began = time.monotonic()
-    # Short, for a Unix socket's path has a limit; and others than root must get at PostgreSQL's part.
     folder = Path(tempfile.mkdtemp(prefix="craft-chaos-"))
+    # Others than root must get at PostgreSQL's part.
     folder.chmod(0o755)
     state = folder / "state"
     with ExitStack() as stack:
-        _make_models(state / "models")
-        database = _server(options.database, folder)
-        disk = stack.enter_context(SmallDisk(state / "artifacts", megabytes=_DISK_MEGABYTES))
-        system = build(state, database, RULES)
-        stack.callback(system.stop)
-        system.start()
+        scene = _started(stack, options, folder)
         say(f"{options.database}: started after {time.monotonic() - began:.0f} s, logs in {state / 'logs'}")
-        look = Look(database.url)
-        stack.callback(look.close)
-        rng = random.Random(f"{options.database} {options.seed}")
-        scene = Scene(system, look, rng, RULES, disk, skew_library())
-        submitter = Submitter(system.gateway_url, _dataset(system, folder), under_way=options.under_way)
+        gateway = scene.system.gateway_url
+        facts = made_up_facts(_FACTS, seed=1)
+        submitter = Submitter(gateway, store_facts(gateway, facts, folder), under_way=options.under_way)
         stack.callback(submitter.close)
         submitter.start()
         _hurt(scene, submitter, options, say)
         _let_end(scene, submitter, say)
         found = _found(scene, submitter, state / "artifacts")
-        ended = outcome.Ended.read(look.database)
+        ended = outcome.Ended.read(scene.look.database)
         made = outcome.rows(ended, scene.done, found, accepted=submitter.accepted)
+        if found and scene.disk.mounted:
+            shutil.copytree(state / "artifacts", folder / "artifacts")
     if not (found or options.keep):
         shutil.rmtree(folder, ignore_errors=True)
-    return Result(made, len(submitter.accepted), found, system.deaths, time.monotonic() - began)
+    return Result(
+        rows=made,
+        accepted=len(submitter.accepted),
+        violations=found,
+        deaths=scene.system.deaths,
+        other_bytes=ended.other_bytes,
+        seconds=time.monotonic() - began,
+    )
+
+
+def _started(stack: ExitStack, options: Options, folder: Path) -> Scene:
+    """The running system, which ends with the stack."""
+    state = folder / "state"
+    _make_models(state / "models")
+    database = _server(options.database, folder)
+    disk = stack.enter_context(SmallDisk(state / "artifacts", megabytes=_DISK_MEGABYTES))
+    system = build(state, database, RULES)
+    stack.callback(system.stop)
+    system.start()
+    look = Look(database.url)
+    stack.callback(look.close)
+    rng = random.Random(f"{options.database} {options.seed}")
+    return Scene(system=system, look=look, rng=rng, rules=RULES, disk=disk, skew=skew_library())
 
 
 def _make_models(models: Path) -> None:
@@ -110,10 +128,6 @@ def _server(database: str, folder: Path) -> DatabaseServer:
     logs = folder / "state" / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     return PostgresServer(folder / "postgresql", root=os.geteuid() == 0, logs=logs)
-
-
-def _dataset(system: System, folder: Path) -> str:
-    return store_facts(system.gateway_url, made_up_facts(_FACTS, seed=1), folder)
 
 
 def possible(kinds: tuple[Fault, ...], scene: Scene, say: Say) -> list[Fault]:
@@ -132,8 +146,10 @@ def possible(kinds: tuple[Fault, ...], scene: Scene, say: Say) -> list[Fault]:
 
 def _hurt(scene: Scene, submitter: Submitter, options: Options, say: Say) -> None:
     kinds = possible(options.kinds, scene, say)
+    # A source of its own: how often others are drawn from depends on the system's pace.
+    rng = random.Random(f"{options.database} {options.seed} schedule")
     began = time.monotonic()
-    for moment in schedule(scene.rng, kinds, count=options.faults, mean_seconds=options.mean_seconds):
+    for moment in schedule(rng, kinds, count=options.faults, mean_seconds=options.mean_seconds):
         scene.run_for(moment.pause_seconds)
         done = scene.note(moment.fault, INJECT[moment.fault])
         ended = len(submitter.accepted) - len(submitter.unfinished)
@@ -154,12 +170,13 @@ def _let_end(scene: Scene, submitter: Submitter, say: Say) -> None:
 
 
 def _found(scene: Scene, submitter: Submitter, artifacts: Path) -> list[Violation]:
-    found = violations(
-        scene.look.database,
-        accepted=submitter.accepted,
-        living=lambda owner: any(worker.owns(owner) for worker in scene.system.workers),
-        most=scene.rules.most_attempts,
-    )
+    with scene.look.database.read() as session:
+        found = violations(
+            session,
+            accepted=submitter.accepted,
+            living=lambda owner: any(worker.owns(owner) for worker in scene.system.workers),
+            most=scene.rules.most_attempts,
+        )
     found += stored_violations(scene.look.database, artifacts)
     answers = "the gateway answers, or says when to come back"
     return found + [Violation(answers, "", f"{times} times {wrong}") for wrong, times in submitter.wrong.items()]

@@ -17,6 +17,7 @@ from tests.chaos.system import Rules, System, Worker
 
 _TICK_SECONDS = 0.05
 _VICTIM_SECONDS = 4.0
+_CALM_SECONDS = 60.0
 
 
 class Victim(NamedTuple):
@@ -75,8 +76,9 @@ class Scene:
             self.tick()
 
     def calm(self) -> None:
-        """Let everything that was announced happen, and everything that is dead come back."""
-        while self._later or not all(part.alive for part in self.system.parts):
+        """Let everything that was announced happen, and everything that is dead come back, within a minute."""
+        until = time.monotonic() + _CALM_SECONDS
+        while time.monotonic() < until and (self._later or not all(part.alive for part in self.system.parts)):
             self.tick()
 
     def busy_worker(self) -> tuple[Worker, tuple[Victim, ...]]:

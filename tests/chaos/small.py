@@ -13,7 +13,7 @@ from tests.chaos.brokers import Broker
 from tests.chaos.databases import DatabaseServer
 from tests.chaos.invariants import Violation, violations
 from tests.chaos.look import Look
-from tests.chaos.processes import WORKERS, Part, host_environment
+from tests.chaos.processes import WORKERS, Part, host_environment, path_with_workers
 from tests.chaos.stored import stored_violations
 from tests.chaos.system import Rules, Worker, free_ports, is_ready
 from tests.services.gateway.world import resolved
@@ -58,7 +58,7 @@ class Small:
             for n, port in enumerate(coordinators)
         ]
         work = [sys.executable, str(WORKERS / "held_stages.py")]
-        shared["PYTHONPATH"] = str(WORKERS)
+        shared["PYTHONPATH"] = path_with_workers()
         self.workers = [
             Worker(f"worker-{n}", work, environment=shared | {"CRAFT_COORDINATOR_URL": url}, logs=logs)
             for n, url in enumerate(self.urls)
@@ -152,12 +152,13 @@ class Small:
 
     def broken(self) -> list[Violation]:
         """What does not hold. Later stages have no workers here, so jobs need not have ended."""
-        found = violations(
-            self.look.database,
-            accepted=self.jobs,
-            living=lambda owner: any(worker.owns(owner) for worker in self.workers),
-            most=RULES.most_attempts,
-        )
+        with self.look.database.read() as session:
+            found = violations(
+                session,
+                accepted=self.jobs,
+                living=lambda owner: any(worker.owns(owner) for worker in self.workers),
+                most=RULES.most_attempts,
+            )
         found += stored_violations(self.look.database, self.state / "artifacts")
         return [violation for violation in found if violation.invariant != "every job has ended"]
 

@@ -83,7 +83,7 @@ class System:
     urls: list[str]
     environment: Mapping[str, str]
     deaths: list[str] = field(default_factory=list)
-    """Names and last words of processes that died although nobody had hurt them."""
+    """Names and last lines of processes that died although nobody had hurt them."""
     _back_at: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -118,7 +118,7 @@ class System:
                 continue
             if part.name not in self._back_at:
                 if part.spared:
-                    self.deaths.append(f"{part.name}: {part.last_lines(5)}")
+                    self.deaths.append(f"{part.name}: {part.last_lines(1)}")
                 self._back_at[part.name] = now + pause_seconds()
             elif now >= self._back_at[part.name]:
                 del self._back_at[part.name]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from sqlmodel import Session
 from tests.chaos.finished import Finished, finished
 from tests.chaos.invariants import IN_TURN, KEPT, OWNED, QUERIES, violations
 from tests.chaos.stored import COUNTED, WHOLE, stored_violations
@@ -39,17 +40,22 @@ def good(made: tuple[Path, Finished], tmp_path: Path) -> Iterator[Finished]:
 def broken(good: Finished, *, accepted: Sequence[str] | None = None, living: Collection[str] = ()) -> set[str]:
     """The names of the invariants that do not hold."""
     jobs = [good.first, good.second] if accepted is None else accepted
-    found = violations(good.database, accepted=jobs, living=living.__contains__, most=MOST_ATTEMPTS)
+    with good.database.read() as session:
+        found = violations(session, accepted=jobs, living=living.__contains__, most=MOST_ATTEMPTS)
     return {violation.invariant for violation in [*found, *stored_violations(good.database, good.artifacts)]}
 
 
 def spoil(good: Finished, *statements: str) -> None:
-    names = {"first": good.first, "lost": good.lost, "released": good.released}
     with good.database.write() as session:
-        for statement in statements:
-            clause = text(statement)
-            used = {name: value for name, value in names.items() if f":{name}" in statement}
-            session.connection().execute(clause, used)
+        spoil_in(session, good, *statements)
+
+
+def spoil_in(session: Session, good: Finished, *statements: str) -> None:
+    """Within this transaction."""
+    names = {"first": good.first, "lost": good.lost, "released": good.released}
+    for statement in statements:
+        used = {name: value for name, value in names.items() if f":{name}" in statement}
+        session.connection().execute(text(statement), used)
 
 
 def event(type_: str) -> tuple[str, str]:

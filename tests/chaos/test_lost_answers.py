@@ -76,6 +76,18 @@ def test_a_claim_that_was_not_heard_ends_with_its_lease(world: World) -> None:
     assert again.fence == 2
 
 
+def test_a_worker_that_did_not_hear_its_claims_gets_the_stage_without_using_up_attempts(world: World) -> None:
+    job_id = world.create(Strategy.COR_RAIT)
+    stage = world.stage(job_id, "ingest")
+    for _ in range(4):
+        unheard(world, lambda: world.try_claim(stage, "a worker"))
+    again = world.try_claim(stage, "a worker")
+    assert again is not None
+    # Every other call was lost after it had given back what the one before it had claimed.
+    assert (again.attempt, again.fence) == (1, 3)
+    world.complete(again)
+
+
 def test_a_completion_that_was_not_heard_counts_and_counts_once(world: World) -> None:
     stage = claimed(world)
     unheard(world, lambda: world.complete(stage))

@@ -45,7 +45,7 @@ class Witness(FakeBroker):
         self.found: list[StageStatus | None] = []
         self._database = database
 
-    def __call__(self, service: Service, stage_id: str) -> None:
+    def send(self, service: Service, stage_id: str) -> None:
         with self._database.read() as session:
             stage = session.get(Stage, stage_id)
         self.found.append(stage.status if stage else None)
@@ -69,7 +69,7 @@ def test_a_hint_sent_before_the_commit_is_seen(world: World, monkeypatch: pytest
     witness = Witness(world.database)
 
     def at_once(self: JobUnit, stage: Stage, *, due: datetime | None = None) -> None:
-        witness(stage.queue, stage.id)
+        witness.send(stage.queue, stage.id)
 
     monkeypatch.setattr(JobUnit, "hint", at_once)
     with pytest.raises(AssertionError):

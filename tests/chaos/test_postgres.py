@@ -8,12 +8,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import httpx
+import psycopg
 import pytest
 from fastapi.testclient import TestClient
+from sqlmodel import Session
 from tests.chaos import test_processes as facts
 from tests.chaos.databases import PostgresServer
+from tests.chaos.finished import Finished, finished
+from tests.chaos.invariants import violations
 from tests.chaos.small import Small, small
-from tests.services.gateway.world import FakeBroker, FakeStore
+from tests.chaos.test_invariants import MOST_ATTEMPTS, SPOILED, spoil_in
+from tests.services.gateway.world import FakeBroker, FakeStore, postgres_world
 
 from craft.contracts.stages import Claim, Service
 from craft.infra.settings import Settings
@@ -89,7 +94,7 @@ def ask(url: str) -> httpx.Response:
 
 def test_without_a_free_connection_callers_are_told_to_come_back(system: Small, tmp_path: Path) -> None:
     database = Database(system.server.url)
-    app = coordinator_app(database, holds=FakeStore(), send=FakeBroker(), settings=Settings(state_dir=tmp_path))
+    app = coordinator_app(database, holds=FakeStore(), queues=FakeBroker(), settings=Settings(state_dir=tmp_path))
     with TestClient(app, headers=HEADERS) as http:
         with ExitStack() as stack:
             for _ in range(CONNECTIONS):
@@ -99,3 +104,31 @@ def test_without_a_free_connection_callers_are_told_to_come_back(system: Small, 
             assert "Retry-After" in answer.headers
         # The stage is not there, but now somebody looked.
         assert http.post("/internal/stages/stg_1/claim", content=CLAIM).status_code == 404
+
+
+@pytest.fixture(scope="module")
+def good(server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
+    server.start()
+    address = server.url.replace("+psycopg", "")
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE spoiled")
+    with postgres_world(server.url.replace("/postgres", "/spoiled")) as world:
+        yield finished(world, tmp_path_factory.mktemp("artifacts"))
+
+
+def broken(good: Finished, *statements: str) -> set[str]:
+    """The names of the invariants that do not hold once these have been done; they are undone at once."""
+    with Session(good.database.writer) as session:
+        spoil_in(session, good, *statements)
+        found = violations(session, accepted=[good.first, good.second], living=bool, most=MOST_ATTEMPTS)
+        session.rollback()
+    return {violation.invariant for violation in found}
+
+
+def test_a_job_that_was_hurt_and_recovered_breaks_nothing_on_postgresql(good: Finished) -> None:
+    assert broken(good) == set()
+
+
+@pytest.mark.parametrize(("invariant", "statements"), SPOILED)
+def test_a_spoiled_row_is_seen_on_postgresql_too(good: Finished, invariant: str, statements: tuple[str, ...]) -> None:
+    assert invariant in broken(good, *statements)

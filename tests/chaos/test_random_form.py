@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from tests.chaos.__main__ import main
 from tests.chaos.faults import INJECT
 from tests.chaos.invariants import Violation
 from tests.chaos.outcome import Ended, Row, rows, table
+from tests.chaos.run import Options, Result, Say
 from tests.chaos.scene import Hit, Injected, Victim
 from tests.chaos.schedule import RARE, Fault, schedule
 
@@ -113,3 +115,23 @@ def test_the_table_has_a_line_for_each_kind_and_one_for_all() -> None:
         "all",
     ]
     assert "4.0 (4.0)" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("violations", "code"), [([], 0), ([Violation("every job has ended", "cjob_1", "running")], 1)]
+)
+def test_what_is_broken_is_printed_and_makes_the_exit_code(
+    violations: list[Violation], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[Options] = []
+
+    def run(options: Options, say: Say) -> Result:
+        asked.append(options)
+        made_rows = list(made(KILLED).values())
+        return Result(rows=made_rows, accepted=1, violations=violations, deaths=[], other_bytes=0, seconds=1.0)
+
+    assert main(["--seed", "7", "--faults", "100"], run=run) == code
+    assert [(one.database, one.seed, one.faults) for one in asked] == [("sqlite", 7, 50), ("postgresql", 7, 50)]
+    printed = capsys.readouterr().out
+    assert printed.startswith("seed 7\n")
+    assert ("BROKEN: every job has ended: cjob_1 running" in printed) == bool(code)

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
-from craft.contracts.stages import Service
 from craft.errors import CraftError
 from craft.infra import log, telemetry
 from craft.infra.artifacts import FolderStore
-from craft.infra.broker import celery_app, send_stage
+from craft.infra.broker import CeleryQueues, celery_app
 from craft.infra.http import create_app, is_loopback, serve
 from craft.infra.room import Room
 from craft.infra.settings import Settings
@@ -28,7 +27,7 @@ from craft_gateway.metrics import StageMetrics
 from craft_gateway.metrics_calls import CountedCalls, CountedUpkeep
 from craft_gateway.metrics_database import DatabaseMetrics
 from craft_gateway.outbox import PAGE as RELAY_PAGE
-from craft_gateway.outbox import Relay, Send
+from craft_gateway.outbox import HintQueues, Relay
 from craft_gateway.retention import Retention
 from craft_gateway.transitions import Transitions
 from craft_gateway.transitions_upkeep import PAGE, Upkeep
@@ -83,7 +82,7 @@ async def run_loop(loop: Loop, *, pause: Pause = asyncio.sleep) -> None:
 
 
 def coordinator_app(
-    database: Database, *, holds: HoldsArtifact, send: Send, settings: Settings, pause: Pause = asyncio.sleep
+    database: Database, *, holds: HoldsArtifact, queues: HintQueues, settings: Settings, pause: Pause = asyncio.sleep
 ) -> FastAPI:
     """The application with its loops, which run as long as it does. Closes the database at its end."""
     teams = teams_of(settings.teams_file)
@@ -95,7 +94,7 @@ def coordinator_app(
     calls = CountedCalls(transitions, database, metrics)
     upkeep = CountedUpkeep(database, transitions, settings=settings.coordinator, metrics=metrics)
     retention = Retention(database, SweptFolders(settings.resolved_artifacts_dir), settings.retention)
-    running = loops(Relay(database, send), upkeep, retention, settings)
+    running = loops(Relay(database, queues), upkeep, retention, settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:  # noqa: ARG001 - FastAPI's signature
@@ -131,13 +130,9 @@ def main() -> None:
     database = Database(settings.resolved_database_url)
     if database.is_sqlite:
         migrate.upgrade(database)
-    broker = celery_app(settings)
-
-    def send(service: Service, stage_id: str) -> None:
-        send_stage(broker, service, stage_id)
-
+    queues = CeleryQueues(celery_app(settings))
     store = FolderStore(settings.resolved_artifacts_dir)
-    app = coordinator_app(database, holds=store_holds(store), send=send, settings=settings)
+    app = coordinator_app(database, holds=store_holds(store), queues=queues, settings=settings)
     serve(app, settings.coordinator, settings)
 
 

@@ -91,16 +91,15 @@ def gpu_seconds(session: Session, team: str, now: datetime) -> float:
     return (session.exec(ended).one() or 0.0) + sum(max(0.0, (now - start).total_seconds()) for start in running)
 
 
-def note_start(session: Session, attempt: Attempt, teams: Teams, now: datetime) -> None:
-    """The team's turn is used. Call before the attempt is stored."""
+def note_start(session: Session, attempt: Attempt) -> None:
+    """The team's turn is used."""
     mine = session.get(TeamShare, (attempt.queue, attempt.team), with_for_update=True)
-    turn = turns(session, attempt.queue, [attempt.team], teams, now)[0]
     if mine is None:
         mine = TeamShare(queue=attempt.queue, team=attempt.team)
         session.add(mine)
     others = session.exec(select(TeamShare).where(TeamShare.queue == attempt.queue))
-    mine.finished = max(mine.finished, _system_time(others))
-    mine.started = turn.virtual_time
+    # Not with what is under way: that is charged when it ends, and would lift the other teams' time too.
+    mine.finished = mine.started = max(mine.finished, _system_time(others))
 
 
 def charge(session: Session, attempt: Attempt) -> None:

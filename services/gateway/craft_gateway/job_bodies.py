@@ -12,13 +12,19 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Protocol
 
+import anyio
+import anyio.to_thread
+
 from craft.contracts.views import JobView
+from craft.errors import Unavailable
 from craft_gateway.views_standing import Standing, Waiter, standing
 from craft_gateway.waiting_line import Line
 
-MOST = 2000
-_LONGEST_SECONDS = 30.0
-"""A job's part is made anew after this time whatever its version: a sweep may have taken what an ended job made."""
+_MOST = 2000
+_ENDED_SECONDS = 30.0
+"""An ended job's part is made anew after this time: how long what it made is kept depends on other jobs."""
+_THREADS = 2
+_LONGEST_WAIT_SECONDS = 10.0
 _OF_STANDING = frozenset(Standing.model_fields)
 
 
@@ -59,11 +65,22 @@ class _Kept:
 class JobBodies:
     """Bodies of the jobs that were asked for lately; safe to use from several threads."""
 
-    def __init__(self, jobs: Jobs, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, jobs: Jobs, *, most: int = _MOST, clock: Callable[[], float] = time.monotonic) -> None:
+        """Of the jobs that were asked for last, `most` are kept."""
         self._jobs = jobs
+        self._most = most
         self._clock = clock
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._lock = threading.Lock()
+        self._threads = anyio.CapacityLimiter(_THREADS)
+
+    async def polled(self, job_id: str) -> JobBody:
+        """`body`, in one of few threads: bursts of polls wait in line and leave the interpreter to those at work."""
+        try:
+            with anyio.fail_after(_LONGEST_WAIT_SECONDS):
+                return await anyio.to_thread.run_sync(self.body, job_id, limiter=self._threads)
+        except TimeoutError as error:
+            raise Unavailable("Too many ask about jobs just now.", hint="Try again in a few seconds.") from error
 
     def body(self, job_id: str) -> JobBody:
         """The job as it is now. Raises NotFound."""
@@ -71,14 +88,17 @@ class JobBodies:
         version = self._jobs.version(job_id)
         with self._lock:
             kept = self._kept.get(job_id)
-        if kept is None or kept.version != version or self._clock() - kept.made_at >= _LONGEST_SECONDS:
+        if kept is None or kept.version != version or self._is_old(kept):
             kept = self._made(job_id, version)
         with self._lock:
             self._kept[job_id] = kept
             self._kept.move_to_end(job_id)
-            while len(self._kept) > MOST:
+            while len(self._kept) > self._most:
                 self._kept.popitem(last=False)
         return self._whole(job_id, kept)
+
+    def _is_old(self, kept: _Kept) -> bool:
+        return kept.waiter.status.terminal and self._clock() - kept.made_at >= _ENDED_SECONDS
 
     def _made(self, job_id: str, version: Hashable) -> _Kept:
         view, waiter = self._jobs.waiter(job_id)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from craft.contracts.attempts import AttemptOutcome
-from craft.contracts.stages import Cost
+from craft.contracts.stages import Cost, Service
 from craft.errors import CraftError
 from craft_gateway.tables import Attempt
 
@@ -60,9 +60,9 @@ class StageMetrics:
         self._counted: OrderedDict[tuple[str, int], None] = OrderedDict()
         self._lock = threading.Lock()
 
-    def claimed(self, attempt: Attempt) -> None:
+    def claimed(self, queue: Service, team: str, waited_seconds: float) -> None:
         """A worker has the stage."""
-        self._wait.labels(attempt.queue.value, attempt.team).observe(attempt.waited_seconds)
+        self._wait.labels(queue.value, team).observe(waited_seconds)
 
     def ended(self, attempt: Attempt, cost: Cost | None = None) -> None:
         """The attempt is over; `cost` is what its artifact took to make."""

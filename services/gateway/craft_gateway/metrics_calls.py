@@ -41,7 +41,7 @@ class CountedCalls:
         # Before a claim nobody knows whose trace it belongs to; afterwards the attempt's own spans tell of it.
         telemetry.routine()
         if claimed is not None:
-            self._count(claimed.stage_id, claimed.fence, self._metrics.claimed)
+            never_failing(lambda: self._metrics.claimed(claim.service, claimed.team, claimed.waited_seconds))
         return claimed
 
     def renew(self, stage_id: str, renew: Renew) -> Renewed:

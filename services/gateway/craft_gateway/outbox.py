@@ -1,17 +1,29 @@
 """The relay: hints leave the outbox for the broker after the commit that made them, and stay while it is down."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from typing import Protocol
 
-from sqlalchemy import ColumnElement, or_, update
+from sqlalchemy import ColumnElement, func, or_, update
 from sqlmodel import col, select
 
+from craft.contracts.events import StageStatus
 from craft.contracts.stages import Service
 from craft_gateway.database import Database
 from craft_gateway.tables import Job, Outbox, Stage
 
-Send = Callable[[Service, str], None]
-"""Sends one hint (queue, stage id). Raises Unavailable where the broker does not answer."""
+
+class HintQueues(Protocol):
+    """The broker. Both raise Unavailable where it does not answer."""
+
+    def send(self, queue: Service, stage_id: str) -> None:
+        """Put one hint on the queue."""
+        ...
+
+    def length(self, queue: Service) -> int:
+        """How many hints lie on the queue unread."""
+        ...
+
 
 PAGE = 200
 _SENDING_FOR = timedelta(seconds=30)
@@ -24,12 +36,12 @@ class Relay:
     Several may run: each takes its page for itself, sends it outside any transaction, then marks what was sent.
     """
 
-    def __init__(self, database: Database, send: Send) -> None:
+    def __init__(self, database: Database, queues: HintQueues) -> None:
         self._database = database
-        self._send = send
+        self._queues = queues
 
     def send_due(self) -> int:
-        """Send what is due, jobs of higher priority first; returns how many. Raises what the sender raises.
+        """Send what is due, jobs of higher priority first; returns how many are settled. Raises what the sender raises.
 
         What was sent before the broker went away is marked as sent.
         """
@@ -38,8 +50,11 @@ class Relay:
         taken = self._take()
         sent: list[int] = []
         try:
+            wanted = self._wanted({queue for _, queue, _ in taken})
             for row_id, queue, stage_id in taken:
-                self._send(queue, stage_id)
+                if wanted[queue] > 0:
+                    self._queues.send(queue, stage_id)
+                    wanted[queue] -= 1
                 sent.append(row_id)
         finally:
             self._settle(sent, [row_id for row_id, _, _ in taken[len(sent) :]])
@@ -51,6 +66,18 @@ class Relay:
             return (
                 session.exec(select(Outbox.id).where(*_due(self._database.now(session))).limit(1)).first() is not None
             )
+
+    def _wanted(self, queues: Collection[Service]) -> dict[Service, int]:
+        """How many more hints each queue can use: one is a turn, and who takes it gets whatever is next.
+
+        Without this, what waits for days would be hinted again each minute until the broker is full.
+        """
+        with self._database.read() as session:
+            ready = select(Stage.queue, func.count()).where(
+                col(Stage.queue).in_(queues), Stage.status == StageStatus.READY
+            )
+            counts = dict(session.exec(ready.group_by(col(Stage.queue))).all())
+        return {queue: counts.get(queue, 0) - self._queues.length(queue) for queue in queues}
 
     def _take(self) -> Sequence[tuple[int, Service, str]]:
         with self._database.write() as session:

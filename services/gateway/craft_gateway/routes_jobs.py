@@ -6,7 +6,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Header, Query, Request, Response
 from pydantic import AwareDatetime
-from starlette.concurrency import run_in_threadpool
 
 from craft.contracts.base import JOB_ID, NAME
 from craft.contracts.job import JobSpec, JobStatus
@@ -154,13 +153,13 @@ async def _settled(gateway: Gateway, job_id: str, if_none_match: str | None, *, 
         return not body.ended if if_none_match is None else matches(if_none_match, etag_of(body.tag))
 
     if not wait_seconds:
-        return await run_in_threadpool(gateway.bodies.body, job_id)
+        return await gateway.bodies.polled(job_id)
     clock = asyncio.get_running_loop().time
     until = clock() + wait_seconds
     # Watching begins before reading, so that a change in between is not missed.
     with gateway.feed.watch(job_id) as news:
         while True:
-            found = await run_in_threadpool(gateway.bodies.body, job_id)
+            found = await gateway.bodies.polled(job_id)
             left = until - clock()
             over = left <= 0 or gateway.feed.closed or found.ended
             if over or not waiting(found):

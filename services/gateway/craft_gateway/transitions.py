@@ -4,7 +4,7 @@ What the artifact store has is asked before the transaction: a slow store must n
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
@@ -12,7 +12,7 @@ from sqlmodel import Session, col, select
 from craft.contracts.events import StageStatus
 from craft.contracts.job import JobStatus
 from craft.contracts.stages import ArtifactRef, Claim, ClaimedStage, Complete, Fail, Manifest, Release, Renew, Renewed
-from craft.errors import Conflict, NotFound
+from craft.errors import Conflict, LeaseLost, NotFound
 from craft.infra.ids import new_id
 from craft.infra.settings import CoordinatorSettings
 from craft.infra.teams import Teams
@@ -22,7 +22,18 @@ from craft_gateway.keys import HoldsArtifact, reusable
 from craft_gateway.plan import ResolvedJob
 from craft_gateway.tables import Artifact, Stage
 from craft_gateway.transitions_create import CreatedJob, Idempotency, Origin, earlier_job, planned_rows, store_job
-from craft_gateway.transitions_flow import MOVING, PAUSES, advance, cancel, end_if_idle, give_back, lose, pause, resume
+from craft_gateway.transitions_flow import (
+    MOVING,
+    PAUSES,
+    advance,
+    cancel,
+    end_if_idle,
+    give_back,
+    lock_keys,
+    lose,
+    pause,
+    resume,
+)
 from craft_gateway.transitions_report import (
     claimable,
     extend,
@@ -124,9 +135,13 @@ class Transitions:
     def claim(self, stage_id: str, claim: Claim) -> ClaimedStage | None:
         """Give the worker a stage of its queue, or None where there is nothing to do. Raises NotFound.
 
-        The hint is a turn, not an order: `fair_share` says which of the ready stages is next.
+        The hint is a turn, not an order: `fair_share` says which of the ready stages is next. What the same process
+        holds by our records it never heard of, for it does one stage at a time: that is given back first.
         """
         seen = self._stage(stage_id)
+        for unheard in self._held_by(claim.owner):
+            with suppress(LeaseLost), self._unit(unheard.job_id) as unit:
+                give_back(unit, unit.held(unheard.id, unheard.fence))
         if seen.queue is not claim.service or not self._has_room():
             return None
         for candidate in self._next_in_line(seen):
@@ -157,6 +172,7 @@ class Transitions:
         with self._unit(seen.job_id) as unit:
             stage = unit.held(stage_id, complete.fence)
             unit.log(stage, complete.log_lines)
+            lock_keys(unit, found)
             succeed(unit, stage, manifest, ref)
             advance(unit, found)
             end_if_idle(unit)
@@ -215,6 +231,11 @@ class Transitions:
     def _next_in_line(self, hinted: Stage) -> list[Stage]:
         with self._database.read() as session:
             return next_in_line(session, hinted, self._teams, self._database.now(session))
+
+    def _held_by(self, owner: str) -> list[Stage]:
+        with self._database.read() as session:
+            held = select(Stage).where(Stage.status == StageStatus.RUNNING, Stage.owner == owner)
+            return list(session.exec(held))
 
     def _claimed(self, seen: Stage, claim: Claim) -> ClaimedStage | None:
         try:

@@ -39,9 +39,7 @@ def advance(unit: JobUnit, found: Mapping[str, ArtifactRef]) -> None:
     """
     if unit.job.status not in MOVING:
         return
-    # Sorted, so that two jobs that share artifacts never wait for one another.
-    for key in sorted(found):
-        lock_key(unit.session, key)
+    lock_keys(unit, found)
     done = done_stages(unit.stages)
     for stage in unit.stages:
         if stage.status not in _WAITING:
@@ -58,6 +56,12 @@ def advance(unit: JobUnit, found: Mapping[str, ArtifactRef]) -> None:
             unit.hint(stage)
     unit.job.percent = unit.percent()
     end_if_idle(unit)
+
+
+def lock_keys(unit: JobUnit, keys: Iterable[str]) -> None:
+    """Keep sweeps and claims off these keys; sorted, so that two jobs that share some never wait for one another."""
+    for key in sorted(keys):
+        lock_key(unit.session, key)
 
 
 def _still_counts(unit: JobUnit, ref: ArtifactRef) -> bool:

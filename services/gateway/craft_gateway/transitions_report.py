@@ -46,7 +46,7 @@ def _may_begin(unit: JobUnit, teams: Teams) -> bool:
 def hand_out(unit: JobUnit, stage: Stage, claim: Claim, *, rules: CoordinatorSettings, teams: Teams) -> ClaimedStage:
     """The stage runs, under a new fence. Raises IntegrityError where its key began to run at the same moment."""
     attempt = _attempt(unit, stage, claim, teams)
-    note_start(unit.session, attempt, teams, unit.now)
+    note_start(unit.session, attempt)
     unit.session.add(attempt)
     unit.move(
         stage,
@@ -73,6 +73,7 @@ def hand_out(unit: JobUnit, stage: Stage, claim: Claim, *, rules: CoordinatorSet
         lease_seconds=rules.lease_seconds,
         beat_seconds=rules.beat_seconds,
         timeout_seconds=rules.stage_timeout_seconds,
+        team=stage.team,
         traceparent=unit.job.traceparent,
         waited_seconds=attempt.waited_seconds,
     )

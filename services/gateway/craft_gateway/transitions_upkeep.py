@@ -1,5 +1,7 @@
 """What the coordinator does by itself: take back lost leases, send hints again, tidy the outbox. Paged and indexed."""
 
+import logging
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -8,7 +10,7 @@ from sqlmodel import Session, col, exists, select
 
 from craft.contracts.events import StageStatus
 from craft.contracts.problems import StageError
-from craft.errors import LeaseLost, WorkerLost
+from craft.errors import LeaseLost, Unavailable, WorkerLost
 from craft.infra.settings import CoordinatorSettings
 from craft_gateway.database import Database
 from craft_gateway.tables import Artifact, Outbox, Stage, StageLog
@@ -20,6 +22,7 @@ from craft_gateway.transitions_unit import JobUnit
 PAGE = 500
 _SENT_KEPT = timedelta(hours=1)
 _LAST_LINES = 20
+_log = logging.getLogger("craft.coordinator")
 
 
 class Swept(NamedTuple):
@@ -48,7 +51,7 @@ class Upkeep:
                 .limit(PAGE)
             )
             lost = list(rows)
-        return sum(self.take_back(stage) for stage in lost)
+        return sum(_alone(self.take_back, stage) for stage in lost)
 
     def sweep(self) -> Swept:
         """Hint ready stages again whose hint is old; take over artifacts that ready stages could have by now."""
@@ -108,7 +111,18 @@ class Upkeep:
                 .limit(PAGE)
             )
             waiting = list(rows)
-        return sum(self._transitions.take_over_if_done(stage) for stage in waiting)
+        return sum(_alone(self._transitions.take_over_if_done, stage) for stage in waiting)
+
+
+def _alone(step: Callable[[Stage], bool], stage: Stage) -> bool:
+    """One stage that cannot be handled must not keep the others of its page from being."""
+    try:
+        return step(stage)
+    except Unavailable:
+        raise
+    except Exception:
+        _log.exception("upkeep_failed", extra={"stage_id": stage.id, "job": stage.job_id})
+        return False
 
 
 def _expired(now: datetime) -> ColumnElement[bool]:

@@ -107,6 +107,8 @@ class WaitingLine:
         moment, seen = self._clock(), self._seen
         if seen is not None and moment - seen.at < _FRESH_SECONDS:
             return seen.line
+        # A connection first: with the lock but without one, this caller would wait for those that wait for the lock.
+        session.connection()
         # While one caller works it out again the others go on with the one before, unless that is too old.
         if not self._lock.acquire(blocking=False):
             if seen is not None and moment - seen.at < _OLD_SECONDS:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
+from uuid import uuid4
 
 from pydantic import ValidationError
 
@@ -66,9 +67,14 @@ def _kept(path: Path, form: type[Shard[RowT]]) -> Shard[RowT] | None:
 
 def _keep(path: Path, shard: Shard[RowT]) -> None:
     """Whole or absent, also after a power cut: written aside, flushed, renamed."""
-    aside = path.with_suffix(f".{os.getpid()}.tmp")
-    with aside.open("wb") as file:
-        file.write(shard.model_dump_json().encode())
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    aside = path.with_suffix(f".{uuid4().hex}.tmp")
+    try:
+        with aside.open("wb") as file:
+            file.write(shard.model_dump_json().encode())
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except BaseException:
+        # On a full disk each attempt would leave another part, and eat the space that is freed.
+        aside.unlink(missing_ok=True)
+        raise

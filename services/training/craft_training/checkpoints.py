@@ -62,11 +62,6 @@ class Checkpoints:
             _log.warning("checkpoint_refused", extra={"folder": folder.name})
         return None
 
-    def clear(self) -> None:
-        """Remove everything: the run is over."""
-        for folder in [*self._folders(), self.writing]:
-            shutil.rmtree(folder, ignore_errors=True)
-
     def _folders(self) -> list[Path]:
         return sorted(path for path in self._root.glob("step-*") if path.is_dir())
 

@@ -91,7 +91,6 @@ def tune(
         write_adapter(model, adapter, base_model_id=base.ref.id)
         trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         trainer.accelerator.free_memory()
-    kept.clear()
     return Tuned(
         curve=recorder.curve,
         seconds=recorder.curve[-1].seconds,

@@ -319,6 +319,7 @@ class ClaimedStage(Contract):
     lease_seconds: float
     beat_seconds: float
     timeout_seconds: float
+    team: str = "default"
     waited_seconds: float = Field(0.0, description="How long the stage had been ready.")
     traceparent: str | None = Field(None, description="The W3C trace context of the request that made the job.")
 

@@ -2,9 +2,12 @@
 is worth nothing here, because the database says what is to be done and a lost hint is sent again).
 """
 
+from typing import Any
+
 from celery import Celery
 from kombu import Queue
-from kombu.exceptions import OperationalError
+from kombu.exceptions import ChannelError, OperationalError
+from redis.exceptions import RedisError
 
 from craft.contracts.stages import Service
 from craft.errors import Unavailable
@@ -63,6 +66,28 @@ def celery_app(settings: Settings) -> Celery:
     return app
 
 
+class CeleryQueues:
+    """The services' queues as the coordinator uses them. Every call returns within seconds or raises Unavailable."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+
+    def send(self, queue: Service, stage_id: str) -> None:
+        """Tell the service's workers that a stage may be ready."""
+        send_stage(self._app, queue, stage_id)
+
+    def length(self, queue: Service) -> int:
+        """How many hints lie on the queue unread."""
+        try:
+            with self._app.producer_pool.acquire(block=True) as producer:
+                channel: Any = producer.channel
+                return int(channel.queue_declare(queue=queue.value, passive=True).message_count)
+        except ChannelError:
+            return 0  # Redis forgets a queue that is empty
+        except (OperationalError, RedisError, OSError) as error:
+            raise _no_answer() from error
+
+
 def send_stage(app: Celery, service: Service, stage_id: str) -> None:
     """Tell the service's workers that a stage may be ready. Returns within seconds or raises Unavailable."""
     try:
@@ -75,4 +100,8 @@ def send_stage(app: Celery, service: Service, stage_id: str) -> None:
             retry=False,
         )
     except (OperationalError, OSError) as error:
-        raise Unavailable("The message broker does not answer.", hint="Check that Valkey or Redis runs.") from error
+        raise _no_answer() from error
+
+
+def _no_answer() -> Unavailable:
+    return Unavailable("The message broker does not answer.", hint="Check that Valkey or Redis runs.")

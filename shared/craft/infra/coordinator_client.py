@@ -79,7 +79,8 @@ class CoordinatorClient:
 
 def _parsed(body: bytes, model: type[ModelT]) -> ModelT:
     try:
-        return model.model_validate_json(body)
+        # A newer coordinator may say more than this worker knows of.
+        return model.model_validate_json(body, extra="ignore")
     except ValidationError as error:
         raise Unavailable(
             f"The coordinator's answer is no {model.__name__}.", hint="Worker and coordinator differ in version."

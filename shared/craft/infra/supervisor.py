@@ -9,7 +9,7 @@ from craft.infra.child_channel import Failed, Finished
 from craft.infra.child_process import ChildProcess, Outcome, StageListener, StageWork
 from craft.infra.settings import WorkerSettings
 
-_KEPT_FROM_CHILD = ("CRAFT_WORKER_TOKEN", "CRAFT_DATABASE_URL", "CRAFT_BROKER_URL")
+_KEPT_FROM_CHILD = ("CRAFT_WORKER_TOKEN", "CRAFT_DATABASE_URL", "CRAFT_BROKER_URL", "OTEL_EXPORTER_OTLP_HEADERS")
 """A stage loads models and parses data that others wrote: it gets no key to anything."""
 
 

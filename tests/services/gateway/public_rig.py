@@ -180,8 +180,10 @@ class Rig:
         with self.database.read() as session:
             query = select(Stage).where(Stage.job_id == job_id, Stage.status == StageStatus.READY)
             stage = session.exec(query.order_by("position")).first()
+            busy = session.exec(select(Stage.id).where(Stage.owner == "worker")).first()
         assert stage is not None, "no stage is ready"
-        claimed = self.transitions.claim(stage.id, Claim(owner="worker", service=stage.queue, device=device))
+        owner = f"worker of {stage.id}" if busy else "worker"
+        claimed = self.transitions.claim(stage.id, Claim(owner=owner, service=stage.queue, device=device))
         assert claimed is not None
         return claimed
 

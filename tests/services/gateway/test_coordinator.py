@@ -112,10 +112,11 @@ class HttpWorker:
 
 def test_a_whole_job_through_the_application_its_loops_and_hints_alone(tmp_path: Path) -> None:
     settings = Settings(state_dir=tmp_path)
+    settings.resolved_artifacts_dir.mkdir()
     database = Database(settings.resolved_database_url)
     migrate.upgrade(database)
     store, broker = FakeStore(), FakeBroker()
-    app = coordinator_app(database, holds=store, send=broker, settings=settings, pause=shortly)
+    app = coordinator_app(database, holds=store, queues=broker, settings=settings, pause=shortly)
     token = settings.worker_token.get_secret_value()
     with TestClient(app, headers={"Authorization": f"Bearer {token}"}) as http:
         assert http.get("/readyz").json() == {"status": "ready", "checks": {"database": True}}

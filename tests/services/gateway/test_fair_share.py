@@ -1,6 +1,6 @@
 """Teams share the workers by their weights; quotas hold; within a team priority goes before age."""
 
-from collections import Counter
+from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.services.gateway.world import World
@@ -45,6 +45,21 @@ def test_teams_are_served_by_their_weights(world: World) -> None:
     jobs = [job for job in jobs if ready(world, job)]
     served = Counter(serve(world, jobs) for _ in range(40))
     assert served == {"heavy": 30, "light": 10}
+
+
+def test_weights_hold_for_many_workers_at_once(world: World) -> None:
+    world.between(heavy=Allowance(weight=3.0), light=Allowance(weight=1.0))
+    jobs = [world.create(team=team, seed=seed) for seed in range(80) for team in ("heavy", "light")]
+    hinted = world.stage(jobs[-1], "ingest")
+    at_work = deque(filter(None, (world.try_claim(hinted) for _ in range(8))))
+    served: Counter[str] = Counter()
+    for _ in range(80):
+        world.clock.advance(1)
+        done = at_work.popleft()
+        served[world.job(done.job_id).team] += 1
+        world.complete(done)
+        at_work.extend(filter(None, [world.try_claim(hinted)]))
+    assert abs(served["heavy"] - 60) <= 4
 
 
 def test_what_counts_is_the_time_that_work_took_not_how_often_a_team_was_served(world: World) -> None:

@@ -239,7 +239,7 @@ def test_the_coordinator_shows_every_metric_by_its_name(tmp_path: Path) -> None:
     async def for_ever(seconds: float) -> None:
         await asyncio.Event().wait()
 
-    app = coordinator_app(database, holds=FakeStore(), send=FakeBroker(), settings=settings, pause=for_ever)
+    app = coordinator_app(database, holds=FakeStore(), queues=FakeBroker(), settings=settings, pause=for_ever)
     with TestClient(app) as http:
         lines = http.get("/metrics").text.splitlines()
     shown = {line.split()[2] for line in lines if line.startswith("# TYPE")}

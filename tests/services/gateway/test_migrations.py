@@ -94,3 +94,15 @@ def test_the_command_migrates_the_database_of_the_settings(tmp_path: Path, monke
     database = Database(Settings().resolved_database_url)
     assert migrate.is_current(database)
     database.close()
+
+
+def test_a_schema_that_is_newer_than_the_code_is_good_enough_for_it(database: Database) -> None:
+    migrate.upgrade(database)
+    with database.writer.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    assert migrate.is_current(database)
+
+
+def test_a_schema_that_is_older_than_the_code_is_not(database: Database) -> None:
+    migrate.upgrade(database, "0002")
+    assert not migrate.is_current(database)

@@ -30,7 +30,7 @@ def test_the_coordinator_sweeps_as_soon_as_it_runs_and_then_rests(tmp_path: Path
             rests.set()
         await asyncio.sleep(0.01)
 
-    app = coordinator_app(database, holds=FakeStore(), send=FakeBroker(), settings=settings, pause=pause)
+    app = coordinator_app(database, holds=FakeStore(), queues=FakeBroker(), settings=settings, pause=pause)
     with TestClient(app):
         assert rests.wait(20)
     assert not old.exists()

@@ -569,3 +569,18 @@ def test_a_row_that_changed_since_it_was_read_is_not_overwritten(world: World) -
         with pytest.raises(LeaseLost):
             unit.move(stage, StageStatus.SUCCEEDED)
     assert world.stage(job_id, "ingest").status is StageStatus.RUNNING
+
+
+def test_one_stage_that_cannot_be_taken_back_keeps_no_other_from_it(world: World) -> None:
+    bad, good = (world.create(seed=seed) for seed in (1, 2))
+    for job_id in (bad, good):
+        world.claim(job_id, "ingest")
+        world.clock.advance(1)
+    with world.database.write() as session:
+        row = session.exec(select(Stage).where(Stage.job_id == bad, Stage.name == "ingest")).one()
+        # What a newer version may have left behind.
+        row.progress, row.attempt = {"done": 1, "total": 2, "tomorrow": 3}, 3
+        session.add(row)
+    world.clock.advance(91)
+    assert world.upkeep.reap() == 1
+    assert world.stage(good, "ingest").status is StageStatus.READY

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.services.gateway.world import World
+from tests.services.gateway.world import FakeBroker, World
 
 from craft.contracts.stages import Service
 from craft.errors import Unavailable
@@ -27,12 +27,13 @@ def test_nothing_is_lost_while_the_broker_is_down(world: World) -> None:
 def test_what_was_sent_before_the_broker_went_away_is_not_sent_again(world: World) -> None:
     jobs = [world.create(seed=seed) for seed in range(3)]
 
-    def breaks_after_two(service: Service, stage_id: str) -> None:
-        if len(world.broker.sent) == 2:
-            raise Unavailable("down")
-        world.broker.sent.append((service, stage_id))
+    class BreaksAfterTwo(FakeBroker):
+        def send(self, service: Service, stage_id: str) -> None:
+            if len(world.broker.sent) == 2:
+                raise Unavailable("down")
+            world.broker.sent.append((service, stage_id))
 
-    relay = type(world.relay)(world.database, breaks_after_two)
+    relay = Relay(world.database, BreaksAfterTwo())
     with pytest.raises(Unavailable):
         relay.send_due()
     assert world.relay.send_due() == 1
@@ -58,8 +59,9 @@ def test_two_relays_at_once_send_each_hint_once(world: World) -> None:
 def test_what_a_relay_took_and_never_sent_another_sends_later(world: World) -> None:
     world.create()
 
-    def killed(service: Service, stage_id: str) -> None:
-        raise SystemExit
+    class Killed(FakeBroker):
+        def send(self, service: Service, stage_id: str) -> None:
+            raise SystemExit
 
     class Dying(Relay):
         """A process that is killed marks nothing."""
@@ -67,9 +69,29 @@ def test_what_a_relay_took_and_never_sent_another_sends_later(world: World) -> N
         def _settle(self, sent: Sequence[int], unsent: Sequence[int]) -> None:
             del sent, unsent
 
-    dying = Dying(world.database, killed)
+    dying = Dying(world.database, Killed())
     with pytest.raises(SystemExit):
         dying.send_due()
     assert world.relay.send_due() == 0
     world.clock.advance(31)
     assert world.relay.send_due() == 1
+
+
+def test_what_waits_for_hours_does_not_fill_the_broker(world: World) -> None:
+    for seed in range(20):
+        world.create(seed=seed)
+    for _ in range(60):
+        world.upkeep.sweep()
+        world.relay.send_due()
+        world.broker.unread = {Service.DATASETS: len(world.broker.sent)}
+        world.clock.advance(61)
+    assert len(world.broker.sent) == 20
+
+
+def test_what_was_read_in_vain_is_hinted_again(world: World) -> None:
+    world.create()
+    for _ in range(3):
+        world.upkeep.sweep()
+        world.relay.send_due()
+        world.clock.advance(61)
+    assert len(world.broker.sent) == 3

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -106,8 +107,14 @@ class FakeBroker:
     def __init__(self) -> None:
         self.sent: list[tuple[Service, str]] = []
         self.up = True
+        self.unread: dict[Service, int] = {}
 
-    def __call__(self, service: Service, stage_id: str) -> None:
+    def length(self, service: Service) -> int:
+        if not self.up:
+            raise Unavailable("down")
+        return self.unread.get(service, 0)
+
+    def send(self, service: Service, stage_id: str) -> None:
         if not self.up:
             raise Unavailable("down")
         self.sent.append((service, stage_id))
@@ -123,6 +130,7 @@ class World:
         self.store = FakeStore()
         self.broker = FakeBroker()
         self.room = True
+        self._workers = count(1)
         self.between()
         self.relay = Relay(database, self.broker)
 
@@ -165,10 +173,12 @@ class World:
         with self.database.read() as session:
             return list(session.exec(select(Outbox).order_by(col(Outbox.id))))
 
-    def try_claim(self, stage: Stage, owner: str = "worker-1") -> ClaimedStage | None:
+    def try_claim(self, stage: Stage, owner: str | None = None) -> ClaimedStage | None:
+        """As a worker that has nothing in hand; without a name, as one that never was seen before."""
+        owner = owner or f"new-worker-{next(self._workers)}"
         return self.transitions.claim(stage.id, Claim(owner=owner, service=stage.queue))
 
-    def claim(self, job_id: str, name: str, owner: str = "worker-1") -> ClaimedStage:
+    def claim(self, job_id: str, name: str, owner: str | None = None) -> ClaimedStage:
         claimed = self.try_claim(self.stage(job_id, name), owner)
         assert claimed is not None
         assert (claimed.job_id, claimed.name) == (job_id, name)

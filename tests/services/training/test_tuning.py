@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
@@ -201,9 +202,14 @@ def test_a_pickle_with_a_call_in_it_is_not_executed_even_under_a_valid_seal(
     assert not canary.exists()
 
 
-def test_a_finished_run_leaves_no_checkpoint(base: BaseModel, run: TuningRun, tmp_path: Path) -> None:
+def test_a_finished_run_whose_adapter_was_not_published_is_not_trained_again(
+    base: BaseModel, run: TuningRun, tmp_path: Path
+) -> None:
     _tune(base, run, tmp_path, checkpoint_seconds=0.0)
-    assert list((tmp_path / "checkpoints").iterdir()) == []
+    # The full disk, or the kill, came after training and before the artifact was in the store.
+    shutil.rmtree(tmp_path / "adapter")
+    tuned, _ = _tune(base, run, tmp_path, checkpoint_seconds=0.0)
+    assert tuned.resumed_at > 0
 
 
 def test_a_damaged_checkpoint_is_not_resumed(base: BaseModel, run: TuningRun, tmp_path: Path) -> None:

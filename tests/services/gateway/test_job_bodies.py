@@ -1,0 +1,184 @@
+"""What pollers get: made once for each state of a job, always true, and little of it kept."""
+
+import asyncio
+import hashlib
+import threading
+from collections.abc import Hashable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from tests.services.cli.views import job_view
+from tests.services.gateway.public_rig import open_rig
+
+from craft.contracts.job import JobStatus
+from craft.contracts.views import JobView
+from craft.errors import NotFound
+from craft_gateway.job_bodies import JobBodies, JobBody
+from craft_gateway.views_standing import Waiter, standing
+from craft_gateway.waiting_line import Holder, Line, Place
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class FakeJobs:
+    """Jobs whose version is also their percentage, and a record of the views that were made."""
+
+    def __init__(self, *job_ids: str, status: JobStatus = JobStatus.QUEUED) -> None:
+        self.versions = dict.fromkeys(job_ids, 0)
+        self.status = status
+        self.made: list[str] = []
+        self.places: dict[str, Place] = {}
+        self.holder: Holder | None = None
+        self.change_while_made = False
+        self._lock = threading.Lock()
+
+    def change(self, job_id: str) -> None:
+        with self._lock:
+            self.versions[job_id] += 1
+
+    def version(self, job_id: str) -> Hashable:
+        if job_id not in self.versions:
+            raise NotFound("There is no job with this id.")
+        return self.versions[job_id]
+
+    def waiter(self, job_id: str) -> tuple[JobView, Waiter]:
+        self.made.append(job_id)
+        view = job_view(self.status, percent=self.versions[job_id]).model_copy(update={"id": job_id})
+        if self.change_while_made:
+            self.change(job_id)
+        waits = Waiter(self.status, "it waits", runs=False, needs_device=None, created_at=NOW, began_at=None)
+        return view, waits
+
+    def line(self) -> Line:
+        return Line(self.places, self.holder, NOW)
+
+
+def shown(body: JobBody) -> JobView:
+    return JobView.model_validate_json(body.content)
+
+
+def percent(body: JobBody) -> float:
+    return shown(body).progress.percent
+
+
+def test_a_body_is_the_jobs_view_with_its_standing() -> None:
+    jobs = FakeJobs("a")
+    jobs.places["a"] = Place(3, "the team is busy", None)
+    body = JobBodies(jobs).body("a")
+    view, waits = jobs.waiter("a")
+    stands = standing(waits, place=jobs.places["a"], holder=None, now=NOW)
+    assert (stands.status_reason, stands.queue.position) == ("the team is busy", 3)
+    assert shown(body) == view.model_copy(update={"status_reason": stands.status_reason, "queue": stands.queue})
+    assert body.tag == hashlib.sha256(body.content).hexdigest()
+    assert not body.ended
+
+
+def test_an_unchanged_job_is_the_same_bytes_without_another_view() -> None:
+    jobs = FakeJobs("a")
+    bodies = JobBodies(jobs)
+    assert bodies.body("a") == bodies.body("a")
+    assert jobs.made == ["a"]
+
+
+def test_a_changed_job_has_another_tag() -> None:
+    jobs = FakeJobs("a")
+    bodies = JobBodies(jobs)
+    before = bodies.body("a")
+    jobs.versions["a"] = 7
+    after = bodies.body("a")
+    assert (percent(before), percent(after)) == (0.0, 7.0)
+    assert before.tag != after.tag
+
+
+def test_a_change_while_a_view_is_made_is_seen_by_the_next_caller() -> None:
+    jobs = FakeJobs("a")
+    bodies = JobBodies(jobs)
+    jobs.change_while_made = True
+    assert percent(bodies.body("a")) == 0.0
+    jobs.change_while_made = False
+    assert percent(bodies.body("a")) == 1.0
+
+
+def test_a_job_that_moves_up_has_another_tag_and_needs_no_other_view() -> None:
+    jobs = FakeJobs("a")
+    bodies = JobBodies(jobs)
+    jobs.places["a"] = Place(3, None, None)
+    before = bodies.body("a")
+    jobs.places["a"] = Place(2, None, None)
+    after = bodies.body("a")
+    assert (shown(before).queue.position, shown(after).queue.position) == (3, 2)
+    assert before.tag != after.tag
+    assert jobs.made == ["a"]
+
+
+@pytest.mark.parametrize(("status", "made"), [(JobStatus.SUCCEEDED, 2), (JobStatus.RUNNING, 1)])
+def test_only_an_ended_job_is_looked_at_again_after_a_while(status: JobStatus, made: int) -> None:
+    now = [0.0]
+    jobs = FakeJobs("a", status=status)
+    bodies = JobBodies(jobs, clock=lambda: now[0])
+    assert bodies.body("a").ended is status.terminal
+    now[0] = 29.0
+    bodies.body("a")
+    assert jobs.made == ["a"]
+    now[0] = 31.0
+    bodies.body("a")
+    assert len(jobs.made) == made
+
+
+def test_an_unknown_job_is_not_found() -> None:
+    bodies = JobBodies(FakeJobs("a"))
+    with pytest.raises(NotFound):
+        bodies.body("b")
+
+
+def test_the_body_that_was_asked_for_longest_ago_is_dropped() -> None:
+    jobs = FakeJobs("a", "b", "c")
+    bodies = JobBodies(jobs, most=2)
+    for job_id in ("a", "b", "a", "c", "a", "b"):
+        bodies.body(job_id)
+    assert jobs.made == ["a", "b", "c", "b"]
+
+
+def test_whoever_polls_in_whatever_thread_sees_no_older_state_than_when_asking() -> None:
+    jobs = FakeJobs("a", "b")
+    bodies = JobBodies(jobs, most=1)
+
+    def is_true(number: int) -> bool:
+        job_id = "ab"[number % 2]
+        if number % 5 == 0:
+            jobs.change(job_id)
+        least = jobs.versions[job_id]
+        body = bodies.body(job_id)
+        return shown(body).id == job_id and percent(body) >= least
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(is_true, range(400)))
+
+
+def test_polls_that_come_at_once_are_all_answered() -> None:
+    jobs = FakeJobs("a", "b")
+    bodies = JobBodies(jobs)
+
+    async def at_once() -> list[JobBody]:
+        return await asyncio.gather(*(bodies.polled("ab"[number % 2]) for number in range(20)))
+
+    assert {(shown(body).id, number % 2) for number, body in enumerate(asyncio.run(at_once()))} == {("a", 0), ("b", 1)}
+
+
+def test_a_poll_tells_of_progress_and_of_the_turn_of_others(tmp_path: Path) -> None:
+    with open_rig(tmp_path) as rig:
+        first, second = rig.submit(), rig.submit(seed=7)
+        path = f"/craft/jobs/{second}"
+        queued = rig.get(path)
+        assert queued.json() == rig.reader.job(second).model_dump(mode="json")
+        assert queued.json()["queue"]["position"] == 1
+        taken = rig.claim(first)
+        moved_up = rig.get(path, headers={"If-None-Match": queued.headers["ETag"]})
+        assert (moved_up.status_code, moved_up.json()["queue"]["position"]) == (200, 0)
+        assert rig.get(path, headers={"If-None-Match": moved_up.headers["ETag"]}).status_code == 304
+        version = rig.reader.version(first)
+        rig.progress(taken, 3, 10)
+        assert rig.reader.version(first) != version
+        assert rig.get(f"/craft/jobs/{first}").json()["progress"]["done"] == 3
