@@ -23,6 +23,7 @@ from craft_gateway.waiting_line import Line
 _MOST = 2000
 _ENDED_SECONDS = 30.0
 """An ended job's part is made anew after this time: how long what it made is kept depends on other jobs."""
+_MOST_POLLS = 1000
 _THREADS = 2
 _LONGEST_WAIT_SECONDS = 10.0
 _OF_STANDING = frozenset(Standing.model_fields)
@@ -65,22 +66,39 @@ class _Kept:
 class JobBodies:
     """Bodies of the jobs that were asked for lately; safe to use from several threads."""
 
-    def __init__(self, jobs: Jobs, *, most: int = _MOST, clock: Callable[[], float] = time.monotonic) -> None:
-        """Of the jobs that were asked for last, `most` are kept."""
+    def __init__(
+        self,
+        jobs: Jobs,
+        *,
+        most: int = _MOST,
+        most_polls: int = _MOST_POLLS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Of the jobs that were asked for last, `most` are kept; `most_polls` may be under way at once."""
         self._jobs = jobs
         self._most = most
+        self._most_polls = most_polls
+        self._polls = 0
         self._clock = clock
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._lock = threading.Lock()
         self._threads = anyio.CapacityLimiter(_THREADS)
 
     async def polled(self, job_id: str) -> JobBody:
-        """`body`, in one of few threads: bursts of polls wait in line and leave the interpreter to those at work."""
+        """`body`, in one of few threads: bursts of polls wait in line and leave the interpreter to those at work.
+
+        Raises Unavailable where too many wait, or for too long: a line that only grows serves nobody in time.
+        """
+        if self._polls >= self._most_polls:
+            raise _too_many()
+        self._polls += 1
         try:
             with anyio.fail_after(_LONGEST_WAIT_SECONDS):
                 return await anyio.to_thread.run_sync(self.body, job_id, limiter=self._threads)
-        except TimeoutError as error:
-            raise Unavailable("Too many ask about jobs just now.", hint="Try again in a few seconds.") from error
+        except TimeoutError:
+            raise _too_many() from None
+        finally:
+            self._polls -= 1
 
     def body(self, job_id: str) -> JobBody:
         """The job as it is now. Raises NotFound."""
@@ -110,3 +128,7 @@ class JobBodies:
         stands = standing(kept.waiter, place=line.places.get(job_id), holder=line.holder, now=line.at)
         content = b"%s,%s" % (kept.own, stands.model_dump_json().encode().removeprefix(b"{"))
         return JobBody(content, hashlib.sha256(content).hexdigest(), kept.waiter.status.terminal)
+
+
+def _too_many() -> Unavailable:
+    return Unavailable("Too many ask about jobs just now.", hint="Try again in a few seconds.")

@@ -14,11 +14,12 @@ from tests.services.gateway.public_rig import open_rig
 
 from craft.contracts.job import JobStatus
 from craft.contracts.views import JobView
-from craft.errors import NotFound
+from craft.errors import NotFound, Unavailable
 from craft_gateway.job_bodies import JobBodies, JobBody
 from craft_gateway.views_standing import Waiter, standing
 from craft_gateway.waiting_line import Holder, Line, Place
 
+PATIENCE_SECONDS = 20.0
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -32,6 +33,8 @@ class FakeJobs:
         self.places: dict[str, Place] = {}
         self.holder: Holder | None = None
         self.change_while_made = False
+        self.gate = threading.Event()
+        self.gate.set()
         self._lock = threading.Lock()
 
     def change(self, job_id: str) -> None:
@@ -39,6 +42,7 @@ class FakeJobs:
             self.versions[job_id] += 1
 
     def version(self, job_id: str) -> Hashable:
+        assert self.gate.wait(PATIENCE_SECONDS)
         if job_id not in self.versions:
             raise NotFound("There is no job with this id.")
         return self.versions[job_id]
@@ -165,6 +169,22 @@ def test_polls_that_come_at_once_are_all_answered() -> None:
         return await asyncio.gather(*(bodies.polled("ab"[number % 2]) for number in range(20)))
 
     assert {(shown(body).id, number % 2) for number, body in enumerate(asyncio.run(at_once()))} == {("a", 0), ("b", 1)}
+
+
+def test_of_too_many_polls_the_last_are_refused_at_once_and_the_others_answered() -> None:
+    jobs = FakeJobs("a")
+    bodies = JobBodies(jobs, most_polls=5)
+
+    async def at_once() -> list[JobBody | BaseException]:
+        jobs.gate.clear()
+        polls = [asyncio.ensure_future(bodies.polled("a")) for _ in range(8)]
+        refused, _ = await asyncio.wait(polls, timeout=PATIENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        assert refused == set(polls[5:])
+        jobs.gate.set()
+        return [*await asyncio.gather(*polls, return_exceptions=True), await bodies.polled("a")]
+
+    answers = asyncio.run(at_once())
+    assert [type(answer) for answer in answers] == [JobBody] * 5 + [Unavailable] * 3 + [JobBody]
 
 
 def test_a_poll_tells_of_progress_and_of_the_turn_of_others(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 
 def claim(world: World, job_id: str, name: str, device: str | None) -> ClaimedStage:
     stage = world.stage(job_id, name)
-    claimed = world.transitions.claim(stage.id, Claim(owner=f"worker of {stage.id}", service=stage.queue, device=device))
+    claimed = world.transitions.claim(stage.id, Claim(owner=f"w {stage.id}", service=stage.queue, device=device))
     assert claimed is not None
     return claimed
 

@@ -2,13 +2,16 @@
 
 import os
 from collections.abc import Callable, Iterator
+from inspect import signature
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlmodel import SQLModel
+from tests.services.gateway import test_fair_share as share_facts
 from tests.services.gateway import test_retention as retention_facts
 from tests.services.gateway import test_transitions as facts
+from tests.services.gateway import test_transitions_pause as pause_facts
 from tests.services.gateway import test_transitions_relay as relay_facts
 from tests.services.gateway.world import World, postgres_world
 
@@ -20,9 +23,9 @@ pytestmark = [pytest.mark.servers, pytest.mark.skipif(URL is None, reason="CRAFT
 
 FACTS: list[Callable[[World], None]] = [
     fact
-    for module in (facts, relay_facts, retention_facts)
+    for module in (facts, relay_facts, retention_facts, pause_facts, share_facts)
     for name, fact in vars(module).items()
-    if name.startswith("test_")
+    if name.startswith("test_") and set(signature(fact).parameters) == {"world"}
 ]
 
 
