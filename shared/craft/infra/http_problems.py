@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from craft.contracts.problems import PROBLEM_MEDIA_TYPE, Problem, ProblemDetail
-from craft.errors import CraftError, ErrorDetail, Fault, RequestInvalid
+from craft.errors import CraftError, ErrorDetail, Fault, RequestInvalid, Unavailable
 
 _log = logging.getLogger("craft.http")
 _LONGEST_FIELD = 200
@@ -134,7 +134,11 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, CraftError)  # noqa: S101 - the registration below says so; mypy cannot know
         problem = Problem.of(error, request_id=_request_id(request))
         if error.status >= 500:
-            _log.warning("request_failed", extra={"code": error.code, "detail": error.message}, exc_info=error)
+            # Where something is away every request fails alike: a trace for each would bury the log, and cost more.
+            away = isinstance(error, Unavailable)
+            cause = str(error.__cause__)[:_LONGEST_MESSAGE] if away and error.__cause__ else None
+            told = {"code": error.code, "detail": error.message, "cause": cause}
+            _log.warning("request_failed", extra=told, exc_info=None if away else error)
         return problem_response(problem)
 
     async def invalid(request: Request, error: Exception) -> Response:
