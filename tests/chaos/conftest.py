@@ -6,6 +6,15 @@ from pathlib import Path
 import pytest
 from tests.services.gateway.world import World, new_world
 
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All of them run with the servers' tests: they take minutes, and want programs that are installed there."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.servers)
+
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:

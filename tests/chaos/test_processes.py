@@ -100,7 +100,7 @@ def test_a_lock_held_for_long_costs_an_attempt_at_most(system: Small) -> None:
     child = worker.child
     with system.look.database.write() as session:
         # SQLite's one lock, or the job's on PostgreSQL.
-        JobUnit.open(session, system.look.database.now(session), system.stage(stage_id).job_id)
+        JobUnit.open(session, system.look.database.now, system.stage(stage_id).job_id)
         system.until(lambda: not child.is_running())
     assert system.succeeded(stage_id)
     assert system.outcomes(stage_id) == ["failed", "succeeded"]

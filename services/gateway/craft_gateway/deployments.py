@@ -78,7 +78,7 @@ class Deployments:
         """Serve it no longer; nothing happens where it was not served. Raises NotFound."""
         self._reader.last_event(job_id)
         with self._database.write() as session:
-            unit = JobUnit.open(session, self._database.now(session), job_id)
+            unit = JobUnit.open(session, self._database.now, job_id)
             row = _find(session, job_id, strategy)
             if row is None:
                 return
@@ -136,7 +136,7 @@ class Deployments:
         self._publish(row)
         try:
             with self._database.write() as session:
-                unit = JobUnit.open(session, self._database.now(session), job_id)
+                unit = JobUnit.open(session, self._database.now, job_id)
                 # The job is locked: of two that deploy at once the second finds the first one's row.
                 earlier = _find(session, job_id, strategy)
                 if earlier is None:

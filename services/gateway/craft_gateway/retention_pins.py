@@ -24,7 +24,7 @@ class Pins:
             self._set(session, job_id, pinned=False)
 
     def _set(self, session: Session, job_id: str, *, pinned: bool) -> None:
-        unit = JobUnit.open(session, self._database.now(session), job_id)
+        unit = JobUnit.open(session, self._database.now, job_id)
         if unit.job.pinned is pinned:
             return
         # A sweep that looks at one of them now ends first, or sees the pin.

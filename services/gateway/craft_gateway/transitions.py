@@ -278,7 +278,7 @@ class Transitions:
     @contextmanager
     def _unit(self, job_id: str) -> Iterator[JobUnit]:
         with self._database.write() as session:
-            yield JobUnit.open(session, self._database.now(session), job_id)
+            yield JobUnit.open(session, self._database.now, job_id)
 
 
 def _stages_of(session: Session, job_id: str) -> list[Stage]:

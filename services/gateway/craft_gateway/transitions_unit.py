@@ -14,6 +14,7 @@ from craft.contracts.events import EventType, StageStatus
 from craft.contracts.job import JobStatus
 from craft.contracts.stages import StageProgress
 from craft.errors import Internal, LeaseLost, NotFound
+from craft_gateway.database import Clock
 from craft_gateway.fair_share import charge
 from craft_gateway.plan_percent import StageShare, percent_done
 from craft_gateway.tables import Attempt, Event, Job, Outbox, Stage, StageLog
@@ -43,15 +44,15 @@ class JobUnit:
         self.job = job
 
     @classmethod
-    def open(cls, session: Session, now: datetime, job_id: str) -> "JobUnit":
-        """Lock the job. Raises NotFound."""
+    def open(cls, session: Session, clock: Clock, job_id: str) -> "JobUnit":
+        """Lock the job, then look at the clock: what waited for the lock must not grant time that is over. NotFound."""
         # PostgreSQL locks the row; on SQLite the whole transaction is already the only writer.
         job = session.exec(
             select(Job).where(Job.id == job_id).with_for_update().execution_options(populate_existing=True)
         ).one_or_none()
         if job is None:
             raise NotFound(f"There is no job {job_id}.")
-        return cls(session, now, job)
+        return cls(session, clock(session), job)
 
     @cached_property
     def stages(self) -> list[Stage]:

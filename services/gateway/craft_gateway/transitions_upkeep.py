@@ -60,7 +60,7 @@ class Upkeep:
     def take_back(self, seen: Stage) -> bool:
         """Take back one stage that was seen with its lease run out; False where that is no longer so."""
         with self._database.write() as session:
-            unit = JobUnit.open(session, self._database.now(session), seen.job_id)
+            unit = JobUnit.open(session, self._database.now, seen.job_id)
             try:
                 stage = unit.held(seen.id, seen.fence)
             except LeaseLost:

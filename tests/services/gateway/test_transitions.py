@@ -367,7 +367,7 @@ def test_a_terminal_status_is_written_once(world: World) -> None:
     job_id = world.create()
     world.transitions.cancel(job_id)
     with world.database.write() as session, pytest.raises(Internal):
-        JobUnit.open(session, world.clock.now, job_id).end(JobStatus.SUCCEEDED, reason="again")
+        JobUnit.open(session, world.clock, job_id).end(JobStatus.SUCCEEDED, reason="again")
 
 
 def test_the_same_job_again_reuses_every_stage_and_queues_nothing(world: World) -> None:
@@ -450,7 +450,7 @@ def test_the_database_itself_refuses_two_running_stages_of_one_key(world: World)
     first, second = world.create(Strategy.CRAFT), world.create(Strategy.COR_RAIT)
     world.claim(first, "ingest")
     with world.database.write() as session:
-        unit = JobUnit.open(session, world.clock.now, second)
+        unit = JobUnit.open(session, world.clock, second)
         with pytest.raises(IntegrityError):
             unit.move(unit.stages[0], StageStatus.RUNNING)
 
@@ -516,7 +516,7 @@ def test_a_lost_worker_without_a_lease_time_is_reaped_too(world: World) -> None:
     job_id = world.create()
     world.claim(job_id, "ingest")
     with world.database.write() as session:
-        stage = JobUnit.open(session, world.clock.now, job_id).stages[0]
+        stage = JobUnit.open(session, world.clock, job_id).stages[0]
         stage.lease_expires_at = None
     assert world.upkeep.reap() == 1
 
@@ -563,7 +563,7 @@ def test_a_row_that_changed_since_it_was_read_is_not_overwritten(world: World) -
     job_id = world.create()
     world.claim(job_id, "ingest")
     with world.database.write() as session:
-        unit = JobUnit.open(session, world.clock.now, job_id)
+        unit = JobUnit.open(session, world.clock, job_id)
         stage = unit.stages[0]
         session.connection().execute(update(Stage).where(col(Stage.id) == stage.id).values(fence=7))
         with pytest.raises(LeaseLost):

@@ -48,7 +48,7 @@ def a_second_end(self: JobUnit, status: JobStatus, *, reason: str, error: dict[s
 
 def reap(self: Upkeep, seen: Stage) -> bool:
     with self._database.write() as session:
-        unit = JobUnit.open(session, self._database.now(session), seen.job_id)
+        unit = JobUnit.open(session, self._database.now, seen.job_id)
         lose(unit, unit.stage(seen.id), StageError.of(WorkerLost("lost")), most_attempts=3)
     return True
 

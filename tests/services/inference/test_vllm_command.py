@@ -63,9 +63,16 @@ def test_every_setting_reaches_its_option() -> None:
 
 
 def test_what_is_not_set_is_vllms_to_choose() -> None:
-    absent = {"--max-model-len", "--max-num-seqs", "--enforce-eager"}
-    assert not absent & set(built().arguments)
-    assert "--block-size" not in built(device="cuda").arguments
+    assert not {"--max-model-len", "--enforce-eager"} & set(built().arguments)
+    sizes = {"--block-size", "--max-num-seqs", "--max-num-batched-tokens"}
+    assert not sizes & set(built(device="cuda").arguments)
+
+
+def test_on_cpu_a_step_takes_as_much_as_offline_batches_do() -> None:
+    command = built()
+    assert (value(command, "--max-num-seqs"), value(command, "--max-num-batched-tokens")) == ("256", "4096")
+    asked = built(max_num_seqs=8, max_num_batched_tokens=512)
+    assert (value(asked, "--max-num-seqs"), value(asked, "--max-num-batched-tokens")) == ("8", "512")
 
 
 def test_the_models_own_generation_settings_change_nothing() -> None:
