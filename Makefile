@@ -10,7 +10,7 @@ VLLM := .craft/vllm
 PIP_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models vllm demo up test test-servers chaos test-vllm lint types imports check bench bench-gateway bench-vllm clean
+.PHONY: help setup models vllm demo up test test-servers chaos test-vllm lint types imports check bench bench-gateway bench-vllm bench-vllm-settings clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*?## "} {printf "  make %-14s %s\n", $$1, $$2}'
@@ -80,6 +80,9 @@ bench: setup models ## Print the measured ratios: tokens and seconds of probing,
 
 bench-gateway: setup ## 300 polls a second at 500 queued jobs while workers run: latencies, errors, memory
 	$(BIN)/python -m tests.bench.bench_gateway $(ARGS)
+
+bench-vllm-settings: setup models vllm ## What each of vLLM's settings does on CPU, one changed at a time
+	$(BIN)/python -m tests.bench.bench_vllm_settings $(ARGS)
 
 bench-vllm: setup models vllm ## Generated tokens per second: through the service, by vLLM's own LLM.chat, by transformers
 	$(BIN)/python -m tests.bench.bench_vllm $(ARGS)

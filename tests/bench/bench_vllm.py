@@ -51,7 +51,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("questions", nargs="?", type=int, default=500)
     count = arguments.parse_args().questions
-    prompts = _prompts(count)
+    prompts = demo_prompts(count)
     rates: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, measure in (("service", _service), ("offline", _offline), ("transformers", _transformers)):
@@ -62,7 +62,7 @@ def main() -> None:
     print(f"service / transformers engine: {rates['service'] / rates['transformers']:.3f}")
 
 
-def _prompts(count: int) -> list[Prompt]:
+def demo_prompts(count: int) -> list[Prompt]:
     path = files("craft_cli") / "data" / "open_ended.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines()
     questions = [question_from_row(json.loads(line), task=Task.OPEN_ENDED) for line in lines[:: len(lines) // count]]
@@ -72,7 +72,7 @@ def _prompts(count: int) -> list[Prompt]:
     ]
 
 
-def _timed(engine: Engine, prompts: list[Prompt]) -> tuple[int, float]:
+def timed(engine: Engine, prompts: list[Prompt]) -> tuple[int, float]:
     engine.generate(prompts[:WARM_UP], SAMPLING)
     started = time.monotonic()
     tokens = engine.generate(prompts, SAMPLING).usage.generated_tokens
@@ -81,12 +81,12 @@ def _timed(engine: Engine, prompts: list[Prompt]) -> tuple[int, float]:
 
 def _service(prompts: list[Prompt], folder: Path) -> tuple[int, float]:
     with running(folder / "service", MODELS, VLLM__ENFORCE_EAGER="false") as rig:
-        return _timed(rig.engine(), prompts)
+        return timed(rig.engine(), prompts)
 
 
 def _transformers(prompts: list[Prompt], folder: Path) -> tuple[int, float]:
     del folder
-    return _timed(TransformersEngine.load(MODELS / SMOLLM, device="cpu"), prompts)
+    return timed(TransformersEngine.load(MODELS / SMOLLM, device="cpu"), prompts)
 
 
 def _offline(prompts: list[Prompt], folder: Path) -> tuple[int, float]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.chaos.small import Small
 from tests.services.gateway.world import World, new_world
 
 HERE = Path(__file__).parent
@@ -22,3 +23,13 @@ def world(tmp_path: Path) -> Iterator[World]:
     folder.mkdir()
     with new_world(folder) as made:
         yield made
+
+
+@pytest.fixture
+def system(running: Small) -> Iterator[Small]:
+    """The module's own `running`, whole before and after each test, with nothing broken in its records."""
+    running.mend()
+    yield running
+    running.mend()
+    running.until(lambda: not running.look.running())
+    assert running.broken() == []

@@ -15,7 +15,8 @@ from tests.chaos.invariants import Violation, violations
 from tests.chaos.look import Look
 from tests.chaos.processes import WORKERS, Part, host_environment, path_with_workers
 from tests.chaos.stored import stored_violations
-from tests.chaos.system import Rules, Worker, free_ports, is_ready
+from tests.chaos.system import Rules, Worker, is_ready
+from tests.ports import free_ports
 from tests.services.gateway.world import resolved
 
 from craft.contracts.stages import StageResult

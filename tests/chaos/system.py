@@ -1,6 +1,5 @@
 """Every process of the system, owned by the harness: two coordinators, two workers for each queue, the rest once."""
 
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ import psutil
 from tests.chaos.brokers import Broker
 from tests.chaos.databases import DatabaseServer
 from tests.chaos.processes import Part, host_environment
+from tests.ports import free_ports
 
 from craft.contracts.stages import Service
 
@@ -191,18 +191,6 @@ def _workers(shared: Mapping[str, str], logs: Path, coordinators: list[int]) -> 
             environment = {**shared, "CRAFT_COORDINATOR_URL": url}
             command = [sys.executable, "-m", f"craft_{service}.worker"]
             yield Worker(f"{service}-worker-{n}", command, environment=environment, logs=logs)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago, all different."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def is_ready(url: str) -> bool:

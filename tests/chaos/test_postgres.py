@@ -61,15 +61,6 @@ def running(tmp_path_factory: pytest.TempPathFactory, server: PostgresServer) ->
         yield made
 
 
-@pytest.fixture
-def system(running: Small) -> Iterator[Small]:
-    running.mend()
-    yield running
-    running.mend()
-    running.until(lambda: not running.look.running())
-    assert running.broken() == []
-
-
 @pytest.mark.parametrize("fact", FACTS, ids=[fact.__name__ for fact in FACTS])
 def test_it_holds_on_postgresql(fact: Callable[[Small], None], system: Small) -> None:
     fact(system)

@@ -31,15 +31,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Small]:
         yield made
 
 
-@pytest.fixture
-def system(running: Small) -> Iterator[Small]:
-    running.mend()
-    yield running
-    running.mend()
-    running.until(lambda: not running.look.running())
-    assert running.broken() == []
-
-
 def test_a_killed_workers_stage_goes_to_another_worker_within_its_lease_and_goes_on_there(system: Small) -> None:
     stage_id = system.submit()
     victim = system.begun(stage_id)

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from tests.ports import free_ports
 from tests.tiny_model import Fact, made_up_facts, make_tiny_model
 
 from craft_client import Client
@@ -50,18 +50,6 @@ def _copy_embedder(models: Path) -> None:
     # A link would lead out of the models folder, which the service refuses.
     name = "sentence-transformers/all-MiniLM-L6-v2"
     shutil.copytree(MODELS / name, models / name)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago, all different."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,8 @@ import httpx
 import psutil
 import pytest
 from pydantic import SecretStr
-from tests.e2e.conftest import MODELS, free_ports
+from tests.e2e.conftest import MODELS
+from tests.ports import free_ports
 
 from craft.contracts.model_server import ServedBase, ServerView
 from craft.infra.models import ModelFolders

@@ -113,21 +113,24 @@ def logs(
 def cancel(job_id: JobId, *, as_json: AsJson = False, url: Url = DEFAULT) -> None:
     """Cancel a job; what it finished stays."""
     with connected(url) as client:
-        _show_status(client.jobs.cancel(job_id), as_json=as_json)
+        view = client.jobs.cancel(job_id)
+        _show(view, view.status, as_json=as_json)
 
 
 @app.command()
 def pause(job_id: JobId, *, as_json: AsJson = False, url: Url = DEFAULT) -> None:
     """Pause a job, so that others have its workers; what it computed so far stays."""
     with connected(url) as client:
-        _show_status(client.jobs.pause(job_id), as_json=as_json)
+        view = client.jobs.pause(job_id)
+        _show(view, view.status, as_json=as_json)
 
 
 @app.command()
 def resume(job_id: JobId, *, as_json: AsJson = False, url: Url = DEFAULT) -> None:
     """Go on with a paused job where it stopped."""
     with connected(url) as client:
-        _show_status(client.jobs.resume(job_id), as_json=as_json)
+        view = client.jobs.resume(job_id)
+        _show(view, view.status, as_json=as_json)
 
 
 @app.command()
@@ -150,14 +153,16 @@ def retry(
 def pin(job_id: JobId, *, as_json: AsJson = False, url: Url = DEFAULT) -> None:
     """Keep all that a job made without limit of time, whatever else expires; see `craft gc`."""
     with connected(url) as client:
-        _show_pin(client.jobs.pin(job_id), as_json=as_json)
+        view = client.jobs.pin(job_id)
+        _show(view, "pinned" if view.pinned else "not pinned", as_json=as_json)
 
 
 @app.command()
 def unpin(job_id: JobId, *, as_json: AsJson = False, url: Url = DEFAULT) -> None:
     """Let what a job made expire like that of any other; what is overdue goes with the next sweep."""
     with connected(url) as client:
-        _show_pin(client.jobs.unpin(job_id), as_json=as_json)
+        view = client.jobs.unpin(job_id)
+        _show(view, "pinned" if view.pinned else "not pinned", as_json=as_json)
 
 
 @app.command()
@@ -257,18 +262,11 @@ def _created(client: Client, handle: JobHandle, *, follow: bool, as_json: bool) 
         follow_job(client, handle.id)
 
 
-def _show_status(view: JobView, *, as_json: bool) -> None:
+def _show(view: JobView, text: str, *, as_json: bool) -> None:
     if as_json:
         show_json(view)
     else:
-        print(view.status)
-
-
-def _show_pin(view: JobView, *, as_json: bool) -> None:
-    if as_json:
-        show_json(view)
-    else:
-        print("pinned" if view.pinned else "not pinned")
+        print(text)
 
 
 def _specification(path: Path) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from pydantic import SecretStr
 from craft.contracts.base import Contract
 from craft.contracts.stages import Claim, ClaimedStage, Complete, Fail, Release, Renew, Renewed
 from craft.errors import Conflict, LeaseLost, NotFound
+from craft.infra.attempt_reports import Coordinator
 from craft.infra.bearer import bearer_check
 from craft.infra.http import documented
-from craft_gateway.metrics_calls import WorkerCalls
 
 # Ids are looked up, never parsed: a forged one is simply not found.
 StageId = Annotated[str, Path(max_length=100)]
@@ -20,7 +20,7 @@ class Done(Contract):
     """The report was taken in."""
 
 
-def internal_router(calls: WorkerCalls, *, token: SecretStr) -> APIRouter:
+def internal_router(calls: Coordinator, *, token: SecretStr) -> APIRouter:
     """The routes; every call needs the workers' bearer token."""
     router = APIRouter(
         prefix="/internal/stages/{stage_id}", tags=["stages"], dependencies=[Depends(bearer_check(token))]

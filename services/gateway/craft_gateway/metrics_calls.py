@@ -3,11 +3,11 @@
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 from craft.contracts.stages import Claim, ClaimedStage, Complete, Fail, Release, Renew, Renewed
 from craft.errors import LeaseLost
 from craft.infra import telemetry
+from craft.infra.attempt_reports import Coordinator
 from craft.infra.settings import CoordinatorSettings
 from craft_gateway.database import Database
 from craft_gateway.metrics import StageMetrics, never_failing
@@ -18,20 +18,10 @@ from craft_gateway.transitions_upkeep import Upkeep
 _log = logging.getLogger("craft.coordinator")
 
 
-class WorkerCalls(Protocol):
-    """What workers ask for; `Transitions` says what each call does and raises."""
-
-    def claim(self, stage_id: str, claim: Claim) -> ClaimedStage | None: ...
-    def renew(self, stage_id: str, renew: Renew) -> Renewed: ...
-    def complete(self, stage_id: str, complete: Complete) -> None: ...
-    def fail(self, stage_id: str, fail: Fail) -> None: ...
-    def release(self, stage_id: str, release: Release) -> None: ...
-
-
 class CountedCalls:
     """The same calls, each counted after its commit."""
 
-    def __init__(self, calls: WorkerCalls, database: Database, metrics: StageMetrics) -> None:
+    def __init__(self, calls: Coordinator, database: Database, metrics: StageMetrics) -> None:
         self._calls = calls
         self._database = database
         self._metrics = metrics

@@ -20,12 +20,14 @@ logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)
 def upgrade(database: Database, revision: str = "head") -> None:
     """Run every migration up to `revision`, in one transaction."""
     with database.writer.begin() as connection:
+        _unhurried(connection)
         command.upgrade(_config(connection), revision)
 
 
 def downgrade(database: Database, revision: str = "base") -> None:
     """Undo migrations down to `revision`, in one transaction."""
     with database.writer.begin() as connection:
+        _unhurried(connection)
         command.downgrade(_config(connection), revision)
 
 
@@ -39,6 +41,12 @@ def is_current(database: Database) -> bool:
     scripts = ScriptDirectory(str(_MIGRATIONS))
     known = {script.revision for script in scripts.walk_revisions()}
     return bool(present) and all(revision in scripts.get_heads() or revision not in known for revision in present)
+
+
+def _unhurried(connection: Connection) -> None:
+    """What must not take a request half a minute, such as the index of a large table, may take a migration hours."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
 
 
 def _config(connection: Connection) -> Config:

@@ -12,15 +12,15 @@ from craft.contracts.views import PlannedStageView, ValidationView
 from craft.errors import Conflict, NotFound, RequestInvalid
 from craft.infra.models import ModelFolders
 from craft.infra.settings import VllmSettings
-from craft.infra.teams import Teams
+from craft.infra.teams import NO_TEAMS, Teams
 from craft_gateway.database import Database
 from craft_gateway.plan import FromStage, PlannedStage, ResolvedJob, plan
 from craft_gateway.submission_checks import check_lengths, check_prompts, check_servable, check_sizes
 from craft_gateway.submission_datasets import DatasetRegistry
 from craft_gateway.submission_estimate import estimate
 from craft_gateway.tables import Artifact, Dataset, Job
-from craft_gateway.transitions import NO_ORIGIN, NO_TEAMS, CreatedJob, Idempotency, Origin, Transitions
-from craft_gateway.transitions_create import earlier_job
+from craft_gateway.transitions import CreatedJob, Idempotency, Origin, Transitions
+from craft_gateway.transitions_create import NO_ORIGIN, earlier_job
 from craft_gateway.views import resolved_view
 from craft_gateway.views_reading import Reader
 

@@ -15,13 +15,21 @@ from craft.contracts.stages import ArtifactRef, Claim, ClaimedStage, Complete, F
 from craft.errors import Conflict, LeaseLost, NotFound
 from craft.infra.ids import new_id
 from craft.infra.settings import CoordinatorSettings
-from craft.infra.teams import Teams
+from craft.infra.teams import NO_TEAMS, Teams
 from craft_gateway.database import Database
 from craft_gateway.fair_share import next_in_line
 from craft_gateway.keys import HoldsArtifact, reusable
 from craft_gateway.plan import ResolvedJob
 from craft_gateway.tables import Artifact, Stage
-from craft_gateway.transitions_create import CreatedJob, Idempotency, Origin, earlier_job, planned_rows, store_job
+from craft_gateway.transitions_create import (
+    NO_ORIGIN,
+    CreatedJob,
+    Idempotency,
+    Origin,
+    earlier_job,
+    planned_rows,
+    store_job,
+)
 from craft_gateway.transitions_flow import (
     MOVING,
     PAUSES,
@@ -47,8 +55,6 @@ from craft_gateway.transitions_unit import JobUnit
 __all__ = ["CreatedJob", "HoldsArtifact", "Idempotency", "Origin", "Transitions"]
 
 _SETTLED_AT_ONCE = 100
-NO_TEAMS = Teams()
-NO_ORIGIN = Origin()
 
 
 class Transitions:

@@ -37,6 +37,10 @@ class Origin:
     recompute: frozenset[str] = frozenset()
 
 
+NO_ORIGIN = Origin()
+"""Of the default team, asked for outside any trace, and no retry."""
+
+
 @dataclass(frozen=True, slots=True)
 class CreatedJob:
     """`repeated`: the same key and body came before, and this is that job."""

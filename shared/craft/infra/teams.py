@@ -55,12 +55,14 @@ class Teams:
 
 
 _ORDINARY = Allowance()
+NO_TEAMS = Teams()
+"""Only the default team, without limits."""
 
 
 def teams_of(path: Path | None) -> Teams:
     """The teams of the file; without one there is only the default. Raises ValueError where the file is wrong."""
     if path is None:
-        return Teams()
+        return NO_TEAMS
     try:
         return Teams(_TEAMS.validate_python(tomllib.loads(path.read_text(encoding="utf-8"))))
     except (OSError, tomllib.TOMLDecodeError, ValidationError) as error:

@@ -3,15 +3,12 @@
 import io
 import json
 import shlex
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from tests.services.cli.answering import answering
 from tests.services.cli.views import ADAPTER_ID, DATASET_ID, JOB_ID, NOW, deployment, event
 from typer.testing import CliRunner
 
@@ -96,35 +93,10 @@ def test_deploying_prints_the_model_and_a_curl_line_that_a_shell_reads_back() ->
 
 def test_a_refused_deployment_is_said_with_its_hint() -> None:
     problem = Problem.of(Conflict("No engine.", hint="Set CRAFT_INFERENCE__ENGINE=vllm."))
-    with answering(409, problem.model_dump_json().encode()) as url:
+    with answering(problem.model_dump_json().encode(), status=409) as (url, _):
         result = RUNNER.invoke(app, ["jobs", "deploy", JOB_ID, "--url", url])
     assert result.exit_code == 1
     assert "CRAFT_INFERENCE__ENGINE=vllm" in result.output
-
-
-@contextmanager
-def answering(status: int, content: bytes) -> Iterator[str]:
-    """A server on loopback that answers every POST so; its URL."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def test_watching_prints_a_line_for_each_stage() -> None:

@@ -1,13 +1,10 @@
 """`craft gc` and pins, against a server that answers what it is told and notes what it is asked."""
 
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from tests.services.cli.answering import answering
 from tests.services.cli.views import JOB_ID, NOW, job_view
 from typer.testing import CliRunner
 
@@ -36,37 +33,6 @@ def expired(kind: StageKind | None = StageKind.PROBE) -> ExpiredView:
 def gc_view(*found: ExpiredView, dry_run: bool, has_more: bool = False) -> GcView:
     total_bytes = sum(each.bytes for each in found)
     return GcView(dry_run=dry_run, data=list(found), total=len(found), total_bytes=total_bytes, has_more=has_more)
-
-
-@contextmanager
-def answering(*answers: bytes) -> Iterator[tuple[str, list[str]]]:
-    """A server on loopback: its URL, and what it was asked, one line a request."""
-    asked: list[str] = []
-    left = iter(answers)
-
-    class Handler(BaseHTTPRequestHandler):
-        def answer(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            asked.append(f"{self.command} {self.path}")
-            content = next(left)
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        do_POST = do_PUT = do_DELETE = answer  # noqa: N815 - the names that the server looks for
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}", asked
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def content(model: GcView) -> bytes:

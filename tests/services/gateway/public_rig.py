@@ -39,7 +39,7 @@ from craft.infra.models import ModelFolders
 from craft.infra.served_adapters import ServedAdapters
 from craft.infra.settings import CoordinatorSettings, RetentionSettings, VllmSettings
 from craft.infra.swept_store import SweptFolders
-from craft.infra.teams import Teams
+from craft.infra.teams import NO_TEAMS, Teams
 from craft_gateway.database import Database
 from craft_gateway.datasets_client_fake import FakeDatasetsClient
 from craft_gateway.deployments import Deployments
@@ -54,7 +54,7 @@ from craft_gateway.sse import EventFeed
 from craft_gateway.submission import Submission
 from craft_gateway.submission_datasets import DatasetRegistry
 from craft_gateway.tables import Stage
-from craft_gateway.transitions import NO_TEAMS, Transitions
+from craft_gateway.transitions import Transitions
 from craft_gateway.views_reading import Reader
 from craft_gateway.waiting_line import WaitingLine
 
