@@ -9,10 +9,13 @@ CraftError
 │   ├── ModelNotFound              422 model_not_found
 │   ├── ModelGated                 422 model_gated
 │   ├── ContextTooLong             422 context_too_long
+│   ├── Unauthenticated            401 unauthorized
+│   ├── Forbidden                  403 forbidden
 │   ├── NotFound                   404 not_found
 │   ├── Conflict                   409 conflict
 │   ├── PayloadTooLarge            413 payload_too_large
 │   ├── QuotaExceeded              429 quota_exceeded
+│   ├── RateLimited                429 rate_limited         retryable (carries when to try again)
 │   ├── TooFewKnown                422 too_few_known
 │   ├── TooFewUnknown              422 too_few_unknown
 │   └── RehearsalTooShort          422 rehearsal_too_short
@@ -133,6 +136,20 @@ class ContextTooLong(UserError):
     code = "context_too_long"
 
 
+class Unauthenticated(UserError):
+    """No valid key or token came with the request."""
+
+    status = 401
+    code = "unauthorized"
+
+
+class Forbidden(UserError):
+    """The key or token is valid, and does not allow this."""
+
+    status = 403
+    code = "forbidden"
+
+
 class NotFound(UserError):
     """No such resource (or it belongs to another team, which is told the same)."""
 
@@ -159,6 +176,18 @@ class QuotaExceeded(UserError):
 
     status = 429
     code = "quota_exceeded"
+
+
+class RateLimited(UserError):
+    """Too many requests with one key."""
+
+    status = 429
+    code = "rate_limited"
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after_seconds: int, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class TooFewKnown(UserError):

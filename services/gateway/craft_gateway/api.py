@@ -4,7 +4,8 @@ import gc
 import sys
 
 from craft.infra import log, telemetry
-from craft.infra.http import is_loopback, serve
+from craft.infra.addresses import is_loopback
+from craft.infra.http import serve
 from craft.infra.settings import Settings
 from craft_gateway import wiring
 
@@ -12,14 +13,14 @@ _SWITCH_SECONDS = 0.001
 
 
 def main() -> None:
-    """Serve until told to stop. Refuses any address but loopback unless told so: the API asks for no key yet."""
+    """Serve until told to stop. Beyond loopback every caller needs a key, and the first comes from the settings."""
     settings = Settings()
     host = settings.gateway.host
-    if not (is_loopback(host) or settings.gateway.allow_insecure_bind):
+    if not (is_loopback(host) or settings.gateway.operator_key or settings.gateway.oidc):
         sys.exit(
-            f"The gateway refuses to listen on {host}: it asks for no key, so everybody who reaches it owns it.\n"
-            "Listen on 127.0.0.1 (CRAFT_GATEWAY__HOST) and put a proxy that asks for credentials before it. Where the\n"
-            "network itself keeps others out, CRAFT_GATEWAY__ALLOW_INSECURE_BIND=true says that you know."
+            f"The gateway refuses to listen on {host} without keys.\n"
+            "Set CRAFT_GATEWAY__OPERATOR_KEY (32 characters or more, such as `openssl rand -hex 32` prints), or\n"
+            "CRAFT_GATEWAY__OIDC__ISSUER and CRAFT_GATEWAY__OIDC__AUDIENCE; or listen on 127.0.0.1."
         )
     log.configure(settings, "gateway")
     telemetry.configure(settings, "gateway")

@@ -12,13 +12,13 @@ from prometheus_client import CollectorRegistry
 
 from craft.errors import CraftError
 from craft.infra import log, telemetry
+from craft.infra.addresses import is_loopback
 from craft.infra.artifacts import FolderStore
 from craft.infra.broker import CeleryQueues, celery_app
-from craft.infra.http import create_app, is_loopback, serve
+from craft.infra.http import create_app, serve
 from craft.infra.room import Room
 from craft.infra.settings import Settings
 from craft.infra.swept_store import SweptFolders
-from craft.infra.teams import teams_of
 from craft_gateway import migrate
 from craft_gateway.database import Database
 from craft_gateway.internal_routes import internal_router
@@ -85,9 +85,8 @@ def coordinator_app(
     database: Database, *, holds: HoldsArtifact, queues: HintQueues, settings: Settings, pause: Pause = asyncio.sleep
 ) -> FastAPI:
     """The application with its loops, which run as long as it does. Closes the database at its end."""
-    teams = teams_of(settings.teams_file)
     room = Room(settings.resolved_artifacts_dir, min_free_bytes=settings.coordinator.min_free_bytes)
-    transitions = Transitions(database, holds=holds, settings=settings.coordinator, teams=teams, has_room=room)
+    transitions = Transitions(database, holds=holds, settings=settings.coordinator, has_room=room)
     registry = CollectorRegistry()
     registry.register(DatabaseMetrics(database, settings.resolved_artifacts_dir))
     metrics = StageMetrics(registry)

@@ -22,8 +22,9 @@ from craft.infra.served_adapters import ServedAdapters
 from craft.infra.settings import VllmSettings
 from craft_gateway.database import Database
 from craft_gateway.key_lock import lock_key
+from craft_gateway.missing import no_model
 from craft_gateway.submission_checks import check_servable
-from craft_gateway.tables import Artifact, Deployment
+from craft_gateway.tables import Artifact, Deployment, Job
 from craft_gateway.transitions_unit import JobUnit
 from craft_gateway.views import package_stage
 from craft_gateway.views_reading import Reader
@@ -86,11 +87,12 @@ class Deployments:
             unit.emit(EventType.ADAPTER_WITHDRAWN, model=row.id, strategy=strategy.value)
         self._adapters.withdraw(row.id)
 
-    def listed(self) -> Sequence[Deployment]:
-        """All that is served, newest first."""
+    def listed(self, team: str) -> Sequence[Deployment]:
+        """All that is served of a team's, newest first."""
         if not self._serves:
             return []
-        query = select(Deployment).order_by(col(Deployment.id).desc()).limit(_MOST_LISTED)
+        of_team = select(Deployment).join(Job, col(Job.id) == col(Deployment.job_id)).where(Job.team == team)
+        query = of_team.order_by(col(Deployment.id).desc()).limit(_MOST_LISTED)
         with self._database.read() as session:
             return session.exec(query).all()
 
@@ -101,7 +103,7 @@ class Deployments:
         with self._database.read() as session:
             row = session.get(Deployment, model) if re.fullmatch(ADAPTER_ID, model) else None
         if row is None:
-            raise NotFound(f"There is no deployed model {model[:100]!r}; GET /v1/models lists them.")
+            raise no_model(model)
         return row
 
     def base_of(self, model: str) -> ServedBase:

@@ -13,11 +13,12 @@ from sqlalchemy import func, or_
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, exists, select
 
+from craft.contracts.accounts import TeamSettings
 from craft.contracts.events import StageStatus
 from craft.contracts.job import JobStatus
 from craft.contracts.stages import Service
-from craft.infra.teams import Allowance, Teams
 from craft_gateway.tables import Attempt, Job, Stage, TeamShare
+from craft_gateway.teams import Teams
 
 ON_ACCELERATORS = frozenset({Service.INFERENCE, Service.TRAINING})
 """Whose seconds count against a quota of GPU seconds."""
@@ -69,15 +70,19 @@ def next_in_line(session: Session, hinted: Stage, teams: Teams, now: datetime) -
     return found
 
 
-def out_of_jobs(session: Session, team: str, allowance: Allowance) -> bool:
+def out_of_jobs(session: Session, team: str, allowance: TeamSettings) -> bool:
     """Whether as many of the team's jobs run as may."""
-    if allowance.max_running_jobs is None:
-        return False
+    most = allowance.max_running_jobs
+    return most is not None and begun_jobs(session, team) >= most
+
+
+def begun_jobs(session: Session, team: str) -> int:
+    """How many of the team's jobs have begun and not ended."""
     begun = select(func.count()).select_from(Job).where(col(Job.status).in_(_BEGUN), Job.team == team)
-    return session.exec(begun).one() >= allowance.max_running_jobs
+    return session.exec(begun).one()
 
 
-def out_of_seconds(session: Session, team: str, allowance: Allowance, now: datetime) -> bool:
+def out_of_seconds(session: Session, team: str, allowance: TeamSettings, now: datetime) -> bool:
     """Whether the team has had its GPU seconds of the last 24 hours."""
     quota = allowance.gpu_seconds_per_day
     return quota is not None and gpu_seconds(session, team, now) >= quota

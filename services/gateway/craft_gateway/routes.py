@@ -3,6 +3,7 @@
 from fastapi import APIRouter
 
 from craft_gateway import (
+    routes_accounts,
     routes_datasets,
     routes_deployments,
     routes_events,
@@ -11,7 +12,9 @@ from craft_gateway import (
     routes_openai,
     routes_results,
     routes_retention,
+    routes_teams,
 )
+from craft_gateway.authorisation import REFUSALS
 from craft_gateway.routes_gateway import Gateway
 from craft_gateway.views import OPENAI_ROOT, ROOT
 
@@ -20,8 +23,8 @@ def router(gateway: Gateway) -> APIRouter:
     """All public routes. The second prefix answers the same and is left out of the OpenAPI document."""
     inner = APIRouter()
     of_jobs = (routes_jobs, routes_job_control, routes_events, routes_results, routes_deployments)
-    for part in (*of_jobs, routes_datasets, routes_retention):
-        inner.include_router(part.router(gateway))
+    for part in (*of_jobs, routes_datasets, routes_retention, routes_accounts, routes_teams):
+        inner.include_router(part.router(gateway), responses=REFUSALS)
     outer = APIRouter()
     outer.include_router(inner, prefix=ROOT)
     outer.include_router(inner, prefix=f"{OPENAI_ROOT}{ROOT}", include_in_schema=False)

@@ -16,6 +16,7 @@ from craft.contracts.views import DatasetList, DatasetView
 from craft.core.questions import Task
 from craft.errors import DatasetInvalid, NotFound, PayloadTooLarge, RequestInvalid, Unavailable
 from craft.infra.http import documented
+from craft_gateway.authorisation import DATASETS, CallerOf, guarded
 from craft_gateway.routes_body import text_body, validated
 from craft_gateway.routes_examples import DATASET_BODY
 from craft_gateway.routes_gateway import Gateway, Limit
@@ -44,7 +45,7 @@ class FileFields(Contract):
 
 def router(gateway: Gateway) -> APIRouter:
     """The routes over one gateway."""
-    routes = APIRouter(tags=["datasets"])
+    routes = APIRouter(tags=["datasets"], dependencies=guarded(gateway.owners, DATASETS))
 
     @routes.post(
         "/datasets",
@@ -54,15 +55,15 @@ def router(gateway: Gateway) -> APIRouter:
         responses=documented(DatasetInvalid, RequestInvalid, PayloadTooLarge, Unavailable),
         openapi_extra={"requestBody": DATASET_BODY},
     )
-    async def create_dataset(request: Request, response: Response) -> DatasetView:
+    async def create_dataset(request: Request, response: Response, caller: CallerOf) -> DatasetView:
         """Validate and keep a dataset. Row errors come with line, field and excerpt, up to 100 of them."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "multipart/form-data":
-            dataset = await _from_file(gateway, request)
+            dataset = await _from_file(gateway, request, caller.team)
         elif kind == "application/json":
             upload = validated(RowsUpload, _parsed(await text_body(request)))
             dataset = await run_in_threadpool(
-                gateway.datasets.add_rows, upload.rows, task=upload.task, name=upload.name
+                gateway.datasets.add_rows, upload.rows, task=upload.task, name=upload.name, team=caller.team
             )
         else:
             raise RequestInvalid("A dataset comes as a file or as JSON.", hint=_HINT, param="Content-Type")
@@ -71,11 +72,12 @@ def router(gateway: Gateway) -> APIRouter:
 
     @routes.get("/datasets", operation_id="listDatasets", responses=documented(RequestInvalid))
     def list_datasets(
+        caller: CallerOf,
         limit: Limit = 20,
         after: Annotated[str | None, Query(pattern=DATASET_ID, description="The `last_id` of the page before.")] = None,
     ) -> DatasetList:
         """Datasets, newest first."""
-        return gateway.reader.datasets(limit=limit, after=after)
+        return gateway.reader.datasets(team=caller.team, limit=limit, after=after)
 
     @routes.get("/datasets/{dataset_id}", operation_id="getDataset", responses=documented(NotFound))
     def get_dataset(dataset_id: str) -> DatasetView:
@@ -85,7 +87,7 @@ def router(gateway: Gateway) -> APIRouter:
     return routes
 
 
-async def _from_file(gateway: Gateway, request: Request) -> Dataset:
+async def _from_file(gateway: Gateway, request: Request, team: str) -> Dataset:
     """Store the form's file. It is spooled to disk and streamed on, so its size is no matter of memory."""
     try:
         async with request.form(max_files=1, max_fields=8) as form:
@@ -99,6 +101,7 @@ async def _from_file(gateway: Gateway, request: Request) -> Dataset:
                 task=fields.task,
                 form=fields.format,
                 name=fields.name or _shown(file.filename),
+                team=team,
             )
     except HTTPException as error:
         if error.status_code != 400:

@@ -8,6 +8,7 @@ from craft.contracts.serving import AdapterDeployment, DeployRequest
 from craft.core.selection import Strategy
 from craft.errors import Conflict, DiskFull, ModelRejected, NotFound, RequestInvalid
 from craft.infra.http import documented
+from craft_gateway.authorisation import JOBS, guarded
 from craft_gateway.routes_body import TextBodyRoute
 from craft_gateway.routes_gateway import Gateway, only_strategy
 from craft_gateway.views import deployment_view
@@ -20,7 +21,11 @@ _EXAMPLES = {
 
 def router(gateway: Gateway) -> APIRouter:
     """The routes over one gateway."""
-    routes = APIRouter(tags=["serving"], route_class=TextBodyRoute)
+    routes = APIRouter(
+        tags=["serving"],
+        route_class=TextBodyRoute,
+        dependencies=guarded(gateway.owners, JOBS),
+    )
 
     @routes.post(
         "/jobs/{job_id}/deploy",

@@ -10,6 +10,7 @@ from craft.contracts.views import EventList, LogList
 from craft.errors import NotFound, RequestInvalid
 from craft.infra.http import documented
 from craft.infra.http_problems import OpenApiResponses
+from craft_gateway.authorisation import JOBS, guarded
 from craft_gateway.routes_gateway import After, Gateway, Limit
 from craft_gateway.sse import stream
 
@@ -32,7 +33,7 @@ _EVENTS: OpenApiResponses = {
 
 def router(gateway: Gateway) -> APIRouter:
     """The routes over one gateway."""
-    routes = APIRouter(tags=["events"])
+    routes = APIRouter(tags=["events"], dependencies=guarded(gateway.owners, JOBS))
 
     @routes.get("/jobs/{job_id}/events", operation_id="listEvents", response_model=EventList, responses=_EVENTS)
     async def list_events(

@@ -10,6 +10,9 @@ from craft.contracts.views import JobView
 from craft.core.selection import Strategy
 from craft.errors import RequestInvalid
 from craft.infra.artifacts import ArtifactStore
+from craft_gateway.api_keys import ApiKeys
+from craft_gateway.authorisation import Owners
+from craft_gateway.database import Database
 from craft_gateway.deployments import Deployments
 from craft_gateway.job_bodies import JobBodies
 from craft_gateway.model_server_client import ModelServer
@@ -18,6 +21,7 @@ from craft_gateway.retention_pins import Pins
 from craft_gateway.sse import EventFeed
 from craft_gateway.submission import Submission
 from craft_gateway.submission_datasets import DatasetRegistry
+from craft_gateway.team_registry import TeamRegistry
 from craft_gateway.transitions import Transitions
 from craft_gateway.views import ROOT
 from craft_gateway.views_reading import Reader
@@ -42,6 +46,10 @@ After = Annotated[int, Query(ge=0, le=2**53, description="The `last_id` of the p
 class Gateway:
     """The objects behind the routes; `wiring.py` builds it, and tests with fakes."""
 
+    database: Database
+    owners: Owners
+    keys: ApiKeys
+    teams: TeamRegistry
     submission: Submission
     datasets: DatasetRegistry
     transitions: Transitions

@@ -7,13 +7,19 @@ from craft.contracts.views import JobView
 from craft.errors import Conflict, IdempotencyConflict, NotFound, RequestInvalid
 from craft.infra.http import documented
 from craft.infra.telemetry import current_traceparent
+from craft_gateway.authorisation import JOBS, guarded
 from craft_gateway.routes_body import TextBodyRoute
 from craft_gateway.routes_gateway import Gateway, IdempotencyKey, created_job
 
 
 def router(gateway: Gateway) -> APIRouter:
     """The routes over one gateway."""
-    routes = APIRouter(prefix="/jobs/{job_id}", tags=["jobs"], route_class=TextBodyRoute)
+    routes = APIRouter(
+        prefix="/jobs/{job_id}",
+        tags=["jobs"],
+        route_class=TextBodyRoute,
+        dependencies=guarded(gateway.owners, JOBS),
+    )
 
     @routes.post("/cancel", operation_id="cancelJob", responses=documented(NotFound))
     def cancel_job(job_id: str) -> JobView:

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Header, Query, Request, Response
 from pydantic import AwareDatetime
 
-from craft.contracts.base import JOB_ID, NAME
+from craft.contracts.base import JOB_ID
 from craft.contracts.job import JobSpec, JobStatus
 from craft.contracts.views import AttemptList, JobList, JobView, QueueView, StageList, ValidationView
 from craft.errors import (
@@ -23,8 +23,8 @@ from craft.errors import (
     Unavailable,
 )
 from craft.infra.http import documented
-from craft.infra.teams import DEFAULT_TEAM
 from craft.infra.telemetry import current_traceparent
+from craft_gateway.authorisation import JOBS, CallerOf, guarded
 from craft_gateway.job_bodies import JobBody
 from craft_gateway.routes_body import TextBodyRoute
 from craft_gateway.routes_examples import JOB_EXAMPLES
@@ -54,15 +54,15 @@ _REFUSALS = (
     Unavailable,
 )
 _SpecBody = Annotated[JobSpec, Body(openapi_examples=JOB_EXAMPLES)]
-_Team = Annotated[
-    str,
-    Header(alias="Craft-Team", pattern=NAME, description="Whose share and quotas the job counts against."),
-]
 
 
 def router(gateway: Gateway) -> APIRouter:
     """The routes over one gateway."""
-    routes = APIRouter(tags=["jobs"], route_class=TextBodyRoute)
+    routes = APIRouter(
+        tags=["jobs"],
+        route_class=TextBodyRoute,
+        dependencies=guarded(gateway.owners, JOBS),
+    )
     _submitting(routes, gateway)
     _looking(routes, gateway)
     return routes
@@ -77,23 +77,24 @@ def _submitting(routes: APIRouter, gateway: Gateway) -> None:
         responses=documented(*_REFUSALS, IdempotencyConflict),
     )
     def create_job(
-        spec: _SpecBody, response: Response, idempotency_key: IdempotencyKey = None, team: _Team = DEFAULT_TEAM
+        spec: _SpecBody, response: Response, caller: CallerOf, idempotency_key: IdempotencyKey = None
     ) -> JobView:
         """Queue a job. Everything that can be known to be wrong is answered now; nothing is queued then."""
-        origin = Origin(team=team, traceparent=current_traceparent())
+        origin = Origin(team=caller.team, traceparent=current_traceparent())
         created = gateway.submission.submit(spec, idempotency_key=idempotency_key, origin=origin)
         return created_job(gateway, created.id, response)
 
     @routes.post("/jobs/validate", operation_id="validateJob", responses=documented(*_REFUSALS))
-    def validate_job(spec: _SpecBody) -> ValidationView:
+    def validate_job(spec: _SpecBody, caller: CallerOf) -> ValidationView:
         """A dry run of the same body: every default filled in, the stages it would have, and what they cost at most."""
-        return gateway.submission.validate(spec)
+        return gateway.submission.validate(spec, team=caller.team)
 
 
 def _looking(routes: APIRouter, gateway: Gateway) -> None:
     @routes.get("/jobs", operation_id="listJobs", responses=documented(RequestInvalid))
     def list_jobs(
         request: Request,
+        caller: CallerOf,
         limit: Limit = 20,
         after: Annotated[str | None, Query(pattern=JOB_ID, description="The `last_id` of the page before.")] = None,
         status: Annotated[list[JobStatus] | None, Query(description="Any of these.")] = None,
@@ -101,6 +102,7 @@ def _looking(routes: APIRouter, gateway: Gateway) -> None:
     ) -> JobList:
         """Jobs, newest first. `?label.team=search` keeps those with that label; several labels must all hold."""
         wanted = JobFilter(
+            team=caller.team,
             limit=limit,
             after=after,
             statuses=tuple(status or ()),
@@ -141,9 +143,12 @@ def _looking(routes: APIRouter, gateway: Gateway) -> None:
         return gateway.reader.attempts(job_id)
 
     @routes.get("/queue", operation_id="getQueue")
-    def get_queue() -> QueueView:
-        """All unfinished jobs, why each waits, and who holds the devices that workers share."""
-        return gateway.reader.queue()
+    def get_queue(caller: CallerOf) -> QueueView:
+        """The team's unfinished jobs, why each waits, and what is held of the devices that all teams share.
+
+        Places in the line count everybody's jobs. An operator sees those too.
+        """
+        return gateway.reader.queue(team=None if caller.operator else caller.team)
 
 
 async def _settled(gateway: Gateway, job_id: str, if_none_match: str | None, *, wait_seconds: float) -> JobBody:

@@ -17,6 +17,7 @@ from craft.contracts.serving import ChatRequest, OpenAiError, OpenAiErrorBody, S
 from craft.errors import CraftError, Unavailable
 from craft.infra.http_caller import unless_gone
 from craft.infra.http_problems import OpenApiResponses
+from craft_gateway.authorisation import MODELS, CallerOf, guarded
 from craft_gateway.model_server_client import ModelServerReply
 from craft_gateway.openai_errors import (
     NO_SUCH_MODEL,
@@ -96,12 +97,17 @@ class RelayedResponse(StreamingResponse):
 
 def router(gateway: Gateway) -> APIRouter:
     """The routes over one gateway."""
-    routes = APIRouter(tags=["serving"], route_class=OpenAiRoute, responses=OPENAI_RESPONSES)
+    routes = APIRouter(
+        tags=["serving"],
+        route_class=OpenAiRoute,
+        responses=OPENAI_RESPONSES,
+        dependencies=guarded(gateway.owners, MODELS),
+    )
 
     @routes.get("/models", operation_id="listModels")
-    def list_models() -> ServedModelList:
+    def list_models(caller: CallerOf) -> ServedModelList:
         """Every deployed adapter, newest first; `id` is what `/v1/chat/completions` takes as `model`."""
-        return ServedModelList(data=[_model(row) for row in gateway.deployments.listed()])
+        return ServedModelList(data=[_model(row) for row in gateway.deployments.listed(caller.team)])
 
     @routes.get("/models/{model:path}", operation_id="getModel", responses=NO_SUCH_MODEL)
     def get_model(model: Annotated[str, Path(max_length=300)]) -> ServedModel:
@@ -110,12 +116,13 @@ def router(gateway: Gateway) -> APIRouter:
 
     @routes.post("/chat/completions", operation_id="createChatCompletion", response_class=Response, responses=_ANSWERS)
     async def create_chat_completion(
-        request: Request, chat: Annotated[ChatRequest, Body(openapi_examples=CHAT_EXAMPLES)]
+        request: Request, caller: CallerOf, chat: Annotated[ChatRequest, Body(openapi_examples=CHAT_EXAMPLES)]
     ) -> Response:
         """A reply of a deployed adapter, as OpenAI's API gives it; `stream` sends it token by token.
 
         What the model does not know it says itself: a refusal is a reply like any other.
         """
+        await gateway.owners.check(caller, {"model": chat.model})
         base = await run_in_threadpool(gateway.deployments.base_of, chat.model)
         left_out = _NOT_PASSED_ON if gateway.seeds_requests else {*_NOT_PASSED_ON, "seed"}
         body = chat.model_dump_json(exclude=left_out, exclude_none=True).encode()

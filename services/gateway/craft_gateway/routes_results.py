@@ -13,6 +13,7 @@ from craft.contracts.views import ArtifactList
 from craft.core.selection import Strategy
 from craft.errors import Conflict, NotFound, RequestInvalid
 from craft.infra.http import documented
+from craft_gateway.authorisation import JOBS, guarded
 from craft_gateway.routes_gateway import Gateway, cached, etag_of, matches, only_strategy
 from craft_gateway.views import REPORT_STAGE, package_stage
 
@@ -28,7 +29,7 @@ _IfNoneMatch = Annotated[str | None, Header(max_length=4000)]
 
 def router(gateway: Gateway) -> APIRouter:
     """The routes over one gateway."""
-    routes = APIRouter(tags=["results"])
+    routes = APIRouter(tags=["results"], dependencies=guarded(gateway.owners, JOBS))
 
     @routes.get("/jobs/{job_id}/artifacts", operation_id="listArtifacts", responses=documented(NotFound))
     def list_artifacts(job_id: str) -> ArtifactList:

@@ -8,6 +8,7 @@ from craft.contracts.gc import ExpiredView, GcView
 from craft.contracts.views import JobView
 from craft.errors import NotFound, RequestInvalid, Unavailable
 from craft.infra.http import documented
+from craft_gateway.authorisation import JOBS, guarded, operators_only
 from craft_gateway.retention import MOST_LISTED
 from craft_gateway.retention_expired import Expired
 from craft_gateway.routes_gateway import Gateway
@@ -15,7 +16,7 @@ from craft_gateway.routes_gateway import Gateway
 
 def router(gateway: Gateway) -> APIRouter:
     """The routes over one gateway."""
-    routes = APIRouter(tags=["retention"])
+    routes = APIRouter(tags=["retention"], dependencies=guarded(gateway.owners, JOBS))
 
     @routes.put("/jobs/{job_id}/pin", operation_id="pinJob", responses=documented(NotFound, Unavailable))
     def pin_job(job_id: str) -> JobView:
@@ -30,6 +31,15 @@ def router(gateway: Gateway) -> APIRouter:
         gateway.reader.last_event(job_id)
         gateway.pins.unpin(job_id)
         return gateway.reader.job(job_id)
+
+    whole = APIRouter()
+    whole.include_router(routes)
+    whole.include_router(_sweeping(gateway))
+    return whole
+
+
+def _sweeping(gateway: Gateway) -> APIRouter:
+    routes = APIRouter(tags=["retention"], dependencies=operators_only())
 
     @routes.post("/gc", operation_id="collectGarbage", responses=documented(RequestInvalid, Unavailable))
     def collect_garbage(

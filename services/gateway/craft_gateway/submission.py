@@ -12,7 +12,6 @@ from craft.contracts.views import PlannedStageView, ValidationView
 from craft.errors import Conflict, NotFound, RequestInvalid
 from craft.infra.models import ModelFolders
 from craft.infra.settings import VllmSettings
-from craft.infra.teams import NO_TEAMS, Teams
 from craft_gateway.database import Database
 from craft_gateway.plan import FromStage, PlannedStage, ResolvedJob, plan
 from craft_gateway.submission_checks import check_lengths, check_prompts, check_servable, check_sizes
@@ -42,7 +41,6 @@ class Submission:
         trainer: TrainerRef,
         embedder: str,
         vllm: VllmSettings | None = None,
-        teams: Teams = NO_TEAMS,
     ) -> None:
         """`vllm`: the settings of the engine that will serve the adapters, where it is vLLM."""
         self._database = database
@@ -54,20 +52,17 @@ class Submission:
         self._trainer = trainer
         self._embedder = embedder
         self._vllm = vllm
-        self._teams = teams
 
     def submit(self, spec: JobSpec, *, idempotency_key: str | None, origin: Origin = NO_ORIGIN) -> CreatedJob:
         """Queue the job. The same key and body give the same job again, even if it could not be accepted by now.
 
-        Raises IdempotencyConflict for the same key with another body, RequestInvalid for an unknown team, and whatever
-        `validate` raises.
+        Raises IdempotencyConflict for the same key with another body, and whatever `validate` raises.
         """
-        self._teams.known(origin.team)
-        idempotency = None if idempotency_key is None else Idempotency(idempotency_key, body_hash(spec))
+        idempotency = Idempotency.of(idempotency_key, origin.team, body_hash(spec))
         earlier = self._earlier(idempotency)
         if earlier is not None:
             return earlier
-        resolved, _, _ = self._resolve(spec)
+        resolved, _, _ = self._resolve(spec, origin.team)
         return self._transitions.create_job(resolved, origin=origin, idempotency=idempotency)
 
     def retry(
@@ -80,7 +75,7 @@ class Submission:
         """
         job = self._reader.row(job_id)
         asked = f"retry {job_id} {request.from_stage}"
-        idempotency = None if idempotency_key is None else Idempotency(idempotency_key, _sha256(asked))
+        idempotency = Idempotency.of(idempotency_key, job.team, _sha256(asked))
         earlier = self._earlier(idempotency)
         if earlier is not None:
             return earlier
@@ -90,12 +85,12 @@ class Submission:
         origin = Origin(job.team, traceparent, retry_of=job.id, recompute=again)
         return self._transitions.create_job(resolved, origin=origin, idempotency=idempotency)
 
-    def validate(self, spec: JobSpec) -> ValidationView:
-        """What `submit` would queue. Inline rows are kept as a dataset, so that they need not be sent again.
+    def validate(self, spec: JobSpec, *, team: str) -> ValidationView:
+        """What `submit` would queue for the team. Inline rows are kept as a dataset: they need not be sent again.
 
         Raises ModelNotFound, ModelRejected, DatasetInvalid, ContextTooLong, RehearsalTooShort, RequestInvalid.
         """
-        resolved, dataset, evaluation = self._resolve(spec)
+        resolved, dataset, evaluation = self._resolve(spec, team)
         stages = plan(resolved)
         reused = self._reusable(stages)
         return ValidationView(
@@ -123,15 +118,15 @@ class Submission:
         with self._database.read() as session:
             return earlier_job(session, idempotency)
 
-    def _resolve(self, spec: JobSpec) -> tuple[ResolvedJob, Dataset, list[Dataset]]:
+    def _resolve(self, spec: JobSpec, team: str) -> tuple[ResolvedJob, Dataset, list[Dataset]]:
         model = self._models.find(spec.base_model.id, spec.base_model.revision)
         check_prompts(spec)
         check_lengths(spec, model, self._vllm)
         if self._vllm is not None:
             check_servable(spec, self._vllm)
-        dataset = self._dataset(spec)
+        dataset = self._dataset(spec, team)
         check_sizes(spec, dataset.rows)
-        evaluation = self._evaluation(spec)
+        evaluation = self._evaluation(spec, team)
         resolved = ResolvedJob(
             spec=spec.model_copy(update={"dataset": DatasetRef(id=dataset.id)}),
             model=model.ref,
@@ -143,14 +138,16 @@ class Submission:
         )
         return resolved, dataset, list(evaluation.values())
 
-    def _dataset(self, spec: JobSpec) -> Dataset:
+    def _dataset(self, spec: JobSpec, team: str) -> Dataset:
         if spec.dataset.rows is not None:
-            return self._datasets.add_rows(spec.dataset.rows, task=spec.task, name=spec.name, param="dataset.rows")
-        return self._known(spec.dataset.id or "", spec, param="dataset.id")
+            return self._datasets.add_rows(
+                spec.dataset.rows, task=spec.task, name=spec.name, team=team, param="dataset.rows"
+            )
+        return self._known(spec.dataset.id or "", spec, team, param="dataset.id")
 
-    def _known(self, dataset_id: str, spec: JobSpec, *, param: str) -> Dataset:
+    def _known(self, dataset_id: str, spec: JobSpec, team: str, *, param: str) -> Dataset:
         try:
-            dataset = self._reader.dataset_row(dataset_id)
+            dataset = self._reader.dataset_row(dataset_id, team=team)
         except NotFound as error:
             # The URL exists; it is the body that names something unknown.
             raise RequestInvalid(f"There is no dataset {dataset_id}.", hint=error.hint, param=param) from None
@@ -162,11 +159,11 @@ class Submission:
             )
         return dataset
 
-    def _evaluation(self, spec: JobSpec) -> dict[str, Dataset]:
+    def _evaluation(self, spec: JobSpec, team: str) -> dict[str, Dataset]:
         """The further sets by the name that they have in stages and report."""
         found: dict[str, Dataset] = {}
         for position, wanted in enumerate(spec.evaluation):
-            dataset = self._known(wanted.dataset, spec, param=f"evaluation.{position}.dataset")
+            dataset = self._known(wanted.dataset, spec, team, param=f"evaluation.{position}.dataset")
             name = wanted.name or _NOT_IN_A_NAME.sub("-", (dataset.name or "").lower()).strip("-._")[:100]
             name = name or dataset.id
             if name == HELD_OUT or name in found:

@@ -7,11 +7,13 @@ from typing import BinaryIO
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import select
 
+from craft.contracts.events import EventType
 from craft.contracts.rest_datasets import DatasetFormat, DatasetStored
 from craft.contracts.rows import QuestionRow
 from craft.core.questions import RowInvalid, Task, question_from_row
 from craft.errors import DatasetInvalid, ErrorDetail
 from craft.infra.ids import new_id
+from craft_gateway.audit import record
 from craft_gateway.database import Database
 from craft_gateway.datasets_client import DatasetsClient
 from craft_gateway.tables import Dataset
@@ -20,35 +22,39 @@ _MOST_DETAILS = 100
 
 
 class DatasetRegistry:
-    """Datasets by id. The same questions are one dataset, however often they are sent; its first name stays."""
+    """Datasets by id. To a team the same questions are one dataset, however often sent; its first name stays."""
 
     def __init__(self, database: Database, client: DatasetsClient) -> None:
         self._database = database
         self._client = client
 
-    def add_file(self, file: BinaryIO, *, task: Task, form: DatasetFormat, name: str | None) -> Dataset:
+    def add_file(self, file: BinaryIO, *, task: Task, form: DatasetFormat, name: str | None, team: str) -> Dataset:
         """Validate and keep an upload. Raises DatasetInvalid with row errors, Unavailable."""
-        return self._remember(self._client.store_file(file, task=task, form=form), name)
+        return self._remember(self._client.store_file(file, task=task, form=form), name, team)
 
     def add_rows(
-        self, rows: Sequence[Mapping[str, object]], *, task: Task, name: str | None, param: str = "rows"
+        self, rows: Sequence[Mapping[str, object]], *, task: Task, name: str | None, team: str, param: str = "rows"
     ) -> Dataset:
         """The same for rows of a request; a row error's `line` is the row's position, from 1."""
-        return self._remember(self._client.store_rows(checked_rows(rows, task=task, param=param), task=task), name)
+        stored = self._client.store_rows(checked_rows(rows, task=task, param=param), task=task)
+        return self._remember(stored, name, team)
 
-    def _remember(self, stored: DatasetStored, name: str | None) -> Dataset:
+    def _remember(self, stored: DatasetStored, name: str | None, team: str) -> Dataset:
         # Two uploads of the same rows may race to be first; the loser finds the winner's row.
         with suppress(IntegrityError):
-            return self._find_or_insert(stored, name)
-        return self._find_or_insert(stored, name)
+            return self._find_or_insert(stored, name, team)
+        return self._find_or_insert(stored, name, team)
 
-    def _find_or_insert(self, stored: DatasetStored, name: str | None) -> Dataset:
+    def _find_or_insert(self, stored: DatasetStored, name: str | None, team: str) -> Dataset:
         with self._database.write() as session:
-            known = session.exec(select(Dataset).where(Dataset.content_hash == stored.ref.key)).first()
+            same = select(Dataset).where(Dataset.team == team, Dataset.content_hash == stored.ref.key)
+            known = session.exec(same).first()
             if known is not None:
                 return known
+            now = self._database.now(session)
             dataset = Dataset(
                 id=new_id("dset"),
+                team=team,
                 name=name,
                 task=stored.task,
                 rows=stored.rows,
@@ -56,9 +62,10 @@ class DatasetRegistry:
                 digest=stored.ref.digest,
                 statistics=stored.statistics.model_dump(mode="json"),
                 content_hash=stored.ref.key,
-                created_at=self._database.now(session),
+                created_at=now,
             )
             session.add(dataset)
+            record(session, now, team, dataset.id, EventType.DATASET_CREATED, name=name, rows=stored.rows)
         return dataset
 
 

@@ -25,6 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
+from craft.contracts.accounts import DEFAULT_TEAM, Role
 from craft.contracts.attempts import AttemptOutcome
 from craft.contracts.events import EventType, StageStatus
 from craft.contracts.job import JobStatus
@@ -95,6 +96,7 @@ class Job(SQLModel, table=True):
         Index("ix_job_status_id", "status", "id"),
         Index("ix_job_created_at", "created_at"),
         Index("ix_job_status_team", "status", "team"),
+        Index("ix_job_team_id", "team", "id"),
     )
 
     id: str = Field(primary_key=True, max_length=40)
@@ -117,6 +119,7 @@ class Job(SQLModel, table=True):
     traceparent: str | None = Field(default=None, max_length=55)
     """The W3C trace context of the request that made it: the stages' spans are its children."""
     idempotency_key: str | None = Field(default=None, max_length=255)
+    """The request's, made one of its team's (`transitions_create.Idempotency`)."""
     body_hash: str | None = Field(default=None, max_length=64)
     event_seq: int = 0
     """The last event's number."""
@@ -290,8 +293,10 @@ class Dataset(SQLModel, table=True):
 
     __tablename__ = "dataset"
     __table_args__ = (
-        UniqueConstraint("content_hash", name="uq_dataset_content_hash"),
+        UniqueConstraint("team", "content_hash", name="uq_dataset_team_content_hash"),
         Index("ix_dataset_created_at", "created_at"),
+        Index("ix_dataset_team_id", "team", "id"),
+        Index("ix_dataset_content_hash", "content_hash"),
     )
 
     id: str = Field(primary_key=True, max_length=40)
@@ -301,8 +306,9 @@ class Dataset(SQLModel, table=True):
     key: str = Field(max_length=64)
     digest: str = Field(max_length=64)
     statistics: dict[str, Any] = Field(default_factory=dict, sa_column=_json())
+    team: str = Field(max_length=100, sa_column_kwargs={"server_default": DEFAULT_TEAM})
     content_hash: str = Field(max_length=64)
-    """Same rows, same dataset: a second upload finds the first one's id."""
+    """Same rows, same dataset: a team's second upload finds the first one's id. Teams share the bytes, not the row."""
     created_at: datetime = Field(sa_column=_time(nullable=False))
 
     @property
@@ -311,13 +317,52 @@ class Dataset(SQLModel, table=True):
         return ArtifactRef(key=self.key, digest=self.digest)
 
 
+class Team(SQLModel, table=True):
+    """A team, its weight and its quotas."""
+
+    __tablename__ = "team"
+
+    name: str = Field(primary_key=True, max_length=100)
+    weight: float = 1.0
+    max_running_jobs: int | None = None
+    gpu_seconds_per_day: float | None = None
+    created_at: datetime = Field(sa_column=_time(nullable=False))
+
+
+class ApiKey(SQLModel, table=True):
+    """A key by which requests come in. Nothing in the row opens anything."""
+
+    __tablename__ = "api_key"
+    __table_args__ = (Index("ix_api_key_team_id", "team", "id"),)
+
+    id: str = Field(primary_key=True, max_length=40)
+    team: str = Field(max_length=100)
+    name: str = Field(max_length=200)
+    role: Role = Field(sa_column=Column(EnumText(Role), nullable=False))
+    scopes: list[str] = Field(sa_column=_json())
+    """What it may do: values of `Scope`, all of the role's or fewer."""
+    secret_hash: str = Field(max_length=64)
+    created_by: str = Field(max_length=250)
+    created_at: datetime = Field(sa_column=_time(nullable=False))
+    expires_at: datetime | None = Field(default=None, sa_column=_time())
+    revoked_at: datetime | None = Field(default=None, sa_column=_time())
+    last_used_at: datetime | None = Field(default=None, sa_column=_time())
+
+
 class Event(SQLModel, table=True):
-    """What happened to a job, numbered from 1 without gaps."""
+    """What happened to a job, a dataset, a key or a team, numbered from 1 without gaps."""
 
     __tablename__ = "event"
+    __table_args__ = (Index("ix_event_team_created_at", "team", "created_at"),)
 
-    job_id: str = Field(sa_column=Column(String(40), ForeignKey("job.id"), primary_key=True))
+    # The column's name is older than events of what is no job.
+    subject: str = Field(sa_column=Column("job_id", String(120), primary_key=True))
+    """The id of what it happened to, or `team:` and a team's name."""
     seq: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    team: str | None = Field(default=None, max_length=100)
+    """Whose audit shows it; of events older than audits nothing is known."""
+    actor: str | None = Field(default=None, max_length=250)
+    """Who made it happen; None where the system did."""
     type: EventType = Field(sa_column=Column(EnumText(EventType), nullable=False))
     data: dict[str, Any] = Field(default_factory=dict, sa_column=_json())
     created_at: datetime = Field(sa_column=_time(nullable=False))

@@ -15,12 +15,12 @@ from craft.contracts.stages import ArtifactRef, Claim, ClaimedStage, Complete, F
 from craft.errors import Conflict, LeaseLost, NotFound
 from craft.infra.ids import new_id
 from craft.infra.settings import CoordinatorSettings
-from craft.infra.teams import NO_TEAMS, Teams
 from craft_gateway.database import Database
 from craft_gateway.fair_share import next_in_line
 from craft_gateway.keys import HoldsArtifact, reusable
 from craft_gateway.plan import ResolvedJob
 from craft_gateway.tables import Artifact, Stage
+from craft_gateway.teams import teams_in
 from craft_gateway.transitions_create import (
     NO_ORIGIN,
     CreatedJob,
@@ -66,14 +66,12 @@ class Transitions:
         *,
         holds: HoldsArtifact,
         settings: CoordinatorSettings,
-        teams: Teams = NO_TEAMS,
         has_room: Callable[[], bool] = lambda: True,
     ) -> None:
         """`has_room`: whether the artifact store has space for what another stage would write."""
         self._database = database
         self._holds = holds
         self._settings = settings
-        self._teams = teams
         self._has_room = has_room
 
     def create_job(
@@ -236,7 +234,7 @@ class Transitions:
 
     def _next_in_line(self, hinted: Stage) -> list[Stage]:
         with self._database.read() as session:
-            return next_in_line(session, hinted, self._teams, self._database.now(session))
+            return next_in_line(session, hinted, teams_in(session), self._database.now(session))
 
     def _held_by(self, owner: str) -> list[Stage]:
         with self._database.read() as session:
@@ -247,9 +245,10 @@ class Transitions:
         try:
             with self._unit(seen.job_id) as unit:
                 stage = unit.stage(seen.id)
-                if not claimable(unit, stage, self._teams):
+                teams = teams_in(unit.session)
+                if not claimable(unit, stage, teams):
                     return None
-                return hand_out(unit, stage, claim, rules=self._settings, teams=self._teams)
+                return hand_out(unit, stage, claim, rules=self._settings, teams=teams)
         except IntegrityError:
             # Another stage with this key was claimed at the same moment.
             return None

@@ -1,15 +1,16 @@
 """The rows of a new job."""
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlmodel import Session, select
 
+from craft.contracts.accounts import DEFAULT_TEAM
 from craft.contracts.events import EventType, StageStatus
 from craft.contracts.job import JobStatus
 from craft.errors import IdempotencyConflict
 from craft.infra.ids import new_id
-from craft.infra.teams import DEFAULT_TEAM
 from craft_gateway.keys import input_plan
 from craft_gateway.plan import ResolvedJob, plan
 from craft_gateway.tables import Job, Stage
@@ -18,10 +19,19 @@ from craft_gateway.transitions_unit import JobUnit
 
 @dataclass(frozen=True, slots=True)
 class Idempotency:
-    """The Idempotency-Key of a request and the SHA-256 (hex) of its body."""
+    """The Idempotency-Key of a request, made one of its team's, and the SHA-256 (hex) of its body."""
 
     key: str
     body_hash: str
+
+    @classmethod
+    def of(cls, key: str | None, team: str, body_hash: str) -> "Idempotency | None":
+        """That of a request with a key."""
+        if key is None:
+            return None
+        # No request's key has a space, so none is another team's. The default team's are as old as the table.
+        stored = key if team == DEFAULT_TEAM else f"{team} {hashlib.sha256(key.encode()).hexdigest()}"
+        return cls(stored, body_hash)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,11 @@ from craft.contracts.problems import StageError
 from craft.contracts.stages import PARAMETERS, ArtifactRef, Claim, ClaimedStage, Manifest, Renew, Renewed, StageProgress
 from craft.errors import StageTimeout
 from craft.infra.settings import CoordinatorSettings
-from craft.infra.teams import Teams
 from craft_gateway.fair_share import note_start, out_of_jobs
 from craft_gateway.key_lock import lock_key
 from craft_gateway.keys import done_stages, resolved_inputs
 from craft_gateway.tables import Artifact, Attempt, Stage
+from craft_gateway.teams import Teams
 from craft_gateway.transitions_flow import MOVING
 from craft_gateway.transitions_unit import JobUnit
 

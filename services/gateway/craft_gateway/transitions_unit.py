@@ -14,6 +14,7 @@ from craft.contracts.events import EventType, StageStatus
 from craft.contracts.job import JobStatus
 from craft.contracts.stages import StageProgress
 from craft.errors import Internal, LeaseLost, NotFound
+from craft_gateway.callers import current_actor
 from craft_gateway.database import Clock
 from craft_gateway.fair_share import charge
 from craft_gateway.plan_percent import StageShare, percent_done
@@ -116,7 +117,17 @@ class JobUnit:
             return
         self.job.event_seq += 1
         self.job.updated_at = self.now
-        self.session.add(Event(job_id=self.job.id, seq=self.job.event_seq, type=type_, data=data, created_at=self.now))
+        self.session.add(
+            Event(
+                subject=self.job.id,
+                seq=self.job.event_seq,
+                team=self.job.team,
+                actor=current_actor(),
+                type=type_,
+                data=data,
+                created_at=self.now,
+            )
+        )
 
     def log(self, stage: Stage, lines: Iterable[str]) -> None:
         """Keep log lines, shortened, up to the job's limit."""

@@ -155,7 +155,7 @@ def attempt_view(attempt: Attempt, *, stage: str) -> AttemptView:
 
 def event_view(event: Event) -> EventView:
     """One event."""
-    return EventView(job_id=event.job_id, seq=event.seq, type=event.type, data=event.data, created_at=event.created_at)
+    return EventView(job_id=event.subject, seq=event.seq, type=event.type, data=event.data, created_at=event.created_at)
 
 
 def log_line(line: StageLog, *, stage: str) -> LogLine:
@@ -195,14 +195,15 @@ def dataset_view(dataset: Dataset) -> DatasetView:
     )
 
 
-def device_view(stage: Stage) -> DeviceView:
-    """The device that a running stage holds."""
+def device_view(stage: Stage, *, of_team: str | None) -> DeviceView:
+    """The device that a running stage holds; whose it is, where that is another team's, is left out."""
+    mine = of_team in {None, stage.team}
     return DeviceView(
         name=stage.device or "",
-        job_id=stage.job_id,
+        job_id=stage.job_id if mine else None,
         stage=stage.name,
         service=stage.queue,
-        owner=stage.owner,
+        owner=stage.owner if mine else None,
         since=stage.started_at,
         lease_expires_at=stage.lease_expires_at,
     )

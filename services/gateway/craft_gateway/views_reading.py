@@ -26,6 +26,7 @@ from craft.contracts.views import (
 from craft.errors import Conflict, NotFound
 from craft.infra.settings import RetentionSettings
 from craft_gateway.database import Database
+from craft_gateway.missing import no_dataset
 from craft_gateway.plan import ResolvedJob
 from craft_gateway.retention_views import expiries
 from craft_gateway.tables import Attempt, Dataset, Job, Stage, StageLog
@@ -60,8 +61,9 @@ _LIFETIMES = RetentionSettings()
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs to list; all conditions must hold. `after` is the id of the last job of the page before."""
+    """Which of a team's jobs to list; all conditions must hold. `after` is the id of the page before's last job."""
 
+    team: str
     limit: int = 20
     after: str | None = None
     statuses: tuple[JobStatus, ...] = ()
@@ -101,7 +103,7 @@ class Reader:
 
     def jobs(self, wanted: JobFilter) -> JobList:
         """A page of jobs, newest first."""
-        query = select(Job).order_by(col(Job.id).desc()).limit(wanted.limit + 1)
+        query = select(Job).where(Job.team == wanted.team).order_by(col(Job.id).desc()).limit(wanted.limit + 1)
         if wanted.after is not None:
             query = query.where(col(Job.id) < wanted.after)
         if wanted.statuses:
@@ -222,13 +224,16 @@ class Reader:
         with self._database.read() as session:
             return ResolvedJob.model_validate(find_job(session, job_id).resolved)
 
-    def queue(self) -> QueueView:
-        """All unfinished jobs: those that run, then those that wait, in the order in which they are served."""
+    def queue(self, *, team: str | None) -> QueueView:
+        """A team's unfinished jobs: those that run, then those that wait, in the order in which they are served.
+
+        None is everybody's.
+        """
         with self._database.read() as session:
             now = self._database.now(session)
             line = self._line.line(session, self._database.now)
-            jobs = unfinished(session)
-            devices = [device_view(stage) for stage in held_devices(session)]
+            jobs = unfinished(session, team)
+            devices = [device_view(stage, of_team=team) for stage in held_devices(session)]
         entries = [queue_entry(job, stages, line, now=now) for job, stages in jobs]
         entries.sort(key=lambda entry: (entry.status in _WAITING, entry.status is JobStatus.PAUSED, entry.position))
         waiting = sum(entry.status in _WAITING for entry in entries)
@@ -238,17 +243,17 @@ class Reader:
         """One dataset."""
         return dataset_view(self.dataset_row(dataset_id))
 
-    def dataset_row(self, dataset_id: str) -> Dataset:
-        """One dataset's row."""
+    def dataset_row(self, dataset_id: str, *, team: str | None = None) -> Dataset:
+        """One dataset's row; with `team` only where it is that team's. Raises NotFound."""
         with self._database.read() as session:
             found = session.get(Dataset, dataset_id) if re.fullmatch(DATASET_ID, dataset_id) else None
-        if found is None:
-            raise NotFound("There is no dataset with this id.", hint="`GET /craft/datasets` lists them.")
+        if found is None or team not in {None, found.team}:
+            raise no_dataset()
         return found
 
-    def datasets(self, *, limit: int, after: str | None) -> DatasetList:
-        """A page of datasets, newest first."""
-        query = select(Dataset).order_by(col(Dataset.id).desc()).limit(limit + 1)
+    def datasets(self, *, team: str, limit: int, after: str | None) -> DatasetList:
+        """A page of a team's datasets, newest first."""
+        query = select(Dataset).where(Dataset.team == team).order_by(col(Dataset.id).desc()).limit(limit + 1)
         if after is not None:
             query = query.where(col(Dataset.id) < after)
         with self._database.read() as session:

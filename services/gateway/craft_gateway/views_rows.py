@@ -15,8 +15,8 @@ from craft.contracts.events import StageStatus
 from craft.contracts.job import JobStatus
 from craft.contracts.stages import ArtifactRef, Manifest, StageKind
 from craft.contracts.views import EventView
-from craft.errors import NotFound
 from craft.infra.settings import RetentionSettings
+from craft_gateway.missing import no_job
 from craft_gateway.plan import ResolvedJob
 from craft_gateway.retention_views import expiries
 from craft_gateway.tables import Artifact, Dataset, Event, Job, Stage
@@ -43,6 +43,7 @@ _UNFINISHED_JOBS = (
     .order_by(col(Job.id))
     .limit(MOST_QUEUED)
 )
+_UNFINISHED_OF_TEAM = _UNFINISHED_JOBS.where(col(Job.team) == bindparam("team"))
 _MOVING_STAGES = (
     columns(col(Stage.job_id), col(Stage.name), col(Stage.queue), col(Stage.status))
     .where(col(Stage.job_id).in_(bindparam("job_ids", expanding=True)))
@@ -61,7 +62,7 @@ def find_job(session: Session, job_id: str) -> Job:
     """The job, or NotFound. Malformed ids are looked up nowhere."""
     found = session.get(Job, job_id) if is_job_id(job_id) else None
     if found is None:
-        raise NotFound("There is no job with this id.", hint="`GET /craft/jobs` lists them.")
+        raise no_job()
     return found
 
 
@@ -72,10 +73,14 @@ def version_of(session: Session, job_id: str) -> Hashable:
     return find_job(session, job_id).updated_at if found is None else tuple(found)
 
 
-def unfinished(session: Session) -> list[tuple[WaitingJob, list[MovingStage]]]:
-    """The oldest jobs that have not ended, each with its stages that are ready or run, in their planned order."""
+def unfinished(session: Session, team: str | None) -> list[tuple[WaitingJob, list[MovingStage]]]:
+    """A team's oldest jobs that have not ended, each with its stages that are ready or run, in their planned order.
+
+    None is everybody's.
+    """
     # There may be hundreds: a few columns of each, and no objects of the ORM.
-    jobs: Sequence[Any] = session.connection().execute(_UNFINISHED_JOBS).all()
+    query = _UNFINISHED_JOBS if team is None else _UNFINISHED_OF_TEAM
+    jobs: Sequence[Any] = session.connection().execute(query, {} if team is None else {"team": team}).all()
     stages: dict[str, list[MovingStage]] = defaultdict(list)
     for stage in session.connection().execute(_MOVING_STAGES, {"job_ids": [job.id for job in jobs]}):
         stages[stage.job_id].append(stage)
@@ -135,5 +140,5 @@ def event_heads(session: Session, job_ids: Sequence[str]) -> dict[str, int]:
 
 def events_of(session: Session, job_id: str, *, after: int, limit: int) -> list[EventView]:
     """A job's events with numbers above `after`, in order."""
-    query = select(Event).where(Event.job_id == job_id, col(Event.seq) > after).order_by(col(Event.seq)).limit(limit)
+    query = select(Event).where(Event.subject == job_id, col(Event.seq) > after).order_by(col(Event.seq)).limit(limit)
     return [event_view(event) for event in session.exec(query)]

@@ -63,6 +63,7 @@ class Standing(Contract):
 class Waiter:
     """What of a job its standing is made of: all that changes with the job itself only."""
 
+    team: str
     status: JobStatus
     reason: str | None
     """Why it is as it is, where no other job is the reason."""
@@ -77,6 +78,7 @@ def waiter(job: WaitingJob, stages: Sequence[MovingStage]) -> Waiter:
     """Of `stages` only those count that are ready or running."""
     wanted = (stage for stage in stages if stage.status is StageStatus.READY and stage.queue in _ON_DEVICES)
     return Waiter(
+        team=job.team,
         status=job.status,
         reason=job.status_reason or _reason(job, stages),
         runs=any(stage.status is StageStatus.RUNNING for stage in stages),
@@ -122,9 +124,8 @@ def _waits_for_device(job: Waiter, holder: Holder | None) -> str | None:
     if job.status not in _MOVING or job.runs or job.needs_device is None or holder is None:
         return None
     stage, service = job.needs_device
-    return (
-        f"{stage} waits for a free {service.value} worker: {holder.device} is held by {holder.stage} of {holder.job_id}"
-    )
+    whose = f"{holder.stage} of {holder.job_id}" if holder.team == job.team else "another team's job"
+    return f"{stage} waits for a free {service.value} worker: {holder.device} is held by {whose}"
 
 
 def _reason(job: WaitingJob, stages: Sequence[MovingStage]) -> str | None:

@@ -15,10 +15,10 @@ from craft.contracts.attempts import AttemptOutcome
 from craft.contracts.events import StageStatus
 from craft.contracts.job import JobStatus
 from craft.contracts.stages import SERVICE_OF, Service, StageKind
-from craft.infra.teams import Teams
 from craft_gateway.database import Clock
 from craft_gateway.fair_share import ON_ACCELERATORS, Turn, out_of_jobs, out_of_seconds, turns
 from craft_gateway.tables import Attempt, Job, Stage
+from craft_gateway.teams import Teams, teams_in
 
 _MOST = 2000
 _REMEMBERED = 50
@@ -44,6 +44,7 @@ class Holder:
     device: str
     stage: str
     job_id: str
+    team: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +92,10 @@ class WaitingLine:
 
     def __init__(
         self,
-        teams: Teams,
         *,
         has_room: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._teams = teams
         self._has_room = has_room
         self._clock = clock
         self._lock = threading.Lock()
@@ -123,7 +122,7 @@ class WaitingLine:
         moment = self._clock()
         if self._seen is None or moment - self._seen.at >= _FRESH_SECONDS:
             at = now(session)
-            found = places(session, self._teams, at, has_room=self._has_room())
+            found = places(session, teams_in(session), at, has_room=self._has_room())
             self._seen = _Seen(Line(found, _holder(session), at), moment)
         return self._seen.line
 
@@ -136,7 +135,7 @@ def held_devices(session: Session, *, most: int = _MOST) -> Sequence[Stage]:
 
 def _holder(session: Session) -> Holder | None:
     oldest = next(iter(held_devices(session, most=1)), None)
-    return None if oldest is None else Holder(oldest.device or "", oldest.name, oldest.job_id)
+    return None if oldest is None else Holder(oldest.device or "", oldest.name, oldest.job_id, oldest.team)
 
 
 def places(session: Session, teams: Teams, now: datetime, *, has_room: bool) -> dict[str, Place]:

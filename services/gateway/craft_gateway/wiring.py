@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
 
 from fastapi import FastAPI
+from starlette.middleware import Middleware
 
 from craft.contracts.stages import TrainerRef
 from craft.infra.artifacts import FolderStore
@@ -17,7 +18,9 @@ from craft.infra.room import Room
 from craft.infra.served_adapters import ServedAdapters
 from craft.infra.settings import Settings, engine_ref
 from craft.infra.swept_store import SweptFolders
-from craft.infra.teams import teams_of
+from craft_gateway.api_keys import ApiKeys
+from craft_gateway.authentication import Authentication, Authenticator
+from craft_gateway.authorisation import Owners
 from craft_gateway.database import Database
 from craft_gateway.datasets_client import HttpDatasetsClient
 from craft_gateway.deployments import Deployments
@@ -25,6 +28,8 @@ from craft_gateway.job_bodies import JobBodies
 from craft_gateway.keys import store_holds
 from craft_gateway.migrate import is_current
 from craft_gateway.model_server_client import HttpModelServer
+from craft_gateway.oidc import Oidc
+from craft_gateway.rate_limits import RateLimits
 from craft_gateway.retention import Retention
 from craft_gateway.retention_pins import Pins
 from craft_gateway.routes import router
@@ -32,6 +37,7 @@ from craft_gateway.routes_gateway import Gateway
 from craft_gateway.sse import EventFeed
 from craft_gateway.submission import Submission
 from craft_gateway.submission_datasets import DatasetRegistry
+from craft_gateway.team_registry import TeamRegistry
 from craft_gateway.transitions import Transitions
 from craft_gateway.views_reading import Reader
 from craft_gateway.waiting_line import WaitingLine
@@ -43,6 +49,14 @@ def app(settings: Settings) -> FastAPI:
     client = HttpDatasetsClient(settings.resolved_datasets_url)
     model_server = HttpModelServer(settings.resolved_model_server_url, token=settings.model_server_token)
     gateway = _gateway(settings, database, client, model_server)
+    oidc = Oidc(settings.gateway.oidc) if settings.gateway.oidc else None
+    authenticator = Authenticator(
+        gateway.keys,
+        oidc=oidc,
+        operator_key=settings.gateway.operator_key,
+        keyless=settings.gateway.keyless,
+    )
+    limits = RateLimits(settings.gateway.requests_per_second, burst=settings.gateway.requests_at_once)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:  # noqa: ARG001 - the framework's signature
@@ -51,6 +65,8 @@ def app(settings: Settings) -> FastAPI:
                 yield
         await model_server.close()
         client.close()
+        if oidc is not None:
+            oidc.close()
         database.close()
 
     async def ready() -> dict[str, bool]:
@@ -64,6 +80,7 @@ def app(settings: Settings) -> FastAPI:
         ready=ready,
         max_body_bytes=settings.gateway.max_body_bytes,
         lifespan=lifespan,
+        inner=[Middleware(Authentication, authenticator=authenticator, limits=limits)],
     )
 
 
@@ -71,10 +88,9 @@ def _gateway(
     settings: Settings, database: Database, client: HttpDatasetsClient, model_server: HttpModelServer
 ) -> Gateway:
     store = FolderStore(settings.resolved_artifacts_dir)
-    teams = teams_of(settings.teams_file)
     room = Room(settings.resolved_artifacts_dir, min_free_bytes=settings.coordinator.min_free_bytes)
-    reader = Reader(database, WaitingLine(teams, has_room=room), retention=settings.retention)
-    transitions = Transitions(database, holds=store_holds(store), settings=settings.coordinator, teams=teams)
+    reader = Reader(database, WaitingLine(has_room=room), retention=settings.retention)
+    transitions = Transitions(database, holds=store_holds(store), settings=settings.coordinator)
     datasets = DatasetRegistry(database, client)
     vllm = settings.inference.vllm if settings.inference.engine == "vllm" else None
     deployments = Deployments(
@@ -90,9 +106,12 @@ def _gateway(
         trainer=TrainerRef(dtype=settings.training.dtype),
         embedder=settings.scoring.embedder,
         vllm=vllm,
-        teams=teams,
     )
     return Gateway(
+        database=database,
+        owners=Owners(database),
+        keys=ApiKeys(database),
+        teams=TeamRegistry(database),
         submission=submission,
         datasets=datasets,
         transitions=transitions,

@@ -3,7 +3,8 @@
 import sys
 
 from craft.infra import log, telemetry
-from craft.infra.http import is_loopback, serve
+from craft.infra.addresses import is_loopback
+from craft.infra.http import serve
 from craft.infra.settings import Settings
 from craft_inference import server_wiring
 

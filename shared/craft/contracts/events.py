@@ -53,6 +53,15 @@ class EventType(StrEnum):
     """Data: model, strategy. May come after the job's terminal event, as `adapter.withdrawn` may."""
     ADAPTER_WITHDRAWN = "adapter.withdrawn"
     """Data: model, strategy."""
+    DATASET_CREATED = "dataset.created"
+    """Data: name, rows. This and what follows tell of no job."""
+    DATASET_DELETED = "dataset.deleted"
+    KEY_CREATED = "key.created"
+    """Data: name, role."""
+    KEY_REVOKED = "key.revoked"
+    """Data: name."""
+    TEAM_CHANGED = "team.changed"
+    """Data: what it may use from then on."""
 
     @property
     def terminal(self) -> bool:

@@ -351,16 +351,16 @@ class DeviceView(Contract):
 
     object: Literal["craft.device"] = "craft.device"
     name: str = Field(examples=["gpu0"])
-    job_id: str
+    job_id: str | None = Field(description="Null where it is another team's.")
     stage: str = Field(examples=["tune:craft"])
     service: Service
-    owner: str | None = Field(description="The worker.")
+    owner: str | None = Field(description="The worker; null where its job is another team's.")
     since: Moment | None
     lease_expires_at: Moment | None
 
 
 class QueueView(Contract):
-    """All unfinished jobs in the order in which they are served, and who holds the processors that workers share."""
+    """Unfinished jobs in the order in which they are served, and who holds the processors that workers share."""
 
     object: Literal["craft.queue"] = "craft.queue"
     running: int

@@ -2,7 +2,6 @@
 
 import asyncio
 import importlib.metadata
-import ipaddress
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
@@ -11,6 +10,7 @@ from typing import Any, Literal
 import uvicorn
 from fastapi import APIRouter, FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from starlette.middleware import Middleware
 
 from craft.contracts.base import Contract
 from craft.errors import CraftError, ErrorDetail, Unavailable
@@ -19,7 +19,7 @@ from craft.infra.http_edge import Edge, RequestMetrics
 from craft.infra.http_problems import PROBLEM_RESPONSES, JsonResponse, documented
 from craft.infra.settings import Listen, Settings
 
-__all__ = ["MAX_BODY_BYTES", "Health", "JsonResponse", "Readiness", "create_app", "documented", "is_loopback", "serve"]
+__all__ = ["MAX_BODY_BYTES", "Health", "JsonResponse", "Readiness", "create_app", "documented", "serve"]
 
 MAX_BODY_BYTES = 64 * 2**20
 _READY_SECONDS = 5.0
@@ -52,12 +52,13 @@ def create_app(
     max_body_bytes: int = MAX_BODY_BYTES,
     lifespan: Lifespan | None = None,
     registry: CollectorRegistry | None = None,
+    inner: Sequence[Middleware] = (),
 ) -> FastAPI:
     """An application with the routers and /healthz, /readyz, /metrics; its registry is `app.state.metrics`.
 
     `service` labels metrics; one with metrics of its own brings the `registry` that they are in. A body of more than
-    `max_body_bytes` is answered 413. Errors raised by routes become problem documents; list a route's own with
-    `responses=documented(NotFound, …)`.
+    `max_body_bytes` is answered 413. `inner` is what stands between the edge and the routes. Errors raised by routes
+    become problem documents; list a route's own with `responses=documented(NotFound, …)`.
     """
     registry = registry or CollectorRegistry()
     app = FastAPI(
@@ -65,6 +66,7 @@ def create_app(
         version=_version(),
         lifespan=_with_last_spans(lifespan),
         responses=PROBLEM_RESPONSES,
+        middleware=inner,
     )
     app.state.metrics = registry
     http_problems.install(app)
@@ -135,14 +137,6 @@ def _version() -> str:
         return importlib.metadata.version("craft-rait")
     except importlib.metadata.PackageNotFoundError:
         return "0"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server that listens there."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def serve(app: FastAPI, listen: Listen, settings: Settings) -> None:

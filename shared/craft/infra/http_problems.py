@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from craft.contracts.problems import PROBLEM_MEDIA_TYPE, Problem, ProblemDetail
-from craft.errors import CraftError, ErrorDetail, Fault, RequestInvalid, Unavailable
+from craft.errors import CraftError, ErrorDetail, Fault, RateLimited, RequestInvalid, Unauthenticated, Unavailable
 
 _log = logging.getLogger("craft.http")
 _LONGEST_FIELD = 200
@@ -72,6 +72,15 @@ def problem_response(problem: Problem, headers: Mapping[str, str] | None = None)
         extra.setdefault("Retry-After", str(_RETRY_AFTER_SECONDS))
     body = json.dumps(problem.model_dump(mode="json"), ensure_ascii=True, allow_nan=False).encode()
     return Response(body, status_code=problem.status, media_type=PROBLEM_MEDIA_TYPE, headers=extra)
+
+
+def error_headers(error: CraftError) -> Mapping[str, str]:
+    """What an error says in headers."""
+    if isinstance(error, Unauthenticated):
+        return {"WWW-Authenticate": "Bearer"}
+    if isinstance(error, RateLimited):
+        return {"Retry-After": str(error.retry_after_seconds)}
+    return {}
 
 
 def status_problem(status: int, detail: str, *, request_id: str | None) -> Problem:
@@ -139,7 +148,7 @@ def install(app: FastAPI) -> None:
             cause = str(error.__cause__)[:_LONGEST_MESSAGE] if away and error.__cause__ else None
             told = {"code": error.code, "detail": error.message, "cause": cause}
             _log.warning("request_failed", extra=told, exc_info=None if away else error)
-        return problem_response(problem)
+        return problem_response(problem, error_headers(error))
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101 - as above

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from craft.contracts.retention import RetentionClass
 from craft.contracts.stages import EngineRef
+from craft.infra.addresses import is_loopback
 
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
@@ -26,15 +27,33 @@ class Listen(BaseModel):
         return f"http://{self.host}:{self.port}"
 
 
+class OidcSettings(BaseModel):
+    """The company's identity provider, whose tokens the gateway takes beside its own keys."""
+
+    issuer: str = Field(description="Its URL, exactly as tokens name it; keys are found by OpenID Connect discovery.")
+    audience: str = Field(description="What tokens for this installation say in `aud`.")
+    groups_claim: str = "groups"
+    group_prefix: str = "craft:"
+
+
 class GatewaySettings(Listen):
     """The public API."""
 
     port: int = 8080
     max_body_bytes: int = 256 * 2**20
-    allow_insecure_bind: bool = Field(
-        default=False,
-        description="Listen beyond loopback although there are no keys: only behind something that asks for them.",
+    operator_key: SecretStr | None = Field(
+        None, min_length=32, description="Opens everything, in any team: for making the first teams and keys."
     )
+    oidc: OidcSettings | None = None
+    requests_per_second: float | None = Field(
+        100.0, gt=0.0, description="Of one key, on one replica; none for callers without a key on this machine."
+    )
+    requests_at_once: int = Field(200, ge=1, description="How many of them may come in one moment.")
+
+    @property
+    def keyless(self) -> bool:
+        """Whether a caller needs no key: on this machine only, and only where nobody set up any."""
+        return is_loopback(self.host) and self.operator_key is None and self.oidc is None
 
 
 class CoordinatorSettings(Listen):
@@ -184,9 +203,6 @@ class Settings(BaseSettings):
     datasets_url: str | None = None
     model_server_url: str | None = None
     coordinator_url: str | None = None
-    teams_file: Path | None = Field(
-        None, description="TOML: teams with their weights and quotas (craft/infra/teams.py)."
-    )
     worker_token: SecretStr = SecretStr("local-workers")
     model_server_token: SecretStr = Field(
         SecretStr("local-models"), description="Opens the model server only: a stage's process gets this one."

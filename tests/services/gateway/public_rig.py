@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 
 import httpx
 from fastapi import FastAPI
+from pydantic import SecretStr
 from sqlmodel import SQLModel, select
+from starlette.middleware import Middleware
 
 from craft.contracts.events import StageStatus
 from craft.contracts.problems import StageError
@@ -39,13 +41,17 @@ from craft.infra.models import ModelFolders
 from craft.infra.served_adapters import ServedAdapters
 from craft.infra.settings import CoordinatorSettings, RetentionSettings, VllmSettings
 from craft.infra.swept_store import SweptFolders
-from craft.infra.teams import NO_TEAMS, Teams
+from craft_gateway.api_keys import ApiKeys
+from craft_gateway.authentication import Authentication, Authenticator
+from craft_gateway.authorisation import Owners
 from craft_gateway.database import Database
 from craft_gateway.datasets_client_fake import FakeDatasetsClient
 from craft_gateway.deployments import Deployments
 from craft_gateway.job_bodies import JobBodies
 from craft_gateway.model_server_client import ModelServer
 from craft_gateway.model_server_client_fake import FakeModelServer
+from craft_gateway.oidc import Oidc
+from craft_gateway.rate_limits import RateLimits
 from craft_gateway.retention import Retention
 from craft_gateway.retention_pins import Pins
 from craft_gateway.routes import router
@@ -54,6 +60,7 @@ from craft_gateway.sse import EventFeed
 from craft_gateway.submission import Submission
 from craft_gateway.submission_datasets import DatasetRegistry
 from craft_gateway.tables import Stage
+from craft_gateway.team_registry import TeamRegistry
 from craft_gateway.transitions import Transitions
 from craft_gateway.views_reading import Reader
 from craft_gateway.waiting_line import WaitingLine
@@ -119,8 +126,11 @@ class Rig:
         *,
         vllm: VllmSettings | None = None,
         seeds_requests: bool = True,
-        teams: Teams = NO_TEAMS,
+        operator_key: str | None = None,
+        oidc: Oidc | None = None,
+        limits: RateLimits | None = None,
     ) -> None:
+        """Without a key or an issuer every caller is the operator, as on a machine of one's own."""
         (folder / "craft.db").write_bytes(empty_database())
         self.database = Database(f"sqlite:///{folder / 'craft.db'}")
         self.artifacts = folder / "artifacts"
@@ -129,9 +139,17 @@ class Rig:
         model_folder(self.models)
         self.datasets = FakeDatasetsClient()
         settings = CoordinatorSettings()
-        self.teams = teams
-        self.transitions = Transitions(self.database, holds=self._holds, settings=settings, teams=teams)
-        self.reader = Reader(self.database, WaitingLine(teams, clock=count().__next__))
+        self.keys = ApiKeys(self.database)
+        self.teams = TeamRegistry(self.database)
+        self.limits = limits or RateLimits(None, burst=1)
+        self.authenticator = Authenticator(
+            self.keys,
+            oidc=oidc,
+            operator_key=None if operator_key is None else SecretStr(operator_key),
+            keyless=operator_key is None and oidc is None,
+        )
+        self.transitions = Transitions(self.database, holds=self._holds, settings=settings)
+        self.reader = Reader(self.database, WaitingLine(clock=count().__next__))
         self.feed = EventFeed(self.reader, poll_seconds=0.01)
         self.registry = DatasetRegistry(self.database, self.datasets)
         self.vllm = vllm
@@ -164,7 +182,7 @@ class Rig:
 
         async def go() -> ResultT:
             transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
-            async with httpx.AsyncClient(transport=transport, base_url="http://craft") as client:
+            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
                 return await work(client)
 
         return asyncio.run(go())
@@ -244,9 +262,12 @@ class Rig:
             trainer=TrainerRef(),
             embedder="an embedder",
             vllm=self.vllm,
-            teams=self.teams,
         )
         gateway = Gateway(
+            database=self.database,
+            owners=Owners(self.database),
+            keys=self.keys,
+            teams=self.teams,
             submission=submission,
             datasets=self.registry,
             transitions=self.transitions,
@@ -260,4 +281,10 @@ class Rig:
             model_server=self.model_server,
             seeds_requests=self.seeds_requests,
         )
-        return create_app(title="CRaFT", service="gateway", routers=[router(gateway)], max_body_bytes=64 * 2**20)
+        return create_app(
+            title="CRaFT",
+            service="gateway",
+            routers=[router(gateway)],
+            max_body_bytes=64 * 2**20,
+            inner=[Middleware(Authentication, authenticator=self.authenticator, limits=self.limits)],
+        )

@@ -3,12 +3,13 @@
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 
+from craft.contracts.accounts import TeamSettings
 from tests.services.gateway.world import World
 
 from craft.contracts.job import JobStatus
 from craft.contracts.stages import Renew, Service
-from craft.infra.teams import Allowance
 from craft_gateway.tables import Stage
+from craft_gateway.teams import teams_in
 from craft_gateway.waiting_line import Place, places
 
 
@@ -27,7 +28,7 @@ def serve(world: World, jobs: list[str], *, seconds: float = 10.0) -> str:
 
 def line(world: World) -> dict[str, Place]:
     with world.database.read() as session:
-        return places(session, world.teams, world.clock.now, has_room=world.room)
+        return places(session, teams_in(session), world.clock.now, has_room=world.room)
 
 
 def test_a_team_that_queues_many_does_not_starve_one_that_queues_one(world: World) -> None:
@@ -40,7 +41,7 @@ def test_a_team_that_queues_many_does_not_starve_one_that_queues_one(world: Worl
 
 
 def test_teams_are_served_by_their_weights(world: World) -> None:
-    world.between(heavy=Allowance(weight=3.0), light=Allowance(weight=1.0))
+    world.between(heavy=TeamSettings(weight=3.0), light=TeamSettings(weight=1.0))
     jobs = [world.create(team=team, seed=seed) for seed in range(40) for team in ("heavy", "light")]
     jobs = [job for job in jobs if ready(world, job)]
     served = Counter(serve(world, jobs) for _ in range(40))
@@ -48,7 +49,7 @@ def test_teams_are_served_by_their_weights(world: World) -> None:
 
 
 def test_weights_hold_for_many_workers_at_once(world: World) -> None:
-    world.between(heavy=Allowance(weight=3.0), light=Allowance(weight=1.0))
+    world.between(heavy=TeamSettings(weight=3.0), light=TeamSettings(weight=1.0))
     jobs = [world.create(team=team, seed=seed) for seed in range(80) for team in ("heavy", "light")]
     hinted = world.stage(jobs[-1], "ingest")
     at_work = deque(filter(None, (world.try_claim(hinted) for _ in range(8))))
@@ -126,7 +127,7 @@ def test_an_older_jobs_later_stages_go_before_a_younger_jobs_first(world: World)
 
 
 def test_no_more_jobs_of_a_team_run_than_may(world: World) -> None:
-    world.between(small=Allowance(max_running_jobs=1))
+    world.between(small=TeamSettings(max_running_jobs=1))
     first, second = (world.create(team="small", seed=seed) for seed in (1, 2))
     world.do(first, "ingest")
     other = world.create(seed=3)
@@ -140,7 +141,7 @@ def test_no_more_jobs_of_a_team_run_than_may(world: World) -> None:
 
 
 def test_two_claims_at_once_do_not_both_take_the_last_place(world: World) -> None:
-    world.between(small=Allowance(max_running_jobs=2))
+    world.between(small=TeamSettings(max_running_jobs=2))
     jobs = [world.create(team="small", seed=seed) for seed in range(8)]
     stages = [world.stage(job, "ingest") for job in jobs]
     with ThreadPoolExecutor(8) as pool:
@@ -150,7 +151,7 @@ def test_two_claims_at_once_do_not_both_take_the_last_place(world: World) -> Non
 
 
 def test_a_team_that_had_its_gpu_seconds_waits_until_they_are_a_day_old(world: World) -> None:
-    world.between(small=Allowance(gpu_seconds_per_day=100.0))
+    world.between(small=TeamSettings(gpu_seconds_per_day=100.0))
     job = world.create(team="small")
     world.do(job, "ingest")
     claimed = world.claim(job, "answer:basic")
@@ -165,7 +166,7 @@ def test_a_team_that_had_its_gpu_seconds_waits_until_they_are_a_day_old(world: W
 
 
 def test_stages_without_a_model_count_against_no_gpu_seconds(world: World) -> None:
-    world.between(small=Allowance(gpu_seconds_per_day=0.0))
+    world.between(small=TeamSettings(gpu_seconds_per_day=0.0))
     job = world.create(team="small")
     world.do(job, "ingest")
     assert world.try_claim(world.stage(job, "probe:initial")) is None

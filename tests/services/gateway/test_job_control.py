@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 from tests.services.gateway.public_rig import UNKNOWN_JOB, Rig, body, open_rig
 
+from craft.contracts.accounts import TeamSettings
 from craft.errors import TooFewKnown, WorkerLost
-from craft.infra.teams import Allowance, Teams
 
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Rig]:
-    with open_rig(tmp_path, teams=Teams({"search": Allowance(max_running_jobs=1)})) as made:
+    with open_rig(tmp_path) as made:
+        made.teams.put("search", TeamSettings(max_running_jobs=1))
         yield made
 
 

@@ -21,7 +21,7 @@ class Watched:
         self.begun = threading.Event()
         self.gate = threading.Event()
         self.gate.set()
-        self.waiting_line = WaitingLine(world.teams, has_room=self._look, clock=lambda: self.now)
+        self.waiting_line = WaitingLine(has_room=self._look, clock=lambda: self.now)
 
     def ask(self) -> Line:
         with self.world.database.read() as session:

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
+from craft.contracts.accounts import DEFAULT_TEAM, TeamSettings
 from craft.contracts.events import EventType
 from craft.contracts.job import BaseModelRef, DatasetRef, JobSpec
 from craft.contracts.problems import StageError
@@ -32,12 +33,12 @@ from craft.contracts.stages import (
 from craft.core.selection import Strategy
 from craft.errors import CraftError, Unavailable
 from craft.infra.settings import CoordinatorSettings
-from craft.infra.teams import DEFAULT_TEAM, Allowance, Teams
 from craft_gateway import migrate
 from craft_gateway.database import Database
 from craft_gateway.outbox import Relay
 from craft_gateway.plan import ResolvedJob
 from craft_gateway.tables import Attempt, Event, Job, Outbox, Stage
+from craft_gateway.team_registry import TeamRegistry
 from craft_gateway.transitions import Origin, Transitions
 from craft_gateway.transitions_upkeep import Upkeep
 
@@ -131,16 +132,17 @@ class World:
         self.broker = FakeBroker()
         self.room = True
         self._workers = count(1)
-        self.between()
-        self.relay = Relay(database, self.broker)
-
-    def between(self, **teams: Allowance) -> None:
-        """From now on these teams share the workers."""
-        self.teams = Teams(teams)
         self.transitions = Transitions(
-            self.database, holds=self.store, settings=self.settings, teams=self.teams, has_room=lambda: self.room
+            self.database, holds=self.store, settings=self.settings, has_room=lambda: self.room
         )
         self.upkeep = Upkeep(self.database, self.transitions, settings=self.settings)
+        self.relay = Relay(database, self.broker)
+
+    def between(self, **teams: TeamSettings) -> None:
+        """These teams share the workers with all others."""
+        registry = TeamRegistry(self.database)
+        for name, settings in teams.items():
+            registry.put(name, settings)
 
     def create(self, *strategies: Strategy, team: str = DEFAULT_TEAM, **spec: Any) -> str:
         return self.transitions.create_job(resolved(*strategies, **spec), origin=Origin(team)).id

@@ -1,0 +1,125 @@
+"""Every request is somebody's, before its body is read: a key or token is looked up, and its rate is kept."""
+
+import hashlib
+import hmac
+import time
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from anyio.to_thread import run_sync
+from pydantic import SecretStr
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from craft.contracts.problems import Problem
+from craft.errors import CraftError, Unauthenticated
+from craft.infra.addresses import is_loopback
+from craft.infra.http_problems import error_headers, problem_response
+from craft_gateway.api_keys import ApiKeys
+from craft_gateway.callers import Identity, act_as
+from craft_gateway.oidc import Oidc
+from craft_gateway.openai_errors import error_of
+from craft_gateway.rate_limits import RateLimits
+from craft_gateway.views import OPENAI_ROOT, ROOT
+
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"})
+_REMEMBERED_SECONDS = 5.0
+"""How long a revoked key may still work."""
+_MOST_REMEMBERED = 10_000
+_LONGEST = 8_192
+_LOCAL = Identity("local", {}, operator=True)
+_OPERATOR = Identity("operator", {}, operator=True)
+
+
+class Authenticator:
+    """From the Authorization header to who it is. `keyless`: without one it is the operator, on this machine only."""
+
+    def __init__(
+        self,
+        keys: ApiKeys,
+        *,
+        oidc: Oidc | None = None,
+        operator_key: SecretStr | None = None,
+        keyless: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._keys = keys
+        self._oidc = oidc
+        self._operator_key = operator_key
+        self._keyless = keyless
+        self._clock = clock
+        self._seen: dict[bytes, tuple[Identity, float]] = {}
+
+    async def identity(self, headers: Headers) -> Identity:
+        """Raises Unauthenticated, Unavailable."""
+        kind, _, credentials = headers.get("authorization", "").partition(" ")
+        if not kind and self._keyless:
+            _check_local(headers)
+            return _LOCAL
+        if kind.lower() != "bearer" or not 0 < len(credentials) <= _LONGEST:
+            raise Unauthenticated("This needs a key.", hint="Send it as `Authorization: Bearer craft_sk_…`.")
+        digest = hashlib.sha256(credentials.encode()).digest()
+        seen = self._seen.get(digest)
+        if seen is not None and self._clock() < seen[1]:
+            return seen[0]
+        found = await run_sync(self._looked_up, credentials.strip())
+        if len(self._seen) >= _MOST_REMEMBERED:
+            self._seen.clear()
+        self._seen[digest] = (found, self._clock() + _REMEMBERED_SECONDS)
+        return found
+
+    def _looked_up(self, credentials: str) -> Identity:
+        if self._operator_key is not None and hmac.compare_digest(
+            credentials.encode(), self._operator_key.get_secret_value().encode()
+        ):
+            return _OPERATOR
+        if self._oidc is not None and credentials.count(".") == 2:
+            return self._oidc.identify(credentials)
+        return self._keys.identify(credentials)
+
+
+class Authentication:
+    """The middleware: `scope["state"]["identity"]` is who calls."""
+
+    def __init__(self, app: ASGIApp, *, authenticator: Authenticator, limits: RateLimits) -> None:
+        self._app = app
+        self._authenticator = authenticator
+        self._limits = limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+            await self._app(scope, receive, send)
+            return
+        try:
+            identity = await self._authenticator.identity(Headers(scope=scope))
+            if identity is not _LOCAL:
+                self._limits.take(identity.actor)
+        except CraftError as error:
+            await _refuse(error, scope, receive, send)
+            return
+        scope.setdefault("state", {})["identity"] = identity
+        act_as(identity.actor)
+        await self._app(scope, receive, send)
+
+
+async def _refuse(error: CraftError, scope: Scope, receive: Receive, send: Send) -> None:
+    path = scope["path"]
+    if path.startswith(f"{OPENAI_ROOT}/") and not path.startswith(f"{OPENAI_ROOT}{ROOT}"):
+        response = error_of(error)
+    else:
+        problem = Problem.of(error, request_id=scope["state"].get("request_id"))
+        response = problem_response(problem, error_headers(error))
+    await response(scope, receive, send)
+
+
+def _check_local(headers: Headers) -> None:
+    """A page of some website must not use the keyless server through the browser of whoever runs it."""
+    host = urlsplit(f"//{headers.get('host', '')}").hostname or "localhost"
+    origin = urlsplit(headers.get("origin", "")).hostname
+    foreign = headers.get("sec-fetch-site") == "cross-site" or (origin is not None and not is_loopback(origin))
+    if foreign or not is_loopback(host):
+        raise Unauthenticated(
+            "Without a key this server answers this machine only.",
+            hint="Ask it at 127.0.0.1 or localhost, or with a key.",
+        )

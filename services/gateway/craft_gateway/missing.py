@@ -1,0 +1,23 @@
+"""What is said of an id that names nothing, or something of another team: the two must not differ."""
+
+from craft.errors import NotFound
+
+
+def no_job() -> NotFound:
+    """For `/jobs/{job_id}`."""
+    return NotFound("There is no job with this id.", hint="`GET /craft/jobs` lists them.")
+
+
+def no_dataset() -> NotFound:
+    """For `/datasets/{dataset_id}`."""
+    return NotFound("There is no dataset with this id.", hint="`GET /craft/datasets` lists them.")
+
+
+def no_key() -> NotFound:
+    """For `/api-keys/{key_id}`."""
+    return NotFound("There is no key with this id.", hint="`GET /craft/api-keys` lists them.")
+
+
+def no_model(name: str) -> NotFound:
+    """For a deployed adapter's name."""
+    return NotFound(f"There is no deployed model {name[:100]!r}; GET /v1/models lists them.")
