@@ -23,7 +23,7 @@ from tests.deployment.files import (
 )
 
 from craft.contracts.stages import Service
-from craft.infra.http import is_loopback
+from craft.infra.addresses import is_loopback
 from craft.infra.settings import Settings
 from craft_cli.model_fetch import WHEELS
 

@@ -21,9 +21,9 @@ from craft_gateway.database import Database
 from craft_gateway.missing import no_key
 from craft_gateway.tables import ApiKey
 
-_PREFIX = "craft_sk_"
+KEY_PREFIX = "craft_sk_"
 _ID_PREFIX = "ckey_"
-_KEY = re.compile(rf"{_PREFIX}([0-9a-hjkmnp-tv-z]{{26}})_([A-Za-z0-9_-]{{43}})")
+_KEY = re.compile(rf"{KEY_PREFIX}([0-9a-hjkmnp-tv-z]{{26}})_([A-Za-z0-9_-]{{43}})")
 _SECRET_BYTES = 32
 _USE_NOTED_EVERY = timedelta(hours=1)
 
@@ -66,7 +66,7 @@ class ApiKeys:
             )
             session.add(row)
             record(session, now, row.team, row.id, EventType.KEY_CREATED, name=row.name, role=row.role.value)
-        return NewKey(row, f"{_PREFIX}{row.id.removeprefix(_ID_PREFIX)}_{secret}")
+        return NewKey(row, f"{KEY_PREFIX}{row.id.removeprefix(_ID_PREFIX)}_{secret}")
 
     def identify(self, key: str) -> Identity:
         """Whose key it is. Raises Unauthenticated; what is wrong with it is not told."""

@@ -33,7 +33,10 @@ REFUSALS = documented(Unauthenticated, Forbidden, RateLimited)
 TeamHeader = Annotated[
     str | None,
     Header(
-        alias="Craft-Team", pattern=NAME, description="Which of the caller's teams; needed where there are several."
+        alias="Craft-Team",
+        description="Which of the caller's teams; needed where there are several.",
+        # Looked up, so that there is no other check of its form.
+        json_schema_extra={"pattern": NAME},
     ),
 ]
 
@@ -106,7 +109,7 @@ TEAM = Access(Scope.TEAM_READ, Scope.TEAM_WRITE)
 
 
 def guarded(owners: Owners, access: Access) -> Sequence[params.Depends]:
-    """The dependencies of a router: who calls in which team, whether they may, and whether the path's ids are theirs."""
+    """The dependencies of a router: who calls in which team, whether they may, and that the path's ids are theirs."""
 
     async def check(request: Request, team: TeamHeader = None) -> None:
         identity: Identity = request.state.identity

@@ -92,6 +92,8 @@ class Oidc:
                 self._keys = self._fetched() or self._keys
             if not self._keys:
                 raise Unavailable(f"{self._settings.issuer} does not answer.", hint="Try again in a minute.")
+            if key_id is None and len(self._keys) == 1:
+                return next(iter(self._keys.values()))
             if key_id not in self._keys:
                 raise jwt.InvalidKeyError("it is signed with a key that the issuer does not publish")
             return self._keys[key_id]

@@ -156,7 +156,9 @@ def test_a_key_may_be_limited_to_scopes_and_gives_no_more_than_it_has(rig: Rig) 
 
 
 def test_scopes_that_the_role_has_not_are_refused(rig: Rig) -> None:
-    answer = rig.post("/craft/api-keys", json={"name": "x", "role": "viewer", "scopes": ["jobs:write"]}, headers=operator())
+    answer = rig.post(
+        "/craft/api-keys", json={"name": "x", "role": "viewer", "scopes": ["jobs:write"]}, headers=operator()
+    )
     assert (answer.status_code, answer.json()["param"]) == (422, "scopes")
 
 
@@ -197,7 +199,9 @@ def test_the_same_rows_are_each_teams_own_dataset(rig: Rig) -> None:
     new_team(rig, "search")
     new_team(rig, "ads")
     rows = {"rows": body()["dataset"]["rows"]}
-    ids = {rig.post("/craft/datasets", json=rows, headers=operator(team)).json()["id"] for team in ("search", "ads", "ads")}
+    ids = {
+        rig.post("/craft/datasets", json=rows, headers=operator(team)).json()["id"] for team in ("search", "ads", "ads")
+    }
     assert len(ids) == 2
 
 
@@ -293,3 +297,11 @@ def test_without_keys_a_website_cannot_reach_it_through_the_browser(tmp_path: Pa
     with open_rig(tmp_path) as rig:
         assert rig.get("/craft/jobs", headers=headers).status_code == 401
         assert rig.get("/craft/jobs", headers={"Origin": "http://localhost:8080"}).status_code == 200
+
+
+def test_without_keys_what_openais_clients_send_as_a_key_opens_nothing_more(tmp_path: Path) -> None:
+    with open_rig(tmp_path) as rig:
+        assert rig.get("/craft/me", headers=bearer("unused")).json()["actor"] == "local"
+        assert rig.get("/craft/me", headers=bearer("craft_sk_wrong")).status_code == 401
+        own = rig.post("/craft/api-keys", json={"name": "own", "role": "viewer"}).json()
+        assert rig.get("/craft/me", headers=bearer(own["key"])).json()["actor"] == own["id"]

@@ -3,9 +3,9 @@
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 
-from craft.contracts.accounts import TeamSettings
 from tests.services.gateway.world import World
 
+from craft.contracts.accounts import TeamSettings
 from craft.contracts.job import JobStatus
 from craft.contracts.stages import Renew, Service
 from craft_gateway.tables import Stage

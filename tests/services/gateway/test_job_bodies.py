@@ -52,7 +52,7 @@ class FakeJobs:
         view = job_view(self.status, percent=self.versions[job_id]).model_copy(update={"id": job_id})
         if self.change_while_made:
             self.change(job_id)
-        waits = Waiter(self.status, "it waits", runs=False, needs_device=None, created_at=NOW, began_at=None)
+        waits = Waiter("default", self.status, "it waits", runs=False, needs_device=None, created_at=NOW, began_at=None)
         return view, waits
 
     def line(self) -> Line:

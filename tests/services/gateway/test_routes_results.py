@@ -6,7 +6,7 @@ import pytest
 from tests.services.gateway.public_rig import Rig, open_rig
 
 from craft.errors import ModelGated
-from craft.infra.http import is_loopback
+from craft.infra.addresses import is_loopback
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def no_compare_and_set(self: JobUnit, stage: Stage, to: StageStatus, **values: A
 
 def any_event(self: JobUnit, type_: EventType, **data: Any) -> None:
     self.job.event_seq += 1
-    self.session.add(Event(job_id=self.job.id, seq=self.job.event_seq, type=type_, data=data, created_at=self.now))
+    self.session.add(Event(subject=self.job.id, seq=self.job.event_seq, type=type_, data=data, created_at=self.now))
 
 
 def a_second_end(self: JobUnit, status: JobStatus, *, reason: str, error: dict[str, Any] | None = None) -> None:

@@ -88,4 +88,4 @@ def test_it_tells_which_stage_has_held_a_device_for_longest(world: World) -> Non
         assert world.transitions.claim(stage.id, Claim(owner=f"w{number}", service=stage.queue, device=f"gpu{number}"))
         world.clock.advance(1.0)
     watched.now = 2.0
-    assert watched.ask().holder == Holder("gpu0", "ingest", jobs[0])
+    assert watched.ask().holder == Holder("gpu0", "ingest", jobs[0], "default")

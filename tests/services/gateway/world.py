@@ -166,7 +166,7 @@ class World:
 
     def events(self, job_id: str) -> list[Event]:
         with self.database.read() as session:
-            return list(session.exec(select(Event).where(Event.job_id == job_id).order_by(col(Event.seq))))
+            return list(session.exec(select(Event).where(Event.subject == job_id).order_by(col(Event.seq))))
 
     def event_types(self, job_id: str) -> list[EventType]:
         return [event.type for event in self.events(job_id)]

@@ -23,7 +23,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name"),
     )
     now = sa.func.current_timestamp()
-    names = sa.union(sa.select(sa.literal(_DEFAULT)), sa.select(sa.column("team")).select_from(sa.table("job")))
+    names: sa.CompoundSelect[tuple[str]] = sa.union(
+        sa.select(sa.literal(_DEFAULT)), sa.select(sa.column("team")).select_from(sa.table("job"))
+    )
     named = names.subquery("named")
     rows = sa.select(named.c[0], sa.literal(1.0), now).distinct()
     op.execute(sa.insert(team).from_select(["name", "weight", "created_at"], rows))
