@@ -149,7 +149,7 @@ def _forged(issuer: Issuer) -> dict[str, str]:
     public = httpx.get(httpx.get(f"{issuer.url}/.well-known/openid-configuration").json()["jwks_uri"]).text
     return {
         "signed by another key": jwt.encode(dict(_claims(issuer)), own, algorithm="RS256"),
-        "signed by nobody": jwt.encode(dict(_claims(issuer)), None, algorithm="none"),
+        "signed by nobody": jwt.encode(dict(_claims(issuer)), "", algorithm="none"),
         "signed with the public key": jwt.encode(dict(_claims(issuer)), public[:64].ljust(64), algorithm="HS256"),
         "an unknown key's id": jwt.encode(dict(_claims(issuer)), own, algorithm="RS256", headers={"kid": "another"}),
         "no token": "a.b.c",

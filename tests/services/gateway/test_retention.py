@@ -189,6 +189,7 @@ def test_a_dataset_stays_as_long_as_its_row(world: World) -> None:
         with world.database.write() as session:
             session.add(
                 Dataset(
+                    team="default",
                     id="dset_1",
                     task=Task.OPEN_ENDED,
                     rows=1,

@@ -146,6 +146,7 @@ def test_a_dataset_points_at_its_artifact(world: World) -> None:
     with world.database.write() as session:
         session.add(
             Dataset(
+                team="default",
                 id="dset_1",
                 task=Task.MULTIPLE_CHOICE,
                 rows=3,
