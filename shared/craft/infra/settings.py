@@ -56,6 +56,14 @@ class GatewaySettings(Listen):
         return is_loopback(self.host) and self.operator_key is None and self.oidc is None
 
 
+class OutboundSettings(BaseModel):
+    """Where the system may call on a user's behalf."""
+
+    allowed_hosts: list[str] = Field(
+        default_factory=list, description="Hosts that may have private addresses, and be reached without TLS."
+    )
+
+
 class CoordinatorSettings(Listen):
     """The process that owns leases and sends messages; workers call it, users never do."""
 
@@ -219,6 +227,7 @@ class Settings(BaseSettings):
     training: TrainingSettings_ = TrainingSettings_()
     worker: WorkerSettings = WorkerSettings()
     retention: RetentionSettings = RetentionSettings()
+    outbound: OutboundSettings = OutboundSettings()
 
     @property
     def resolved_database_url(self) -> str:
