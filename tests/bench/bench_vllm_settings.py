@@ -8,8 +8,8 @@ import json
 import tempfile
 from pathlib import Path
 
-from tests.bench.bench_vllm import MODELS, SMOLLM, demo_prompts, timed
-from tests.vllm.conftest import running
+from tests.bench.bench_vllm import MODELS, demo_prompts, timed
+from tests.vllm.conftest import SMOLLM, running
 
 
 def _words(*words: str) -> dict[str, str]:

@@ -25,6 +25,8 @@ class DatabaseServer(Protocol):
     def can_crash(self) -> bool: ...
     def start(self) -> None: ...
     def crash(self, rng: random.Random) -> str: ...
+    def freeze(self) -> None: ...
+    def thaw(self) -> None: ...
     def stop(self) -> None: ...
 
 
@@ -42,6 +44,13 @@ class SqliteFile:
     def crash(self, rng: random.Random) -> str:
         """There is nothing that could."""
         raise NotImplementedError("SQLite has no server.")
+
+    def freeze(self) -> None:
+        """There is nothing that could be."""
+        raise NotImplementedError("SQLite has no server.")
+
+    def thaw(self) -> None:
+        """Nothing was frozen."""
 
     def stop(self) -> None:
         """Nothing to stop."""
@@ -92,6 +101,16 @@ class PostgresServer:
         else:
             self.part.send(number)
         return f"postmaster {number.name}"
+
+    def freeze(self) -> None:
+        """SIGSTOP of all its processes: connections stay open, their bytes are taken in, and nothing answers."""
+        # The postmaster first, so that it starts none while the others are being stopped.
+        self.part.freeze(family=False)
+        self.part.freeze(family=True)
+
+    def thaw(self) -> None:
+        """SIGCONT of all its processes."""
+        self.part.thaw()
 
     def stop(self) -> None:
         """End it; nothing is kept."""

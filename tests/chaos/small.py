@@ -3,8 +3,9 @@
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
@@ -19,13 +20,15 @@ from tests.chaos.system import Rules, Worker, is_ready
 from tests.ports import free_ports
 from tests.services.gateway.world import resolved
 
-from craft.contracts.stages import StageResult
+from craft.contracts.stages import ArtifactRef, StageResult
+from craft.core.questions import Task
 from craft.core.selection import Strategy
 from craft.infra.artifacts import FolderStore
+from craft.infra.ids import new_id
 from craft.infra.settings import CoordinatorSettings
 from craft_gateway import migrate
 from craft_gateway.keys import store_holds
-from craft_gateway.tables import Attempt, Job, Stage
+from craft_gateway.tables import Attempt, Dataset, Job, Stage
 from craft_gateway.transitions import Transitions
 
 RULES = Rules(
@@ -39,7 +42,7 @@ _seeds = count(1)
 class Small:
     """Worker n speaks to coordinator n. Every job's first stage is held until `go`."""
 
-    def __init__(self, state: Path, database: DatabaseServer) -> None:
+    def __init__(self, state: Path, database: DatabaseServer, settings: Mapping[str, str]) -> None:
         logs = state / "logs"
         logs.mkdir(parents=True)
         broker, *coordinators = free_ports(3)
@@ -51,6 +54,7 @@ class Small:
             "CRAFT_STATE_DIR": str(state),
             "CRAFT_DATABASE_URL": database.url,
             "CRAFT_BROKER_URL": self.broker.url,
+            **settings,
         }
         self.urls = [f"http://127.0.0.1:{port}" for port in coordinators]
         serve = [sys.executable, "-m", "craft_gateway.coordinator"]
@@ -104,12 +108,28 @@ class Small:
         (scratch / "rows").write_text(str(seed))
         key = f"{seed:064x}"
         dataset = self.store.publish(scratch, key=key, kind="dataset", parameters={}, inputs={}, result=StageResult())
+        self._remember(dataset.ref)
         job = resolved(Strategy.COR_RAIT, seed=seed).model_copy(update={"dataset": dataset.ref})
         holds = store_holds(self.store)
         created = Transitions(self.look.database, holds=holds, settings=CoordinatorSettings()).create_job(job)
         self.jobs.append(created.id)
         with self.look.database.read() as session:
             return session.exec(select(Stage.id).where(Stage.job_id == created.id, Stage.name == "ingest")).one()
+
+    def _remember(self, dataset: ArtifactRef) -> None:
+        """As the gateway does, so that no sweep takes it for one that was left behind."""
+        row = Dataset(
+            id=new_id("dset"),
+            team="default",
+            task=Task.OPEN_ENDED,
+            rows=1,
+            key=dataset.key,
+            digest=dataset.digest,
+            content_hash=dataset.key,
+            created_at=datetime.now(UTC),
+        )
+        with self.look.database.write() as session:
+            session.add(row)
 
     def stage(self, stage_id: str) -> Stage:
         """As it is now."""
@@ -175,9 +195,9 @@ class Small:
 
 
 @contextmanager
-def small(state: Path, database: DatabaseServer) -> Iterator[Small]:
-    """A running one."""
-    made = Small(state, database)
+def small(state: Path, database: DatabaseServer, **settings: str) -> Iterator[Small]:
+    """A running one; `settings` as in the environment."""
+    made = Small(state, database, settings)
     try:
         made.start()
         yield made

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from tests.chaos.processes import WORKERS
 from tests.infra.played import FakeCoordinator
+from tests.infra.real_worker import Server, SmallCoordinator
 from tests.infra.test_runner import Scene, writes
-from tests.infra.test_worker import Server, SmallCoordinator
 from tests.services.gateway.world import FakeBroker, World
 
 from craft.contracts.events import StageStatus
@@ -209,7 +209,7 @@ def claims_of_one_hint(folder: Path, acknowledge: str) -> int:
         coordinator = SmallCoordinator()
         stack.callback(coordinator.close)
         stack.enter_context(two_workers(folder, acknowledge, coordinator.port))
-        coordinator.stages["stg_1"] = {"do": "long"}
+        coordinator.offer_toy("stg_1", do="long")
         send_stage(celery_app(Settings(state_dir=folder)), Service.SCORING, "stg_1")
         while beats < BEATS_WATCHED and claims < 2:
             action = coordinator.calls.get(timeout=60).action

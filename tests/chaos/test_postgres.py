@@ -3,6 +3,7 @@
 import os
 import random
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,6 +25,7 @@ from craft.contracts.stages import Claim, Service
 from craft.infra.settings import Settings
 from craft_gateway.coordinator import coordinator_app
 from craft_gateway.database import Database
+from craft_gateway.transitions_unit import JobUnit
 
 pytestmark = pytest.mark.servers
 
@@ -32,11 +34,13 @@ FACTS: list[Callable[[Small], None]] = [
     facts.test_a_lock_held_for_long_costs_an_attempt_at_most,
     facts.test_when_everything_is_killed_the_stage_goes_on_once_everything_is_back,
 ]
-CLAIM = Claim(owner="host-1-wrk_1", service=Service.SCORING).model_dump_json()
+CLAIM = Claim(owner="host-1-wrk_1", service=Service.DATASETS).model_dump_json()
 HEADERS = {
     "Authorization": f"Bearer {Settings().worker_token.get_secret_value()}",
     "Content-Type": "application/json",
 }
+ANSWERED_SECONDS = 60.0
+"""A statement's longest time, then that of a new connection, and some for a slow machine."""
 CONNECTIONS = 15
 """As many as the pool ever opens."""
 
@@ -71,16 +75,58 @@ def test_a_crash_of_the_database_within_a_stage_loses_and_doubles_nothing(system
     stage_id = system.submit()
     system.begun(stage_id)
     system.server.crash(random.Random(seed))
-    answer = ask(system.urls[0])
-    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
-    assert int(answer.headers["Retry-After"]) > 0
+    assert told_to_come_back(ask(system.urls[0]))
     system.server.start()
     assert system.succeeded(stage_id)
     assert system.outcomes(stage_id).count("succeeded") == 1
 
 
-def ask(url: str) -> httpx.Response:
-    return httpx.post(f"{url}/internal/stages/stg_1/claim", content=CLAIM, headers=HEADERS, timeout=30.0)
+def ask(url: str, stage_id: str = "stg_1") -> httpx.Response:
+    """A worker's claim. Raises httpx.ReadTimeout where it waits longer than the database's longest patience."""
+    address = f"{url}/internal/stages/{stage_id}/claim"
+    return httpx.post(address, content=CLAIM, headers=HEADERS, timeout=ANSWERED_SECONDS)
+
+
+def ask_both(system: Small, stage_id: str) -> list[httpx.Response]:
+    """Both coordinators at once."""
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(lambda url: ask(url, stage_id), system.urls))
+
+
+def told_to_come_back(answer: httpx.Response) -> bool:
+    return (answer.status_code, answer.json()["code"]) == (503, "unavailable") and int(
+        answer.headers["Retry-After"]
+    ) > 0
+
+
+def test_while_the_database_is_frozen_callers_are_told_so_and_afterwards_the_stage_goes_on(system: Small) -> None:
+    stage_id = system.submit()
+    system.begun(stage_id)
+    system.server.freeze()
+    try:
+        answers = ask_both(system, stage_id)
+    finally:
+        system.server.thaw()
+    assert all(map(told_to_come_back, answers))
+    assert system.succeeded(stage_id)
+    assert system.outcomes(stage_id).count("succeeded") == 1
+    # The loops that take back leases and send hints have come through it too.
+    victim = system.begun(later := system.submit())
+    victim.kill()
+    assert system.begun(later, attempts=2) is not victim
+    assert system.succeeded(later)
+
+
+def test_while_somebody_holds_a_jobs_row_callers_are_told_so_and_afterwards_it_is_right(system: Small) -> None:
+    wake = facts.idle(system)
+    stage_id = system.submit()
+    with system.look.database.write() as session:
+        JobUnit.open(session, system.look.database.now, system.stage(stage_id).job_id)
+        answers = ask_both(system, stage_id)
+    wake()
+    assert all(map(told_to_come_back, answers))
+    assert system.succeeded(stage_id)
+    assert system.outcomes(stage_id) == ["succeeded"]
 
 
 def test_without_a_free_connection_callers_are_told_to_come_back(system: Small, tmp_path: Path) -> None:

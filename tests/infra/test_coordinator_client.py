@@ -8,7 +8,8 @@ import pytest
 from pydantic import SecretStr
 
 from craft.contracts.problems import Problem, StageError
-from craft.contracts.stages import Claim, Fail, Release, Renew, Renewed, Service
+from craft.contracts.stages import Claim, ClaimedStage, Fail, IngestParameters, Release, Renew, Renewed, Service
+from craft.core.questions import Task
 from craft.errors import Conflict, CraftError, Internal, LeaseLost, NotFound, RequestInvalid, TooFewKnown, Unavailable
 from craft.infra.coordinator_client import CoordinatorClient
 
@@ -99,3 +100,38 @@ def test_a_broken_connection_is_unavailable(error: httpx.HTTPError) -> None:
 
     with client(answer) as coordinator, pytest.raises(Unavailable):
         coordinator.renew("stg_1", Renew(fence=1))
+
+
+CLAIMED = ClaimedStage(
+    stage_id="stg_1",
+    job_id="cjob_1",
+    name="ingest",
+    attempt=1,
+    fence=1,
+    key="a" * 64,
+    parameters=IngestParameters(task=Task.OPEN_ENDED, held_out_fraction=0.1, seed=0),
+    inputs={},
+    lease_seconds=90.0,
+    beat_seconds=15.0,
+    timeout_seconds=60.0,
+)
+
+
+def test_a_worker_understands_a_coordinator_that_says_more_than_it_knows() -> None:
+    newer = {"tomorrow": 1}
+    said = {"/claim": CLAIMED.model_dump(mode="json") | newer, "/renew": {"stop": True} | newer}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json=said[request.url.path[-6:]])
+
+    with client(answer) as coordinator:
+        assert coordinator.claim("stg_1", CLAIM) == CLAIMED
+        assert coordinator.renew("stg_1", Renew(fence=1)) == Renewed(stop=True)
+
+
+def test_a_stage_with_a_parameter_that_a_worker_does_not_know_is_not_for_it() -> None:
+    # Its artifact's key holds that parameter: without it something else would be computed under the key.
+    newer = CLAIMED.model_dump(mode="json")
+    newer["parameters"]["tomorrow"] = 1
+    with client(lambda request: httpx.Response(200, json=newer)) as coordinator, pytest.raises(Unavailable):  # noqa: ARG005
+        coordinator.claim("stg_1", CLAIM)

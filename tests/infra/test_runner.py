@@ -1,6 +1,7 @@
 """What a worker decides about one stage, with a coordinator and a child that the test plays."""
 
 import queue
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -146,6 +147,27 @@ def test_a_finished_stage_is_published_and_completed(scene: Scene) -> None:
     assert (scene.store.open(complete.manifest.ref) / "text").read_text() == "done"
     # There is nothing left to resume.
     assert list((scene.folder / "checkpoints").iterdir()) == []
+    assert scene.leftovers == []
+
+
+def test_who_computes_the_key_again_keeps_its_checkpoint_while_the_finished_stages_is_removed(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.child.answer = writes
+    removed = shutil.rmtree
+    twins: list[Path] = []
+
+    def slow(path: Path, *, ignore_errors: bool = False) -> None:
+        if not twins:
+            # It was handed out as soon as the report was heard.
+            twins.append(scene.store.checkpoint(KEY) / "step")
+            twins[0].write_text("1")
+        removed(path, ignore_errors=ignore_errors)
+
+    (scene.store.checkpoint(KEY) / "old").write_text("9")
+    monkeypatch.setattr("craft.infra.attempt.shutil.rmtree", slow)
+    assert scene.run() is Ended.COMPLETED
+    assert [path.name for path in scene.store.checkpoint(KEY).iterdir()] == ["step"]
     assert scene.leftovers == []
 
 

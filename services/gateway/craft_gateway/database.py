@@ -12,19 +12,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlmodel import Session
 
 from craft.errors import Unavailable
+from craft_gateway.postgresql import PATIENCE, connect_patiently
 
 _WRITES = "craft_writes"
 BUSY_MILLISECONDS = 10_000
-
-_POSTGRESQL_PATIENCE = {
-    # A server that is frozen or cut off must fail a call within seconds, not hang a loop for hours.
-    "connect_timeout": 5,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 20_000,
-    "options": "-c statement_timeout=30s -c lock_timeout=10s -c idle_in_transaction_session_timeout=60s",
-}
 
 Clock = Callable[[Session], datetime]
 """The current UTC time as the database sees it: hosts' clocks disagree, and leases must not."""
@@ -88,7 +79,9 @@ def _answering() -> Iterator[None]:
 
 def _engine(url: str) -> Engine:
     if make_url(url).get_backend_name() != "sqlite":
-        return create_engine(_with_driver(url), pool_pre_ping=True, pool_timeout=10, connect_args=_POSTGRESQL_PATIENCE)
+        server = create_engine(_with_driver(url), pool_pre_ping=True, pool_timeout=10, connect_args=PATIENCE)
+        connect_patiently(server)
+        return server
     path = make_url(url).database
     if path:
         Path(path).parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import func, or_
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, exists, select
 
@@ -22,7 +23,8 @@ from craft_gateway.teams import Teams
 
 ON_ACCELERATORS = frozenset({Service.INFERENCE, Service.TRAINING})
 """Whose seconds count against a quota of GPU seconds."""
-_BEGUN = (JobStatus.RUNNING, JobStatus.PAUSING, JobStatus.CANCELLING)
+BEGUN = (JobStatus.RUNNING, JobStatus.PAUSING, JobStatus.CANCELLING)
+"""Statuses of a job that takes one of its team's places."""
 _DAY = timedelta(days=1)
 _CANDIDATES = 20
 """How many a claim looks at: more than one, because others may take them or make them needless meanwhile."""
@@ -78,7 +80,7 @@ def out_of_jobs(session: Session, team: str, allowance: TeamSettings) -> bool:
 
 def begun_jobs(session: Session, team: str) -> int:
     """How many of the team's jobs have begun and not ended."""
-    begun = select(func.count()).select_from(Job).where(col(Job.status).in_(_BEGUN), Job.team == team)
+    begun = select(func.count()).select_from(Job).where(col(Job.status).in_(BEGUN), Job.team == team)
     return session.exec(begun).one()
 
 
@@ -86,6 +88,12 @@ def out_of_seconds(session: Session, team: str, allowance: TeamSettings, now: da
     """Whether the team has had its GPU seconds of the last 24 hours."""
     quota = allowance.gpu_seconds_per_day
     return quota is not None and gpu_seconds(session, team, now) >= quota
+
+
+def teams_out_of_seconds(session: Session, teams: Teams, now: datetime) -> frozenset[str]:
+    """The teams that have had their GPU seconds of the last 24 hours."""
+    named = teams.named.items()
+    return frozenset(team for team, allowance in named if out_of_seconds(session, team, allowance, now))
 
 
 def gpu_seconds(session: Session, team: str, now: datetime) -> float:
@@ -98,13 +106,22 @@ def gpu_seconds(session: Session, team: str, now: datetime) -> float:
 
 def note_start(session: Session, attempt: Attempt) -> None:
     """The team's turn is used."""
-    mine = session.get(TeamShare, (attempt.queue, attempt.team), with_for_update=True)
-    if mine is None:
-        mine = TeamShare(queue=attempt.queue, team=attempt.team)
-        session.add(mine)
+    mine = _share(session, attempt.queue, attempt.team)
     others = session.exec(select(TeamShare).where(TeamShare.queue == attempt.queue))
     # Not with what is under way: that is charged when it ends, and would lift the other teams' time too.
     mine.finished = mine.started = max(mine.finished, _system_time(others))
+
+
+def _share(session: Session, queue: Service, team: str) -> TeamShare:
+    """The team's row, locked; a new one where it has none."""
+    found = session.get(TeamShare, (queue, team), with_for_update=True)
+    if found is not None:
+        return found
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    new = insert(TeamShare).values(queue=queue, team=team, started=0.0, finished=0.0)
+    # A team's first two claims may come at the same moment: the second one waits here, and finds the first one's row.
+    session.connection().execute(new.on_conflict_do_nothing())
+    return session.get_one(TeamShare, (queue, team), with_for_update=True)
 
 
 def charge(session: Session, attempt: Attempt) -> None:

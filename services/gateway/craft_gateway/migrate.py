@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from craft.infra.settings import Settings
 from craft_gateway.database import Database
+from craft_gateway.postgresql import unhurried
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 # It would write two lines at every readiness check.
@@ -18,16 +19,16 @@ logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
-    """Run every migration up to `revision`, in one transaction."""
-    with database.writer.begin() as connection:
-        _unhurried(connection)
+    """Run every migration up to `revision`, in one transaction. A schema that is newer than the code stays as it is."""
+    if revision == "head" and is_current(database):
+        return
+    with database.writer.begin() as connection, unhurried(connection):
         command.upgrade(_config(connection), revision)
 
 
 def downgrade(database: Database, revision: str = "base") -> None:
     """Undo migrations down to `revision`, in one transaction."""
-    with database.writer.begin() as connection:
-        _unhurried(connection)
+    with database.writer.begin() as connection, unhurried(connection):
         command.downgrade(_config(connection), revision)
 
 
@@ -41,12 +42,6 @@ def is_current(database: Database) -> bool:
     scripts = ScriptDirectory(str(_MIGRATIONS))
     known = {script.revision for script in scripts.walk_revisions()}
     return bool(present) and all(revision in scripts.get_heads() or revision not in known for revision in present)
-
-
-def _unhurried(connection: Connection) -> None:
-    """What must not take a request half a minute, such as the index of a large table, may take a migration hours."""
-    if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
 
 
 def _config(connection: Connection) -> Config:

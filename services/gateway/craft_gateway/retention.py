@@ -1,5 +1,7 @@
 """The sweep: what nothing needs any longer leaves the artifact store, each thing in a transaction of its own.
 
+Log lines of jobs that ended long ago leave the database with it.
+
 Taking over an artifact and handing out a stage lock the same key (`transitions_flow`, `transitions_report`): they
 come before a sweep's transaction, which then finds the artifact needed, or after it, and find it gone.
 """
@@ -17,6 +19,7 @@ from craft.infra.swept_store import SweptStore
 from craft_gateway.database import Database
 from craft_gateway.key_lock import lock_key
 from craft_gateway.retention_expired import PAGE, Expired, Expiry
+from craft_gateway.retention_logs import OldLogs
 from craft_gateway.tables import Artifact
 
 MOST_LISTED = 1000
@@ -39,10 +42,14 @@ class Retention:
         self._database = database
         self._store = store
         self._expiry = Expiry(database, store, settings, page=page)
+        self._logs = OldLogs(database, settings.log_lifetime, page=page)
         self._round: Iterator[Sequence[Expired]] | None = None
 
     def sweep(self) -> bool:
-        """One step of a round over everything: look at a page, remove what expired. False at the round's end."""
+        """One step of a round over everything: look at a page, remove what expired. False at the round's end.
+
+        `dry_run` and `collect` are about the store only: log lines wait for the round.
+        """
         if self._round is None:
             self._round = self._steps()
         try:
@@ -76,15 +83,17 @@ class Retention:
 
         Should the commit fail after the folder went, the row is left: whoever reuses artifacts asks the store too.
         """
+        if not self._expiry.still_old(seen):
+            return False
         with self._database.write() as session:
             if seen.key is not None:
                 lock_key(session, seen.key)
-            expired = self._expiry.again(session, seen)
-            if expired is None:
+            folders = self._expiry.again(session, seen)
+            if folders is None:
                 return False
-            if expired.kind is not None:
-                session.connection().execute(delete(Artifact).where(col(Artifact.key) == expired.key))
-            for folder in expired.folders:
+            if seen.kind is not None:
+                session.connection().execute(delete(Artifact).where(col(Artifact.key) == seen.key))
+            for folder in folders:
                 self._store.trash(folder)
         return True
 
@@ -93,6 +102,10 @@ class Retention:
         for page in self._expiry.pages():
             for start in range(0, max(len(page), 1), _MOST_REMOVED):
                 yield page[start : start + _MOST_REMOVED]
+        for lines in self._logs.forget():
+            if lines:
+                _log.info("log_lines_swept", extra={"lines": lines})
+            yield ()
 
     def _removed(self, seen: Expired) -> bool:
         try:

@@ -1,7 +1,7 @@
 """What has expired: artifacts by the jobs that used them, and what attempts left behind by its age in the store."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, NamedTuple
@@ -30,19 +30,22 @@ _KINDS = {kind.value: kind for kind in StageKind}
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """Something whose time is over. `kind` is None of what no row of `artifact` knows."""
+    """Something whose time is over. `kind` is None of what no row of `artifact` knows; `bytes` is 0 until measured."""
 
     retention_class: RetentionClass
     folders: tuple[StoredFolder, ...]
     key: str | None
     kind: StageKind | None
-    bytes: int
     last_used_at: datetime
     expires_at: datetime
+    bytes: int = 0
 
 
 class Expiry:
-    """Looks, and changes nothing. `page`: how much of it at a time."""
+    """Looks, and changes nothing. `page`: how much of it at a time.
+
+    Folders are walked outside of any transaction: a slow store must not hold a lock, nor a connection.
+    """
 
     def __init__(self, database: Database, store: SweptStore, settings: RetentionSettings, *, page: int = PAGE) -> None:
         self._database = database
@@ -56,17 +59,18 @@ class Expiry:
         for area in (Area.CHECKPOINTS, Area.SCRATCH, Area.ARTIFACTS):
             folders = self._store.folders(area)
             while page := list(islice(folders, self._page)):
-                with self._database.read() as session:
-                    found = self._left_behind(session, page)
-                yield found
+                yield self._measured(self._left_behind(page))
 
-    def again(self, session: Session, seen: Expired) -> Expired | None:
-        """The same as it is now; None where it has not expired any longer."""
+    def still_old(self, seen: Expired) -> bool:
+        """Whether nobody has written to a folder that goes by its own age since it was seen."""
+        return seen.kind is not None or bool(self._old(seen.folders, _CLASS_OF_AREA[seen.folders[0].area]))
+
+    def again(self, session: Session, seen: Expired) -> Sequence[StoredFolder] | None:
+        """The folders that are to go by what the rows say now; None where it has not expired any longer."""
         if seen.kind is None:
-            found = self._left_behind(session, seen.folders)
-        else:
-            found = self._artifacts(session, _rows(session, _COLUMNS.where(col(Artifact.key) == seen.key)))
-        return found[0] if found else None
+            return _unneeded(session, seen.folders) or None
+        found = self._artifacts(session, _rows(session, _COLUMNS.where(col(Artifact.key) == seen.key)))
+        return found[0].folders if found else None
 
     def _pages_of_artifacts(self) -> Iterator[Sequence[Expired]]:
         after = ""
@@ -76,7 +80,7 @@ class Expiry:
                 found = self._artifacts(session, rows)
             if not rows:
                 return
-            yield found
+            yield self._measured(found)
             after = rows[-1].key
 
     def _artifacts(self, session: Session, rows: Sequence["_Row"]) -> list[Expired]:
@@ -92,41 +96,52 @@ class Expiry:
             if lifetime is None or row.kind is None or use.kept_by or last_used_at + lifetime > now:
                 continue
             folders = tuple(folder_of(ArtifactRef(key=row.key, digest=digest)) for digest in row.digests)
-            found.append(self._expired(RETENTION_OF[row.kind], folders, last_used_at, lifetime, kind=row.kind))
+            found.append(_expired(RETENTION_OF[row.kind], folders, last_used_at, lifetime, kind=row.kind))
         return found
 
-    def _left_behind(self, session: Session, folders: Sequence[StoredFolder]) -> list[Expired]:
+    def _left_behind(self, folders: Sequence[StoredFolder]) -> list[Expired]:
         """Those folders of one area that nothing needs and whose time is over."""
         of_class = _CLASS_OF_AREA[folders[0].area]
         lifetime = self._settings.lifetime(of_class)
         if lifetime is None:
             return []
-        now, store_now = self._database.now(session), self._store.now()
-        found = []
-        for folder in _unneeded(session, folders):
+        with self._database.read() as session:
+            now = self._database.now(session)
+            unneeded = _unneeded(session, folders)
+        return [_expired(of_class, (folder,), now - age, lifetime) for folder, age in self._old(unneeded, of_class)]
+
+    def _old(self, folders: Sequence[StoredFolder], of_class: RetentionClass) -> list[tuple[StoredFolder, timedelta]]:
+        """Those that have not changed for the lifetime of their class, with the time since."""
+        lifetime = self._settings.lifetime(of_class)
+        if lifetime is None:
+            return []
+        store_now, found = self._store.now(), []
+        for folder in folders:
             changed_at = self._store.changed_at(folder)
             if changed_at is not None and (age := timedelta(seconds=store_now - changed_at)) >= lifetime:
-                found.append(self._expired(of_class, (folder,), now - age, lifetime))
+                found.append((folder, age))
         return found
 
-    def _expired(
-        self,
-        of_class: RetentionClass,
-        folders: tuple[StoredFolder, ...],
-        last_used_at: datetime,
-        lifetime: timedelta,
-        *,
-        kind: StageKind | None = None,
-    ) -> Expired:
-        return Expired(
-            retention_class=of_class,
-            folders=folders,
-            key=folders[0].key,
-            kind=kind,
-            bytes=sum(self._store.bytes_of(folder) for folder in folders),
-            last_used_at=last_used_at,
-            expires_at=last_used_at + lifetime,
-        )
+    def _measured(self, found: Sequence[Expired]) -> Sequence[Expired]:
+        return [replace(one, bytes=sum(self._store.bytes_of(folder) for folder in one.folders)) for one in found]
+
+
+def _expired(
+    of_class: RetentionClass,
+    folders: tuple[StoredFolder, ...],
+    last_used_at: datetime,
+    lifetime: timedelta,
+    *,
+    kind: StageKind | None = None,
+) -> Expired:
+    return Expired(
+        retention_class=of_class,
+        folders=folders,
+        key=folders[0].key,
+        kind=kind,
+        last_used_at=last_used_at,
+        expires_at=last_used_at + lifetime,
+    )
 
 
 class _Row(NamedTuple):

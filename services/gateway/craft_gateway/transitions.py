@@ -16,7 +16,7 @@ from craft.errors import Conflict, LeaseLost, NotFound
 from craft.infra.ids import new_id
 from craft.infra.settings import CoordinatorSettings
 from craft_gateway.database import Database
-from craft_gateway.fair_share import next_in_line
+from craft_gateway.fair_share import BEGUN, next_in_line, teams_out_of_seconds
 from craft_gateway.keys import HoldsArtifact, reusable
 from craft_gateway.plan import ResolvedJob
 from craft_gateway.tables import Artifact, Stage
@@ -42,6 +42,7 @@ from craft_gateway.transitions_flow import (
     pause,
     resume,
 )
+from craft_gateway.transitions_hints import HeldUp, hint_next_job
 from craft_gateway.transitions_report import (
     claimable,
     extend,
@@ -105,7 +106,7 @@ class Transitions:
 
         A job that has ended already stays as it is, and its status is returned. Raises NotFound.
         """
-        with self._unit(job_id) as unit:
+        with self.unit(job_id) as unit:
             if not unit.job.status.terminal and unit.job.status is not JobStatus.CANCELLING:
                 cancel(unit)
             return unit.job.status
@@ -115,7 +116,7 @@ class Transitions:
 
         One that pauses already stays as it is. Raises NotFound, Conflict where the job ends or has ended.
         """
-        with self._unit(job_id) as unit:
+        with self.unit(job_id) as unit:
             if unit.job.status in MOVING:
                 pause(unit)
             elif unit.job.status not in PAUSES:
@@ -126,7 +127,7 @@ class Transitions:
         """Go on where the job was paused. One that was not stays as it is. Raises NotFound, Conflict where it ended."""
         with self._database.read() as session:
             found = reusable(session, _stages_of(session, job_id), self._holds)
-        with self._unit(job_id) as unit:
+        with self.unit(job_id) as unit:
             if unit.job.status in PAUSES:
                 resume(unit, found)
             elif unit.job.status not in MOVING:
@@ -144,7 +145,7 @@ class Transitions:
         """
         seen = self._stage(stage_id)
         for unheard in self._held_by(claim.owner):
-            with suppress(LeaseLost), self._unit(unheard.job_id) as unit:
+            with suppress(LeaseLost), self.unit(unheard.job_id) as unit:
                 give_back(unit, unit.held(unheard.id, unheard.fence))
         if seen.queue is not claim.service or not self._has_room():
             return None
@@ -155,7 +156,7 @@ class Transitions:
 
     def renew(self, stage_id: str, renew: Renew) -> Renewed:
         """Extend the lease and take in progress and log lines. Raises LeaseLost where the fence is old."""
-        with self._unit(self._stage(stage_id).job_id) as unit:
+        with self.unit(self._stage(stage_id).job_id) as unit:
             return extend(unit, unit.held(stage_id, renew.fence), renew, self._settings)
 
     def complete(self, stage_id: str, complete: Complete) -> None:
@@ -173,7 +174,7 @@ class Transitions:
         with self._database.read() as session:
             ref = self._counting(session, seen, manifest)
             found = reusable(session, _stages_of(session, seen.job_id), self._holds, finished={seen.name: ref})
-        with self._unit(seen.job_id) as unit:
+        with self.unit(seen.job_id) as unit:
             stage = unit.held(stage_id, complete.fence)
             unit.log(stage, complete.log_lines)
             lock_keys(unit, found)
@@ -205,7 +206,7 @@ class Transitions:
 
     def _end_attempt(self, stage_id: str, fence: int, end: Callable[[JobUnit, Stage], None]) -> None:
         seen = self._stage(stage_id)
-        with self._unit(seen.job_id) as unit:
+        with self.unit(seen.job_id) as unit:
             end(unit, unit.held(stage_id, fence))
         self._settle_others(seen)
 
@@ -222,15 +223,22 @@ class Transitions:
                 self._hint_again(stage)
 
     def take_over_if_done(self, seen: Stage) -> bool:
-        """Whether a ready stage's artifact exists by now; then the stage has succeeded with it."""
+        """Let a ready stage whose artifact exists by now succeed with it. False where it is ready as before."""
         with self._database.read() as session:
             made = session.get(Artifact, seen.key)
             if made is None or seen.recompute or not self._holds(made.ref):
                 return False
             found = reusable(session, _stages_of(session, seen.job_id), self._holds)
-        with self._unit(seen.job_id) as unit:
+        with self.unit(seen.job_id) as unit:
             advance(unit, found)
-        return True
+            # The artifact may have been swept since, or its job paused.
+            return unit.stage(seen.id).status is not StageStatus.READY
+
+    def held_up(self) -> HeldUp:
+        """Whose stages free workers would not get just now."""
+        with self._database.read() as session:
+            teams = teams_out_of_seconds(session, teams_in(session), self._database.now(session))
+        return HeldUp(no_room=not self._has_room(), teams=teams)
 
     def _next_in_line(self, hinted: Stage) -> list[Stage]:
         with self._database.read() as session:
@@ -243,7 +251,7 @@ class Transitions:
 
     def _claimed(self, seen: Stage, claim: Claim) -> ClaimedStage | None:
         try:
-            with self._unit(seen.job_id) as unit:
+            with self.unit(seen.job_id) as unit:
                 stage = unit.stage(seen.id)
                 teams = teams_in(unit.session)
                 if not claimable(unit, stage, teams):
@@ -258,7 +266,7 @@ class Transitions:
             self.settle(stage.key, but=stage.id)
 
     def _hint_again(self, seen: Stage) -> None:
-        with self._unit(seen.job_id) as unit:
+        with self.unit(seen.job_id) as unit:
             stage = unit.stage(seen.id)
             # One that falls due later will be sent then.
             if stage.status is StageStatus.READY and (stage.hinted_at is None or stage.hinted_at <= unit.now):
@@ -281,9 +289,15 @@ class Transitions:
         return stage
 
     @contextmanager
-    def _unit(self, job_id: str) -> Iterator[JobUnit]:
+    def unit(self, job_id: str) -> Iterator[JobUnit]:
+        """One transaction on the job. Where it frees a place of its team, who waits for one is hinted. NotFound."""
         with self._database.write() as session:
-            yield JobUnit.open(session, self._database.now, job_id)
+            unit = JobUnit.open(session, self._database.now, job_id)
+            begun = unit.job.status in BEGUN
+            yield unit
+            freed = begun and unit.job.status not in BEGUN
+            if freed and teams_in(session).allowance(unit.job.team).max_running_jobs is not None:
+                hint_next_job(session, unit.job.team, unit.now)
 
 
 def _stages_of(session: Session, job_id: str) -> list[Stage]:

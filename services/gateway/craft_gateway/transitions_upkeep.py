@@ -16,8 +16,8 @@ from craft_gateway.database import Database
 from craft_gateway.tables import Artifact, Outbox, Stage, StageLog
 from craft_gateway.transitions import Transitions
 from craft_gateway.transitions_flow import lose
+from craft_gateway.transitions_hints import HeldUp, hint_ready
 from craft_gateway.transitions_report import past_deadline, timeout_error
-from craft_gateway.transitions_unit import JobUnit
 
 PAGE = 500
 _SENT_KEPT = timedelta(hours=1)
@@ -39,6 +39,7 @@ class Upkeep:
         self._database = database
         self._transitions = transitions
         self._settings = settings
+        self._held_up = HeldUp()
 
     def reap(self) -> int:
         """Take back stages whose lease has run out (one without a lease counts as that); returns how many."""
@@ -55,12 +56,12 @@ class Upkeep:
 
     def sweep(self) -> Swept:
         """Hint ready stages again whose hint is old; take over artifacts that ready stages could have by now."""
+        self._hint_who_is_held_up_no_longer()
         return Swept(hinted=self._hint_again(), taken_over=self._take_over())
 
     def take_back(self, seen: Stage) -> bool:
         """Take back one stage that was seen with its lease run out; False where that is no longer so."""
-        with self._database.write() as session:
-            unit = JobUnit.open(session, self._database.now, seen.job_id)
+        with self._transitions.unit(seen.job_id) as unit:
             try:
                 stage = unit.held(seen.id, seen.fence)
             except LeaseLost:
@@ -68,12 +69,22 @@ class Upkeep:
                 return False
             if stage.lease_expires_at is not None and stage.lease_expires_at >= unit.now:
                 return False
-            error = timeout_error(stage) if past_deadline(unit, stage) else _lost(session, stage)
+            error = timeout_error(stage) if past_deadline(unit, stage) else _lost(unit.session, stage)
             # The lease was pause enough.
             lose(unit, stage, error, most_attempts=self._settings.max_lost_attempts, pause=False)
         if seen.key is not None:
             self._transitions.settle(seen.key, but=seen.id)
         return True
+
+    def _hint_who_is_held_up_no_longer(self) -> None:
+        """Hints that came meanwhile were taken in vain, and the next ones are up to `resend_seconds` away."""
+        held_up = self._transitions.held_up()
+        room_again = self._held_up.no_room and not held_up.no_room
+        teams = self._held_up.teams - held_up.teams
+        if room_again or teams:
+            with self._database.write() as session:
+                hint_ready(session, self._database.now(session), teams=None if room_again else teams)
+        self._held_up = held_up
 
     def _hint_again(self) -> int:
         with self._database.write() as session:

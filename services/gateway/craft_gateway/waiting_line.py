@@ -138,11 +138,14 @@ def _holder(session: Session) -> Holder | None:
     return None if oldest is None else Holder(oldest.device or "", oldest.name, oldest.job_id, oldest.team)
 
 
-def places(session: Session, teams: Teams, now: datetime, *, has_room: bool) -> dict[str, Place]:
-    """The place of every job that has a ready stage: the best, where it has several."""
+def places(session: Session, teams: Teams, now: datetime, *, has_room: bool, most: int = _MOST) -> dict[str, Place]:
+    """The place of every job that has a ready stage: the best, where it has several.
+
+    Of a queue's stages at most about `most` have places, as many of each team.
+    """
     found: dict[str, Place] = {}
     for queue in Service:
-        ready = _ready(session, queue)
+        ready = _ready(session, queue, most=most)
         if not ready:
             continue
         order = list(_in_order(ready, turns(session, queue, {stage.team for stage in ready}, teams, now), teams))
@@ -159,17 +162,20 @@ def places(session: Session, teams: Teams, now: datetime, *, has_room: bool) -> 
 _NO_ROOM = "waits for space: the artifact store is nearly full"
 
 
-def _ready(session: Session, queue: Service) -> list[_Waiting]:
-    query = (
-        select(Stage.job_id, Stage.team, Stage.kind, Job.status)
-        .join(Job, col(Job.id) == col(Stage.job_id))
-        .where(Stage.queue == queue, Stage.status == StageStatus.READY)
-        .order_by(col(Stage.team), col(Stage.rank), col(Stage.job_id))
-        .limit(_MOST)
-    )
+def _ready(session: Session, queue: Service, *, most: int) -> list[_Waiting]:
+    """The first of each team: one that queues very many must not crowd out the others."""
+    ready = (Stage.queue == queue, Stage.status == StageStatus.READY)
+    teams = session.exec(select(Stage.team).where(*ready).distinct()).all()
     return [
         _Waiting(job_id, team, StageKind(kind), begun=status is not JobStatus.QUEUED)
-        for job_id, team, kind, status in session.exec(query)
+        for team in teams
+        for job_id, kind, status in session.exec(
+            select(Stage.job_id, Stage.kind, Job.status)
+            .join(Job, col(Job.id) == col(Stage.job_id))
+            .where(*ready, Stage.team == team)
+            .order_by(col(Stage.rank), col(Stage.job_id))
+            .limit(max(1, most // len(teams)))
+        )
     ]
 
 

@@ -192,9 +192,17 @@ class Attempt:
         )
         ended = self._reports.complete(manifest)
         if ended is Ended.COMPLETED:
-            # Nothing resumes a finished stage, and checkpoints are as large as what they lead to.
-            shutil.rmtree(self._store.checkpoint(self._claimed.key), ignore_errors=True)
+            self._forget_checkpoint()
         return ended
+
+    def _forget_checkpoint(self) -> None:
+        """Nothing resumes a finished stage, and checkpoints are as large as what they lead to."""
+        # The sweep finds what is left where the disk does not play along.
+        with contextlib.suppress(OSError):
+            aside = self._store.scratch("checkpoint")
+            # Aside in one step: who is to compute the key again by now makes a folder of this name while it is removed.
+            self._store.checkpoint(self._claimed.key).rename(aside / "checkpoint")
+            shutil.rmtree(aside, ignore_errors=True)
 
     def _died(self, died: Died) -> Ended:
         peak = f"peak memory {died.peak_memory_bytes / 2**30:.2f} GiB"

@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from craft.contracts.stages import Service
 from craft.errors import Unavailable
+from craft.infra.broker_transport import use_hint_transport
 from craft.infra.settings import Settings
 
 TASK_NAME = "craft.stage"
@@ -20,17 +21,23 @@ _CONNECT_TIMEOUT_SECONDS = 3
 
 def celery_app(settings: Settings) -> Celery:
     """A Celery application with the four queues declared. It connects when first used, not here."""
+    use_hint_transport()
     app = Celery("craft", broker=settings.resolved_broker_url, set_as_current=False)
     app.conf.update(
         broker_transport_options={
             # With early acknowledgement nothing waits for redelivery; a short timeout only repeats messages.
             "visibility_timeout": 86_400,
+            # What a killed worker had not acknowledged is looked for seldom: the outbox sends it again. The throttle's
+            # default is every tenth time.
             "unacked_restore_interval": 30,
             "unacked_restore_throttle": 1,
             # Without it a frozen server hangs a publish for ever.
             "socket_timeout": _SOCKET_TIMEOUT_SECONDS,
+            # A server that is away: whoever sends holds up the outbox's other rows.
             "socket_connect_timeout": _CONNECT_TIMEOUT_SECONDS,
+            # A worker's connection idles for hours; without it a firewall may forget it and nobody hears.
             "socket_keepalive": True,
+            # How long a worker may wait on a connection that is dead although it is open.
             "health_check_interval": 25,
             # A server may be shared with others.
             "global_keyprefix": "craft:",
@@ -40,7 +47,7 @@ def celery_app(settings: Settings) -> Celery:
         broker_connection_max_retries=None,
         # The lease in the database is what protects work; late acknowledgement runs long stages several times.
         task_acks_late=False,
-        # A message taken ahead waits behind a stage of hours while another worker idles.
+        # One stage at a time: a message taken ahead waits behind a stage of hours while another worker idles.
         worker_disable_prefetch=True,
         worker_prefetch_multiplier=1,
         worker_concurrency=1,
@@ -53,6 +60,7 @@ def celery_app(settings: Settings) -> Celery:
         # A misspelt queue is an error at the sender, not a queue that nobody reads.
         task_create_missing_queues=False,
         task_queues=[Queue(service.value, routing_key=service.value) for service in Service],
+        # Every hint names its queue; Celery's own default would be one that is not declared.
         task_default_queue=Service.DATASETS.value,
         # Cancelling goes through the lease; remote control and events only cost connections.
         worker_enable_remote_control=False,
@@ -62,6 +70,7 @@ def celery_app(settings: Settings) -> Celery:
         worker_redirect_stdouts=False,
         # Concerns late acknowledgement only, which we have not; False warns at every loss of the connection.
         worker_cancel_long_running_tasks_on_connection_loss=True,
+        # No soft shutdown: at SIGTERM our runner ends the stage itself; Celery's acts only with REMAP_SIGTERM.
     )
     return app
 

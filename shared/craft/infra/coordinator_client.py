@@ -1,10 +1,11 @@
 """The worker's side of the coordinator's internal REST: claim, renew, complete, fail, release."""
 
+import json
 from typing import Self, TypeVar
 from urllib.parse import quote
 
 import httpx
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 
 from craft.contracts.base import Contract
 from craft.contracts.stages import Claim, ClaimedStage, Complete, Fail, Release, Renew, Renewed
@@ -79,9 +80,12 @@ class CoordinatorClient:
 
 def _parsed(body: bytes, model: type[ModelT]) -> ModelT:
     try:
-        # A newer coordinator may say more than this worker knows of.
-        return model.model_validate_json(body, extra="ignore")
-    except ValidationError as error:
+        said = json.loads(body)
+        # A newer coordinator may say more than this worker knows of. But not within a member: an artifact's key is
+        # made of all parameters, and without one of them something else would be computed under it.
+        known = {name: said[name] for name in model.model_fields if name in said}
+        return model.model_validate(known)
+    except (ValueError, TypeError) as error:
         raise Unavailable(
             f"The coordinator's answer is no {model.__name__}.", hint="Worker and coordinator differ in version."
         ) from error

@@ -14,6 +14,7 @@ from uuid import uuid4
 from craft.contracts.job import MODEL_ID, REVISION
 from craft.contracts.stages import ModelRef
 from craft.errors import ModelNotFound, ModelRejected
+from craft.infra.chat_templates import check_chat_template
 
 _WEIGHTS = "*.safetensors"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
@@ -45,7 +46,9 @@ class ModelFolders:
         self._digests = _DigestCache(self._root / ".digests")
 
     def find(self, model_id: str, revision: str = "main") -> ModelFolder:
-        """The checked folder. Raises ModelNotFound, ModelRejected (pickles only, remote code, broken header)."""
+        """The checked folder. Raises ModelNotFound, ModelRejected (pickles only, remote code, broken header, hostile
+        chat template).
+        """
         path = self._path(model_id, revision)
         config = _read_config(path / "config.json", model_id)
         _check_weights(path, model_id)
@@ -57,6 +60,7 @@ class ModelFolders:
                 hint="Choose a decoder-only chat model, e.g. a Llama, Qwen, Mistral or SmolLM checkpoint.",
                 param="base_model",
             )
+        check_chat_template(path)
         length = config.get("max_position_embeddings")
         return ModelFolder(
             ref=ModelRef(id=model_id, revision=revision, digest=self._digests.digest(path)),
@@ -95,7 +99,7 @@ def _folder_name(model_id: str, revision: str) -> str:
 def _read_config(path: Path, model_id: str) -> dict[str, object]:
     try:
         config = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelRejected(f"{model_id} has no readable config.json.", param="base_model") from error
     if not isinstance(config, dict):
         raise ModelRejected(f"{model_id}: config.json is not an object.", param="base_model")
@@ -132,7 +136,7 @@ def _check_header(path: Path, model_id: str) -> None:
         entries = json.loads(header)
         ends = [entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__"]
         sane = all(isinstance(end, int) and 0 <= end <= size - 8 - length for end in ends)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         sane = False
     if not sane:
         raise ModelRejected(f"{model_id}: {path.name} is not a valid safetensors file.", param="base_model")

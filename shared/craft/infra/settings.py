@@ -178,6 +178,8 @@ def _never(given: object) -> object:
 
 Days = Annotated[Annotated[float, Field(ge=0.0, le=36_500.0)] | None, BeforeValidator(_never)]
 """A lifetime; "never" (None) is without end."""
+_SomeDays = Annotated[Annotated[float, Field(gt=0.0, le=36_500.0)] | None, BeforeValidator(_never)]
+"""A lifetime of what may still be written to: none at all would remove it meanwhile."""
 
 
 class RetentionSettings(BaseModel):
@@ -187,14 +189,23 @@ class RetentionSettings(BaseModel):
     model_days: Days = 30.0
     intermediate_days: Days = 30.0
     checkpoint_days: Days = 7.0
-    scratch_days: Days = 1.0
-    orphan_days: Days = 1.0
+    scratch_days: _SomeDays = 1.0
+    orphan_days: _SomeDays = 1.0
+    log_days: Days = Field(90.0, description="Log lines of a job that has ended, in the database.")
     sweep_seconds: float = Field(3600.0, gt=0.0, description="Pause between two rounds of the sweep.")
 
     def lifetime(self, of: RetentionClass) -> timedelta | None:
         """How long something of that class is kept; None is for ever."""
-        days: float | None = getattr(self, f"{of.value}_days")
-        return None if days is None else timedelta(days=days)
+        return _lifetime(getattr(self, f"{of.value}_days"))
+
+    @property
+    def log_lifetime(self) -> timedelta | None:
+        """How long log lines are kept after their job's end; None is for ever."""
+        return _lifetime(self.log_days)
+
+
+def _lifetime(days: float | None) -> timedelta | None:
+    return None if days is None else timedelta(days=days)
 
 
 class Settings(BaseSettings):

@@ -91,6 +91,8 @@ def run(service: Service, stage_functions_path: str, settings: Settings) -> None
             pool="threads",
             concurrency=1,
             queues=[service.value],
+            # Workers need not know of each other, and their lease says that they live: these three would only cost
+            # connections and a right to the broker's channels.
             without_gossip=True,
             without_mingle=True,
             without_heartbeat=True,

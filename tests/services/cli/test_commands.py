@@ -78,7 +78,8 @@ def test_the_demo_is_a_job_that_anyone_could_post(task: Task) -> None:
 
 
 def test_deploying_prints_the_model_and_a_curl_line_that_a_shell_reads_back() -> None:
-    with answering(201, deployment().model_dump_json().encode()) as url:
+    answer = deployment().model_dump_json().encode()
+    with answering(answer, answer, status=201) as (url, _):
         secret = url.replace("//", "//me:secret@")
         result = RUNNER.invoke(app, ["jobs", "deploy", JOB_ID, "--strategy", "craft", "--url", secret])
         shown = RUNNER.invoke(app, ["jobs", "deploy", JOB_ID, "--json", "--url", url])

@@ -4,10 +4,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.services.gateway.world import World, new_world
+from tests.services.gateway.postgres import URL
+from tests.services.gateway.world import World, new_world, postgres_world
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     with new_world(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def postgres() -> Iterator[World]:
+    with postgres_world(URL) as made:
         yield made

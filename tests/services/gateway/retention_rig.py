@@ -23,8 +23,9 @@ from craft_gateway.keys import store_holds
 from craft_gateway.retention import Retention
 from craft_gateway.retention_expired import Expired, Expiry
 from craft_gateway.retention_uses import Use, uses
-from craft_gateway.tables import Artifact, Job, Stage
+from craft_gateway.tables import Artifact, Job, Stage, StageLog
 from craft_gateway.transitions import Transitions
+from craft_gateway.transitions_unit import JobUnit
 
 LIFETIMES = RetentionSettings()
 
@@ -92,6 +93,18 @@ class Storeroom:
     def set_job(self, job_id: str, **values: object) -> None:
         with self.world.database.write() as session:
             session.connection().execute(update(Job).where(col(Job.id) == job_id).values(**values))
+
+    def says(self, job_id: str, lines: int) -> None:
+        """The job's first stage writes so many lines."""
+        with self.world.database.write() as session:
+            unit = JobUnit.open(session, self.world.database.now, job_id)
+            unit.log(unit.stages[0], (f"line {n}" for n in range(lines)))
+
+    def lines(self, job_id: str) -> list[int]:
+        """The numbers of the log lines that the job has."""
+        with self.world.database.read() as session:
+            rows = select(StageLog.seq).where(StageLog.job_id == job_id).order_by(col(StageLog.seq))
+            return list(session.exec(rows))
 
     def days_pass(self, days: float) -> None:
         """For rows; folders get `aged`."""

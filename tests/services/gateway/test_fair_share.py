@@ -1,14 +1,20 @@
 """Teams share the workers by their weights; quotas hold; within a team priority goes before age."""
 
 from collections import Counter, deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
+from contextlib import suppress
 
-from tests.services.gateway.world import World
+from tests.services.gateway.world import SETTINGS, World
 
 from craft.contracts.accounts import TeamSettings
+from craft.contracts.attempts import AttemptOutcome
 from craft.contracts.job import JobStatus
-from craft.contracts.stages import Renew, Service
-from craft_gateway.tables import Stage
+from craft.contracts.stages import ClaimedStage, Renew, Service
+from craft.errors import TooFewKnown
+from craft_gateway.fair_share import note_start
+from craft_gateway.tables import Attempt, Stage
 from craft_gateway.teams import teams_in
 from craft_gateway.waiting_line import Place, places
 
@@ -150,6 +156,130 @@ def test_two_claims_at_once_do_not_both_take_the_last_place(world: World) -> Non
     assert sum(world.job(job).status is JobStatus.RUNNING for job in jobs) == 2
 
 
+def hints(world: World) -> list[str]:
+    """Which stages have been hinted since the last time."""
+    unsent = [row.stage_id for row in world.outbox() if row.sent_at is None]
+    world.relay.send_due()
+    return unsent
+
+
+def succeeds(world: World, claimed: ClaimedStage) -> None:
+    world.complete(claimed)
+    world.do_all(claimed.job_id)
+
+
+def fails(world: World, claimed: ClaimedStage) -> None:
+    world.fail(claimed, TooFewKnown("Three."))
+
+
+def is_cancelled(world: World, claimed: ClaimedStage) -> None:
+    world.transitions.cancel(claimed.job_id)
+    world.release(claimed)
+
+
+def is_paused(world: World, claimed: ClaimedStage) -> None:
+    world.transitions.pause(claimed.job_id)
+    world.release(claimed)
+
+
+def is_lost_and_cancelled(world: World, claimed: ClaimedStage) -> None:
+    world.transitions.cancel(claimed.job_id)
+    world.clock.advance(SETTINGS.lease_seconds + 1)
+    assert world.upkeep.reap() == 1
+
+
+WAYS: tuple[Callable[[World, ClaimedStage], None], ...] = (
+    succeeds,
+    fails,
+    is_cancelled,
+    is_paused,
+    is_lost_and_cancelled,
+)
+
+
+def test_when_a_teams_job_ends_or_pauses_its_next_one_is_hinted_at_once(world: World) -> None:
+    world.between(small=TeamSettings(max_running_jobs=1))
+    for number, ends in enumerate(WAYS):
+        first, second, third = (world.create(team="small", seed=10 * number + n) for n in range(3))
+        claimed = world.claim(first, "ingest")
+        waits = world.stage(second, "ingest")
+        hints(world)
+        # A worker was free and got nothing: no hint is left.
+        assert world.try_claim(waits) is None
+        ends(world, claimed)
+        assert hints(world).count(waits.id) == 1, ends
+        assert world.stage(third, "ingest").id not in hints(world)
+        for job in (second, third):
+            world.transitions.cancel(job)
+
+
+def test_where_a_team_has_no_limit_the_end_of_a_job_hints_nobody(world: World) -> None:
+    first, _ = (world.create(seed=seed) for seed in (1, 2))
+    claimed = world.claim(first, "ingest")
+    hints(world)
+    fails(world, claimed)
+    assert hints(world) == []
+
+
+def test_space_that_comes_back_is_noticed_by_the_next_sweep(world: World) -> None:
+    waits = world.stage(world.create(), "ingest")
+    hints(world)
+    world.room = False
+    assert world.try_claim(waits) is None
+    world.upkeep.sweep()
+    assert hints(world) == []
+    world.room = True
+    for expected in ([waits.id], []):
+        world.upkeep.sweep()
+        assert hints(world) == expected
+
+
+def test_gpu_seconds_that_come_back_are_noticed_by_the_next_sweep(world: World) -> None:
+    world.between(small=TeamSettings(gpu_seconds_per_day=100.0))
+    job = world.create(team="small")
+    world.do(job, "ingest")
+    claimed = world.claim(job, "answer:basic")
+    world.clock.advance(80)
+    world.transitions.renew(claimed.stage_id, Renew(fence=claimed.fence))
+    world.clock.advance(30)
+    world.complete(claimed)
+    hints(world)
+    world.clock.advance(24 * 3600 - 1)
+    waits = world.stage(job, "probe:initial")
+    world.upkeep.sweep()
+    hints(world)
+    assert world.try_claim(waits) is None
+    world.upkeep.sweep()
+    assert hints(world) == []
+    world.clock.advance(2)
+    world.upkeep.sweep()
+    assert waits.id in hints(world)
+
+
+def test_a_new_teams_first_two_claims_at_once_both_get_a_stage(world: World) -> None:
+    stage = world.stage(world.create(team="new"), "ingest")
+    other = Attempt(
+        stage_id=stage.id,
+        fence=0,
+        job_id=stage.job_id,
+        team=stage.team,
+        queue=stage.queue,
+        kind=stage.kind,
+        number=1,
+        owner="another worker",
+        outcome=AttemptOutcome.RUNNING,
+        started_at=world.clock.now,
+    )
+    with ThreadPoolExecutor(1) as pool:
+        with world.database.write() as session:
+            note_start(session, other)
+            session.flush()
+            claim = pool.submit(world.try_claim, stage)
+            with suppress(NotYet):
+                claim.result(timeout=0.3)
+        assert claim.result() is not None
+
+
 def test_a_team_that_had_its_gpu_seconds_waits_until_they_are_a_day_old(world: World) -> None:
     world.between(small=TeamSettings(gpu_seconds_per_day=100.0))
     job = world.create(team="small")
@@ -202,3 +332,12 @@ def test_a_full_store_is_why_everything_waits(world: World) -> None:
     job = world.create()
     world.room = False
     assert "space" in (line(world)[job].reason or "")
+
+
+def test_every_team_has_places_in_the_line_however_many_another_one_queues(world: World) -> None:
+    many = [world.create(team="a", seed=seed) for seed in range(12)]
+    one = world.create(team="z", seed=100)
+    with world.database.read() as session:
+        found = places(session, teams_in(session), world.clock.now, has_room=True, most=10)
+    assert found[one].ahead <= 1
+    assert sorted(found[job].ahead for job in many if job in found) == [n for n in range(6) if n != found[one].ahead]

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 from prometheus_client import CollectorRegistry, generate_latest
+from sqlalchemy import text
+from tests.services.gateway.test_retention_scale import plan, statements
 from tests.services.gateway.world import SETTINGS, FakeBroker, FakeStore, World, manifest_of, postgres_world
 
 from craft.contracts.events import StageStatus
@@ -170,7 +172,7 @@ def test_stages_are_counted_by_queue_and_status_also_where_there_are_none(counte
     counted.claim(counted.world.create(seed=2))
     assert counted.value("craft_stages", queue="datasets", status="ready") == 1
     assert counted.value("craft_stages", queue="datasets", status="running") == 1
-    assert counted.value("craft_stages", queue="training", status="failed") == 0
+    assert counted.value("craft_stages", queue="training", status="ready") == 0
 
 
 def test_the_oldest_ready_stage_tells_how_long_nobody_came(counted: Counted) -> None:
@@ -197,6 +199,24 @@ def test_jobs_are_counted_by_status_and_team(counted: Counted) -> None:
     counted.world.create(team="search", seed=2)
     assert counted.value("craft_jobs", status="running", team="search") == 1
     assert counted.value("craft_jobs", status="queued", team="search") == 1
+
+
+def test_what_has_ended_is_not_counted_at_each_scrape_for_ever(counted: Counted) -> None:
+    world = counted.world
+    for seed in range(30):
+        world.transitions.cancel(world.create(seed=seed))
+    running = world.create(seed=100)
+    counted.claim(running)
+    assert counted.value("craft_jobs", status="cancelled", team="default") is None
+    assert counted.value("craft_stages", queue="datasets", status="cancelled") is None
+    with world.database.write() as session:
+        session.connection().execute(text("ANALYZE"))
+    with statements(world) as asked:
+        assert counted.value("craft_jobs", status="running", team="default") == 1
+    with world.database.engine.connect() as connection:
+        steps = [step for statement in asked if "GROUP BY" in statement[0] for step in plan(connection, *statement)]
+    assert steps
+    assert not [step for step in steps if step.startswith(("SCAN stage", "SCAN job"))]
 
 
 def test_hints_that_do_not_leave_are_seen_and_those_that_are_not_due_are_not(counted: Counted) -> None:
@@ -226,9 +246,9 @@ def test_a_scrape_without_the_database_has_what_is_counted(tmp_path: Path) -> No
     with empty_database(tmp_path / "empty.db") as broken:
         registry.register(DatabaseMetrics(broken, tmp_path))
         StageMetrics(registry)
-        text = generate_latest(registry).decode()
-    assert "craft_generated_tokens_total 0.0" in text
-    assert "craft_jobs" not in text
+        shown = generate_latest(registry).decode()
+    assert "craft_generated_tokens_total 0.0" in shown
+    assert "craft_jobs" not in shown
 
 
 def test_the_coordinator_shows_every_metric_by_its_name(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 
 import pytest
+from sqlalchemy import QueuePool
 from tests.services.gateway.retention_rig import LIFETIMES, Storeroom, storeroom
 from tests.services.gateway.world import World, sha
 
 from craft.contracts.events import StageStatus
+from craft.contracts.job import JobStatus
 from craft.contracts.retention import RetentionClass
 from craft.contracts.stages import ArtifactRef, StageKind
 from craft.core.questions import Task
@@ -17,6 +19,7 @@ from craft.errors import NotFound, Unavailable
 from craft.infra.settings import RetentionSettings
 from craft.infra.swept_store import StoredFolder, SweptFolders
 from craft_gateway.key_lock import lock_key
+from craft_gateway.retention_logs import OldLogs
 from craft_gateway.retention_pins import Pins
 from craft_gateway.retention_uses import KeptBy
 from craft_gateway.retention_views import expiries
@@ -24,6 +27,8 @@ from craft_gateway.tables import Artifact, Dataset, Deployment
 
 WHOLE_LIFE = 30.0
 """Days that a score is kept after its last use."""
+MEANWHILE_SECONDS = 0.2
+"""How long a sweep gives somebody else to come to the end, or to wait for it."""
 
 
 def test_what_no_job_has_used_for_its_lifetime_goes(world: World) -> None:
@@ -254,7 +259,7 @@ class _Meanwhile(SweptFolders):
     def trash(self, folder: StoredFolder) -> None:
         self._doing = self._thread.submit(self._work)
         try:
-            self._doing.result(timeout=0.2)
+            self._doing.result(timeout=MEANWHILE_SECONDS)
         except NotYet:
             self.waited = True
         super().trash(folder)
@@ -546,3 +551,107 @@ def test_views_tell_when_things_expire_and_nothing_of_what_is_kept(world: World)
         assert days == {report.key: 365, score.key: 30, busy.key: None}
         with world.database.read() as session:
             assert expiries(session, [], LIFETIMES) == {}
+
+
+def test_log_lines_go_so_long_after_their_jobs_end(world: World) -> None:
+    with storeroom(world) as room:
+        old, young, runs = room.job(), room.job(ended=False), room.job(ended=False)
+        for job_id in (old, young, runs):
+            room.says(job_id, 3)
+        room.days_pass(1)
+        room.set_job(young, status=JobStatus.FAILED, finished_at=world.clock.now)
+        room.days_pass(89)
+        room.sweep()
+        assert [room.lines(job_id) for job_id in (old, young, runs)] == [[], [1, 2, 3], [1, 2, 3]]
+        assert world.job(old).log_seq == 3
+
+
+def test_log_lines_without_a_lifetime_and_those_of_pinned_jobs_stay(world: World) -> None:
+    with storeroom(world) as room:
+        pinned, other = room.job(), room.job()
+        Pins(world.database).pin(pinned)
+        for job_id in (pinned, other):
+            room.says(job_id, 2)
+        room.days_pass(1000)
+        room.sweep(RetentionSettings(log_days=None))
+        assert room.lines(other) == [1, 2]
+        room.sweep()
+        assert (room.lines(pinned), room.lines(other)) == ([1, 2], [])
+
+
+def test_a_pin_keeps_the_log_lines_that_are_left(world: World) -> None:
+    with storeroom(world) as room:
+        job_id = room.job()
+        room.says(job_id, 7)
+        room.days_pass(90)
+        logs = OldLogs(world.database, LIFETIMES.log_lifetime, page=10, most_lines=3)
+        round_ = logs.forget()
+        assert [next(round_), next(round_)] == [0, 3]
+        Pins(world.database).pin(job_id)
+        assert list(round_) == []
+        assert room.lines(job_id) == [4, 5, 6, 7]
+
+
+def test_log_lines_go_in_parts_and_jobs_are_looked_at_in_pages(world: World) -> None:
+    with storeroom(world) as room:
+        for lines in (7, 1, 2):
+            room.says(room.job(), lines)
+        room.days_pass(90)
+        logs = OldLogs(world.database, LIFETIMES.log_lifetime, page=2, most_lines=3)
+        assert list(logs.forget()) == [0, 3, 3, 1, 1, 0, 2]
+        assert list(logs.forget()) == []
+
+
+class _Slow(SweptFolders):
+    """Looks who holds a connection while folders are walked."""
+
+    def __init__(self, room: Storeroom) -> None:
+        super().__init__(room.root)
+        self._pool = room.world.database.engine.pool
+        self.held: list[int] = []
+
+    def changed_at(self, folder: StoredFolder) -> float | None:
+        self._look()
+        return super().changed_at(folder)
+
+    def bytes_of(self, folder: StoredFolder) -> int:
+        self._look()
+        return super().bytes_of(folder)
+
+    def _look(self) -> None:
+        assert isinstance(self._pool, QueuePool)
+        self.held.append(self._pool.checkedout())
+
+
+def test_no_transaction_waits_while_folders_are_walked(world: World) -> None:
+    with storeroom(world) as room:
+        made = room.artifact("made")
+        room.job(made)
+        room.days_pass(WHOLE_LIFE)
+        orphan = room.publish("orphan")
+        room.aged(room.path(orphan), days=2)
+        store = _Slow(room)
+        retention = room.retention(store=store)
+        while retention.sweep():
+            pass
+        assert (room.holds(made), room.holds(orphan)) == (False, False)
+        assert len(store.held) >= 4
+        assert set(store.held) == {0}
+
+
+class _WrittenTo(SweptFolders):
+    """Somebody writes into what has just been measured."""
+
+    def bytes_of(self, folder: StoredFolder) -> int:
+        found = super().bytes_of(folder)
+        (self._path(folder) / "more").write_text("more")
+        return found
+
+
+def test_a_folder_written_to_between_the_sweeps_look_and_its_removal_stays(world: World) -> None:
+    with storeroom(world) as room:
+        upload = room.aged(room.store.scratch("dataset"), days=2)
+        retention = room.retention(store=_WrittenTo(room.root))
+        while retention.sweep():
+            pass
+        assert upload.exists()

@@ -4,14 +4,14 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import delete, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
-from tests.services.gateway.world import SETTINGS, World, manifest_of, ref, resolved
+from tests.services.gateway.world import SETTINGS, World, manifest_of, ref, resolved, sha
 
 from craft.contracts.events import EventType, StageStatus
 from craft.contracts.job import JobStatus
-from craft.contracts.stages import Claim, Complete, Renew, Service, StageKind, StageProgress
+from craft.contracts.stages import ArtifactRef, Claim, Complete, Renew, Service, StageKind, StageProgress
 from craft.core.selection import Strategy
 from craft.errors import (
     Conflict,
@@ -24,7 +24,7 @@ from craft.errors import (
     WorkerLost,
 )
 from craft_gateway.tables import Artifact, Stage, StageLog
-from craft_gateway.transitions import Idempotency
+from craft_gateway.transitions import Idempotency, Transitions
 from craft_gateway.transitions_unit import JobUnit
 
 
@@ -569,6 +569,24 @@ def test_a_row_that_changed_since_it_was_read_is_not_overwritten(world: World) -
         with pytest.raises(LeaseLost):
             unit.move(stage, StageStatus.SUCCEEDED)
     assert world.stage(job_id, "ingest").status is StageStatus.RUNNING
+
+
+def test_a_claim_gets_the_stage_whose_artifact_is_swept_while_it_is_looked_for(world: World) -> None:
+    stage = world.stage(world.create(), "ingest")
+    made = ArtifactRef(key=stage.key or "", digest=sha("made"))
+    with world.database.write() as session:
+        session.add(Artifact(key=made.key, digest=made.digest, manifest={}, created_at=world.clock.now))
+
+    def swept(artifact: ArtifactRef) -> bool:
+        with world.database.write() as session:
+            session.connection().execute(delete(Artifact).where(col(Artifact.key) == artifact.key))
+        return True
+
+    transitions = Transitions(world.database, holds=swept, settings=SETTINGS)
+    assert not transitions.take_over_if_done(stage)
+    with world.database.write() as session:
+        session.add(Artifact(key=made.key, digest=made.digest, manifest={}, created_at=world.clock.now))
+    assert transitions.claim(stage.id, Claim(owner="worker", service=stage.queue)) is not None
 
 
 def test_one_stage_that_cannot_be_taken_back_keeps_no_other_from_it(world: World) -> None:

@@ -1,7 +1,6 @@
 """Whatever order workers, users and failures come in: one end for each job, fences that rise, events without gaps."""
 
-import shutil
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -9,7 +8,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 from sqlmodel import col, select
-from tests.services.gateway.world import START, World, new_world
+from tests.services.gateway.postgres import ON_POSTGRESQL, URL
+from tests.services.gateway.world import START, World, new_world, postgres_world
 
 from craft.contracts.events import StageStatus
 from craft.contracts.job import JobStatus
@@ -29,9 +29,8 @@ class Coordination(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        self.folder = Path(mkdtemp(prefix="craft-machine-"))
         self.stack = ExitStack()
-        self.world: World = self.stack.enter_context(new_world(self.folder))
+        self.world: World = self.stack.enter_context(self.new_world())
         self.jobs: list[str] = []
         self.ends: dict[str, JobStatus] = {}
         self.fences: dict[str, int] = {}
@@ -43,7 +42,9 @@ class Coordination(RuleBasedStateMachine):
             self.drain()
         finally:
             self.stack.close()
-            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def new_world(self) -> AbstractContextManager[World]:
+        return new_world(Path(mkdtemp(prefix="craft-machine-")))
 
     @rule(strategy=st.sampled_from([Strategy.CRAFT, Strategy.COR_RAIT]), seed=st.integers(0, 1))
     def create(self, strategy: Strategy, seed: int) -> None:
@@ -255,7 +256,17 @@ class Coordination(RuleBasedStateMachine):
         assert world.clock.now >= START
 
 
+class CoordinationOnPostgresql(Coordination):
+    """The same rules where a transaction does not have the database for itself."""
+
+    def new_world(self) -> AbstractContextManager[World]:
+        return postgres_world(URL)
+
+
+_RULES = settings(max_examples=10, stateful_step_count=35, deadline=None, suppress_health_check=list(HealthCheck))
 TestCoordination = Coordination.TestCase
-TestCoordination.settings = settings(
-    max_examples=10, stateful_step_count=35, deadline=None, suppress_health_check=list(HealthCheck)
-)
+TestCoordination.settings = _RULES
+TestCoordinationOnPostgresql = CoordinationOnPostgresql.TestCase
+TestCoordinationOnPostgresql.settings = _RULES
+for mark in ON_POSTGRESQL:
+    mark(TestCoordinationOnPostgresql)

@@ -3,6 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+from sqlalchemy import QueuePool
 from tests.services.gateway.world import World
 
 from craft.contracts.stages import Claim
@@ -77,6 +78,33 @@ def test_an_old_line_is_shown_to_nobody(world: World) -> None:
         watched.gate.set()
         assert other.result() is busy.result() is not before
     assert watched.looks == 2
+
+
+def test_it_comes_although_every_connection_is_held_by_callers_that_wait_for_it(world: World) -> None:
+    watched = Watched(world)
+    world.create(seed=1)
+    pool = world.database.engine.pool
+    assert isinstance(pool, QueuePool)
+    most = pool.size() + 10  # what SQLAlchemy adds where a pool is all in use
+    held = threading.Barrier(most + 1)
+
+    def ask_with_a_connection() -> Line:
+        with world.database.read() as session:
+            session.connection()
+            held.wait(PATIENCE_SECONDS)
+            assert begun.wait(PATIENCE_SECONDS)
+            return watched.waiting_line.line(session, world.clock)
+
+    begun = threading.Event()
+    with ThreadPoolExecutor(most + 1) as callers:
+        waiting = [callers.submit(ask_with_a_connection) for _ in range(most)]
+        held.wait(PATIENCE_SECONDS)
+        without = callers.submit(watched.ask)
+        # It would begin now, with the lock and without a connection.
+        watched.begun.wait(0.5)
+        begun.set()
+        lines = [caller.result(PATIENCE_SECONDS) for caller in [*waiting, without]]
+    assert all(line is lines[0] for line in lines)
 
 
 def test_it_tells_which_stage_has_held_a_device_for_longest(world: World) -> None:

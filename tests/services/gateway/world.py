@@ -259,10 +259,15 @@ def postgres_world(url: str, settings: CoordinatorSettings = SETTINGS) -> Iterat
     clock = FakeClock()
     database = Database(url, clock=clock)
     try:
-        with database.writer.begin() as connection:
-            connection.exec_driver_sql("DROP SCHEMA public CASCADE")
-            connection.exec_driver_sql("CREATE SCHEMA public")
+        drop_everything(database)
         migrate.upgrade(database)
         yield World(database, clock, settings)
     finally:
         database.close()
+
+
+def drop_everything(database: Database) -> None:
+    """Leave a PostgreSQL database without a table."""
+    with database.writer.begin() as connection:
+        connection.exec_driver_sql("DROP SCHEMA public CASCADE")
+        connection.exec_driver_sql("CREATE SCHEMA public")

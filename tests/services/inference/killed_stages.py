@@ -1,7 +1,8 @@
-"""The service's stages over a fake engine whose process is killed at the question `KILLED_AT`."""
+"""The service's stages over a fake engine: it kills its process at the question `KILLED_AT`, and hangs at `HELD_AT`."""
 
 import os
 import signal
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -15,11 +16,13 @@ from craft_inference.loaded import LoadedEngine
 
 def stage_functions() -> StageFunctions:
     """Each question that is asked is printed."""
-    killed_at = os.environ.get("KILLED_AT")
+    killed_at, held_at = os.environ.get("KILLED_AT"), os.environ.get("HELD_AT")
 
     def say(prompt: Prompt, sample: int, _: Path | None) -> str:
         if prompt.id == killed_at:
             os.kill(os.getpid(), signal.SIGKILL)
+        if prompt.id == held_at:
+            threading.Event().wait()
         print("asked", prompt.id, flush=True)
         return f"{sample} of {prompt.id}"
 
