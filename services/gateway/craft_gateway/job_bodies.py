@@ -1,22 +1,23 @@
 """The bytes and entity tag of `GET /craft/jobs/{id}`: many callers poll one job, and most polls find nothing new.
 
-A job's own part is made anew only when the job has changed. Its standing among the others moves whenever any of them
-does, and is put in at every call: it costs no query.
+Polls that come while the database is asked wait for the next question, which is one for all of them. A job's own part
+is made anew only when the job has changed; its standing among the others moves whenever any of them does.
 """
 
+import asyncio
 import hashlib
-import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Collection, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
 import anyio
 import anyio.to_thread
 
 from craft.contracts.views import JobView
 from craft.errors import Unavailable
+from craft_gateway.missing import no_job
 from craft_gateway.views_standing import Standing, Waiter, standing
 from craft_gateway.waiting_line import Line
 
@@ -29,19 +30,22 @@ _LONGEST_WAIT_SECONDS = 10.0
 _OF_STANDING = frozenset(Standing.model_fields)
 
 
-class Jobs(Protocol):
-    """What is asked of `views_reading.Reader`. Both calls with an id raise NotFound."""
+class Look(NamedTuple):
+    """What one question tells: the versions of the jobs that exist, and who waits for what."""
 
-    def version(self, job_id: str) -> Hashable:
-        """Differs once the job or a stage of it has changed; cheap."""
+    versions: Mapping[str, Hashable]
+    line: Line
+
+
+class Jobs(Protocol):
+    """What is asked of `views_reading.Reader`, in threads."""
+
+    def look(self, job_ids: Collection[str]) -> Look:
+        """A version differs once its job or a stage of it has changed. Cheap."""
         ...
 
     def waiter(self, job_id: str) -> tuple[JobView, Waiter]:
-        """One job, and what its standing is made of."""
-        ...
-
-    def line(self) -> Line:
-        """Who waits for what; cheap."""
+        """One job, and what its standing is made of. Raises NotFound."""
         ...
 
 
@@ -54,17 +58,63 @@ class JobBody:
     ended: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Kept:
+    job_id: str
     version: Hashable
     made_at: float
     own: bytes
     """The view's JSON without its standing and without the closing brace."""
     waiter: Waiter
+    whole: tuple[Line, JobBody] | None = None
+
+    def body(self, line: Line) -> JobBody:
+        """With its standing in that line."""
+        if self.whole is None or self.whole[0] is not line:
+            stands = standing(self.waiter, place=line.places.get(self.job_id), holder=line.holder, now=line.at)
+            content = b"%s,%s" % (self.own, stands.model_dump_json().encode().removeprefix(b"{"))
+            ended = self.waiter.status.terminal
+            self.whole = (line, JobBody(content, hashlib.sha256(content).hexdigest(), ended))
+        return self.whole[1]
+
+
+@dataclass(slots=True)
+class _Questions:
+    """Who waits for the next look at the database. Used on the event loop only."""
+
+    look: Callable[[Collection[str]], Look]
+    limiter: anyio.CapacityLimiter
+    waiting: dict[str, list[asyncio.Future[Look]]] = field(default_factory=dict)
+    asking: asyncio.Task[None] | None = None
+
+    async def ask(self, job_id: str) -> Look:
+        """A look that begins after this call. Raises what the look raises."""
+        answer: asyncio.Future[Look] = asyncio.get_running_loop().create_future()
+        self.waiting.setdefault(job_id, []).append(answer)
+        if self.asking is None or self.asking.done():
+            self.asking = asyncio.create_task(self._ask_all())
+        return await answer
+
+    async def _ask_all(self) -> None:
+        while self.waiting:
+            asked, self.waiting = self.waiting, {}
+            answers = [answer for of_job in asked.values() for answer in of_job]
+            try:
+                found = await anyio.to_thread.run_sync(self.look, list(asked), limiter=self.limiter)
+            except BaseException as error:
+                for answer in answers:
+                    if not answer.done():
+                        answer.set_exception(error) if isinstance(error, Exception) else answer.cancel()
+                if not isinstance(error, Exception):
+                    raise
+                continue
+            for answer in answers:
+                if not answer.done():
+                    answer.set_result(found)
 
 
 class JobBodies:
-    """Bodies of the jobs that were asked for lately; safe to use from several threads."""
+    """Bodies of the jobs that were asked for lately. Used on one event loop at a time."""
 
     def __init__(
         self,
@@ -78,14 +128,16 @@ class JobBodies:
         self._jobs = jobs
         self._most = most
         self._most_polls = most_polls
-        self._polls = 0
         self._clock = clock
+        self._polls = 0
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
-        self._lock = threading.Lock()
+        self._making: dict[tuple[str, Hashable], asyncio.Task[_Kept]] = {}
+        # Few threads: bursts of polls leave the interpreter to those at work.
         self._threads = anyio.CapacityLimiter(_THREADS)
+        self._questions = _Questions(jobs.look, anyio.CapacityLimiter(1))
 
     async def polled(self, job_id: str) -> JobBody:
-        """`body`, in one of few threads: bursts of polls wait in line and leave the interpreter to those at work.
+        """The job as it is now, or was after this call began. Raises NotFound.
 
         Raises Unavailable where too many wait, or for too long: a line that only grows serves nobody in time.
         """
@@ -94,40 +146,44 @@ class JobBodies:
         self._polls += 1
         try:
             with anyio.fail_after(_LONGEST_WAIT_SECONDS):
-                return await anyio.to_thread.run_sync(self.body, job_id, limiter=self._threads)
+                return await self._body(job_id)
         except TimeoutError:
             raise _too_many() from None
         finally:
             self._polls -= 1
 
-    def body(self, job_id: str) -> JobBody:
-        """The job as it is now. Raises NotFound."""
+    async def _body(self, job_id: str) -> JobBody:
         # The version is read before the view: a change in between makes the next caller look again.
-        version = self._jobs.version(job_id)
-        with self._lock:
-            kept = self._kept.get(job_id)
+        look = await self._questions.ask(job_id)
+        version = look.versions.get(job_id)
+        if version is None:
+            raise no_job()
+        kept = self._kept.get(job_id)
         if kept is None or kept.version != version or self._is_old(kept):
-            kept = self._made(job_id, version)
-        with self._lock:
-            self._kept[job_id] = kept
-            self._kept.move_to_end(job_id)
-            while len(self._kept) > self._most:
-                self._kept.popitem(last=False)
-        return self._whole(job_id, kept)
+            kept = await self._made_once(job_id, version)
+        self._kept[job_id] = kept
+        self._kept.move_to_end(job_id)
+        while len(self._kept) > self._most:
+            self._kept.popitem(last=False)
+        return kept.body(look.line)
 
     def _is_old(self, kept: _Kept) -> bool:
         return kept.waiter.status.terminal and self._clock() - kept.made_at >= _ENDED_SECONDS
 
-    def _made(self, job_id: str, version: Hashable) -> _Kept:
-        view, waiter = self._jobs.waiter(job_id)
-        own = view.model_dump_json(exclude=set(_OF_STANDING)).encode()
-        return _Kept(version, self._clock(), own.removesuffix(b"}"), waiter)
+    async def _made_once(self, job_id: str, version: Hashable) -> _Kept:
+        """However many ask for this state of the job at once."""
+        making = self._making.get((job_id, version))
+        if making is None or making.get_loop() is not asyncio.get_running_loop():
+            making = asyncio.create_task(self._made(job_id, version))
+            self._making[job_id, version] = making
+            making.add_done_callback(lambda _: self._making.pop((job_id, version), None))
+        # One of them may go away while the others wait.
+        return await asyncio.shield(making)
 
-    def _whole(self, job_id: str, kept: _Kept) -> JobBody:
-        line = self._jobs.line()
-        stands = standing(kept.waiter, place=line.places.get(job_id), holder=line.holder, now=line.at)
-        content = b"%s,%s" % (kept.own, stands.model_dump_json().encode().removeprefix(b"{"))
-        return JobBody(content, hashlib.sha256(content).hexdigest(), kept.waiter.status.terminal)
+    async def _made(self, job_id: str, version: Hashable) -> _Kept:
+        view, waiter = await anyio.to_thread.run_sync(self._jobs.waiter, job_id, limiter=self._threads)
+        own = view.model_dump_json(exclude=set(_OF_STANDING)).encode()
+        return _Kept(job_id, version, self._clock(), own.removesuffix(b"}"), waiter)
 
 
 def _too_many() -> Unavailable:

@@ -1,7 +1,7 @@
 """Reads what the API shows: each method is one short read transaction. Ids are checked before any lookup."""
 
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -26,6 +26,7 @@ from craft.contracts.views import (
 from craft.errors import Conflict, NotFound
 from craft.infra.settings import RetentionSettings
 from craft_gateway.database import Database
+from craft_gateway.job_bodies import Look
 from craft_gateway.missing import no_dataset
 from craft_gateway.plan import ResolvedJob
 from craft_gateway.retention_views import expiries
@@ -49,10 +50,10 @@ from craft_gateway.views_rows import (
     manifests_of,
     stages_of,
     unfinished,
-    version_of,
+    versions_of,
 )
 from craft_gateway.views_standing import Waiter, queue_entry, waiter
-from craft_gateway.waiting_line import Line, WaitingLine, held_devices
+from craft_gateway.waiting_line import WaitingLine, held_devices
 
 _WAITING = (JobStatus.QUEUED, JobStatus.PAUSED)
 _IN_LINE = (JobStatus.QUEUED, JobStatus.RUNNING)
@@ -84,10 +85,11 @@ class Reader:
         with self._database.read() as session:
             return self._views(session, [find_job(session, job_id)])[0]
 
-    def version(self, job_id: str) -> Hashable:
-        """Differs once the job or a stage of it has changed; one small query. Raises NotFound."""
+    def look(self, job_ids: Collection[str]) -> Look:
+        """See `job_bodies.Jobs`; one small query for all of them."""
         with self._database.read() as session:
-            return version_of(session, job_id)
+            line = self._line.line(session, self._database.now)
+            return Look(versions_of(session, job_ids), line)
 
     def waiter(self, job_id: str) -> tuple[JobView, Waiter]:
         """One job, and what its standing is made of. Raises NotFound."""
@@ -95,11 +97,6 @@ class Reader:
             now = self._database.now(session)
             rows = self._rows(session, [find_job(session, job_id)])[0]
         return job_view(rows, now=now), waiter(rows.job, rows.stages)
-
-    def line(self) -> Line:
-        """Who waits for what, as it is or was a moment ago."""
-        with self._database.read() as session:
-            return self._line.line(session, self._database.now)
 
     def jobs(self, wanted: JobFilter) -> JobList:
         """A page of jobs, newest first."""

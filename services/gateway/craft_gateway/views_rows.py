@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from typing import Any
 
 from sqlalchemy import bindparam
@@ -25,7 +25,9 @@ from craft_gateway.views_standing import MovingStage, WaitingJob
 from craft_gateway.waiting_line import Line
 
 MOST_QUEUED = 1000
-_VERSION = select(Job.updated_at, Job.event_seq, Job.status).where(Job.id == bindparam("job_id"))
+_VERSIONS = columns(col(Job.id), col(Job.updated_at), col(Job.event_seq), col(Job.status)).where(
+    col(Job.id).in_(bindparam("job_ids", expanding=True))
+)
 _UNSHOWN = (defer(Stage.parameters), defer(Stage.inputs))  # type: ignore[arg-type] # SQLModel's own types
 _UNFINISHED_JOBS = (
     columns(
@@ -66,11 +68,12 @@ def find_job(session: Session, job_id: str) -> Job:
     return found
 
 
-def version_of(session: Session, job_id: str) -> Hashable:
-    """Differs once the job or a stage of it has changed. Raises NotFound."""
+def versions_of(session: Session, job_ids: Collection[str]) -> dict[str, Hashable]:
+    """By id of those that exist, what differs once the job or a stage of it has changed."""
+    asked = [job_id for job_id in job_ids if is_job_id(job_id)]
     # Past the ORM, since callers that poll ask nothing else most of the time.
-    found = session.connection().execute(_VERSION, {"job_id": job_id}).first() if is_job_id(job_id) else None
-    return find_job(session, job_id).updated_at if found is None else tuple(found)
+    found = session.connection().execute(_VERSIONS, {"job_ids": asked}) if asked else ()
+    return {row[0]: tuple(row[1:]) for row in found}
 
 
 def unfinished(session: Session, team: str | None) -> list[tuple[WaitingJob, list[MovingStage]]]:

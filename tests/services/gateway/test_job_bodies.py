@@ -3,8 +3,7 @@
 import asyncio
 import hashlib
 import threading
-from collections.abc import Hashable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from tests.services.gateway.public_rig import open_rig
 from craft.contracts.job import JobStatus
 from craft.contracts.views import JobView
 from craft.errors import NotFound, Unavailable
-from craft_gateway.job_bodies import JobBodies, JobBody
+from craft_gateway.job_bodies import JobBodies, JobBody, Look
 from craft_gateway.views_standing import Waiter, standing
 from craft_gateway.waiting_line import Holder, Line, Place
 
@@ -30,6 +29,8 @@ class FakeJobs:
         self.versions = dict.fromkeys(job_ids, 0)
         self.status = status
         self.made: list[str] = []
+        self.looks: list[int] = []
+        self.down = False
         self.places: dict[str, Place] = {}
         self.holder: Holder | None = None
         self.change_while_made = False
@@ -41,11 +42,13 @@ class FakeJobs:
         with self._lock:
             self.versions[job_id] += 1
 
-    def version(self, job_id: str) -> Hashable:
+    def look(self, job_ids: Collection[str]) -> Look:
         assert self.gate.wait(PATIENCE_SECONDS)
-        if job_id not in self.versions:
-            raise NotFound("There is no job with this id.")
-        return self.versions[job_id]
+        self.looks.append(len(job_ids))
+        if self.down:
+            raise Unavailable("The database does not answer.")
+        known = {job_id: self.versions[job_id] for job_id in job_ids if job_id in self.versions}
+        return Look(known, Line(self.places, self.holder, NOW))
 
     def waiter(self, job_id: str) -> tuple[JobView, Waiter]:
         self.made.append(job_id)
@@ -55,8 +58,9 @@ class FakeJobs:
         waits = Waiter("default", self.status, "it waits", runs=False, needs_device=None, created_at=NOW, began_at=None)
         return view, waits
 
-    def line(self) -> Line:
-        return Line(self.places, self.holder, NOW)
+
+def polled(bodies: JobBodies, job_id: str) -> JobBody:
+    return asyncio.run(bodies.polled(job_id))
 
 
 def shown(body: JobBody) -> JobView:
@@ -70,7 +74,7 @@ def percent(body: JobBody) -> float:
 def test_a_body_is_the_jobs_view_with_its_standing() -> None:
     jobs = FakeJobs("a")
     jobs.places["a"] = Place(3, "the team is busy", None)
-    body = JobBodies(jobs).body("a")
+    body = polled(JobBodies(jobs), "a")
     view, waits = jobs.waiter("a")
     stands = standing(waits, place=jobs.places["a"], holder=None, now=NOW)
     assert (stands.status_reason, stands.queue.position) == ("the team is busy", 3)
@@ -82,16 +86,16 @@ def test_a_body_is_the_jobs_view_with_its_standing() -> None:
 def test_an_unchanged_job_is_the_same_bytes_without_another_view() -> None:
     jobs = FakeJobs("a")
     bodies = JobBodies(jobs)
-    assert bodies.body("a") == bodies.body("a")
+    assert polled(bodies, "a") == polled(bodies, "a")
     assert jobs.made == ["a"]
 
 
 def test_a_changed_job_has_another_tag() -> None:
     jobs = FakeJobs("a")
     bodies = JobBodies(jobs)
-    before = bodies.body("a")
+    before = polled(bodies, "a")
     jobs.versions["a"] = 7
-    after = bodies.body("a")
+    after = polled(bodies, "a")
     assert (percent(before), percent(after)) == (0.0, 7.0)
     assert before.tag != after.tag
 
@@ -100,18 +104,18 @@ def test_a_change_while_a_view_is_made_is_seen_by_the_next_caller() -> None:
     jobs = FakeJobs("a")
     bodies = JobBodies(jobs)
     jobs.change_while_made = True
-    assert percent(bodies.body("a")) == 0.0
+    assert percent(polled(bodies, "a")) == 0.0
     jobs.change_while_made = False
-    assert percent(bodies.body("a")) == 1.0
+    assert percent(polled(bodies, "a")) == 1.0
 
 
 def test_a_job_that_moves_up_has_another_tag_and_needs_no_other_view() -> None:
     jobs = FakeJobs("a")
     bodies = JobBodies(jobs)
     jobs.places["a"] = Place(3, None, None)
-    before = bodies.body("a")
+    before = polled(bodies, "a")
     jobs.places["a"] = Place(2, None, None)
-    after = bodies.body("a")
+    after = polled(bodies, "a")
     assert (shown(before).queue.position, shown(after).queue.position) == (3, 2)
     assert before.tag != after.tag
     assert jobs.made == ["a"]
@@ -122,43 +126,46 @@ def test_only_an_ended_job_is_looked_at_again_after_a_while(status: JobStatus, m
     now = [0.0]
     jobs = FakeJobs("a", status=status)
     bodies = JobBodies(jobs, clock=lambda: now[0])
-    assert bodies.body("a").ended is status.terminal
+    assert polled(bodies, "a").ended is status.terminal
     now[0] = 29.0
-    bodies.body("a")
+    polled(bodies, "a")
     assert jobs.made == ["a"]
     now[0] = 31.0
-    bodies.body("a")
+    polled(bodies, "a")
     assert len(jobs.made) == made
 
 
 def test_an_unknown_job_is_not_found() -> None:
     bodies = JobBodies(FakeJobs("a"))
     with pytest.raises(NotFound):
-        bodies.body("b")
+        polled(bodies, "b")
 
 
 def test_the_body_that_was_asked_for_longest_ago_is_dropped() -> None:
     jobs = FakeJobs("a", "b", "c")
     bodies = JobBodies(jobs, most=2)
     for job_id in ("a", "b", "a", "c", "a", "b"):
-        bodies.body(job_id)
+        polled(bodies, job_id)
     assert jobs.made == ["a", "b", "c", "b"]
 
 
-def test_whoever_polls_in_whatever_thread_sees_no_older_state_than_when_asking() -> None:
+def test_whoever_polls_sees_no_older_state_than_when_asking() -> None:
     jobs = FakeJobs("a", "b")
     bodies = JobBodies(jobs, most=1)
 
-    def is_true(number: int) -> bool:
+    async def is_true(number: int) -> bool:
         job_id = "ab"[number % 2]
+        await asyncio.sleep(number % 7 / 1000)
         if number % 5 == 0:
             jobs.change(job_id)
         least = jobs.versions[job_id]
-        body = bodies.body(job_id)
+        body = await bodies.polled(job_id)
         return shown(body).id == job_id and percent(body) >= least
 
-    with ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(is_true, range(400)))
+    async def at_once() -> list[bool]:
+        return await asyncio.gather(*(is_true(number) for number in range(400)))
+
+    assert all(asyncio.run(at_once()))
 
 
 def test_polls_that_come_at_once_are_all_answered() -> None:
@@ -169,6 +176,53 @@ def test_polls_that_come_at_once_are_all_answered() -> None:
         return await asyncio.gather(*(bodies.polled("ab"[number % 2]) for number in range(20)))
 
     assert {(shown(body).id, number % 2) for number, body in enumerate(asyncio.run(at_once()))} == {("a", 0), ("b", 1)}
+
+
+def test_polls_that_come_while_the_database_is_asked_share_the_next_question() -> None:
+    jobs = FakeJobs("a", "b")
+    bodies = JobBodies(jobs)
+
+    async def at_once() -> None:
+        jobs.gate.clear()
+        first = asyncio.ensure_future(bodies.polled("a"))
+        await asyncio.sleep(0.05)
+        others = [asyncio.ensure_future(bodies.polled("ab"[number % 2])) for number in range(100)]
+        await asyncio.sleep(0.05)
+        jobs.gate.set()
+        await asyncio.gather(first, *others)
+
+    asyncio.run(at_once())
+    assert jobs.looks == [1, 2]
+    assert sorted(jobs.made) == ["a", "b"]
+
+
+def test_one_who_goes_away_takes_nobody_with_them() -> None:
+    jobs = FakeJobs("a")
+    bodies = JobBodies(jobs)
+
+    async def at_once() -> JobBody:
+        jobs.gate.clear()
+        gone, stays = (asyncio.ensure_future(bodies.polled("a")) for _ in range(2))
+        await asyncio.sleep(0.05)
+        gone.cancel()
+        jobs.gate.set()
+        return await stays
+
+    assert shown(asyncio.run(at_once())).id == "a"
+    assert shown(polled(bodies, "a")).id == "a"
+
+
+def test_a_database_that_does_not_answer_is_said_to_all_and_asked_again_by_the_next() -> None:
+    jobs = FakeJobs("a")
+    bodies = JobBodies(jobs)
+
+    async def at_once() -> list[JobBody | BaseException]:
+        return await asyncio.gather(*(bodies.polled("a") for _ in range(3)), return_exceptions=True)
+
+    jobs.down = True
+    assert [type(answer) for answer in asyncio.run(at_once())] == [Unavailable] * 3
+    jobs.down = False
+    assert shown(polled(bodies, "a")).id == "a"
 
 
 def test_of_too_many_polls_the_last_are_refused_at_once_and_the_others_answered() -> None:
@@ -198,7 +252,7 @@ def test_a_poll_tells_of_progress_and_of_the_turn_of_others(tmp_path: Path) -> N
         moved_up = rig.get(path, headers={"If-None-Match": queued.headers["ETag"]})
         assert (moved_up.status_code, moved_up.json()["queue"]["position"]) == (200, 0)
         assert rig.get(path, headers={"If-None-Match": moved_up.headers["ETag"]}).status_code == 304
-        version = rig.reader.version(first)
+        version = rig.reader.look([first]).versions
         rig.progress(taken, 3, 10)
-        assert rig.reader.version(first) != version
+        assert rig.reader.look([first]).versions != version
         assert rig.get(f"/craft/jobs/{first}").json()["progress"]["done"] == 3
