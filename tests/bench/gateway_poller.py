@@ -38,7 +38,7 @@ class Connection:
     async def get(self, path: str, etag: str | None = None) -> Answer:
         """GET; the body is read and dropped. Raises OSError, EOFError."""
         condition = f"If-None-Match: {etag}\r\n" if etag else ""
-        self._writer.write(f"GET {path} HTTP/1.1\r\nHost: craft\r\n{condition}\r\n".encode())
+        self._writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{condition}\r\n".encode())
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         lines = head.split("\r\n")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
