@@ -1,5 +1,6 @@
 """The database: one engine, short transactions, and its own clock. SQLite (WAL) or PostgreSQL by URL."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -39,6 +40,7 @@ class Database:
         # An engine over the same connections whose transactions take SQLite's write lock at once.
         self.writer = self.engine.execution_options(**{_WRITES: True})
         self._clock = clock
+        self._writing = threading.Lock()
 
     @property
     def is_sqlite(self) -> bool:
@@ -57,8 +59,21 @@ class Database:
 
         Raises Unavailable where the database does not answer; the commit may then have happened or not.
         """
-        with _answering(), Session(self.writer, expire_on_commit=False) as session, session.begin():
+        with _answering(), self._turn(), Session(self.writer, expire_on_commit=False) as session, session.begin():
             yield session
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """On SQLite, this process's turn to write: its own way of waiting is to look again every few milliseconds."""
+        if not self.is_sqlite:
+            yield
+            return
+        if not self._writing.acquire(timeout=BUSY_MILLISECONDS / 1000):
+            raise Unavailable("The database is busy.", hint="Try again in a few seconds.")
+        try:
+            yield
+        finally:
+            self._writing.release()
 
     def now(self, session: Session) -> datetime:
         """The database's current time, UTC."""
