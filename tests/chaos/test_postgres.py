@@ -1,5 +1,6 @@
 """The same faults on PostgreSQL, and those that only a database server has. The tests own their server and crash it."""
 
+import asyncio
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -129,9 +130,15 @@ def test_while_somebody_holds_a_jobs_row_callers_are_told_so_and_afterwards_it_i
     assert system.outcomes(stage_id) == ["succeeded"]
 
 
+async def once(seconds: float) -> None:
+    """No second step: one in a thread that outlives the application would leave its connection open."""
+    await asyncio.Event().wait()
+
+
 def test_without_a_free_connection_callers_are_told_to_come_back(system: Small, tmp_path: Path) -> None:
     database = Database(system.server.url)
-    app = coordinator_app(database, holds=FakeStore(), queues=FakeBroker(), settings=Settings(state_dir=tmp_path))
+    settings = Settings(state_dir=tmp_path)
+    app = coordinator_app(database, holds=FakeStore(), queues=FakeBroker(), settings=settings, pause=once)
     with TestClient(app, headers=HEADERS) as http:
         with ExitStack() as stack:
             for _ in range(CONNECTIONS):

@@ -20,7 +20,7 @@ from craft.infra.artifacts import ArtifactStore
 from craft.infra.settings import DatasetsSettings
 from craft_datasets.reading_child import ReadingOrder, ReadingOutcome
 
-_MEMORY_BYTES = 5 * 2**30
+_MEMORY_BYTES = 2 * 2**30
 _CPU_SECONDS = 120
 _LONGEST_OUTPUT = 2000
 _log = logging.getLogger("craft.datasets")
