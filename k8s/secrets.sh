@@ -5,7 +5,6 @@ set -eu
 random() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
 postgres=$(random)
 valkey=$(random)
-gateway=$(random)
 commands='+hello +auth +ping +client|setinfo +client|setname +select +multi +exec +discard +watch +unwatch
     +lpush +rpush +rpop +brpop +llen +sadd +srem +smembers +hset +hget +hdel +hlen +zadd +zrem +zrange
     +zrevrangebyscore +set +get +del +pexpire +script|load +evalsha'
@@ -22,8 +21,7 @@ stringData:
   broker-url: redis://craft:$valkey@valkey:6379/0
   worker-token: $(random)
   model-server-token: $(random)
-  gateway-password: $gateway
-  gateway-htpasswd: craft:{PLAIN}$gateway
+  gateway-operator-key: $(random)
   users.acl: |
     user default off
     user craft on >$valkey ~craft:* resetchannels -@all $(echo $commands)

@@ -150,3 +150,8 @@ def secret() -> Mapping[str, str]:
     assert document["metadata"] == {"name": "craft-secrets", "namespace": "craft"}
     data: Mapping[str, str] = document["stringData"]
     return data
+
+
+def filled_in(value: str) -> str:
+    """A variable's value; one that comes from the Secret is as long as what secrets.sh makes."""
+    return value.removeprefix("secret:").ljust(48) if value.startswith("secret:") else value

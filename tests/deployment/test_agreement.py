@@ -17,13 +17,13 @@ from tests.deployment.files import (
     Process,
     compose,
     compose_processes,
+    filled_in,
     kubernetes_processes,
     of_kind,
     rendered,
 )
 
 from craft.contracts.stages import Service
-from craft.infra.addresses import is_loopback
 from craft.infra.settings import Settings
 from craft_cli.model_fetch import WHEELS
 
@@ -38,7 +38,11 @@ PORTS = {
     "model-server": Settings().model_server.port,
 }
 DATABASE_OWNERS = {"gateway", "coordinator", "migrate"}
-TOKENS = {"CRAFT_WORKER_TOKEN": "worker-token", "CRAFT_MODEL_SERVER_TOKEN": "model-server-token"}
+TOKENS = {
+    "CRAFT_WORKER_TOKEN": "worker-token",
+    "CRAFT_MODEL_SERVER_TOKEN": "model-server-token",
+    "CRAFT_GATEWAY__OPERATOR_KEY": "gateway-operator-key",
+}
 """Variables, and their keys in the Secret."""
 
 
@@ -138,15 +142,16 @@ def test_the_environment_is_what_the_settings_accept(processes: list[Process], m
         with monkeypatch.context() as patched:
             for name, value in process.environment.items():
                 plain = re.sub(r"\$\{\w+:-(\w*)\}", r"\1", value)
-                patched.setenv(name, plain.removeprefix("secret:"))
+                patched.setenv(name, filled_in(plain))
             settings = Settings()
         coordinator, datasets = urlsplit(settings.resolved_coordinator_url), urlsplit(settings.resolved_datasets_url)
         assert (coordinator.hostname, coordinator.port) == ("coordinator", settings.coordinator.port)
         assert (datasets.hostname, datasets.port) == ("datasets-api", settings.datasets.port)
         assert {"coordinator", "datasets-api"} <= names
-        assert is_loopback(settings.gateway.host), "the gateway asks for no key: only its proxy may reach it"
+        if process.name == "gateway":
+            assert not settings.gateway.keyless
         services = (getattr(settings, service) for service in SERVICES)
-        for listen in (settings.coordinator, settings.model_server, *services):
+        for listen in (settings.gateway, settings.coordinator, settings.model_server, *services):
             assert listen.host == "0.0.0.0"
 
 
@@ -164,6 +169,10 @@ def test_only_coordinator_and_workers_know_the_broker(processes: list[Process]) 
 def test_only_coordinator_and_workers_know_the_workers_token(processes: list[Process]) -> None:
     workers = {p.name for p in ours(processes) if p.module is not None and p.module.endswith(".worker")}
     assert knowing("CRAFT_WORKER_TOKEN", processes) == {"coordinator", *workers}
+
+
+def test_only_the_gateway_knows_the_operators_key(processes: list[Process]) -> None:
+    assert knowing("CRAFT_GATEWAY__OPERATOR_KEY", processes) == {"gateway"}
 
 
 def test_only_the_model_server_and_its_callers_know_its_token(processes: list[Process]) -> None:
@@ -184,7 +193,7 @@ def test_each_token_has_one_source_of_its_own(processes: list[Process]) -> None:
 def test_secrets_come_from_the_secret_or_from_the_environment_file(processes: list[Process]) -> None:
     for process in processes:
         for name, value in process.environment.items():
-            if re.search(r"PASSWORD|TOKEN|DATABASE_URL|BROKER_URL", name):
+            if re.search(r"PASSWORD|TOKEN|OPERATOR_KEY|DATABASE_URL|BROKER_URL", name):
                 assert value.startswith("secret:") or "${" in value, f"{process.name}: {name} is written down"
 
 

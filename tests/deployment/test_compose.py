@@ -41,18 +41,18 @@ def test_images_are_pinned(service: dict[str, Any]) -> None:
     assert re.fullmatch(r"[a-z0-9./-]+:[a-z0-9.-]*\d[a-z0-9.-]*", service["image"])
 
 
-def test_only_the_proxy_is_published_and_only_to_this_machine() -> None:
+def test_only_the_gateway_is_published_and_only_to_this_machine() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert list(published) == ["proxy"]
-    assert published["proxy"] == ["127.0.0.1:${GATEWAY_PORT:-8080}:8000"]
+    assert list(published) == ["gateway"]
+    assert published["gateway"] == ["127.0.0.1:${GATEWAY_PORT:-8080}:8080"]
     assert "network_mode: host" not in TEXT
 
 
-def test_only_the_proxy_and_the_download_reach_the_world() -> None:
+def test_only_the_gateway_and_the_download_reach_the_world() -> None:
     networks = compose()["networks"]
     assert networks["default"]["internal"] is True
     outside = {name for name, service in SERVICES.items() if "outside" in service.get("networks", ())}
-    assert outside == {"proxy", "models"}
+    assert outside == {"gateway", "models"}
 
 
 def test_the_model_server_is_reached_by_its_callers_only() -> None:
@@ -60,15 +60,9 @@ def test_the_model_server_is_reached_by_its_callers_only() -> None:
     assert networks["serving"]["internal"] is True
     assert SERVICES["model-server"]["networks"] == ["serving"], "it needs nobody else"
     joined = {name for name, service in SERVICES.items() if "serving" in service.get("networks", ())}
-    # The gateway is in the proxy's network.
-    assert joined == {"model-server", "proxy", "inference-worker", "training-worker-gpu"}
+    assert joined == {"model-server", "gateway", "inference-worker", "training-worker-gpu"}
     for name in joined - {"model-server"}:
         assert "default" in SERVICES[name]["networks"]
-
-
-def test_the_gateway_lives_in_the_proxys_network() -> None:
-    assert SERVICES["gateway"]["network_mode"] == "service:proxy"
-    assert "networks" not in SERVICES["gateway"]
 
 
 def test_a_service_waits_for_what_can_tell_that_it_is_ready(service: dict[str, Any]) -> None:
@@ -137,7 +131,7 @@ def test_every_variable_is_explained_in_the_example_and_the_reverse() -> None:
 def test_a_missing_password_stops_the_start() -> None:
     optional = {"CRAFT_OTLP_ENDPOINT", "TORCH_CPU_INDEX_URL", "TORCH_GPU_INDEX_URL"}
     secrets = {name for name, value in ENV.items() if not value} - optional
-    passwords = {"POSTGRES_PASSWORD", "VALKEY_PASSWORD", "GATEWAY_PASSWORD"}
+    passwords = {"POSTGRES_PASSWORD", "VALKEY_PASSWORD", "CRAFT_GATEWAY__OPERATOR_KEY"}
     assert secrets == {*passwords, "CRAFT_WORKER_TOKEN", "CRAFT_MODEL_SERVER_TOKEN"}
     for name in secrets:
         uses = re.findall(r"\$\{" + name + r"([^}]*)\}", TEXT)

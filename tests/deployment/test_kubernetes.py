@@ -118,13 +118,6 @@ def test_whatever_listens_is_probed(manifest_set: tuple[Document, ...]) -> None:
                 assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
 
 
-def test_the_gateway_is_probed_from_inside_its_pod(manifest_set: tuple[Document, ...]) -> None:
-    named = dict(containers(manifest_set))
-    assert "http://127.0.0.1:8080/healthz" in named["gateway/gateway"]["livenessProbe"]["exec"]["command"][2]
-    assert "ports" not in named["gateway/gateway"]
-    assert named["gateway/proxy"]["ports"] == [{"name": "http", "containerPort": 8000}]
-
-
 def test_everything_referred_to_exists(manifest_set: tuple[Document, ...]) -> None:
     names = {(document["kind"], document["metadata"]["name"]) for document in manifest_set}
     for name, pod in pods(manifest_set).items():

@@ -13,6 +13,7 @@ from tests.deployment.files import (
     Process,
     compose,
     compose_processes,
+    filled_in,
     kubernetes_processes,
     of_kind,
     rendered,
@@ -44,7 +45,8 @@ def settings_of(process: Process, monkeypatch: pytest.MonkeyPatch) -> Settings:
     chosen = {"CRAFT_INFERENCE__ENGINE": "vllm", "CRAFT_INFERENCE__DEVICE": "cuda", "CRAFT_TRAINING__DEVICE": "cuda"}
     with monkeypatch.context() as patched:
         for name, value in process.environment.items():
-            patched.setenv(name, re.sub(r"\$\{(\w+):-(\w*)\}", lambda found: chosen.get(found[1], found[2]), value))
+            plain = re.sub(r"\$\{(\w+):-(\w*)\}", lambda found: chosen.get(found[1], found[2]), value)
+            patched.setenv(name, filled_in(plain))
         return Settings()
 
 

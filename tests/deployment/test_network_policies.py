@@ -19,7 +19,7 @@ TO_THE_MODEL_SERVER = {
     (caller, "model-server", SETTINGS.model_server.port)
     for caller in ("gateway", "inference-worker", "training-worker")
 }
-PORTS = sorted({port for _, _, port in NEEDED} | {8000, 8080, 8082, 8083, 8084, SETTINGS.model_server.port})
+PORTS = sorted({port for _, _, port in NEEDED} | {8080, 8082, 8083, 8084, SETTINGS.model_server.port})
 
 
 def chosen(selector: dict[str, Any], labels: dict[str, str]) -> bool:
@@ -33,9 +33,7 @@ def chosen(selector: dict[str, Any], labels: dict[str, str]) -> bool:
 
 def pods(overlay: str) -> dict[str, dict[str, str]]:
     """The labels of each pod by its workload's name."""
-    found = {process.name: dict(process.labels) for process in kubernetes_processes(rendered(overlay))}
-    del found["proxy"]  # in the gateway's pod
-    return found
+    return {process.name: dict(process.labels) for process in kubernetes_processes(rendered(overlay))}
 
 
 def open_for(policies: list[Document], direction: str, own: dict[str, str], other: dict[str, str], port: int) -> bool:
@@ -95,7 +93,7 @@ def test_other_namespaces_reach_what_they_are_labelled_for(manifest_set: tuple[D
                 for label in peer.get("namespaceSelector", {}).get("matchLabels", {}):
                     reached.setdefault(label, set()).update(entry["port"] for entry in rule["ports"])
     assert reached == {
-        "craft-gateway-clients": {8000},
+        "craft-gateway-clients": {8080},
         "craft-service-clients": {8081, 8082, 8083, 8084},
         "craft-metrics-clients": {8085},
     }

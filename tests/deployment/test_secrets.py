@@ -23,14 +23,13 @@ def test_every_value_is_new_each_time() -> None:
 
 
 def test_passwords_are_long_and_fit_into_urls() -> None:
-    for name in ("postgres-password", "worker-token", "model-server-token", "gateway-password"):
+    for name in ("postgres-password", "worker-token", "model-server-token", "gateway-operator-key"):
         assert re.fullmatch(r"[0-9a-f]{48}", secret()[name])
 
 
 def test_the_parts_agree() -> None:
     data = secret()
     assert data["database-url"] == f"postgresql://craft:{data['postgres-password']}@postgres:5432/craft"
-    assert data["gateway-htpasswd"] == "craft:{PLAIN}" + data["gateway-password"]
     password = re.fullmatch(r"redis://craft:([0-9a-f]{48})@valkey:6379/0", data["broker-url"])
     assert password is not None
     assert f"user craft on >{password[1]} " in data["users.acl"]
