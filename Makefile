@@ -10,7 +10,7 @@ VLLM := .craft/vllm
 PIP_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models vllm demo up test test-servers chaos test-vllm lint types imports check bench bench-gateway bench-vllm bench-vllm-settings clean
+.PHONY: help setup models vllm demo up test test-servers chaos test-vllm lint types imports check bench bench-api bench-gateway bench-vllm bench-vllm-settings clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*?## "} {printf "  make %-14s %s\n", $$1, $$2}'
@@ -78,6 +78,9 @@ check: lint types imports ## Lint, types and import rules only
 bench: setup models ## Print the measured ratios: tokens and seconds of probing, selection of a million states
 	$(BIN)/python tests/bench/bench_probe.py
 	$(BIN)/python tests/bench/bench_selection.py
+
+bench-api: setup ## 1,500 polls and 100 submissions a second and 200 event streams, alone and at once
+	$(BIN)/python -m tests.bench.bench_api $(ARGS)
 
 bench-gateway: setup ## 300 polls a second at 500 queued jobs while workers run: latencies, errors, memory
 	$(BIN)/python -m tests.bench.bench_gateway $(ARGS)

@@ -120,11 +120,11 @@ class Measured:
 
 
 @contextmanager
-def running(state: Path) -> Iterator[Running]:
-    """The processes on this state folder and free ports."""
+def running(state: Path, **settings: str) -> Iterator[Running]:
+    """The processes on this state folder and free ports, with further settings by their variables' names."""
     ports = dict(zip(_LISTENING, free_ports(len(_LISTENING)), strict=True))
     environment = host_environment() | {f"CRAFT_{name}__PORT": str(port) for name, port in ports.items()}
-    environment |= {"CRAFT_STATE_DIR": str(state), "CRAFT_COORDINATOR__BEAT_SECONDS": "1"}
+    environment |= {"CRAFT_STATE_DIR": str(state), "CRAFT_COORDINATOR__BEAT_SECONDS": "1"} | settings
     (state / "logs").mkdir()
     commands = {spec.name: spec.command for spec in processes(Settings(state_dir=state))}
     parts = {name: Part(name, commands[name], environment=environment, logs=state / "logs") for name in _PARTS}
@@ -142,9 +142,11 @@ def running(state: Path) -> Iterator[Running]:
             part.stop(grace_seconds=10)
 
 
-def submit(port: int, count: int) -> list[str]:
+def submit(port: int, count: int, *, key: str | None = None) -> list[str]:
     """Queue so many jobs on one dataset, four at a time; their seeds differ, so that none finds another's results."""
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}/craft", timeout=60.0) as client, ThreadPoolExecutor(4) as pool:
+    who = {"Authorization": f"Bearer {key}"} if key else {}
+    base_url = f"http://127.0.0.1:{port}/craft"
+    with httpx.Client(base_url=base_url, headers=who, timeout=60.0) as client, ThreadPoolExecutor(4) as pool:
         dataset = client.post("/datasets", json={"rows": rows()}).raise_for_status().json()["id"]
 
         def one(seed: int) -> str:

@@ -5,6 +5,7 @@ import math
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -21,14 +22,15 @@ class Answer(NamedTuple):
 class Connection:
     """One kept-alive HTTP/1.1 connection, one request at a time."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: str | None) -> None:
         self._reader = reader
         self._writer = writer
+        self._who = f"Authorization: Bearer {key}\r\n" if key else ""
 
     @classmethod
-    async def open(cls, port: int) -> "Connection":
-        """Connect to a server on this machine."""
-        return cls(*await asyncio.open_connection("127.0.0.1", port, limit=2**24))
+    async def open(cls, port: int, key: str | None = None) -> "Connection":
+        """Connect to a server on this machine; `key` is what requests carry."""
+        return cls(*await asyncio.open_connection("127.0.0.1", port, limit=2**24), key)
 
     @property
     def usable(self) -> bool:
@@ -38,7 +40,27 @@ class Connection:
     async def get(self, path: str, etag: str | None = None) -> Answer:
         """GET; the body is read and dropped. Raises OSError, EOFError."""
         condition = f"If-None-Match: {etag}\r\n" if etag else ""
-        self._writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{condition}\r\n".encode())
+        self._writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{self._who}{condition}\r\n".encode())
+        return await self._answer()
+
+    async def post(self, path: str, body: bytes) -> Answer:
+        """POST of JSON; the answer's body is read and dropped. Raises OSError, EOFError."""
+        about = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        self._writer.write(f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{self._who}{about}\r\n".encode() + body)
+        return await self._answer()
+
+    async def events(self, path: str) -> int:
+        """Read an event stream until it is cancelled or ends; how many bytes of it came."""
+        self._writer.write(
+            f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n{self._who}\r\n".encode()
+        )
+        came = 0
+        with suppress(asyncio.CancelledError):
+            while piece := await self._reader.read(2**16):
+                came += len(piece)
+        return came
+
+    async def _answer(self) -> Answer:
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         lines = head.split("\r\n")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
@@ -55,17 +77,25 @@ class Connection:
 class Connections:
     """Connections that are used in turn, so that none is idle until the server hangs up; more where all are busy."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, key: str | None = None) -> None:
         self._port = port
+        self._key = key
         self._free: deque[Connection] = deque()
         self.opened = 0
 
     async def get(self, path: str, etag: str | None = None) -> Answer:
         """GET over a free connection."""
+        return await self._over(lambda connection: connection.get(path, etag))
+
+    async def post(self, path: str, body: bytes) -> Answer:
+        """POST over a free connection."""
+        return await self._over(lambda connection: connection.post(path, body))
+
+    async def _over(self, ask: Callable[[Connection], Awaitable[Answer]]) -> Answer:
         connection = await self._take()
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                answer = await connection.get(path, etag)
+                answer = await ask(connection)
         except (OSError, EOFError, TimeoutError):
             connection.close()
             return Answer(0, None)
@@ -84,7 +114,7 @@ class Connections:
                 return connection
             connection.close()
         self.opened += 1
-        return await Connection.open(self._port)
+        return await Connection.open(self._port, self._key)
 
 
 @dataclass
@@ -102,7 +132,7 @@ class Seen:
     @property
     def errors(self) -> int:
         """Requests without a proper answer."""
-        return sum(count for status, count in self.statuses.items() if status not in {200, 304})
+        return sum(count for status, count in self.statuses.items() if status not in {200, 202, 304})
 
     def note(self, answer: Answer, *, due: float, sent: float, done: float) -> None:
         """One request is done; moments in seconds."""
@@ -134,21 +164,30 @@ async def at_rate(rate: float, seconds: float, request: Callable[[float], Awaita
     return sent
 
 
-async def poll(connections: Connections, job_ids: Sequence[str], *, rate: float, seconds: float, seed: int) -> Seen:
-    """Look at jobs drawn at random; half of the looks say what was seen last of the job."""
+async def poll(
+    connections: Connections,
+    job_ids: Sequence[str],
+    *,
+    rate: float,
+    seconds: float,
+    seed: int,
+    tags: dict[str, str | None] | None = None,
+) -> Seen:
+    """Look at jobs drawn at random; half of the looks say what was seen last of the job, or with `tags` all do."""
     drawn = random.Random(seed)
-    seen, tags = Seen(), dict[str, str]()
+    seen, always = Seen(), tags is not None
+    last: dict[str, str | None] = tags or {}
     now = asyncio.get_running_loop().time
 
     async def look(due: float) -> None:
         job_id = drawn.choice(job_ids)
-        known = tags.get(job_id) if drawn.random() < 0.5 else None
+        known = last.get(job_id) if always or drawn.random() < 0.5 else None
         seen.conditional += known is not None
         sent = now()
         answer = await connections.get(f"/craft/jobs/{job_id}", known)
         seen.note(answer, due=due, sent=sent, done=now())
         if answer.etag:
-            tags[job_id] = answer.etag
+            last[job_id] = answer.etag
 
     seen.seconds = await at_rate(rate, seconds, look)
     return seen

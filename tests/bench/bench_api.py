@@ -1,0 +1,122 @@
+"""The gateway under three loads at once: conditional polls, submissions, and readers of event streams.
+
+`make bench-api ARGS="--polls 1500 --posts 100 --readers 200 --seconds 20"`: each alone, then all together, with keys,
+on a fresh SQLite and two cores that client and server share. Latencies count from the moment a request was due.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from tests.bench.bench_gateway import CORES, Running, running, submit
+from tests.bench.gateway_poller import Connection, Connections, Seen, at_rate, percentile, poll
+from tests.services.gateway.public_rig import MODEL, model_folder
+
+_KEY = "an-operator-key-of-the-bench-0123456789"
+_SETTINGS = {
+    "CRAFT_GATEWAY__OPERATOR_KEY": _KEY,
+    "CRAFT_GATEWAY__REQUESTS_PER_SECOND": "1e6",
+    "CRAFT_GATEWAY__REQUESTS_AT_ONCE": "1000000",
+}
+_POLLED = 50
+_ENOUGH = {"strategies": ["craft"], "rehearsal": {"size": 60}}
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Requests a second, readers, and for how long."""
+
+    polls: float
+    posts: float
+    readers: int
+    seconds: float
+
+
+async def posted(connections: Connections, dataset: str, load: Load) -> Seen:
+    """Submit jobs of one dataset whose seeds differ."""
+    seen = Seen()
+    now = asyncio.get_running_loop().time
+    seeds = iter(range(10_000, 2**31))
+
+    async def one(due: float) -> None:
+        body = {"base_model": {"id": MODEL}, "dataset": {"id": dataset}, "seed": next(seeds), **_ENOUGH}
+        sent = now()
+        answer = await connections.post("/craft/jobs", json.dumps(body).encode())
+        seen.note(answer, due=due, sent=sent, done=now())
+
+    seen.seconds = await at_rate(load.posts, load.seconds, one)
+    return seen
+
+
+async def read(port: int, job_ids: Sequence[str], count: int) -> list[asyncio.Task[int]]:
+    """So many readers of event streams."""
+    connections = [await Connection.open(port, _KEY) for _ in range(count)]
+    return [
+        asyncio.create_task(each.events(f"/craft/jobs/{job_ids[number % len(job_ids)]}/events"))
+        for number, each in enumerate(connections)
+    ]
+
+
+async def loaded(system: Running, job_ids: Sequence[str], dataset: str, load: Load) -> None:
+    """Print a line for each load."""
+    port = system.ports["GATEWAY"]
+    connections = Connections(port, _KEY)
+    readers = await read(port, job_ids, load.readers)
+    # Whoever polls has polled before.
+    tags = {job_id: (await connections.get(f"/craft/jobs/{job_id}")).etag for job_id in job_ids}
+    before = system.cpu_seconds()["gateway"]
+    polls, posts = await asyncio.gather(
+        poll(connections, job_ids, rate=load.polls, seconds=load.seconds, seed=1, tags=tags),
+        posted(connections, dataset, load),
+    )
+    used = (system.cpu_seconds()["gateway"] - before) / load.seconds
+    for reader in readers:
+        reader.cancel()
+    came = await asyncio.gather(*readers)
+    connections.close()
+    for name, seen in (("polls", polls), ("submissions", posts)):
+        if seen.milliseconds:
+            values = " ".join(f"p{p} {percentile(seen.milliseconds, p):.1f}" for p in (50, 95, 99))
+            rate = len(seen.milliseconds) / seen.seconds
+            print(f"  {name:<12} {rate:8.1f} a second  {values} ms  statuses {seen.statuses}")
+    if came:
+        print(f"  readers      {len(came)} streams, {min(came):,} to {max(came):,} bytes each")
+    print(f"  gateway      {used:.0%} of one core, {system.memory()['gateway']:.0f} MiB", flush=True)
+
+
+def main() -> None:
+    """Each alone, then all at once."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--polls", type=float, default=1500.0)
+    parser.add_argument("--posts", type=float, default=100.0)
+    parser.add_argument("--readers", type=int, default=200)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    given = parser.parse_args()
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
+    whole = Load(given.polls, given.posts, given.readers, given.seconds)
+    loads = {
+        "polls alone": Load(whole.polls, 0, 0, whole.seconds),
+        "submissions alone": Load(0, whole.posts, 0, whole.seconds),
+        "all at once": whole,
+    }
+    for name, load in loads.items():
+        with tempfile.TemporaryDirectory(prefix="craft-bench-") as folder:
+            state = Path(folder)
+            model_folder(state / "models")
+            with running(state, **_SETTINGS) as system:
+                port = system.ports["GATEWAY"]
+                job_ids = submit(port, _POLLED, key=_KEY)
+                who = {"Authorization": f"Bearer {_KEY}"}
+                datasets = httpx.get(f"http://127.0.0.1:{port}/craft/datasets", headers=who).json()
+                print(name, flush=True)
+                asyncio.run(loaded(system, job_ids, datasets["data"][0]["id"], load))
+
+
+if __name__ == "__main__":
+    main()
