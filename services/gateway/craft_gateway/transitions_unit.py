@@ -19,6 +19,7 @@ from craft_gateway.database import Clock
 from craft_gateway.fair_share import charge
 from craft_gateway.plan_percent import StageShare, percent_done
 from craft_gateway.tables import Attempt, Event, Job, Outbox, Stage, StageLog
+from craft_gateway.webhook_outbox import announce
 
 MOST_LOG_LINES = 200_000
 """Lines kept of one job; later ones are dropped, so that a chatty library cannot fill the database."""
@@ -117,17 +118,17 @@ class JobUnit:
             return
         self.job.event_seq += 1
         self.job.updated_at = self.now
-        self.session.add(
-            Event(
-                subject=self.job.id,
-                seq=self.job.event_seq,
-                team=self.job.team,
-                actor=current_actor(),
-                type=type_,
-                data=data,
-                created_at=self.now,
-            )
+        event = Event(
+            subject=self.job.id,
+            seq=self.job.event_seq,
+            team=self.job.team,
+            actor=current_actor(),
+            type=type_,
+            data=data,
+            created_at=self.now,
         )
+        self.session.add(event)
+        announce(self.session, event)
 
     def log(self, stage: Stage, lines: Iterable[str]) -> None:
         """Keep log lines, shortened, up to the job's limit."""
