@@ -136,8 +136,7 @@ class JobUnit:
             if self.job.log_seq >= MOST_LOG_LINES:
                 return
             self.job.log_seq += 1
-            # PostgreSQL's text holds no NUL.
-            kept = line.replace("\0", "\N{REPLACEMENT CHARACTER}")[:_LONGEST_LINE]
+            kept = storable(line)[:_LONGEST_LINE]
             self.session.add(
                 StageLog(
                     job_id=self.job.id,
@@ -163,7 +162,7 @@ class JobUnit:
         if self.job.status.terminal:
             raise Internal(f"The job {self.job.id} has ended already.")
         self.job.status = status
-        self.job.status_reason = reason
+        self.job.status_reason = storable(reason)
         self.job.error = error
         self.job.finished_at = self.now
         self.job.percent = self.percent()
@@ -172,6 +171,11 @@ class JobUnit:
     def percent(self) -> float:
         """Percent of the job that is done by now."""
         return percent_done(StageShare(stage.kind, _share(stage)) for stage in self.stages)
+
+
+def storable(text: str) -> str:
+    """PostgreSQL's text holds no NUL."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _share(stage: Stage) -> float:
