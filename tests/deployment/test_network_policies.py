@@ -1,5 +1,6 @@
 """Who may speak to whom: the policies are evaluated for every pair of pods."""
 
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
@@ -115,3 +116,22 @@ def test_who_has_the_url_has_the_way() -> None:
     for process in processes:
         for label, variable in ways.items():
             assert (label in process.labels) == (variable in process.environment), process.name
+
+
+def test_webhooks_reach_public_addresses_and_nothing_inside(manifest_set: tuple[Document, ...]) -> None:
+    (policy,) = [p["spec"] for p in of_kind(manifest_set, "NetworkPolicy") if p["metadata"]["name"] == "webhooks"]
+    assert policy["podSelector"] == {"matchLabels": {"app.kubernetes.io/name": "coordinator"}}
+    (rule,) = policy["egress"]
+    assert [entry["port"] for entry in rule["ports"]] == [443]
+    closed = {network for peer in rule["to"] for network in peer["ipBlock"]["except"]}
+    for inside in (
+        "10.1.2.3",
+        "172.20.0.1",
+        "192.168.1.1",
+        "169.254.169.254",
+        "100.64.0.1",
+        "fd00:ec2::254",
+        "fe80::1",
+    ):
+        address = ip_address(inside)
+        assert any(address in network for network in map(ip_network, closed) if network.version == address.version)

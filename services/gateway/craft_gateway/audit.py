@@ -11,6 +11,7 @@ from craft.errors import RequestInvalid
 from craft_gateway.callers import current_actor
 from craft_gateway.database import Database
 from craft_gateway.tables import Event
+from craft_gateway.webhook_outbox import announce
 
 _ORDER = (col(Event.created_at), col(Event.subject), col(Event.seq))
 
@@ -18,17 +19,17 @@ _ORDER = (col(Event.created_at), col(Event.subject), col(Event.seq))
 def record(session: Session, now: datetime, team: str, subject: str, type_: EventType, **data: object) -> None:
     """Write the next event of what is no job. Its row must be locked or new, so that the numbers have no gaps."""
     last = session.exec(select(func.max(Event.seq)).where(Event.subject == subject)).one()
-    session.add(
-        Event(
-            subject=subject,
-            seq=(last or 0) + 1,
-            team=team,
-            actor=current_actor(),
-            type=type_,
-            data=data,
-            created_at=now,
-        )
+    event = Event(
+        subject=subject,
+        seq=(last or 0) + 1,
+        team=team,
+        actor=current_actor(),
+        type=type_,
+        data=data,
+        created_at=now,
     )
+    session.add(event)
+    announce(session, event)
 
 
 def audit_page(database: Database, team: str, *, limit: int, after: str | None, subject: str | None) -> Sequence[Event]:

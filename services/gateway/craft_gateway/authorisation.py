@@ -16,8 +16,8 @@ from craft.errors import Forbidden, NotFound, RateLimited, RequestInvalid, Unaut
 from craft.infra.http import documented
 from craft_gateway.callers import Caller, Identity
 from craft_gateway.database import Database
-from craft_gateway.missing import no_dataset, no_job, no_key, no_model
-from craft_gateway.tables import ApiKey, Dataset, Deployment, Job, Team
+from craft_gateway.missing import no_dataset, no_delivery, no_job, no_key, no_model, no_webhook
+from craft_gateway.tables import ApiKey, Dataset, Delivery, Deployment, Job, Team, Webhook
 
 _SCHEME = HTTPBearer(
     auto_error=False,
@@ -105,6 +105,7 @@ ANYBODY = Access(None, None)
 JOBS = Access(Scope.JOBS_READ, Scope.JOBS_WRITE)
 DATASETS = Access(Scope.DATASETS_READ, Scope.DATASETS_WRITE)
 MODELS = Access(Scope.MODELS_READ, Scope.MODELS_USE)
+WEBHOOKS = Access(Scope.WEBHOOKS_READ, Scope.WEBHOOKS_WRITE)
 TEAM = Access(Scope.TEAM_READ, Scope.TEAM_WRITE)
 
 
@@ -161,15 +162,28 @@ def _model_team(session: Session, model: str) -> str | None:
     return session.exec(query.where(Deployment.id == model)).first()
 
 
+def _webhook_team(session: Session, webhook_id: str) -> str | None:
+    return session.exec(select(Webhook.team).where(Webhook.id == webhook_id)).first()
+
+
+def _delivery_team(session: Session, delivery_id: str) -> str | None:
+    query = select(Webhook.team).join(Delivery, col(Delivery.webhook_id) == col(Webhook.id))
+    return session.exec(query.where(Delivery.id == delivery_id)).first()
+
+
 _OWNED: Mapping[str, Callable[[Session, str], str | None]] = {
     "job_id": _job_team,
     "dataset_id": _dataset_team,
     "key_id": _key_team,
     "model": _model_team,
+    "webhook_id": _webhook_team,
+    "delivery_id": _delivery_team,
 }
 _MISSING: Mapping[str, Callable[[str], NotFound]] = {
     "job_id": lambda _: no_job(),
     "dataset_id": lambda _: no_dataset(),
     "key_id": lambda _: no_key(),
     "model": no_model,
+    "webhook_id": lambda _: no_webhook(),
+    "delivery_id": lambda _: no_delivery(),
 }

@@ -16,6 +16,7 @@ from craft.infra.addresses import is_loopback
 from craft.infra.artifacts import FolderStore
 from craft.infra.broker import CeleryQueues, celery_app
 from craft.infra.http import create_app, serve
+from craft.infra.outbound import OutboundGuard
 from craft.infra.room import Room
 from craft.infra.settings import Settings
 from craft.infra.swept_store import SweptFolders
@@ -23,7 +24,7 @@ from craft_gateway import migrate
 from craft_gateway.database import Database
 from craft_gateway.internal_routes import internal_router
 from craft_gateway.keys import HoldsArtifact, store_holds
-from craft_gateway.metrics import StageMetrics
+from craft_gateway.metrics import StageMetrics, WebhookMetrics
 from craft_gateway.metrics_calls import CountedCalls, CountedUpkeep
 from craft_gateway.metrics_database import DatabaseMetrics
 from craft_gateway.outbox import PAGE as RELAY_PAGE
@@ -31,12 +32,18 @@ from craft_gateway.outbox import HintQueues, Relay
 from craft_gateway.retention import Retention
 from craft_gateway.transitions import Transitions
 from craft_gateway.transitions_upkeep import PAGE, Upkeep
+from craft_gateway.webhook_courier import Courier
+from craft_gateway.webhook_courier import running as courier_running
+from craft_gateway.webhook_deliveries import Deliveries
+from craft_gateway.webhook_post import HttpPost
+from craft_gateway.webhook_secrets import secret_box
 
 Pause = Callable[[float], Awaitable[None]]
 """Waits that many seconds."""
 
 _RELAY_SECONDS = 0.1
 _TROUBLE_SECONDS = 1.0
+_FORGET_SECONDS = 60.0
 _log = logging.getLogger("craft.coordinator")
 
 
@@ -49,7 +56,9 @@ class Loop:
     idle_seconds: float
 
 
-def loops(relay: Relay, upkeep: Upkeep, retention: Retention, settings: Settings) -> tuple[Loop, ...]:
+def loops(
+    relay: Relay, upkeep: Upkeep, retention: Retention, deliveries: Deliveries, settings: Settings
+) -> tuple[Loop, ...]:
     """The coordinator's loops. Each stands alone: a broker that is down does not stop the reaper."""
     sweep_seconds = settings.coordinator.sweep_seconds
     return (
@@ -57,6 +66,7 @@ def loops(relay: Relay, upkeep: Upkeep, retention: Retention, settings: Settings
         Loop("reaper", lambda: upkeep.reap() >= PAGE, sweep_seconds),
         Loop("sweeper", lambda: upkeep.sweep().hinted >= PAGE, sweep_seconds),
         Loop("retention", retention.sweep, settings.retention.sweep_seconds),
+        Loop("webhooks", deliveries.sweep, _FORGET_SECONDS),
     )
 
 
@@ -93,13 +103,24 @@ def coordinator_app(
     calls = CountedCalls(transitions, database, metrics)
     upkeep = CountedUpkeep(database, transitions, settings=settings.coordinator, metrics=metrics)
     retention = Retention(database, SweptFolders(settings.resolved_artifacts_dir), settings.retention)
-    running = loops(Relay(database, queues), upkeep, retention, settings)
+    deliveries = Deliveries(
+        database,
+        at_once_per_host=settings.webhooks.at_once_per_host,
+        keep_days=settings.webhooks.keep_days,
+    )
+    running = loops(Relay(database, queues), upkeep, retention, deliveries, settings)
+    webhook_metrics = WebhookMetrics(registry)
+
+    def courier() -> Courier:
+        post = HttpPost(OutboundGuard(settings.outbound.allowed_hosts))
+        return Courier(deliveries, post, secret_box(settings), count=webhook_metrics.attempted)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:  # noqa: ARG001 - FastAPI's signature
         tasks = [asyncio.create_task(run_loop(loop, pause=pause), name=loop.name) for loop in running]
         try:
-            yield
+            async with courier_running(courier):
+                yield
         finally:
             for task in tasks:
                 task.cancel()

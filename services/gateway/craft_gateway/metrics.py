@@ -14,6 +14,7 @@ from craft.contracts.attempts import AttemptOutcome
 from craft.contracts.stages import Cost, Service
 from craft.errors import CraftError
 from craft_gateway.tables import Attempt
+from craft_gateway.webhook_post import Outcome
 
 _SECONDS = (0.1, 0.5, 1, 5, 10, 30, 60, 300, 600, 1800, 3600, 7200, 14400, 43200, 86400)
 _TOKENS_PER_SECOND = (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000)
@@ -90,6 +91,21 @@ class StageMetrics:
             while len(self._counted) > _REMEMBERED:
                 self._counted.popitem(last=False)
         return first
+
+
+class WebhookMetrics:
+    """Attempts at messages to webhooks."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._attempts = Counter(
+            "craft_webhook_attempts", "Attempts at messages to webhooks that ended.", ("outcome",), registry=registry
+        )
+        for outcome in Outcome:
+            self._attempts.labels(outcome.value)
+
+    def attempted(self, outcome: Outcome) -> None:
+        """An attempt is over."""
+        self._attempts.labels(outcome.value).inc()
 
 
 def never_failing(count: Callable[[], None]) -> None:

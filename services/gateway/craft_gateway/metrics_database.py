@@ -17,7 +17,7 @@ from craft.contracts.job import JobStatus
 from craft.contracts.stages import Service
 from craft.errors import CraftError
 from craft_gateway.database import Database
-from craft_gateway.tables import Job, Outbox, Stage, UtcDateTime
+from craft_gateway.tables import Delivery, Job, Outbox, Stage, UtcDateTime
 
 _UNENDED_STAGES = tuple(status for status in StageStatus if not status.terminal)
 _UNENDED_JOBS = tuple(status for status in JobStatus if not status.terminal)
@@ -39,7 +39,13 @@ class DatabaseMetrics(Collector):
         try:
             with self._database.read() as session:
                 now = self._database.now(session)
-                found = [_stages(session), _oldest_ready(session, now), _jobs(session), *_outbox(session, now)]
+                found = [
+                    _stages(session),
+                    _oldest_ready(session, now),
+                    _jobs(session),
+                    *_outbox(session, now),
+                    *_webhooks(session, now),
+                ]
         except CraftError as error:
             _log.warning("gauges_not_read", extra={"error": error.message})
         else:
@@ -113,4 +119,18 @@ def _outbox(session: Session, now: datetime) -> Iterable[Metric]:
     return (
         GaugeMetricFamily("craft_outbox_unsent", "Hints that are due and were not sent.", value=count),
         GaugeMetricFamily("craft_outbox_oldest_unsent_seconds", "How long the oldest of them is due.", value=age),
+    )
+
+
+def _webhooks(session: Session, now: datetime) -> Iterable[Metric]:
+    count, oldest = session.exec(
+        select(func.count(), func.min(Delivery.created_at, type_=UtcDateTime()))
+        .select_from(Delivery)
+        .where(col(Delivery.ended_at).is_(None))
+    ).one()
+    age = max(0.0, (now - oldest).total_seconds()) if oldest else 0.0
+    told = "How long the oldest of them waits."
+    return (
+        GaugeMetricFamily("craft_webhook_undelivered", "Messages that were neither taken nor given up.", value=count),
+        GaugeMetricFamily("craft_webhook_oldest_undelivered_seconds", told, value=age),
     )

@@ -18,6 +18,18 @@ def no_key() -> NotFound:
     return NotFound("There is no key with this id.", hint="`GET /craft/api-keys` lists them.")
 
 
+def no_webhook() -> NotFound:
+    """For `/webhooks/{webhook_id}`."""
+    return NotFound("There is no webhook with this id.", hint="`GET /craft/webhooks` lists them.")
+
+
+def no_delivery() -> NotFound:
+    """For `/webhooks/{webhook_id}/deliveries/{delivery_id}`."""
+    return NotFound(
+        "There is no delivery with this id.", hint="`GET /craft/webhooks/{id}/deliveries` lists them for some days."
+    )
+
+
 def no_model(name: str) -> NotFound:
     """For a deployed adapter's name."""
     return NotFound(f"There is no deployed model {name[:100]!r}; GET /v1/models lists them.")

@@ -13,6 +13,7 @@ from craft_gateway import (
     routes_results,
     routes_retention,
     routes_teams,
+    routes_webhooks,
 )
 from craft_gateway.authorisation import REFUSALS
 from craft_gateway.routes_gateway import Gateway
@@ -23,7 +24,7 @@ def router(gateway: Gateway) -> APIRouter:
     """All public routes. The second prefix answers the same and is left out of the OpenAPI document."""
     inner = APIRouter()
     of_jobs = (routes_jobs, routes_job_control, routes_events, routes_results, routes_deployments)
-    for part in (*of_jobs, routes_datasets, routes_retention, routes_accounts, routes_teams):
+    for part in (*of_jobs, routes_datasets, routes_retention, routes_accounts, routes_teams, routes_webhooks):
         inner.include_router(part.router(gateway), responses=REFUSALS)
     outer = APIRouter()
     outer.include_router(inner, prefix=ROOT)

@@ -25,6 +25,8 @@ from craft_gateway.team_registry import TeamRegistry
 from craft_gateway.transitions import Transitions
 from craft_gateway.views import ROOT
 from craft_gateway.views_reading import Reader
+from craft_gateway.webhook_log import DeliveryLog
+from craft_gateway.webhooks import Webhooks
 
 MOST_ON_A_PAGE = 500
 RETRY_AFTER_SECONDS = "2"
@@ -50,6 +52,8 @@ class Gateway:
     owners: Owners
     keys: ApiKeys
     teams: TeamRegistry
+    webhooks: Webhooks
+    deliveries: DeliveryLog
     submission: Submission
     datasets: DatasetRegistry
     transitions: Transitions

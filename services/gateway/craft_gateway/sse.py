@@ -11,7 +11,8 @@ from starlette.concurrency import run_in_threadpool
 
 from craft.contracts.views import EventView
 
-PAGE = 500
+PAGE = 100
+"""Events that a stream reads at once, and so the most that it holds for a client that does not read on."""
 _BUFFERED_EVENTS = 256
 _RECONNECT_MS = 2000
 _log = logging.getLogger("craft.gateway.sse")
@@ -158,6 +159,8 @@ async def stream(
     yield f"retry: {_RECONNECT_MS}\n\n".encode()
     with feed.watch(job_id) as subscription:
         batch: Sequence[EventView] = ()
+        clock = asyncio.get_running_loop().time
+        ping_at = clock() + ping_seconds
         while True:
             new = [event for event in batch if event.seq > after]
             if not new or new[0].seq != after + 1:
@@ -165,6 +168,7 @@ async def stream(
             for event in new:
                 yield encode(event)
                 after = event.seq
+                ping_at = clock() + ping_seconds
             if after >= last if last is not None else any(event.type.terminal for event in new):
                 return
             if feed.closed:
@@ -172,9 +176,11 @@ async def stream(
             if len(new) == PAGE:
                 batch = ()
                 continue
-            batch = await subscription.take(ping_seconds)
-            if not batch:
+            batch = await subscription.take(max(0.0, ping_at - clock()))
+            # It may have been woken for nothing: that is no silence yet.
+            if not batch and clock() >= ping_at:
                 yield b": ping\n\n"
+                ping_at = clock() + ping_seconds
 
 
 def encode(event: EventView) -> bytes:

@@ -30,6 +30,7 @@ from craft.contracts.attempts import AttemptOutcome
 from craft.contracts.events import EventType, StageStatus
 from craft.contracts.job import JobStatus
 from craft.contracts.stages import ArtifactRef, Service, StageKind
+from craft.contracts.webhooks import DeliveryStatus
 from craft.core.questions import Task
 from craft.core.selection import Strategy
 
@@ -415,6 +416,83 @@ class Outbox(SQLModel, table=True):
     taken_until: datetime | None = Field(default=None, sa_column=_time())
     """A relay is sending it; where that one died, another may from then on."""
     sent_at: datetime | None = Field(default=None, sa_column=_time())
+
+
+class Webhook(SQLModel, table=True):
+    """Where a team wants to hear of its events."""
+
+    __tablename__ = "webhook"
+    __table_args__ = (Index("ix_webhook_team_id", "team", "id"),)
+
+    id: str = Field(primary_key=True, max_length=40)
+    team: str = Field(max_length=100)
+    name: str | None = Field(default=None, max_length=200)
+    url: str = Field(sa_column=Column(Text, nullable=False))
+    host: str = Field(max_length=255)
+    """The URL's."""
+    types: list[str] = Field(sa_column=_json())
+    """Patterns, see `contracts.webhooks.wants`."""
+    active: bool = True
+    inactive_reason: str | None = Field(default=None, sa_column=Column(Text))
+    secret: str = Field(sa_column=Column(Text, nullable=False))
+    """Encrypted (`webhook_secrets.SecretBox`): what signs must be read again."""
+    old_secret: str | None = Field(default=None, sa_column=Column(Text))
+    old_secret_until: datetime | None = Field(default=None, sa_column=_time())
+    failures: int = 0
+    """Attempts in a row that failed."""
+    failing_since: datetime | None = Field(default=None, sa_column=_time())
+    last_delivered_at: datetime | None = Field(default=None, sa_column=_time())
+    created_by: str = Field(max_length=250)
+    created_at: datetime = Field(sa_column=_time(nullable=False))
+
+
+class Delivery(SQLModel, table=True):
+    """A message to one webhook, written in the transaction of its event.
+
+    It points at its webhook by no foreign key: that one is deleted must never fail a transition of a job.
+    """
+
+    __tablename__ = "webhook_delivery"
+    __table_args__ = (
+        Index(
+            "ix_webhook_delivery_due",
+            "webhook_id",
+            "due_at",
+            sqlite_where=text("ended_at IS NULL"),
+            postgresql_where=text("ended_at IS NULL"),
+        ),
+        Index(
+            "ix_webhook_delivery_unsent",
+            "created_at",
+            sqlite_where=text("ended_at IS NULL"),
+            postgresql_where=text("ended_at IS NULL"),
+        ),
+        Index("ix_webhook_delivery_webhook_id_id", "webhook_id", "id"),
+        Index("ix_webhook_delivery_ended_at", "ended_at"),
+    )
+
+    id: str = Field(primary_key=True, max_length=40)
+    """The message's id too: the same in every attempt and redelivery."""
+    webhook_id: str = Field(max_length=40)
+    type: str = Field(max_length=40)
+    body: str = Field(sa_column=Column(Text, nullable=False))
+    """What is sent, ASCII."""
+    status: DeliveryStatus = Field(sa_column=Column(EnumText(DeliveryStatus), nullable=False))
+    attempts: int = 0
+    """Begun so far. The number of the one that runs is its fence."""
+    tries: int = 0
+    """Those since it was queued last."""
+    due_at: datetime = Field(sa_column=_time(nullable=False))
+    """No attempt before; while one runs, the time from which another sender may begin the next."""
+    taken_until: datetime | None = Field(default=None, sa_column=_time())
+    """An attempt runs, or its sender died, in which case nothing is known until then."""
+    give_up_at: datetime = Field(sa_column=_time(nullable=False))
+    attempted_at: datetime | None = Field(default=None, sa_column=_time())
+    response_status: int | None = None
+    response_body: str | None = Field(default=None, sa_column=Column(Text))
+    error: str | None = Field(default=None, sa_column=Column(Text))
+    created_at: datetime = Field(sa_column=_time(nullable=False))
+    ended_at: datetime | None = Field(default=None, sa_column=_time())
 
 
 class StageLog(SQLModel, table=True):

@@ -12,7 +12,7 @@ from craft.errors import Fault
 from craft_gateway.key_lock import lock_key
 from craft_gateway.keys import done_stages, key_of, resolved_inputs
 from craft_gateway.tables import Artifact, Stage
-from craft_gateway.transitions_unit import JobUnit
+from craft_gateway.transitions_unit import JobUnit, storable
 
 RETRY_SECONDS: Mapping[str, float] = {
     "disk_full": 20.0,
@@ -108,7 +108,7 @@ def lose(unit: JobUnit, stage: Stage, error: StageError, *, most_attempts: int, 
     counted = {"waits": stage.waits + 1} if blameless else {"attempt": stage.attempt + 1, "waits": 0}
     _again(unit, stage, due=unit.now + timedelta(seconds=seconds), error=shown, **counted)
     if unit.job.status in MOVING:
-        unit.job.status_reason = f"{stage.name} will be tried again: {error.message}"
+        unit.job.status_reason = storable(f"{stage.name} will be tried again: {error.message}")
     unit.emit(EventType.STAGE_RETRIED, stage=stage.name, attempt=stage.attempt, error=shown, retry_seconds=seconds)
     end_if_idle(unit)
 

@@ -19,6 +19,7 @@ from craft_gateway.database import Clock
 from craft_gateway.fair_share import charge
 from craft_gateway.plan_percent import StageShare, percent_done
 from craft_gateway.tables import Attempt, Event, Job, Outbox, Stage, StageLog
+from craft_gateway.webhook_outbox import announce
 
 MOST_LOG_LINES = 200_000
 """Lines kept of one job; later ones are dropped, so that a chatty library cannot fill the database."""
@@ -117,17 +118,17 @@ class JobUnit:
             return
         self.job.event_seq += 1
         self.job.updated_at = self.now
-        self.session.add(
-            Event(
-                subject=self.job.id,
-                seq=self.job.event_seq,
-                team=self.job.team,
-                actor=current_actor(),
-                type=type_,
-                data=data,
-                created_at=self.now,
-            )
+        event = Event(
+            subject=self.job.id,
+            seq=self.job.event_seq,
+            team=self.job.team,
+            actor=current_actor(),
+            type=type_,
+            data=data,
+            created_at=self.now,
         )
+        self.session.add(event)
+        announce(self.session, event)
 
     def log(self, stage: Stage, lines: Iterable[str]) -> None:
         """Keep log lines, shortened, up to the job's limit."""
@@ -135,8 +136,7 @@ class JobUnit:
             if self.job.log_seq >= MOST_LOG_LINES:
                 return
             self.job.log_seq += 1
-            # PostgreSQL's text holds no NUL.
-            kept = line.replace("\0", "\N{REPLACEMENT CHARACTER}")[:_LONGEST_LINE]
+            kept = storable(line)[:_LONGEST_LINE]
             self.session.add(
                 StageLog(
                     job_id=self.job.id,
@@ -162,7 +162,7 @@ class JobUnit:
         if self.job.status.terminal:
             raise Internal(f"The job {self.job.id} has ended already.")
         self.job.status = status
-        self.job.status_reason = reason
+        self.job.status_reason = storable(reason)
         self.job.error = error
         self.job.finished_at = self.now
         self.job.percent = self.percent()
@@ -171,6 +171,11 @@ class JobUnit:
     def percent(self) -> float:
         """Percent of the job that is done by now."""
         return percent_done(StageShare(stage.kind, _share(stage)) for stage in self.stages)
+
+
+def storable(text: str) -> str:
+    """PostgreSQL's text holds no NUL."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _share(stage: Stage) -> float:

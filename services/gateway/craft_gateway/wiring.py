@@ -14,6 +14,7 @@ from craft.contracts.stages import TrainerRef
 from craft.infra.artifacts import FolderStore
 from craft.infra.http import create_app
 from craft.infra.models import ModelFolders
+from craft.infra.outbound import OutboundGuard
 from craft.infra.room import Room
 from craft.infra.served_adapters import ServedAdapters
 from craft.infra.settings import Settings, engine_ref
@@ -41,6 +42,9 @@ from craft_gateway.team_registry import TeamRegistry
 from craft_gateway.transitions import Transitions
 from craft_gateway.views_reading import Reader
 from craft_gateway.waiting_line import WaitingLine
+from craft_gateway.webhook_log import DeliveryLog
+from craft_gateway.webhook_secrets import secret_box
+from craft_gateway.webhooks import Webhooks
 
 
 def app(settings: Settings) -> FastAPI:
@@ -112,6 +116,8 @@ def _gateway(
         owners=Owners(database),
         keys=ApiKeys(database),
         teams=TeamRegistry(database),
+        webhooks=Webhooks(database, guard=OutboundGuard(settings.outbound.allowed_hosts), box=secret_box(settings)),
+        deliveries=DeliveryLog(database),
         submission=submission,
         datasets=datasets,
         transitions=transitions,

@@ -34,13 +34,22 @@ class Scope(StrEnum):
     MODELS_READ = "models:read"
     MODELS_USE = "models:use"
     """Chat with a deployed adapter, which takes time of a device."""
+    WEBHOOKS_READ = "webhooks:read"
+    """See them and their deliveries; addresses may hold tokens of other systems."""
+    WEBHOOKS_WRITE = "webhooks:write"
     TEAM_READ = "team:read"
     TEAM_WRITE = "team:write"
     """Make and revoke the team's keys."""
 
 
 _VIEWER = frozenset({Scope.JOBS_READ, Scope.DATASETS_READ, Scope.MODELS_READ})
-_EDITOR = _VIEWER | {Scope.JOBS_WRITE, Scope.DATASETS_WRITE, Scope.MODELS_USE}
+_EDITOR = _VIEWER | {
+    Scope.JOBS_WRITE,
+    Scope.DATASETS_WRITE,
+    Scope.MODELS_USE,
+    Scope.WEBHOOKS_READ,
+    Scope.WEBHOOKS_WRITE,
+}
 SCOPES_OF: Mapping[Role, frozenset[Scope]] = {
     Role.VIEWER: _VIEWER,
     Role.EDITOR: _EDITOR,

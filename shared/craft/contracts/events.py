@@ -62,6 +62,16 @@ class EventType(StrEnum):
     """Data: name."""
     TEAM_CHANGED = "team.changed"
     """Data: what it may use from then on."""
+    WEBHOOK_CREATED = "webhook.created"
+    """Data: host, types."""
+    WEBHOOK_CHANGED = "webhook.changed"
+    """Data: active, types."""
+    WEBHOOK_ROTATED = "webhook.rotated"
+    """It has a new secret."""
+    WEBHOOK_DISABLED = "webhook.disabled"
+    """The system switched it off. Data: host, reason."""
+    WEBHOOK_DELETED = "webhook.deleted"
+    """Data: host."""
 
     @property
     def terminal(self) -> bool:

@@ -42,6 +42,8 @@ class OutboundGuard:
         except httpx.InvalidURL as error:
             raise RequestInvalid(f"This is no URL: {error}", hint=_HINT) from None
         self._check_scheme(parsed)
+        if parsed.host.lower() not in self._allowed and _is_address(parsed.host):
+            _check_public(parsed.host, parsed.host)
 
     def pinned(self, request: httpx.Request) -> httpx.Request:
         """The same request to the very address that was checked. Raises RequestInvalid, Unavailable."""
@@ -106,6 +108,14 @@ class AsyncGuardedTransport(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close the connections."""
         await self._inner.aclose()
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
 def _check_public(host: str, text: str) -> None:

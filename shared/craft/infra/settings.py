@@ -64,6 +64,20 @@ class OutboundSettings(BaseModel):
     )
 
 
+class WebhookSettings(BaseModel):
+    """Messages to what users name; the gateway keeps the webhooks, the coordinator sends."""
+
+    key: SecretStr | None = Field(
+        None,
+        min_length=32,
+        description="Encrypts the secrets of webhooks in the database, the same for gateway and coordinator; by "
+        "default it is made in the state folder, in a file for the owner only.",
+    )
+    old_key: SecretStr | None = Field(None, min_length=32, description="The one before: secrets are still read by it.")
+    keep_days: float = Field(7.0, gt=0.0, le=36_500.0, description="How long a delivery that has ended is shown.")
+    at_once_per_host: int = Field(4, ge=1, description="Messages to one host at a time, of one coordinator.")
+
+
 class CoordinatorSettings(Listen):
     """The process that owns leases and sends messages; workers call it, users never do."""
 
@@ -239,6 +253,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     retention: RetentionSettings = RetentionSettings()
     outbound: OutboundSettings = OutboundSettings()
+    webhooks: WebhookSettings = WebhookSettings()
 
     @property
     def resolved_database_url(self) -> str:

@@ -38,6 +38,7 @@ from craft.errors import CraftError, NotFound
 from craft.infra.artifacts import FolderStore
 from craft.infra.http import create_app
 from craft.infra.models import ModelFolders
+from craft.infra.outbound import OutboundGuard
 from craft.infra.served_adapters import ServedAdapters
 from craft.infra.settings import CoordinatorSettings, RetentionSettings, VllmSettings
 from craft.infra.swept_store import SweptFolders
@@ -64,6 +65,9 @@ from craft_gateway.team_registry import TeamRegistry
 from craft_gateway.transitions import Transitions
 from craft_gateway.views_reading import Reader
 from craft_gateway.waiting_line import WaitingLine
+from craft_gateway.webhook_log import DeliveryLog
+from craft_gateway.webhook_secrets import SecretBox
+from craft_gateway.webhooks import Webhooks
 
 MODEL = "tiny/model"
 UNKNOWN_JOB = "cjob_01jgywz3x4v5q6r7s8t9vawbxc"
@@ -141,6 +145,8 @@ class Rig:
         settings = CoordinatorSettings()
         self.keys = ApiKeys(self.database)
         self.teams = TeamRegistry(self.database)
+        self.box = SecretBox(folder / "webhook.key")
+        self.webhooks = Webhooks(self.database, guard=OutboundGuard(["127.0.0.1"]), box=self.box)
         self.limits = limits or RateLimits(None, burst=1)
         self.authenticator = Authenticator(
             self.keys,
@@ -268,6 +274,8 @@ class Rig:
             owners=Owners(self.database),
             keys=self.keys,
             teams=self.teams,
+            webhooks=self.webhooks,
+            deliveries=DeliveryLog(self.database),
             submission=submission,
             datasets=self.registry,
             transitions=self.transitions,

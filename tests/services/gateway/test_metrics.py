@@ -39,6 +39,9 @@ NAMES = {
     "craft_outbox_unsent",
     "craft_outbox_oldest_unsent_seconds",
     "craft_artifact_store_free_bytes",
+    "craft_webhook_attempts_total",
+    "craft_webhook_undelivered",
+    "craft_webhook_oldest_undelivered_seconds",
 }
 
 

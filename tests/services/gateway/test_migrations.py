@@ -28,6 +28,8 @@ CONDITIONS = {
     "uq_stage_running_key": "status = 'running'",
     "ix_outbox_unsent": "sent_at IS NULL",
     "ix_attempt_running": "ended_at IS NULL",
+    "ix_webhook_delivery_due": "ended_at IS NULL",
+    "ix_webhook_delivery_unsent": "ended_at IS NULL",
 }
 """Which rows an index is of, where it is not of all."""
 

@@ -45,7 +45,12 @@ def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
         model = rig.post(f"/craft/jobs/{job}/deploy", headers=first).json()["model"]
         waiting = rig.post("/craft/jobs", json=body(name=SECRET, seed=1), headers=first).json()["id"]
         dataset = rig.get("/craft/datasets", headers=first).json()["data"][0]["id"]
+        hook = rig.post("/craft/webhooks", json={"url": f"https://hooks.example.com/{SECRET}"}, headers=first).json()[
+            "id"
+        ]
+        delivery = rig.post(f"/craft/webhooks/{hook}/test", headers=first).json()["id"]
         ids = {"job_id": job, "dataset_id": dataset, "key_id": keys["first"]["id"], "model": model, "team": "first"}
+        ids |= {"webhook_id": hook, "delivery_id": delivery}
         theirs = {"Authorization": f"Bearer {keys['second']['key']}"}
         yield Victim(rig, ids | {"waiting": waiting}, theirs, _state(rig, first, job))
 
@@ -57,7 +62,7 @@ def _admin(rig: Rig, headers: dict[str, str], *, name: str) -> dict[str, Any]:
 
 def _state(rig: Rig, first: dict[str, str], job: str) -> str:
     """All that the first team sees of what it has."""
-    paths = (f"jobs/{job}", "jobs", "datasets", "api-keys", f"jobs/{job}/artifacts")
+    paths = (f"jobs/{job}", "jobs", "datasets", "api-keys", f"jobs/{job}/artifacts", "webhooks")
     return "\n".join(rig.get(f"/craft/{path}", headers=first).text for path in paths)
 
 

@@ -1,0 +1,63 @@
+"""Messages of events to a team's webhooks: rows written in the event's own transaction, or not at all."""
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from sqlalchemy import insert
+from sqlmodel import Session, col, select
+
+from craft.contracts.views import rfc3339
+from craft.contracts.webhooks import DeliveryStatus, wants
+from craft.infra.ids import new_id
+from craft_gateway.tables import Delivery, Event, Webhook
+
+TRIED_FOR = timedelta(days=1)
+"""How long after it was queued a message is tried."""
+
+
+def announce(session: Session, event: Event) -> None:
+    """Queue a message to each of the team's webhooks that asked for such events: one look-up where there are none."""
+    # Not through the session: it would write all that waits to be written before it looks.
+    rows = session.connection().execute(
+        select(Webhook.id, Webhook.types).where(col(Webhook.team) == event.team, col(Webhook.active))
+    )
+    hooks = [webhook_id for webhook_id, types in rows if wants(types, event.type.value)]
+    if not hooks:
+        return
+    facts = {"subject": event.subject, "seq": event.seq, "team": event.team, "details": event.data}
+    body = message(event.type.value, event.created_at, facts)
+    new = [queued(webhook_id, event.type.value, body, event.created_at) for webhook_id in hooks]
+    session.connection().execute(insert(Delivery), [row.model_dump() for row in new])
+
+
+def queued(webhook_id: str, type_: str, body: str, now: datetime) -> Delivery:
+    """A message that is due."""
+    return Delivery(
+        id=new_id("dlvr"),
+        webhook_id=webhook_id,
+        type=type_,
+        body=body,
+        status=DeliveryStatus.PENDING,
+        due_at=now,
+        give_up_at=now + TRIED_FOR,
+        created_at=now,
+    )
+
+
+def message(type_: str, moment: datetime, data: Mapping[str, object]) -> str:
+    """The body, in the form of Standard Webhooks. Escaped to ASCII: neither a NUL nor half a character fails here."""
+    whole = {"type": type_, "timestamp": rfc3339(moment), "data": _finite(data)}
+    return json.dumps(whole, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+
+
+def _finite(value: object) -> object:
+    """JSON has no infinities: null, as in every other answer."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return value
