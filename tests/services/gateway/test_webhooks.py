@@ -24,9 +24,9 @@ from craft.errors import Conflict, NotFound, RequestInvalid
 from craft_gateway.callers import Caller
 from craft_gateway.tables import Delivery
 from craft_gateway.webhook_courier import running
-from craft_gateway.webhook_deliveries import FAILS_IN_A_ROW, TAKEN_FOR, pause_seconds
+from craft_gateway.webhook_deliveries import FAILS_IN_A_ROW, TAKEN_FOR, Attempted, pause_seconds
 from craft_gateway.webhook_outbox import message, queued
-from craft_gateway.webhook_post import Outcome
+from craft_gateway.webhook_post import Answer, Outcome
 
 METADATA = "http://169.254.169.254/latest/meta-data/"
 
@@ -457,3 +457,18 @@ def test_a_database_that_is_away_for_a_moment_loses_nothing(sending: Sending, mo
     asyncio.run(go())
     assert again(sending, row).status is DeliveryStatus.DELIVERED
     assert len(sending.receiver.received) == 1
+
+
+def test_an_answer_that_comes_after_the_next_attempt_began_changes_nothing(sending: Sending) -> None:
+    _, row = one(sending)
+    (early,) = sending.deliveries.take(in_flight={}, most=1)
+    sending.world.clock.advance(TAKEN_FOR.total_seconds() + 1)
+    (later,) = sending.deliveries.take(in_flight={}, most=1)
+    before = again(sending, row)
+    sending.deliveries.settle([Attempted(early, Answer(Outcome.GONE, 410))])
+    assert again(sending, row) == before
+    assert sending.webhooks.find(row.webhook_id).active
+    sending.deliveries.settle([Attempted(later, Answer(Outcome.DELIVERED, 200))])
+    assert again(sending, row).status is DeliveryStatus.DELIVERED
+    sending.deliveries.settle([Attempted(later, Answer(Outcome.REFUSED, 500))])
+    assert again(sending, row).status is DeliveryStatus.DELIVERED
