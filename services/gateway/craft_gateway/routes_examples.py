@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from craft.contracts.dataset_sources import HttpsSource, HubSource, S3Source
+
 _MODEL = {"id": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 _CAPITALS = ("France Paris", "Japan Tokyo", "Kenya Nairobi", "Peru Lima", "Norway Oslo", "Egypt Cairo")
 
@@ -89,6 +91,19 @@ _DATASET_FIELDS: dict[str, Any] = {
 _COLUMNS = (
     "By our name (question, answers, answer, choices, id, category, messages) the file's column or a dotted path."
 )
+
+
+def _object(required: list[str], properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "required": required, "additionalProperties": False, "properties": properties}
+
+
+_SOURCES: list[dict[str, Any]] = [
+    {**model.model_json_schema(), "title": model.__name__} for model in (HttpsSource, HubSource, S3Source)
+]
+_JSON_FIELDS: dict[str, Any] = {
+    **_DATASET_FIELDS,
+    "columns": {"type": "object", "additionalProperties": {"type": "string"}, "description": _COLUMNS},
+}
 _CAPITALS_ROWS: list[dict[str, Any]] = [
     {"question": "What is the capital of France?", "answers": ["Paris"], "category": "capital"}
 ]
@@ -115,8 +130,11 @@ DATASET_BODY: dict[str, Any] = {
         "application/json": {
             "schema": {
                 "oneOf": [
-                    {"$ref": "#/components/schemas/RowsUpload"},
-                    {"$ref": "#/components/schemas/SourceUpload"},
+                    _object(
+                        ["rows"],
+                        {**_JSON_FIELDS, "rows": {"type": "array", "maxItems": 10_000, "items": {"type": "object"}}},
+                    ),
+                    _object(["source"], {**_JSON_FIELDS, "source": {"oneOf": _SOURCES}}),
                 ]
             },
             "examples": {
