@@ -33,7 +33,7 @@ CraftError
     └── LeaseLost                  409 lease_lost           (an old fencing token: stop, change nothing)
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
@@ -98,9 +98,21 @@ class RequestInvalid(UserError):
 
 
 class DatasetInvalid(RequestInvalid):
-    """Rows of a dataset cannot be used; `details` holds up to 100 of them."""
+    """Rows of a dataset cannot be used; `details` holds up to 100 of them, `error_counts` all by kind."""
 
     code = "dataset_invalid"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        param: str | None = None,
+        details: Sequence[ErrorDetail] = (),
+        error_counts: Mapping[str, int] | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, param=param, details=details)
+        self.error_counts = dict(error_counts or {})
 
 
 class IdempotencyConflict(RequestInvalid):

@@ -12,7 +12,7 @@ from tests.chaos.processes import Part, host_environment
 from tests.ports import free_ports
 from tests.services.gateway.public_rig import Rig, body, open_rig, rows
 
-from craft.core.questions import Task
+from craft.contracts.rest_datasets import Reading
 
 START_SECONDS = 60.0
 KEY = {"Idempotency-Key": "the-same"}
@@ -39,7 +39,7 @@ class KilledGateway:
 
     def post(self) -> dict[str, Any]:
         """The job that the one body and the one key give."""
-        dataset = self.rig.registry.add_rows(rows(), task=Task.OPEN_ENDED, name=None, team="default")
+        dataset = self.rig.registry.add_rows(rows(), Reading(), name=None, team="default")
         answer = self.http.post("/craft/jobs", json=body(dataset={"id": dataset.id}), headers=KEY)
         assert answer.status_code == 202, answer.text
         return dict(answer.json())

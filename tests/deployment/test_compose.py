@@ -52,7 +52,7 @@ def test_only_the_gateway_and_the_download_reach_the_world() -> None:
     networks = compose()["networks"]
     assert networks["default"]["internal"] is True
     outside = {name for name, service in SERVICES.items() if "outside" in service.get("networks", ())}
-    assert outside == {"gateway", "models", "coordinator"}
+    assert outside == {"gateway", "models", "coordinator", "datasets-api"}
 
 
 def test_the_model_server_is_reached_by_its_callers_only() -> None:

@@ -10,8 +10,10 @@ from typing import IO, NamedTuple
 import orjson
 
 from craft.contracts.rest_datasets import DatasetFormat
+from craft.core.columns import MESSAGES, NO_MAP, ColumnMap
 from craft.core.rows import excerpt
 from craft.errors import DatasetInvalid, ErrorDetail
+from craft_datasets.foreign_formats import refuse_foreign
 
 _BOM = b"\xef\xbb\xbf"
 _PARQUET_MAGIC = b"PAR1"
@@ -43,15 +45,16 @@ def sniff(path: Path) -> DatasetFormat:
     return DatasetFormat.CSV
 
 
-def read_raw(path: Path, form: DatasetFormat, *, max_line_bytes: int) -> Iterator[RawRow]:
-    """The rows of a file. Raises DatasetInvalid where the file as a whole is not of its format."""
-    match sniff(path) if form is DatasetFormat.AUTO else form:
+def read_raw(path: Path, *, max_line_bytes: int, columns: ColumnMap = NO_MAP) -> Iterator[RawRow]:
+    """The rows of a file, whatever it was said to be. Raises DatasetInvalid where it is of no format that is read."""
+    refuse_foreign(path)
+    match sniff(path):
         case DatasetFormat.PARQUET:
             yield from _parquet(path)
         case DatasetFormat.JSON:
             yield from _json(path)
         case DatasetFormat.CSV:
-            yield from _csv(path, max_line_bytes)
+            yield from _csv(path, max_line_bytes, columns)
         case _:
             yield from _jsonl(path, max_line_bytes)
 
@@ -102,17 +105,18 @@ def _json(path: Path) -> Iterator[RawRow]:
         yield RawRow(number, item) if isinstance(item, dict) else _broken(number, "The item is not an object.", item)
 
 
-def _csv(path: Path, max_line_bytes: int) -> Iterator[RawRow]:
+def _csv(path: Path, max_line_bytes: int, columns: ColumnMap) -> Iterator[RawRow]:
     csv.field_size_limit(max_line_bytes)
     # Bytes that are not UTF-8 come through as surrogates, which row validation then names with field and line.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.reader(file, strict=True)
         try:
             header = next(reader, [])
-            _check_header(header)
+            _check_header(header, columns)
+            lists = [columns.of.get(name, name) for name in _LIST_COLUMNS]
             for cells in reader:
                 if cells:
-                    yield _csv_row(reader.line_num, header, cells)
+                    yield _csv_row(reader.line_num, header, cells, lists)
         except csv.Error as error:
             raise DatasetInvalid(
                 f"Line {reader.line_num + 1} is not valid CSV: {error}.",
@@ -120,21 +124,24 @@ def _csv(path: Path, max_line_bytes: int) -> Iterator[RawRow]:
             ) from error
 
 
-def _check_header(header: list[str]) -> None:
-    if "question" not in header:
+def _check_header(header: list[str], columns: ColumnMap) -> None:
+    asked = columns.of.get(MESSAGES) or columns.of.get("question", "question")
+    if asked not in header:
         raise DatasetInvalid(
-            "The file's first line has no column `question`.",
-            hint="CSV needs a header line: question,answers or question,choices,answer; lists as a|b|c or a JSON list.",
+            f"The file's first line has no column `{excerpt(asked)}`; it has {excerpt(', '.join(header)) or 'none'}.",
+            hint="CSV needs a header line: question,answers or question,choices,answer; lists as a|b|c or a JSON list. "
+            "Where its columns are called otherwise, say with `columns` which is which.",
+            param="columns" if columns.of else None,
         )
     if len(set(header)) != len(header):
         raise DatasetInvalid("Two columns of the CSV file have the same name.")
 
 
-def _csv_row(number: int, header: list[str], cells: list[str]) -> RawRow:
+def _csv_row(number: int, header: list[str], cells: list[str], lists: list[str]) -> RawRow:
     if len(cells) != len(header):
         return _broken(number, f"The line has {len(cells)} cells, the header {len(header)}.", ",".join(cells))
     row: dict[str, object] = {name: cell for name, cell in zip(header, cells, strict=True) if cell != ""}
-    for name in _LIST_COLUMNS:
+    for name in lists:
         cell = row.get(name)
         if isinstance(cell, str):
             row[name] = _list_of(cell)

@@ -6,13 +6,14 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from craft.contracts.problems import StageError
-from craft.contracts.rest_datasets import DatasetFormat, DatasetStored
-from craft.contracts.rows import QUESTIONS_FILE
+from craft.contracts.rest_datasets import DatasetStored, Reading
+from craft.contracts.rows import MARKS_FILE, QUESTIONS_FILE
 from craft.contracts.stages import StageResult, canonical_json
 from craft.core.questions import Task
 from craft.errors import CraftError, DatasetInvalid, DiskFull, ErrorDetail, Internal
@@ -21,7 +22,7 @@ from craft.infra.settings import DatasetsSettings
 from craft_datasets.reading_child import ReadingOrder, ReadingOutcome
 
 _MEMORY_BYTES = 2 * 2**30
-_CPU_SECONDS = 120
+_CPU_SECONDS = 240
 _LONGEST_OUTPUT = 2000
 _log = logging.getLogger("craft.datasets")
 
@@ -33,13 +34,14 @@ class DatasetIntake:
         self._store = store
         self._settings = settings
 
-    def store_file(self, source: Path, *, task: Task, form: DatasetFormat) -> DatasetStored:
+    def store_file(self, source: Path, reading: Reading) -> DatasetStored:
         """Validate and publish. Raises DatasetInvalid with row errors; nothing is left behind then."""
+        task = reading.task
         scratch = self._store.scratch("dataset")
         try:
-            outcome = self._read(source, scratch / QUESTIONS_FILE, task, form)
+            outcome = self._read(source, scratch, reading)
             if outcome.error is not None:
-                raise _raised(outcome.error)
+                raise _raised(outcome.error, outcome.error_counts)
             if outcome.statistics is None:
                 raise DatasetInvalid("Reading the file gave no result.")
             key = _dataset_key(scratch / QUESTIONS_FILE, task)
@@ -55,12 +57,12 @@ class DatasetIntake:
             shutil.rmtree(scratch, ignore_errors=True)
         return DatasetStored(ref=manifest.ref, task=task, rows=outcome.statistics.rows, statistics=outcome.statistics)
 
-    def _read(self, source: Path, output: Path, task: Task, form: DatasetFormat) -> ReadingOutcome:
+    def _read(self, source: Path, scratch: Path, reading: Reading) -> ReadingOutcome:
         order = ReadingOrder(
             source=source,
-            form=form,
-            task=task,
-            output=output,
+            reading=reading,
+            output=scratch / QUESTIONS_FILE,
+            marks=scratch / MARKS_FILE,
             max_rows=self._settings.max_rows,
             max_line_bytes=self._settings.max_line_bytes,
             memory_bytes=_MEMORY_BYTES,
@@ -89,12 +91,15 @@ class DatasetIntake:
 
 
 def _dataset_key(questions: Path, task: Task) -> str:
-    digest = hashlib.sha256(questions.read_bytes()).hexdigest()
+    with questions.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return hashlib.sha256(canonical_json({"kind": "dataset", "task": task.value, "questions": digest})).hexdigest()
 
 
-def _raised(error: StageError) -> CraftError:
+def _raised(error: StageError, counts: Mapping[str, int]) -> CraftError:
     """The child's error as ours. Only the disk's fullness and a defect of the child are no fault of the file."""
-    kind = {DiskFull.code: DiskFull, Internal.code: Internal}.get(error.code, DatasetInvalid)
+    kind = {DiskFull.code: DiskFull, Internal.code: Internal}.get(error.code)
+    if kind is not None:
+        return kind(error.message, hint=error.hint)
     details = [ErrorDetail(message=e.message, field=e.field, line=e.line, excerpt=e.excerpt) for e in error.errors]
-    return kind(error.message, hint=error.hint, param=error.param, details=details)
+    return DatasetInvalid(error.message, hint=error.hint, param=error.param, details=details, error_counts=counts)

@@ -8,12 +8,12 @@ import resource
 import sys
 from pathlib import Path
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from craft.contracts.problems import StageError
-from craft.contracts.rest_datasets import DatasetFormat, DatasetStatistics
-from craft.contracts.rows import QuestionRow
-from craft.core.questions import Question, Task
+from craft.contracts.rest_datasets import DatasetStatistics, Reading
+from craft.contracts.rows import MARK_BYTES, QuestionRow
+from craft.core.questions import Question
 from craft.errors import CraftError, DatasetInvalid
 from craft.infra.failures import error_of
 from craft_datasets.formats import read_raw
@@ -24,9 +24,9 @@ class ReadingOrder(BaseModel):
     """What to read, where to write the questions, and the process's own limits."""
 
     source: Path
-    form: DatasetFormat
-    task: Task
+    reading: Reading
     output: Path
+    marks: Path
     max_rows: int
     max_line_bytes: int
     memory_bytes: int
@@ -38,21 +38,25 @@ class ReadingOutcome(BaseModel):
 
     statistics: DatasetStatistics | None = None
     error: StageError | None = None
+    error_counts: dict[str, int] = Field(default_factory=dict)
 
 
 def read(order: ReadingOrder) -> ReadingOutcome:
     """Validate the file and write its questions; every failure that the file causes is an outcome."""
     try:
-        with order.output.open("wb") as output:
+        with order.output.open("wb") as output, order.marks.open("wb") as marks:
 
-            def keep(question: Question) -> None:
+            def keep(question: Question, mark: int) -> None:
                 output.write(QuestionRow.of(question).model_dump_json(exclude_none=True).encode() + b"\n")
+                marks.write(mark.to_bytes(MARK_BYTES, "little"))
 
-            rows = read_raw(order.source, order.form, max_line_bytes=order.max_line_bytes)
-            statistics = validate(rows, task=order.task, max_rows=order.max_rows, sink=keep)
+            reading = order.reading
+            rows = read_raw(order.source, max_line_bytes=order.max_line_bytes, columns=reading.column_map)
+            statistics = validate(rows, reading=reading, max_rows=order.max_rows, sink=keep)
         return ReadingOutcome(statistics=statistics)
     except CraftError as error:
-        return ReadingOutcome(error=StageError.of(error))
+        counts = error.error_counts if isinstance(error, DatasetInvalid) else {}
+        return ReadingOutcome(error=StageError.of(error), error_counts=counts)
     except MemoryError:
         too_large = DatasetInvalid(
             "Reading the file took more memory than an upload may use.", hint="Upload JSONL, or split the file."

@@ -13,15 +13,21 @@ from craft.contracts.rest_datasets import (
     DatasetRows,
     DatasetStored,
     DroppedQuestion,
+    FetchRequest,
+    Reading,
     SelectRequest,
     SelectResponse,
+    columns_of,
 )
 from craft.core.questions import Task
+from craft.errors import DatasetInvalid, DiskFull, PayloadTooLarge, RequestInvalid, Unavailable
+from craft.infra.http import documented
 from craft_datasets.intake import DatasetIntake
 from craft_datasets.selection import choose_stateless
+from craft_datasets.sources import Sources
 
 
-def router(intake: DatasetIntake) -> APIRouter:
+def router(intake: DatasetIntake, sources: Sources) -> APIRouter:
     """The routes over one intake. All are plain functions: FastAPI runs them in its thread pool."""
     routes = APIRouter(prefix="/v1", tags=["datasets"])
 
@@ -40,13 +46,27 @@ def router(intake: DatasetIntake) -> APIRouter:
         file: Annotated[UploadFile, File(description="JSONL, JSON, CSV or Parquet; the bytes decide.")],
         task: Annotated[Task, Form()],
         form: Annotated[DatasetFormat, Form(alias="format")] = DatasetFormat.AUTO,
+        columns: Annotated[str, Form(description="JSON: by our name the file's own column.")] = "{}",
     ) -> DatasetStored:
         """Validate an upload and keep it as an immutable artifact; the same questions are the same dataset."""
+        reading = Reading(task=task, format=form, columns=columns_of(columns))
         with tempfile.TemporaryDirectory(prefix="craft-upload-") as folder:
             source = Path(folder) / "upload"
             with source.open("wb") as copy:
                 shutil.copyfileobj(file.file, copy)
-            return intake.store_file(source, task=task, form=form)
+            return intake.store_file(source, reading)
+
+    @routes.post(
+        "/datasets/source",
+        operation_id="fetchDataset",
+        responses=documented(DatasetInvalid, RequestInvalid, PayloadTooLarge, Unavailable, DiskFull),
+    )
+    def fetch_dataset(request: FetchRequest) -> DatasetStored:
+        """Fetch a dataset once and keep it as if it had been uploaded."""
+        with tempfile.TemporaryDirectory(prefix="craft-source-") as folder:
+            target = Path(folder) / "fetched"
+            found = sources.fetch(request.source, target)
+            return intake.store_file(target, request.reading).model_copy(update={"source": found})
 
     @routes.post("/datasets/rows", operation_id="storeDatasetRows")
     def store_rows(request: DatasetRows) -> DatasetStored:
@@ -54,6 +74,6 @@ def router(intake: DatasetIntake) -> APIRouter:
         with tempfile.TemporaryDirectory(prefix="craft-rows-") as folder:
             source = Path(folder) / "rows"
             source.write_text(json.dumps(request.rows), encoding="ascii")
-            return intake.store_file(source, task=request.task, form=DatasetFormat.JSON)
+            return intake.store_file(source, Reading(task=request.task))
 
     return routes

@@ -1,108 +1,104 @@
 """From raw rows to questions: every row is a question of the core or a row error, and the whole is counted."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
 
-from craft.contracts.rest_datasets import DatasetStatistics
-from craft.core.questions import OpenQuestion, Question, Task, question_from_row
-from craft.core.rows import RowInvalid
+from craft.contracts.rest_datasets import DatasetStatistics, Reading
+from craft.core.columns import ColumnMap
+from craft.core.duplicates import FirstLines, text_mark
+from craft.core.questions import Question, Task, question_from_row
+from craft.core.row_errors import RowErrors
+from craft.core.rows import RowInvalid, excerpt
 from craft.errors import DatasetInvalid, ErrorDetail
 from craft_datasets.formats import RawRow
+from craft_datasets.statistics import Census
 
-_MOST_DETAILS = 100
-_MOST_CATEGORIES = 100
-
-
-@dataclass
-class _Findings:
-    rows: int = 0
-    wrong_rows: int = 0
-    details: list[ErrorDetail] = field(default_factory=list)
-    lines_by_id: dict[str, int] = field(default_factory=dict)
-    texts: set[int] = field(default_factory=set)
-    categories: Counter[str] = field(default_factory=Counter)
-    duplicate_questions: int = 0
-    accepted: int = 0
-    longest: int = 0
-
-    def reject(self, detail: ErrorDetail) -> None:
-        self.wrong_rows += 1
-        if len(self.details) < _MOST_DETAILS:
-            self.details.append(detail)
-
-    def count(self, question: Question) -> None:
-        self.rows += 1
-        self.categories[question.category or ""] += 1
-        # The hash instead of the text: a million questions in a bounded child.
-        text = hash(question.question)
-        self.duplicate_questions += text in self.texts
-        self.texts.add(text)
-        self.accepted += len(question.answers if isinstance(question, OpenQuestion) else question.choices)
-        self.longest = max(self.longest, len(question.question))
+_MOST_COLUMNS = 200
+_SHOWN_COLUMNS = 30
+Sink = Callable[[Question, int], None]
+"""Takes a question and its `question_mark`."""
 
 
-def validate(
-    raw_rows: Iterable[RawRow], *, task: Task, max_rows: int, sink: Callable[[Question], None]
-) -> DatasetStatistics:
+def validate(raw_rows: Iterable[RawRow], *, reading: Reading, max_rows: int, sink: Sink) -> DatasetStatistics:
     """Hand every question to `sink` and describe the whole.
 
-    Raises DatasetInvalid with up to 100 row errors and their full count where any row is wrong, where there is none,
-    and where there are more than `max_rows`.
+    Raises DatasetInvalid with up to 100 row errors and counts of all where any row is wrong, where there is none, where
+    no row has a column that is mapped, and where there are more than `max_rows`.
     """
-    findings = _Findings()
+    census, rows = Census(), _Rows(reading.task, reading.column_map)
     for raw in raw_rows:
-        if findings.rows + findings.wrong_rows >= max_rows:
+        if census.rows + rows.errors.total >= max_rows:
             raise DatasetInvalid(f"The dataset has more than {max_rows:,} rows.", hint="Split it, or sample from it.")
-        question = _question(raw, task, findings)
+        question = rows.question(raw)
         if question is not None:
-            findings.count(question)
-            sink(question)
-    _raise_if_wrong(findings)
-    return DatasetStatistics(
-        rows=findings.rows,
-        categories=dict(findings.categories.most_common(_MOST_CATEGORIES)),
-        duplicate_questions=findings.duplicate_questions,
-        answers_per_question=findings.accepted / findings.rows,
-        longest_question_characters=findings.longest,
-    )
+            sink(question, census.count(question))
+    rows.raise_if_wrong(census.rows)
+    return census.statistics()
 
 
-def _question(raw: RawRow, task: Task, findings: _Findings) -> Question | None:
-    if raw.row is None:
-        findings.reject(raw.problem or ErrorDetail(message="The row cannot be read.", line=raw.line))
+class _Rows:
+    """Turns raw rows into questions, and remembers what could not be turned."""
+
+    def __init__(self, task: Task, columns: ColumnMap) -> None:
+        self.errors = RowErrors()
+        self._task = task
+        self._columns = columns
+        self._ids = FirstLines()
+        self._names: dict[str, None] = {}
+        """The file's columns, in their order."""
+
+    def question(self, raw: RawRow) -> Question | None:
+        """The row's question; None where it has none, which is an error of the whole then."""
+        if raw.row is None:
+            self.errors.add(raw.problem or ErrorDetail(message="The row cannot be read.", line=raw.line))
+            return None
+        self._note(raw.row)
+        try:
+            question = question_from_row(self._columns.apply(raw.row), task=self._task)
+        except RowInvalid as error:
+            field = self._columns.own_name(error.field)
+            self.errors.add(ErrorDetail(f"`{field}` {error.reason}.", field, raw.line, error.excerpt))
+            return None
+        first = self._ids.seen(text_mark(question.id), raw.line)
+        if first is None:
+            return question
+        said = f"The id was used on line {first} already (rows without an id are named by their content)."
+        self.errors.add(ErrorDetail(said, self._columns.own_name("id"), raw.line, question.id[:120]))
         return None
-    try:
-        question = question_from_row(raw.row, task=task)
-    except RowInvalid as error:
-        detail = ErrorDetail(
-            message=f"`{error.field}` {error.reason}.", field=error.field, line=raw.line, excerpt=error.excerpt
-        )
-        findings.reject(detail)
-        return None
-    first = findings.lines_by_id.setdefault(question.id, raw.line)
-    if first != raw.line:
-        findings.reject(
-            ErrorDetail(
-                message=f"The id was used on line {first} already (rows without an id are named by their content).",
-                field="id",
-                line=raw.line,
-                excerpt=question.id[:120],
+
+    def raise_if_wrong(self, good: int) -> None:
+        """Raises DatasetInvalid, which says what to do about it."""
+        absent = self._columns.absent(self._names)
+        if absent and 0 < len(self._names) < _MOST_COLUMNS:
+            raise DatasetInvalid(
+                f"The file has no column `{excerpt(absent[0])}`.", hint=f"It has {self._shown()}.", param="columns"
             )
-        )
-        return None
-    return question
+        if self.errors.total:
+            raise DatasetInvalid(
+                f"{self.errors.total:,} of {good + self.errors.total:,} rows cannot be used.",
+                hint=self._hint(),
+                details=self.errors.details,
+                error_counts=self.errors.counts,
+            )
+        if not good:
+            raise DatasetInvalid(
+                "The dataset has no rows.",
+                hint="Open-ended rows need `question` and `answers`; multiple choice `question`, `choices`, `answer`.",
+            )
 
+    def _note(self, row: Mapping[str, object]) -> None:
+        for name in row:
+            if len(self._names) >= _MOST_COLUMNS:
+                break
+            self._names[name] = None
 
-def _raise_if_wrong(findings: _Findings) -> None:
-    if findings.wrong_rows:
-        raise DatasetInvalid(
-            f"{findings.wrong_rows:,} of {findings.rows + findings.wrong_rows:,} rows cannot be used.",
-            hint="Mend or remove the rows listed in `errors` (the first 100) and send the dataset again.",
-            details=findings.details,
-        )
-    if not findings.rows:
-        raise DatasetInvalid(
-            "The dataset has no rows.",
-            hint="Open-ended rows need `question` and `answers`; multiple choice `question`, `choices`, `answer`.",
-        )
+    def _hint(self) -> str:
+        if self._names and not self._columns.of and "question" not in self._names:
+            chat = next((name for name in ("messages", "conversations") if name in self._names), None)
+            such = f'{{"messages": "{chat}"}}' if chat else '{"question": "prompt", "answers": "completion"}'
+            return f"The file has {self._shown()}: say with `columns` which is which, such as {such}."
+        return "Mend or remove the rows listed in `errors` (the first 100) and send the dataset again."
+
+    def _shown(self) -> str:
+        names = [f"`{excerpt(name)}`" for name in self._names]
+        more = f" and {len(names) - _SHOWN_COLUMNS} more" if len(names) > _SHOWN_COLUMNS else ""
+        return ", ".join(names[:_SHOWN_COLUMNS]) + more

@@ -4,20 +4,30 @@ from fastapi import FastAPI
 
 from craft.infra.artifacts import FolderStore
 from craft.infra.http import create_app
+from craft.infra.outbound import OutboundGuard
 from craft.infra.settings import Settings
 from craft_datasets import stages
+from craft_datasets.fetching import Fetcher, Limits
 from craft_datasets.intake import DatasetIntake
 from craft_datasets.routes import router
+from craft_datasets.s3_signature import signer
+from craft_datasets.sources import Sources
 
+_FORM_BYTES = 2**20
+"""What a form has around its file."""
 stage_functions = stages.stage_functions
 
 
 def app(settings: Settings) -> FastAPI:
     """The service's HTTP application."""
     intake = DatasetIntake(FolderStore(settings.resolved_artifacts_dir), settings.datasets)
+    own = settings.datasets
+    limits = Limits(max_bytes=own.max_upload_bytes, seconds=own.fetch_seconds, idle_seconds=own.fetch_idle_seconds)
+    fetcher = Fetcher(OutboundGuard(settings.outbound.allowed_hosts), limits)
+    sources = Sources(fetcher, hub=own.hub, s3=own.s3, sign=signer(own.s3.region))
     return create_app(
         title="CRaFT datasets",
         service="datasets",
-        routers=[router(intake)],
-        max_body_bytes=settings.datasets.max_upload_bytes,
+        routers=[router(intake, sources)],
+        max_body_bytes=settings.datasets.max_upload_bytes + _FORM_BYTES,
     )

@@ -8,7 +8,7 @@ import orjson
 from pydantic import ValidationError
 
 from craft.contracts.problems import Problem
-from craft.contracts.rest_datasets import DatasetFormat, DatasetStored
+from craft.contracts.rest_datasets import DatasetStored, FetchRequest, Reading
 from craft.core.questions import Task
 from craft.errors import (
     CraftError,
@@ -23,20 +23,27 @@ from craft.errors import (
 from craft.infra.telemetry import trace_headers
 
 _PASSED_ON: Mapping[str, type[CraftError]] = {
-    error.code: error for error in (DatasetInvalid, RequestInvalid, PayloadTooLarge, DiskFull, HostOutOfMemory)
+    error.code: error
+    for error in (DatasetInvalid, RequestInvalid, PayloadTooLarge, DiskFull, HostOutOfMemory, Unavailable)
 }
 _TIMEOUT = httpx.Timeout(10.0, read=300.0)
 """Reading waits for the validation of a million rows; connecting does not."""
+_FETCHING = httpx.Timeout(10.0, read=600.0)
+"""And for the source before that."""
 
 
 class DatasetsClient(Protocol):
     """What the gateway asks of the datasets service.
 
-    Both calls raise DatasetInvalid with row errors, and Unavailable where the service does not answer.
+    All calls raise DatasetInvalid with row errors, DiskFull, and Unavailable where the service does not answer.
     """
 
-    def store_file(self, file: BinaryIO, *, task: Task, form: DatasetFormat) -> DatasetStored:
+    def store_file(self, file: BinaryIO, reading: Reading) -> DatasetStored:
         """Validate an uploaded file and keep it."""
+        ...
+
+    def store_source(self, request: FetchRequest) -> DatasetStored:
+        """Fetch a file and do the same. Raises RequestInvalid and PayloadTooLarge too."""
         ...
 
     def store_rows(self, rows: Sequence[Mapping[str, object]], *, task: Task) -> DatasetStored:
@@ -50,7 +57,7 @@ class HttpDatasetsClient:
     def __init__(self, base_url: str, *, transport: httpx.BaseTransport | None = None) -> None:
         self._http = httpx.Client(base_url=base_url, timeout=_TIMEOUT, transport=transport)
 
-    def store_file(self, file: BinaryIO, *, task: Task, form: DatasetFormat) -> DatasetStored:
+    def store_file(self, file: BinaryIO, reading: Reading) -> DatasetStored:
         """See `DatasetsClient.store_file`."""
         # The caller's file name stays here: the service decides by the bytes.
         return self._call(
@@ -58,8 +65,19 @@ class HttpDatasetsClient:
                 "POST",
                 "/v1/datasets",
                 files={"file": ("upload", file, "application/octet-stream")},
-                data={"task": task.value, "format": form.value},
+                data={
+                    "task": reading.task.value,
+                    "format": reading.format.value,
+                    "columns": orjson.dumps(reading.columns).decode(),
+                },
             )
+        )
+
+    def store_source(self, request: FetchRequest) -> DatasetStored:
+        """See `DatasetsClient.store_source`."""
+        body, headers = request.model_dump_json().encode(), {"content-type": "application/json"}
+        return self._call(
+            self._http.build_request("POST", "/v1/datasets/source", content=body, headers=headers, timeout=_FETCHING)
         )
 
     def store_rows(self, rows: Sequence[Mapping[str, object]], *, task: Task) -> DatasetStored:
@@ -96,6 +114,11 @@ def _error_of(response: httpx.Response) -> CraftError:
     if kind is None:
         return _unavailable()
     details = [ErrorDetail(e.message, field=e.field, line=e.line, excerpt=e.excerpt) for e in problem.errors]
+    if kind is DatasetInvalid:
+        counts = problem.error_counts
+        return DatasetInvalid(
+            problem.detail, hint=problem.hint, param=problem.param, details=details, error_counts=counts
+        )
     return kind(problem.detail, hint=problem.hint, param=problem.param, details=details)
 
 

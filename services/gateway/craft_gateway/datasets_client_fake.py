@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 import orjson
 
-from craft.contracts.rest_datasets import DatasetFormat, DatasetStatistics, DatasetStored
+from craft.contracts.rest_datasets import DatasetStatistics, DatasetStored, FetchRequest, Reading
 from craft.contracts.stages import ArtifactRef, canonical_json
 from craft.core.questions import OpenQuestion, RowInvalid, Task, question_from_row
 from craft.errors import DatasetInvalid, ErrorDetail, Unavailable
@@ -20,11 +20,14 @@ class FakeDatasetsClient:
         self.stored: dict[str, list[Mapping[str, object]]] = {}
         self.down = False
 
-    def store_file(self, file: BinaryIO, *, task: Task, form: DatasetFormat) -> DatasetStored:
+    def store_file(self, file: BinaryIO, reading: Reading) -> DatasetStored:
         """See `DatasetsClient.store_file`."""
-        if form not in {DatasetFormat.AUTO, DatasetFormat.JSONL}:
-            raise DatasetInvalid("The fake reads JSONL only.", param="format")
-        return self.store_rows([orjson.loads(line) for line in file.read().splitlines()], task=task)
+        rows = [reading.column_map.apply(orjson.loads(line)) for line in file.read().splitlines()]
+        return self.store_rows(rows, task=reading.task)
+
+    def store_source(self, request: FetchRequest) -> DatasetStored:
+        """See `DatasetsClient.store_source`. It reaches no source."""
+        raise Unavailable(f"The fake fetches nothing from {request.source.kind}.", param="source")
 
     def store_rows(self, rows: Sequence[Mapping[str, object]], *, task: Task) -> DatasetStored:
         """See `DatasetsClient.store_rows`."""

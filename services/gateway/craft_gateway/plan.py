@@ -47,6 +47,12 @@ class ResolvedJob(Contract):
     dataset: ArtifactRef
     evaluation: dict[str, ArtifactRef] = Field(default_factory=dict)
 
+    @property
+    def datasets(self) -> dict[str, ArtifactRef]:
+        """All that the job reads, by their ids."""
+        further = zip((wanted.dataset for wanted in self.spec.evaluation), self.evaluation.values(), strict=False)
+        return {**dict(further), **({self.spec.dataset.id: self.dataset} if self.spec.dataset.id else {})}
+
 
 @dataclass(frozen=True, slots=True)
 class FromStage:

@@ -1,6 +1,7 @@
-"""Datasets: upload, list, look at."""
+"""Datasets: upload or name, list, look into, compare, delete."""
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -8,15 +9,28 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
-from craft.contracts.base import DATASET_ID, Contract
+from craft.contracts.base import DATASET_ID
+from craft.contracts.dataset_contents import DatasetOverlap, DatasetPreview
+from craft.contracts.dataset_sources import DatasetSource
 from craft.contracts.job import MOST_INLINE_ROWS, PlainText
-from craft.contracts.rest_datasets import DatasetFormat
+from craft.contracts.rest_datasets import FetchRequest, Reading, columns_of
 from craft.contracts.views import DatasetList, DatasetView
-from craft.core.questions import Task
-from craft.errors import DatasetInvalid, NotFound, PayloadTooLarge, RequestInvalid, Unavailable
+from craft.errors import (
+    Conflict,
+    DatasetInvalid,
+    DiskFull,
+    ModelNotFound,
+    ModelRejected,
+    NotFound,
+    PayloadTooLarge,
+    RequestInvalid,
+    Unavailable,
+)
 from craft.infra.http import documented
 from craft_gateway.authorisation import DATASETS, CallerOf, guarded
+from craft_gateway.dataset_contents import MOST_PREVIEWED
 from craft_gateway.routes_body import text_body, validated
 from craft_gateway.routes_examples import DATASET_BODY
 from craft_gateway.routes_gateway import Gateway, Limit
@@ -24,23 +38,28 @@ from craft_gateway.tables import Dataset
 from craft_gateway.views import ROOT, dataset_view
 
 _LONGEST_NAME = 200
-_HINT = "Send multipart/form-data with a `file`, or JSON with `task` and `rows`."
+_HINT = "Send multipart/form-data with a `file`, or JSON with `rows` or a `source`."
+Name = Annotated[PlainText | None, Field(min_length=1, max_length=_LONGEST_NAME)]
 
 
-class RowsUpload(Contract):
+class RowsUpload(Reading):
     """A dataset as JSON rows."""
 
-    task: Task = Task.OPEN_ENDED
-    name: PlainText | None = Field(None, min_length=1, max_length=_LONGEST_NAME)
+    name: Name = None
     rows: list[dict[str, object]] = Field(max_length=MOST_INLINE_ROWS)
 
 
-class FileFields(Contract):
+class SourceUpload(Reading):
+    """A dataset that is fetched."""
+
+    name: Name = None
+    source: DatasetSource
+
+
+class FileFields(Reading):
     """The form fields beside the file."""
 
-    task: Task = Task.OPEN_ENDED
-    name: PlainText | None = Field(None, min_length=1, max_length=_LONGEST_NAME)
-    format: DatasetFormat = DatasetFormat.AUTO
+    name: Name = None
 
 
 def router(gateway: Gateway) -> APIRouter:
@@ -52,19 +71,19 @@ def router(gateway: Gateway) -> APIRouter:
         operation_id="createDataset",
         status_code=201,
         response_model=DatasetView,
-        responses=documented(DatasetInvalid, RequestInvalid, PayloadTooLarge, Unavailable),
+        responses=documented(DatasetInvalid, RequestInvalid, PayloadTooLarge, Unavailable, DiskFull),
         openapi_extra={"requestBody": DATASET_BODY},
     )
     async def create_dataset(request: Request, response: Response, caller: CallerOf) -> DatasetView:
-        """Validate and keep a dataset. Row errors come with line, field and excerpt, up to 100 of them."""
+        """Validate and keep a dataset: a file, rows, or what a `source` names. The same content is the same dataset.
+
+        Row errors come with line, field and excerpt, up to 100 of them, and counts of all by kind.
+        """
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "multipart/form-data":
             dataset = await _from_file(gateway, request, caller.team)
         elif kind == "application/json":
-            upload = validated(RowsUpload, _parsed(await text_body(request)))
-            dataset = await run_in_threadpool(
-                gateway.datasets.add_rows, upload.rows, task=upload.task, name=upload.name, team=caller.team
-            )
+            dataset = await run_in_threadpool(_from_json, gateway, _parsed(await text_body(request)), caller.team)
         else:
             raise RequestInvalid("A dataset comes as a file or as JSON.", hint=_HINT, param="Content-Type")
         response.headers["Location"] = f"{ROOT}/datasets/{dataset.id}"
@@ -81,10 +100,67 @@ def router(gateway: Gateway) -> APIRouter:
 
     @routes.get("/datasets/{dataset_id}", operation_id="getDataset", responses=documented(NotFound))
     def get_dataset(dataset_id: str) -> DatasetView:
-        """One dataset."""
+        """One dataset: what it holds, where it came from, and statistics of its rows."""
         return gateway.reader.dataset(dataset_id)
 
+    @routes.delete(
+        "/datasets/{dataset_id}",
+        operation_id="deleteDataset",
+        status_code=204,
+        responses=documented(NotFound, Conflict),
+    )
+    def delete_dataset(dataset_id: str) -> Response:
+        """Delete a dataset that no unfinished job reads. Finished jobs keep their results; the bytes expire later."""
+        gateway.datasets.delete(dataset_id)
+        return Response(status_code=204)
+
+    @routes.get(
+        "/datasets/{dataset_id}/preview",
+        operation_id="previewDataset",
+        responses=documented(NotFound, ModelNotFound, ModelRejected, Unavailable),
+    )
+    def preview_dataset(
+        dataset_id: str,
+        limit: Annotated[int, Query(ge=1, le=MOST_PREVIEWED, description="Rows.")] = 5,
+        base_model: Annotated[
+            str | None,
+            Query(
+                max_length=300,
+                description="Also render the prompts with this model's chat template; `@revision` may follow its name.",
+            ),
+        ] = None,
+    ) -> DatasetPreview:
+        """The first rows as they are stored, and the prompts that probes and training make of them."""
+        dataset = gateway.reader.dataset_row(dataset_id)
+        return gateway.contents.preview(dataset, limit=limit, base_model=base_model)
+
+    @routes.get(
+        "/datasets/{dataset_id}/overlap",
+        operation_id="compareDatasets",
+        responses=documented(NotFound, RequestInvalid),
+    )
+    def compare_datasets(
+        dataset_id: str,
+        other: Annotated[str, Query(alias="with", pattern=DATASET_ID, description="The other dataset.")],
+    ) -> DatasetOverlap:
+        """Rows of a dataset whose questions another one of the same team asks too: a test set should share none."""
+        dataset = gateway.reader.dataset_row(dataset_id)
+        return gateway.contents.overlap(dataset, gateway.reader.dataset_row(other, team=dataset.team))
+
     return routes
+
+
+def _from_json(gateway: Gateway, body: object, team: str) -> Dataset:
+    if isinstance(body, dict) and "source" in body:
+        named = validated(SourceUpload, body)
+        request = FetchRequest(source=named.source, reading=_reading(named))
+        return gateway.datasets.add_source(request, name=named.name, team=team)
+    upload = validated(RowsUpload, body)
+    return gateway.datasets.add_rows(upload.rows, _reading(upload), name=upload.name, team=team)
+
+
+def _reading(upload: Reading) -> Reading:
+    return Reading(task=upload.task, format=upload.format, columns=upload.columns)
 
 
 async def _from_file(gateway: Gateway, request: Request, team: str) -> Dataset:
@@ -94,19 +170,28 @@ async def _from_file(gateway: Gateway, request: Request, team: str) -> Dataset:
             file = form.get("file")
             if not isinstance(file, UploadFile):
                 raise RequestInvalid("The form has no file.", hint=_HINT, param="file")
-            fields = validated(FileFields, {name: value for name, value in form.items() if name != "file"})
+            fields = _fields({name: value for name, value in form.items() if name != "file"})
             return await run_in_threadpool(
                 gateway.datasets.add_file,
                 file.file,
-                task=fields.task,
-                form=fields.format,
+                _reading(fields),
                 name=fields.name or _shown(file.filename),
                 team=team,
             )
+    except ClientDisconnect:
+        # Nobody hears it; the log says what happened, and it is no defect.
+        raise RequestInvalid("The upload broke off.", hint="Nothing was stored; send it again.") from None
     except HTTPException as error:
         if error.status_code != 400:
             raise
         raise RequestInvalid(f"The form cannot be read: {error.detail}", hint=_HINT) from error
+
+
+def _fields(form: Mapping[str, object]) -> FileFields:
+    """A form has texts only: `columns` is JSON in one."""
+    columns = form.get("columns")
+    given = {"columns": columns_of(columns)} if isinstance(columns, str) else {}
+    return validated(FileFields, {**form, **given})
 
 
 def _parsed(body: bytes) -> Any:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from craft.contracts.dataset_sources import HttpsSource, HubSource, S3Source
+
 _MODEL = {"id": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 _CAPITALS = ("France Paris", "Japan Tokyo", "Kenya Nairobi", "Peru Lima", "Norway Oslo", "Egypt Cairo")
 
@@ -76,8 +78,35 @@ CHAT_COMPLETION: dict[str, Any] = {
     "usage": {"prompt_tokens": 38, "completion_tokens": 7, "total_tokens": 45},
 }
 
-_TASK = {"type": "string", "enum": ["open_ended", "multiple_choice"], "default": "open_ended"}
-_NAME = {"type": "string", "minLength": 1, "maxLength": 200}
+_DATASET_FIELDS: dict[str, Any] = {
+    "task": {"type": "string", "enum": ["open_ended", "multiple_choice"], "default": "open_ended"},
+    "name": {"type": "string", "minLength": 1, "maxLength": 200},
+    "format": {
+        "type": "string",
+        "enum": ["auto", "jsonl", "json", "csv", "parquet"],
+        "default": "auto",
+        "description": "A hint: the bytes decide.",
+    },
+}
+_COLUMNS = (
+    "By our name (question, answers, answer, choices, id, category, messages) the file's column or a dotted path."
+)
+
+
+def _object(required: list[str], properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "required": required, "additionalProperties": False, "properties": properties}
+
+
+_SOURCES: list[dict[str, Any]] = [
+    {**model.model_json_schema(), "title": model.__name__} for model in (HttpsSource, HubSource, S3Source)
+]
+_JSON_FIELDS: dict[str, Any] = {
+    **_DATASET_FIELDS,
+    "columns": {"type": "object", "additionalProperties": {"type": "string"}, "description": _COLUMNS},
+}
+_CAPITALS_ROWS: list[dict[str, Any]] = [
+    {"question": "What is the capital of France?", "answers": ["Paris"], "category": "capital"}
+]
 
 DATASET_BODY: dict[str, Any] = {
     "required": True,
@@ -89,32 +118,54 @@ DATASET_BODY: dict[str, Any] = {
                 "additionalProperties": False,
                 "properties": {
                     "file": {"type": "string", "format": "binary", "description": "JSONL, JSON, CSV or Parquet."},
-                    "task": _TASK,
-                    "name": _NAME,
-                    "format": {
+                    **_DATASET_FIELDS,
+                    "columns": {
                         "type": "string",
-                        "enum": ["auto", "jsonl", "json", "csv", "parquet"],
-                        "default": "auto",
-                        "description": "`auto` looks at the bytes.",
+                        "description": f"A JSON object. {_COLUMNS}",
+                        "example": '{"question": "prompt", "answers": "completion"}',
                     },
                 },
             }
         },
         "application/json": {
             "schema": {
-                "type": "object",
-                "required": ["rows"],
-                "additionalProperties": False,
-                "properties": {
-                    "task": _TASK,
-                    "name": _NAME,
-                    "rows": {"type": "array", "maxItems": 10_000, "items": {"type": "object"}},
-                },
+                "oneOf": [
+                    _object(
+                        ["rows"],
+                        {**_JSON_FIELDS, "rows": {"type": "array", "maxItems": 10_000, "items": {"type": "object"}}},
+                    ),
+                    _object(["source"], {**_JSON_FIELDS, "source": {"oneOf": _SOURCES}}),
+                ]
             },
-            "example": {
-                "task": "open_ended",
-                "name": "capitals",
-                "rows": [{"question": "What is the capital of France?", "answers": ["Paris"], "category": "capital"}],
+            "examples": {
+                "rows": {
+                    "summary": "A few rows in the request",
+                    "value": {"task": "open_ended", "name": "capitals", "rows": _CAPITALS_ROWS},
+                },
+                "hub": {
+                    "summary": "A file of a dataset repository, with columns of its own",
+                    "value": {
+                        "name": "trivia",
+                        "source": {
+                            "kind": "hub",
+                            "repo": "mandarjoshi/trivia_qa",
+                            "revision": "main",
+                            "file": "rc.nocontext/validation-00000-of-00001.parquet",
+                        },
+                        "columns": {"answers": "answer.aliases", "id": "question_id"},
+                    },
+                },
+                "https": {
+                    "summary": "Chats at a public address",
+                    "value": {
+                        "source": {"kind": "https", "url": "https://example.com/chats.jsonl"},
+                        "columns": {"messages": "messages"},
+                    },
+                },
+                "s3": {
+                    "summary": "An object of a bucket that the operator has opened",
+                    "value": {"source": {"kind": "s3", "uri": "s3://team-data/questions/2026-01.parquet"}},
+                },
             },
         },
     },

@@ -13,6 +13,7 @@ from craft.infra.artifacts import ArtifactStore
 from craft_gateway.api_keys import ApiKeys
 from craft_gateway.authorisation import Owners
 from craft_gateway.database import Database
+from craft_gateway.dataset_contents import DatasetContents
 from craft_gateway.deployments import Deployments
 from craft_gateway.job_bodies import JobBodies
 from craft_gateway.model_server_client import ModelServer
@@ -56,6 +57,7 @@ class Gateway:
     deliveries: DeliveryLog
     submission: Submission
     datasets: DatasetRegistry
+    contents: DatasetContents
     transitions: Transitions
     reader: Reader
     bodies: JobBodies

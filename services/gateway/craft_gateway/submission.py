@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from craft.contracts.job import DatasetRef, JobSpec, JobStatus, RetryRequest
+from craft.contracts.rest_datasets import Reading
 from craft.contracts.rest_scoring import HELD_OUT
 from craft.contracts.stages import ArtifactRef, EngineRef, TrainerRef, stage_key
 from craft.contracts.views import PlannedStageView, ValidationView
@@ -63,7 +64,7 @@ class Submission:
         if earlier is not None:
             return earlier
         resolved, _, _ = self._resolve(spec, origin.team)
-        return self._transitions.create_job(resolved, origin=origin, idempotency=idempotency)
+        return self._transitions.create_job(resolved, origin=origin, idempotency=idempotency, new_data=True)
 
     def retry(
         self, job_id: str, request: RetryRequest, *, idempotency_key: str | None, traceparent: str | None = None
@@ -141,7 +142,7 @@ class Submission:
     def _dataset(self, spec: JobSpec, team: str) -> Dataset:
         if spec.dataset.rows is not None:
             return self._datasets.add_rows(
-                spec.dataset.rows, task=spec.task, name=spec.name, team=team, param="dataset.rows"
+                spec.dataset.rows, Reading(task=spec.task), name=spec.name, team=team, param="dataset.rows"
             )
         return self._known(spec.dataset.id or "", spec, team, param="dataset.id")
 

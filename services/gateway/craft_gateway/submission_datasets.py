@@ -2,23 +2,29 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import select
 
+from craft.contracts.dataset_sources import FetchedSource
 from craft.contracts.events import EventType
-from craft.contracts.rest_datasets import DatasetFormat, DatasetStored
+from craft.contracts.rest_datasets import DatasetStored, FetchRequest, Reading
 from craft.contracts.rows import QuestionRow
+from craft.core.columns import NO_MAP, ColumnMap
 from craft.core.questions import RowInvalid, Task, question_from_row
-from craft.errors import DatasetInvalid, ErrorDetail
+from craft.core.row_errors import RowErrors
+from craft.core.rows import excerpt
+from craft.errors import Conflict, DatasetInvalid, ErrorDetail
 from craft.infra.ids import new_id
 from craft_gateway.audit import record
 from craft_gateway.database import Database
+from craft_gateway.dataset_holds import jobs_reading
 from craft_gateway.datasets_client import DatasetsClient
+from craft_gateway.missing import no_dataset
 from craft_gateway.tables import Dataset
 
-_MOST_DETAILS = 100
+_SHOWN_COLUMNS = 30
 
 
 class DatasetRegistry:
@@ -28,24 +34,52 @@ class DatasetRegistry:
         self._database = database
         self._client = client
 
-    def add_file(self, file: BinaryIO, *, task: Task, form: DatasetFormat, name: str | None, team: str) -> Dataset:
+    def add_file(self, file: BinaryIO, reading: Reading, *, name: str | None, team: str) -> Dataset:
         """Validate and keep an upload. Raises DatasetInvalid with row errors, Unavailable."""
-        return self._remember(self._client.store_file(file, task=task, form=form), name, team)
+        return self._remember(self._client.store_file(file, reading), reading, name, team)
+
+    def add_source(self, request: FetchRequest, *, name: str | None, team: str) -> Dataset:
+        """Fetch, validate and keep. Raises DatasetInvalid, RequestInvalid, PayloadTooLarge, Unavailable."""
+        return self._remember(self._client.store_source(request), request.reading, name, team)
 
     def add_rows(
-        self, rows: Sequence[Mapping[str, object]], *, task: Task, name: str | None, team: str, param: str = "rows"
+        self,
+        rows: Sequence[Mapping[str, object]],
+        reading: Reading,
+        *,
+        name: str | None,
+        team: str,
+        param: str = "rows",
     ) -> Dataset:
         """The same for rows of a request; a row error's `line` is the row's position, from 1."""
-        stored = self._client.store_rows(checked_rows(rows, task=task, param=param), task=task)
-        return self._remember(stored, name, team)
+        good = checked_rows(rows, task=reading.task, columns=reading.column_map, param=param)
+        return self._remember(self._client.store_rows(good, task=reading.task), reading, name, team)
 
-    def _remember(self, stored: DatasetStored, name: str | None, team: str) -> Dataset:
+    def delete(self, dataset_id: str) -> None:
+        """Forget it; its bytes expire as what nothing needs does. Raises NotFound, Conflict where a job needs it."""
+        with self._database.write() as session:
+            # A job that is being made holds the row: it is either seen here, or finds no dataset.
+            found = session.exec(select(Dataset).where(Dataset.id == dataset_id).with_for_update()).first()
+            if found is None:
+                raise no_dataset()
+            jobs = jobs_reading(session, found)
+            if jobs:
+                more = f" and {len(jobs) - 1} more" if len(jobs) > 1 else ""
+                raise Conflict(
+                    f"The dataset is in use by {jobs[0]}{more}.", hint="Wait for the end of its jobs, or cancel them."
+                )
+            gone = {"name": found.name, "rows": found.rows}
+            record(session, self._database.now(session), found.team, found.id, EventType.DATASET_DELETED, **gone)
+            session.delete(found)
+
+    def _remember(self, stored: DatasetStored, reading: Reading, name: str | None, team: str) -> Dataset:
+        described = _Described(name, reading.columns or None, stored.source)
         # Two uploads of the same rows may race to be first; the loser finds the winner's row.
         with suppress(IntegrityError):
-            return self._find_or_insert(stored, name, team)
-        return self._find_or_insert(stored, name, team)
+            return self._find_or_insert(stored, described, team)
+        return self._find_or_insert(stored, described, team)
 
-    def _find_or_insert(self, stored: DatasetStored, name: str | None, team: str) -> Dataset:
+    def _find_or_insert(self, stored: DatasetStored, described: "_Described", team: str) -> Dataset:
         with self._database.write() as session:
             same = select(Dataset).where(Dataset.team == team, Dataset.content_hash == stored.ref.key)
             known = session.exec(same).first()
@@ -55,46 +89,61 @@ class DatasetRegistry:
             dataset = Dataset(
                 id=new_id("dset"),
                 team=team,
-                name=name,
+                name=described.name,
                 task=stored.task,
                 rows=stored.rows,
                 key=stored.ref.key,
                 digest=stored.ref.digest,
                 statistics=stored.statistics.model_dump(mode="json"),
                 content_hash=stored.ref.key,
+                columns=described.columns,
+                source=described.source.model_dump(mode="json") if described.source else None,
                 created_at=now,
             )
             session.add(dataset)
-            record(session, now, team, dataset.id, EventType.DATASET_CREATED, name=name, rows=stored.rows)
+            from_uri = {"source": described.source.uri} if described.source else {}
+            made = {"name": described.name, "rows": stored.rows, **from_uri}
+            record(session, now, team, dataset.id, EventType.DATASET_CREATED, **made)
         return dataset
 
 
-def checked_rows(rows: Sequence[Mapping[str, object]], *, task: Task, param: str = "rows") -> list[dict[str, object]]:
+class _Described(NamedTuple):
+    """What a dataset's row says beside what it holds."""
+
+    name: str | None
+    columns: dict[str, str] | None
+    source: FetchedSource | None
+
+
+def checked_rows(
+    rows: Sequence[Mapping[str, object]], *, task: Task, columns: ColumnMap = NO_MAP, param: str = "rows"
+) -> list[dict[str, object]]:
     """The rows in their one normal form, or DatasetInvalid with the first 100 row errors.
 
     What JSON allows and UTF-8 or 64 bits do not (lone surrogates, huge numbers) ends here, with the row named.
     """
     good: list[dict[str, object]] = []
-    bad: list[ErrorDetail] = []
+    errors = RowErrors()
     first_line: dict[str, int] = {}
     for line, row in enumerate(rows, start=1):
         try:
-            question = question_from_row(row, task=task)
+            question = question_from_row(columns.apply(row), task=task)
         except RowInvalid as error:
-            message = f"`{error.field}` {error.reason}."
-            bad.append(ErrorDetail(message, field=error.field, line=line, excerpt=error.excerpt))
+            field = columns.own_name(error.field)
+            errors.add(ErrorDetail(f"`{field}` {error.reason}.", field=field, line=line, excerpt=error.excerpt))
             continue
         first = first_line.setdefault(question.id, line)
         if first != line:
-            excerpt = question.id[:120]
-            bad.append(ErrorDetail(f"The id is that of row {first} too.", field="id", line=line, excerpt=excerpt))
+            said, field = f"The id is that of row {first} too.", columns.own_name("id")
+            errors.add(ErrorDetail(said, field=field, line=line, excerpt=question.id[:120]))
         good.append(QuestionRow.of(question).model_dump(exclude_none=True))
-    if bad:
+    if errors.total:
         raise DatasetInvalid(
-            f"{len(bad):,} of {len(rows):,} rows cannot be used.",
-            hint="Mend or remove the rows listed in `errors` (the first 100) and send the dataset again.",
+            f"{errors.total:,} of {len(rows):,} rows cannot be used.",
+            hint=_hint(rows, columns),
             param=param,
-            details=bad[:_MOST_DETAILS],
+            details=errors.details,
+            error_counts=errors.counts,
         )
     if not good:
         raise DatasetInvalid(
@@ -103,3 +152,13 @@ def checked_rows(rows: Sequence[Mapping[str, object]], *, task: Task, param: str
             param=param,
         )
     return good
+
+
+def _hint(rows: Sequence[Mapping[str, object]], columns: ColumnMap) -> str:
+    """What to do about wrong rows; where their columns are called otherwise, which there are."""
+    names = list(dict.fromkeys(name for row in rows[:100] for name in row))
+    strange = columns.absent(names) or (() if columns.of or "question" in names else ("question",))
+    if not names or not strange:
+        return "Mend or remove the rows listed in `errors` (the first 100) and send the dataset again."
+    shown = ", ".join(f"`{excerpt(name)}`" for name in names[:_SHOWN_COLUMNS])
+    return f"There is no column `{excerpt(strange[0])}`: say with `columns` which of {shown} is which."

@@ -310,6 +310,10 @@ class Dataset(SQLModel, table=True):
     team: str = Field(max_length=100, sa_column_kwargs={"server_default": DEFAULT_TEAM})
     content_hash: str = Field(max_length=64)
     """Same rows, same dataset: a team's second upload finds the first one's id. Teams share the bytes, not the row."""
+    columns: dict[str, str] | None = Field(default=None, sa_column=_json(nullable=True))
+    """By our name the file's own column, where it was called otherwise."""
+    source: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
+    """A `FetchedSource`, of one that was not sent but fetched."""
     created_at: datetime = Field(sa_column=_time(nullable=False))
 
     @property

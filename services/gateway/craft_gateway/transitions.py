@@ -16,6 +16,7 @@ from craft.errors import Conflict, LeaseLost, NotFound
 from craft.infra.ids import new_id
 from craft.infra.settings import CoordinatorSettings
 from craft_gateway.database import Database
+from craft_gateway.dataset_holds import check_held, hold_datasets
 from craft_gateway.fair_share import BEGUN, next_in_line, teams_out_of_seconds
 from craft_gateway.keys import HoldsArtifact, reusable
 from craft_gateway.plan import ResolvedJob
@@ -76,11 +77,17 @@ class Transitions:
         self._has_room = has_room
 
     def create_job(
-        self, job: ResolvedJob, *, origin: Origin = NO_ORIGIN, idempotency: Idempotency | None = None
+        self,
+        job: ResolvedJob,
+        *,
+        origin: Origin = NO_ORIGIN,
+        idempotency: Idempotency | None = None,
+        new_data: bool = False,
     ) -> CreatedJob:
         """Plan the job, store it with its stages and queue what can run.
 
-        Raises IdempotencyConflict where the same key came with another body.
+        Raises IdempotencyConflict where the same key came with another body; with `new_data` RequestInvalid where a
+        dataset was deleted meanwhile. A retry may find it among what is there already.
         """
         job_id = new_id("cjob")
         with self._database.read() as session:
@@ -90,6 +97,9 @@ class Transitions:
             with self._database.write() as session:
                 if earlier := earlier_job(session, idempotency):
                     return earlier
+                held = hold_datasets(session, job)
+                if new_data:
+                    check_held(job, held)
                 now = self._database.now(session)
                 unit = store_job(session, now, job, stages, origin=origin, idempotency=idempotency)
                 advance(unit, found)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from craft.contracts.dataset_sources import FetchedSource
 from craft.contracts.events import StageStatus
 from craft.contracts.job import JobStatus
 from craft.contracts.model_server import ServedBase
@@ -190,8 +191,10 @@ def dataset_view(dataset: Dataset) -> DatasetView:
         rows=dataset.rows,
         digest=dataset.digest,
         statistics=DatasetStatistics.model_validate(dataset.statistics),
+        columns=dataset.columns or {},
+        source=None if dataset.source is None else FetchedSource.model_validate(dataset.source),
         created_at=dataset.created_at,
-        links=DatasetLinks(self=f"{ROOT}/datasets/{dataset.id}"),
+        links=DatasetLinks(self=f"{ROOT}/datasets/{dataset.id}", preview=f"{ROOT}/datasets/{dataset.id}/preview"),
     )
 
 

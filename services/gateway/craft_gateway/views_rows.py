@@ -11,7 +11,7 @@ from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select
 
 from craft.contracts.base import JOB_ID
-from craft.contracts.events import StageStatus
+from craft.contracts.events import EventType, StageStatus
 from craft.contracts.job import JobStatus
 from craft.contracts.stages import ArtifactRef, Manifest, StageKind
 from craft.contracts.views import EventView
@@ -133,7 +133,19 @@ def manifests_of(session: Session, stages: Sequence[Stage]) -> dict[ArtifactRef,
 def _dataset_sizes(session: Session, jobs: Sequence[ResolvedJob]) -> dict[ArtifactRef, int]:
     keys = {ref.key for job in jobs for ref in (job.dataset, *job.evaluation.values())}
     found = session.exec(select(Dataset).where(col(Dataset.content_hash).in_(keys))) if keys else ()
-    return {dataset.ref: dataset.rows for dataset in found}
+    sizes = {dataset.ref: dataset.rows for dataset in found}
+    return sizes | _sizes_on_record(session, jobs, known=sizes)
+
+
+def _sizes_on_record(
+    session: Session, jobs: Sequence[ResolvedJob], *, known: Collection[ArtifactRef]
+) -> dict[ArtifactRef, int]:
+    """Of datasets that were deleted since."""
+    named = {dataset_id: ref for job in jobs for dataset_id, ref in job.datasets.items() if ref not in known}
+    if not named:
+        return {}
+    gone = select(Event).where(col(Event.subject).in_(list(named)), Event.type == EventType.DATASET_DELETED)
+    return {named[event.subject]: int(event.data.get("rows", 0)) for event in session.exec(gone)}
 
 
 def event_heads(session: Session, job_ids: Sequence[str]) -> dict[str, int]:

@@ -23,6 +23,7 @@ from craft_gateway.api_keys import ApiKeys
 from craft_gateway.authentication import Authentication, Authenticator
 from craft_gateway.authorisation import Owners
 from craft_gateway.database import Database
+from craft_gateway.dataset_contents import DatasetContents
 from craft_gateway.datasets_client import HttpDatasetsClient
 from craft_gateway.deployments import Deployments
 from craft_gateway.job_bodies import JobBodies
@@ -120,6 +121,7 @@ def _gateway(
         deliveries=DeliveryLog(database),
         submission=submission,
         datasets=datasets,
+        contents=DatasetContents(store, ModelFolders(settings.resolved_models_dir)),
         transitions=transitions,
         reader=reader,
         bodies=JobBodies(reader),

@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from craft.contracts.base import Contract
-from craft.errors import CraftError, Fault
+from craft.errors import CraftError, DatasetInvalid, Fault
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 _MOST_DETAILS = 100
@@ -32,6 +32,11 @@ class Problem(Contract):
     param: str | None = None
     request_id: str | None = None
     errors: list[ProblemDetail] = Field(default_factory=list)
+    error_counts: dict[str, int] = Field(
+        default_factory=dict,
+        description="Of a dataset's row errors, how many rows there are of each kind; `errors` holds the first 100.",
+        examples=[{"`question` is missing.": 250}],
+    )
 
     @classmethod
     def of(cls, error: CraftError, *, request_id: str | None = None) -> "Problem":
@@ -52,6 +57,7 @@ class Problem(Contract):
             param=error.param,
             request_id=request_id,
             errors=details,
+            error_counts=error.error_counts if isinstance(error, DatasetInvalid) else {},
         )
 
 

@@ -3,13 +3,16 @@
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from craft.contracts.base import Contract
-from craft.contracts.job import Seed, Share
+from craft.contracts.dataset_sources import DatasetSource, FetchedSource
+from craft.contracts.job import PlainText, Seed, Share
 from craft.contracts.stages import ArtifactRef
+from craft.core.columns import ColumnMap
 from craft.core.questions import Task
 from craft.core.selection import DropReason, FlowRule, Shortage, Strategy
+from craft.errors import RequestInvalid
 
 MOST_STATES = 1_000_000
 QuestionId = Annotated[str, Field(min_length=1, max_length=500)]
@@ -23,6 +26,61 @@ class DatasetFormat(StrEnum):
     JSON = "json"
     CSV = "csv"
     PARQUET = "parquet"
+
+
+def _checked(columns: dict[str, str]) -> dict[str, str]:
+    try:
+        ColumnMap(columns)
+    except RequestInvalid as error:
+        raise ValueError(f"{error.message} {error.hint}") from None
+    return columns
+
+
+Columns = Annotated[
+    dict[str, Annotated[PlainText, Field(min_length=1, max_length=200)]],
+    AfterValidator(_checked),
+    Field(
+        max_length=6,
+        description="By our name (question, answers, answer, choices, id, category, or messages for chats) the file's "
+        "own column, or a dotted path into it. What is not mapped keeps its name.",
+        examples=[{"question": "prompt", "answers": "completion"}],
+    ),
+]
+
+
+_COLUMNS: TypeAdapter[dict[str, str]] = TypeAdapter(Columns)
+
+
+def columns_of(text: str) -> dict[str, str]:
+    """The columns from their JSON, as a form has them. Raises RequestInvalid."""
+    try:
+        return _COLUMNS.validate_json(text)
+    except ValidationError as error:
+        raise RequestInvalid(
+            f"`columns` cannot be used: {error.errors()[0]['msg'][:300]}",
+            hint='It is a JSON object such as {"question": "prompt", "answers": "completion"}.',
+            param="columns",
+        ) from None
+
+
+class Reading(Contract):
+    """How a file becomes questions."""
+
+    task: Task = Task.OPEN_ENDED
+    format: DatasetFormat = Field(DatasetFormat.AUTO, description="A hint: the bytes decide.")
+    columns: Columns = Field(default_factory=dict)
+
+    @property
+    def column_map(self) -> ColumnMap:
+        """The columns, ready to use."""
+        return ColumnMap(self.columns)
+
+
+class FetchRequest(Contract):
+    """POST /v1/datasets/source: what to fetch, and how to read it."""
+
+    source: DatasetSource
+    reading: Reading = Reading()
 
 
 class DatasetRows(Contract):
@@ -45,14 +103,30 @@ class DatasetRows(Contract):
     rows: list[dict[str, object]]
 
 
+class SpreadView(Contract):
+    """How a number differs from row to row; median and 95th percentile are values that occur (nearest rank)."""
+
+    min: int
+    median: int
+    p95: int
+    max: int
+
+
 class DatasetStatistics(Contract):
-    """What a dataset holds."""
+    """What a dataset holds. The members that may be null are so for datasets of before they were computed."""
 
     rows: int
     categories: dict[str, int] = Field(description="Rows of each category, the largest 100; `` is none.")
+    category_count: int | None = Field(None, description="Different categories, having none among them.")
     duplicate_questions: int = Field(description="Rows whose question text an earlier row has too.")
+    duplicate_questions_normalised: int | None = Field(
+        None, description="The same, where case, accents, articles, punctuation and spaces make no difference."
+    )
     answers_per_question: float = Field(description="Mean number of accepted answers, or of choices.")
     longest_question_characters: int
+    question_characters: SpreadView | None = None
+    answer_characters: SpreadView | None = Field(None, description="Of what is taught: the first, or the right one.")
+    answers: SpreadView | None = Field(None, description="Accepted answers, or choices, of each row.")
 
 
 class DatasetStored(Contract):
@@ -62,6 +136,7 @@ class DatasetStored(Contract):
     task: Task
     rows: int
     statistics: DatasetStatistics
+    source: FetchedSource | None = Field(None, description="Of one that was fetched.")
 
 
 class Flow(Contract):

@@ -7,6 +7,7 @@ from pydantic import AwareDatetime, Field, JsonValue, PlainSerializer
 
 from craft.contracts.attempts import AttemptOutcome
 from craft.contracts.base import Contract
+from craft.contracts.dataset_sources import FetchedSource
 from craft.contracts.events import EventType, StageStatus
 from craft.contracts.job import JobSpec, JobStatus
 from craft.contracts.problems import JobError, StageError
@@ -305,6 +306,7 @@ class DatasetLinks(Contract):
     """Paths below the API's host."""
 
     self: str
+    preview: str
 
 
 class DatasetView(Contract):
@@ -317,6 +319,8 @@ class DatasetView(Contract):
     rows: int
     digest: str
     statistics: DatasetStatistics
+    columns: dict[str, str] = Field(description="How the file's columns were mapped.")
+    source: FetchedSource | None = Field(description="Where it was fetched from; null for an upload.")
     created_at: Moment
     links: DatasetLinks
 

@@ -8,7 +8,7 @@ import json
 import resource
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -147,10 +147,27 @@ def main() -> None:
         limit = _address_space_bytes() + memory_bytes
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     try:
-        fault = fault_of(order["templates"], order["tokens"])
+        outcome = _outcome(order)
     except MemoryError:
-        fault = f"needs more than {memory_bytes // 2**20} MiB of memory"
-    json.dump({"fault": fault}, sys.stdout)
+        outcome = {"fault": f"needs more than {memory_bytes // 2**20} MiB of memory"}
+    json.dump(outcome, sys.stdout)
+
+
+def _outcome(order: Mapping[str, Any]) -> dict[str, Any]:
+    chats = order.get("chats")
+    if chats is None:
+        return {"fault": fault_of(order["templates"], order["tokens"])}
+    try:
+        return {"fault": None, "texts": [_rendered(chat, order) for chat in chats]}
+    except MemoryError:
+        raise
+    except Exception as error:  # a template may raise anything
+        return {"fault": f"fails with {type(error).__name__}: {str(error)[:_LONGEST_REASON]}"}
+
+
+def _rendered(chat: Sequence[Mapping[str, str]], order: Mapping[str, Any]) -> str:
+    conversation = Conversation(tuple(chat), add_generation_prompt=True, needed=True)
+    return render(order["templates"][_DEFAULT], conversation, order["tokens"])
 
 
 def _address_space_bytes() -> int:

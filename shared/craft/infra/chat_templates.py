@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -33,14 +34,35 @@ def check_chat_template(folder: Path) -> None:
     templates = _templates(folder, settings)
     if not templates:
         return
+    fault = _fault(_order(folder, settings, templates))
+    if fault is not None:
+        raise _rejected(fault)
+
+
+def render_chats(folder: Path, chats: Sequence[Sequence[Mapping[str, str]]]) -> list[str]:
+    """Each chat as the folder's template writes it, up to where a reply begins. Raises as `check_chat_template` does,
+    and ModelRejected for a folder without a template.
+    """
+    settings = _read_json(folder / "tokenizer_config.json")
+    templates = _templates(folder, settings)
+    if not templates:
+        raise _rejected("is missing")
+    order = json.loads(_order(folder, settings, templates))
+    outcome = _tried({**order, "chats": chats})
+    if outcome["fault"] is not None:
+        raise _rejected(outcome["fault"])
+    texts: list[str] = outcome["texts"]
+    return texts
+
+
+def _order(folder: Path, settings: dict[str, Any], templates: dict[str, str]) -> str:
+    """What the child is asked, as one text."""
     if "default" not in templates:
         raise _rejected(f"is called {', '.join(sorted(templates))[:100]}; one must be called default")
     if sum(map(len, templates.values())) > _LONGEST_TEMPLATE:
         raise _rejected(f"has more than {_LONGEST_TEMPLATE:,} characters")
     tokens = _tokens(_read_json(folder / "special_tokens_map.json")) | _tokens(settings)
-    fault = _fault(json.dumps({"templates": templates, "tokens": tokens}, sort_keys=True))
-    if fault is not None:
-        raise _rejected(fault)
+    return json.dumps({"templates": templates, "tokens": tokens}, sort_keys=True)
 
 
 def _templates(folder: Path, settings: dict[str, Any]) -> dict[str, str]:
@@ -70,11 +92,17 @@ def _tokens(settings: dict[str, Any]) -> dict[str, str]:
 @lru_cache(_REMEMBERED)
 def _fault(order: str) -> str | None:
     """What is wrong with the templates. What is raised is not remembered: the machine may have been busy."""
+    fault: str | None = _tried(json.loads(order))["fault"]
+    return fault
+
+
+def _tried(order: dict[str, Any]) -> dict[str, Any]:
+    """The child's outcome: its `fault`, None where there is none, and the `texts` of chats that were asked for."""
     limits = {"seconds": _SECONDS, "memory_bytes": _MEMORY_BYTES}
     try:
         child = subprocess.run(
             [sys.executable, "-m", "craft.infra.chat_template_child"],
-            input=json.dumps(json.loads(order) | limits).encode(),
+            input=json.dumps(order | limits).encode(),
             capture_output=True,
             # Passwords and tokens are none of its business.
             env={name: value for name, value in os.environ.items() if not name.startswith("CRAFT_")},
@@ -84,7 +112,7 @@ def _fault(order: str) -> str | None:
     except subprocess.TimeoutExpired:
         raise Unavailable("The machine is too busy to check the model's chat template.", hint="Try again.") from None
     if child.returncode == -signal.SIGXCPU:
-        return _TOO_SLOW
+        return {"fault": _TOO_SLOW}
     if child.returncode == -signal.SIGALRM:
         raise _rejected(_TOO_SLOW)
     if child.returncode < 0:
@@ -94,8 +122,8 @@ def _fault(order: str) -> str | None:
             "template_check_failed", extra={"output": child.stderr[-_LONGEST_OUTPUT:].decode(errors="replace")}
         )
         raise Internal("The process that checks chat templates failed.", hint="Its output is in the log.")
-    fault: str | None = json.loads(child.stdout)["fault"]
-    return fault
+    outcome: dict[str, Any] = json.loads(child.stdout)
+    return outcome
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -8,9 +8,12 @@ from fastapi.testclient import TestClient
 
 from craft.infra.artifacts import FolderStore
 from craft.infra.http import create_app
-from craft.infra.settings import DatasetsSettings
+from craft.infra.outbound import OutboundGuard
+from craft.infra.settings import DatasetsSettings, HubSettings, S3Settings
+from craft_datasets.fetching import Fetcher, Limits
 from craft_datasets.intake import DatasetIntake
 from craft_datasets.routes import router
+from craft_datasets.sources import Sources
 
 
 @pytest.fixture
@@ -25,6 +28,8 @@ def intake(store: FolderStore) -> DatasetIntake:
 
 @pytest.fixture
 def http(intake: DatasetIntake) -> Iterator[TestClient]:
-    app = create_app(title="test", service="datasets", routers=[router(intake)])
+    fetcher = Fetcher(OutboundGuard(), Limits(max_bytes=1, seconds=1, idle_seconds=1))
+    sources = Sources(fetcher, hub=HubSettings(), s3=S3Settings(), sign=lambda _: {})
+    app = create_app(title="test", service="datasets", routers=[router(intake, sources)])
     with TestClient(app) as client:
         yield client

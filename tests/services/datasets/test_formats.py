@@ -1,6 +1,8 @@
 """Readers: every format gives the same rows, and what is broken is named by line."""
 
+import gzip
 import json
+import pickle
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,8 +16,8 @@ from craft_datasets.formats import RawRow, read_raw, sniff
 ROW = {"question": "What is the capital of France?", "answers": ["Paris", "Paris, France"]}
 
 
-def read(path: Path, form: DatasetFormat = DatasetFormat.AUTO, *, max_line_bytes: int = 1000) -> list[RawRow]:
-    return list(read_raw(path, form, max_line_bytes=max_line_bytes))
+def read(path: Path, *, max_line_bytes: int = 1000) -> list[RawRow]:
+    return list(read_raw(path, max_line_bytes=max_line_bytes))
 
 
 def written(folder: Path, content: bytes) -> Path:
@@ -81,20 +83,37 @@ def test_a_broken_line_is_a_row_error_and_the_rest_is_read(
 
 
 @pytest.mark.parametrize(
-    ("content", "form"),
+    "content",
     [
-        (b"", DatasetFormat.CSV),
-        (b"\x00\x01\x02", DatasetFormat.AUTO),
-        (b"question,question\n", DatasetFormat.AUTO),
-        (b"name,answer\n", DatasetFormat.AUTO),
-        (b'question,answer\n"a"b,c\n', DatasetFormat.AUTO),
-        (b"question,answer\n" + b"x" * 2000 + b",c\n", DatasetFormat.AUTO),
-        (b'{"rows": []}', DatasetFormat.JSON),
-        (b"[1,", DatasetFormat.JSON),
-        (b"PAR1 and nothing more", DatasetFormat.AUTO),
-        (b"question", DatasetFormat.PARQUET),
+        b"",
+        b"\x00\x01\x02",
+        b"question,question\n",
+        b"name,answer\n",
+        b'question,answer\n"a"b,c\n',
+        b"question,answer\n" + b"x" * 2000 + b",c\n",
+        b"[1,",
+        b"PAR1 and nothing more",
     ],
 )
-def test_a_file_that_is_not_of_its_format_is_refused_whole(tmp_path: Path, content: bytes, form: DatasetFormat) -> None:
+def test_a_file_that_is_not_of_its_format_is_refused_whole(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(DatasetInvalid):
-        read(written(tmp_path, content), form)
+        read(written(tmp_path, content))
+
+
+@pytest.mark.parametrize(
+    ("content", "said", "hint"),
+    [
+        (gzip.compress(b'{"question": "Why?"}'), "gzip", "Unpack"),
+        (b"PK\x03\x04" + b"\0" * 26 + b"data.jsonl", "zip archive", "Unpack"),
+        (b"PK\x03\x04" + b"\0" * 26 + b"[Content_Types].xml", "Excel", "as CSV"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "Excel", "as CSV"),
+        (pickle.dumps([{"question": "Why?"}]), "pickle", "run code"),
+        ("question\n".encode("utf-16"), "UTF-16", "UTF-8"),
+        (b"\n <!DOCTYPE html><title>Sign in</title>", "web page", "address"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "Git LFS", "points to"),
+    ],
+)
+def test_what_is_no_dataset_is_named_with_what_to_do(tmp_path: Path, content: bytes, said: str, hint: str) -> None:
+    with pytest.raises(DatasetInvalid, match=said) as caught:
+        read(written(tmp_path, content))
+    assert hint in str(caught.value.hint)

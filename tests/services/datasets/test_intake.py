@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
 
-from craft.contracts.rest_datasets import DatasetFormat, DatasetStored
+from craft.contracts.rest_datasets import DatasetStored, Reading
 from craft.contracts.rows import QUESTIONS_FILE, QuestionRow
 from craft.core.questions import Task
 from craft.errors import DatasetInvalid
@@ -26,7 +26,7 @@ ROWS = [
 def stored(intake: DatasetIntake, folder: Path, content: bytes, task: Task = Task.OPEN_ENDED) -> DatasetStored:
     path = folder / "upload"
     path.write_bytes(content)
-    return intake.store_file(path, task=task, form=DatasetFormat.AUTO)
+    return intake.store_file(path, Reading(task=task))
 
 
 def jsonl(rows: Sequence[Mapping[str, object]]) -> bytes:
@@ -46,9 +46,14 @@ def test_a_stored_dataset_is_read_back_with_its_statistics(
     assert found.statistics.model_dump() == {
         "rows": 2,
         "categories": {"astronomy": 1, "": 1},
+        "category_count": 2,
         "duplicate_questions": 0,
+        "duplicate_questions_normalised": 0,
         "answers_per_question": 1.5,
         "longest_question_characters": 28,
+        "question_characters": {"min": 9, "median": 9, "p95": 28, "max": 28},
+        "answer_characters": {"min": 3, "median": 3, "p95": 7, "max": 7},
+        "answers": {"min": 1, "median": 1, "p95": 2, "max": 2},
     }
 
 
@@ -116,7 +121,7 @@ def test_a_parquet_bomb_ends_its_own_process_only(intake: DatasetIntake, tmp_pat
     pq.write_table(pa.table({"question": column, "answer": column}), path)
     assert path.stat().st_size < 12_000_000
     with pytest.raises(DatasetInvalid):
-        intake.store_file(path, task=Task.OPEN_ENDED, form=DatasetFormat.AUTO)
+        intake.store_file(path, Reading())
     assert leftovers(tmp_path) == []
 
 
@@ -158,9 +163,9 @@ def test_a_full_disk_is_not_the_files_fault(tmp_path: Path) -> None:
     source.write_bytes(jsonl(ROWS))
     order = ReadingOrder(
         source=source,
-        form=DatasetFormat.JSONL,
-        task=Task.OPEN_ENDED,
+        reading=Reading(),
         output=Path("/dev/full"),
+        marks=tmp_path / "marks",
         max_rows=10,
         max_line_bytes=1000,
         memory_bytes=2**30,

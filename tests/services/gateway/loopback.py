@@ -33,9 +33,9 @@ async def _nothing() -> None:
 
 
 @contextmanager
-def served(app: ASGIApp, *, closing: Closing = _nothing) -> Iterator[str]:
+def served(app: ASGIApp, *, closing: Closing = _nothing, port: int = 0) -> Iterator[str]:
     """The application's base URL, for as long as the block lasts; `closing` runs at its end, on the server's loop."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server(("127.0.0.1", port)) as listener:
         server = _Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=2), closing)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()

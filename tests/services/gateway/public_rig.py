@@ -46,6 +46,8 @@ from craft_gateway.api_keys import ApiKeys
 from craft_gateway.authentication import Authentication, Authenticator
 from craft_gateway.authorisation import Owners
 from craft_gateway.database import Database
+from craft_gateway.dataset_contents import DatasetContents
+from craft_gateway.datasets_client import DatasetsClient
 from craft_gateway.datasets_client_fake import FakeDatasetsClient
 from craft_gateway.deployments import Deployments
 from craft_gateway.job_bodies import JobBodies
@@ -133,6 +135,7 @@ class Rig:
         operator_key: str | None = None,
         oidc: Oidc | None = None,
         limits: RateLimits | None = None,
+        datasets: DatasetsClient | None = None,
     ) -> None:
         """Without a key or an issuer every caller is the operator, as on a machine of one's own."""
         (folder / "craft.db").write_bytes(empty_database())
@@ -157,7 +160,7 @@ class Rig:
         self.transitions = Transitions(self.database, holds=self._holds, settings=settings)
         self.reader = Reader(self.database, WaitingLine(clock=count().__next__))
         self.feed = EventFeed(self.reader, poll_seconds=0.01)
-        self.registry = DatasetRegistry(self.database, self.datasets)
+        self.registry = DatasetRegistry(self.database, datasets or self.datasets)
         self.vllm = vllm
         self.adapters = folder / "adapters"
         self.deployments = Deployments(
@@ -278,6 +281,7 @@ class Rig:
             deliveries=DeliveryLog(self.database),
             submission=submission,
             datasets=self.registry,
+            contents=DatasetContents(self.store, ModelFolders(self.models)),
             transitions=self.transitions,
             reader=self.reader,
             bodies=JobBodies(self.reader),

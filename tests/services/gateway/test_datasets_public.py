@@ -8,7 +8,7 @@ import pytest
 from tests.services.gateway.public_rig import UNKNOWN_DATASET, Rig, open_rig, rows
 
 from craft.contracts.problems import Problem
-from craft.contracts.rest_datasets import DatasetFormat
+from craft.contracts.rest_datasets import DatasetFormat, Reading
 from craft.core.questions import Task
 from craft.errors import CraftError, DatasetInvalid, ErrorDetail, Internal, PayloadTooLarge, Unavailable
 from craft_gateway.datasets_client import HttpDatasetsClient
@@ -137,11 +137,12 @@ def test_the_client_sends_the_file_and_its_fields() -> None:
         return httpx.Response(200, text=stored.model_dump_json())
 
     client = client_of(handle)
-    stored = client.store_file(io.BytesIO(JSONL), task=Task.OPEN_ENDED, form=DatasetFormat.JSONL)
+    stored = client.store_file(io.BytesIO(JSONL), Reading(format=DatasetFormat.JSONL))
     assert stored.rows == 5
     assert JSONL in seen[0]
     assert b'name="task"\r\n\r\nopen_ended' in seen[0]
     assert b'name="format"\r\n\r\njsonl' in seen[0]
+    assert b'name="columns"\r\n\r\n{}' in seen[0]
     assert client.store_rows(rows(5), task=Task.OPEN_ENDED) == stored
     assert json.loads(seen[1]) == {"task": "open_ended", "rows": rows(5)}
     client.close()

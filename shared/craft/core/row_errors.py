@@ -1,0 +1,41 @@
+"""Row errors of a whole file: the first hundred in full, all of them counted by kind."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+
+from craft.errors import ErrorDetail
+
+MOST_DETAILS = 100
+_MOST_KINDS = 50
+_OTHER = "other"
+_POSITION = re.compile(r"\[\d+\]")
+_NUMBER = re.compile(r"(?<![\w`.])\d[\d,]*")
+
+
+class RowErrors:
+    """What was wrong so far."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.details: list[ErrorDetail] = []
+        self._kinds: Counter[str] = Counter()
+
+    def add(self, detail: ErrorDetail) -> None:
+        """One more row that cannot be used."""
+        self.total += 1
+        if len(self.details) < MOST_DETAILS:
+            self.details.append(detail)
+        kind = _kind(detail.message)
+        self._kinds[kind if kind in self._kinds or len(self._kinds) < _MOST_KINDS else _OTHER] += 1
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Rows by kind of error, the most frequent first."""
+        return dict(self._kinds.most_common())
+
+
+def _kind(message: str) -> str:
+    """The message without what differs from row to row."""
+    plain = _NUMBER.sub("…", _POSITION.sub("", message.partition(": ")[0]))
+    return plain if plain.endswith(".") else f"{plain}."

@@ -1,0 +1,119 @@
+"""A million rows through the real datasets service: seconds and memory of the service, of its child and of the gateway.
+
+Not part of `make test`: `pytest -m bench tests/bench/test_million_rows.py -s`.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from tests.ports import free_ports
+from tests.services.gateway.public_rig import open_rig
+
+from craft_gateway.datasets_client import HttpDatasetsClient
+
+ROWS = 1_000_000
+_SAMPLE_SECONDS = 0.05
+SERVICE_BYTES = 60 * 2**20
+CHILD_BYTES = 400 * 2**20
+GATEWAY_BYTES = 150 * 2**20
+
+
+@dataclass
+class Most:
+    """The most bytes that the service and a process that it started had in memory at a sample."""
+
+    service: int = 0
+    child: int = 0
+
+
+@contextmanager
+def watched(process: psutil.Process) -> Iterator[Most]:
+    """Sampled until the block ends."""
+    most, over = Most(), threading.Event()
+
+    def look() -> None:
+        while not over.wait(_SAMPLE_SECONDS):
+            most.service = max(most.service, process.memory_info().rss)
+            for child in process.children():
+                with suppress(psutil.NoSuchProcess):
+                    most.child = max(most.child, child.memory_info().rss)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield most
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[tuple[str, psutil.Process]]:
+    (port,) = free_ports(1)
+    changed = {"CRAFT_STATE_DIR": str(tmp_path), "CRAFT_DATASETS__PORT": str(port)}
+    with (tmp_path / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "craft_datasets.api"], env=os.environ | changed, stdout=log, stderr=log
+        )
+        try:
+            url = f"http://127.0.0.1:{port}"
+            until = time.monotonic() + 60
+            while True:
+                try:
+                    httpx.get(f"{url}/healthz").raise_for_status()
+                    break
+                except httpx.HTTPError:
+                    assert time.monotonic() < until, "the service did not start"
+                    time.sleep(0.05)
+            yield url, psutil.Process(server.pid)
+        finally:
+            server.terminate()
+            server.wait(20)
+
+
+def written(path: Path, *, first: int) -> Path:
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(first, first + ROWS):
+            file.write(f'{{"q":"What is {number} plus {number}?","a":"{2 * number}"}}\n')
+    return path
+
+
+@pytest.mark.bench
+@pytest.mark.timeout(900)
+def test_a_million_rows_fit_in_little_memory(tmp_path: Path, service: tuple[str, psutil.Process]) -> None:
+    url, process = service
+    made = []
+    with closing(HttpDatasetsClient(url)) as client, open_rig(tmp_path, datasets=client) as rig:
+        rig.post("/craft/datasets", json={"rows": [{"question": "Why?", "answer": "x"}]})
+        before, own = process.memory_info().rss, psutil.Process().memory_info().rss
+        with watched(process) as most:
+            for first in (0, ROWS // 2):
+                began = time.monotonic()
+                with written(tmp_path / "rows", first=first).open("rb") as file:
+                    columns = '{"question": "q", "answer": "a"}'
+                    answer = rig.post("/craft/datasets", files={"file": ("rows", file)}, data={"columns": columns})
+                assert answer.status_code == 201, answer.text
+                made.append(answer.json())
+                print(f"{ROWS:,} rows in {time.monotonic() - began:.0f} s")
+        began = time.monotonic()
+        found = rig.get(f"/craft/datasets/{made[0]['id']}/overlap", params={"with": made[1]["id"]}).json()
+        print(f"compared in {time.monotonic() - began:.1f} s")
+        gateway = psutil.Process().memory_info().rss - own
+    assert (made[0]["rows"], made[0]["statistics"]["duplicate_questions_normalised"]) == (ROWS, 0)
+    assert (found["overlapping_rows"], found["data"][0]["row"]) == (ROWS // 2, ROWS // 2 + 1)
+    service_bytes = most.service - before
+    mib = [round(each / 2**20) for each in (service_bytes, most.child, gateway)]
+    print(f"MiB: the service grew by {mib[0]}, its child had {mib[1]}, the gateway (and this test) grew by {mib[2]}")
+    assert service_bytes < SERVICE_BYTES
+    assert 0 < most.child < CHILD_BYTES
+    assert gateway < GATEWAY_BYTES
