@@ -16,6 +16,7 @@ from craft_gateway.database import Database
 from craft_gateway.deployments import Deployments
 from craft_gateway.job_bodies import JobBodies
 from craft_gateway.model_server_client import ModelServer
+from craft_gateway.publications import Publications
 from craft_gateway.retention import Retention
 from craft_gateway.retention_pins import Pins
 from craft_gateway.sse import EventFeed
@@ -58,6 +59,7 @@ class Gateway:
     feed: EventFeed
     store: ArtifactStore
     deployments: Deployments
+    publications: Publications
     retention: Retention
     pins: Pins
     model_server: ModelServer

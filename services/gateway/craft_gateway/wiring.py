@@ -29,6 +29,7 @@ from craft_gateway.keys import store_holds
 from craft_gateway.migrate import is_current
 from craft_gateway.model_server_client import HttpModelServer
 from craft_gateway.oidc import Oidc
+from craft_gateway.publications import Publications
 from craft_gateway.rate_limits import RateLimits
 from craft_gateway.retention import Retention
 from craft_gateway.retention_pins import Pins
@@ -120,6 +121,7 @@ def _gateway(
         feed=EventFeed(reader),
         store=store,
         deployments=deployments,
+        publications=Publications(database, reader, settings.publishing),
         retention=Retention(database, SweptFolders(settings.resolved_artifacts_dir), settings.retention),
         pins=Pins(database),
         model_server=model_server,

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from sqlmodel import SQLModel, select
 from starlette.middleware import Middleware
+from tests.services.gateway.evaluated_artifacts import write_evaluation
 
 from craft.contracts.events import StageStatus
 from craft.contracts.problems import StageError
@@ -27,6 +28,7 @@ from craft.contracts.stages import (
     Complete,
     Cost,
     EngineRef,
+    EvaluateParameters,
     Fail,
     Renew,
     StageKind,
@@ -39,7 +41,7 @@ from craft.infra.artifacts import FolderStore
 from craft.infra.http import create_app
 from craft.infra.models import ModelFolders
 from craft.infra.served_adapters import ServedAdapters
-from craft.infra.settings import CoordinatorSettings, RetentionSettings, VllmSettings
+from craft.infra.settings import CoordinatorSettings, PublishingSettings, RetentionSettings, VllmSettings
 from craft.infra.swept_store import SweptFolders
 from craft_gateway.api_keys import ApiKeys
 from craft_gateway.authentication import Authentication, Authenticator
@@ -51,6 +53,7 @@ from craft_gateway.job_bodies import JobBodies
 from craft_gateway.model_server_client import ModelServer
 from craft_gateway.model_server_client_fake import FakeModelServer
 from craft_gateway.oidc import Oidc
+from craft_gateway.publications import Publications
 from craft_gateway.rate_limits import RateLimits
 from craft_gateway.retention import Retention
 from craft_gateway.retention_pins import Pins
@@ -129,6 +132,7 @@ class Rig:
         operator_key: str | None = None,
         oidc: Oidc | None = None,
         limits: RateLimits | None = None,
+        publishing: PublishingSettings | None = None,
     ) -> None:
         """Without a key or an issuer every caller is the operator, as on a machine of one's own."""
         (folder / "craft.db").write_bytes(empty_database())
@@ -138,6 +142,7 @@ class Rig:
         self.models = folder / "models"
         model_folder(self.models)
         self.datasets = FakeDatasetsClient()
+        self.publishing = publishing or PublishingSettings()
         settings = CoordinatorSettings()
         self.keys = ApiKeys(self.database)
         self.teams = TeamRegistry(self.database)
@@ -221,6 +226,8 @@ class Rig:
             adapter.mkdir()
             (adapter / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "/tmp/x"}')
             (adapter / "adapter_model.safetensors").write_bytes(stage.name.encode())
+        if isinstance(stage.parameters, EvaluateParameters):
+            write_evaluation(scratch, stage.parameters)
         if kind is StageKind.REPORT:
             (scratch / REPORT_JSON).write_text('{"cost":[{"stage":"ingest"},{"stage":"report"}]}')
             (scratch / REPORT_HTML).write_text("<!doctype html>" + reuse_mark("ingest") + "," + reuse_mark("report"))
@@ -276,6 +283,7 @@ class Rig:
             feed=self.feed,
             store=self.store,
             deployments=self.deployments,
+            publications=Publications(self.database, self.reader, self.publishing),
             retention=Retention(self.database, SweptFolders(self.artifacts), RetentionSettings()),
             pins=Pins(self.database),
             model_server=self.model_server,
