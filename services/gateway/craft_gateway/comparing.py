@@ -1,8 +1,10 @@
 """Jobs side by side: what was asked differently, what came out, and how sure each difference is."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
+from pathlib import Path
 
 from craft.contracts.comparing import (
     ComparedJob,
@@ -29,7 +31,8 @@ from craft_gateway.tables import Job, Stage
 from craft_gateway.views_rows import find_job, stages_of
 
 MOST_JOBS = 10
-_MOST_PAIRS = 200
+_MOST_BYTES = 1 << 28
+_TOO_MUCH = f"The judged replies of these jobs are more than {_MOST_BYTES >> 20} MiB: compare fewer jobs at once."
 _OF_THE_BASELINE = frozenset({Metric.THS, Metric.OVER_REFUSAL})
 """Metrics whose scale is the baseline's."""
 _SEED = 42
@@ -41,7 +44,8 @@ class _Candidate:
     """A strategy of a job on one evaluation set, with M0's outcomes beside its own."""
 
     job_id: str
-    strategy: str
+    strategy: Strategy
+    set: str
     rows: Sequence[Evaluated]
     baseline: Sequence[Evaluated]
 
@@ -102,6 +106,8 @@ class Comparing:
 
     def _sets(self, found: Sequence[_Found]) -> Iterator[ComparedSet]:
         """Every evaluation set of any job; sets are the same where their questions' digest is."""
+        too_much = sum(self._size(each) for each in found) > _MOST_BYTES
+        candidates = {} if too_much else {each.job.id: list(self._candidates(each)) for each in found}
         names = dict.fromkeys(name for each in found for name in (HELD_OUT, *each.resolved.evaluation))
         for name in names:
             by_digest: dict[str, list[_Found]] = {}
@@ -109,29 +115,34 @@ class Comparing:
                 if (digest := _digest(each, name)) is not None:
                     by_digest.setdefault(digest, []).append(each)
             having = [each.job.id for jobs in by_digest.values() for each in jobs]
-            reason = _why_not(found, by_digest, name)
-            pairs = [pair for jobs in by_digest.values() for pair in self._pairs(jobs, name)]
+            reason = _TOO_MUCH if too_much else _why_not(found, by_digest, name)
+            pairs = [
+                _difference(second, first)
+                for jobs in by_digest.values()
+                for first, second in _pairs([candidates.get(each.job.id, []) for each in jobs], name)
+            ]
             yield ComparedSet(name=name, jobs=having, same=reason is None, reason=reason, differences=pairs)
 
-    def _pairs(self, jobs: Sequence[_Found], name: str) -> Iterator[PairedDifference]:
-        candidates = [candidate for each in jobs for candidate in self._candidates(each, name)]
-        between = [pair for pair in combinations(candidates, 2) if pair[0].job_id != pair[1].job_id]
-        for first, second in between[:_MOST_PAIRS]:
-            yield _difference(second, first)
-
-    def _candidates(self, found: _Found, name: str) -> Iterator[_Candidate]:
+    def _files(self, found: _Found) -> Iterator[tuple[Strategy, Path]]:
+        """The judged replies of each strategy that still has them."""
         for strategy in found.resolved.spec.strategies:
             ref = found.artifacts.get(_evaluate(strategy.value))
-            if ref is None:
-                continue
-            try:
-                rows = list(read_rows(self._store.open(ref) / OUTCOMES_FILE, OutcomeRow))
-            except (NotFound, FileNotFoundError):
-                continue
-            of_set = [row for row in rows if row.set == name]
-            yield _Candidate(
-                found.job.id, strategy.value, _evaluated(of_set, strategy.value), _evaluated(of_set, _BASELINE)
-            )
+            with suppress(NotFound):
+                if ref is not None and (file := self._store.open(ref) / OUTCOMES_FILE).is_file():
+                    yield strategy, file
+
+    def _size(self, found: _Found) -> int:
+        return sum(file.stat().st_size for _, file in self._files(found))
+
+    def _candidates(self, found: _Found) -> Iterator[_Candidate]:
+        for strategy, file in self._files(found):
+            by_set: dict[str, dict[str, list[Evaluated]]] = {}
+            for row in read_rows(file, OutcomeRow):
+                of_model = by_set.setdefault(row.set, {}).setdefault(row.model, [])
+                of_model.append(Evaluated(row.id, row.outcome, row.category))
+            for name, models in by_set.items():
+                own, baseline = models.get(strategy.value, []), models.get(_BASELINE, [])
+                yield _Candidate(found.job.id, strategy, name, own, baseline)
 
 
 def _check(ids: Sequence[str]) -> None:
@@ -172,8 +183,11 @@ def _why_not(found: Sequence[_Found], by_digest: Mapping[str, Sequence[_Found]],
     return f"{', '.join(waiting)} has evaluated nothing as yet." if waiting else None
 
 
-def _evaluated(rows: Sequence[OutcomeRow], model: str) -> list[Evaluated]:
-    return [Evaluated(row.id, row.outcome, row.category) for row in rows if row.model == model]
+def _pairs(jobs: Sequence[Sequence[_Candidate]], name: str) -> Iterator[tuple[_Candidate, _Candidate]]:
+    """Every candidate of a job with every one of a later job, on the set of that name."""
+    for earlier, later in combinations(jobs, 2):
+        of_set = [[each for each in side if each.set == name] for side in (earlier, later)]
+        yield from product(*of_set)
 
 
 def _difference(model: _Candidate, against: _Candidate) -> PairedDifference:

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 import httpx2
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.utils import disable_progress_bars
 
 from craft.contracts.publishing import HubTarget, PublishTarget
 from craft.errors import CraftError, Internal, PublishingRefused, Unavailable
@@ -19,6 +20,7 @@ class HubPublisher:
     """See `Publisher`. One commit holds all; the client leaves out what the repository has already."""
 
     def __init__(self, settings: HubSettings) -> None:
+        disable_progress_bars()
         self._endpoint = settings.endpoint.rstrip("/")
         self._api = HfApi(endpoint=self._endpoint, token=settings.token.get_secret_value(), library_name="craft")
 

@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from craft_gateway import (
     routes_accounts,
+    routes_comparing,
     routes_datasets,
     routes_deployments,
     routes_events,
@@ -23,7 +24,15 @@ from craft_gateway.views import OPENAI_ROOT, ROOT
 def router(gateway: Gateway) -> APIRouter:
     """All public routes. The second prefix answers the same and is left out of the OpenAPI document."""
     inner = APIRouter()
-    of_jobs = (routes_jobs, routes_job_control, routes_events, routes_results, routes_deployments, routes_publishing)
+    of_jobs = (
+        routes_comparing,
+        routes_jobs,
+        routes_job_control,
+        routes_events,
+        routes_results,
+        routes_deployments,
+        routes_publishing,
+    )
     for part in (*of_jobs, routes_datasets, routes_retention, routes_accounts, routes_teams):
         inner.include_router(part.router(gateway), responses=REFUSALS)
     outer = APIRouter()

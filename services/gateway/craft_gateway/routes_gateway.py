@@ -12,6 +12,7 @@ from craft.errors import RequestInvalid
 from craft.infra.artifacts import ArtifactStore
 from craft_gateway.api_keys import ApiKeys
 from craft_gateway.authorisation import Owners
+from craft_gateway.comparing import Comparing
 from craft_gateway.database import Database
 from craft_gateway.deployments import Deployments
 from craft_gateway.job_bodies import JobBodies
@@ -60,6 +61,7 @@ class Gateway:
     store: ArtifactStore
     deployments: Deployments
     publications: Publications
+    comparing: Comparing
     retention: Retention
     pins: Pins
     model_server: ModelServer

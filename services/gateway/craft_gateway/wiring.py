@@ -21,6 +21,7 @@ from craft.infra.swept_store import SweptFolders
 from craft_gateway.api_keys import ApiKeys
 from craft_gateway.authentication import Authentication, Authenticator
 from craft_gateway.authorisation import Owners
+from craft_gateway.comparing import Comparing
 from craft_gateway.database import Database
 from craft_gateway.datasets_client import HttpDatasetsClient
 from craft_gateway.deployments import Deployments
@@ -122,6 +123,7 @@ def _gateway(
         store=store,
         deployments=deployments,
         publications=Publications(database, reader, settings.publishing),
+        comparing=Comparing(database, store),
         retention=Retention(database, SweptFolders(settings.resolved_artifacts_dir), settings.retention),
         pins=Pins(database),
         model_server=model_server,

@@ -54,7 +54,7 @@ class FakeHub:
             return (200, {}) if given["oid"] in self.large else (404, {"error": "no such object"})
         if path == "/api/validate-yaml":
             return 200, {"errors": [], "warnings": []}
-        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(preupload|commit)/main)?", path):
+        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(preupload|commit|revision)/main)?", path):
             return self._of_model(found[1], found[2], body)
         return 404, {"error": f"no {method} {path}"}
 

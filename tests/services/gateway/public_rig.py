@@ -46,6 +46,7 @@ from craft.infra.swept_store import SweptFolders
 from craft_gateway.api_keys import ApiKeys
 from craft_gateway.authentication import Authentication, Authenticator
 from craft_gateway.authorisation import Owners
+from craft_gateway.comparing import Comparing
 from craft_gateway.database import Database
 from craft_gateway.datasets_client_fake import FakeDatasetsClient
 from craft_gateway.deployments import Deployments
@@ -284,6 +285,7 @@ class Rig:
             store=self.store,
             deployments=self.deployments,
             publications=Publications(self.database, self.reader, self.publishing),
+            comparing=Comparing(self.database, self.store),
             retention=Retention(self.database, SweptFolders(self.artifacts), RetentionSettings()),
             pins=Pins(self.database),
             model_server=self.model_server,
