@@ -230,8 +230,9 @@ def _differing(found: Sequence[_Found]) -> Iterator[DifferingParameter]:
 
 
 def _parameters(found: _Found) -> dict[str, str]:
-    exclude = {"name": True, "labels": True, "priority": True, "dataset": {"rows"}}
-    spec = found.resolved.spec.model_dump(mode="json", exclude=exclude)
+    spec = found.resolved.spec.model_dump(
+        mode="json", exclude={"name": True, "labels": True, "priority": True, "dataset": {"rows"}}
+    )
     further = found.resolved.model_dump(mode="json", include={"model", "engine", "trainer", "embedder"})
     return dict(flattened(spec | further))
 

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 import httpx2
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from huggingface_hub.utils import disable_progress_bars
+from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from craft.contracts.publishing import HubTarget, PublishTarget
 from craft.errors import CraftError, Internal, PublishingRefused, Unavailable

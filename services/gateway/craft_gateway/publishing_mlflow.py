@@ -128,14 +128,14 @@ def _experiment(calls: _Calls, name: str) -> str:
 
 def _log(calls: _Calls, package: AdapterPackage, run_id: str) -> None:
     params = [{"key": key, "value": value[:_LONGEST_VALUE]} for key, value in package.parameters.items()]
-    metrics = [
+    metrics: list[dict[str, object]] = [
         {"key": key, "value": value, "timestamp": package.created_ms, "step": 0}
         for key, value in metrics_of(package).items()
     ]
     for batch in _batches(params):
         calls.post("runs/log-batch", run_id=run_id, params=batch)
-    for batch in _batches(metrics):
-        calls.post("runs/log-batch", run_id=run_id, metrics=batch)
+    for measured in _batches(metrics):
+        calls.post("runs/log-batch", run_id=run_id, metrics=measured)
 
 
 def metrics_of(package: AdapterPackage) -> dict[str, float]:

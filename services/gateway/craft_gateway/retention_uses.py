@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, case, cast, func, literal, null, or_, select, union_all
-from sqlalchemy.orm import aliased
+from sqlalchemy import Select, case, cast, func, literal, null, or_, select, union_all
+from sqlalchemy.orm import Mapped, aliased
 from sqlmodel import Session, col
 
 from craft.contracts.events import StageStatus
@@ -83,7 +83,7 @@ def _marks(keys: Collection[str]) -> Any:
     )
 
 
-def _to_be_published(key: ColumnElement[str], keys: Collection[str]) -> _Marks:
+def _to_be_published(key: Mapped[str], keys: Collection[str]) -> _Marks:
     return select(key, literal(KeptBy.PUBLICATION.value), _NO_MOMENT).where(
         key.in_(keys), col(Publication.status).in_([PublicationStatus.QUEUED, PublicationStatus.RUNNING])
     )

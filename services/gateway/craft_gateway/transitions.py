@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
+from craft.contracts.estimates import Estimate
 from craft.contracts.events import StageStatus
 from craft.contracts.job import JobStatus
 from craft.contracts.stages import ArtifactRef, Claim, ClaimedStage, Complete, Fail, Manifest, Release, Renew, Renewed
@@ -76,9 +77,14 @@ class Transitions:
         self._has_room = has_room
 
     def create_job(
-        self, job: ResolvedJob, *, origin: Origin = NO_ORIGIN, idempotency: Idempotency | None = None
+        self,
+        job: ResolvedJob,
+        *,
+        origin: Origin = NO_ORIGIN,
+        idempotency: Idempotency | None = None,
+        estimate: Estimate | None = None,
     ) -> CreatedJob:
-        """Plan the job, store it with its stages and queue what can run.
+        """Plan the job, store it with its stages and its estimate, and queue what can run.
 
         Raises IdempotencyConflict where the same key came with another body.
         """
@@ -92,6 +98,7 @@ class Transitions:
                     return earlier
                 now = self._database.now(session)
                 unit = store_job(session, now, job, stages, origin=origin, idempotency=idempotency)
+                unit.job.estimate = None if estimate is None else estimate.model_dump(mode="json")
                 advance(unit, found)
         except IntegrityError:
             # PostgreSQL lets two requests with one key get this far; the second finds the first one's job.

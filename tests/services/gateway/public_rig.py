@@ -96,6 +96,7 @@ def model_folder(root: Path, name: str = MODEL, *, weights: str = "model.safeten
     folder.mkdir(parents=True)
     described = {"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 512, **config}
     (folder / "config.json").write_text(json.dumps(described))
+    (folder / "tokenizer.json").write_text("{}")
     (folder / weights).write_bytes((2).to_bytes(8, "little") + b"{}")
     return folder
 

@@ -54,7 +54,7 @@ def shown(rig: Rig, job: str) -> dict[str, Any]:
     return dict(only)
 
 
-def call(path: str, **params: str) -> dict[str, Any]:
+def call(path: str, /, **params: str) -> dict[str, Any]:
     answer = httpx.get(f"{URL}/api/2.0/mlflow/{path}", params=params, trust_env=False)
     assert answer.is_success, answer.text
     return dict(answer.json())

@@ -48,7 +48,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Back. What is published stays where it is; that it was is forgotten."""
     op.drop_table("publication")
-    with op.batch_alter_table("attempt") as attempt:
-        attempt.drop_column("work")
-    with op.batch_alter_table("job") as job:
-        job.drop_column("estimate")
+    op.drop_column("attempt", "work")
+    op.drop_column("job", "estimate")
