@@ -1,6 +1,9 @@
 """Publishing to a real MLflow server: what people find there, and what an interrupted publication leaves."""
 
 import os
+import re
+import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -128,6 +131,19 @@ def test_a_server_that_breaks_half_way_has_one_run_and_one_version_in_the_end(ri
     found = shown(rig, job)
     assert (found["attempts"], found["version"]) == (2, "1")
     assert len(runs_of(found["id"])) == 1
+
+
+def test_what_the_page_says_of_mlflows_own_tools_is_so(rig: Rig, tmp_path: Path) -> None:
+    model = new_model().replace(" ", "-")
+    asked(rig, model)
+    assert loop(rig).step()
+    page = (Path(__file__).parents[3] / "shared/docs/publishing.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^mlflow (.*)$", page, re.MULTILINE)
+    words = [word.replace("support-qa", model) for word in shlex.split(line)]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": URL, "PYTHONPATH": "", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    program = os.environ["CRAFT_TEST_MLFLOW_PROGRAM"]
+    subprocess.run([program, *words], cwd=tmp_path, env=environment, check=True, timeout=150)
+    assert (tmp_path / "adapter/adapter_model.safetensors").read_bytes() == b"package:cor-rait"
 
 
 def test_what_is_there_already_is_found_again(rig: Rig) -> None:
