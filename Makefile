@@ -52,8 +52,9 @@ test: setup models lint types imports ## Everything that needs no server install
 		--cov-report= --cov-fail-under=100
 	$(BIN)/python -m pytest --ignore=tests/core --ignore=tests/contracts -m 'not servers and not vllm and not bench' $(ARGS)
 
-test-servers: setup models ## What needs PostgreSQL or a browser, and a short chaos run (apt installs what is missing)
-	bash .ci/with-browser bash .ci/with-fault-tools bash .ci/with-postgres $(BIN)/python -m pytest \
+test-servers: setup models ## What needs PostgreSQL, MLflow or a browser, and a short chaos run (apt installs what is missing)
+	bash .ci/with-browser bash .ci/with-fault-tools bash .ci/with-postgres bash .ci/with-mlflow \
+		$(BIN)/python -m pytest \
 		tests/services/gateway tests/services/scoring tests/chaos -m servers $(ARGS)
 
 chaos: setup models ## Real jobs while processes, broker, database and disk are hurt at random: 120 faults in ten minutes

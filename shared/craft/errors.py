@@ -23,6 +23,7 @@ CraftError
     ├── Internal                   500 internal
     │   └── MissingStates          500 internal             (a join lost a question)
     ├── AdapterUnservable          500 adapter_unservable
+    ├── PublishingRefused          502 publishing_refused   (a registry or hub says no; only people can mend it)
     ├── DiskFull                   507 disk_full            retryable
     ├── HostOutOfMemory            503 host_oom             retryable
     ├── GpuOutOfMemory             503 gpu_oom              retryable
@@ -239,6 +240,13 @@ class AdapterUnservable(SystemError_):
     """The adapter does not answer in the serving engine as it did in training."""
 
     code = "adapter_unservable"
+
+
+class PublishingRefused(SystemError_):
+    """The place to publish to does not take it: credentials, rights or settings are missing or wrong."""
+
+    status = 502
+    code = "publishing_refused"
 
 
 class DiskFull(SystemError_):

@@ -11,7 +11,8 @@ def test_a_stage_can_still_change_while_pending_ready_or_running() -> None:
     assert {s.value for s in StageStatus if not s.terminal} == {"pending", "ready", "running"}
 
 
-def test_two_events_tell_of_an_adapter_and_end_nothing() -> None:
+def test_what_tells_of_an_adapter_ends_nothing() -> None:
     of_adapters = [e for e in EventType if e.of_adapter]
-    assert {e.value for e in of_adapters} == {"adapter.deployed", "adapter.withdrawn"}
+    names = {"deployed", "withdrawn", "publishing", "published", "publish_failed"}
+    assert {e.value for e in of_adapters} == {f"adapter.{name}" for name in names}
     assert not any(e.terminal for e in of_adapters)

@@ -8,13 +8,16 @@ from typing import Annotated, Any
 
 import httpx
 import typer
+from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 
+from craft.contracts.publishing import PublishRequest
 from craft.contracts.rest_scoring import ReportDocument
 from craft.contracts.serving import AdapterDeployment
 from craft.contracts.views import JobView
 from craft.core.selection import Strategy
-from craft_cli import tables
+from craft_cli import comparison_tables, tables
 from craft_cli.session import DEFAULT, EXIT_FAILED, EXIT_USAGE, AsJson, Url, connected, fail, show_json
 from craft_cli.watching import error_console, watch
 from craft_client import Client, JobFailed, JobHandle
@@ -226,6 +229,68 @@ def deploy(
             return
         print(deployment.model)
         print(_curl(url, deployment))
+
+
+@app.command()
+def compare(
+    job_ids: Annotated[list[str], typer.Argument(help="Two to ten ids: cjob_… cjob_…")],
+    *,
+    as_json: AsJson = False,
+    url: Url = DEFAULT,
+) -> None:
+    """Show jobs side by side: parameters that differ, metrics, and paired differences with 95 % intervals."""
+    with connected(url) as client:
+        found = client.jobs.compare(job_ids)
+        if as_json:
+            show_json(found)
+            return
+        console = Console()
+        for table in comparison_tables.tables(found):
+            console.print(table)
+        for line in comparison_tables.reasons(found):
+            console.print(f"• {escape(line)}", highlight=False)
+
+
+@app.command()
+def publish(
+    job_id: JobId,
+    *,
+    mlflow: Annotated[str | None, typer.Option(help="The registered model that gets a new version.")] = None,
+    hub: Annotated[str | None, typer.Option(help="The hub repository, owner/name.")] = None,
+    public: Annotated[bool, typer.Option("--public", help="A hub repository that everybody may read.")] = False,
+    message: Annotated[str | None, typer.Option(help="The hub's commit message.")] = None,
+    strategy: Annotated[Strategy | None, typer.Option(help="Which adapter, where the job made several.")] = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT,
+) -> None:
+    """Publish a job's adapter to MLflow or a hub; see `craft jobs publications`."""
+    if (mlflow is None) == (hub is None):
+        fail("Say where to: --mlflow MODEL or --hub OWNER/NAME.", EXIT_USAGE)
+    target: dict[str, object] = {"kind": "mlflow", "model_name": mlflow}
+    if hub is not None:
+        target = {"kind": "hub", "repo": hub, "private": not public, "commit_message": message}
+    try:
+        request = PublishRequest.model_validate({"target": target, "strategy": strategy})
+    except ValidationError as error:
+        fail(f"{mlflow or hub} is no name there: {error.errors()[0]['msg']}.", EXIT_USAGE)
+    with connected(url) as client:
+        found = client.jobs.publish(job_id, request)
+        if as_json:
+            show_json(found)
+        else:
+            print(comparison_tables.publication_line(found))
+
+
+@app.command()
+def publications(job_id: JobId, *, as_json: AsJson = False, url: Url = DEFAULT) -> None:
+    """Show where a job's adapters were published, or why not."""
+    with connected(url) as client:
+        found = client.jobs.publications(job_id)
+        if as_json:
+            show_json(found)
+            return
+        for publication in found.data:
+            print(comparison_tables.publication_line(publication))
 
 
 def follow_job(client: Client, job_id: str) -> None:

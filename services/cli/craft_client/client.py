@@ -1,13 +1,15 @@
 """The client: resources as attributes, answers as the contracts' own models."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from craft.contracts.comparing import JobComparison
 from craft.contracts.gc import GcView
 from craft.contracts.job import JobSpec, RetryRequest
+from craft.contracts.publishing import PublicationList, PublicationView, PublishRequest
 from craft.contracts.serving import AdapterDeployment, DeployRequest
 from craft.contracts.views import (
     AttemptList,
@@ -135,6 +137,21 @@ class Jobs:
         body = DeployRequest(strategy=None if strategy is None else Strategy(strategy))
         response = self._transport.post(f"/craft/jobs/{job_id}/deploy", json=body.model_dump(mode="json"))
         return AdapterDeployment.model_validate_json(response.content)
+
+    def compare(self, job_ids: Sequence[str]) -> JobComparison:
+        """Two to ten jobs side by side. Raises ApiError (404) where one is not the team's."""
+        response = self._transport.get("/craft/jobs/compare", params={"ids": ",".join(job_ids)})
+        return JobComparison.model_validate_json(response.content)
+
+    def publish(self, job_id: str, request: PublishRequest) -> PublicationView:
+        """Have a finished adapter published; twice is as once, and after a failure it is tried again."""
+        body = request.model_dump(mode="json", exclude_none=True)
+        response = self._transport.post(f"/craft/jobs/{job_id}/publish", json=body)
+        return PublicationView.model_validate_json(response.content)
+
+    def publications(self, job_id: str) -> PublicationList:
+        """Where the job's adapters were published, or are to be."""
+        return PublicationList.model_validate_json(self._transport.get(f"/craft/jobs/{job_id}/publications").content)
 
     def stages(self, job_id: str) -> StageList:
         """The job's stages."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ from craft.infra.broker import CeleryQueues, celery_app
 from craft.infra.http import create_app, serve
 from craft.infra.outbound import OutboundGuard
 from craft.infra.room import Room
-from craft.infra.settings import Settings
+from craft.infra.settings import PublishingSettings, Settings
 from craft.infra.swept_store import SweptFolders
 from craft_gateway import migrate
 from craft_gateway.database import Database
@@ -29,6 +29,9 @@ from craft_gateway.metrics_calls import CountedCalls, CountedUpkeep
 from craft_gateway.metrics_database import DatabaseMetrics
 from craft_gateway.outbox import PAGE as RELAY_PAGE
 from craft_gateway.outbox import HintQueues, Relay
+from craft_gateway.publications_loop import Publishing
+from craft_gateway.publishers import Publisher
+from craft_gateway.publishing_mlflow import MlflowPublisher
 from craft_gateway.retention import Retention
 from craft_gateway.transitions import Transitions
 from craft_gateway.transitions_upkeep import PAGE, Upkeep
@@ -44,6 +47,7 @@ Pause = Callable[[float], Awaitable[None]]
 _RELAY_SECONDS = 0.1
 _TROUBLE_SECONDS = 1.0
 _FORGET_SECONDS = 60.0
+_PUBLISHING_SECONDS = 1.0
 _log = logging.getLogger("craft.coordinator")
 
 
@@ -57,7 +61,12 @@ class Loop:
 
 
 def loops(
-    relay: Relay, upkeep: Upkeep, retention: Retention, deliveries: Deliveries, settings: Settings
+    relay: Relay,
+    upkeep: Upkeep,
+    retention: Retention,
+    deliveries: Deliveries,
+    publishing: Publishing,
+    settings: Settings,
 ) -> tuple[Loop, ...]:
     """The coordinator's loops. Each stands alone: a broker that is down does not stop the reaper."""
     sweep_seconds = settings.coordinator.sweep_seconds
@@ -67,7 +76,21 @@ def loops(
         Loop("sweeper", lambda: upkeep.sweep().hinted >= PAGE, sweep_seconds),
         Loop("retention", retention.sweep, settings.retention.sweep_seconds),
         Loop("webhooks", deliveries.sweep, _FORGET_SECONDS),
+        Loop("publishing", publishing.step, _PUBLISHING_SECONDS),
     )
+
+
+def publishers(settings: PublishingSettings) -> Mapping[str, Publisher]:
+    """The places that this installation is connected to, by kind."""
+    found: dict[str, Publisher] = {}
+    if settings.mlflow is not None:
+        found["mlflow"] = MlflowPublisher(settings.mlflow, timeout_seconds=settings.timeout_seconds)
+    if settings.hub is not None:
+        # Its client is loaded only where there is a hub to talk to.
+        from craft_gateway.publishing_hub import HubPublisher
+
+        found["hub"] = HubPublisher(settings.hub)
+    return found
 
 
 async def run_loop(loop: Loop, *, pause: Pause = asyncio.sleep) -> None:
@@ -108,7 +131,9 @@ def coordinator_app(
         at_once_per_host=settings.webhooks.at_once_per_host,
         keep_days=settings.webhooks.keep_days,
     )
-    running = loops(Relay(database, queues), upkeep, retention, deliveries, settings)
+    store = FolderStore(settings.resolved_artifacts_dir)
+    publishing = Publishing(database, store, publishers(settings.publishing), settings.publishing)
+    running = loops(Relay(database, queues), upkeep, retention, deliveries, publishing, settings)
     webhook_metrics = WebhookMetrics(registry)
 
     def courier() -> Courier:

@@ -7,11 +7,12 @@ from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Select, case, cast, func, literal, null, or_, select, union_all
-from sqlalchemy.orm import aliased
+from sqlalchemy.orm import Mapped, aliased
 from sqlmodel import Session, col
 
 from craft.contracts.events import StageStatus
-from craft_gateway.tables import Dataset, Deployment, Job, Stage, UtcDateTime
+from craft.contracts.publishing import PublicationStatus
+from craft_gateway.tables import Dataset, Deployment, Job, Publication, Stage, UtcDateTime
 
 _UNFINISHED = tuple(status for status in StageStatus if not status.terminal)
 _USED = "used"
@@ -29,6 +30,8 @@ class KeptBy(StrEnum):
     """A stage waits or runs that would make the same: it may take it over at any moment."""
     PIN = "pin"
     DEPLOYMENT = "deployment"
+    PUBLICATION = "publication"
+    """It waits to be published, or just is."""
     DATASET = "dataset"
 
 
@@ -72,10 +75,17 @@ def _marks(keys: Collection[str]) -> Any:
         select(col(Deployment.artifact_key), literal(KeptBy.DEPLOYMENT.value), _NO_MOMENT).where(
             col(Deployment.artifact_key).in_(keys)
         ),
+        *(_to_be_published(key, keys) for key in (col(Publication.artifact_key), col(Publication.evaluation_key))),
         # A dataset's key is its content's hash, and that has an index.
         select(col(Dataset.content_hash), literal(KeptBy.DATASET.value), _NO_MOMENT).where(
             col(Dataset.content_hash).in_(keys)
         ),
+    )
+
+
+def _to_be_published(key: Mapped[str], keys: Collection[str]) -> _Marks:
+    return select(key, literal(KeptBy.PUBLICATION.value), _NO_MOMENT).where(
+        key.in_(keys), col(Publication.status).in_([PublicationStatus.QUEUED, PublicationStatus.RUNNING])
     )
 
 

@@ -4,12 +4,14 @@ from fastapi import APIRouter
 
 from craft_gateway import (
     routes_accounts,
+    routes_comparing,
     routes_datasets,
     routes_deployments,
     routes_events,
     routes_job_control,
     routes_jobs,
     routes_openai,
+    routes_publishing,
     routes_results,
     routes_retention,
     routes_teams,
@@ -23,7 +25,15 @@ from craft_gateway.views import OPENAI_ROOT, ROOT
 def router(gateway: Gateway) -> APIRouter:
     """All public routes. The second prefix answers the same and is left out of the OpenAPI document."""
     inner = APIRouter()
-    of_jobs = (routes_jobs, routes_job_control, routes_events, routes_results, routes_deployments)
+    of_jobs = (
+        routes_comparing,
+        routes_jobs,
+        routes_job_control,
+        routes_events,
+        routes_results,
+        routes_deployments,
+        routes_publishing,
+    )
     for part in (*of_jobs, routes_datasets, routes_retention, routes_accounts, routes_teams, routes_webhooks):
         inner.include_router(part.router(gateway), responses=REFUSALS)
     outer = APIRouter()

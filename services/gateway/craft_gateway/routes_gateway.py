@@ -12,11 +12,13 @@ from craft.errors import RequestInvalid
 from craft.infra.artifacts import ArtifactStore
 from craft_gateway.api_keys import ApiKeys
 from craft_gateway.authorisation import Owners
+from craft_gateway.comparing import Comparing
 from craft_gateway.database import Database
 from craft_gateway.dataset_contents import DatasetContents
 from craft_gateway.deployments import Deployments
 from craft_gateway.job_bodies import JobBodies
 from craft_gateway.model_server_client import ModelServer
+from craft_gateway.publications import Publications
 from craft_gateway.retention import Retention
 from craft_gateway.retention_pins import Pins
 from craft_gateway.sse import EventFeed
@@ -64,6 +66,8 @@ class Gateway:
     feed: EventFeed
     store: ArtifactStore
     deployments: Deployments
+    publications: Publications
+    comparing: Comparing
     retention: Retention
     pins: Pins
     model_server: ModelServer

@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import FileResponse
 
+from craft.contracts.report_estimate import estimate_in_html, estimate_in_json
 from craft.contracts.report_reuse import reuse_in_html, reuse_in_json
 from craft.contracts.rows import ADAPTER_ARCHIVE, REPORT_HTML, REPORT_JSON
 from craft.contracts.stages import ArtifactRef
@@ -70,11 +71,13 @@ def _reports(routes: APIRouter, gateway: Gateway) -> None:
         if matches(if_none_match, etag):
             return Response(status_code=304, headers=headers)
         content = (gateway.store.open(ref) / name).read_bytes()
-        reused = gateway.reader.reused(job_id)
+        reused, outcome = gateway.reader.reused(job_id), gateway.reader.job(job_id).estimate_outcome
         if not html:
-            return Response(reuse_in_json(content, reused), media_type=media_type, headers=headers)
+            shown = estimate_in_json(reuse_in_json(content, reused), outcome)
+            return Response(shown, media_type=media_type, headers=headers)
         headers["Content-Security-Policy"] = _REPORT_POLICY
-        return Response(reuse_in_html(content, reused), media_type=media_type, headers=headers)
+        page = estimate_in_html(reuse_in_html(content, reused), outcome)
+        return Response(page, media_type=media_type, headers=headers)
 
     @routes.get(
         "/jobs/{job_id}/report",

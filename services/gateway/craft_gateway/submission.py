@@ -3,21 +3,31 @@
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 
+from craft.contracts.estimates import Estimate
 from craft.contracts.job import DatasetRef, JobSpec, JobStatus, RetryRequest
 from craft.contracts.rest_datasets import Reading
 from craft.contracts.rest_scoring import HELD_OUT
 from craft.contracts.stages import ArtifactRef, EngineRef, TrainerRef, stage_key
 from craft.contracts.views import PlannedStageView, ValidationView
-from craft.errors import Conflict, NotFound, RequestInvalid
+from craft.errors import Conflict, ModelNotFound, ModelRejected, NotFound, RequestInvalid
 from craft.infra.models import ModelFolders
 from craft.infra.settings import VllmSettings
 from craft_gateway.database import Database
+from craft_gateway.estimating import Estimator, Sized, memory_check
 from craft_gateway.plan import FromStage, PlannedStage, ResolvedJob, plan
-from craft_gateway.submission_checks import check_lengths, check_prompts, check_servable, check_sizes
+from craft_gateway.submission_checks import (
+    check_lengths,
+    check_prompts,
+    check_servable,
+    check_sizes,
+    check_tokenizer,
+    passed_checks,
+)
 from craft_gateway.submission_datasets import DatasetRegistry
-from craft_gateway.submission_estimate import estimate
 from craft_gateway.tables import Artifact, Dataset, Job
 from craft_gateway.transitions import CreatedJob, Idempotency, Origin, Transitions
 from craft_gateway.transitions_create import NO_ORIGIN, earlier_job
@@ -53,6 +63,7 @@ class Submission:
         self._trainer = trainer
         self._embedder = embedder
         self._vllm = vllm
+        self._estimator = Estimator(database)
 
     def submit(self, spec: JobSpec, *, idempotency_key: str | None, origin: Origin = NO_ORIGIN) -> CreatedJob:
         """Queue the job. The same key and body give the same job again, even if it could not be accepted by now.
@@ -63,8 +74,11 @@ class Submission:
         earlier = self._earlier(idempotency)
         if earlier is not None:
             return earlier
-        resolved, _, _ = self._resolve(spec, origin.team)
-        return self._transitions.create_job(resolved, origin=origin, idempotency=idempotency, new_data=True)
+        sized = self._resolve(spec, origin.team)
+        estimate = self._estimator.estimate(sized)
+        return self._transitions.create_job(
+            sized.job, origin=origin, idempotency=idempotency, new_data=True, estimate=estimate
+        )
 
     def retry(
         self, job_id: str, request: RetryRequest, *, idempotency_key: str | None, traceparent: str | None = None
@@ -84,43 +98,43 @@ class Submission:
         resolved = ResolvedJob.model_validate(job.resolved)
         again = frozenset() if request.from_stage is None else _from(request.from_stage, plan(resolved))
         origin = Origin(job.team, traceparent, retry_of=job.id, recompute=again)
-        return self._transitions.create_job(resolved, origin=origin, idempotency=idempotency)
+        estimate = self._estimated_again(resolved, job.team, again)
+        return self._transitions.create_job(resolved, origin=origin, idempotency=idempotency, estimate=estimate)
 
     def validate(self, spec: JobSpec, *, team: str) -> ValidationView:
         """What `submit` would queue for the team. Inline rows are kept as a dataset: they need not be sent again.
 
         Raises ModelNotFound, ModelRejected, DatasetInvalid, ContextTooLong, RehearsalTooShort, RequestInvalid.
         """
-        resolved, dataset, evaluation = self._resolve(spec, team)
-        stages = plan(resolved)
-        reused = self._reusable(stages)
+        sized = self._resolve(spec, team)
+        estimate = self._estimator.estimate(sized)
         return ValidationView(
-            resolved=resolved_view(resolved, questions=dataset.rows),
+            resolved=resolved_view(sized.job, questions=sized.questions),
             stages=[
                 PlannedStageView(
                     name=stage.name,
                     kind=stage.kind,
                     service=stage.service,
                     depends_on=list(stage.depends_on),
-                    reused=stage.name in reused,
+                    reused=stage.name in sized.reused,
                 )
-                for stage in stages
+                for stage in sized.stages
             ],
-            estimate=estimate(
-                resolved.spec,
-                questions=dataset.rows,
-                evaluation_questions=sum(further.rows for further in evaluation),
-                stages=[stage.kind for stage in stages],
-                reused=[position for position, stage in enumerate(stages) if stage.name in reused],
-            ),
+            estimate=estimate,
+            checks=[
+                *passed_checks(sized.job.spec, vllm=self._vllm),
+                memory_check(estimate.memory),
+                *self._estimator.quota_checks(sized, estimate),
+            ],
         )
 
     def _earlier(self, idempotency: Idempotency | None) -> CreatedJob | None:
         with self._database.read() as session:
             return earlier_job(session, idempotency)
 
-    def _resolve(self, spec: JobSpec, team: str) -> tuple[ResolvedJob, Dataset, list[Dataset]]:
+    def _resolve(self, spec: JobSpec, team: str) -> Sized:
         model = self._models.find(spec.base_model.id, spec.base_model.revision)
+        check_tokenizer(model)
         check_prompts(spec)
         check_lengths(spec, model, self._vllm)
         if self._vllm is not None:
@@ -137,7 +151,44 @@ class Submission:
             dataset=dataset.ref,
             evaluation={name: further.ref for name, further in evaluation.items()},
         )
-        return resolved, dataset, list(evaluation.values())
+        sizes = {name: further.rows for name, further in evaluation.items()}
+        return self._sized(resolved, team, questions=dataset.rows, evaluation=sizes, folder=model.path)
+
+    def _sized(
+        self,
+        resolved: ResolvedJob,
+        team: str,
+        *,
+        questions: int,
+        evaluation: Mapping[str, int],
+        folder: Path | None,
+        again: frozenset[str] = frozenset(),
+    ) -> Sized:
+        stages = plan(resolved)
+        return Sized(
+            job=resolved,
+            stages=stages,
+            reused=self._reusable(stages) - again,
+            questions=questions,
+            evaluation=evaluation,
+            team=team,
+            model_folder=folder,
+        )
+
+    def _estimated_again(self, resolved: ResolvedJob, team: str, again: frozenset[str]) -> Estimate | None:
+        """None where a dataset was deleted meanwhile, since nothing tells its size."""
+        spec = resolved.spec
+        folder = None
+        with suppress(ModelNotFound, ModelRejected):
+            folder = self._models.find(resolved.model.id, resolved.model.revision).path
+        try:
+            questions = self._reader.dataset_row(spec.dataset.id or "").rows
+            further = [self._reader.dataset_row(wanted.dataset).rows for wanted in spec.evaluation]
+        except NotFound:
+            return None
+        sizes = dict(zip(resolved.evaluation, further, strict=True))
+        sized = self._sized(resolved, team, questions=questions, evaluation=sizes, folder=folder, again=again)
+        return self._estimator.estimate(sized)
 
     def _dataset(self, spec: JobSpec, team: str) -> Dataset:
         if spec.dataset.rows is not None:

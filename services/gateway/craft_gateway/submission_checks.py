@@ -1,15 +1,17 @@
 """What can be known to be wrong with a job before anything runs: pure checks, each raising its own error."""
 
+from craft.contracts.estimates import Check, CheckName, CheckOutcome
 from craft.contracts.job import JobSpec
 from craft.core.prompts import templates_from
 from craft.core.questions import RowInvalid, question_from_row
 from craft.core.refusals import is_refusal, wording_for
-from craft.errors import ContextTooLong, DatasetInvalid, ErrorDetail, RehearsalTooShort, RequestInvalid
+from craft.errors import ContextTooLong, DatasetInvalid, ErrorDetail, ModelRejected, RehearsalTooShort, RequestInvalid
 from craft.infra.models import ModelFolder
 from craft.infra.settings import VllmSettings
 from craft_gateway.submission_estimate import most_rehearsed, optimiser_steps
 
 _LEAST_ROWS = 2
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 _NOT_LINEAR = frozenset({"lm_head", "embed_out", "embed_tokens", "embed_in", "wte", "wpe", "embedding"})
 """The head and the embeddings, as the architectures call them. Many models tie the two, so an adapter on one would
 change the other, and vLLM adapts them for some architectures only; its linear layers it adapts for all."""
@@ -56,6 +58,28 @@ def check_lengths(spec: JobSpec, model: ModelFolder, vllm: VllmSettings | None) 
                 hint=f"Lower {param}.",
                 param=param,
             )
+
+
+def check_tokenizer(model: ModelFolder) -> None:
+    """Raises ModelRejected for a folder that holds no tokenizer: nothing could be asked of the model."""
+    if not any((model.path / name).is_file() for name in _TOKENIZERS):
+        raise ModelRejected(
+            f"{model.ref.id} has no tokenizer.",
+            hint=f"Put one of {', '.join(_TOKENIZERS)} into the model's folder: `tokenizer.save_pretrained` does.",
+            param="base_model",
+        )
+
+
+def passed_checks(spec: JobSpec, *, vllm: VllmSettings | None) -> list[Check]:
+    """What the checks of this file and of the model's folder have found to be well."""
+    served = f"vLLM serves adapters of rank {spec.training.lora_r} here." if vllm else "The engine takes any adapter."
+    told: dict[CheckName, str] = {
+        "model": f"{spec.base_model.id} is a causal language model of safetensors that needs no code of its own.",
+        "tokenizer": "Tokenizer and chat template are there; the template was tried.",
+        "context": "Replies of the length asked for leave room for a prompt.",
+        "lora": served,
+    }
+    return [Check(name=name, outcome=CheckOutcome.PASSED, message=message) for name, message in told.items()]
 
 
 def check_servable(spec: JobSpec, vllm: VllmSettings) -> None:

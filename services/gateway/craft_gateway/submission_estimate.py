@@ -3,9 +3,9 @@
 import math
 from collections.abc import Collection, Sequence
 
+from craft.contracts.estimates import Estimate
 from craft.contracts.job import JobSpec, TrainingSettings
 from craft.contracts.stages import StageKind
-from craft.contracts.views import Estimate
 from craft.core.questions import Task
 from craft.core.selection import default_rehearsal_count
 

@@ -29,6 +29,7 @@ from craft.contracts.accounts import DEFAULT_TEAM, Role
 from craft.contracts.attempts import AttemptOutcome
 from craft.contracts.events import EventType, StageStatus
 from craft.contracts.job import JobStatus
+from craft.contracts.publishing import PublicationStatus
 from craft.contracts.stages import ArtifactRef, Service, StageKind
 from craft.contracts.webhooks import DeliveryStatus
 from craft.core.questions import Task
@@ -112,6 +113,8 @@ class Job(SQLModel, table=True):
     labels: dict[str, str] = Field(default_factory=dict, sa_column=_json())
     team: str = Field(max_length=100)
     priority: int = 50
+    estimate: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
+    """An `Estimate` as it was made when the job was accepted; jobs that are older than the column have none."""
     percent: float = 0.0
     pinned: bool = False
     """What it made is kept without limit of time."""
@@ -254,6 +257,8 @@ class Attempt(SQLModel, table=True):
     """How long the stage had been ready."""
     seconds: float | None = None
     """How long it took; None while it runs."""
+    work: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
+    """An `AttemptWork` where it succeeded: what the seconds depended on."""
     started_at: datetime = Field(sa_column=_time(nullable=False))
     ended_at: datetime | None = Field(default=None, sa_column=_time())
 
@@ -393,6 +398,58 @@ class Deployment(SQLModel, table=True):
     def artifact(self) -> ArtifactRef:
         """What the package stage made."""
         return ArtifactRef(key=self.artifact_key, digest=self.artifact_digest)
+
+
+class Publication(SQLModel, table=True):
+    """An adapter that is, or is to be, published elsewhere. Publishers change it by compare-and-set on the fence."""
+
+    __tablename__ = "publication"
+    __table_args__ = (
+        UniqueConstraint("job_id", "strategy", "target_hash", name="uq_publication_job_id_strategy_target_hash"),
+        Index("ix_publication_status_due_at", "status", "due_at"),
+        Index("ix_publication_destination", "destination"),
+        Index("ix_publication_artifact_key", "artifact_key"),
+        Index("ix_publication_evaluation_key", "evaluation_key"),
+    )
+
+    id: str = Field(primary_key=True, max_length=40)
+    """`publ_…`, by which the other side's copies are found again."""
+    job_id: str = Field(sa_column=Column(String(40), ForeignKey("job.id"), nullable=False))
+    team: str = Field(max_length=100)
+    """The job's."""
+    strategy: Strategy = Field(sa_column=Column(EnumText(Strategy), nullable=False))
+    target: dict[str, Any] = Field(sa_column=_json())
+    """A `PublishTarget`."""
+    target_hash: str = Field(max_length=64)
+    """SHA-256 (hex) of the target's canonical JSON."""
+    destination: str = Field(max_length=300)
+    """The kind and the name there, such as `hub:acme/support-qa`: it is one team's."""
+    artifact_key: str = Field(max_length=64)
+    artifact_digest: str = Field(max_length=64)
+    evaluation_key: str = Field(max_length=64)
+    evaluation_digest: str = Field(max_length=64)
+    status: PublicationStatus = Field(sa_column=Column(EnumText(PublicationStatus), nullable=False))
+    attempts: int = 0
+    fence: int = 0
+    """Rises with every claim."""
+    due_at: datetime = Field(sa_column=_time(nullable=False))
+    """When it may be claimed: the pause after a failure, and while it runs the end of the publisher's lease."""
+    url: str | None = Field(default=None, max_length=1000)
+    version: str | None = Field(default=None, max_length=200)
+    error: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
+    """A `StageError`: of the last failed attempt."""
+    created_at: datetime = Field(sa_column=_time(nullable=False))
+    finished_at: datetime | None = Field(default=None, sa_column=_time())
+
+    @property
+    def artifact(self) -> ArtifactRef:
+        """What the package stage made."""
+        return ArtifactRef(key=self.artifact_key, digest=self.artifact_digest)
+
+    @property
+    def evaluation(self) -> ArtifactRef:
+        """What the evaluate stage made."""
+        return ArtifactRef(key=self.evaluation_key, digest=self.evaluation_digest)
 
 
 class Outbox(SQLModel, table=True):

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
+from craft.contracts.estimates import Estimate
 from craft.contracts.events import StageStatus
 from craft.contracts.job import JobStatus
 from craft.contracts.stages import ArtifactRef, Claim, ClaimedStage, Complete, Fail, Manifest, Release, Renew, Renewed
@@ -83,8 +84,9 @@ class Transitions:
         origin: Origin = NO_ORIGIN,
         idempotency: Idempotency | None = None,
         new_data: bool = False,
+        estimate: Estimate | None = None,
     ) -> CreatedJob:
-        """Plan the job, store it with its stages and queue what can run.
+        """Plan the job, store it with its stages and its estimate, and queue what can run.
 
         Raises IdempotencyConflict where the same key came with another body; with `new_data` RequestInvalid where a
         dataset was deleted meanwhile. A retry may find it among what is there already.
@@ -102,6 +104,7 @@ class Transitions:
                     check_held(job, held)
                 now = self._database.now(session)
                 unit = store_job(session, now, job, stages, origin=origin, idempotency=idempotency)
+                unit.job.estimate = None if estimate is None else estimate.model_dump(mode="json")
                 advance(unit, found)
         except IntegrityError:
             # PostgreSQL lets two requests with one key get this far; the second finds the first one's job.

@@ -1,10 +1,12 @@
 """What a worker's claim and reports change within one transaction."""
 
 from datetime import timedelta
+from typing import Any
 
 from sqlmodel import select
 
-from craft.contracts.attempts import AttemptOutcome
+from craft.contracts.attempts import AttemptOutcome, AttemptWork
+from craft.contracts.estimates import Estimate
 from craft.contracts.events import EventType, StageStatus
 from craft.contracts.job import JobStatus
 from craft.contracts.problems import StageError
@@ -125,6 +127,9 @@ def timeout_error(stage: Stage) -> StageError:
 def succeed(unit: JobUnit, stage: Stage, manifest: Manifest, ref: ArtifactRef) -> None:
     """The stage has made its artifact; `ref` names the bytes that count for the key."""
     _register(unit, manifest, ref)
+    attempt = unit.session.get(Attempt, (stage.id, stage.fence))
+    if attempt is not None:
+        attempt.work = _work(unit, stage, manifest)
     unit.end_attempt(stage, StageStatus.SUCCEEDED, artifact_key=ref.key, artifact_digest=ref.digest, error=None)
     if not unit.job.status.terminal:
         unit.job.percent = unit.percent()
@@ -135,6 +140,25 @@ def succeed(unit: JobUnit, stage: Stage, manifest: Manifest, ref: ArtifactRef) -
         seconds=stage.seconds,
         percent=unit.job.percent,
     )
+
+
+def _work(unit: JobUnit, stage: Stage, manifest: Manifest) -> dict[str, Any] | None:
+    """What the stage's time depended on; None for jobs that came without an estimate."""
+    if unit.job.estimate is None:
+        return None
+    estimate = Estimate.model_validate(unit.job.estimate)
+    units = next((each.units for each in estimate.stage_estimates if each.stage == stage.name), None)
+    if units is None:
+        return None
+    cost, model = manifest.result.cost, stage.parameters.get("model")
+    work = AttemptWork(
+        units=units,
+        model=model.get("digest") if isinstance(model, dict) else None,
+        parameters=estimate.memory.parameters if estimate.memory else None,
+        generated_tokens=cost.generated_tokens,
+        trained_tokens=cost.trained_tokens,
+    )
+    return work.model_dump(mode="json")
 
 
 def _report_progress(unit: JobUnit, stage: Stage, progress: StageProgress) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from craft.contracts.dataset_sources import FetchedSource
+from craft.contracts.estimates import Estimate
 from craft.contracts.events import StageStatus
 from craft.contracts.job import JobStatus
 from craft.contracts.model_server import ServedBase
@@ -31,6 +32,7 @@ from craft.contracts.views import (
     StageView,
 )
 from craft.core.selection import Strategy
+from craft_gateway.estimate_outcome import estimate_outcome
 from craft_gateway.plan import ResolvedJob
 from craft_gateway.submission_estimate import estimate
 from craft_gateway.tables import Attempt, Dataset, Deployment, Event, Job, Stage, StageLog
@@ -68,7 +70,6 @@ def job_view(rows: JobRows, *, now: datetime) -> JobView:
     """A job as the API shows it. Running times count up to the last sign of life, so an idle job's view stays equal."""
     job, stages = rows.job, rows.stages
     resolved = ResolvedJob.model_validate(job.resolved)
-    reused = [position for position, stage in enumerate(stages) if stage.reused]
     now_in_line = standing(waiter(job, stages), place=rows.place, holder=rows.holder, now=now)
     return JobView(
         id=job.id,
@@ -79,13 +80,8 @@ def job_view(rows: JobRows, *, now: datetime) -> JobView:
         queue=now_in_line.queue,
         stages=[stage_view(stage, until=job.updated_at) for stage in stages],
         resolved=resolved_view(resolved, questions=rows.questions),
-        estimate=estimate(
-            resolved.spec,
-            questions=rows.questions,
-            evaluation_questions=rows.evaluation_questions,
-            stages=[stage.kind for stage in stages],
-            reused=reused,
-        ),
+        estimate=_estimate(rows, resolved),
+        estimate_outcome=estimate_outcome(job, stages),
         error=None if job.error is None else JobError.model_validate(job.error),
         adapters=_adapters(rows, resolved),
         report=_report(rows),
@@ -226,6 +222,19 @@ def deployment_view(row: Deployment) -> AdapterDeployment:
             model=f"{OPENAI_ROOT}/models/{row.id}",
             chat_completions=f"{OPENAI_ROOT}/chat/completions",
         ),
+    )
+
+
+def _estimate(rows: JobRows, resolved: ResolvedJob) -> Estimate:
+    """As it was made; of a job that is older than the column, what can be counted still."""
+    if rows.job.estimate is not None:
+        return Estimate.model_validate(rows.job.estimate)
+    return estimate(
+        resolved.spec,
+        questions=rows.questions,
+        evaluation_questions=rows.evaluation_questions,
+        stages=[stage.kind for stage in rows.stages],
+        reused=[position for position, stage in enumerate(rows.stages) if stage.reused],
     )
 
 

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 
 from sqlalchemy import func
 from sqlmodel import Session, col, select
@@ -157,6 +158,27 @@ def places(session: Session, teams: Teams, now: datetime, *, has_room: bool, mos
             if stage.job_id not in found or ahead < found[stage.job_id].ahead:
                 found[stage.job_id] = Place(ahead, reason, start)
     return found
+
+
+def outlook(session: Session, kind: StageKind, team: str, rank: int, now: datetime) -> tuple[int, float | None]:
+    """How many stages would be served before a new job's first stage of that kind, and in how many seconds it begins.
+
+    None where no worker of the queue was seen lately, or stages before it take unknown time.
+    """
+    queue, teams = SERVICE_OF[kind], teams_in(session)
+    ready = _ready(session, queue, most=_MOST)
+    new = _Waiting("", team, kind, begun=False)
+    # Of a team's stages the better rank goes first, and of equals the older job.
+    better = select(func.count()).where(
+        Stage.queue == queue, Stage.status == StageStatus.READY, Stage.team == team, col(Stage.rank) <= rank
+    )
+    mine = [stage for stage in ready if stage.team == team]
+    mine.insert(min(session.exec(better).one(), len(mine)), new)
+    line = [*(stage for stage in ready if stage.team != team), *mine]
+    order = list(_in_order(line, turns(session, queue, {stage.team for stage in line}, teams, now), teams))
+    pace = _pace(session, queue, now)
+    ahead = next(place for place, stage in enumerate(order) if stage is new)
+    return ahead, next(islice(pace.waits(order), ahead, None))
 
 
 _NO_ROOM = "waits for space: the artifact store is nearly full"

@@ -22,6 +22,7 @@ from craft.infra.swept_store import SweptFolders
 from craft_gateway.api_keys import ApiKeys
 from craft_gateway.authentication import Authentication, Authenticator
 from craft_gateway.authorisation import Owners
+from craft_gateway.comparing import Comparing
 from craft_gateway.database import Database
 from craft_gateway.dataset_contents import DatasetContents
 from craft_gateway.datasets_client import HttpDatasetsClient
@@ -31,6 +32,7 @@ from craft_gateway.keys import store_holds
 from craft_gateway.migrate import is_current
 from craft_gateway.model_server_client import HttpModelServer
 from craft_gateway.oidc import Oidc
+from craft_gateway.publications import Publications
 from craft_gateway.rate_limits import RateLimits
 from craft_gateway.retention import Retention
 from craft_gateway.retention_pins import Pins
@@ -128,6 +130,8 @@ def _gateway(
         feed=EventFeed(reader),
         store=store,
         deployments=deployments,
+        publications=Publications(database, reader, settings.publishing),
+        comparing=Comparing(database, store),
         retention=Retention(database, SweptFolders(settings.resolved_artifacts_dir), settings.retention),
         pins=Pins(database),
         model_server=model_server,

@@ -7,8 +7,9 @@ from fastapi import APIRouter
 from craft.contracts.rest_training import Recipes, TrainingEstimate, TrainingEstimateRequest
 from craft.errors import ModelNotFound, ModelRejected
 from craft.infra.http import documented
+from craft.infra.model_shape import read_shape
 from craft.infra.models import ModelFolders
-from craft_training.estimates import estimate, read_shape
+from craft_training.estimates import estimate
 from craft_training.recipes import RECIPES
 from craft_training.throughput import Throughput
 

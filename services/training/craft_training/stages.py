@@ -14,9 +14,10 @@ from craft.contracts.stages import (
 )
 from craft.errors import CraftError, DatasetInvalid, RehearsalTooShort
 from craft.infra.artifacts import read_rows, write_rows
+from craft.infra.model_shape import is_layer_matrix
 from craft.infra.stage import StageContext, StageFunctions
 from craft_training.base_models import BaseModel, BaseModels
-from craft_training.estimates import is_layer_matrix, steps_of, training_flops
+from craft_training.estimates import steps_of, training_flops
 from craft_training.packaging import package
 from craft_training.samples import tokenise
 from craft_training.throughput import Throughput

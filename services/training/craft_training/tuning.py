@@ -17,13 +17,14 @@ from transformers import TrainingArguments
 from craft.contracts.job import TrainingSettings
 from craft.contracts.rows import CurveRow
 from craft.errors import Internal
+from craft.infra.model_shape import MOST_TOKENS_PER_PASS
 from craft.infra.stage import StopRequest
 from craft_training.adapter_files import write_adapter
 from craft_training.answer_trainer import AnswerTrainer, StepLog, StepWatch
 from craft_training.base_models import BaseModel, adapted
 from craft_training.batches import batches_of, may_pack
 from craft_training.checkpoints import Checkpoints
-from craft_training.estimates import MOST_TOKENS_PER_PASS, steps_of
+from craft_training.estimates import steps_of
 from craft_training.samples import Sample
 
 OnStep = Callable[[CurveRow, int], None]

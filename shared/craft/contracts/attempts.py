@@ -1,6 +1,8 @@
-"""How one claim of a stage ended."""
+"""How one claim of a stage ended, and what its time depended on."""
 
 from enum import StrEnum
+
+from craft.contracts.base import Contract
 
 
 class AttemptOutcome(StrEnum):
@@ -11,3 +13,15 @@ class AttemptOutcome(StrEnum):
     FAILED = "failed"
     RELEASED = "released"
     STOPPED = "stopped"
+
+
+class AttemptWork(Contract):
+    """What the seconds of a stage that succeeded depended on. `units` are those of the job's estimate."""
+
+    units: float
+    model: str | None = None
+    """The base model's digest, for kinds whose time depends on it."""
+    parameters: int | None = None
+    """Of that model."""
+    generated_tokens: int = 0
+    trained_tokens: int = 0

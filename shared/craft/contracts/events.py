@@ -53,6 +53,12 @@ class EventType(StrEnum):
     """Data: model, strategy. May come after the job's terminal event, as `adapter.withdrawn` may."""
     ADAPTER_WITHDRAWN = "adapter.withdrawn"
     """Data: model, strategy."""
+    ADAPTER_PUBLISHING = "adapter.publishing"
+    """Somebody asked for it. Data: publication, strategy, target."""
+    ADAPTER_PUBLISHED = "adapter.published"
+    """Data also: url, version. May come after the job's terminal event, as the one before and the next may."""
+    ADAPTER_PUBLISH_FAILED = "adapter.publish_failed"
+    """Data: publication, strategy, target, error (a StageError)."""
     DATASET_CREATED = "dataset.created"
     """Data: name, rows. This and what follows tell of no job."""
     DATASET_DELETED = "dataset.deleted"
@@ -81,4 +87,4 @@ class EventType(StrEnum):
     @property
     def of_adapter(self) -> bool:
         """Whether this tells of what became of a finished adapter, whatever became of its job."""
-        return self in {EventType.ADAPTER_DEPLOYED, EventType.ADAPTER_WITHDRAWN}
+        return self.value.startswith("adapter.")

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from craft.contracts.base import NAME, Contract
+from craft.contracts.estimates import EstimateOutcome
 from craft.contracts.job import Seed, Share
 from craft.contracts.rows import FlowRow, StateRow
 from craft.core.answers import Outcome
@@ -418,3 +419,6 @@ class ReportDocument(Contract):
     examples: dict[str, list[ReplyExample]] = Field(description="By strategy, from the held-out set.")
     notes: list[str] = Field(description="What stages had to say, such as relaxed thresholds.")
     versions: dict[str, str]
+    estimate: EstimateOutcome | None = Field(
+        None, description="Null in the artifact, which the job's last stage writes; the gateway sets it for the job."
+    )

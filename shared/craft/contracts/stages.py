@@ -67,6 +67,7 @@ SERVICE_OF: Mapping[StageKind, Service] = {
 
 CODE_VERSION: Mapping[StageKind, int] = {
     **dict.fromkeys(StageKind, 1),
+    StageKind.REPORT: 2,  # `report.json` has a place for the estimate since.
     StageKind.ANSWER: 2,  # By shards since: in bfloat16 a reply's roundings depend on what else is in the call.
 }
 """Raise a kind's number when its output changes for the same input: old artifacts are then not reused."""

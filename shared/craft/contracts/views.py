@@ -8,6 +8,7 @@ from pydantic import AwareDatetime, Field, JsonValue, PlainSerializer
 from craft.contracts.attempts import AttemptOutcome
 from craft.contracts.base import Contract
 from craft.contracts.dataset_sources import FetchedSource
+from craft.contracts.estimates import Check, Estimate, EstimateOutcome
 from craft.contracts.events import EventType, StageStatus
 from craft.contracts.job import JobSpec, JobStatus
 from craft.contracts.problems import JobError, StageError
@@ -97,19 +98,6 @@ class ResolvedSpec(JobSpec):
     questions: int = Field(description="Rows of the dataset.")
 
 
-class Estimate(Contract):
-    """What a job will cost at most, counted from its plan before anything runs."""
-
-    stages: int
-    reused_stages: int = Field(description="Stages whose result is there already.")
-    train_questions: int = Field(description="About: the split goes by a hash of each question's id.")
-    held_out_questions: int
-    prompts: int = Field(description="Prompts run through a model.")
-    generated_tokens: int = Field(description="At most; replies usually end sooner.")
-    trained_samples: int = Field(description="At most: rehearsal and tuning sets shrink where the model knows little.")
-    optimiser_steps: int = Field(description="At most.")
-
-
 class AdapterView(Contract):
     """A finished adapter in PEFT layout."""
 
@@ -164,7 +152,8 @@ class JobView(Contract):
     queue: QueuePlace
     stages: list[StageView]
     resolved: ResolvedSpec
-    estimate: Estimate
+    estimate: Estimate = Field(description="As it was made when the job was accepted.")
+    estimate_outcome: EstimateOutcome | None = Field(None, description="Once it has ended: the estimate against it.")
     error: JobError | None
     adapters: list[AdapterView]
     report: ReportView | None
@@ -207,6 +196,9 @@ class ValidationView(Contract):
     resolved: ResolvedSpec
     stages: list[PlannedStageView]
     estimate: Estimate
+    checks: list[Check] = Field(
+        default_factory=list, description="What was looked at; what fails is a problem instead."
+    )
 
 
 class EventView(Contract):

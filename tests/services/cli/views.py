@@ -2,11 +2,12 @@
 
 from datetime import UTC, datetime
 
+from craft.contracts.estimates import Estimate
 from craft.contracts.job import BaseModelRef, DatasetRef, JobStatus
 from craft.contracts.problems import JobError
 from craft.contracts.serving import AdapterDeployment, DeploymentLinks
 from craft.contracts.stages import EngineRef, ModelRef
-from craft.contracts.views import Estimate, EventView, JobLinks, JobView, Progress, QueuePlace, ResolvedSpec
+from craft.contracts.views import EventView, JobLinks, JobView, Progress, QueuePlace, ResolvedSpec
 from craft.core.selection import Strategy
 from craft.errors import Fault
 

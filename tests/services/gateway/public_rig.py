@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from sqlmodel import SQLModel, select
 from starlette.middleware import Middleware
+from tests.services.gateway.evaluated_artifacts import write_evaluation
 
 from craft.contracts.events import StageStatus
 from craft.contracts.problems import StageError
@@ -27,6 +28,7 @@ from craft.contracts.stages import (
     Complete,
     Cost,
     EngineRef,
+    EvaluateParameters,
     Fail,
     Renew,
     StageKind,
@@ -40,11 +42,12 @@ from craft.infra.http import create_app
 from craft.infra.models import ModelFolders
 from craft.infra.outbound import OutboundGuard
 from craft.infra.served_adapters import ServedAdapters
-from craft.infra.settings import CoordinatorSettings, RetentionSettings, VllmSettings
+from craft.infra.settings import CoordinatorSettings, PublishingSettings, RetentionSettings, VllmSettings
 from craft.infra.swept_store import SweptFolders
 from craft_gateway.api_keys import ApiKeys
 from craft_gateway.authentication import Authentication, Authenticator
 from craft_gateway.authorisation import Owners
+from craft_gateway.comparing import Comparing
 from craft_gateway.database import Database
 from craft_gateway.dataset_contents import DatasetContents
 from craft_gateway.datasets_client import DatasetsClient
@@ -54,6 +57,7 @@ from craft_gateway.job_bodies import JobBodies
 from craft_gateway.model_server_client import ModelServer
 from craft_gateway.model_server_client_fake import FakeModelServer
 from craft_gateway.oidc import Oidc
+from craft_gateway.publications import Publications
 from craft_gateway.rate_limits import RateLimits
 from craft_gateway.retention import Retention
 from craft_gateway.retention_pins import Pins
@@ -98,6 +102,7 @@ def model_folder(root: Path, name: str = MODEL, *, weights: str = "model.safeten
     folder.mkdir(parents=True)
     described = {"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 512, **config}
     (folder / "config.json").write_text(json.dumps(described))
+    (folder / "tokenizer.json").write_text("{}")
     (folder / weights).write_bytes((2).to_bytes(8, "little") + b"{}")
     return folder
 
@@ -136,6 +141,7 @@ class Rig:
         oidc: Oidc | None = None,
         limits: RateLimits | None = None,
         datasets: DatasetsClient | None = None,
+        publishing: PublishingSettings | None = None,
     ) -> None:
         """Without a key or an issuer every caller is the operator, as on a machine of one's own."""
         (folder / "craft.db").write_bytes(empty_database())
@@ -145,6 +151,7 @@ class Rig:
         self.models = folder / "models"
         model_folder(self.models)
         self.datasets = FakeDatasetsClient()
+        self.publishing = publishing or PublishingSettings()
         settings = CoordinatorSettings()
         self.keys = ApiKeys(self.database)
         self.teams = TeamRegistry(self.database)
@@ -230,6 +237,8 @@ class Rig:
             adapter.mkdir()
             (adapter / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "/tmp/x"}')
             (adapter / "adapter_model.safetensors").write_bytes(stage.name.encode())
+        if isinstance(stage.parameters, EvaluateParameters):
+            write_evaluation(scratch, stage.parameters)
         if kind is StageKind.REPORT:
             (scratch / REPORT_JSON).write_text('{"cost":[{"stage":"ingest"},{"stage":"report"}]}')
             (scratch / REPORT_HTML).write_text("<!doctype html>" + reuse_mark("ingest") + "," + reuse_mark("report"))
@@ -288,6 +297,8 @@ class Rig:
             feed=self.feed,
             store=self.store,
             deployments=self.deployments,
+            publications=Publications(self.database, self.reader, self.publishing),
+            comparing=Comparing(self.database, self.store),
             retention=Retention(self.database, SweptFolders(self.artifacts), RetentionSettings()),
             pins=Pins(self.database),
             model_server=self.model_server,

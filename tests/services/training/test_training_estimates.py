@@ -10,9 +10,10 @@ from peft import LoraConfig
 from craft.contracts.job import BaseModelRef, TrainingSettings
 from craft.contracts.rest_training import TrainingEstimate, TrainingEstimateRequest
 from craft.infra.http import create_app
+from craft.infra.model_shape import read_shape
 from craft.infra.models import ModelFolders
 from craft_training.base_models import BaseModel, adapted
-from craft_training.estimates import estimate, read_shape
+from craft_training.estimates import estimate
 from craft_training.recipes import RECIPES
 from craft_training.routes import router
 from craft_training.throughput import KnownThroughput, ThroughputFile

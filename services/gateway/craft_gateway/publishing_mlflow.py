@@ -1,0 +1,253 @@
+"""Publishing to MLflow over its REST API: one run with parameters, metrics and files, and a version of a model.
+
+Every step looks first whether an earlier attempt has done it: the publication's id is a tag of the run.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, BinaryIO, TypeVar
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+from craft.contracts.publishing import MlflowTarget, PublishTarget
+from craft.contracts.rest_scoring import ModelMetrics
+from craft.errors import Internal, PublishingRefused, Unavailable
+from craft.infra.settings import MlflowSettings
+from craft_gateway.publishers import AdapterPackage, Published
+
+_API = "api/2.0/mlflow"
+_RUN_TAG = "craft.publication"
+_MOST_AT_ONCE = 100
+"""Parameters, tags or metrics in one call (MLflow's limit for parameters and tags)."""
+_LONGEST_VALUE = 500
+_ADAPTER = "adapter"
+_LATER = frozenset({408, 425, 429})
+ItemT = TypeVar("ItemT")
+
+
+class MlflowPublisher:
+    """See `Publisher`. Needs a tracking server that stores artifacts for its clients, as `mlflow server` does."""
+
+    def __init__(self, settings: MlflowSettings, *, timeout_seconds: float) -> None:
+        self._settings = settings
+        self._base = settings.tracking_uri.rstrip("/")
+        self._timeout = timeout_seconds
+
+    def publish(self, package: AdapterPackage, target: PublishTarget) -> Published:
+        """See `Publisher.publish`."""
+        if not isinstance(target, MlflowTarget):
+            raise Internal(f"MLflow is no {target.kind}.")
+        with httpx.Client(timeout=self._timeout, headers=self._headers(), auth=self._auth()) as client:
+            calls = _Calls(client, self._base)
+            run = _run(calls, package, self._settings.experiment)
+            run_id, root = run["info"]["run_id"], run["info"]["artifact_uri"]
+            _log(calls, package, run_id)
+            _upload(calls, package, root)
+            calls.post("runs/update", run_id=run_id, status="FINISHED", end_time=package.created_ms)
+            version = _version(calls, package, target.model_name, run_id, source=f"{root}/{_ADAPTER}")
+        return Published(f"{self._base}/#/models/{quote(target.model_name)}/versions/{version}", version)
+
+    def _headers(self) -> dict[str, str]:
+        token = self._settings.token
+        return {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
+
+    def _auth(self) -> tuple[str, str] | None:
+        name, password = self._settings.username, self._settings.password
+        return (name, password.get_secret_value()) if name and password else None
+
+
+class _Calls:
+    """MLflow's calls; raises PublishingRefused and Unavailable."""
+
+    def __init__(self, client: httpx.Client, base: str) -> None:
+        self._client = client
+        self._base = base
+
+    def get(self, path: str, **params: str) -> dict[str, Any]:
+        return _body(self.send("GET", f"{_API}/{path}", params=params))
+
+    def post(self, path: str, **body: object) -> dict[str, Any]:
+        return _body(self.send("POST", f"{_API}/{path}", json=body))
+
+    def known(self, method: str, path: str, error_code: str, **options: Any) -> dict[str, Any] | None:
+        """The answer; None where MLflow answers with that error."""
+        answer = self.send(method, f"{_API}/{path}", allowed=error_code, **options)
+        return _body(answer) if answer.is_success else None
+
+    def send(self, method: str, path: str, *, allowed: str | None = None, **options: Any) -> httpx.Response:
+        try:
+            answer = self._client.request(method, f"{self._base}/{path}", **options)
+        except httpx.HTTPError as error:
+            raise Unavailable(
+                f"MLflow does not answer: {type(error).__name__} {error}"[:500], hint="It is tried again by itself."
+            ) from error
+        if answer.is_success or (allowed is not None and _error(answer)[0] == allowed):
+            return answer
+        raise _refusal(answer)
+
+
+def _run(calls: _Calls, package: AdapterPackage, experiment: str) -> dict[str, Any]:
+    experiment_id = _experiment(calls, experiment)
+    mine = f"tags.`{_RUN_TAG}` = '{package.publication_id}'"
+    found = calls.post("runs/search", experiment_ids=[experiment_id], filter=mine, max_results=1)
+    if runs := found.get("runs"):
+        return dict(runs[0])
+    made = calls.post(
+        "runs/create",
+        experiment_id=experiment_id,
+        run_name=f"{package.job_name or package.job_id} {package.strategy.value}"[:250],
+        start_time=package.created_ms,
+        tags=_tags(package),
+    )
+    return dict(made["run"])
+
+
+def _experiment(calls: _Calls, name: str) -> str:
+    def look() -> str | None:
+        found = calls.known(
+            "GET", "experiments/get-by-name", "RESOURCE_DOES_NOT_EXIST", params={"experiment_name": name}
+        )
+        if found is None:
+            return None
+        if found["experiment"]["lifecycle_stage"] != "active":
+            raise PublishingRefused(
+                f"MLflow's experiment {name} is deleted.",
+                hint="Restore it, or set CRAFT_PUBLISHING__MLFLOW__EXPERIMENT.",
+            )
+        return str(found["experiment"]["experiment_id"])
+
+    if (known := look()) is not None:
+        return known
+    made = calls.known("POST", "experiments/create", "RESOURCE_ALREADY_EXISTS", json={"name": name})
+    found = str(made["experiment_id"]) if made else look()
+    if found is None:
+        raise Unavailable(f"MLflow's experiment {name} comes and goes.")
+    return found
+
+
+def _log(calls: _Calls, package: AdapterPackage, run_id: str) -> None:
+    params = [{"key": key, "value": value[:_LONGEST_VALUE]} for key, value in package.parameters.items()]
+    metrics: list[dict[str, object]] = [
+        {"key": key, "value": value, "timestamp": package.created_ms, "step": 0}
+        for key, value in metrics_of(package).items()
+    ]
+    for batch in _batches(params):
+        calls.post("runs/log-batch", run_id=run_id, params=batch)
+    for measured in _batches(metrics):
+        calls.post("runs/log-batch", run_id=run_id, metrics=measured)
+
+
+def metrics_of(package: AdapterPackage) -> dict[str, float]:
+    """The report's metrics of this adapter by `set/metric`, each with the ends of its interval; undefined ones lack."""
+    found: dict[str, float] = {}
+    for name, evaluated in package.evaluation.sets.items():
+        found |= {f"{name}/{metric}": value for metric, value in _values(evaluated.candidate).items()}
+        found |= {f"{name}/initial_basic/{metric}": value for metric, value in _values(evaluated.initial_basic).items()}
+    return found
+
+
+def _values(metrics: ModelMetrics) -> dict[str, float]:
+    values: dict[str, float] = {}
+    for metric in type(metrics.micro).model_fields:
+        estimate = getattr(metrics.micro, metric)
+        ends = {metric: estimate.value, f"{metric}_low": estimate.low, f"{metric}_high": estimate.high}
+        values.update({key: value for key, value in ends.items() if value is not None})
+    return values
+
+
+def _upload(calls: _Calls, package: AdapterPackage, root: str) -> None:
+    uri = urlsplit(root)
+    if uri.scheme != "mlflow-artifacts":
+        raise PublishingRefused(
+            f"MLflow keeps this experiment's files at {uri.scheme or 'a path'}:, where only its own clients can write.",
+            hint="Start `mlflow server` with --serve-artifacts (its default), and use an experiment made since.",
+        )
+    for path, file in package.files.items():
+        with file.open("rb") as content:
+            _put(calls, uri.path, path, _blocks(content), size=file.stat().st_size)
+    card = package.card.encode()
+    _put(calls, uri.path, "README.md", iter([card]), size=len(card))
+
+
+def _put(calls: _Calls, root: str, path: str, content: Iterator[bytes], *, size: int) -> None:
+    where = quote(f"{root.strip('/')}/{_ADAPTER}/{path}")
+    calls.send(
+        "PUT",
+        f"api/2.0/mlflow-artifacts/artifacts/{where}",
+        content=content,
+        # With the length known nothing on the way need keep the whole file.
+        headers={"Content-Length": str(size)},
+    )
+
+
+def _blocks(file: BinaryIO) -> Iterator[bytes]:
+    while block := file.read(1 << 20):
+        yield block
+
+
+def _version(calls: _Calls, package: AdapterPackage, name: str, run_id: str, *, source: str) -> str:
+    calls.known("POST", "registered-models/create", "RESOURCE_ALREADY_EXISTS", json={"name": name})
+    # By run, of which there is one for each publication; a version that somebody deleted is made again.
+    found = calls.get("model-versions/search", filter=f"run_id = '{run_id}'")
+    versions = [each["version"] for each in found.get("model_versions", ()) if each["name"] == name]
+    if versions:
+        return str(versions[0])
+    made = calls.post(
+        "model-versions/create",
+        name=name,
+        source=source,
+        run_id=run_id,
+        tags=_tags(package),
+        description=f"LoRA adapter of {package.base_model} ({package.strategy.value}); adapter/README.md tells more.",
+    )
+    return str(made["model_version"]["version"])
+
+
+def _tags(package: AdapterPackage) -> Sequence[Mapping[str, str]]:
+    tags = {
+        _RUN_TAG: package.publication_id,
+        "craft.job": package.job_id,
+        "craft.strategy": package.strategy.value,
+        "craft.digest": package.digest,
+        "craft.team": package.team,
+        "craft.base_model": package.base_model,
+    }
+    return [{"key": key, "value": value} for key, value in tags.items()]
+
+
+def _batches(items: Sequence[ItemT]) -> Iterator[list[ItemT]]:
+    left = iter(items)
+    while batch := list(islice(left, _MOST_AT_ONCE)):
+        yield batch
+
+
+def _body(answer: httpx.Response) -> dict[str, Any]:
+    try:
+        body = answer.json()
+    except ValueError as error:
+        raise PublishingRefused(
+            "What answers at CRAFT_PUBLISHING__MLFLOW__TRACKING_URI is no MLflow server.",
+            hint="Set it to the address at which MLflow's page opens.",
+        ) from error
+    return dict(body)
+
+
+def _error(answer: httpx.Response) -> tuple[str, str]:
+    """MLflow's code and message; a proxy's page has none."""
+    try:
+        body = answer.json()
+        return str(body["error_code"]), str(body["message"])
+    except (ValueError, KeyError, TypeError):
+        return "", ""
+
+
+def _refusal(answer: httpx.Response) -> PublishingRefused | Unavailable:
+    code, message = _error(answer)
+    told = f"MLflow answers {answer.status_code} {code}: {message}"[:500].rstrip(": ")
+    if answer.status_code >= 500 or answer.status_code in _LATER:
+        return Unavailable(told, hint="It is tried again by itself.")
+    if answer.status_code in {401, 403}:
+        hint = "Have an operator mend CRAFT_PUBLISHING__MLFLOW__USERNAME, __PASSWORD or __TOKEN; then publish again."
+        return PublishingRefused(told, hint=hint)
+    return PublishingRefused(told, hint="Mend what MLflow says; then publish again.")
