@@ -62,6 +62,9 @@ chaos: setup models ## Real jobs while processes, broker, database and disk are 
 test-vllm: setup models vllm ## Real vLLM on this machine's CPU: engine, faults, a whole job, serving
 	$(BIN)/python -m pytest tests/vllm -m vllm $(ARGS)
 
+client: setup ## Write craft_client/sync from craft_client/aio
+	$(PYTHON) services/cli/sync_client.py
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
