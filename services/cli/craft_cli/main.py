@@ -37,7 +37,7 @@ from craft_cli.stack import Stack, check_ports, holder, locked
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__, epilog=EXIT_CODES)
 models = typer.Typer(no_args_is_help=True, help="Base models on this machine, and adapters that are served.")
-app.add_typer(result_commands.jobs_app, name="jobs")
+app.add_typer(result_commands.jobs, name="jobs")
 app.add_typer(dataset_commands.app, name="datasets")
 app.add_typer(models, name="models")
 account_commands.add_to(app)

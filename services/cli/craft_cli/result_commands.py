@@ -14,13 +14,15 @@ from craft.contracts.serving import AdapterDeployment
 from craft.core.selection import Strategy
 from craft_cli import tables
 from craft_cli.job_commands import JobId
-from craft_cli.job_commands import app as jobs_app
+from craft_cli.job_commands import app as job_app
 from craft_cli.session import Session, print_table, remote
 
+jobs = job_app
+"""`craft jobs`, whole only once this file is read."""
 WhichAdapter = Annotated[Strategy | None, typer.Option("--strategy", help="Which adapter, where the job has several.")]
 
 
-@remote(jobs_app, example="craft jobs events cjob_01jgywz3x4v5q6r7s8t9vawbxc --after 12")
+@remote(jobs, example="craft jobs events cjob_01jgywz3x4v5q6r7s8t9vawbxc --after 12")
 def events(
     session: Session,
     job_id: JobId,
@@ -33,14 +35,14 @@ def events(
     session.show(found, tables.events(found.data))
 
 
-@remote(jobs_app, example="craft jobs artifacts cjob_01jgywz3x4v5q6r7s8t9vawbxc")
+@remote(jobs, example="craft jobs artifacts cjob_01jgywz3x4v5q6r7s8t9vawbxc")
 def artifacts(session: Session, job_id: JobId) -> None:
     """List what the job's stages wrote."""
     found = session.client.jobs.artifacts(job_id)
     session.show(found, tables.artifacts(found.data))
 
 
-@remote(jobs_app, example="craft jobs report cjob_01jgywz3x4v5q6r7s8t9vawbxc -o report.html")
+@remote(jobs, example="craft jobs report cjob_01jgywz3x4v5q6r7s8t9vawbxc -o report.html")
 def report(
     session: Session,
     job_id: JobId,
@@ -60,7 +62,7 @@ def report(
         print_report(session.client.jobs.report(job_id))
 
 
-@remote(jobs_app, example="craft jobs download cjob_01jgywz3x4v5q6r7s8t9vawbxc -o adapter.tar.gz")
+@remote(jobs, example="craft jobs download cjob_01jgywz3x4v5q6r7s8t9vawbxc -o adapter.tar.gz")
 def download(
     session: Session,
     job_id: JobId,
@@ -73,14 +75,14 @@ def download(
     session.show({"path": str(saved), "bytes": saved.stat().st_size}, saved)
 
 
-@remote(jobs_app, example="craft jobs deploy cjob_01jgywz3x4v5q6r7s8t9vawbxc")
+@remote(jobs, example="craft jobs deploy cjob_01jgywz3x4v5q6r7s8t9vawbxc")
 def deploy(session: Session, job_id: JobId, *, strategy: WhichAdapter = None) -> None:
     """Serve a job's adapter; print its model name and how to ask it."""
     deployment = session.client.jobs.deploy(job_id, strategy=strategy)
     session.show(deployment, deployment.model, _curl(session.client.base_url, deployment))
 
 
-@remote(jobs_app, example="craft jobs undeploy cjob_01jgywz3x4v5q6r7s8t9vawbxc")
+@remote(jobs, example="craft jobs undeploy cjob_01jgywz3x4v5q6r7s8t9vawbxc")
 def undeploy(session: Session, job_id: JobId, *, strategy: WhichAdapter = None) -> None:
     """Serve a job's adapter no longer."""
     session.client.jobs.undeploy(job_id, strategy=strategy)

@@ -16,7 +16,8 @@ from craft.errors import Forbidden, NotFound, RateLimited, RequestInvalid, Unaut
 from craft.infra.http import documented
 from craft_gateway.callers import Caller, Identity
 from craft_gateway.database import Database
-from craft_gateway.missing import no_dataset, no_job, no_key, no_model
+from craft_gateway.missing import no_dataset, no_file, no_job, no_key, no_model, no_tuning_job
+from craft_gateway.openai_ids import own_id
 from craft_gateway.tables import ApiKey, Dataset, Deployment, Job, Team
 
 _SCHEME = HTTPBearer(
@@ -25,7 +26,7 @@ _SCHEME = HTTPBearer(
     description="An API key (`craft_sk_…`) or a token of the company's identity provider. A local installation asks "
     "for none on its own machine.",
 )
-_ID = re.compile(r"[a-z]{4}_[0-9a-hjkmnp-tv-z]{26}")
+_ID = re.compile(r"(?:[a-z]{4}_|file-|ftjob-)[0-9a-hjkmnp-tv-z]{26}")
 _READING = frozenset({"GET", "HEAD"})
 _MOST_REMEMBERED = 50_000
 REFUSALS = documented(Unauthenticated, Forbidden, RateLimited)
@@ -161,15 +162,27 @@ def _model_team(session: Session, model: str) -> str | None:
     return session.exec(query.where(Deployment.id == model)).first()
 
 
+def _file_team(session: Session, file_id: str) -> str | None:
+    return _dataset_team(session, own_id(file_id, "file") or "")
+
+
+def _tuning_team(session: Session, tuning_id: str) -> str | None:
+    return _job_team(session, own_id(tuning_id, "ftjob") or "")
+
+
 _OWNED: Mapping[str, Callable[[Session, str], str | None]] = {
     "job_id": _job_team,
     "dataset_id": _dataset_team,
     "key_id": _key_team,
     "model": _model_team,
+    "file_id": _file_team,
+    "fine_tuning_job_id": _tuning_team,
 }
 _MISSING: Mapping[str, Callable[[str], NotFound]] = {
     "job_id": lambda _: no_job(),
     "dataset_id": lambda _: no_dataset(),
     "key_id": lambda _: no_key(),
     "model": no_model,
+    "file_id": lambda _: no_file(),
+    "fine_tuning_job_id": lambda _: no_tuning_job(),
 }
