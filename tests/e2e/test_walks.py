@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,15 +38,16 @@ class Walker:
     folder: Path
     environment: dict[str, str]
 
-    def run(self, *words: str, code: int = 0, **environment: str) -> "subprocess.CompletedProcess[str]":
-        done = subprocess.run(
-            words, cwd=self.folder, env=self.environment | environment, capture_output=True, text=True, check=False
-        )
+    def run(
+        self, *words: str, code: int = 0, environment: Mapping[str, str] | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        whole = {**self.environment, **(environment or {})}
+        done = subprocess.run(words, cwd=self.folder, env=whole, capture_output=True, text=True, check=False)
         assert done.returncode == code, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
     def shell(self, script: str, **environment: str) -> str:
-        return self.run("bash", "-euo", "pipefail", "-c", script, **environment).stdout
+        return self.run("bash", "-euo", "pipefail", "-c", script, environment=environment).stdout
 
     def adapter(self) -> list[str]:
         """The files of the adapter that was downloaded, which is then removed."""
@@ -117,10 +118,9 @@ def test_with_openais_client_only(walker: Walker) -> None:
     snippet = block("moving-from-openai.md", "openai")
     snippet = re.sub(r"^MODEL = .*$", 'MODEL = "tiny"', snippet, flags=re.MULTILINE)
     snippet = re.sub(r"^CRAFT = .*$", f"CRAFT = {SETTINGS}", snippet, flags=re.MULTILINE)
-    openai = {"OPENAI_BASE_URL": f"{walker.environment['CRAFT_URL']}/v1"}
-    shown = walker.run(
-        sys.executable, "-c", snippet, **openai, OPENAI_API_KEY=walker.environment["CRAFT_API_KEY"]
-    ).stdout
+    url, key = walker.environment["CRAFT_URL"], walker.environment["CRAFT_API_KEY"]
+    openai = {"OPENAI_BASE_URL": f"{url}/v1", "OPENAI_API_KEY": key}
+    shown = walker.run(sys.executable, "-c", snippet, environment=openai).stdout
     assert "succeeded None None" in shown
     assert "/adapter" in shown
 
@@ -132,9 +132,9 @@ def test_a_profile_carries_address_and_key(walker: Walker) -> None:
     assert "in team search" in walker.shell(script, **bare, KEY=key)
     kept = walker.folder / "config" / "craft" / "config.toml"
     assert (kept.stat().st_mode & 0o777, key in kept.read_text()) == (0o600, True)
-    found = json.loads(walker.run("craft", "me", "--json", "--profile", "work", **bare).stdout)
+    found = json.loads(walker.run("craft", "me", "--json", "--profile", "work", environment=bare).stdout)
     assert (found["team"], found["actor"].startswith("ckey_")) == ("search", True)
-    assert "401" in walker.run("craft", "me", "--json", code=5, **bare | {"CRAFT_URL": url}).stderr
+    assert "401" in walker.run("craft", "me", "--json", code=5, environment=bare | {"CRAFT_URL": url}).stderr
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,23 @@
 """`craft login` and `craft logout`: profiles in ~/.config/craft/config.toml, for their owner's eyes only."""
 
+import os
 import sys
 
 import typer
 
 from craft_cli.session import AsJson, ProfileOption, TeamOption, Url, reported, show_json
 from craft_client import Client
-from craft_client.config import DEFAULT_PROFILE, DEFAULT_URL, Profile, config_path, profiles, save_profile
+from craft_client.config import (
+    DEFAULT_PROFILE,
+    DEFAULT_URL,
+    Profile,
+    checked_key,
+    checked_url,
+    config_path,
+    profiles,
+    save_profile,
+)
+from craft_client.sync.transport import Transport
 
 
 def login(*, url: Url = None, team: TeamOption = None, profile: ProfileOption = None, as_json: AsJson = False) -> None:
@@ -15,12 +26,13 @@ def login(*, url: Url = None, team: TeamOption = None, profile: ProfileOption = 
     The key is asked for on a terminal and read from standard input elsewhere, never from the command line.
     """
     with reported(as_json=as_json):
-        name, path = profile or DEFAULT_PROFILE, config_path()
-        target = url or profiles(path).get(name, Profile()).url or DEFAULT_URL
-        key = _asked_key(target)
-        with Client(target, api_key=key or None, team=team) as client:
+        name, path = _name(profile), config_path()
+        target = checked_url(url or profiles(path).get(name, Profile()).url or DEFAULT_URL)
+        key = checked_key(_asked_key(target) or None)
+        # What the environment or another profile says is not what is kept, so it is not tried either.
+        with Client(transport=Transport(target, api_key=key, team=team)) as client:
             found = client.me()
-            save_profile(path, name, Profile(client.base_url, key or None, team))
+        save_profile(path, name, Profile(target, key, team))
         if as_json:
             show_json({"profile": name, "url": target, "actor": found.actor, "team": found.team, "path": str(path)})
         else:
@@ -30,7 +42,7 @@ def login(*, url: Url = None, team: TeamOption = None, profile: ProfileOption = 
 def logout(*, profile: ProfileOption = None, as_json: AsJson = False) -> None:
     """Forget a profile and its key. The key itself goes on working: `craft keys revoke` ends it."""
     with reported(as_json=as_json):
-        name, path = profile or DEFAULT_PROFILE, config_path()
+        name, path = _name(profile), config_path()
         known = name in profiles(path)
         if known:
             save_profile(path, name, None)
@@ -38,6 +50,10 @@ def logout(*, profile: ProfileOption = None, as_json: AsJson = False) -> None:
             show_json({"profile": name, "forgotten": known})
         else:
             print(f"Profile {name} is forgotten." if known else f"There was no profile {name}.")
+
+
+def _name(profile: str | None) -> str:
+    return profile or os.environ.get("CRAFT_PROFILE") or DEFAULT_PROFILE
 
 
 def _asked_key(url: str) -> str:

@@ -61,11 +61,11 @@ def connection(
     kept = _profile(named, config_path(environ))
     given = Profile(*(environ.get(name) or None for name in ("CRAFT_URL", "CRAFT_API_KEY", "CRAFT_TEAM")))
     first, second = (kept, given) if profile else (given, kept)
-    target = _checked_url(url or first.url or second.url or DEFAULT_URL)
+    target = checked_url(url or first.url or second.url or DEFAULT_URL)
     if _origin(target) != _origin(kept.url or DEFAULT_URL):
         first, second = given, Profile()
     return Connection(
-        target, _checked_key(api_key or first.api_key or second.api_key), team or first.team or second.team
+        target, checked_key(api_key or first.api_key or second.api_key), team or first.team or second.team
     )
 
 
@@ -129,7 +129,8 @@ def _profile(named: str | None, path: Path) -> Profile:
     return kept.get(named or DEFAULT_PROFILE, Profile())
 
 
-def _checked_url(url: str) -> str:
+def checked_url(url: str) -> str:
+    """The address without a slash at its end. Raises ConfigError."""
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
@@ -139,7 +140,8 @@ def _checked_url(url: str) -> str:
     return url.rstrip("/")
 
 
-def _checked_key(key: str | None) -> str | None:
+def checked_key(key: str | None) -> str | None:
+    """The key as it may stand in a header. Raises ConfigError."""
     if key is not None and not (key.isascii() and key.isprintable() and " " not in key):
         raise ConfigError("The API key has marks that no key has.", hint="Copy it again; it looks like craft_sk_….")
     return key

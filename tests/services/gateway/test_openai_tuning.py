@@ -354,7 +354,8 @@ def test_another_teams_files_and_jobs_are_not_found(client: OpenAI, stranger: Op
     with pytest.raises(openai.BadRequestError) as caught:
         jobs.create(model=MODEL, training_file=training_file)
     assert caught.value.param == "training_file"
-    assert list(jobs.list()) == list(files.list()) == []
+    assert not [*jobs.list()]
+    assert not [*files.list()]
     assert client.fine_tuning.jobs.retrieve(job).status == "queued"
 
 
