@@ -136,7 +136,7 @@ def test_a_stream_goes_on_over_drops_in_the_middle_of_an_event_and_busy_servers(
         httpx.Response(200, content=whole[: len(whole) - 40]),
         httpx.ReadError("cut"),
         httpx.Response(503, content=AWAY),
-        httpx.Response(200, content=as_sse(second, last)),
+        httpx.Response(200, content=as_sse(first, second, last)),
     )
     asked: list[httpx.Request] = []
     with client(*answers, asked=asked) as api:

@@ -51,11 +51,13 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
             routers=[datasets_router(DatasetIntake(rig.store, DatasetsSettings()))],
         )
         with served(service) as behind:
-            rig.registry = DatasetRegistry(rig.database, HttpDatasetsClient(behind))
+            datasets = HttpDatasetsClient(behind)
+            rig.registry = DatasetRegistry(rig.database, datasets)
             rig.app = rig.new_app()
             for team in ("first", "second"):
                 rig.teams.put(team, TeamSettings())
             yield rig
+            datasets.close()
 
 
 @pytest.fixture(scope="module")
