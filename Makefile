@@ -10,7 +10,7 @@ VLLM := .craft/vllm
 PIP_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models vllm demo up test test-servers chaos test-vllm lint types imports check bench bench-api bench-gateway bench-vllm bench-vllm-settings clean
+.PHONY: help setup models vllm demo up test test-servers chaos test-vllm client lint types imports check bench bench-api bench-gateway bench-vllm bench-vllm-settings clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*?## "} {printf "  make %-14s %s\n", $$1, $$2}'
@@ -62,6 +62,9 @@ chaos: setup models ## Real jobs while processes, broker, database and disk are 
 
 test-vllm: setup models vllm ## Real vLLM on this machine's CPU: engine, faults, a whole job, serving
 	$(BIN)/python -m pytest tests/vllm -m vllm $(ARGS)
+
+client: setup ## Write craft_client/sync from craft_client/aio
+	$(BIN)/python services/cli/sync_client.py
 
 lint: setup
 	$(BIN)/ruff check .

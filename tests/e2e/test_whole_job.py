@@ -15,8 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from craft.contracts.rest_scoring import ReportDocument
 from craft.core.questions import Task
-from craft_client import ApiError, JobFailed
-from craft_client.client import JobHandle
+from craft_client import ApiError, JobFailed, JobHandle
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(420)]
 

@@ -138,7 +138,7 @@ async def send(app: ASGIApp, attack: Attack, headers: Mapping[str, str]) -> Answ
         "root_path": "",
         "headers": [
             (name.encode(), value.encode("utf-8"))
-            for name, value in {"host": "craft", **headers, **attack.headers}.items()
+            for name, value in {"host": "localhost", **headers, **attack.headers}.items()
         ],
         "client": ("127.0.0.1", 1),
         "server": ("craft", 80),

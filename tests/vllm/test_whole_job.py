@@ -16,8 +16,7 @@ from tests.e2e.conftest import MODELS, running
 from tests.vllm.conftest import SMOLLM, VLLM_PYTHON, WITH_VLLM, until
 
 from craft.contracts.views import QueueView
-from craft_client import Client
-from craft_client.client import JobHandle
+from craft_client import Client, JobHandle
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 

@@ -15,9 +15,10 @@ from craft.contracts.rest_scoring import ReportDocument
 from craft.core.questions import Task
 from craft.errors import Unavailable
 from craft.infra.settings import Settings
-from craft_cli.job_commands import print_report
+from craft_cli.result_commands import print_report
+from craft_cli.session import error_console, show_json
 from craft_cli.stack import check_ports, holder, is_ready
-from craft_cli.watching import error_console, watch
+from craft_cli.watching import watch
 from craft_client import Client, JobFailed
 
 BASE_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -66,7 +67,7 @@ def specification(task: Task, *, dataset_id: str, seed: int) -> dict[str, Any]:
     }
 
 
-def run(settings: Settings, *, task: Task, seed: int) -> None:
+def run(settings: Settings, *, task: Task, seed: int, as_json: bool = False) -> None:
     """Run the demo; raises JobFailed where the job does not succeed."""
     say = error_console().print
     began = time.monotonic()
@@ -80,14 +81,19 @@ def run(settings: Settings, *, task: Task, seed: int) -> None:
         view = handle.refresh()
         if view.status != "succeeded":
             raise JobFailed(view)
-        _deliver(client, handle.id, settings.state_dir / "demo", seconds=time.monotonic() - began)
+        seconds = time.monotonic() - began
+        _deliver(client, handle.id, settings.state_dir / "demo", seconds=seconds, as_json=as_json)
 
 
-def _deliver(client: Client, job_id: str, folder: Path, *, seconds: float) -> None:
+def _deliver(client: Client, job_id: str, folder: Path, *, seconds: float, as_json: bool) -> None:
     handle = client.jobs.open(job_id)
     report = handle.download_report(folder / "report.json", form="json")
     html = handle.download_report(folder / "report.html")
     adapter = handle.download_adapter(folder / "adapter.tar.gz", strategy="craft")
+    if as_json:
+        files = {"adapter": str(adapter), "report_html": str(html), "report_json": str(report)}
+        show_json({"job_id": job_id, "seconds": round(seconds, 1), **files})
+        return
     print_report(ReportDocument.model_validate_json(report.read_bytes()))
     reused = sum(stage.reused for stage in handle.view.stages)
     out = Console()

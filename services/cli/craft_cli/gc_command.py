@@ -3,19 +3,17 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from craft.contracts.gc import ExpiredView, GcView
 from craft_cli import tables
-from craft_cli.session import DEFAULT, AsJson, Url, connected, show_json
+from craft_cli.session import Session, print_table
 from craft_client import Client
 
 
 def gc(
+    session: Session,
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run/--now", help="Only show what would go, or remove it.")] = True,
-    as_json: AsJson = False,
-    url: Url = DEFAULT,
 ) -> None:
     """Show what has expired in the artifact store, or remove it.
 
@@ -23,13 +21,12 @@ def gc(
 
     The server sweeps by itself every hour, with the lifetimes of its CRAFT_RETENTION__… settings.
     """
-    with connected(url) as client:
-        found = client.gc() if dry_run else _removed(client)
-    if as_json:
-        show_json(found)
+    found = session.client.gc() if dry_run else _removed(session.client)
+    if session.as_json:
+        session.show(found)
         return
     if found.data:
-        Console().print(tables.expired(found.data))
+        print_table(tables.expired(found.data))
     verb = "would go" if dry_run else "removed"
     more = "at least " if found.has_more else ""
     print(f"{verb}: {more}{found.total:,} ({tables.size(found.total_bytes)})")

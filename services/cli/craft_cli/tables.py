@@ -1,11 +1,25 @@
 """Results as tables for a terminal."""
 
-from rich.markup import escape
-from rich.table import Table
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 
+from rich.table import Table
+from rich.text import Text
+
+from craft.contracts.accounts import AuditEntry, KeyView, TeamView
 from craft.contracts.gc import ExpiredView
 from craft.contracts.rest_scoring import EstimateView, MetricSet, ReportDocument, ReportSet
-from craft.contracts.views import AttemptView, JobView
+from craft.contracts.serving import ServedModel
+from craft.contracts.views import (
+    ArtifactView,
+    AttemptView,
+    DatasetView,
+    DeviceView,
+    EventView,
+    JobView,
+    QueueEntry,
+    StageView,
+)
 
 _NAMES = {"initial_basic": "M0 BASIC", "initial_refuse": "M0 REFUSE"}
 _COLUMNS = ("pc", "pw", "pr", "ths", "over_refusal")
@@ -42,28 +56,146 @@ def percent(estimate: EstimateView) -> str:
     return f"{100 * estimate.value:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
 
 
-def attempts(views: list[AttemptView]) -> Table:
+_RIGHT = {"attempt", "waited", "took", "size", "rows", "percent", "position", "weight", "running", "number", "seconds"}
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """A table of texts as they are: what users name things is no markup. Whatever is cut short, ids are not."""
+    table = Table()
+    for heading in headings:
+        is_id = heading in {"id", "job"}
+        table.add_column(
+            heading,
+            justify="right" if heading in _RIGHT else "left",
+            no_wrap=is_id,
+            min_width=31 if heading == "id" else None,
+        )
+    for row in rows:
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    return table
+
+
+def _time(moment: datetime | None) -> str:
+    return "" if moment is None else moment.isoformat(timespec="seconds")
+
+
+def jobs(views: Sequence[JobView]) -> Table:
+    """A line for each job."""
+    return _table(
+        ("id", "name", "status", "percent", "stage", "created"),
+        (
+            (v.id, v.name, v.status.value, f"{v.progress.percent:.0f} %", v.progress.stage, _time(v.created_at))
+            for v in views
+        ),
+    )
+
+
+def stages(views: Sequence[StageView]) -> Table:
+    """A line for each stage of a job."""
+    return _table(
+        ("stage", "status", "took"),
+        (
+            (v.name, v.status.value, "reused" if v.reused else "" if v.seconds is None else f"{v.seconds:.1f} s")
+            for v in views
+        ),
+    )
+
+
+def attempts(views: Sequence[AttemptView]) -> Table:
     """A line for each claim of a stage."""
-    table = Table()
-    for heading in ("stage", "attempt", "outcome", "waited", "took", "worker", "error"):
-        table.add_column(heading, justify="right" if heading in {"attempt", "waited", "took"} else "left")
-    for view in views:
-        took = "" if view.seconds is None else f"{view.seconds:.1f} s"
-        error = "" if view.error is None else f"{view.error.code}: {view.error.message}"
-        times = (f"{view.waited_seconds:.1f} s", took)
-        table.add_row(view.stage, str(view.attempt), view.outcome, *times, view.owner, escape(error))
-    return table
+    return _table(
+        ("stage", "attempt", "outcome", "waited", "took", "worker", "error"),
+        (
+            (
+                v.stage,
+                v.attempt,
+                v.outcome.value,
+                f"{v.waited_seconds:.1f} s",
+                "" if v.seconds is None else f"{v.seconds:.1f} s",
+                v.owner,
+                "" if v.error is None else f"{v.error.code}: {v.error.message}",
+            )
+            for v in views
+        ),
+    )
 
 
-def expired(views: list[ExpiredView]) -> Table:
+def events(views: Sequence[EventView]) -> Table:
+    """A line for each event."""
+    rows = ((v.seq, _time(v.created_at), v.type.value, v.data.get("stage") or "") for v in views)
+    return _table(("number", "at", "event", "stage"), rows)
+
+
+def artifacts(views: Sequence[ArtifactView]) -> Table:
+    """A line for each artifact."""
+    rows = ((v.stage, v.kind.value, v.key[:12], size(v.bytes), _time(v.expires_at)) for v in views)
+    return _table(("stage", "kind", "key", "size", "expires"), rows)
+
+
+def datasets(views: Sequence[DatasetView]) -> Table:
+    """A line for each dataset."""
+    rows = ((v.id, v.name, v.task.value, f"{v.rows:,}", _time(v.created_at)) for v in views)
+    return _table(("id", "name", "task", "rows", "created"), rows)
+
+
+def keys(views: Sequence[KeyView]) -> Table:
+    """A line for each key."""
+    rows = (
+        (v.id, v.name, v.role.value, "revoked" if v.revoked_at else "", _time(v.expires_at), _time(v.last_used_at))
+        for v in views
+    )
+    return _table(("id", "name", "role", "state", "ends", "last used"), rows)
+
+
+def teams(views: Sequence[TeamView]) -> Table:
+    """A line for each team."""
+    rows = (
+        (v.name, f"{v.weight:g}", _limit(v.max_running_jobs), _limit(v.gpu_seconds_per_day), v.running_jobs)
+        for v in views
+    )
+    return _table(("team", "weight", "most jobs", "GPU seconds a day", "running"), rows)
+
+
+def audit(views: Sequence[AuditEntry]) -> Table:
+    """A line for each entry."""
+    rows = ((_time(v.created_at), v.actor or "the system", v.type, v.subject) for v in views)
+    return _table(("at", "who", "what", "of"), rows)
+
+
+def queue(views: Sequence[QueueEntry]) -> Table:
+    """A line for each unfinished job."""
+    rows = ((v.job_id, v.name, v.status.value, v.team, v.position, v.reason) for v in views)
+    return _table(("id", "name", "status", "team", "position", "why"), rows)
+
+
+def devices(views: Sequence[DeviceView]) -> Table:
+    """A line for each device that is held."""
+    return _table(("device", "job", "stage", "since"), ((v.name, v.job_id, v.stage, _time(v.since)) for v in views))
+
+
+def models(views: Sequence[ServedModel]) -> Table:
+    """A line for each deployed adapter."""
+    return _table(("id", "base model"), ((v.id, v.parent) for v in views))
+
+
+def expired(views: Sequence[ExpiredView]) -> Table:
     """A line for each thing in the artifact store whose time is over."""
-    table = Table()
-    for heading in ("class", "made by", "key", "size", "last used", "expired"):
-        table.add_column(heading, justify="right" if heading == "size" else "left")
-    for view in views:
-        moments = [f"{moment:%Y-%m-%d %H:%M}" for moment in (view.last_used_at, view.expires_at)]
-        table.add_row(view.retention_class, view.kind or "", (view.key or "")[:12], size(view.bytes), *moments)
-    return table
+    rows = (
+        (
+            v.retention_class.value,
+            None if v.kind is None else v.kind.value,
+            (v.key or "")[:12],
+            size(v.bytes),
+            f"{v.last_used_at:%Y-%m-%d %H:%M}",
+            f"{v.expires_at:%Y-%m-%d %H:%M}",
+        )
+        for v in views
+    )
+    return _table(("class", "made by", "key", "size", "last used", "expired"), rows)
+
+
+def _limit(value: float | None) -> str:
+    return "no limit" if value is None else f"{value:g}"
 
 
 def size(count: int) -> str:
@@ -73,15 +205,3 @@ def size(count: int) -> str:
         value /= 1024
         units.pop(0)
     return f"{count} B" if units[0] == "B" else f"{value:.1f} {units[0]}"
-
-
-def jobs(views: list[JobView]) -> Table:
-    """A line a job."""
-    table = Table()
-    for heading in ("id", "name", "status", "percent", "stage", "created"):
-        # Whatever is cut short, the id is what people copy.
-        table.add_column(heading, no_wrap=heading == "id", min_width=31 if heading == "id" else None)
-    for view in views:
-        cells = (view.id, view.name or "", view.status, f"{view.progress.percent:.0f} %", view.progress.stage or "")
-        table.add_row(*cells, view.created_at.isoformat(timespec="seconds"))
-    return table

@@ -1,10 +1,10 @@
 """Show a job while it runs: a live bar on a terminal, a line for each stage elsewhere."""
 
-import sys
 from collections.abc import Iterable
 from datetime import datetime
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from craft.contracts.events import EventType
@@ -54,14 +54,14 @@ def _line(event: EventView) -> str | None:
         return None
     seconds = event.data.get("seconds")
     shown = f"[dim]{seconds:.1f} s[/]" if isinstance(seconds, (int, float)) else ""
-    return template.format(stage=event.data.get("stage"), seconds=shown)
+    return template.format(stage=escape(str(event.data.get("stage"))), seconds=shown)
 
 
 def _description(event: EventView) -> str:
     loss = event.data.get("metrics")
     value = loss.get("loss") if isinstance(loss, dict) else None
     tail = f" loss {value:.3f}" if isinstance(value, (int, float)) else ""
-    return f"{event.data.get('stage', '')}{tail}".ljust(28)
+    return escape(f"{event.data.get('stage', '')}{tail}".ljust(28))
 
 
 def _eta(percent: float, elapsed_seconds: float) -> str:
@@ -70,8 +70,3 @@ def _eta(percent: float, elapsed_seconds: float) -> str:
         return "ETA …"
     left = elapsed_seconds * (100 - percent) / percent
     return f"ETA {int(left // 60)}:{int(left % 60):02d}"
-
-
-def error_console() -> Console:
-    """Where progress goes: standard error, so that `--json` output stays clean."""
-    return Console(file=sys.stderr)

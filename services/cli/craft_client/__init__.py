@@ -1,6 +1,25 @@
-"""Python client of CRaFT as a service: `Client("http://127.0.0.1:8080").jobs.create({...}).wait()`."""
+"""Python client of CRaFT as a service: `Client("http://127.0.0.1:8080").jobs.create({...}).wait()`.
 
-from craft_client.client import Client, Datasets, JobHandle, Jobs
-from craft_client.errors import ApiError, JobFailed, ServerUnreachable
+`AsyncClient` has the same methods to `await`.
+"""
 
-__all__ = ["ApiError", "Client", "Datasets", "JobFailed", "JobHandle", "Jobs", "ServerUnreachable"]
+from craft_client.aio.client import AsyncClient
+from craft_client.aio.handles import AsyncJobHandle
+from craft_client.config import DEFAULT_URL
+from craft_client.errors import ApiError, ClientError, ConfigError, JobFailed, ServerUnreachable, UnexpectedAnswer
+from craft_client.sync.client import Client
+from craft_client.sync.handles import JobHandle
+
+__all__ = [
+    "DEFAULT_URL",
+    "ApiError",
+    "AsyncClient",
+    "AsyncJobHandle",
+    "Client",
+    "ClientError",
+    "ConfigError",
+    "JobFailed",
+    "JobHandle",
+    "ServerUnreachable",
+    "UnexpectedAnswer",
+]

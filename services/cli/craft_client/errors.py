@@ -2,8 +2,10 @@
 
 ClientError
 ├── ApiError             the server answered with a problem document
+├── ConfigError          an address, key or profile that cannot be used
 ├── JobFailed            the job ended, but not in success
-└── ServerUnreachable    nobody answered
+├── ServerUnreachable    nobody answered
+└── UnexpectedAnswer     a success that this client cannot read
 """
 
 import httpx
@@ -16,6 +18,13 @@ from craft.errors import Fault
 
 class ClientError(Exception):
     """Base of the client's errors."""
+
+
+class ConfigError(ClientError):
+    """An address, key or profile cannot be used; nothing was sent."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(f"{message}\nHint: {hint}" if hint else message)
 
 
 class ApiError(ClientError):
@@ -66,3 +75,7 @@ class JobFailed(ClientError):
 
 class ServerUnreachable(ClientError):
     """No connection within the retries."""
+
+
+class UnexpectedAnswer(ClientError):
+    """The answer has a form that this client does not know: a server of another time, or a proxy's page."""

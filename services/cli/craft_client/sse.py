@@ -1,16 +1,20 @@
 """Read a job's event stream."""
 
-from collections.abc import Iterable, Iterator
-
 from craft.contracts.views import EventView
+from craft_client.answers import parsed
 
 
-def read_events(lines: Iterable[str]) -> Iterator[EventView]:
-    """Events of a text/event-stream; comments (pings) and other fields than `data` are passed over."""
-    data: list[str] = []
-    for line in lines:
+class EventReader:
+    """Events of a text/event-stream, fed line by line; pings and other fields than `data` are passed over."""
+
+    def __init__(self) -> None:
+        self._data: list[str] = []
+
+    def feed(self, line: str) -> EventView | None:
+        """The event that this line completes, if it does."""
         if line.startswith("data:"):
-            data.append(line.removeprefix("data:").removeprefix(" "))
-        elif not line and data:
-            yield EventView.model_validate_json("\n".join(data))
-            data.clear()
+            self._data.append(line.removeprefix("data:").removeprefix(" "))
+        elif not line and self._data:
+            data, self._data = "\n".join(self._data), []
+            return parsed(EventView, data.encode())
+        return None

@@ -16,7 +16,17 @@ from craft.errors import Forbidden, NotFound, RateLimited, RequestInvalid, Unaut
 from craft.infra.http import documented
 from craft_gateway.callers import Caller, Identity
 from craft_gateway.database import Database
-from craft_gateway.missing import no_dataset, no_delivery, no_job, no_key, no_model, no_webhook
+from craft_gateway.missing import (
+    no_dataset,
+    no_delivery,
+    no_file,
+    no_job,
+    no_key,
+    no_model,
+    no_tuning_job,
+    no_webhook,
+)
+from craft_gateway.openai_ids import own_id
 from craft_gateway.tables import ApiKey, Dataset, Delivery, Deployment, Job, Team, Webhook
 
 _SCHEME = HTTPBearer(
@@ -25,7 +35,7 @@ _SCHEME = HTTPBearer(
     description="An API key (`craft_sk_…`) or a token of the company's identity provider. A local installation asks "
     "for none on its own machine.",
 )
-_ID = re.compile(r"[a-z]{4}_[0-9a-hjkmnp-tv-z]{26}")
+_ID = re.compile(r"(?:[a-z]{4}_|file-|ftjob-)[0-9a-hjkmnp-tv-z]{26}")
 _READING = frozenset({"GET", "HEAD"})
 _MOST_REMEMBERED = 50_000
 REFUSALS = documented(Unauthenticated, Forbidden, RateLimited)
@@ -171,6 +181,14 @@ def _delivery_team(session: Session, delivery_id: str) -> str | None:
     return session.exec(query.where(Delivery.id == delivery_id)).first()
 
 
+def _file_team(session: Session, file_id: str) -> str | None:
+    return _dataset_team(session, own_id(file_id, "file") or "")
+
+
+def _tuning_team(session: Session, tuning_id: str) -> str | None:
+    return _job_team(session, own_id(tuning_id, "ftjob") or "")
+
+
 _OWNED: Mapping[str, Callable[[Session, str], str | None]] = {
     "job_id": _job_team,
     "dataset_id": _dataset_team,
@@ -178,6 +196,8 @@ _OWNED: Mapping[str, Callable[[Session, str], str | None]] = {
     "model": _model_team,
     "webhook_id": _webhook_team,
     "delivery_id": _delivery_team,
+    "file_id": _file_team,
+    "fine_tuning_job_id": _tuning_team,
 }
 _MISSING: Mapping[str, Callable[[str], NotFound]] = {
     "job_id": lambda _: no_job(),
@@ -186,4 +206,6 @@ _MISSING: Mapping[str, Callable[[str], NotFound]] = {
     "model": no_model,
     "webhook_id": lambda _: no_webhook(),
     "delivery_id": lambda _: no_delivery(),
+    "file_id": lambda _: no_file(),
+    "fine_tuning_job_id": lambda _: no_tuning_job(),
 }

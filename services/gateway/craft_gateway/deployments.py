@@ -60,6 +60,11 @@ class Deployments:
         self._serves = vllm is not None
         self._vllm = vllm
 
+    @property
+    def serves(self) -> bool:
+        """Whether this installation serves adapters."""
+        return self._serves
+
     def deploy(self, job_id: str, strategy: Strategy) -> Deployed:
         """Publish the adapter and remember it; saying so twice is the same as once.
 

@@ -33,3 +33,14 @@ def no_delivery() -> NotFound:
 def no_model(name: str) -> NotFound:
     """For a deployed adapter's name."""
     return NotFound(f"There is no deployed model {name[:100]!r}; GET /v1/models lists them.")
+
+
+def no_file() -> NotFound:
+    """For OpenAI's `/files/{file_id}`."""
+    return NotFound("There is no file with this id.", hint="`GET /v1/files` lists them.", param="file_id")
+
+
+def no_tuning_job() -> NotFound:
+    """For OpenAI's `/fine_tuning/jobs/{fine_tuning_job_id}`."""
+    hint = "`GET /v1/fine_tuning/jobs` lists them."
+    return NotFound("There is no fine-tuning job with this id.", hint=hint, param="fine_tuning_job_id")

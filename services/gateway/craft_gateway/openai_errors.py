@@ -17,7 +17,9 @@ from craft.infra.http_problems import OpenApiResponses, validation_details
 _RETRY_AFTER_SECONDS = "5"
 _LONGEST_MESSAGE = 2_000
 _LONGEST_RETRY_AFTER = 20
+_MOST_PLACES = 5
 _CODES = {"extra_forbidden": "unknown_parameter", "missing": "missing_required_parameter"}
+_KINDS = {*("str", "int", "float"), *("constrained-str", "constrained-int", "constrained-float")}
 OPENAI_RESPONSES: OpenApiResponses = {
     "4XX": {"description": "The caller can mend it.", "model": OpenAiErrorBody},
     "5XX": {"description": "Ours to mend.", "model": OpenAiErrorBody},
@@ -25,6 +27,11 @@ OPENAI_RESPONSES: OpenApiResponses = {
 NO_SUCH_MODEL: OpenApiResponses = {
     404: {"description": "`model_not_found`: no such adapter is deployed.", "model": OpenAiErrorBody}
 }
+
+
+def missing(what: str) -> OpenApiResponses:
+    """The 404 of a route whose path names something."""
+    return {404: {"description": f"`not_found`: {what}.", "model": OpenAiErrorBody}}
 
 
 def error_response(
@@ -42,9 +49,11 @@ def error_response(
 
 def error_of(error: CraftError) -> Response:
     """An error of our tree in the envelope."""
-    message = f"{error.message} {error.hint}" if error.hint else error.message
+    places = [f"line {each.line}: {each.field}: {each.message}" for each in error.details[:_MOST_PLACES] if each.line]
+    message = " ".join([error.message, *places, *([error.hint] if error.hint else [])])
     if isinstance(error, NotFound):
-        return error_response(404, message, param="model", code="model_not_found")
+        code = "not_found" if error.param else "model_not_found"
+        return error_response(404, message, param=error.param or "model", code=code)
     # OpenAI's clients know 400 as "the request is wrong", and 422 hardly.
     status = 400 if error.status == http.HTTPStatus.UNPROCESSABLE_ENTITY else error.status
     return error_response(status, message, param=error.param, code=error.code)
@@ -100,4 +109,4 @@ def _said(body: bytes) -> tuple[str | None, str | None]:
 
 def _member(path: str) -> str:
     """The request's member: without the kinds of value that pydantic tried there (`stop.list[constrained-str].0`)."""
-    return ".".join(takewhile(lambda part: part not in {"str", "constrained-str"} and "[" not in part, path.split(".")))
+    return ".".join(takewhile(lambda part: part not in _KINDS and "[" not in part, path.split(".")))

@@ -11,6 +11,8 @@ from craft_gateway import (
     routes_job_control,
     routes_jobs,
     routes_openai,
+    routes_openai_files,
+    routes_openai_tuning,
     routes_publishing,
     routes_results,
     routes_retention,
@@ -39,5 +41,6 @@ def router(gateway: Gateway) -> APIRouter:
     outer = APIRouter()
     outer.include_router(inner, prefix=ROOT)
     outer.include_router(inner, prefix=f"{OPENAI_ROOT}{ROOT}", include_in_schema=False)
-    outer.include_router(routes_openai.router(gateway), prefix=OPENAI_ROOT)
+    for openais in (routes_openai, routes_openai_files, routes_openai_tuning):
+        outer.include_router(openais.router(gateway), prefix=OPENAI_ROOT)
     return outer

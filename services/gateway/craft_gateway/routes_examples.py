@@ -62,6 +62,28 @@ CHAT_EXAMPLES: dict[str, Any] = {
         },
     },
 }
+TUNING_EXAMPLES: dict[str, Any] = {
+    "file": {
+        "summary": "An uploaded file, and the method's own settings",
+        "value": {
+            "model": "HuggingFaceTB/SmolLM2-135M-Instruct",
+            "training_file": "file-01jgywz3x4v5q6r7s8t9vawbxc",
+            "suffix": "support-qa",
+        },
+    },
+    "settings": {
+        "summary": "Hyperparameters, a validation file, and settings that OpenAI does not have",
+        "value": {
+            "model": "HuggingFaceTB/SmolLM2-135M-Instruct",
+            "training_file": "file-01jgywz3x4v5q6r7s8t9vawbxc",
+            "validation_file": "file-01jgywz3x4v5q6r7s8t9vawbxd",
+            "method": {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 3, "batch_size": 16}}},
+            "seed": 7,
+            "metadata": {"ticket": "ML-412"},
+            "craft": {"selection": {"tau": 0.5}},
+        },
+    },
+}
 CHAT_COMPLETION: dict[str, Any] = {
     "id": "chatcmpl-1",
     "object": "chat.completion",

@@ -1,7 +1,7 @@
 """OpenAI's calls: which adapters are served, and chat completions by one of them."""
 
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import anyio
 from fastapi import APIRouter, Body, Path, Request, Response
@@ -57,14 +57,16 @@ _ANSWERS: OpenApiResponses = {
 class OpenAiRoute(APIRoute):
     """A route that answers errors in OpenAI's envelope; its body is bounded, and the client's going away is seen."""
 
+    most_bytes: ClassVar[int | None] = MOST_CHAT_BYTES
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """See `APIRoute.get_route_handler`."""
         handle = super().get_route_handler()
 
         async def answered(request: Request) -> Response:
             try:
-                if request.method == "POST":
-                    request = with_body(request, await text_body(request, most_bytes=MOST_CHAT_BYTES))
+                if request.method == "POST" and self.most_bytes is not None:
+                    request = with_body(request, await text_body(request, most_bytes=self.most_bytes))
                 return await handle(request)
             except RequestValidationError as error:
                 return invalid_request(error.errors())

@@ -13,7 +13,7 @@ from craft.contracts.problems import Problem
 from craft.core.questions import Task
 from craft.errors import DatasetInvalid, ErrorDetail, Unavailable
 from craft_client import ApiError, Client, JobFailed, ServerUnreachable
-from craft_client.transport import Transport
+from craft_client.sync.transport import Transport
 
 Handler = Callable[[httpx.Request], httpx.Response]
 
@@ -128,10 +128,10 @@ def test_a_download_is_whole_or_absent(tmp_path: Path) -> None:
 
     target = tmp_path / "folder" / "adapter.tar.gz"
     with client(lambda _: httpx.Response(200, content=b"bytes")) as api:
-        api.jobs.download(JOB_ID, "adapter", target)
+        api.jobs.adapter(JOB_ID, target)
     assert target.read_bytes() == b"bytes"
     with client(broken) as api, pytest.raises(ApiError):
-        api.jobs.download(JOB_ID, "adapter", tmp_path / "other")
+        api.jobs.adapter(JOB_ID, tmp_path / "other")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder"]
 
 

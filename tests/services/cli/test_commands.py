@@ -3,13 +3,16 @@
 import io
 import json
 import shlex
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 from tests.services.cli.answering import answering
 from tests.services.cli.views import ADAPTER_ID, DATASET_ID, JOB_ID, NOW, deployment, event
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from craft.contracts.job import JobSpec
@@ -125,3 +128,32 @@ def test_an_undefined_share_is_a_dash_and_an_interval_is_shown() -> None:
     assert percent(EstimateView(value=None, reason="no wrong answer")) == "–"
     assert percent(EstimateView(value=0.436, low=0.4, high=0.47)) == "43.6 [40.0, 47.0]"
     assert percent(EstimateView(value=0.5)) == "50.0"
+
+
+def leaves(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command with the words that lead to it."""
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from leaves(inner, (*words, name))
+    if not hasattr(command, "commands"):
+        yield words, command
+
+
+COMMANDS = dict(leaves(get_command(app)))
+NOT_JSON = {("up",): "runs until Ctrl-C and prints nothing", ("completion",): "prints a script"}
+
+
+def test_the_whole_cli_is_there() -> None:
+    jobs = "submit validate ls get watch logs cancel pause resume retry report download deploy pin attempts"
+    wanted: set[tuple[str, ...]] = {("jobs", name) for name in jobs.split()}
+    wanted |= {("datasets", name) for name in ("add", "ls", "get")} | {("models", "fetch")}
+    wanted |= {("keys", name) for name in ("create", "ls", "revoke")} | {("teams", "set"), ("teams", "ls")}
+    wanted |= {(name,) for name in ("up", "demo", "audit", "queue", "me", "login", "completion")}
+    assert wanted <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("words", sorted(COMMANDS))
+def test_every_command_takes_json_and_explains_itself(words: tuple[str, ...]) -> None:
+    options = {option for parameter in COMMANDS[words].params for option in parameter.opts}
+    assert ("--json" in options) == (words not in NOT_JSON)
+    result = RUNNER.invoke(app, [*words, "--help"])
+    assert (result.exit_code, "Usage" in result.output) == (0, True)

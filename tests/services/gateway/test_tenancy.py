@@ -10,6 +10,7 @@ from tests.services.gateway.public_rig import Rig, body, open_rig
 
 from craft.contracts.accounts import TeamSettings
 from craft.infra.settings import VllmSettings
+from craft_gateway.openai_ids import openai_id
 
 OPERATOR_KEY = "an-operator-key-of-the-tests-0123456789"
 SECRET = "the-first-teams-secret"
@@ -51,6 +52,7 @@ def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
         delivery = rig.post(f"/craft/webhooks/{hook}/test", headers=first).json()["id"]
         ids = {"job_id": job, "dataset_id": dataset, "key_id": keys["first"]["id"], "model": model, "team": "first"}
         ids |= {"webhook_id": hook, "delivery_id": delivery}
+        ids |= {"file_id": openai_id(dataset), "fine_tuning_job_id": openai_id(job)}
         theirs = {"Authorization": f"Bearer {keys['second']['key']}"}
         yield Victim(rig, ids | {"waiting": waiting}, theirs, _state(rig, first, job))
 

@@ -1,0 +1,105 @@
+"""`craft jobs …`: what a job made - events, artifacts, report, adapter, deployment."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import typer
+
+from craft.contracts.rest_scoring import ReportDocument
+from craft.contracts.serving import AdapterDeployment
+from craft.core.selection import Strategy
+from craft_cli import tables
+from craft_cli.job_commands import JobId
+from craft_cli.job_commands import app as job_app
+from craft_cli.session import Session, print_table, remote
+
+jobs = job_app
+"""`craft jobs`, whole only once this file is read."""
+WhichAdapter = Annotated[Strategy | None, typer.Option("--strategy", help="Which adapter, where the job has several.")]
+
+
+@remote(jobs, example="craft jobs events cjob_01jgywz3x4v5q6r7s8t9vawbxc --after 12")
+def events(
+    session: Session,
+    job_id: JobId,
+    *,
+    after: Annotated[int, typer.Option(min=0, help="Only events with a higher number.")] = 0,
+    limit: Annotated[int, typer.Option(min=1, max=500)] = 100,
+) -> None:
+    """Print what happened to a job so far."""
+    found = session.client.jobs.events(job_id, after=after, limit=limit)
+    session.show(found, tables.events(found.data))
+
+
+@remote(jobs, example="craft jobs artifacts cjob_01jgywz3x4v5q6r7s8t9vawbxc")
+def artifacts(session: Session, job_id: JobId) -> None:
+    """List what the job's stages wrote."""
+    found = session.client.jobs.artifacts(job_id)
+    session.show(found, tables.artifacts(found.data))
+
+
+@remote(jobs, example="craft jobs report cjob_01jgywz3x4v5q6r7s8t9vawbxc -o report.html")
+def report(
+    session: Session,
+    job_id: JobId,
+    *,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Save it here: JSON where the name ends so, else HTML.")
+    ] = None,
+) -> None:
+    """Print a finished job's table, or save its report."""
+    if output is not None:
+        form = "json" if output.suffix == ".json" else "html"
+        saved = session.client.jobs.open(job_id).download_report(output, form=form)
+        session.show({"path": str(saved)}, saved)
+    elif session.as_json:
+        sys.stdout.write(session.client.jobs.report_json(job_id).decode() + "\n")
+    else:
+        print_report(session.client.jobs.report(job_id))
+
+
+@remote(jobs, example="craft jobs download cjob_01jgywz3x4v5q6r7s8t9vawbxc -o adapter.tar.gz")
+def download(
+    session: Session,
+    job_id: JobId,
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o")] = Path("adapter.tar.gz"),
+    strategy: WhichAdapter = None,
+) -> None:
+    """Save a job's adapter (tar.gz, PEFT layout)."""
+    saved = session.client.jobs.adapter(job_id, output, strategy=strategy)
+    session.show({"path": str(saved), "bytes": saved.stat().st_size}, saved)
+
+
+@remote(jobs, example="craft jobs deploy cjob_01jgywz3x4v5q6r7s8t9vawbxc")
+def deploy(session: Session, job_id: JobId, *, strategy: WhichAdapter = None) -> None:
+    """Serve a job's adapter; print its model name and how to ask it."""
+    deployment = session.client.jobs.deploy(job_id, strategy=strategy)
+    session.show(deployment, deployment.model, _curl(session.client.base_url, deployment))
+
+
+@remote(jobs, example="craft jobs undeploy cjob_01jgywz3x4v5q6r7s8t9vawbxc")
+def undeploy(session: Session, job_id: JobId, *, strategy: WhichAdapter = None) -> None:
+    """Serve a job's adapter no longer."""
+    session.client.jobs.undeploy(job_id, strategy=strategy)
+    session.show({"job_id": job_id, "deployed": False}, "not deployed")
+
+
+def print_report(document: ReportDocument) -> None:
+    """The headline tables and what they mean."""
+    for report_set in document.sets:
+        print_table(tables.results(report_set))
+    for line in tables.comparisons(document):
+        print(f"• {line}")
+
+
+def _curl(url: str, deployment: AdapterDeployment) -> str:
+    question = {"role": "user", "content": "What is the capital of Kenya?"}
+    body = json.dumps({"model": deployment.model, "messages": [question], "max_tokens": 50})
+    # Terminals and CI logs are read by others: a password in the address stays out.
+    target = httpx.URL(url).copy_with(userinfo=b"").join(deployment.links.chat_completions)
+    return f"curl {shlex.quote(str(target))} -H 'Content-Type: application/json' -d {shlex.quote(body)}"

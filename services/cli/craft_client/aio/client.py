@@ -1,0 +1,80 @@
+"""The client: resources as attributes, answers as the contracts' own models."""
+
+from craft.contracts.accounts import CallerView
+from craft.contracts.gc import GcView
+from craft.contracts.views import QueueView
+from craft_client.aio.accounts import AsyncAudit, AsyncKeys, AsyncModels, AsyncTeams
+from craft_client.aio.datasets import AsyncDatasets
+from craft_client.aio.jobs import AsyncJobs
+from craft_client.aio.transport import AsyncTransport
+from craft_client.answers import operation, query
+from craft_client.config import connection
+from craft_client.errors import ApiError, ServerUnreachable
+
+
+class AsyncClient:
+    """A connection to one server; use it as a context manager, or call `close`."""
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        api_key: str | None = None,
+        team: str | None = None,
+        profile: str | None = None,
+        timeout_seconds: float = 60.0,
+        retries: int = 4,
+        transport: AsyncTransport | None = None,
+    ) -> None:
+        """What is left out comes from CRAFT_URL, CRAFT_API_KEY and CRAFT_TEAM, or from a profile of `craft login`.
+
+        `timeout_seconds` is for one answer's bytes to come; `transport` is for tests. Raises ConfigError.
+        """
+        if transport is None:
+            found = connection(url=base_url, api_key=api_key, team=team, profile=profile)
+            transport = AsyncTransport.of(found, timeout_seconds=timeout_seconds, retries=retries)
+        self._transport = transport
+        self.jobs = AsyncJobs(transport)
+        self.datasets = AsyncDatasets(transport)
+        self.keys = AsyncKeys(transport)
+        self.teams = AsyncTeams(transport)
+        self.audit = AsyncAudit(transport)
+        self.models = AsyncModels(transport)
+
+    @property
+    def base_url(self) -> str:
+        """The server's address."""
+        return self._transport.base_url
+
+    @operation("getMe")
+    async def me(self) -> CallerView:
+        """Who the server takes the caller for."""
+        return await self._transport.call(CallerView, "GET", "/craft/me")
+
+    @operation("getQueue")
+    async def queue(self) -> QueueView:
+        """Unfinished jobs, why each waits, and who holds the devices."""
+        return await self._transport.call(QueueView, "GET", "/craft/queue")
+
+    @operation("collectGarbage")
+    async def gc(self, *, dry_run: bool = True, limit: int | None = None) -> GcView:
+        """What has expired in the artifact store; with `dry_run=False` it is gone, a bounded number in one call."""
+        return await self._transport.call(GcView, "POST", "/craft/gc", params=query(dry_run=dry_run, limit=limit))
+
+    @operation("readyz")
+    async def ready(self) -> bool:
+        """Whether the gateway and what it needs answer."""
+        try:
+            return (await self._transport.send("GET", "/readyz")).is_success
+        except (ApiError, ServerUnreachable):
+            return False
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._transport.close()
+
+    async def __aenter__(self) -> "AsyncClient":
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()

@@ -1,0 +1,69 @@
+"""Follow a job over lost connections and servers that restart."""
+
+import time
+from collections.abc import AsyncIterator
+
+import httpx
+
+from craft.contracts.views import EventView, JobView
+from craft_client.aio.transport import AsyncTransport
+from craft_client.answers import route
+from craft_client.errors import ApiError, ServerUnreachable
+from craft_client.sse import EventReader
+
+_LONG_POLL_SECONDS = 30.0
+_MOST_DROPS = 60
+"""How often in a row a connection may break, ten minutes or so, before a follower gives up."""
+_STREAM = "text/event-stream"
+_WAIT_AND_RETRY = frozenset({429, 502, 503, 504})
+
+
+async def events(transport: AsyncTransport, job_id: str, *, after: int) -> AsyncIterator[EventView]:
+    """See `AsyncJobs.stream`."""
+    path, seen, drops, most_drops = route("/craft/jobs/{}/events", job_id), after, 0, transport.retries
+    while True:
+        ended = False
+        try:
+            headers = {"Accept": _STREAM, "Last-Event-ID": str(seen)}
+            async with transport.stream(path, params={"after": seen}, headers=headers) as response:
+                if response.status_code == httpx.codes.NO_CONTENT:
+                    return
+                reader, most_drops = EventReader(), _MOST_DROPS
+                async for line in response.aiter_lines():
+                    event = reader.feed(line)
+                    if event is not None and event.seq > seen:
+                        seen, drops, ended = event.seq, 0, ended or event.type.terminal
+                        yield event
+        except (httpx.TransportError, ApiError) as error:
+            _check_goes_on(error, job_id, drops=drops, most_drops=most_drops)
+        if ended:
+            return
+        # A server that shuts down closes the stream as well; the next one goes on with it.
+        await transport.pause(drops)
+        drops += 1
+
+
+async def settled(transport: AsyncTransport, job_id: str, *, until: float) -> JobView:
+    """See `AsyncJobs.settled`."""
+    path, drops, most_drops = route("/craft/jobs/{}", job_id), 0, 0
+    while True:
+        left = max(0.0, min(_LONG_POLL_SECONDS, until - time.monotonic()))
+        try:
+            view = await transport.call(JobView, "GET", path, params={"wait": left})
+        except ServerUnreachable:
+            # Each such call has waited and tried several times already.
+            drops += 1
+            if drops > most_drops or time.monotonic() >= until:
+                raise
+            continue
+        if view.status.terminal or time.monotonic() >= until:
+            return view
+        drops, most_drops = 0, _MOST_DROPS
+
+
+def _check_goes_on(error: httpx.TransportError | ApiError, job_id: str, *, drops: int, most_drops: int) -> None:
+    """Raises what cannot be waited out."""
+    if isinstance(error, ApiError) and error.problem.status not in _WAIT_AND_RETRY:
+        raise error
+    if drops >= most_drops:
+        raise ServerUnreachable(f"The event stream of {job_id} broke {drops + 1} times: {error}") from error

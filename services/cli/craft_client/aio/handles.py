@@ -1,0 +1,85 @@
+"""A job that was submitted."""
+
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from craft.contracts.job import JobStatus
+from craft.contracts.rest_scoring import ReportDocument
+from craft.contracts.serving import AdapterDeployment
+from craft.contracts.views import EventView, JobView
+from craft.core.selection import Strategy
+from craft_client.errors import JobFailed
+
+if TYPE_CHECKING:
+    from craft_client.aio.jobs import AsyncJobs
+
+
+class AsyncJobHandle:
+    """A job on the server. `view` is what was seen last; `refresh` looks again."""
+
+    def __init__(self, jobs: "AsyncJobs", view: JobView) -> None:
+        self._jobs = jobs
+        self.view = view
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self.view.id
+
+    async def refresh(self) -> JobView:
+        """Look again."""
+        self.view = await self._jobs.get(self.id)
+        return self.view
+
+    async def wait(self, *, timeout_seconds: float = float("inf")) -> JobView:
+        """Until the job ends. Raises JobFailed where it did not succeed, TimeoutError where time is up before."""
+        if not self.view.status.terminal:
+            self.view = await self._jobs.settled(self.id, until=time.monotonic() + timeout_seconds)
+        if not self.view.status.terminal:
+            raise TimeoutError(f"{self.id} is {self.view.status.value} after {timeout_seconds:g} seconds.")
+        if self.view.status is not JobStatus.SUCCEEDED:
+            raise JobFailed(self.view)
+        return self.view
+
+    async def stream(self, *, after: int = 0) -> AsyncIterator[EventView]:
+        """Every event from the first after `after` to the terminal one, over lost connections too."""
+        async for event in self._jobs.stream(self.id, after=after):
+            yield event
+
+    async def cancel(self) -> JobView:
+        """See `AsyncJobs.cancel`."""
+        self.view = await self._jobs.cancel(self.id)
+        return self.view
+
+    async def pause(self) -> JobView:
+        """See `AsyncJobs.pause`."""
+        self.view = await self._jobs.pause(self.id)
+        return self.view
+
+    async def resume(self) -> JobView:
+        """See `AsyncJobs.resume`."""
+        self.view = await self._jobs.resume(self.id)
+        return self.view
+
+    async def deploy(self, *, strategy: Strategy | str | None = None) -> AdapterDeployment:
+        """Serve the adapter; its `model` is the name to use in calls of `<server>/v1`."""
+        return await self._jobs.deploy(self.id, strategy=strategy)
+
+    async def download_adapter(self, target: Path | str, *, strategy: Strategy | str | None = None) -> Path:
+        """The adapter's tar.gz (PEFT layout)."""
+        return await self._jobs.adapter(self.id, target, strategy=strategy)
+
+    async def report(self) -> ReportDocument:
+        """The finished report."""
+        return await self._jobs.report(self.id)
+
+    async def download_report(self, target: Path | str, *, form: str = "html") -> Path:
+        """Save the report, as `html` or `json`."""
+        if form == "html":
+            return await self._jobs.report_html(self.id, target)
+        path = Path(target)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(await self._jobs.report_json(self.id))
+        return path

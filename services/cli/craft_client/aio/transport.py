@@ -1,0 +1,166 @@
+"""HTTP with retries: what is safe to repeat is repeated when the connection fails or the server says to wait."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import IO, Any
+from uuid import uuid4
+
+import httpx
+
+from craft_client.answers import ModelT, parsed
+from craft_client.config import Connection
+from craft_client.errors import ApiError, ServerUnreachable
+from craft_client.retrying import backoff_seconds, never_sent, pause_seconds
+
+_READ_SECONDS = 60.0
+"""Longer than the server's pings and its longest poll are apart."""
+
+
+class AsyncTransport:
+    """One connection pool to one server. `http` and `sleep` are for tests."""
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        api_key: str | None = None,
+        team: str | None = None,
+        timeout_seconds: float = _READ_SECONDS,
+        retries: int = 4,
+        http: httpx.AsyncBaseTransport | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.base_url = base_url
+        self.retries = retries
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        headers |= {"Craft-Team": team} if team else {}
+        timeout = httpx.Timeout(timeout_seconds, connect=5.0)
+        self._http = httpx.AsyncClient(base_url=base_url, headers=headers, timeout=timeout, transport=http)
+        self._sleep = sleep
+
+    @classmethod
+    def of(cls, connection: Connection, *, timeout_seconds: float, retries: int) -> "AsyncTransport":
+        """The pool for a server and who asks it."""
+        return cls(
+            connection.url,
+            api_key=connection.api_key,
+            team=connection.team,
+            timeout_seconds=timeout_seconds,
+            retries=retries,
+        )
+
+    async def close(self) -> None:
+        """Close the pool."""
+        await self._http.aclose()
+
+    async def pause(self, attempt: int) -> None:
+        """Wait before the next try, longer each time."""
+        await self._sleep(backoff_seconds(attempt))
+
+    async def call(
+        self,
+        model: type[ModelT],
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        json: object = None,
+        safe: bool = True,
+    ) -> ModelT:
+        """The answer as `model`. Raises ApiError, ServerUnreachable, UnexpectedAnswer.
+
+        `safe`: twice is as once. All tries of a POST have one Idempotency-Key, under which the server makes one job.
+        """
+        response = await self.send(method, path, params=params, json=json, safe=safe)
+        return parsed(model, response.content)
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        json: object = None,
+        safe: bool = True,
+    ) -> httpx.Response:
+        """See `call`; the answer as it came."""
+        headers = {"Idempotency-Key": uuid4().hex} if method == "POST" else {}
+
+        async def send() -> httpx.Response:
+            return await self._http.request(method, path, params=params, json=json, headers=headers)
+
+        return await self._retried(send, safe=safe)
+
+    async def upload(
+        self, model: type[ModelT], path: str, *, file: IO[bytes], name: str, fields: Mapping[str, str]
+    ) -> ModelT:
+        """POST a file as multipart, streamed. The file is rewound for each try."""
+
+        async def send() -> httpx.Response:
+            file.seek(0)
+            return await self._http.post(path, files={"file": (name, file)}, data=dict(fields), timeout=None)
+
+        return parsed(model, (await self._retried(send, safe=True)).content)
+
+    @asynccontextmanager
+    async def stream(
+        self, path: str, *, params: Mapping[str, Any], headers: Mapping[str, str]
+    ) -> AsyncIterator[httpx.Response]:
+        """A streamed GET without retries: the caller knows where it was. Raises ApiError, httpx.TransportError."""
+        async with self._http.stream("GET", path, params=params, headers=dict(headers)) as response:
+            if not response.is_success:
+                await response.aread()
+                raise ApiError.of(response)
+            yield response
+
+    async def download(self, path: str, target: Path, *, params: Mapping[str, Any]) -> Path:
+        """Save a body to `target`, whole or not at all."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = target.with_name(f"{target.name}.part")
+
+        async def save() -> httpx.Response:
+            async with self._http.stream("GET", path, params=params) as response:
+                if not response.is_success:
+                    await response.aread()
+                    return response
+                with draft.open("wb") as file:
+                    async for block in response.aiter_bytes():
+                        file.write(block)
+                return response
+
+        try:
+            await self._retried(save, safe=True)
+            draft.replace(target)
+        finally:
+            draft.unlink(missing_ok=True)
+        return target
+
+    async def _retried(self, send: Callable[[], Awaitable[httpx.Response]], *, safe: bool) -> httpx.Response:
+        for attempt in range(self.retries + 1):
+            last = attempt == self.retries
+            try:
+                response = await send()
+            except httpx.TransportError as error:
+                if last or not (safe or never_sent(error)):
+                    raise ServerUnreachable(f"No answer from {self._shown_url}: {_said(error)}") from error
+                pause = backoff_seconds(attempt)
+            else:
+                if response.is_success:
+                    return response
+                wanted = pause_seconds(response, attempt, safe=safe)
+                if last or wanted is None:
+                    raise ApiError.of(response)
+                pause = wanted
+            await self._sleep(pause)
+        raise AssertionError("the loop returns or raises")
+
+    @property
+    def _shown_url(self) -> str:
+        # Terminals and logs are read by others: a password in the address stays out.
+        return str(httpx.URL(self.base_url).copy_with(userinfo=b""))
+
+
+def _said(error: httpx.TransportError) -> str:
+    return str(error) or type(error).__name__

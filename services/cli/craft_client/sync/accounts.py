@@ -1,0 +1,137 @@
+# Made from craft_client/aio by services/cli/sync_client.py: change it there, then run `make client`.
+"""/craft/api-keys, /craft/teams, /craft/audit and the models that /v1 serves."""
+
+from collections.abc import Iterator, Sequence
+
+from craft.contracts.accounts import (
+    AuditEntry,
+    AuditList,
+    CreatedKeyView,
+    KeyList,
+    KeyView,
+    Role,
+    Scope,
+    TeamList,
+    TeamView,
+)
+from craft.contracts.serving import ServedModel, ServedModelList
+from craft_client.answers import operation, query, route
+from craft_client.sync.paging import every
+from craft_client.sync.transport import Transport
+
+
+class Keys:
+    """Calls on the team's API keys."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    @operation("createKey")
+    def create(
+        self,
+        name: str,
+        *,
+        role: Role | str = Role.EDITOR,
+        scopes: Sequence[Scope | str] | None = None,
+        expires_in_days: float | None = None,
+    ) -> CreatedKeyView:
+        """A new key; its `key` can be read in this answer only. Not tried again where its answer may be lost."""
+        body = {"name": name, "role": role, "scopes": scopes, "expires_in_days": expires_in_days}
+        return self._transport.call(CreatedKeyView, "POST", "/craft/api-keys", json=body, safe=False)
+
+    @operation("listKeys")
+    def list(self, *, limit: int | None = None, after: str | None = None) -> KeyList:
+        """A page of keys, newest first, revoked and expired ones too."""
+        return self._transport.call(KeyList, "GET", "/craft/api-keys", params=query(limit=limit, after=after))
+
+    def iterate(self) -> Iterator[KeyView]:
+        """All keys, newest first."""
+
+        def fetch(after: str | None) -> KeyList:
+            return self.list(limit=100, after=after)
+
+        for key in every(fetch, lambda key: key.id):
+            yield key
+
+    @operation("getKey")
+    def get(self, key_id: str) -> KeyView:
+        """One key, without its secret."""
+        return self._transport.call(KeyView, "GET", route("/craft/api-keys/{}", key_id))
+
+    @operation("revokeKey")
+    def revoke(self, key_id: str) -> KeyView:
+        """Within five seconds the key opens nothing any more."""
+        return self._transport.call(KeyView, "DELETE", route("/craft/api-keys/{}", key_id))
+
+
+class Teams:
+    """Calls on teams, for operators."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    @operation("listTeams")
+    def list(self) -> TeamList:
+        """Every team, what it may use and what it uses."""
+        return self._transport.call(TeamList, "GET", "/craft/teams")
+
+    @operation("getTeam")
+    def get(self, team: str) -> TeamView:
+        """One team."""
+        return self._transport.call(TeamView, "GET", route("/craft/teams/{}", team))
+
+    @operation("putTeam")
+    def set(
+        self,
+        team: str,
+        *,
+        weight: float = 1.0,
+        max_running_jobs: int | None = None,
+        gpu_seconds_per_day: float | None = None,
+    ) -> TeamView:
+        """Make a team, or replace all that it may use; None is no limit."""
+        body = {
+            "weight": weight,
+            "max_running_jobs": max_running_jobs,
+            "gpu_seconds_per_day": gpu_seconds_per_day,
+        }
+        return self._transport.call(TeamView, "PUT", route("/craft/teams/{}", team), json=body)
+
+
+class Audit:
+    """Who made what happen in the team."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    @operation("listAudit")
+    def list(self, *, limit: int | None = None, after: str | None = None, subject: str | None = None) -> AuditList:
+        """A page of entries, newest first; with `subject` of one job, key or dataset."""
+        params = query(limit=limit, after=after, subject=subject)
+        return self._transport.call(AuditList, "GET", "/craft/audit", params=params)
+
+    def iterate(self, *, subject: str | None = None) -> Iterator[AuditEntry]:
+        """All entries, newest first."""
+
+        def fetch(after: str | None) -> AuditList:
+            return self.list(limit=500, after=after, subject=subject)
+
+        for entry in every(fetch, lambda entry: entry.id):
+            yield entry
+
+
+class Models:
+    """Deployed adapters, as /v1 names them. To chat with one, use OpenAI's client."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    @operation("listModels")
+    def list(self) -> ServedModelList:
+        """Every deployed adapter, newest first."""
+        return self._transport.call(ServedModelList, "GET", "/v1/models")
+
+    @operation("getModel")
+    def get(self, model: str) -> ServedModel:
+        """One deployed adapter."""
+        return self._transport.call(ServedModel, "GET", route("/v1/models/{}", model))

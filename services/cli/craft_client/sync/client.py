@@ -1,0 +1,81 @@
+# Made from craft_client/aio by services/cli/sync_client.py: change it there, then run `make client`.
+"""The client: resources as attributes, answers as the contracts' own models."""
+
+from craft.contracts.accounts import CallerView
+from craft.contracts.gc import GcView
+from craft.contracts.views import QueueView
+from craft_client.answers import operation, query
+from craft_client.config import connection
+from craft_client.errors import ApiError, ServerUnreachable
+from craft_client.sync.accounts import Audit, Keys, Models, Teams
+from craft_client.sync.datasets import Datasets
+from craft_client.sync.jobs import Jobs
+from craft_client.sync.transport import Transport
+
+
+class Client:
+    """A connection to one server; use it as a context manager, or call `close`."""
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        api_key: str | None = None,
+        team: str | None = None,
+        profile: str | None = None,
+        timeout_seconds: float = 60.0,
+        retries: int = 4,
+        transport: Transport | None = None,
+    ) -> None:
+        """What is left out comes from CRAFT_URL, CRAFT_API_KEY and CRAFT_TEAM, or from a profile of `craft login`.
+
+        `timeout_seconds` is for one answer's bytes to come; `transport` is for tests. Raises ConfigError.
+        """
+        if transport is None:
+            found = connection(url=base_url, api_key=api_key, team=team, profile=profile)
+            transport = Transport.of(found, timeout_seconds=timeout_seconds, retries=retries)
+        self._transport = transport
+        self.jobs = Jobs(transport)
+        self.datasets = Datasets(transport)
+        self.keys = Keys(transport)
+        self.teams = Teams(transport)
+        self.audit = Audit(transport)
+        self.models = Models(transport)
+
+    @property
+    def base_url(self) -> str:
+        """The server's address."""
+        return self._transport.base_url
+
+    @operation("getMe")
+    def me(self) -> CallerView:
+        """Who the server takes the caller for."""
+        return self._transport.call(CallerView, "GET", "/craft/me")
+
+    @operation("getQueue")
+    def queue(self) -> QueueView:
+        """Unfinished jobs, why each waits, and who holds the devices."""
+        return self._transport.call(QueueView, "GET", "/craft/queue")
+
+    @operation("collectGarbage")
+    def gc(self, *, dry_run: bool = True, limit: int | None = None) -> GcView:
+        """What has expired in the artifact store; with `dry_run=False` it is gone, a bounded number in one call."""
+        return self._transport.call(GcView, "POST", "/craft/gc", params=query(dry_run=dry_run, limit=limit))
+
+    @operation("readyz")
+    def ready(self) -> bool:
+        """Whether the gateway and what it needs answer."""
+        try:
+            return (self._transport.send("GET", "/readyz")).is_success
+        except (ApiError, ServerUnreachable):
+            return False
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()

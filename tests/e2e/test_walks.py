@@ -1,0 +1,158 @@
+"""The guides, run as they stand: from upload to downloaded adapter with curl only, the command only, a client only."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.e2e.conftest import FACTS, _copy_embedder, running
+from tests.tiny_model import made_up_facts, make_tiny_model
+
+pytestmark = [pytest.mark.model, pytest.mark.timeout(420)]
+
+DOCS = Path(__file__).parents[2] / "shared" / "docs"
+OPERATOR_KEY = "an-operator-key-of-the-tests-0123456789"
+LORA = {"lora_r": 16, "lora_alpha": 32, "epochs": 20, "batch_size": 8, "learning_rate": 5e-3}
+SETTINGS: dict[str, Any] = {
+    "strategies": ["craft"],
+    "split": {"held_out_fraction": 0.4},
+    "probe": {"temperature": 0.7, "max_new_tokens": 8},
+    "rehearsal": {"size": 12, "training": {**LORA, "epochs": 6, "min_steps": 8}},
+    "selection": {"n_van": 12, "n_idk": 12},
+    "training": LORA,
+    "evaluation_settings": {"max_new_tokens": 8, "resamples": 200},
+}
+
+
+@dataclass(frozen=True)
+class Walker:
+    """Somebody with a key, their files, and a shell in which `craft` is the command."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def run(
+        self, *words: str, code: int = 0, environment: Mapping[str, str] | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        whole = {**self.environment, **(environment or {})}
+        done = subprocess.run(words, cwd=self.folder, env=whole, capture_output=True, text=True, check=False)
+        assert done.returncode == code, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def shell(self, script: str, **environment: str) -> str:
+        return self.run("bash", "-euo", "pipefail", "-c", script, environment=environment).stdout
+
+    def adapter(self) -> list[str]:
+        """The files of the adapter that was downloaded, which is then removed."""
+        archive = self.folder / "adapter.tar.gz"
+        with tarfile.open(archive) as tar:
+            names = tar.getnames()
+        archive.unlink()
+        return [Path(name).name for name in names]
+
+
+def block(guide: str, name: str) -> str:
+    """The one block of a guide with this name."""
+    (found,) = re.findall(rf"```(?:sh|python) {name}\n(.*?)```", (DOCS / guide).read_text(encoding="utf-8"), re.DOTALL)
+    return str(found)
+
+
+@pytest.fixture(scope="module")
+def walker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walker]:
+    state, folder = tmp_path_factory.mktemp("walked"), tmp_path_factory.mktemp("walker")
+    facts = made_up_facts(FACTS, seed=1)
+    make_tiny_model(state / "models" / "tiny", facts, seed=1)
+    _copy_embedder(state / "models")
+    (folder / "facts.jsonl").write_text("".join(json.dumps({"question": q, "answers": [a]}) + "\n" for q, a in facts))
+    turns = ([{"role": "user", "content": q}, {"role": "assistant", "content": a}] for q, a in facts)
+    (folder / "chat.jsonl").write_text("".join(json.dumps({"messages": each}) + "\n" for each in turns))
+    spec = {"base_model": {"id": "tiny"}, "dataset": {"id": "DATASET"}, **SETTINGS}
+    (folder / "job.json").write_text(json.dumps(spec))
+    command = folder / "bin" / "craft"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m craft_cli "$@"\n')
+    command.chmod(0o755)
+    models = {"CRAFT_MODELS_DIR": str(state / "models")}
+    with running(state, CRAFT_GATEWAY__OPERATOR_KEY=OPERATOR_KEY, **models) as up:
+        environment = os.environ | {
+            "PATH": f"{command.parent}:{os.environ['PATH']}",
+            "HOME": str(folder),
+            "XDG_CONFIG_HOME": str(folder / "config"),
+            "CRAFT_URL": up.url,
+        }
+        operator = Walker(folder, environment)
+        key = operator.shell(block("first-job.md", "operator") + 'echo "$CRAFT_API_KEY"', OPERATOR_KEY=OPERATOR_KEY)
+        yield Walker(folder, environment | {"CRAFT_API_KEY": key.strip().splitlines()[-1]})
+
+
+def test_with_curl_only(walker: Walker) -> None:
+    shown = walker.shell(block("first-job.md", "curl"), PATH="/usr/bin:/bin")
+    assert "event: job.succeeded" in shown
+    assert "adapter_config.json" in walker.adapter()
+    assert "<!doctype html>" in (walker.folder / "report.html").read_text().lower()
+
+
+def test_with_the_command_only(walker: Walker) -> None:
+    shown = walker.shell(block("first-job.md", "cli"))
+    assert "over-refusal" in shown
+    assert "\x1b" not in shown
+    assert "adapter_model.safetensors" in walker.adapter()
+
+
+def test_with_the_client_only(walker: Walker) -> None:
+    shown = walker.run(sys.executable, "-c", block("first-job.md", "sync")).stdout
+    assert "job.succeeded" in shown
+    assert "adapter_model.safetensors" in walker.adapter()
+    assert "cjob_" in walker.run(sys.executable, "-c", block("first-job.md", "async")).stdout
+    assert "adapter_config.json" in walker.adapter()
+
+
+def test_with_openais_client_only(walker: Walker) -> None:
+    snippet = block("moving-from-openai.md", "openai")
+    snippet = re.sub(r"^MODEL = .*$", 'MODEL = "tiny"', snippet, flags=re.MULTILINE)
+    snippet = re.sub(r"^CRAFT = .*$", f"CRAFT = {SETTINGS}", snippet, flags=re.MULTILINE)
+    url, key = walker.environment["CRAFT_URL"], walker.environment["CRAFT_API_KEY"]
+    openai = {"OPENAI_BASE_URL": f"{url}/v1", "OPENAI_API_KEY": key}
+    shown = walker.run(sys.executable, "-c", snippet, environment=openai).stdout
+    assert "succeeded None None" in shown
+    assert "/adapter" in shown
+
+
+def test_a_profile_carries_address_and_key(walker: Walker) -> None:
+    bare = {"CRAFT_URL": "", "CRAFT_API_KEY": ""}
+    key, url = walker.environment["CRAFT_API_KEY"], walker.environment["CRAFT_URL"]
+    script = f'printf "%s\\n" "$KEY" | craft login --profile work --url {url}'
+    assert "in team search" in walker.shell(script, **bare, KEY=key)
+    kept = walker.folder / "config" / "craft" / "config.toml"
+    assert (kept.stat().st_mode & 0o777, key in kept.read_text()) == (0o600, True)
+    found = json.loads(walker.run("craft", "me", "--json", "--profile", "work", environment=bare).stdout)
+    assert (found["team"], found["actor"].startswith("ckey_")) == ("search", True)
+    assert "401" in walker.run("craft", "me", "--json", code=5, environment=bare | {"CRAFT_URL": url}).stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["jobs", "get", "cjob_01jgywz3x4v5q6r7s8t9vawbxc"], 4, "not_found"),
+        (["teams", "ls"], 5, "forbidden"),
+        (["keys", "create", "x"], 5, "forbidden"),
+        (["jobs", "submit", "facts.jsonl"], 2, "usage"),
+        (["jobs", "submit", "job.json"], 2, "request_invalid"),
+        (["me", "--url", "http://127.0.0.1:9"], 3, "unreachable"),
+        (["jobs", "nonsense"], 2, "usage"),
+        (["me", "--profile", "nobody"], 2, "usage"),
+    ],
+)
+def test_an_error_is_a_problem_document_with_its_exit_code(
+    walker: Walker, words: list[str], code: int, said: str
+) -> None:
+    done = walker.run("craft", *words, "--json", code=code)
+    assert json.loads(done.stderr)["code"] == said
+    assert (done.stdout, "Traceback" in done.stderr) == ("", False)
