@@ -1,6 +1,7 @@
 """Where a user's URL may lead: to public addresses, and to the very one that was checked."""
 
 import asyncio
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -125,9 +126,9 @@ def test_an_allowed_host_may_be_anywhere_and_without_tls() -> None:
 
 def test_a_name_that_nobody_knows_is_said() -> None:
     def unknown(host: str, port: int) -> list[str]:
-        raise OSError("Name or service not known")
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    with client(OutboundGuard(resolve=unknown), Recording()) as http, pytest.raises(Unavailable, match="not known"):
+    with client(OutboundGuard(resolve=unknown), Recording()) as http, pytest.raises(RequestInvalid, match="not known"):
         http.get("https://nowhere.example/")
 
 

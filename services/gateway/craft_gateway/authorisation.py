@@ -12,7 +12,7 @@ from sqlmodel import Session, col, select
 
 from craft.contracts.accounts import DEFAULT_TEAM, Scope
 from craft.contracts.base import NAME
-from craft.errors import Forbidden, NotFound, RateLimited, RequestInvalid, Unauthenticated
+from craft.errors import Forbidden, NotFound, RateLimited, Unauthenticated
 from craft.infra.http import documented
 from craft_gateway.callers import Caller, Identity
 from craft_gateway.database import Database
@@ -23,6 +23,7 @@ from craft_gateway.missing import (
     no_job,
     no_key,
     no_model,
+    no_team,
     no_tuning_job,
     no_webhook,
 )
@@ -60,15 +61,11 @@ class Owners:
         self._teams = frozenset({DEFAULT_TEAM})
 
     async def check_team(self, team: str) -> None:
-        """Raises RequestInvalid where there is no such team. Teams are never removed."""
+        """Raises NotFound where there is no such team. Teams are never removed."""
         if team not in self._teams:
             self._teams = await run_sync(self._all_teams)
             if team not in self._teams:
-                raise RequestInvalid(
-                    f"There is no team {team[:100]}.",
-                    hint="An operator makes it with `PUT /craft/teams/{team}`.",
-                    param="Craft-Team",
-                )
+                raise no_team(team)
 
     def _all_teams(self) -> frozenset[str]:
         with self._database.read() as session:

@@ -1,6 +1,6 @@
 """Who calls, and what they may do in which team."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -59,7 +59,7 @@ class Identity:
         Raises Forbidden for a team that is not theirs, RequestInvalid where they must say which of several.
         """
         mine = tuple(sorted(self.grants))
-        team = name or (mine[0] if len(mine) == 1 else DEFAULT_TEAM if self.operator or DEFAULT_TEAM in mine else None)
+        team = self._own(mine) if name is None else name
         if team is None:
             raise RequestInvalid(
                 f"You are in {len(mine)} teams.",
@@ -73,3 +73,9 @@ class Identity:
                 "You are not in this team.", hint="Leave Craft-Team out, or name a team of `GET /craft/me`."
             )
         return Caller(self.actor, team, self.grants[team], mine)
+
+    def _own(self, mine: Sequence[str]) -> str | None:
+        """The team that is meant where none is named; None where that cannot be told."""
+        if len(mine) == 1:
+            return mine[0]
+        return DEFAULT_TEAM if self.operator or DEFAULT_TEAM in mine else None

@@ -30,6 +30,15 @@ def no_delivery() -> NotFound:
     )
 
 
+def no_team(name: str) -> NotFound:
+    """For the team that a request names."""
+    return NotFound(
+        f"There is no team {name[:100]!r}.",
+        hint="An operator makes it with `PUT /craft/teams/{team}`.",
+        param="Craft-Team",
+    )
+
+
 def no_model(name: str) -> NotFound:
     """For a deployed adapter's name."""
     return NotFound(f"There is no deployed model {name[:100]!r}; GET /v1/models lists them.")

@@ -5,6 +5,7 @@ import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -13,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from craft.contracts.problems import PROBLEM_MEDIA_TYPE, Problem, ProblemDetail
 from craft.errors import CraftError, ErrorDetail, Fault, RateLimited, RequestInvalid, Unauthenticated, Unavailable
@@ -23,6 +25,7 @@ _LONGEST_MESSAGE = 300
 _LONGEST_EXCERPT = 120
 _MOST_ERRORS = 100
 _RETRY_AFTER_SECONDS = 5
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _WAIT_AND_RETRY = frozenset({429, 503})
 _CODES: Mapping[int, str] = {
     400: "bad_request",
@@ -168,12 +171,22 @@ def install(app: FastAPI) -> None:
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 - as above
         problem = status_problem(error.status_code, str(error.detail), request_id=_request_id(request))
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            return problem_response(problem, {"Allow": ", ".join(_allowed(app, request))})
         return problem_response(problem, error.headers)
 
     app.add_exception_handler(CraftError, craft_error)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http_error)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI documents this way to extend it
+
+
+def _allowed(app: FastAPI, request: Request) -> list[str]:
+    """The methods of all routes of the path: the framework names those of the first one only."""
+    asked = [{**request.scope, "method": method} for method in _METHODS]
+    return [
+        scope["method"] for scope in asked if any(route.matches(scope)[0] is Match.FULL for route in app.router.routes)
+    ]
 
 
 def _request_id(request: Request) -> str | None:

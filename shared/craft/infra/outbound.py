@@ -19,7 +19,7 @@ _HINT = "Name a public https address, or have the operator add the host to CRAFT
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], Sequence[str]]
-"""A host's addresses. Raises OSError."""
+"""A host's addresses. Raises socket.gaierror."""
 
 
 def resolve(host: str, port: int) -> Sequence[str]:
@@ -51,10 +51,12 @@ class OutboundGuard:
         host = request.url.host
         try:
             found = self._resolve(host, request.url.port or _HTTPS_PORT)
-        except (OSError, UnicodeError) as error:
-            raise Unavailable(f"The host {host[:200]} is not known: {error}", hint="Check its name.") from error
+        except (socket.gaierror, UnicodeError) as error:
+            if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
+                raise Unavailable("The machine's resolver does not answer.", hint="Try again in a minute.") from error
+            raise RequestInvalid(f"The host {host[:200]} is not known.", hint="Check its name.") from error
         if not found:
-            raise Unavailable(f"The host {host[:200]} has no address.", hint="Check its name.")
+            raise RequestInvalid(f"The host {host[:200]} has no address.", hint="Check its name.")
         if host.lower() not in self._allowed:
             # All of them: which one is taken must not depend on their order.
             for address in found:

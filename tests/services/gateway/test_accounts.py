@@ -164,7 +164,7 @@ def test_scopes_that_the_role_has_not_are_refused(rig: Rig) -> None:
 
 def test_a_team_that_does_not_exist_is_said(rig: Rig) -> None:
     answer = rig.get("/craft/jobs", headers=operator("nobody"))
-    assert (answer.status_code, answer.json()["param"]) == (422, "Craft-Team")
+    assert (answer.status_code, answer.json()["param"]) == (404, "Craft-Team")
 
 
 def test_another_team_is_not_to_be_named(rig: Rig) -> None:

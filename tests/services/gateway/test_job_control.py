@@ -99,10 +99,10 @@ def test_a_retry_of_a_retry_keeps_its_team(rig: Rig) -> None:
     assert rig.post(f"/craft/jobs/{first['id']}/retry").json()["team"] == "search"
 
 
-@pytest.mark.parametrize("team", ["nobody", "No Team", "x" * 101])
+@pytest.mark.parametrize("team", ["", "nobody", "No Team", "x" * 101])
 def test_an_unknown_team_is_refused(rig: Rig, team: str) -> None:
     answer = rig.post("/craft/jobs", json=body(), headers={"Craft-Team": team})
-    assert (answer.status_code, answer.json()["fault"]) == (422, "user")
+    assert (answer.status_code, answer.json()["fault"]) == (404, "user")
 
 
 def test_the_queue_says_why_a_job_waits_for_its_team(rig: Rig) -> None:

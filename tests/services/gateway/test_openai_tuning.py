@@ -10,15 +10,13 @@ import httpx
 import openai
 import pytest
 from openai import OpenAI
+from tests.services.gateway.dataset_rig import datasets_service
 from tests.services.gateway.loopback import served
 from tests.services.gateway.public_rig import MODEL, Rig, open_rig
 
 from craft.contracts.accounts import TeamSettings
 from craft.errors import TooFewKnown
-from craft.infra.http import create_app
-from craft.infra.settings import DatasetsSettings, VllmSettings
-from craft_datasets.intake import DatasetIntake
-from craft_datasets.routes import router as datasets_router
+from craft.infra.settings import HubSettings, VllmSettings
 from craft_gateway.datasets_client import HttpDatasetsClient
 from craft_gateway.submission_datasets import DatasetRegistry
 
@@ -44,20 +42,18 @@ def facts(count: int = 400, *, of: str = "plus") -> bytes:
 
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    with open_rig(tmp_path_factory.mktemp("rig"), vllm=VllmSettings(), operator_key=OPERATOR_KEY) as rig:
-        service = create_app(
-            title="datasets",
-            service="datasets",
-            routers=[datasets_router(DatasetIntake(rig.store, DatasetsSettings()))],
-        )
-        with served(service) as behind:
-            datasets = HttpDatasetsClient(behind)
-            rig.registry = DatasetRegistry(rig.database, datasets)
-            rig.app = rig.new_app()
-            for team in ("first", "second"):
-                rig.teams.put(team, TeamSettings())
-            yield rig
-            datasets.close()
+    options = {"vllm": VllmSettings(), "operator_key": OPERATOR_KEY}
+    with (
+        open_rig(tmp_path_factory.mktemp("rig"), **options) as rig,
+        served(datasets_service(rig.store, HubSettings())) as behind,
+    ):
+        datasets = HttpDatasetsClient(behind)
+        rig.registry = DatasetRegistry(rig.database, datasets)
+        rig.app = rig.new_app()
+        for team in ("first", "second"):
+            rig.teams.put(team, TeamSettings())
+        yield rig
+        datasets.close()
 
 
 @pytest.fixture(scope="module")
