@@ -4,13 +4,18 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
+from craft.contracts.dataset_sources import HttpsSource, HubSource, S3Source
 from craft.contracts.rest_datasets import DatasetFormat
 from craft.core.questions import Task
-from craft_cli import tables
-from craft_cli.session import Session, remote
+from craft_cli import dataset_tables, tables
+from craft_cli.assignments import assigned
+from craft_cli.session import Session, fail, remote
 
-app = typer.Typer(no_args_is_help=True, help="Upload and look at datasets.")
+app = typer.Typer(no_args_is_help=True, help="Upload, name, look into, compare and delete datasets.")
+DatasetId = Annotated[str, typer.Argument(help="dset_…", show_default=False)]
+_ID = "dset_01jgywz3x4v5q6r7s8t9vawbxc"
 
 
 def _task(value: str) -> Task:
@@ -24,17 +29,42 @@ def _task(value: str) -> Task:
 TaskOption = Annotated[Task, typer.Option("--task", parser=_task, metavar="open-ended|multiple-choice")]
 
 
-@remote(app, "add", example="craft datasets add facts.jsonl --task open-ended")
+@remote(app, "add", example="craft datasets add facts.jsonl --column question=prompt --column answers=completion")
 def add(
     session: Session,
-    path: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="JSONL, JSON, CSV or Parquet.")],
+    path: Annotated[
+        Path | None, typer.Argument(exists=True, dir_okay=False, help="JSONL, JSON, CSV or Parquet.")
+    ] = None,
     *,
+    from_url: Annotated[str | None, typer.Option(help="A file at a public https address instead.")] = None,
+    hub: Annotated[
+        str | None, typer.Option(help="OWNER/NAME of the model hub's datasets instead; needs --file.")
+    ] = None,
+    file: Annotated[str | None, typer.Option(help="Which file of the hub's repository.")] = None,
+    revision: Annotated[str | None, typer.Option(help="The hub's branch, tag or commit; by default main.")] = None,
+    s3: Annotated[str | None, typer.Option(help="s3://BUCKET/KEY instead.")] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="OURS=THEIRS, such as question=prompt; may be repeated.")
+    ] = None,
     task: TaskOption = Task.OPEN_ENDED,
     name: Annotated[str | None, typer.Option(help="By default the file's.")] = None,
     form: Annotated[DatasetFormat, typer.Option("--format", help="`auto` looks at the bytes.")] = DatasetFormat.AUTO,
 ) -> None:
-    """Upload a dataset and print its id; wrong rows are listed with line and field."""
-    view = session.client.datasets.upload(path, task=task, name=name, format=form)
+    """Upload a dataset, or have the server fetch it, and print its id; wrong rows are listed with line and field."""
+    columns = assigned(column, session, what="column") or None
+    if len([given for given in (path, from_url, hub, s3) if given is not None]) != 1:
+        fail("Say which: a file, --from-url, --hub or --s3.", as_json=session.as_json)
+    if hub is None and (file or revision):
+        fail("--file and --revision are for --hub.", as_json=session.as_json)
+    if path is not None:
+        view = session.client.datasets.upload(path, task=task, name=name, format=form, columns=columns)
+    else:
+        try:
+            source = _source(from_url=from_url, hub=hub, file=file, revision=revision, s3=s3)
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            fail(f"The source's {wrong['loc'][-1]} cannot be used: {wrong['msg']}.", as_json=session.as_json)
+        view = session.client.datasets.fetch(source, task=task, name=name, format=form, columns=columns)
     session.show(view, view.id)
 
 
@@ -50,8 +80,53 @@ def list_datasets(
     session.show(found, tables.datasets(found.data))
 
 
-@remote(app, "get", example="craft datasets get dset_01jgywz3x4v5q6r7s8t9vawbxc")
-def get(session: Session, dataset_id: Annotated[str, typer.Argument(help="dset_…", show_default=False)]) -> None:
-    """Show one dataset with what it holds."""
+@remote(app, "get", example=f"craft datasets get {_ID}")
+def get(session: Session, dataset_id: DatasetId) -> None:
+    """Show one dataset: where it came from and what it holds."""
     view = session.client.datasets.get(dataset_id)
-    session.show(view, tables.datasets([view]), view.statistics.model_dump_json(indent=2))
+    session.show(view, tables.datasets([view]), *dataset_tables.origin(view), view.statistics.model_dump_json(indent=2))
+
+
+@remote(app, "preview", example=f"craft datasets preview {_ID} --rows 2")
+def preview(
+    session: Session,
+    dataset_id: DatasetId,
+    *,
+    rows: Annotated[int, typer.Option(min=1, max=50, help="How many.")] = 5,
+    base_model: Annotated[
+        str | None, typer.Option(help="Show prompts as this model's chat template writes them.")
+    ] = None,
+) -> None:
+    """Show a dataset's first rows, and what a model is asked and taught about each."""
+    found = session.client.datasets.preview(dataset_id, limit=rows, base_model=base_model)
+    session.show(found, *dataset_tables.preview(found))
+
+
+@remote(app, "overlap", example=f"craft datasets overlap {_ID} dset_01jgywz3x4v5q6r7s8t9vawbxd")
+def overlap(
+    session: Session,
+    dataset_id: DatasetId,
+    other: Annotated[str, typer.Argument(help="dset_…, the other one.", show_default=False)],
+) -> None:
+    """Show which questions of a dataset another one asks too: a test set should share none with training."""
+    found = session.client.datasets.overlap(dataset_id, other)
+    session.show(found, *dataset_tables.overlap(found))
+
+
+@remote(app, "rm", example=f"craft datasets rm {_ID}")
+def remove(session: Session, dataset_id: DatasetId) -> None:
+    """Delete a dataset that no unfinished job reads; finished jobs keep their results."""
+    session.client.datasets.delete(dataset_id)
+    session.show({"id": dataset_id, "deleted": True}, "deleted")
+
+
+def _source(
+    *, from_url: str | None, hub: str | None, file: str | None, revision: str | None, s3: str | None
+) -> HttpsSource | HubSource | S3Source:
+    """Raises ValidationError."""
+    if from_url is not None:
+        return HttpsSource(kind="https", url=from_url)
+    if s3 is not None:
+        return S3Source(kind="s3", uri=s3)
+    given = {"kind": "hub", "repo": hub, "file": file or "", "revision": revision}
+    return HubSource.model_validate({name: value for name, value in given.items() if value is not None})

@@ -10,7 +10,8 @@ import typer
 
 from craft.contracts.job import JobStatus
 from craft.contracts.views import JobView
-from craft_cli import tables
+from craft_cli import estimate_tables, tables
+from craft_cli.assignments import assigned
 from craft_cli.session import EXIT_INTERRUPTED, Session, error_console, fail, remote, show_json
 from craft_cli.watching import watch
 from craft_client import JobFailed, JobHandle
@@ -29,10 +30,11 @@ def submit(session: Session, spec: SpecFile, *, follow: Follow = False) -> None:
 
 @remote(app, example="craft jobs validate job.json --json")
 def validate(session: Session, spec: SpecFile) -> None:
-    """Say what a job would do, without running it."""
+    """Say what a job would do and take, without running it."""
     found = session.client.jobs.validate(specification(spec, session))
-    lines = [f"{stage.name:32} {'reused' if stage.reused else stage.service}" for stage in found.stages]
-    session.show(found, *lines, found.estimate.model_dump_json(indent=2))
+    session.show(
+        found, estimate_tables.stages(found), *estimate_tables.lines(found.estimate), *estimate_tables.checks(found)
+    )
 
 
 @remote(app, "ls", example="craft jobs ls --status running --label ticket=ML-412")
@@ -45,7 +47,7 @@ def list_jobs(
     label: Annotated[list[str] | None, typer.Option(help="NAME=VALUE; may be repeated, all must hold.")] = None,
 ) -> None:
     """List jobs, newest first."""
-    labels = dict(_label(given, session) for given in label or ())
+    labels = assigned(label, session, what="label")
     found = session.client.jobs.list(limit=limit, after=after, status=status or None, labels=labels)
     session.show(found, tables.jobs(found.data))
 
@@ -180,10 +182,3 @@ def _show(session: Session, view: JobView) -> None:
 
 def _show_pin(session: Session, view: JobView) -> None:
     session.show(view, "pinned" if view.pinned else "not pinned")
-
-
-def _label(given: str, session: Session) -> tuple[str, str]:
-    name, equals, value = given.partition("=")
-    if not (name and equals):
-        fail(f"{given!r} is no label: write NAME=VALUE.", as_json=session.as_json)
-    return name, value

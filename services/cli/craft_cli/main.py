@@ -14,7 +14,15 @@ from typer.exceptions import TyperException
 
 from craft.core.questions import Task
 from craft.infra.settings import Settings
-from craft_cli import account_commands, dataset_commands, gc_command, model_fetch, result_commands, tables
+from craft_cli import (
+    account_commands,
+    dataset_commands,
+    gc_command,
+    model_fetch,
+    result_commands,
+    tables,
+    webhook_commands,
+)
 from craft_cli import demo as demonstration
 from craft_cli.completion_command import completion
 from craft_cli.dataset_commands import TaskOption
@@ -39,6 +47,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__d
 models = typer.Typer(no_args_is_help=True, help="Base models on this machine, and adapters that are served.")
 app.add_typer(result_commands.jobs, name="jobs")
 app.add_typer(dataset_commands.app, name="datasets")
+app.add_typer(webhook_commands.app, name="webhooks")
 app.add_typer(models, name="models")
 account_commands.add_to(app)
 remote(app, "gc", example="craft gc --dry-run")(gc_command.gc)

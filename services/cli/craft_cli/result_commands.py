@@ -1,4 +1,4 @@
-"""`craft jobs …`: what a job made - events, artifacts, report, adapter, deployment."""
+"""`craft jobs …`: what jobs made - events, artifacts, report, adapter, deployment, comparison, publications."""
 
 import json
 import shlex
@@ -8,14 +8,16 @@ from typing import Annotated
 
 import httpx
 import typer
+from pydantic import ValidationError
 
+from craft.contracts.publishing import HubTarget, MlflowTarget
 from craft.contracts.rest_scoring import ReportDocument
 from craft.contracts.serving import AdapterDeployment
 from craft.core.selection import Strategy
-from craft_cli import tables
+from craft_cli import comparison_tables, tables
 from craft_cli.job_commands import JobId
 from craft_cli.job_commands import app as job_app
-from craft_cli.session import Session, print_table, remote
+from craft_cli.session import Session, fail, print_table, remote
 
 jobs = job_app
 """`craft jobs`, whole only once this file is read."""
@@ -87,6 +89,56 @@ def undeploy(session: Session, job_id: JobId, *, strategy: WhichAdapter = None) 
     """Serve a job's adapter no longer."""
     session.client.jobs.undeploy(job_id, strategy=strategy)
     session.show({"job_id": job_id, "deployed": False}, "not deployed")
+
+
+@remote(jobs, example="craft jobs compare cjob_01jgywz3x4v5q6r7s8t9vawbxc cjob_01jgywz3x4v5q6r7s8t9vawbxd")
+def compare(
+    session: Session,
+    job_ids: Annotated[list[str], typer.Argument(help="Two to ten ids: cjob_… cjob_…", show_default=False)],
+) -> None:
+    """Show jobs side by side: parameters that differ, metrics, and paired differences with 95 % intervals."""
+    found = session.client.jobs.compare(job_ids)
+    reasons = (f"• {line}" for line in comparison_tables.reasons(found))
+    session.show(found, *comparison_tables.tables(found), *reasons)
+
+
+@remote(jobs, example="craft jobs publish cjob_01jgywz3x4v5q6r7s8t9vawbxc --hub acme/support-qa")
+def publish(
+    session: Session,
+    job_id: JobId,
+    *,
+    mlflow: Annotated[str | None, typer.Option(help="The registered model that gets a new version.")] = None,
+    hub: Annotated[str | None, typer.Option(help="The hub repository, owner/name.")] = None,
+    public: Annotated[bool, typer.Option("--public", help="A hub repository that everybody may read.")] = False,
+    message: Annotated[str | None, typer.Option(help="The hub's commit message.")] = None,
+    strategy: WhichAdapter = None,
+) -> None:
+    """Publish a job's adapter to MLflow or a hub; `craft jobs publications` tells how that goes."""
+    if (mlflow is None) == (hub is None):
+        fail("Say where to: --mlflow MODEL or --hub OWNER/NAME.", as_json=session.as_json)
+    if hub is None and (public or message is not None):
+        fail("--public and --message are for --hub.", as_json=session.as_json)
+    try:
+        to = _target(mlflow=mlflow, hub=hub, public=public, message=message)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        fail(f"{wrong['input']!r} cannot be used there: {wrong['msg']}.", as_json=session.as_json)
+    found = session.client.jobs.publish(job_id, to, strategy=strategy)
+    session.show(found, comparison_tables.publication_line(found))
+
+
+@remote(jobs, example="craft jobs publications cjob_01jgywz3x4v5q6r7s8t9vawbxc")
+def publications(session: Session, job_id: JobId) -> None:
+    """Show where a job's adapters were published, or why not."""
+    found = session.client.jobs.publications(job_id)
+    session.show(found, *(comparison_tables.publication_line(each) for each in found.data))
+
+
+def _target(*, mlflow: str | None, hub: str | None, public: bool, message: str | None) -> MlflowTarget | HubTarget:
+    """Raises ValidationError."""
+    if hub is None:
+        return MlflowTarget.model_validate({"kind": "mlflow", "model_name": mlflow})
+    return HubTarget.model_validate({"kind": "hub", "repo": hub, "private": not public, "commit_message": message})
 
 
 def print_report(document: ReportDocument) -> None:

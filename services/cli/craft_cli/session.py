@@ -179,7 +179,9 @@ def _exit_code(error: Exception | str) -> int:
 
 def show_json(value: BaseModel | dict[str, Any]) -> None:
     """One JSON document on standard output."""
-    text = value.model_dump_json(indent=2) if isinstance(value, BaseModel) else json.dumps(value, indent=2)
+    text = (
+        value.model_dump_json(indent=2, by_alias=True) if isinstance(value, BaseModel) else json.dumps(value, indent=2)
+    )
     sys.stdout.write(text + "\n")
 
 

@@ -56,10 +56,23 @@ def percent(estimate: EstimateView) -> str:
     return f"{100 * estimate.value:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
 
 
-_RIGHT = {"attempt", "waited", "took", "size", "rows", "percent", "position", "weight", "running", "number", "seconds"}
+_RIGHT = {
+    "attempt",
+    "attempts",
+    "waited",
+    "took",
+    "size",
+    "rows",
+    "percent",
+    "position",
+    "weight",
+    "running",
+    "number",
+    "seconds",
+}
 
 
-def _table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+def lined(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     """A table of texts as they are: what users name things is no markup. Whatever is cut short, ids are not."""
     table = Table()
     for heading in headings:
@@ -75,16 +88,17 @@ def _table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     return table
 
 
-def _time(moment: datetime | None) -> str:
+def time_of(moment: datetime | None) -> str:
+    """A moment to the second; nothing where there is none."""
     return "" if moment is None else moment.isoformat(timespec="seconds")
 
 
 def jobs(views: Sequence[JobView]) -> Table:
     """A line for each job."""
-    return _table(
+    return lined(
         ("id", "name", "status", "percent", "stage", "created"),
         (
-            (v.id, v.name, v.status.value, f"{v.progress.percent:.0f} %", v.progress.stage, _time(v.created_at))
+            (v.id, v.name, v.status.value, f"{v.progress.percent:.0f} %", v.progress.stage, time_of(v.created_at))
             for v in views
         ),
     )
@@ -92,7 +106,7 @@ def jobs(views: Sequence[JobView]) -> Table:
 
 def stages(views: Sequence[StageView]) -> Table:
     """A line for each stage of a job."""
-    return _table(
+    return lined(
         ("stage", "status", "took"),
         (
             (v.name, v.status.value, "reused" if v.reused else "" if v.seconds is None else f"{v.seconds:.1f} s")
@@ -103,7 +117,7 @@ def stages(views: Sequence[StageView]) -> Table:
 
 def attempts(views: Sequence[AttemptView]) -> Table:
     """A line for each claim of a stage."""
-    return _table(
+    return lined(
         ("stage", "attempt", "outcome", "waited", "took", "worker", "error"),
         (
             (
@@ -122,29 +136,29 @@ def attempts(views: Sequence[AttemptView]) -> Table:
 
 def events(views: Sequence[EventView]) -> Table:
     """A line for each event."""
-    rows = ((v.seq, _time(v.created_at), v.type.value, v.data.get("stage") or "") for v in views)
-    return _table(("number", "at", "event", "stage"), rows)
+    rows = ((v.seq, time_of(v.created_at), v.type.value, v.data.get("stage") or "") for v in views)
+    return lined(("number", "at", "event", "stage"), rows)
 
 
 def artifacts(views: Sequence[ArtifactView]) -> Table:
     """A line for each artifact."""
-    rows = ((v.stage, v.kind.value, v.key[:12], size(v.bytes), _time(v.expires_at)) for v in views)
-    return _table(("stage", "kind", "key", "size", "expires"), rows)
+    rows = ((v.stage, v.kind.value, v.key[:12], size(v.bytes), time_of(v.expires_at)) for v in views)
+    return lined(("stage", "kind", "key", "size", "expires"), rows)
 
 
 def datasets(views: Sequence[DatasetView]) -> Table:
     """A line for each dataset."""
-    rows = ((v.id, v.name, v.task.value, f"{v.rows:,}", _time(v.created_at)) for v in views)
-    return _table(("id", "name", "task", "rows", "created"), rows)
+    rows = ((v.id, v.name, v.task.value, f"{v.rows:,}", time_of(v.created_at)) for v in views)
+    return lined(("id", "name", "task", "rows", "created"), rows)
 
 
 def keys(views: Sequence[KeyView]) -> Table:
     """A line for each key."""
     rows = (
-        (v.id, v.name, v.role.value, "revoked" if v.revoked_at else "", _time(v.expires_at), _time(v.last_used_at))
+        (v.id, v.name, v.role.value, "revoked" if v.revoked_at else "", time_of(v.expires_at), time_of(v.last_used_at))
         for v in views
     )
-    return _table(("id", "name", "role", "state", "ends", "last used"), rows)
+    return lined(("id", "name", "role", "state", "ends", "last used"), rows)
 
 
 def teams(views: Sequence[TeamView]) -> Table:
@@ -153,29 +167,29 @@ def teams(views: Sequence[TeamView]) -> Table:
         (v.name, f"{v.weight:g}", _limit(v.max_running_jobs), _limit(v.gpu_seconds_per_day), v.running_jobs)
         for v in views
     )
-    return _table(("team", "weight", "most jobs", "GPU seconds a day", "running"), rows)
+    return lined(("team", "weight", "most jobs", "GPU seconds a day", "running"), rows)
 
 
 def audit(views: Sequence[AuditEntry]) -> Table:
     """A line for each entry."""
-    rows = ((_time(v.created_at), v.actor or "the system", v.type, v.subject) for v in views)
-    return _table(("at", "who", "what", "of"), rows)
+    rows = ((time_of(v.created_at), v.actor or "the system", v.type, v.subject) for v in views)
+    return lined(("at", "who", "what", "of"), rows)
 
 
 def queue(views: Sequence[QueueEntry]) -> Table:
     """A line for each unfinished job."""
     rows = ((v.job_id, v.name, v.status.value, v.team, v.position, v.reason) for v in views)
-    return _table(("id", "name", "status", "team", "position", "why"), rows)
+    return lined(("id", "name", "status", "team", "position", "why"), rows)
 
 
 def devices(views: Sequence[DeviceView]) -> Table:
     """A line for each device that is held."""
-    return _table(("device", "job", "stage", "since"), ((v.name, v.job_id, v.stage, _time(v.since)) for v in views))
+    return lined(("device", "job", "stage", "since"), ((v.name, v.job_id, v.stage, time_of(v.since)) for v in views))
 
 
 def models(views: Sequence[ServedModel]) -> Table:
     """A line for each deployed adapter."""
-    return _table(("id", "base model"), ((v.id, v.parent) for v in views))
+    return lined(("id", "base model"), ((v.id, v.parent) for v in views))
 
 
 def expired(views: Sequence[ExpiredView]) -> Table:
@@ -191,7 +205,7 @@ def expired(views: Sequence[ExpiredView]) -> Table:
         )
         for v in views
     )
-    return _table(("class", "made by", "key", "size", "last used", "expired"), rows)
+    return lined(("class", "made by", "key", "size", "last used", "expired"), rows)
 
 
 def _limit(value: float | None) -> str:

@@ -1,8 +1,9 @@
 """What every model that crosses a process has in common."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema
 
 JOB_ID = r"^cjob_[0-9a-hjkmnp-tv-z]{26}$"
 DATASET_ID = r"^dset_[0-9a-hjkmnp-tv-z]{26}$"
@@ -10,11 +11,38 @@ ADAPTER_ID = r"^adpt_[0-9a-hjkmnp-tv-z]{26}$"
 NAME = r"^[a-z0-9][a-z0-9._-]{0,99}$"
 SHA256 = r"^[0-9a-f]{64}$"
 
+_STRICT = frozenset({"int", "float", "bool"})
+_NO_SCHEMA = frozenset({"cls", "config", "default", "expected", "members", "metadata", "serialization"})
+
 Digest = Annotated[str, Field(pattern=SHA256)]
 """Lower-case hex of a SHA-256."""
 
 
+def _be_strict(node: Any) -> None:
+    """Of a core schema and all that it is made of."""
+    if isinstance(node, list | tuple):
+        for part in node:
+            _be_strict(part)
+    if not isinstance(node, dict):
+        return
+    if node.get("type") in _STRICT:
+        node.setdefault("strict", True)
+    for name, part in node.items():
+        if name == "fields" and isinstance(part, dict):
+            # By names of fields, which may be those of a schema's own members.
+            _be_strict(list(part.values()))
+        elif name not in _NO_SCHEMA:
+            _be_strict(part)
+
+
 class Contract(BaseModel):
-    """Immutable and strict about names: an unknown field is an error, not a surprise later."""
+    """Immutable and strict: an unknown field, or `"3"` and `true` for a number, is an error, not a surprise later."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="null")
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Strict about what JSON itself tells apart. Enums and times, which it does not know, still come as texts."""
+        schema = handler(source)
+        _be_strict(schema)
+        return schema

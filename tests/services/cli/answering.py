@@ -22,7 +22,7 @@ def answering(*answers: bytes, status: int = 200) -> Iterator[tuple[str, list[st
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = do_PUT = do_DELETE = answer  # noqa: N815 - the names that the server looks for
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815 - the names that the server looks for
 
         def log_message(self, format: str, *args: object) -> None:
             pass

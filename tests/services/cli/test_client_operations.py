@@ -36,11 +36,24 @@ SAMPLES: dict[str, Any] = {
     "from_stage": "tune:craft",
     "scopes": ["jobs:read"],
     "target": "unused",
+    "types": ["job.*"],
+    "columns": {"question": "prompt"},
+    "source": {"kind": "https", "url": "https://example.com/rows.jsonl"},
+    "to": {"kind": "mlflow", "model_name": "m"},
+    "job_ids": ["a", "b"],
 }
 BY_TYPE: dict[str, Any] = {"int": 1, "float": 1.0, "bool": True, "str": "x", "datetime": None}
 ANSWERS = {"JobHandle": "JobView", "AsyncJobHandle": "JobView"}
-OWN_ANSWERS = {"readyz", "getReportJson", "getReportHtml", "downloadAdapter", "withdrawAdapter"}
-"""Operations whose method gives something else than the answer's model: bytes, a path, a yes or no."""
+OWN_ANSWERS = {
+    "readyz",
+    "getReportJson",
+    "getReportHtml",
+    "downloadAdapter",
+    "withdrawAdapter",
+    "deleteDataset",
+    "deleteWebhook",
+}
+"""Operations whose method gives something else than the answer's model: bytes, a path, a yes or no, nothing."""
 
 
 class Captured(Exception):
@@ -154,7 +167,21 @@ def test_a_body_has_every_member_that_the_document_has(
     assert bool(content) == bool(sent)
     if content:
         schema = resolved(document, content["application/json"]["schema"])
-        assert set(json.loads(sent)) == set(schema["properties"])
+        assert set(json.loads(sent)) in [set(form["properties"]) for form in schema.get("oneOf", [schema])]
+
+
+def test_each_way_to_make_a_dataset_sends_every_member(operations: dict[str, Operation], tmp_path: Path) -> None:
+    content = operations["createDataset"].document["requestBody"]["content"]
+    members = [set(form["properties"]) for form in content["application/json"]["schema"]["oneOf"]]
+    sent = [set(json.loads(requested(way).content)) for way in (CLIENT.datasets.create, CLIENT.datasets.fetch)]
+    assert sent == members
+    path = tmp_path / "rows.jsonl"
+    path.write_text("{}")
+    with pytest.raises(Captured) as caught:
+        CLIENT.datasets.upload(path, columns={"question": "prompt"})
+    form = caught.value.request.read().decode()
+    assert set(re.findall(r'; name="(\w+)"', form)) == set(content["multipart/form-data"]["schema"]["properties"])
+    assert '{"question": "prompt"}' in form
 
 
 @pytest.mark.parametrize("name", sorted(set(METHODS) - OWN_ANSWERS))
@@ -180,7 +207,7 @@ def public(kind: type) -> set[str]:
     return {name for name in vars(kind) if not name.startswith("_")}
 
 
-@pytest.mark.parametrize("name", ["getJob", "createJob", "listLogs", "createKey", "putTeam"])
+@pytest.mark.parametrize("name", ["getJob", "createJob", "listLogs", "createKey", "putTeam", "changeWebhook"])
 def test_the_awaited_client_sends_the_same(name: str) -> None:
     asked, awaited = requested(METHODS[name]), requested(methods(ASYNC_CLIENT)[name])
     assert (asked.method, asked.url, asked.content) == (awaited.method, awaited.url, awaited.content)

@@ -145,7 +145,10 @@ NOT_JSON = {("up",): "runs until Ctrl-C and prints nothing", ("completion",): "p
 def test_the_whole_cli_is_there() -> None:
     jobs = "submit validate ls get watch logs cancel pause resume retry report download deploy pin attempts"
     wanted: set[tuple[str, ...]] = {("jobs", name) for name in jobs.split()}
-    wanted |= {("datasets", name) for name in ("add", "ls", "get")} | {("models", "fetch")}
+    wanted |= {("jobs", name) for name in ("compare", "publish", "publications")} | {("models", "fetch")}
+    wanted |= {("datasets", name) for name in ("add", "ls", "get", "preview", "overlap", "rm")}
+    hooks = "create ls get rm set test deliveries redeliver rotate"
+    wanted |= {("webhooks", name) for name in hooks.split()}
     wanted |= {("keys", name) for name in ("create", "ls", "revoke")} | {("teams", "set"), ("teams", "ls")}
     wanted |= {(name,) for name in ("up", "demo", "audit", "queue", "me", "login", "completion")}
     assert wanted <= set(COMMANDS)

@@ -91,7 +91,7 @@ def test_what_the_page_says_of_a_comparison_is_printed_as_tables(rig: Rig, monke
         refused = CliRunner().invoke(app, ["jobs", "publish", words[3]])
     assert "training.epochs" in shown
     assert "differences in points" in shown
-    assert re.search(r"2 cor-rait +│ 1 cor-rait", shown)
+    assert re.search(r"2 cor-rait +1 cor-rait", shown)
     assert "not the same" in unequal
     assert "[bold]é" in unequal
     assert (refused.exit_code, "--mlflow" in refused.output) == (2, True)

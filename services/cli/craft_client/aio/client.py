@@ -7,6 +7,7 @@ from craft_client.aio.accounts import AsyncAudit, AsyncKeys, AsyncModels, AsyncT
 from craft_client.aio.datasets import AsyncDatasets
 from craft_client.aio.jobs import AsyncJobs
 from craft_client.aio.transport import AsyncTransport
+from craft_client.aio.webhooks import AsyncWebhooks
 from craft_client.answers import operation, query
 from craft_client.config import connection
 from craft_client.errors import ApiError, ServerUnreachable
@@ -40,6 +41,7 @@ class AsyncClient:
         self.teams = AsyncTeams(transport)
         self.audit = AsyncAudit(transport)
         self.models = AsyncModels(transport)
+        self.webhooks = AsyncWebhooks(transport)
 
     @property
     def base_url(self) -> str:

@@ -1,15 +1,21 @@
 """/craft/datasets."""
 
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from craft.contracts.dataset_contents import DatasetOverlap, DatasetPreview
+from craft.contracts.dataset_sources import HttpsSource, HubSource, S3Source
 from craft.contracts.rest_datasets import DatasetFormat
 from craft.contracts.views import DatasetList, DatasetView
 from craft.core.questions import Task
 from craft_client.aio.paging import every
 from craft_client.aio.transport import AsyncTransport
-from craft_client.answers import operation, query, route
+from craft_client.answers import body_of, operation, query, route
+
+_FETCH_SECONDS = 600.0
+"""Longer than the server gives a source."""
 
 
 class AsyncDatasets:
@@ -25,10 +31,15 @@ class AsyncDatasets:
         task: Task | str = Task.OPEN_ENDED,
         name: str | None = None,
         format: DatasetFormat | str = DatasetFormat.AUTO,
+        columns: Mapping[str, str] | None = None,
     ) -> DatasetView:
-        """Upload a JSONL, JSON, CSV or Parquet file. Raises ApiError with row errors where rows are wrong."""
+        """Upload a JSONL, JSON, CSV or Parquet file. Raises ApiError with row errors where rows are wrong.
+
+        `columns` names the file's own column, or a dotted path, for ours: `{"question": "prompt"}`.
+        """
         source = Path(path)
         fields = {"task": str(task), "name": name or source.stem[:200] or "dataset", "format": str(format)}
+        fields |= {"columns": json.dumps(dict(columns))} if columns else {}
         with source.open("rb") as file:
             return await self._transport.upload(
                 DatasetView, "/craft/datasets", file=file, name=source.name, fields=fields
@@ -36,11 +47,32 @@ class AsyncDatasets:
 
     @operation("createDataset")
     async def create(
-        self, rows: Sequence[Mapping[str, Any]], *, task: Task | str = Task.OPEN_ENDED, name: str | None = None
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        *,
+        task: Task | str = Task.OPEN_ENDED,
+        name: str | None = None,
+        format: DatasetFormat | str | None = None,
+        columns: Mapping[str, str] | None = None,
     ) -> DatasetView:
         """Keep rows as a dataset, 10,000 at most; larger ones are uploaded as a file."""
-        body = {"rows": [*rows], "task": task, **query(name=name)}
+        body = {"rows": [*rows], "task": task, **query(name=name, format=format, columns=columns)}
         return await self._transport.call(DatasetView, "POST", "/craft/datasets", json=body)
+
+    async def fetch(
+        self,
+        source: HttpsSource | HubSource | S3Source | Mapping[str, Any],
+        *,
+        task: Task | str = Task.OPEN_ENDED,
+        name: str | None = None,
+        format: DatasetFormat | str | None = None,
+        columns: Mapping[str, str] | None = None,
+    ) -> DatasetView:
+        """Have the server fetch a file: `{"kind": "https", "url": …}`, of the hub, or of S3. Else as `upload`."""
+        body = {"source": body_of(source), "task": task, **query(name=name, format=format, columns=columns)}
+        return await self._transport.call(
+            DatasetView, "POST", "/craft/datasets", json=body, timeout_seconds=_FETCH_SECONDS
+        )
 
     @operation("listDatasets")
     async def list(self, *, limit: int | None = None, after: str | None = None) -> DatasetList:
@@ -60,3 +92,24 @@ class AsyncDatasets:
     async def get(self, dataset_id: str) -> DatasetView:
         """One dataset."""
         return await self._transport.call(DatasetView, "GET", route("/craft/datasets/{}", dataset_id))
+
+    @operation("deleteDataset")
+    async def delete(self, dataset_id: str) -> None:
+        """Delete a dataset. Raises ApiError (409) while an unfinished job reads it."""
+        await self._transport.send("DELETE", route("/craft/datasets/{}", dataset_id))
+
+    @operation("previewDataset")
+    async def preview(
+        self, dataset_id: str, *, limit: int | None = None, base_model: str | None = None
+    ) -> DatasetPreview:
+        """Its first rows and the prompts made of them; with `base_model` also as its chat template writes them."""
+        params = query(limit=limit, base_model=base_model)
+        return await self._transport.call(
+            DatasetPreview, "GET", route("/craft/datasets/{}/preview", dataset_id), params=params
+        )
+
+    @operation("compareDatasets")
+    async def overlap(self, dataset_id: str, other: str) -> DatasetOverlap:
+        """Its rows whose questions the other dataset asks too."""
+        path = route("/craft/datasets/{}/overlap", dataset_id)
+        return await self._transport.call(DatasetOverlap, "GET", path, params={"with": other})

@@ -68,12 +68,14 @@ class AsyncTransport:
         params: Mapping[str, Any] | None = None,
         json: object = None,
         safe: bool = True,
+        timeout_seconds: float | None = None,
     ) -> ModelT:
         """The answer as `model`. Raises ApiError, ServerUnreachable, UnexpectedAnswer.
 
         `safe`: twice is as once. All tries of a POST have one Idempotency-Key, under which the server makes one job.
+        `timeout_seconds` is for calls that take longer than others.
         """
-        response = await self.send(method, path, params=params, json=json, safe=safe)
+        response = await self.send(method, path, params=params, json=json, safe=safe, timeout_seconds=timeout_seconds)
         return parsed(model, response.content)
 
     async def send(
@@ -84,12 +86,14 @@ class AsyncTransport:
         params: Mapping[str, Any] | None = None,
         json: object = None,
         safe: bool = True,
+        timeout_seconds: float | None = None,
     ) -> httpx.Response:
         """See `call`; the answer as it came."""
         headers = {"Idempotency-Key": uuid4().hex} if method == "POST" else {}
+        timeout = self._http.timeout if timeout_seconds is None else httpx.Timeout(timeout_seconds, connect=5.0)
 
         async def send() -> httpx.Response:
-            return await self._http.request(method, path, params=params, json=json, headers=headers)
+            return await self._http.request(method, path, params=params, json=json, headers=headers, timeout=timeout)
 
         return await self._retried(send, safe=safe)
 

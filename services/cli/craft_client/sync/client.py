@@ -11,6 +11,7 @@ from craft_client.sync.accounts import Audit, Keys, Models, Teams
 from craft_client.sync.datasets import Datasets
 from craft_client.sync.jobs import Jobs
 from craft_client.sync.transport import Transport
+from craft_client.sync.webhooks import Webhooks
 
 
 class Client:
@@ -41,6 +42,7 @@ class Client:
         self.teams = Teams(transport)
         self.audit = Audit(transport)
         self.models = Models(transport)
+        self.webhooks = Webhooks(transport)
 
     @property
     def base_url(self) -> str:

@@ -1,16 +1,22 @@
 # Made from craft_client/aio by services/cli/sync_client.py: change it there, then run `make client`.
 """/craft/datasets."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from craft.contracts.dataset_contents import DatasetOverlap, DatasetPreview
+from craft.contracts.dataset_sources import HttpsSource, HubSource, S3Source
 from craft.contracts.rest_datasets import DatasetFormat
 from craft.contracts.views import DatasetList, DatasetView
 from craft.core.questions import Task
-from craft_client.answers import operation, query, route
+from craft_client.answers import body_of, operation, query, route
 from craft_client.sync.paging import every
 from craft_client.sync.transport import Transport
+
+_FETCH_SECONDS = 600.0
+"""Longer than the server gives a source."""
 
 
 class Datasets:
@@ -26,20 +32,44 @@ class Datasets:
         task: Task | str = Task.OPEN_ENDED,
         name: str | None = None,
         format: DatasetFormat | str = DatasetFormat.AUTO,
+        columns: Mapping[str, str] | None = None,
     ) -> DatasetView:
-        """Upload a JSONL, JSON, CSV or Parquet file. Raises ApiError with row errors where rows are wrong."""
+        """Upload a JSONL, JSON, CSV or Parquet file. Raises ApiError with row errors where rows are wrong.
+
+        `columns` names the file's own column, or a dotted path, for ours: `{"question": "prompt"}`.
+        """
         source = Path(path)
         fields = {"task": str(task), "name": name or source.stem[:200] or "dataset", "format": str(format)}
+        fields |= {"columns": json.dumps(dict(columns))} if columns else {}
         with source.open("rb") as file:
             return self._transport.upload(DatasetView, "/craft/datasets", file=file, name=source.name, fields=fields)
 
     @operation("createDataset")
     def create(
-        self, rows: Sequence[Mapping[str, Any]], *, task: Task | str = Task.OPEN_ENDED, name: str | None = None
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        *,
+        task: Task | str = Task.OPEN_ENDED,
+        name: str | None = None,
+        format: DatasetFormat | str | None = None,
+        columns: Mapping[str, str] | None = None,
     ) -> DatasetView:
         """Keep rows as a dataset, 10,000 at most; larger ones are uploaded as a file."""
-        body = {"rows": [*rows], "task": task, **query(name=name)}
+        body = {"rows": [*rows], "task": task, **query(name=name, format=format, columns=columns)}
         return self._transport.call(DatasetView, "POST", "/craft/datasets", json=body)
+
+    def fetch(
+        self,
+        source: HttpsSource | HubSource | S3Source | Mapping[str, Any],
+        *,
+        task: Task | str = Task.OPEN_ENDED,
+        name: str | None = None,
+        format: DatasetFormat | str | None = None,
+        columns: Mapping[str, str] | None = None,
+    ) -> DatasetView:
+        """Have the server fetch a file: `{"kind": "https", "url": …}`, of the hub, or of S3. Else as `upload`."""
+        body = {"source": body_of(source), "task": task, **query(name=name, format=format, columns=columns)}
+        return self._transport.call(DatasetView, "POST", "/craft/datasets", json=body, timeout_seconds=_FETCH_SECONDS)
 
     @operation("listDatasets")
     def list(self, *, limit: int | None = None, after: str | None = None) -> DatasetList:
@@ -59,3 +89,22 @@ class Datasets:
     def get(self, dataset_id: str) -> DatasetView:
         """One dataset."""
         return self._transport.call(DatasetView, "GET", route("/craft/datasets/{}", dataset_id))
+
+    @operation("deleteDataset")
+    def delete(self, dataset_id: str) -> None:
+        """Delete a dataset. Raises ApiError (409) while an unfinished job reads it."""
+        self._transport.send("DELETE", route("/craft/datasets/{}", dataset_id))
+
+    @operation("previewDataset")
+    def preview(self, dataset_id: str, *, limit: int | None = None, base_model: str | None = None) -> DatasetPreview:
+        """Its first rows and the prompts made of them; with `base_model` also as its chat template writes them."""
+        params = query(limit=limit, base_model=base_model)
+        return self._transport.call(
+            DatasetPreview, "GET", route("/craft/datasets/{}/preview", dataset_id), params=params
+        )
+
+    @operation("compareDatasets")
+    def overlap(self, dataset_id: str, other: str) -> DatasetOverlap:
+        """Its rows whose questions the other dataset asks too."""
+        path = route("/craft/datasets/{}/overlap", dataset_id)
+        return self._transport.call(DatasetOverlap, "GET", path, params={"with": other})

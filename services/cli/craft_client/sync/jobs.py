@@ -1,12 +1,14 @@
 # Made from craft_client/aio by services/cli/sync_client.py: change it there, then run `make client`.
 """/craft/jobs: submit, look, steer, follow, fetch."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from craft.contracts.comparing import JobComparison
 from craft.contracts.job import JobSpec, JobStatus
+from craft.contracts.publishing import HubTarget, MlflowTarget, PublicationList, PublicationView
 from craft.contracts.rest_scoring import ReportDocument
 from craft.contracts.serving import AdapterDeployment
 from craft.contracts.views import (
@@ -198,6 +200,25 @@ class Jobs:
         """Save a finished adapter (tar.gz, PEFT layout), whole or not at all."""
         path, params = route("/craft/jobs/{}/adapter", job_id), query(strategy=strategy)
         return self._transport.download(path, Path(target), params=params)
+
+    @operation("compareJobs")
+    def compare(self, job_ids: Sequence[str]) -> JobComparison:
+        """Two to ten jobs side by side. Raises ApiError (404) where one is not the team's."""
+        params = query(ids=",".join(job_ids))
+        return self._transport.call(JobComparison, "GET", "/craft/jobs/compare", params=params)
+
+    @operation("publishAdapter")
+    def publish(
+        self, job_id: str, to: MlflowTarget | HubTarget | Mapping[str, Any], *, strategy: Strategy | str | None = None
+    ) -> PublicationView:
+        """Have a finished adapter published; twice is as once, and after a failure it is tried again."""
+        path, body = route("/craft/jobs/{}/publish", job_id), {"target": body_of(to), "strategy": strategy}
+        return self._transport.call(PublicationView, "POST", path, json=body)
+
+    @operation("listPublications")
+    def publications(self, job_id: str) -> PublicationList:
+        """Where the job's adapters were published or are to be, or why they are not."""
+        return self._transport.call(PublicationList, "GET", route("/craft/jobs/{}/publications", job_id))
 
     def settled(self, job_id: str, *, until: float) -> JobView:
         """The job once it has ended, or as it is at `until` of `time.monotonic`; a server that restarts is waited for.

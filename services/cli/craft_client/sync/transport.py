@@ -69,12 +69,14 @@ class Transport:
         params: Mapping[str, Any] | None = None,
         json: object = None,
         safe: bool = True,
+        timeout_seconds: float | None = None,
     ) -> ModelT:
         """The answer as `model`. Raises ApiError, ServerUnreachable, UnexpectedAnswer.
 
         `safe`: twice is as once. All tries of a POST have one Idempotency-Key, under which the server makes one job.
+        `timeout_seconds` is for calls that take longer than others.
         """
-        response = self.send(method, path, params=params, json=json, safe=safe)
+        response = self.send(method, path, params=params, json=json, safe=safe, timeout_seconds=timeout_seconds)
         return parsed(model, response.content)
 
     def send(
@@ -85,12 +87,14 @@ class Transport:
         params: Mapping[str, Any] | None = None,
         json: object = None,
         safe: bool = True,
+        timeout_seconds: float | None = None,
     ) -> httpx.Response:
         """See `call`; the answer as it came."""
         headers = {"Idempotency-Key": uuid4().hex} if method == "POST" else {}
+        timeout = self._http.timeout if timeout_seconds is None else httpx.Timeout(timeout_seconds, connect=5.0)
 
         def send() -> httpx.Response:
-            return self._http.request(method, path, params=params, json=json, headers=headers)
+            return self._http.request(method, path, params=params, json=json, headers=headers, timeout=timeout)
 
         return self._retried(send, safe=safe)
 
