@@ -33,10 +33,10 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]:
 def test_the_report_comes_in_the_form_that_is_asked_for(done: Done) -> None:
     report = f"/craft/jobs/{done.id}/report"
     browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
-    assert list(done.rig.get(report).json()) == ["cost"]
-    assert list(done.rig.get(report, headers={"Accept": "application/json, text/html"}).json()) == ["cost"]
+    assert list(done.rig.get(report).json()) == ["cost", "estimate"]
+    assert list(done.rig.get(report, headers={"Accept": "application/json, text/html"}).json()) == ["cost", "estimate"]
     assert done.rig.get(report, headers={"Accept": browser}).text.startswith("<!doctype html>")
-    assert list(done.rig.get(f"{report}.json", headers={"Accept": browser}).json()) == ["cost"]
+    assert list(done.rig.get(f"{report}.json", headers={"Accept": browser}).json()) == ["cost", "estimate"]
     assert done.rig.get(f"{report}.html").headers["content-type"] == "text/html; charset=utf-8"
 
 
