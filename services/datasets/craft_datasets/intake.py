@@ -67,6 +67,7 @@ class DatasetIntake:
             max_line_bytes=self._settings.max_line_bytes,
             memory_bytes=_MEMORY_BYTES,
             cpu_seconds=_CPU_SECONDS,
+            parent=os.getpid(),
         )
         child = subprocess.run(
             [sys.executable, "-m", "craft_datasets.reading_child"],

@@ -16,6 +16,7 @@ from craft.contracts.rows import MARK_BYTES, QuestionRow
 from craft.core.questions import Question
 from craft.errors import CraftError, DatasetInvalid
 from craft.infra.failures import error_of
+from craft.infra.orphans import die_with
 from craft_datasets.formats import read_raw
 from craft_datasets.validation import validate
 
@@ -31,6 +32,8 @@ class ReadingOrder(BaseModel):
     max_line_bytes: int
     memory_bytes: int
     cpu_seconds: int
+    parent: int
+    """The process that waits for the outcome: nobody reads for one that was killed."""
 
 
 class ReadingOutcome(BaseModel):
@@ -70,6 +73,7 @@ def read(order: ReadingOrder) -> ReadingOutcome:
 def main() -> None:
     """Take one order, limit this process, carry it out."""
     order = ReadingOrder.model_validate_json(sys.stdin.buffer.read())
+    die_with(order.parent)
     resource.setrlimit(resource.RLIMIT_AS, (order.memory_bytes, order.memory_bytes))
     resource.setrlimit(resource.RLIMIT_CPU, (order.cpu_seconds, order.cpu_seconds))
     sys.stdout.buffer.write(read(order).model_dump_json().encode())

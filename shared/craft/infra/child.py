@@ -2,7 +2,6 @@
 `python -m craft.infra.child FUNCTIONS PARENT_PID SOCKET_FD LIFELINE_FD MEMORY_BYTES`; it serves stage after stage.
 """
 
-import ctypes
 import importlib
 import logging
 import math
@@ -24,9 +23,9 @@ from craft.contracts.stages import StageProgress, StageResult
 from craft.errors import CraftError, Fault, Internal
 from craft.infra.child_channel import Channel, Failed, Finished, Progressed, RunStage
 from craft.infra.failures import error_of
+from craft.infra.orphans import die_with
 from craft.infra.stage import LocalContext, StageFunctions, StopRequest
 
-_PR_SET_PDEATHSIG = 1
 _PROGRESS_PAUSE_SECONDS = 0.1
 
 
@@ -73,7 +72,7 @@ def main(arguments: list[str]) -> None:
     """Serve stages until the parent closes the channel or asks to end."""
     path, parent, descriptor, lifeline, memory_bytes = arguments
     _start_guard(int(lifeline), others=(0, 1, 2, int(descriptor)))
-    _die_with(int(parent))
+    die_with(int(parent))
     if int(memory_bytes):
         resource.setrlimit(resource.RLIMIT_AS, (int(memory_bytes), int(memory_bytes)))
     stop = StopRequest()
@@ -166,15 +165,6 @@ def _start_guard(lifeline: int, *, others: Sequence[int]) -> None:
     os.read(lifeline, 1)
     os.killpg(0, signal.SIGKILL)
     os._exit(0)
-
-
-def _die_with(parent: int) -> None:
-    """Never outlive the worker: the kernel kills us when the thread that started us ends."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    # It may have died before we asked.
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def _receive(channel: Channel, inbox: "queue.SimpleQueue[RunStage]") -> None:

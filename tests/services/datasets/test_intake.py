@@ -1,6 +1,7 @@
 """Uploads become immutable datasets named by what they hold; what is wrong is listed and leaves nothing behind."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -170,6 +171,7 @@ def test_a_full_disk_is_not_the_files_fault(tmp_path: Path) -> None:
         max_line_bytes=1000,
         memory_bytes=2**30,
         cpu_seconds=10,
+        parent=os.getpid(),
     )
     error = read(order).error
     assert error is not None
