@@ -32,6 +32,7 @@ from craft_gateway.keys import store_holds
 from craft_gateway.migrate import is_current
 from craft_gateway.model_server_client import HttpModelServer
 from craft_gateway.oidc import Oidc
+from craft_gateway.openapi_links import add_links
 from craft_gateway.publications import Publications
 from craft_gateway.rate_limits import RateLimits
 from craft_gateway.retention import Retention
@@ -87,6 +88,7 @@ def app(settings: Settings) -> FastAPI:
         ready=ready,
         max_body_bytes=settings.gateway.max_body_bytes,
         lifespan=lifespan,
+        describe=add_links,
         inner=[Middleware(Authentication, authenticator=authenticator, limits=limits)],
     )
 

@@ -16,7 +16,7 @@ from craft.contracts.base import Contract
 from craft.errors import CraftError, ErrorDetail, Unavailable
 from craft.infra import http_problems, telemetry
 from craft.infra.http_edge import Edge, RequestMetrics
-from craft.infra.http_problems import PROBLEM_RESPONSES, JsonResponse, documented
+from craft.infra.http_problems import PROBLEM_RESPONSES, Describe, JsonResponse, documented
 from craft.infra.settings import Listen, Settings
 
 __all__ = ["MAX_BODY_BYTES", "Health", "JsonResponse", "Readiness", "create_app", "documented", "serve"]
@@ -53,12 +53,14 @@ def create_app(
     lifespan: Lifespan | None = None,
     registry: CollectorRegistry | None = None,
     inner: Sequence[Middleware] = (),
+    describe: Describe | None = None,
 ) -> FastAPI:
     """An application with the routers and /healthz, /readyz, /metrics; its registry is `app.state.metrics`.
 
     `service` labels metrics; one with metrics of its own brings the `registry` that they are in. A body of more than
-    `max_body_bytes` is answered 413. `inner` is what stands between the edge and the routes. Errors raised by routes
-    become problem documents; list a route's own with `responses=documented(NotFound, …)`.
+    `max_body_bytes` is answered 413. `inner` is what stands between the edge and the routes; `describe` adds to the
+    OpenAPI document. Errors raised by routes become problem documents; list a route's own with
+    `responses=documented(NotFound, …)`.
     """
     registry = registry or CollectorRegistry()
     app = FastAPI(
@@ -69,7 +71,7 @@ def create_app(
         middleware=inner,
     )
     app.state.metrics = registry
-    http_problems.install(app)
+    http_problems.install(app, describe=describe)
     app.add_middleware(Edge, metrics=RequestMetrics(registry, service), max_body_bytes=max_body_bytes)
     for router in routers:
         app.include_router(router)

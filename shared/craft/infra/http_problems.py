@@ -4,7 +4,7 @@ import http.client
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -39,6 +39,8 @@ _CODES: Mapping[int, str] = {
 _PROBLEM_CONTENT = {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 
 OpenApiResponses = dict[int | str, dict[str, Any]]
+Describe = Callable[[dict[str, Any]], None]
+"""Adds to an OpenAPI document."""
 
 PROBLEM_RESPONSES: OpenApiResponses = {
     "4XX": {"description": "The caller can mend it; `hint` says how.", "content": _PROBLEM_CONTENT},
@@ -139,8 +141,11 @@ def _excerpt(value: object) -> str | None:
     return None
 
 
-def install(app: FastAPI) -> None:
-    """Give the application its error handlers and an OpenAPI document that knows the Problem schema."""
+def install(app: FastAPI, *, describe: Describe | None = None) -> None:
+    """Give the application its error handlers and an OpenAPI document that knows the Problem schema.
+
+    `describe` may add to the document.
+    """
 
     async def craft_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, CraftError)  # noqa: S101 - the registration below says so; mypy cannot know
@@ -178,7 +183,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(CraftError, craft_error)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http_error)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI documents this way to extend it
+    app.openapi = lambda: _openapi(app, describe)  # type: ignore[method-assign]  # FastAPI documents this way to extend it
 
 
 def _allowed(app: FastAPI, request: Request) -> list[str]:
@@ -193,7 +198,7 @@ def _request_id(request: Request) -> str | None:
     return getattr(request.state, "request_id", None)
 
 
-def _openapi(app: FastAPI) -> dict[str, Any]:
+def _openapi(app: FastAPI, describe: Describe | None) -> dict[str, Any]:
     if app.openapi_schema is None:
         schema = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
@@ -204,5 +209,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             for name, definition in own.pop("$defs", {}).items():
                 schemas.setdefault(name, definition)
             schemas.setdefault(model.__name__, own)
+        if describe is not None:
+            describe(schema)
         app.openapi_schema = schema
     return app.openapi_schema

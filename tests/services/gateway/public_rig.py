@@ -57,6 +57,7 @@ from craft_gateway.job_bodies import JobBodies
 from craft_gateway.model_server_client import ModelServer
 from craft_gateway.model_server_client_fake import FakeModelServer
 from craft_gateway.oidc import Oidc
+from craft_gateway.openapi_links import add_links
 from craft_gateway.publications import Publications
 from craft_gateway.rate_limits import RateLimits
 from craft_gateway.retention import Retention
@@ -309,5 +310,6 @@ class Rig:
             service="gateway",
             routers=[router(gateway)],
             max_body_bytes=64 * 2**20,
+            describe=add_links,
             inner=[Middleware(Authentication, authenticator=self.authenticator, limits=self.limits)],
         )
