@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from tests.security.attacks import Answer, Attack, Honest, attacks_on, send
 from tests.security.hostile_paths import hostile_paths
 from tests.security.watched_files import outside, watched_files
+from tests.services.gateway.dataset_rig import datasets_service
 from tests.services.gateway.public_rig import body, open_rig, rows
 from tests.services.gateway.world import new_world
 from tests.services.inference.supervised import Rig as SupervisedRig
@@ -24,9 +25,7 @@ from craft.contracts.stages import EngineRef, ModelRef
 from craft.infra.artifacts import FolderStore
 from craft.infra.http import create_app
 from craft.infra.models import ModelFolders
-from craft.infra.settings import DatasetsSettings, VllmSettings
-from craft_datasets import routes as datasets_routes
-from craft_datasets.intake import DatasetIntake
+from craft.infra.settings import HubSettings, VllmSettings
 from craft_gateway.internal_routes import internal_router
 from craft_inference import routes as inference_routes
 from craft_inference import server_routes
@@ -109,10 +108,7 @@ def coordinator(folder: Path) -> Iterator[Target]:
 
 @pytest.fixture
 def datasets(folder: Path) -> Target:
-    intake = DatasetIntake(FolderStore(folder / "state" / "store"), DatasetsSettings())
-    return target(
-        folder, create_app(title="test", service="datasets", routers=[datasets_routes.router(intake)]), Honest()
-    )
+    return target(folder, datasets_service(FolderStore(folder / "state" / "store"), HubSettings()), Honest())
 
 
 @pytest.fixture
