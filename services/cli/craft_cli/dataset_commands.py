@@ -10,11 +10,12 @@ from craft.contracts.dataset_sources import HttpsSource, HubSource, S3Source
 from craft.contracts.rest_datasets import DatasetFormat
 from craft.core.questions import Task
 from craft_cli import dataset_tables, tables
-from craft_cli.assignments import assigned
+from craft_cli.arguments import assigned, refusal
 from craft_cli.session import Session, fail, remote
 
 app = typer.Typer(no_args_is_help=True, help="Upload, name, look into, compare and delete datasets.")
 DatasetId = Annotated[str, typer.Argument(help="dset_…", show_default=False)]
+_FORM = "OWNER/NAME for --hub, a path in the repository for --file, s3://BUCKET/KEY for --s3"
 _ID = "dset_01jgywz3x4v5q6r7s8t9vawbxc"
 
 
@@ -56,14 +57,15 @@ def add(
         fail("Say which: a file, --from-url, --hub or --s3.", as_json=session.as_json)
     if hub is None and (file or revision):
         fail("--file and --revision are for --hub.", as_json=session.as_json)
+    if hub is not None and not file:
+        fail("--hub needs --file: which file of the repository.", as_json=session.as_json)
     if path is not None:
         view = session.client.datasets.upload(path, task=task, name=name, format=form, columns=columns)
     else:
         try:
             source = _source(from_url=from_url, hub=hub, file=file, revision=revision, s3=s3)
         except ValidationError as error:
-            wrong = error.errors()[0]
-            fail(f"The source's {wrong['loc'][-1]} cannot be used: {wrong['msg']}.", as_json=session.as_json)
+            fail(refusal(error, form=_FORM), as_json=session.as_json)
         view = session.client.datasets.fetch(source, task=task, name=name, format=form, columns=columns)
     session.show(view, view.id)
 
@@ -128,5 +130,5 @@ def _source(
         return HttpsSource(kind="https", url=from_url)
     if s3 is not None:
         return S3Source(kind="s3", uri=s3)
-    given = {"kind": "hub", "repo": hub, "file": file or "", "revision": revision}
+    given = {"kind": "hub", "repo": hub, "file": file, "revision": revision}
     return HubSource.model_validate({name: value for name, value in given.items() if value is not None})

@@ -59,7 +59,7 @@ def overlap(found: DatasetOverlap) -> Iterator[Table | str]:
     """Counts, and the first rows that both ask."""
     yield (
         f"{found.overlapping_rows:,} of {found.rows:,} rows ask what {found.with_} asks too "
-        f"({found.overlapping_questions:,} different questions)"
+        f"(different questions: {found.overlapping_questions:,})"
     )
     if found.data:
         yield lined(("number", "row", "question"), ((each.row, each.id, each.question) for each in found.data))

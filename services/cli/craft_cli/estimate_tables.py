@@ -55,7 +55,7 @@ def lines(estimate: Estimate) -> Iterator[str]:
         yield f"memory: {size(memory.device_bytes)} where it computes, {size(memory.host_bytes)} on the host"
     if estimate.queue is not None:
         wait, ahead = estimate.queue.seconds, estimate.queue.ahead
-        yield f"begins: {'unknown' if wait is None else f'in {duration(wait)}'}, {ahead} stages before it"
+        yield f"begins: {'unknown' if wait is None else f'in {duration(wait)}'}, stages before it: {ahead}"
 
 
 def checks(found: ValidationView) -> Iterator[str]:

@@ -11,7 +11,7 @@ import typer
 from craft.contracts.job import JobStatus
 from craft.contracts.views import JobView
 from craft_cli import estimate_tables, tables
-from craft_cli.assignments import assigned
+from craft_cli.arguments import assigned
 from craft_cli.session import EXIT_INTERRUPTED, Session, error_console, fail, remote, show_json
 from craft_cli.watching import watch
 from craft_client import JobFailed, JobHandle

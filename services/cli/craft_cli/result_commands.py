@@ -15,6 +15,7 @@ from craft.contracts.rest_scoring import ReportDocument
 from craft.contracts.serving import AdapterDeployment
 from craft.core.selection import Strategy
 from craft_cli import comparison_tables, tables
+from craft_cli.arguments import refusal
 from craft_cli.job_commands import JobId
 from craft_cli.job_commands import app as job_app
 from craft_cli.session import Session, fail, print_table, remote
@@ -121,8 +122,8 @@ def publish(
     try:
         to = _target(mlflow=mlflow, hub=hub, public=public, message=message)
     except ValidationError as error:
-        wrong = error.errors()[0]
-        fail(f"{wrong['input']!r} cannot be used there: {wrong['msg']}.", as_json=session.as_json)
+        form = "a name of letters, digits, spaces and ._-" if hub is None else "OWNER/NAME of letters, digits and ._-"
+        fail(refusal(error, form=form), as_json=session.as_json)
     found = session.client.jobs.publish(job_id, to, strategy=strategy)
     session.show(found, comparison_tables.publication_line(found))
 

@@ -17,6 +17,7 @@ import typer
 from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from craft.contracts.problems import Problem
 from craft.errors import CraftError, Fault
@@ -191,6 +192,10 @@ def print_table(table: Table) -> None:
     if console.is_terminal:
         console.print(table)
         return
+    if table.title is not None:
+        # A title is folded to its table's width, where grep would not find it.
+        print(Text.from_markup(str(table.title)).plain)
+        table.title = None
     table.box = None
     table.pad_edge = False
     Console(width=_PIPED_COLUMNS, no_color=True, highlight=False).print(table)

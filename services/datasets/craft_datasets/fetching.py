@@ -84,7 +84,9 @@ class Fetcher:
             raise RequestInvalid(
                 f"The source redirects more than {_MOST_REDIRECTS} times.", hint="Name the file's own address."
             ) from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except httpx.InvalidURL as error:
+            raise RequestInvalid(f"This is no URL: {str(error)[:200]}", hint="Name the file's own address.") from error
+        except httpx.HTTPError as error:
             raise Unavailable(
                 f"The source broke off, or speaks no HTTP: {str(error)[:200] or type(error).__name__}",
                 hint="Nothing was stored; try again, or upload the file.",

@@ -22,7 +22,7 @@ from craft.infra.settings import DatasetsSettings
 from craft_datasets.reading_child import ReadingOrder, ReadingOutcome
 
 _MEMORY_BYTES = 2 * 2**30
-_CPU_SECONDS = 240
+_CPU_SECONDS = 120
 _LONGEST_OUTPUT = 2000
 _log = logging.getLogger("craft.datasets")
 

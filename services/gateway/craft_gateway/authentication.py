@@ -18,9 +18,8 @@ from craft.infra.http_problems import error_headers, problem_response
 from craft_gateway.api_keys import KEY_PREFIX, ApiKeys
 from craft_gateway.callers import Identity, act_as
 from craft_gateway.oidc import Oidc
-from craft_gateway.openai_errors import error_of
+from craft_gateway.openai_errors import error_of, speaks_openai
 from craft_gateway.rate_limits import RateLimits
-from craft_gateway.views import OPENAI_ROOT, ROOT
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"})
 _REMEMBERED_SECONDS = 5.0
@@ -105,8 +104,7 @@ class Authentication:
 
 
 async def _refuse(error: CraftError, scope: Scope, receive: Receive, send: Send) -> None:
-    path = scope["path"]
-    if path.startswith(f"{OPENAI_ROOT}/") and not path.startswith(f"{OPENAI_ROOT}{ROOT}"):
+    if speaks_openai(scope["path"]):
         response = error_of(error)
     else:
         problem = Problem.of(error, request_id=scope["state"].get("request_id"))

@@ -2,17 +2,20 @@
 
 import http
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
+from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from pydantic import ValidationError
+from starlette.exceptions import HTTPException
 
 from craft.contracts.problems import Problem
 from craft.contracts.serving import OpenAiError, OpenAiErrorBody
 from craft.errors import CraftError, NotFound
 from craft.infra.http_problems import OpenApiResponses, validation_details
+from craft_gateway.views import OPENAI_ROOT, ROOT
 
 _RETRY_AFTER_SECONDS = "5"
 _LONGEST_MESSAGE = 2_000
@@ -110,3 +113,22 @@ def _said(body: bytes) -> tuple[str | None, str | None]:
 def _member(path: str) -> str:
     """The request's member: without the kinds of value that pydantic tried there (`stop.list[constrained-str].0`)."""
     return ".".join(takewhile(lambda part: part not in _KINDS and "[" not in part, path.split(".")))
+
+
+def speaks_openai(path: str) -> bool:
+    """Whether a path is one of OpenAI's."""
+    return path.startswith(f"{OPENAI_ROOT}/") and not path.startswith(f"{OPENAI_ROOT}{ROOT}")
+
+
+def answer_unknown_paths(app: FastAPI) -> None:
+    """What lies at none of OpenAI's routes is said in their envelope too."""
+    usual = app.exception_handlers[HTTPException]
+
+    async def answered(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101 - the registration below says so; mypy cannot know
+        if speaks_openai(request.url.path):
+            return error_response(error.status_code, str(error.detail), code="unknown_url")
+        found = usual(request, error)
+        return await found if isinstance(found, Awaitable) else found
+
+    app.add_exception_handler(HTTPException, answered)

@@ -32,6 +32,7 @@ from craft_gateway.keys import store_holds
 from craft_gateway.migrate import is_current
 from craft_gateway.model_server_client import HttpModelServer
 from craft_gateway.oidc import Oidc
+from craft_gateway.openai_errors import answer_unknown_paths
 from craft_gateway.openapi_links import add_links
 from craft_gateway.publications import Publications
 from craft_gateway.rate_limits import RateLimits
@@ -81,7 +82,7 @@ def app(settings: Settings) -> FastAPI:
         # Neither the datasets service nor the model server: without them everything else still works.
         return {"database": await asyncio.to_thread(is_current, database)}
 
-    return create_app(
+    app = create_app(
         title="CRaFT",
         service="gateway",
         routers=[router(gateway)],
@@ -91,6 +92,8 @@ def app(settings: Settings) -> FastAPI:
         describe=add_links,
         inner=[Middleware(Authentication, authenticator=authenticator, limits=limits)],
     )
+    answer_unknown_paths(app)
+    return app
 
 
 def _gateway(

@@ -4,6 +4,7 @@ import http.client
 import json
 import logging
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -14,7 +15,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
 
 from craft.contracts.problems import PROBLEM_MEDIA_TYPE, Problem, ProblemDetail
 from craft.errors import CraftError, ErrorDetail, Fault, RateLimited, RequestInvalid, Unauthenticated, Unavailable
@@ -25,7 +25,7 @@ _LONGEST_MESSAGE = 300
 _LONGEST_EXCERPT = 120
 _MOST_ERRORS = 100
 _RETRY_AFTER_SECONDS = 5
-_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+_NAMED = re.compile(r"\\\{[^/]+\\\}")
 _WAIT_AND_RETRY = frozenset({429, 503})
 _CODES: Mapping[int, str] = {
     400: "bad_request",
@@ -177,7 +177,8 @@ def install(app: FastAPI, *, describe: Describe | None = None) -> None:
         assert isinstance(error, HTTPException)  # noqa: S101 - as above
         problem = status_problem(error.status_code, str(error.detail), request_id=_request_id(request))
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            return problem_response(problem, {"Allow": ", ".join(_allowed(app, request))})
+            methods = _allowed(app, request.url.path)
+            return problem_response(problem, {"Allow": ", ".join(methods)} if methods else error.headers)
         return problem_response(problem, error.headers)
 
     app.add_exception_handler(CraftError, craft_error)
@@ -186,12 +187,13 @@ def install(app: FastAPI, *, describe: Describe | None = None) -> None:
     app.openapi = lambda: _openapi(app, describe)  # type: ignore[method-assign]  # FastAPI documents this way to extend it
 
 
-def _allowed(app: FastAPI, request: Request) -> list[str]:
-    """The methods of all routes of the path: the framework names those of the first one only."""
-    asked = [{**request.scope, "method": method} for method in _METHODS]
-    return [
-        scope["method"] for scope in asked if any(route.matches(scope)[0] is Match.FULL for route in app.router.routes)
-    ]
+def _allowed(app: FastAPI, path: str) -> list[str]:
+    """The documented methods of a path: the framework names those of the first route only."""
+    paths: dict[str, Any] = app.openapi()["paths"]
+    fitting = [each for each in paths if re.fullmatch(_NAMED.sub("[^/]+", re.escape(each)), path)]
+    # `/jobs/validate` is also a `/jobs/{job_id}`.
+    closest = min(fitting, key=lambda each: each.count("{"), default=None)
+    return [] if closest is None else sorted(method.upper() for method in paths[closest])
 
 
 def _request_id(request: Request) -> str | None:

@@ -70,8 +70,8 @@ def test_a_file_elsewhere_is_fetched_and_its_version_told(server: str) -> None:
     [
         ([], "Say which"),
         (["--hub", "team/facts", "--s3", "s3://bucket/key"], "Say which"),
-        (["--hub", "team/facts"], "The source's file"),
-        (["--s3", "bucket/key"], "The source's uri"),
+        (["--hub", "team/facts"], "--hub needs --file"),
+        (["--s3", "bucket/key"], "write OWNER/NAME for --hub"),
         (["--s3", "s3://bucket/key", "--revision", "main"], "are for --hub"),
         (["--s3", "s3://bucket/key", "--column", "question"], "NAME=VALUE"),
         (["--s3", "s3://bucket/key", "--column", "id=a", "--column", "id=b"], "given twice"),
@@ -86,7 +86,7 @@ def test_an_overlap_is_counted_and_shown(tmp_path: Path) -> None:
     train = added(tmp_path / "a.jsonl", question("Who wrote Faust?", "Goethe"), question("Who wrote Emma?", "Austen"))
     test = added(tmp_path / "b.jsonl", question("who wrote FAUST", "Goethe"))
     shown = craft("overlap", train, test)
-    assert f"1 of 2 rows ask what {test} asks too (1 different questions)" in shown
+    assert f"1 of 2 rows ask what {test} asks too (different questions: 1)" in shown
     assert "Who wrote Faust?" in shown
     assert json.loads(craft("overlap", train, test, "--json"))["with"] == test
 

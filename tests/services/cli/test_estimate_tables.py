@@ -78,7 +78,7 @@ def test_the_job_is_told_in_words() -> None:
         "likely: 4,096 tokens generated",
         "time: 1.5 min [1.0 min, 2.0 h]",
         "memory: 3.0 GiB where it computes, 1.0 GiB on the host",
-        "begins: in 5.0 s, 2 stages before it",
+        "begins: in 5.0 s, stages before it: 2",
     ]
 
 

@@ -128,7 +128,7 @@ def test_watching_a_job_that_does_not_succeed_is_6_with_its_view_and_its_problem
 def test_bash_completes_commands_and_options() -> None:
     words = {"COMP_WORDS": "craft jobs c", "COMP_CWORD": "2", "_CRAFT_COMPLETE": "complete_bash"}
     done = subprocess.run(CRAFT, env=ENVIRONMENT | words, capture_output=True, text=True, check=False)
-    assert done.stdout.split() == ["cancel"]
+    assert done.stdout.split() == ["cancel", "compare"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -57,6 +57,7 @@ from craft_gateway.job_bodies import JobBodies
 from craft_gateway.model_server_client import ModelServer
 from craft_gateway.model_server_client_fake import FakeModelServer
 from craft_gateway.oidc import Oidc
+from craft_gateway.openai_errors import answer_unknown_paths
 from craft_gateway.openapi_links import add_links
 from craft_gateway.publications import Publications
 from craft_gateway.rate_limits import RateLimits
@@ -305,7 +306,7 @@ class Rig:
             model_server=self.model_server,
             seeds_requests=self.seeds_requests,
         )
-        return create_app(
+        app = create_app(
             title="CRaFT",
             service="gateway",
             routers=[router(gateway)],
@@ -313,3 +314,5 @@ class Rig:
             describe=add_links,
             inner=[Middleware(Authentication, authenticator=self.authenticator, limits=self.limits)],
         )
+        answer_unknown_paths(app)
+        return app

@@ -89,9 +89,11 @@ def test_what_the_page_says_of_a_comparison_is_printed_as_tables(rig: Rig, monke
         rig.finish(other)
         unequal = CliRunner().invoke(app, [*words[1:3], words[3], other]).output
         refused = CliRunner().invoke(app, ["jobs", "publish", words[3]])
+        misnamed = CliRunner().invoke(app, ["jobs", "publish", words[3], "--hub", "support-qa"])
     assert "training.epochs" in shown
     assert "differences in points" in shown
     assert re.search(r"2 cor-rait +1 cor-rait", shown)
     assert "not the same" in unequal
     assert "[bold]é" in unequal
     assert (refused.exit_code, "--mlflow" in refused.output) == (2, True)
+    assert (misnamed.exit_code, "write OWNER/NAME" in misnamed.output) == (2, True)
