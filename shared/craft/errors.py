@@ -197,10 +197,7 @@ class RateLimited(UserError):
     status = 429
     code = "rate_limited"
     retryable = True
-
-    def __init__(self, message: str, *, retry_after_seconds: int, hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
-        self.retry_after_seconds = retry_after_seconds
+    retry_after_seconds: int = 1
 
 
 class TooFewKnown(UserError):

@@ -14,6 +14,8 @@ OURS = [
     if isinstance(kind, type)
     and issubclass(kind, CraftError)
     and kind not in (CraftError, errors.UserError, errors.SystemError_, errors.MissingStates)
+    # To another of our services these mean that a token is set wrong: below.
+    and kind not in (errors.Unauthenticated, errors.Forbidden)
 ]
 
 

@@ -147,7 +147,7 @@ def peak(process: psutil.Process) -> Iterator[list[int]]:
 
 def told(port: int, lie: Lie) -> int:
     """The status that comes while the body is sent, or after all of it was."""
-    head = f"{lie.method} {lie.path} HTTP/1.1\r\nHost: craft\r\n" + "".join(f"{line}\r\n" for line in lie.headers)
+    head = f"{lie.method} {lie.path} HTTP/1.1\r\nHost: 127.0.0.1\r\n" + "".join(f"{line}\r\n" for line in lie.headers)
     end = "" if lie.more.startswith(b"X-More") else "\r\n"
     with socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE_SECONDS) as connection:
         with suppress(ConnectionError):

@@ -162,7 +162,7 @@ def fault(attack: Attack, answer: Answer) -> str | None:
     if attack.where == "path" and answer.status not in _NOTHING_THERE and attack.operation not in _FORGIVING:
         return f"{answer.status} for a name that is none"
     location = answer.headers.get("location", "")
-    if "://" in location and not location.startswith("http://craft/"):
+    if "://" in location and not location.startswith("http://localhost/"):
         return f"sent away to {location[:100]}"
     return None
 

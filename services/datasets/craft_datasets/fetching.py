@@ -53,6 +53,9 @@ class Fetched:
         return next((found for headers in self.headers if (found := headers.get(name))), None)
 
 
+_NO_REUSE = httpx.Limits(max_keepalive_connections=0)
+
+
 class Fetcher:
     """Downloads. Every hop, the redirects' too, passes the guard."""
 
@@ -95,7 +98,8 @@ class Fetcher:
     async def _fetched(self, wanted: Wanted, target: Path) -> Fetched:
         limit = self._limits.idle_seconds
         client = httpx.AsyncClient(
-            transport=AsyncGuardedTransport(self._guard),
+            # A connection for each hop: a server may hang up after a redirect.
+            transport=AsyncGuardedTransport(self._guard, httpx.AsyncHTTPTransport(trust_env=False, limits=_NO_REUSE)),
             timeout=httpx.Timeout(limit, connect=min(limit, _CONNECT_SECONDS)),
             follow_redirects=wanted.redirects,
             max_redirects=_MOST_REDIRECTS,

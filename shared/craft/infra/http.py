@@ -143,7 +143,8 @@ def _version() -> str:
 
 def serve(app: FastAPI, listen: Listen, settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; open streams get the grace period of the settings, then are cut."""
-    options: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False}
+    # h11 and not httptools, which takes headers and chunk sizes without end into memory.
+    options: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False, "http": "h11"}
     uvicorn.run(
         app,
         host=listen.host,
