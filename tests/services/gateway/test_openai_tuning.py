@@ -170,7 +170,7 @@ def test_files_are_paged_and_deleted(client: OpenAI) -> None:
 def test_a_file_that_a_job_needs_stays_until_the_job_has_ended(client: OpenAI) -> None:
     file = upload(client, facts(of="needed"))
     job = client.fine_tuning.jobs.create(model=MODEL, training_file=file)
-    with pytest.raises(openai.ConflictError, match="still uses it"):
+    with pytest.raises(openai.ConflictError, match="in use by"):
         client.files.delete(file)
     assert client.fine_tuning.jobs.cancel(job.id).status == "cancelled"
     assert client.files.delete(file).deleted
