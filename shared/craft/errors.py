@@ -197,7 +197,18 @@ class RateLimited(UserError):
     status = 429
     code = "rate_limited"
     retryable = True
-    retry_after_seconds: int = 1
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        param: str | None = None,
+        details: Sequence[ErrorDetail] = (),
+        retry_after_seconds: int = 1,
+    ) -> None:
+        super().__init__(message, hint=hint, param=param, details=details)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class TooFewKnown(UserError):

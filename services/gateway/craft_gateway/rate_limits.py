@@ -31,9 +31,8 @@ class RateLimits:
         while len(self._buckets) > _MOST_CALLERS:
             self._buckets.popitem(last=False)
         if left < 1.0:
-            refused = RateLimited(
+            raise RateLimited(
                 f"More than {self._per_second:g} requests a second with one key.",
+                retry_after_seconds=max(1, math.ceil((1.0 - left) / self._per_second)),
                 hint="Ask less often: `GET /craft/jobs/{id}?wait=30` waits for news, and so do the job's events.",
             )
-            refused.retry_after_seconds = max(1, math.ceil((1.0 - left) / self._per_second))
-            raise refused
