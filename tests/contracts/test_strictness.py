@@ -24,9 +24,9 @@ class Outer(Contract):
     on: bool = False
     colour: Colour = Colour.RED
     at: datetime | None = None
-    by_name: dict[str, float] = {}
+    by_name: dict[str, float] | None = None
     inner: Inner | None = None
-    many: list[Inner] = []
+    many: list[Inner] | None = None
 
 
 @pytest.mark.parametrize(
