@@ -55,7 +55,7 @@ test: setup models lint types imports ## Everything that needs no server install
 test-servers: setup models ## What needs PostgreSQL, MLflow or a browser, and a short chaos run (apt installs what is missing)
 	bash .ci/with-browser bash .ci/with-fault-tools bash .ci/with-postgres bash .ci/with-mlflow \
 		$(BIN)/python -m pytest \
-		tests/services/gateway tests/services/scoring tests/chaos -m servers $(ARGS)
+		tests/services tests/security tests/chaos -m servers $(ARGS)
 
 chaos: setup models ## Real jobs while processes, broker, database and disk are hurt at random: 120 faults in ten minutes
 	bash .ci/with-fault-tools $(BIN)/python -m tests.chaos $(ARGS)

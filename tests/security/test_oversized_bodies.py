@@ -19,6 +19,9 @@ from tests.ports import free_ports
 from craft_gateway import migrate
 from craft_gateway.database import Database
 
+# With the servers' tests, because it takes minutes: each lie has a gateway to itself.
+pytestmark = pytest.mark.servers
+
 MIB = 2**20
 SENT_BYTES = 300 * MIB
 MOST_BODY_BYTES = 128 * MIB

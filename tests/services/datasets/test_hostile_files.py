@@ -21,6 +21,9 @@ from craft.contracts.rest_datasets import DatasetStored
 from craft.contracts.rows import QUESTIONS_FILE, QuestionRow
 from craft.infra.artifacts import FolderStore, read_rows
 
+# With the servers' tests, because it takes a minute: 142 files, each read in a child process.
+pytestmark = pytest.mark.servers
+
 LEAST_FILES = 120
 SECONDS_FOR_A_FILE = 30.0
 CHILD_CAP_BYTES = 2 * 2**30

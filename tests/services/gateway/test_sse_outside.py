@@ -20,6 +20,9 @@ from craft.contracts.accounts import KeyRequest, Role, Scope, TeamSettings
 from craft.contracts.events import EventType
 from craft_gateway.callers import Caller
 
+# With the servers' tests, because it takes minutes: pings come every 15 seconds.
+pytestmark = pytest.mark.servers
+
 OPERATOR_KEY = "an-operator-key-of-the-tests-0123456789"
 MIB = 2**20
 PATIENCE_SECONDS = 60.0
