@@ -22,6 +22,7 @@ stringData:
   worker-token: $(random)
   model-server-token: $(random)
   gateway-operator-key: $(random)
+  webhooks-key: $(random)
   users.acl: |
     user default off
     user craft on >$valkey ~craft:* resetchannels -@all $(echo $commands)

@@ -42,6 +42,8 @@ class Process:
     labels: Mapping[str, str] = field(default_factory=dict)
     mounts: Mapping[str, Mount] = field(default_factory=dict)
     """By the path inside the container."""
+    optional: frozenset[str] = frozenset()
+    """Files and Secrets of further variables, for who wants them."""
 
     @property
     def module(self) -> str | None:
@@ -65,6 +67,7 @@ def compose_processes() -> list[Process]:
             image=service["image"],
             command=tuple(service.get("command", ())),
             environment={key: str(value) for key, value in service.get("environment", {}).items()},
+            optional=frozenset(each["path"] for each in service.get("env_file", ()) if not each["required"]),
             ports=frozenset(),
             mounts=dict(compose_mount(text) for text in service.get("volumes", ())),
         )
@@ -119,8 +122,10 @@ def kubernetes_processes(documents: tuple[Document, ...]) -> list[Process]:
         template = workload["spec"]["template"]
         for index, container in enumerate(template["spec"]["containers"]):
             environment: dict[str, str] = {}
-            for source in container.get("envFrom", ()):
-                environment |= configured[source["configMapRef"]["name"]]
+            sources = container.get("envFrom", ())
+            for source in sources:
+                if "configMapRef" in source:
+                    environment |= configured[source["configMapRef"]["name"]]
             for variable in container.get("env", ()):
                 secret = variable.get("valueFrom", {}).get("secretKeyRef", {}).get("key")
                 environment[variable["name"]] = f"secret:{secret}" if secret else variable["value"]
@@ -130,6 +135,9 @@ def kubernetes_processes(documents: tuple[Document, ...]) -> list[Process]:
                     image=container["image"],
                     command=tuple(container.get("command", ())) + tuple(container.get("args", ())),
                     environment=environment,
+                    optional=frozenset(
+                        each["secretRef"]["name"] for each in sources if each.get("secretRef", {}).get("optional")
+                    ),
                     ports=frozenset(port["containerPort"] for port in container.get("ports", ())),
                     labels=template["metadata"]["labels"],
                     mounts={

@@ -42,6 +42,7 @@ TOKENS = {
     "CRAFT_WORKER_TOKEN": "worker-token",
     "CRAFT_MODEL_SERVER_TOKEN": "model-server-token",
     "CRAFT_GATEWAY__OPERATOR_KEY": "gateway-operator-key",
+    "CRAFT_WEBHOOKS__KEY": "webhooks-key",
 }
 """Variables, and their keys in the Secret."""
 
@@ -175,6 +176,15 @@ def test_only_the_gateway_knows_the_operators_key(processes: list[Process]) -> N
     assert knowing("CRAFT_GATEWAY__OPERATOR_KEY", processes) == {"gateway"}
 
 
+def test_only_who_keeps_webhooks_and_who_sends_them_know_their_key(processes: list[Process]) -> None:
+    assert knowing("CRAFT_WEBHOOKS__KEY", processes) == {"gateway", "coordinator"}
+
+
+def test_only_who_offers_and_who_publishes_may_be_told_of_registries(processes: list[Process]) -> None:
+    told = {process.name for process in processes if process.optional & {"publishing.env", "craft-publishing"}}
+    assert told == {"gateway", "coordinator"}
+
+
 def test_only_the_model_server_and_its_callers_know_its_token(processes: list[Process]) -> None:
     names = {process.name for process in processes}
     trainer = "training-worker-gpu" if "training-worker-gpu" in names else "training-worker"
@@ -193,7 +203,7 @@ def test_each_token_has_one_source_of_its_own(processes: list[Process]) -> None:
 def test_secrets_come_from_the_secret_or_from_the_environment_file(processes: list[Process]) -> None:
     for process in processes:
         for name, value in process.environment.items():
-            if re.search(r"PASSWORD|TOKEN|OPERATOR_KEY|DATABASE_URL|BROKER_URL", name):
+            if re.search(r"PASSWORD|TOKEN|OPERATOR_KEY|WEBHOOKS__KEY|DATABASE_URL|BROKER_URL", name):
                 assert value.startswith("secret:") or "${" in value, f"{process.name}: {name} is written down"
 
 

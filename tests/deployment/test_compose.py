@@ -131,7 +131,7 @@ def test_every_variable_is_explained_in_the_example_and_the_reverse() -> None:
 def test_a_missing_password_stops_the_start() -> None:
     optional = {"CRAFT_OTLP_ENDPOINT", "TORCH_CPU_INDEX_URL", "TORCH_GPU_INDEX_URL"}
     secrets = {name for name, value in ENV.items() if not value} - optional
-    passwords = {"POSTGRES_PASSWORD", "VALKEY_PASSWORD", "CRAFT_GATEWAY__OPERATOR_KEY"}
+    passwords = {"POSTGRES_PASSWORD", "VALKEY_PASSWORD", "CRAFT_GATEWAY__OPERATOR_KEY", "CRAFT_WEBHOOKS__KEY"}
     assert secrets == {*passwords, "CRAFT_WORKER_TOKEN", "CRAFT_MODEL_SERVER_TOKEN"}
     for name in secrets:
         uses = re.findall(r"\$\{" + name + r"([^}]*)\}", TEXT)
