@@ -103,7 +103,10 @@ def streaming() -> Iterator[tuple[str, threading.Event]]:
 def test_ctrl_c_leaves_the_job_running_and_says_so() -> None:
     with streaming() as (url, followed):
         watching = subprocess.Popen(
-            [*CRAFT, "jobs", "watch", JOB_ID, "--url", url], env=ENVIRONMENT, stderr=subprocess.PIPE
+            # Whoever runs the tests in the background may have Ctrl-C ignored.
+            ["env", "--default-signal=INT", *CRAFT, "jobs", "watch", JOB_ID, "--url", url],
+            env=ENVIRONMENT,
+            stderr=subprocess.PIPE,
         )
         assert followed.wait(20)
         watching.send_signal(signal.SIGINT)
