@@ -1,7 +1,6 @@
-"""The public API: one router at /craft, and the same at /v1/craft; OpenAI's calls at /v1."""
+"""The public API: its routers at /craft, and the same at /v1/craft; OpenAI's calls at /v1."""
 
-from fastapi import APIRouter
-
+from craft.infra.http import Mounted
 from craft_gateway import (
     routes_accounts,
     routes_comparing,
@@ -24,9 +23,8 @@ from craft_gateway.routes_gateway import Gateway
 from craft_gateway.views import OPENAI_ROOT, ROOT
 
 
-def router(gateway: Gateway) -> APIRouter:
+def routers(gateway: Gateway) -> list[Mounted]:
     """All public routes. The second prefix answers the same and is left out of the OpenAPI document."""
-    inner = APIRouter()
     of_jobs = (
         routes_comparing,
         routes_jobs,
@@ -36,11 +34,11 @@ def router(gateway: Gateway) -> APIRouter:
         routes_deployments,
         routes_publishing,
     )
-    for part in (*of_jobs, routes_datasets, routes_retention, routes_accounts, routes_teams, routes_webhooks):
-        inner.include_router(part.router(gateway), responses=REFUSALS)
-    outer = APIRouter()
-    outer.include_router(inner, prefix=ROOT)
-    outer.include_router(inner, prefix=f"{OPENAI_ROOT}{ROOT}", include_in_schema=False)
-    for openais in (routes_openai, routes_openai_files, routes_openai_tuning):
-        outer.include_router(openais.router(gateway), prefix=OPENAI_ROOT)
-    return outer
+    others = (routes_datasets, routes_retention, routes_accounts, routes_teams, routes_webhooks)
+    own = [part.router(gateway) for part in (*of_jobs, *others)]
+    openais = [part.router(gateway) for part in (routes_openai, routes_openai_files, routes_openai_tuning)]
+    return [
+        *(Mounted(router, ROOT, REFUSALS) for router in own),
+        *(Mounted(router, f"{OPENAI_ROOT}{ROOT}", REFUSALS, include_in_schema=False) for router in own),
+        *(Mounted(router, OPENAI_ROOT) for router in openais),
+    ]

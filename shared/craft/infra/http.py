@@ -5,7 +5,7 @@ import importlib.metadata
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import uvicorn
 from fastapi import APIRouter, FastAPI, Response
@@ -19,7 +19,7 @@ from craft.infra.http_edge import Edge, RequestMetrics
 from craft.infra.http_problems import PROBLEM_RESPONSES, Describe, JsonResponse, documented
 from craft.infra.settings import Listen, Settings
 
-__all__ = ["MAX_BODY_BYTES", "Health", "JsonResponse", "Readiness", "create_app", "documented", "serve"]
+__all__ = ["MAX_BODY_BYTES", "Health", "JsonResponse", "Mounted", "Readiness", "create_app", "documented", "serve"]
 
 MAX_BODY_BYTES = 64 * 2**20
 _READY_SECONDS = 5.0
@@ -28,6 +28,15 @@ _log = logging.getLogger("craft.http")
 Ready = Callable[[], Awaitable[dict[str, bool]]]
 """Names the parts that a service needs and whether each answers."""
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+class Mounted(NamedTuple):
+    """A router below a prefix of the application: FastAPI matches a router within a router many times over."""
+
+    router: APIRouter
+    prefix: str = ""
+    responses: dict[int | str, dict[str, Any]] | None = None
+    include_in_schema: bool = True
 
 
 class Health(Contract):
@@ -47,7 +56,7 @@ def create_app(
     *,
     title: str,
     service: str,
-    routers: Sequence[APIRouter],
+    routers: Sequence[APIRouter | Mounted],
     ready: Ready | None = None,
     max_body_bytes: int = MAX_BODY_BYTES,
     lifespan: Lifespan | None = None,
@@ -73,8 +82,14 @@ def create_app(
     app.state.metrics = registry
     http_problems.install(app, describe=describe)
     app.add_middleware(Edge, metrics=RequestMetrics(registry, service), max_body_bytes=max_body_bytes)
-    for router in routers:
-        app.include_router(router)
+    for each in routers:
+        mounted = each if isinstance(each, Mounted) else Mounted(each)
+        app.include_router(
+            mounted.router,
+            prefix=mounted.prefix,
+            responses=mounted.responses,
+            include_in_schema=mounted.include_in_schema,
+        )
     app.include_router(_operations(registry, ready))
     return app
 

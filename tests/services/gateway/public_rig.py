@@ -63,7 +63,7 @@ from craft_gateway.publications import Publications
 from craft_gateway.rate_limits import RateLimits
 from craft_gateway.retention import Retention
 from craft_gateway.retention_pins import Pins
-from craft_gateway.routes import router
+from craft_gateway.routes import routers
 from craft_gateway.routes_gateway import Gateway
 from craft_gateway.sse import EventFeed
 from craft_gateway.submission import Submission
@@ -309,7 +309,7 @@ class Rig:
         app = create_app(
             title="CRaFT",
             service="gateway",
-            routers=[router(gateway)],
+            routers=routers(gateway),
             max_body_bytes=64 * 2**20,
             describe=add_links,
             inner=[Middleware(Authentication, authenticator=self.authenticator, limits=self.limits)],
