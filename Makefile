@@ -47,10 +47,11 @@ demo: setup models ## Teach a real small model to say "I don't know"; about six 
 up: setup models ## Run the whole system in the foreground until Ctrl-C
 	$(BIN)/craft up
 
-test: setup models lint types imports ## Everything that needs no server installed by hand
+test: setup models check ## Everything that needs no server installed by hand
 	$(BIN)/python -m pytest -q tests/core tests/contracts --cov=craft.core --cov=craft.contracts --cov-branch \
 		--cov-report= --cov-fail-under=100
-	$(BIN)/python -m pytest --ignore=tests/core --ignore=tests/contracts -m 'not servers and not vllm and not bench' $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile \
+		--ignore=tests/core --ignore=tests/contracts -m 'not servers and not vllm and not bench' $(ARGS)
 
 test-servers: setup models ## What needs PostgreSQL, MLflow or a browser, and a short chaos run (apt installs what is missing)
 	bash .ci/with-browser bash .ci/with-fault-tools bash .ci/with-postgres bash .ci/with-mlflow \

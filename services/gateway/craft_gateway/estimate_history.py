@@ -1,6 +1,7 @@
 """How long stages of a kind take, from those that this installation has done: a straight line, robust to outliers."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from statistics import median, quantiles
 from typing import NamedTuple
@@ -28,18 +29,15 @@ class Past(NamedTuple):
     work: AttemptWork
 
 
-def history(session: Session, kinds: Collection[StageKind]) -> dict[StageKind, list[Past]]:
-    """The last stages of each kind that succeeded, whoever's they were."""
-    found: dict[StageKind, list[Past]] = {}
-    for kind in kinds:
-        query = (
-            select(Attempt.seconds, Attempt.work)
-            .where(Attempt.kind == kind, Attempt.outcome == AttemptOutcome.SUCCEEDED, col(Attempt.work).is_not(None))
-            .order_by(col(Attempt.ended_at).desc())
-            .limit(REMEMBERED)
-        )
-        found[kind] = [Past(seconds or 0.0, AttemptWork.model_validate(work)) for seconds, work in session.exec(query)]
-    return found
+def history(session: Session, kind: StageKind) -> list[Past]:
+    """The last stages of the kind that succeeded, whoever's they were."""
+    query = (
+        select(Attempt.seconds, Attempt.work)
+        .where(Attempt.kind == kind, Attempt.outcome == AttemptOutcome.SUCCEEDED, col(Attempt.work).is_not(None))
+        .order_by(col(Attempt.ended_at).desc())
+        .limit(REMEMBERED)
+    )
+    return [Past(seconds or 0.0, AttemptWork.model_validate(work)) for seconds, work in session.exec(query)]
 
 
 def relevant(past: Sequence[Past], kind: StageKind, model: str, parameters: int | None) -> tuple[list[Past], Basis]:
@@ -54,20 +52,59 @@ def relevant(past: Sequence[Past], kind: StageKind, model: str, parameters: int 
     ], Basis.SCALED
 
 
-def predicted(past: Sequence[Past], units: float, basis: Basis) -> SecondsEstimate:
-    """Seconds for so many units."""
-    if not past:
-        return SecondsEstimate(seconds=None)
-    fixed, each_unit = line(past)
-    seconds = fixed + each_unit * units
-    low, high = _interval(past, fixed, each_unit, basis)
-    return SecondsEstimate(
-        seconds=seconds,
-        low=None if low is None else low * seconds,
-        high=None if high is None else high * seconds,
-        based_on=len(past),
-        basis=basis,
-    )
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What past stages teach about the next one of as many units as it has.
+
+    `low` and `high` are factors of the predicted seconds; tokens are those of one unit. None where nothing is known.
+    """
+
+    fixed: float
+    each_unit: float
+    low: float | None
+    high: float | None
+    based_on: int
+    basis: Basis
+    generated: float | None
+    trained: float | None
+
+    @classmethod
+    def of(cls, past: Sequence[Past], basis: Basis) -> "Rule":
+        """From those that are `relevant`."""
+        fixed, each_unit = line(past) if past else (0.0, 0.0)
+        low, high = _interval(past, fixed, each_unit, basis)
+        units = [max(each.work.units, 1.0) for each in past]
+        return cls(
+            fixed,
+            each_unit,
+            low,
+            high,
+            based_on=len(past),
+            basis=basis,
+            generated=_median([each.work.generated_tokens / of for each, of in zip(past, units, strict=True)]),
+            trained=_median([each.work.trained_tokens / of for each, of in zip(past, units, strict=True)]),
+        )
+
+    def seconds(self, units: float) -> SecondsEstimate:
+        """Seconds for so many units."""
+        if not self.based_on:
+            return SecondsEstimate(seconds=None)
+        seconds = self.fixed + self.each_unit * units
+        return SecondsEstimate(
+            seconds=seconds,
+            low=None if self.low is None else self.low * seconds,
+            high=None if self.high is None else self.high * seconds,
+            based_on=self.based_on,
+            basis=self.basis,
+        )
+
+    def generated_tokens(self, units: float) -> int | None:
+        """Those of a stage of so many units."""
+        return None if self.generated is None else round(self.generated * units)
+
+    def trained_tokens(self, units: float) -> int | None:
+        """Those of a stage of so many units."""
+        return None if self.trained is None else round(self.trained * units)
 
 
 def line(past: Sequence[Past]) -> tuple[float, float]:
@@ -87,13 +124,14 @@ def line(past: Sequence[Past]) -> tuple[float, float]:
     return 0.0, median([each.seconds / max(each.work.units, 1.0) for each in past])
 
 
-def tokens_for_each_unit(past: Sequence[Past]) -> Mapping[str, float | None]:
-    """Median generated and trained tokens; None where nothing is known."""
-    counts = {
-        "generated_tokens": [each.work.generated_tokens / max(each.work.units, 1.0) for each in past],
-        "trained_tokens": [each.work.trained_tokens / max(each.work.units, 1.0) for each in past],
-    }
-    return {name: median(values) if values else None for name, values in counts.items()}
+def total(values: Sequence[float | None]) -> float | None:
+    """The sum; None where one of them is not known."""
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return median(values) if values else None
 
 
 def _interval(

@@ -17,7 +17,8 @@ from craft.errors import Conflict, ModelNotFound, ModelRejected, NotFound, Reque
 from craft.infra.models import ModelFolders
 from craft.infra.settings import VllmSettings
 from craft_gateway.database import Database
-from craft_gateway.estimating import Estimator, Sized, memory_check
+from craft_gateway.estimate_memory import memory_check
+from craft_gateway.estimating import Estimator, Sized
 from craft_gateway.plan import FromStage, PlannedStage, ResolvedJob, plan
 from craft_gateway.submission_checks import (
     check_lengths,
@@ -47,6 +48,7 @@ class Submission:
         reader: Reader,
         transitions: Transitions,
         datasets: DatasetRegistry,
+        estimator: Estimator,
         models: ModelFolders,
         engine: EngineRef,
         trainer: TrainerRef,
@@ -63,7 +65,7 @@ class Submission:
         self._trainer = trainer
         self._embedder = embedder
         self._vllm = vllm
-        self._estimator = Estimator(database)
+        self._estimator = estimator
 
     def submit(self, spec: JobSpec, *, idempotency_key: str | None, origin: Origin = NO_ORIGIN) -> CreatedJob:
         """Queue the job. The same key and body give the same job again, even if it could not be accepted by now.

@@ -27,6 +27,7 @@ from craft_gateway.database import Database
 from craft_gateway.dataset_contents import DatasetContents
 from craft_gateway.datasets_client import HttpDatasetsClient
 from craft_gateway.deployments import Deployments
+from craft_gateway.estimating import Estimator
 from craft_gateway.job_bodies import JobBodies
 from craft_gateway.keys import store_holds
 from craft_gateway.migrate import is_current
@@ -112,6 +113,7 @@ def _gateway(
         database=database,
         reader=reader,
         transitions=transitions,
+        estimator=Estimator(database),
         datasets=datasets,
         models=ModelFolders(settings.resolved_models_dir),
         engine=engine_ref(settings.inference),

@@ -53,6 +53,7 @@ from craft_gateway.dataset_contents import DatasetContents
 from craft_gateway.datasets_client import DatasetsClient
 from craft_gateway.datasets_client_fake import FakeDatasetsClient
 from craft_gateway.deployments import Deployments
+from craft_gateway.estimating import Estimator
 from craft_gateway.job_bodies import JobBodies
 from craft_gateway.model_server_client import ModelServer
 from craft_gateway.model_server_client_fake import FakeModelServer
@@ -276,6 +277,7 @@ class Rig:
             database=self.database,
             reader=self.reader,
             transitions=self.transitions,
+            estimator=Estimator(self.database, rule_seconds=0.0, queue_seconds=0.0),
             datasets=self.registry,
             models=ModelFolders(self.models),
             engine=EngineRef(),

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from craft.contracts.attempts import AttemptWork
 from craft.contracts.estimates import Basis
 from craft.contracts.stages import StageKind
-from craft_gateway.estimate_history import Past, line, predicted, relevant, tokens_for_each_unit
+from craft_gateway.estimate_history import Past, Rule, line, relevant
 
 MODEL, OTHER = "a" * 64, "b" * 64
 
@@ -21,19 +21,19 @@ def past(*pairs: tuple[float, float], model: str = MODEL, parameters: int | None
 
 
 def test_nothing_is_known_of_what_was_never_done() -> None:
-    found = predicted([], 100, Basis.SAME)
+    found = Rule.of([], Basis.SAME).seconds(100)
     assert (found.seconds, found.low, found.high, found.based_on, found.basis) == (None, None, None, 0, None)
 
 
 def test_fixed_time_and_time_for_each_unit_are_told_apart() -> None:
     assert line(past((10, 7), (100, 25), (1000, 205))) == pytest.approx((5.0, 0.2))
-    assert predicted(past((10, 7), (100, 25), (1000, 205)), 500, Basis.SAME).seconds == pytest.approx(105.0)
+    assert Rule.of(past((10, 7), (100, 25), (1000, 205)), Basis.SAME).seconds(500).seconds == pytest.approx(105.0)
 
 
 def test_one_stage_that_hung_for_hours_changes_little() -> None:
     usual = past((10, 7), (100, 25), (200, 45), (500, 105), (1000, 205))
     hung = [*usual, *past((150, 40_000))]
-    assert predicted(hung, 500, Basis.SAME).seconds == pytest.approx(105.0, rel=0.1)
+    assert Rule.of(hung, Basis.SAME).seconds(500).seconds == pytest.approx(105.0, rel=0.1)
 
 
 def test_of_one_size_only_all_time_is_the_units() -> None:
@@ -47,13 +47,13 @@ def test_larger_stages_that_were_faster_give_no_time_that_shrinks_with_size() ->
 
 @pytest.mark.parametrize(("count", "known"), [(1, False), (2, False), (3, True)])
 def test_an_interval_needs_three_stages(count: int, known: bool) -> None:
-    found = predicted(past(*[(10.0 * n, 10.0 * n) for n in range(1, count + 1)]), 15, Basis.SAME)
+    found = Rule.of(past(*[(10.0 * n, 10.0 * n) for n in range(1, count + 1)]), Basis.SAME).seconds(15)
     assert found.seconds == pytest.approx(15.0)
     assert (found.low is not None, found.high is not None) == (known, known)
 
 
 def test_the_interval_spans_how_far_past_stages_were_from_the_rule() -> None:
-    found = predicted(past((10, 10), (10, 5), (10, 20)), 10, Basis.SAME)
+    found = Rule.of(past((10, 10), (10, 5), (10, 20)), Basis.SAME).seconds(10)
     assert found.seconds == 10
     assert found.low == pytest.approx(5 / (4 / 3))
     assert found.high == pytest.approx(20 * 4 / 3)
@@ -63,7 +63,7 @@ def test_with_a_model_of_twice_the_size_it_takes_twice_as_long_and_is_less_sure(
     stages = past((10, 10), (10, 9), (10, 11), model=OTHER, parameters=100)
     scaled, basis = relevant(stages, StageKind.PROBE, MODEL, 200)
     assert basis is Basis.SCALED
-    found, same = predicted(scaled, 10, basis), predicted(stages, 10, Basis.SAME)
+    found, same = Rule.of(scaled, basis).seconds(10), Rule.of(stages, Basis.SAME).seconds(10)
     assert found.seconds == pytest.approx(20.0)
     assert found.high is not None
     assert same.high is not None
@@ -83,15 +83,15 @@ def test_a_kind_without_a_model_counts_all_and_unknown_sizes_count_for_nothing()
 
 
 def test_tokens_are_the_median_for_each_unit() -> None:
-    assert tokens_for_each_unit(past((10, 1), (20, 1)))["generated_tokens"] == 20
-    assert tokens_for_each_unit([])["generated_tokens"] is None
+    assert Rule.of(past((10, 1), (20, 1)), Basis.SAME).generated_tokens(30) == 600
+    assert Rule.of([], Basis.SAME).generated_tokens(30) is None
 
 
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.floats(0, 1e6)), min_size=1, max_size=20), st.floats(0, 1e7))
 def test_no_history_gives_negative_time_or_an_interval_without_its_estimate(
     pairs: list[tuple[float, float]], units: float
 ) -> None:
-    found = predicted(past(*pairs), units, Basis.SAME)
+    found = Rule.of(past(*pairs), Basis.SAME).seconds(units)
     assert found.seconds is not None
     assert found.seconds >= 0
     if found.low is not None and found.high is not None:
