@@ -1,6 +1,6 @@
 """Stage keys and the artifacts that make a stage unnecessary."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 
 from sqlmodel import Session, select
 
@@ -56,6 +56,22 @@ def key_of(stage: Stage, inputs: Mapping[str, ArtifactRef]) -> str:
 def done_stages(stages: Sequence[Stage]) -> dict[str, ArtifactRef]:
     """By name, what the stages that have succeeded made."""
     return {stage.name: ref for stage in stages if (ref := stage.artifact) is not None}
+
+
+def reusable_of_plan(
+    session: Session, stages: Sequence[PlannedStage], holds: HoldsArtifact, *, recompute: Container[str] = ()
+) -> dict[str, ArtifactRef]:
+    """By name, what a new job's stages could take over: as `reusable` says of stages that are stored."""
+    done: dict[str, ArtifactRef] = {}
+    for stage in stages:
+        inputs = {role: done.get(s.name) if isinstance(s, FromStage) else s for role, s in stage.inputs.items()}
+        known = {role: ref for role, ref in inputs.items() if ref is not None}
+        if len(known) < len(inputs) or stage.name in recompute:
+            continue
+        artifact = session.get(Artifact, stage_key(stage.parameters, known))
+        if artifact is not None and holds(artifact.ref):
+            done[stage.name] = artifact.ref
+    return done
 
 
 def reusable(

@@ -11,7 +11,7 @@ from craft.contracts.estimates import Estimate
 from craft.contracts.job import DatasetRef, JobSpec, JobStatus, RetryRequest
 from craft.contracts.rest_datasets import Reading
 from craft.contracts.rest_scoring import HELD_OUT
-from craft.contracts.stages import ArtifactRef, EngineRef, TrainerRef, stage_key
+from craft.contracts.stages import EngineRef, TrainerRef
 from craft.contracts.views import PlannedStageView, ValidationView
 from craft.errors import Conflict, ModelNotFound, ModelRejected, NotFound, RequestInvalid
 from craft.infra.models import ModelFolders
@@ -19,7 +19,8 @@ from craft.infra.settings import VllmSettings
 from craft_gateway.database import Database
 from craft_gateway.estimate_memory import memory_check
 from craft_gateway.estimating import Estimator, Sized
-from craft_gateway.plan import FromStage, PlannedStage, ResolvedJob, plan
+from craft_gateway.keys import reusable_of_plan
+from craft_gateway.plan import PlannedStage, ResolvedJob, plan
 from craft_gateway.submission_checks import (
     check_lengths,
     check_prompts,
@@ -29,7 +30,7 @@ from craft_gateway.submission_checks import (
     passed_checks,
 )
 from craft_gateway.submission_datasets import DatasetRegistry
-from craft_gateway.tables import Artifact, Dataset, Job
+from craft_gateway.tables import Dataset, Job
 from craft_gateway.transitions import CreatedJob, Idempotency, Origin, Transitions
 from craft_gateway.transitions_create import NO_ORIGIN, earlier_job
 from craft_gateway.views import resolved_view
@@ -230,20 +231,9 @@ class Submission:
         return found
 
     def _reusable(self, stages: Sequence[PlannedStage]) -> frozenset[str]:
-        """Stages whose result is there already; what one made may give the next one its key."""
-        made: dict[str, ArtifactRef] = {}
+        """Stages whose result is on record; whether the store still has it is asked when the job is made."""
         with self._database.read() as session:
-            for stage in stages:
-                sources = {
-                    role: made.get(s.name) if isinstance(s, FromStage) else s for role, s in stage.inputs.items()
-                }
-                inputs = {role: ref for role, ref in sources.items() if ref is not None}
-                if len(inputs) < len(sources):
-                    continue
-                artifact = session.get(Artifact, stage_key(stage.parameters, inputs))
-                if artifact is not None:
-                    made[stage.name] = artifact.ref
-        return frozenset(made)
+            return frozenset(reusable_of_plan(session, stages, lambda _: True))
 
 
 def body_hash(spec: JobSpec) -> str:

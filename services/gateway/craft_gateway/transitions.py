@@ -14,13 +14,12 @@ from craft.contracts.events import StageStatus
 from craft.contracts.job import JobStatus
 from craft.contracts.stages import ArtifactRef, Claim, ClaimedStage, Complete, Fail, Manifest, Release, Renew, Renewed
 from craft.errors import Conflict, LeaseLost, NotFound
-from craft.infra.ids import new_id
 from craft.infra.settings import CoordinatorSettings
 from craft_gateway.database import Database
 from craft_gateway.dataset_holds import check_held, hold_datasets
 from craft_gateway.fair_share import BEGUN, next_in_line, teams_out_of_seconds
-from craft_gateway.keys import HoldsArtifact, reusable
-from craft_gateway.plan import ResolvedJob
+from craft_gateway.keys import HoldsArtifact, reusable, reusable_of_plan
+from craft_gateway.plan import ResolvedJob, plan
 from craft_gateway.tables import Artifact, Stage
 from craft_gateway.teams import teams_in
 from craft_gateway.transitions_create import (
@@ -29,7 +28,6 @@ from craft_gateway.transitions_create import (
     Idempotency,
     Origin,
     earlier_job,
-    planned_rows,
     store_job,
 )
 from craft_gateway.transitions_flow import (
@@ -91,10 +89,9 @@ class Transitions:
         Raises IdempotencyConflict where the same key came with another body; with `new_data` RequestInvalid where a
         dataset was deleted meanwhile. A retry may find it among what is there already.
         """
-        job_id = new_id("cjob")
+        stages = plan(job)
         with self._database.read() as session:
-            stages = planned_rows(job, job_id, origin, self._database.now(session))
-            found = reusable(session, stages, self._holds)
+            reused = reusable_of_plan(session, stages, self._holds, recompute=origin.recompute)
         try:
             with self._database.write() as session:
                 if earlier := earlier_job(session, idempotency):
@@ -103,16 +100,15 @@ class Transitions:
                 if new_data:
                     check_held(job, held)
                 now = self._database.now(session)
-                unit = store_job(session, now, job, stages, origin=origin, idempotency=idempotency)
-                unit.job.estimate = None if estimate is None else estimate.model_dump(mode="json")
-                advance(unit, found)
+                unit = store_job(session, now, job, stages, origin=origin, idempotency=idempotency, estimate=estimate)
+                advance(unit, {ref.key: ref for ref in reused.values()})
         except IntegrityError:
             # PostgreSQL lets two requests with one key get this far; the second finds the first one's job.
             with self._database.read() as session:
                 if earlier := earlier_job(session, idempotency):
                     return earlier
             raise
-        return CreatedJob(job_id)
+        return CreatedJob(unit.job.id)
 
     def cancel(self, job_id: str) -> JobStatus:
         """Ask for the job's end: `cancelling` while a worker still has a stage, then `cancelled`.

@@ -1,18 +1,22 @@
 """The rows of a new job."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
+from sqlalchemy import insert
 from sqlmodel import Session, select
 
 from craft.contracts.accounts import DEFAULT_TEAM
+from craft.contracts.estimates import Estimate
 from craft.contracts.events import EventType, StageStatus
 from craft.contracts.job import JobStatus
 from craft.errors import IdempotencyConflict
 from craft.infra.ids import new_id
 from craft_gateway.keys import input_plan
-from craft_gateway.plan import ResolvedJob, plan
+from craft_gateway.plan import PlannedStage, ResolvedJob
 from craft_gateway.tables import Job, Stage
 from craft_gateway.transitions_unit import JobUnit
 
@@ -73,26 +77,26 @@ def earlier_job(session: Session, idempotency: Idempotency | None) -> CreatedJob
     return CreatedJob(job.id, repeated=True)
 
 
-def planned_rows(job: ResolvedJob, job_id: str, origin: Origin, now: datetime) -> list[Stage]:
+def planned_rows(stages: Sequence[PlannedStage], job: Job, origin: Origin, now: datetime) -> list[dict[str, Any]]:
     """One pending row for each stage of the plan, in its order."""
     return [
-        Stage(
-            id=new_id("stg"),
-            job_id=job_id,
-            name=planned.name,
-            kind=planned.kind,
-            queue=planned.service,
-            position=position,
-            rank=100 - job.spec.priority,
-            team=origin.team,
-            recompute=planned.name in origin.recompute,
-            parameters=planned.parameters.model_dump(mode="json"),
-            inputs=input_plan(planned),
-            depends_on=list(planned.depends_on),
-            status=StageStatus.PENDING,
-            created_at=now,
-        )
-        for position, planned in enumerate(plan(job))
+        {
+            "id": new_id("stg"),
+            "job_id": job.id,
+            "name": planned.name,
+            "kind": planned.kind,
+            "queue": planned.service,
+            "position": position,
+            "rank": 100 - job.priority,
+            "team": job.team,
+            "recompute": planned.name in origin.recompute,
+            "parameters": planned.parameters.model_dump(mode="json"),
+            "inputs": input_plan(planned),
+            "depends_on": list(planned.depends_on),
+            "status": StageStatus.PENDING,
+            "created_at": now,
+        }
+        for position, planned in enumerate(stages)
     ]
 
 
@@ -100,14 +104,15 @@ def store_job(
     session: Session,
     now: datetime,
     job: ResolvedJob,
-    stages: list[Stage],
+    stages: Sequence[PlannedStage],
     *,
     origin: Origin,
     idempotency: Idempotency | None,
+    estimate: Estimate | None,
 ) -> JobUnit:
     """Insert the job, its stages and its first two events."""
     row = Job(
-        id=stages[0].job_id,
+        id=new_id("cjob"),
         name=job.spec.name,
         task=job.spec.task,
         resolved=job.model_dump(mode="json"),
@@ -120,13 +125,14 @@ def store_job(
         traceparent=origin.traceparent,
         idempotency_key=idempotency.key if idempotency else None,
         body_hash=idempotency.body_hash if idempotency else None,
+        estimate=None if estimate is None else estimate.model_dump(mode="json"),
         created_at=now,
         updated_at=now,
     )
     session.add(row)
     session.flush()
-    session.add_all(stages)
-    session.flush()
+    # Past the ORM: an object for each of many rows would take most of the time.
+    session.connection().execute(insert(Stage), planned_rows(stages, row, origin, now))
     unit = JobUnit(session, now, row)
     unit.emit(EventType.JOB_CREATED, **({"retry_of": origin.retry_of} if origin.retry_of else {}))
     unit.emit(EventType.JOB_QUEUED)
