@@ -22,7 +22,7 @@ from pydantic import Field
 from craft.contracts.base import Contract
 from craft.contracts.problems import PROBLEM_MEDIA_TYPE, Problem
 from craft.errors import Conflict, DatasetInvalid, ErrorDetail, NotFound, Unavailable
-from craft.infra.http import JsonResponse, create_app, documented
+from craft.infra.http import JsonResponse, Mounted, create_app, documented
 
 LIMIT = 1000
 OWN_ID = re.compile(r"req_[0-9a-hjkmnp-tv-z]{26}")
@@ -307,6 +307,14 @@ def test_requests_are_counted_by_route_not_by_address() -> None:
     assert "BREW" not in text
 
 
+def test_a_route_is_counted_with_its_routers_prefix() -> None:
+    routers = [Mounted(router(), "/own"), Mounted(router(), "/own/second", include_in_schema=False)]
+    counted = create_app(title="Things", service="things", routers=routers)
+    for prefix in ("/own", "/own/second"):
+        ask("GET", f"{prefix}/v1/things/1", on=counted)
+        assert f'route="{prefix}/v1/things/{{number}}"' in ask("GET", "/metrics", on=counted).text
+
+
 def test_two_applications_count_apart() -> None:
     one, two = app(), app()
     ask("GET", "/v1/things/1", on=one)
@@ -356,7 +364,7 @@ def test_every_reference_of_the_document_leads_somewhere() -> None:
 
 SERVER = """
 import sys
-from craft.infra.http import create_app, serve
+from craft.infra.http import Mounted, create_app, serve
 from craft.infra.settings import Listen, Settings
 serve(create_app(title="t", service="t", routers=[]), Listen(port=int(sys.argv[1])), Settings())
 """

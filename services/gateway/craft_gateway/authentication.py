@@ -11,10 +11,9 @@ from pydantic import SecretStr
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from craft.contracts.problems import Problem
 from craft.errors import CraftError, Unauthenticated
 from craft.infra.addresses import is_loopback
-from craft.infra.http_problems import error_headers, problem_response
+from craft.infra.http_problems import error_response
 from craft_gateway.api_keys import KEY_PREFIX, ApiKeys
 from craft_gateway.callers import Identity, act_as
 from craft_gateway.oidc import Oidc
@@ -107,8 +106,7 @@ async def _refuse(error: CraftError, scope: Scope, receive: Receive, send: Send)
     if speaks_openai(scope["path"]):
         response = error_of(error)
     else:
-        problem = Problem.of(error, request_id=scope["state"].get("request_id"))
-        response = problem_response(problem, error_headers(error))
+        response = error_response(error, request_id=scope["state"].get("request_id"))
     await response(scope, receive, send)
 
 

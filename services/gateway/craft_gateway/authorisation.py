@@ -116,18 +116,28 @@ WEBHOOKS = Access(Scope.WEBHOOKS_READ, Scope.WEBHOOKS_WRITE)
 TEAM = Access(Scope.TEAM_READ, Scope.TEAM_WRITE)
 
 
+async def allowed(
+    owners: Owners, scope: Scope | None, identity: Identity, *, team: str | None, path: Mapping[str, Any]
+) -> Caller:
+    """The caller in the team that the request names, who has the scope and owns the path's ids.
+
+    Raises Forbidden, NotFound, RequestInvalid.
+    """
+    caller = identity.in_team(team)
+    if scope is not None:
+        caller.require(scope)
+    await owners.check_team(caller.team)
+    await owners.check(caller, path)
+    return caller
+
+
 def guarded(owners: Owners, access: Access) -> Sequence[params.Depends]:
     """The dependencies of a router: who calls in which team, whether they may, and that the path's ids are theirs."""
 
     async def check(request: Request, team: TeamHeader = None) -> None:
-        identity: Identity = request.state.identity
-        caller = identity.in_team(team)
         scope = access.reading if request.method in _READING else access.writing
-        if scope is not None:
-            caller.require(scope)
-        await owners.check_team(caller.team)
-        await owners.check(caller, request.path_params)
-        request.state.caller = caller
+        identity: Identity = request.state.identity
+        request.state.caller = await allowed(owners, scope, identity, team=team, path=request.path_params)
 
     return [Depends(_SCHEME), Depends(check)]
 

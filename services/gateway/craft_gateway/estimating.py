@@ -1,9 +1,11 @@
 """What a job will likely take, from this installation's history, the model's shapes and the queues as they are."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Condition
+from typing import Any
 
 from cachetools import TTLCache, cached
 
@@ -46,12 +48,19 @@ class Estimator:
     """Estimates jobs. What it read a moment ago it believes: of many jobs that come at once, one asks the database."""
 
     def __init__(
-        self, database: Database, *, rule_seconds: float = _RULE_SECONDS, queue_seconds: float = _QUEUE_SECONDS
+        self,
+        database: Database,
+        *,
+        rule_seconds: float = _RULE_SECONDS,
+        queue_seconds: float = _QUEUE_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """How long what was read counts."""
         self._database = database
-        self._rule = cached(TTLCache(_MOST_REMEMBERED, rule_seconds), condition=Condition())(self._read_rule)
-        self._outlook = cached(TTLCache(_MOST_REMEMBERED, queue_seconds), condition=Condition())(self._read_outlook)
+        rules = TTLCache[Any, Rule](_MOST_REMEMBERED, rule_seconds, clock)
+        outlooks = TTLCache[Any, tuple[int, float | None]](_MOST_REMEMBERED, queue_seconds, clock)
+        self._rule = cached(rules, condition=Condition())(self._read_rule)
+        self._outlook = cached(outlooks, condition=Condition())(self._read_outlook)
 
     def estimate(self, sized: Sized) -> Estimate:
         """Of a job that would be queued now."""

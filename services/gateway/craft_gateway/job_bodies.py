@@ -145,7 +145,7 @@ class JobBodies:
             raise _too_many()
         self._polls += 1
         try:
-            with anyio.fail_after(_LONGEST_WAIT_SECONDS):
+            async with asyncio.timeout(_LONGEST_WAIT_SECONDS):
                 return await self._body(job_id)
         except TimeoutError:
             raise _too_many() from None

@@ -1,4 +1,6 @@
-"""The public API: its routers at /craft, and the same at /v1/craft; OpenAI's calls at /v1."""
+"""The public API: what stands before it; its routers at /craft, and the same at /v1/craft; OpenAI's calls at /v1."""
+
+from starlette.middleware import Middleware
 
 from craft.infra.http import Mounted
 from craft_gateway import (
@@ -18,9 +20,20 @@ from craft_gateway import (
     routes_teams,
     routes_webhooks,
 )
+from craft_gateway.authentication import Authentication, Authenticator
 from craft_gateway.authorisation import REFUSALS
+from craft_gateway.polling import Polls
+from craft_gateway.rate_limits import RateLimits
 from craft_gateway.routes_gateway import Gateway
 from craft_gateway.views import OPENAI_ROOT, ROOT
+
+
+def before_routes(gateway: Gateway, authenticator: Authenticator, limits: RateLimits) -> list[Middleware]:
+    """What every request passes first: whose it is, then whether it is one of the polls that most of them are."""
+    return [
+        Middleware(Authentication, authenticator=authenticator, limits=limits),
+        Middleware(Polls, owners=gateway.owners, bodies=gateway.bodies),
+    ]
 
 
 def routers(gateway: Gateway) -> list[Mounted]:

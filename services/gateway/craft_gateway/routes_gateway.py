@@ -1,6 +1,5 @@
 """What the routes call, and the parts that several of them share."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -13,6 +12,7 @@ from craft.infra.artifacts import ArtifactStore
 from craft_gateway.api_keys import ApiKeys
 from craft_gateway.authorisation import Owners
 from craft_gateway.comparing import Comparing
+from craft_gateway.conditional import RETRY_AFTER_SECONDS
 from craft_gateway.database import Database
 from craft_gateway.dataset_contents import DatasetContents
 from craft_gateway.deployments import Deployments
@@ -32,8 +32,6 @@ from craft_gateway.webhook_log import DeliveryLog
 from craft_gateway.webhooks import Webhooks
 
 MOST_ON_A_PAGE = 500
-RETRY_AFTER_SECONDS = "2"
-"""How soon to ask about a job again."""
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -91,21 +89,3 @@ def only_strategy(gateway: Gateway, job_id: str) -> Strategy:
             f"The job has {len(strategies)} adapters.", hint=f"Say with `strategy` one of {names}.", param="strategy"
         )
     return strategies[0]
-
-
-def etag_of(digest: str) -> str:
-    """A strong entity tag."""
-    return f'"{digest}"'
-
-
-def matches(if_none_match: str | None, etag: str) -> bool:
-    """Whether the caller has this representation already (RFC 9110, 13.1.2: compared weakly)."""
-    if if_none_match is None:
-        return False
-    tags = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
-    return etag in tags or "*" in tags
-
-
-def cached(etag: str) -> Mapping[str, str]:
-    """Headers of a representation that may be kept and must be asked about."""
-    return {"ETag": etag, "Cache-Control": "private, no-cache"}

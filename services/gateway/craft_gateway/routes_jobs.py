@@ -25,18 +25,16 @@ from craft.errors import (
 from craft.infra.http import documented
 from craft.infra.telemetry import current_traceparent
 from craft_gateway.authorisation import JOBS, CallerOf, guarded
+from craft_gateway.conditional import etag_of, matches
 from craft_gateway.job_bodies import JobBody
+from craft_gateway.polling import LONGEST_CONDITION, job_answer
 from craft_gateway.routes_body import TextBodyRoute
 from craft_gateway.routes_examples import JOB_EXAMPLES
 from craft_gateway.routes_gateway import (
-    RETRY_AFTER_SECONDS,
     Gateway,
     IdempotencyKey,
     Limit,
-    cached,
     created_job,
-    etag_of,
-    matches,
 )
 from craft_gateway.transitions import Origin
 from craft_gateway.views_reading import JobFilter
@@ -120,17 +118,11 @@ def _looking(routes: APIRouter, gateway: Gateway) -> None:
     async def get_job(
         job_id: str,
         wait: Annotated[float, Query(ge=0, le=60, description="Seconds to wait for news; see below.")] = 0.0,
-        if_none_match: Annotated[str | None, Header(max_length=4000)] = None,
+        if_none_match: Annotated[str | None, Header(max_length=LONGEST_CONDITION)] = None,
     ) -> Response:
         """One job. With `wait`, answers when it differs from `If-None-Match`, or without that header, when it ended."""
         body = await _settled(gateway, job_id, if_none_match, wait_seconds=wait)
-        etag = etag_of(body.tag)
-        if matches(if_none_match, etag):
-            return Response(status_code=304, headers=cached(etag))
-        headers = dict(cached(etag))
-        if not body.ended:
-            headers["Retry-After"] = RETRY_AFTER_SECONDS
-        return Response(body.content, media_type="application/json", headers=headers)
+        return job_answer(body, if_none_match)
 
     @routes.get("/jobs/{job_id}/stages", operation_id="listStages", responses=documented(NotFound))
     def list_stages(job_id: str) -> StageList:

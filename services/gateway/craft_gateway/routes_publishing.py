@@ -8,8 +8,9 @@ from craft.contracts.publishing import PublicationList, PublicationView, Publish
 from craft.errors import Conflict, Forbidden, NotFound, RequestInvalid
 from craft.infra.http import documented
 from craft_gateway.authorisation import JOBS, guarded
+from craft_gateway.conditional import RETRY_AFTER_SECONDS
 from craft_gateway.routes_body import TextBodyRoute
-from craft_gateway.routes_gateway import RETRY_AFTER_SECONDS, Gateway, only_strategy
+from craft_gateway.routes_gateway import Gateway, only_strategy
 from craft_gateway.views import ROOT
 
 PUBLISH_EXAMPLES = {

@@ -15,7 +15,8 @@ from craft.core.selection import Strategy
 from craft.errors import Conflict, NotFound, RequestInvalid
 from craft.infra.http import documented
 from craft_gateway.authorisation import JOBS, guarded
-from craft_gateway.routes_gateway import Gateway, cached, etag_of, matches, only_strategy
+from craft_gateway.conditional import cached, etag_of, matches
+from craft_gateway.routes_gateway import Gateway, only_strategy
 from craft_gateway.views import REPORT_STAGE, package_stage
 
 _JSON, _HTML, _ARCHIVE = "application/json", "text/html", "application/gzip"

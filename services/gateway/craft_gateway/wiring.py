@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
 
 from fastapi import FastAPI
-from starlette.middleware import Middleware
 
 from craft.contracts.stages import TrainerRef
 from craft.infra.artifacts import FolderStore
@@ -20,7 +19,7 @@ from craft.infra.served_adapters import ServedAdapters
 from craft.infra.settings import Settings, engine_ref
 from craft.infra.swept_store import SweptFolders
 from craft_gateway.api_keys import ApiKeys
-from craft_gateway.authentication import Authentication, Authenticator
+from craft_gateway.authentication import Authenticator
 from craft_gateway.authorisation import Owners
 from craft_gateway.comparing import Comparing
 from craft_gateway.database import Database
@@ -39,7 +38,7 @@ from craft_gateway.publications import Publications
 from craft_gateway.rate_limits import RateLimits
 from craft_gateway.retention import Retention
 from craft_gateway.retention_pins import Pins
-from craft_gateway.routes import routers
+from craft_gateway.routes import before_routes, routers
 from craft_gateway.routes_gateway import Gateway
 from craft_gateway.sse import EventFeed
 from craft_gateway.submission import Submission
@@ -91,7 +90,7 @@ def app(settings: Settings) -> FastAPI:
         max_body_bytes=settings.gateway.max_body_bytes,
         lifespan=lifespan,
         describe=add_links,
-        inner=[Middleware(Authentication, authenticator=authenticator, limits=limits)],
+        inner=before_routes(gateway, authenticator, limits),
     )
     answer_unknown_paths(app)
     return app

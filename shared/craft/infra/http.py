@@ -17,6 +17,7 @@ from craft.errors import CraftError, ErrorDetail, Unavailable
 from craft.infra import http_problems, telemetry
 from craft.infra.http_edge import Edge, RequestMetrics
 from craft.infra.http_problems import PROBLEM_RESPONSES, Describe, JsonResponse, documented
+from craft.infra.http_protocol import BoundedProtocol
 from craft.infra.settings import Listen, Settings
 
 __all__ = ["MAX_BODY_BYTES", "Health", "JsonResponse", "Mounted", "Readiness", "create_app", "documented", "serve"]
@@ -81,9 +82,14 @@ def create_app(
     )
     app.state.metrics = registry
     http_problems.install(app, describe=describe)
-    app.add_middleware(Edge, metrics=RequestMetrics(registry, service), max_body_bytes=max_body_bytes)
-    for each in routers:
-        mounted = each if isinstance(each, Mounted) else Mounted(each)
+    parts = [each if isinstance(each, Mounted) else Mounted(each) for each in routers]
+    app.add_middleware(
+        Edge,
+        metrics=RequestMetrics(registry, service),
+        max_body_bytes=max_body_bytes,
+        prefixes={part.prefix for part in parts if part.prefix},
+    )
+    for mounted in parts:
         app.include_router(
             mounted.router,
             prefix=mounted.prefix,
@@ -158,12 +164,12 @@ def _version() -> str:
 
 def serve(app: FastAPI, listen: Listen, settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; open streams get the grace period of the settings, then are cut."""
-    # h11 and not httptools, which takes headers and chunk sizes without end into memory.
-    options: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False, "http": "h11"}
+    options: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False}
     uvicorn.run(
         app,
         host=listen.host,
         port=listen.port,
+        http=BoundedProtocol,
         timeout_graceful_shutdown=max(1, round(settings.worker.grace_seconds)),
         **options,
     )

@@ -5,7 +5,9 @@ limit, metrics, a span and one log line for each request, and the last resort fo
 import logging
 import re
 import time
+from collections.abc import Collection
 from contextlib import AbstractContextManager, nullcontext
+from http import HTTPStatus
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -45,10 +47,14 @@ class RequestMetrics:
 class Edge:
     """The middleware. A body of more than `max_body_bytes` is answered 413, whatever Content-Length says."""
 
-    def __init__(self, app: ASGIApp, *, metrics: RequestMetrics, max_body_bytes: int) -> None:
+    def __init__(
+        self, app: ASGIApp, *, metrics: RequestMetrics, max_body_bytes: int, prefixes: Collection[str] = ()
+    ) -> None:
+        """`prefixes`: below which routers are mounted."""
         self._app = app
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
+        self._prefixes = sorted(prefixes, key=len, reverse=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -63,18 +69,27 @@ class Edge:
         try:
             await exchange.run(self._app)
         finally:
-            route = getattr(scope.get("route"), "path", "unmatched")
+            route = self._route(scope)
             seconds = time.perf_counter() - began
             method = _method(scope)
             self._metrics.observe(method=method, route=route, status=exchange.status, seconds=seconds)
             telemetry.answered(method=method, route=route, status=exchange.status)
             fields = {"method": scope["method"], "route": route, "status": exchange.status}
-            level = logging.DEBUG if route in _QUIET else logging.INFO
+            # Callers that poll hear mostly that nothing is new: that would be most of the log.
+            level = logging.DEBUG if route in _QUIET or exchange.status == HTTPStatus.NOT_MODIFIED else logging.INFO
             _log.log(
                 level,
                 "request",
                 extra={**fields, "seconds": round(seconds, 4), "request_id": exchange.request_id},
             )
+
+    def _route(self, scope: Scope) -> str:
+        """The template of the path: the framework tells a route's own, without its router's prefix."""
+        path = getattr(scope.get("route"), "path", None)
+        if path is None:
+            return "unmatched"
+        prefix = next((each for each in self._prefixes if scope["path"].startswith(f"{each}/")), "")
+        return f"{prefix}{path}"
 
 
 class _Exchange:

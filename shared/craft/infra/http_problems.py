@@ -141,6 +141,17 @@ def _excerpt(value: object) -> str | None:
     return None
 
 
+def error_response(error: CraftError, *, request_id: str | None) -> Response:
+    """The error as a problem document; what is the server's own fault is logged."""
+    if error.status >= 500:
+        # Where something is away every request fails alike: a trace for each would bury the log, and cost more.
+        away = isinstance(error, Unavailable)
+        cause = str(error.__cause__)[:_LONGEST_MESSAGE] if away and error.__cause__ else None
+        told = {"code": error.code, "detail": error.message, "cause": cause}
+        _log.warning("request_failed", extra=told, exc_info=None if away else error)
+    return problem_response(Problem.of(error, request_id=request_id), error_headers(error))
+
+
 def install(app: FastAPI, *, describe: Describe | None = None) -> None:
     """Give the application its error handlers and an OpenAPI document that knows the Problem schema.
 
@@ -149,14 +160,7 @@ def install(app: FastAPI, *, describe: Describe | None = None) -> None:
 
     async def craft_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, CraftError)  # noqa: S101 - the registration below says so; mypy cannot know
-        problem = Problem.of(error, request_id=_request_id(request))
-        if error.status >= 500:
-            # Where something is away every request fails alike: a trace for each would bury the log, and cost more.
-            away = isinstance(error, Unavailable)
-            cause = str(error.__cause__)[:_LONGEST_MESSAGE] if away and error.__cause__ else None
-            told = {"code": error.code, "detail": error.message, "cause": cause}
-            _log.warning("request_failed", extra=told, exc_info=None if away else error)
-        return problem_response(problem, error_headers(error))
+        return error_response(error, request_id=_request_id(request))
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101 - as above

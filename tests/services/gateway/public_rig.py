@@ -14,7 +14,6 @@ import httpx
 from fastapi import FastAPI
 from pydantic import SecretStr
 from sqlmodel import SQLModel, select
-from starlette.middleware import Middleware
 from tests.services.gateway.evaluated_artifacts import write_evaluation
 
 from craft.contracts.events import StageStatus
@@ -45,7 +44,7 @@ from craft.infra.served_adapters import ServedAdapters
 from craft.infra.settings import CoordinatorSettings, PublishingSettings, RetentionSettings, VllmSettings
 from craft.infra.swept_store import SweptFolders
 from craft_gateway.api_keys import ApiKeys
-from craft_gateway.authentication import Authentication, Authenticator
+from craft_gateway.authentication import Authenticator
 from craft_gateway.authorisation import Owners
 from craft_gateway.comparing import Comparing
 from craft_gateway.database import Database
@@ -64,7 +63,7 @@ from craft_gateway.publications import Publications
 from craft_gateway.rate_limits import RateLimits
 from craft_gateway.retention import Retention
 from craft_gateway.retention_pins import Pins
-from craft_gateway.routes import routers
+from craft_gateway.routes import before_routes, routers
 from craft_gateway.routes_gateway import Gateway
 from craft_gateway.sse import EventFeed
 from craft_gateway.submission import Submission
@@ -314,7 +313,7 @@ class Rig:
             routers=routers(gateway),
             max_body_bytes=64 * 2**20,
             describe=add_links,
-            inner=[Middleware(Authentication, authenticator=self.authenticator, limits=self.limits)],
+            inner=before_routes(gateway, self.authenticator, self.limits),
         )
         answer_unknown_paths(app)
         return app

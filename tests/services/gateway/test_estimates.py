@@ -2,15 +2,19 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 from sqlmodel import select
 from tests.services.gateway.public_rig import MODEL, Rig, body, model_folder, open_rig
 
 from craft.contracts.accounts import DEFAULT_TEAM, TeamSettings
+from craft_gateway.estimating import Estimator, Sized
+from craft_gateway.plan import plan
 from craft_gateway.tables import Attempt
 
 SHAPES = {
@@ -86,6 +90,33 @@ def test_seconds_come_from_what_stages_took_here_for_each_unit(rig: Rig) -> None
     assert estimate["seconds"]["seconds"] == pytest.approx(
         sum(each["seconds"]["seconds"] for each in estimate["stage_estimates"])
     )
+
+
+def test_of_many_jobs_at_once_one_asks_the_database(rig: Rig) -> None:
+    moment = [0.0]
+    estimator = Estimator(rig.database, clock=lambda: moment[0])
+    sized = Sized(
+        job=rig.reader.resolved(rig.submit()),
+        stages=(),
+        reused=frozenset(),
+        questions=200,
+        evaluation={},
+        team=DEFAULT_TEAM,
+        model_folder=None,
+    )
+    sized = replace(sized, stages=plan(sized.job))
+    first = estimator.estimate(sized)
+    assert first.seconds is not None
+    assert first.seconds.based_on == 0
+    took(rig, finished(rig, seed=2), 0.5)
+    asked: list[object] = []
+    event.listen(rig.database.engine, "before_cursor_execute", lambda *call: asked.append(call))
+    assert estimator.estimate(sized) == first
+    assert asked == []
+    moment[0] = 60.0
+    later = estimator.estimate(sized)
+    assert later.seconds is not None
+    assert later.seconds.based_on > 0
 
 
 def test_stages_that_are_reused_cost_nothing(rig: Rig) -> None:
