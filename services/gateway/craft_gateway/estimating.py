@@ -10,7 +10,7 @@ from typing import Any
 from cachetools import TTLCache, cached
 
 from craft.contracts.estimates import Check, Estimate, QueueEstimate, SecondsEstimate, StageEstimate
-from craft.contracts.stages import StageKind
+from craft.contracts.stages import ArtifactRef, StageKind
 from craft.core.questions import Task
 from craft.errors import ModelRejected
 from craft.infra.model_shape import ModelShape, read_shape
@@ -36,7 +36,8 @@ class Sized:
 
     job: ResolvedJob
     stages: Sequence[PlannedStage]
-    reused: frozenset[str]
+    reused: Mapping[str, ArtifactRef]
+    """By name, of the stages that need not be computed."""
     questions: int
     evaluation: Mapping[str, int]
     team: str

@@ -4,6 +4,8 @@ import asyncio
 import re
 from typing import Annotated
 
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Body, Header, Query, Request, Response
 from pydantic import AwareDatetime
 
@@ -51,6 +53,8 @@ _REFUSALS = (
     PayloadTooLarge,
     Unavailable,
 )
+_SUBMITTING_THREADS = 8
+"""Jobs that are made at once: more threads would only wait for the interpreter and the database's one writer."""
 _SpecBody = Annotated[JobSpec, Body(openapi_examples=JOB_EXAMPLES)]
 
 
@@ -67,6 +71,8 @@ def router(gateway: Gateway) -> APIRouter:
 
 
 def _submitting(routes: APIRouter, gateway: Gateway) -> None:
+    threads = CapacityLimiter(_SUBMITTING_THREADS)
+
     @routes.post(
         "/jobs",
         operation_id="createJob",
@@ -74,13 +80,17 @@ def _submitting(routes: APIRouter, gateway: Gateway) -> None:
         response_model=JobView,
         responses=documented(*_REFUSALS, IdempotencyConflict),
     )
-    def create_job(
+    async def create_job(
         spec: _SpecBody, response: Response, caller: CallerOf, idempotency_key: IdempotencyKey = None
     ) -> JobView:
         """Queue a job. Everything that can be known to be wrong is answered now; nothing is queued then."""
         origin = Origin(team=caller.team, traceparent=current_traceparent())
-        created = gateway.submission.submit(spec, idempotency_key=idempotency_key, origin=origin)
-        return created_job(gateway, created.id, response)
+
+        def create() -> JobView:
+            created = gateway.submission.submit(spec, idempotency_key=idempotency_key, origin=origin)
+            return created_job(gateway, created.id, response)
+
+        return await run_sync(create, limiter=threads)
 
     @routes.post("/jobs/validate", operation_id="validateJob", responses=documented(*_REFUSALS))
     def validate_job(spec: _SpecBody, caller: CallerOf) -> ValidationView:

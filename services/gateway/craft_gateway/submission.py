@@ -19,7 +19,6 @@ from craft.infra.settings import VllmSettings
 from craft_gateway.database import Database
 from craft_gateway.estimate_memory import memory_check
 from craft_gateway.estimating import Estimator, Sized
-from craft_gateway.keys import reusable_of_plan
 from craft_gateway.plan import PlannedStage, ResolvedJob, plan
 from craft_gateway.submission_checks import (
     check_lengths,
@@ -80,7 +79,7 @@ class Submission:
         sized = self._resolve(spec, origin.team)
         estimate = self._estimator.estimate(sized)
         return self._transitions.create_job(
-            sized.job, origin=origin, idempotency=idempotency, new_data=True, estimate=estimate
+            sized.job, reused=sized.reused, origin=origin, idempotency=idempotency, new_data=True, estimate=estimate
         )
 
     def retry(
@@ -171,7 +170,7 @@ class Submission:
         return Sized(
             job=resolved,
             stages=stages,
-            reused=self._reusable(stages) - again,
+            reused=self._transitions.reusable(stages, recompute=again),
             questions=questions,
             evaluation=evaluation,
             team=team,
@@ -229,11 +228,6 @@ class Submission:
                 )
             found[name] = dataset
         return found
-
-    def _reusable(self, stages: Sequence[PlannedStage]) -> frozenset[str]:
-        """Stages whose result is on record; whether the store still has it is asked when the job is made."""
-        with self._database.read() as session:
-            return frozenset(reusable_of_plan(session, stages, lambda _: True))
 
 
 def body_hash(spec: JobSpec) -> str:

@@ -3,7 +3,7 @@
 What the artifact store has is asked before the transaction: a slow store must not hold a lock.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from sqlalchemy.exc import IntegrityError
@@ -19,7 +19,7 @@ from craft_gateway.database import Database
 from craft_gateway.dataset_holds import check_held, hold_datasets
 from craft_gateway.fair_share import BEGUN, next_in_line, teams_out_of_seconds
 from craft_gateway.keys import HoldsArtifact, reusable, reusable_of_plan
-from craft_gateway.plan import ResolvedJob, plan
+from craft_gateway.plan import PlannedStage, ResolvedJob, plan
 from craft_gateway.tables import Artifact, Stage
 from craft_gateway.teams import teams_in
 from craft_gateway.transitions_create import (
@@ -29,6 +29,7 @@ from craft_gateway.transitions_create import (
     Origin,
     earlier_job,
     store_job,
+    store_stages,
 )
 from craft_gateway.transitions_flow import (
     MOVING,
@@ -75,10 +76,16 @@ class Transitions:
         self._settings = settings
         self._has_room = has_room
 
+    def reusable(self, stages: Sequence[PlannedStage], *, recompute: Container[str] = ()) -> Mapping[str, ArtifactRef]:
+        """By name, what a new job with these stages need not compute, but for those of `recompute`."""
+        with self._database.read() as session:
+            return reusable_of_plan(session, stages, self._holds, recompute=recompute)
+
     def create_job(
         self,
         job: ResolvedJob,
         *,
+        reused: Mapping[str, ArtifactRef] | None = None,
         origin: Origin = NO_ORIGIN,
         idempotency: Idempotency | None = None,
         new_data: bool = False,
@@ -86,12 +93,13 @@ class Transitions:
     ) -> CreatedJob:
         """Plan the job, store it with its stages and its estimate, and queue what can run.
 
-        Raises IdempotencyConflict where the same key came with another body; with `new_data` RequestInvalid where a
-        dataset was deleted meanwhile. A retry may find it among what is there already.
+        `reused` is what `reusable` said a moment ago, where it was asked. Raises IdempotencyConflict where the same key
+        came with another body; with `new_data` RequestInvalid where a dataset was deleted meanwhile. A retry may find
+        it among what is there already.
         """
         stages = plan(job)
-        with self._database.read() as session:
-            reused = reusable_of_plan(session, stages, self._holds, recompute=origin.recompute)
+        if reused is None:
+            reused = self.reusable(stages, recompute=origin.recompute)
         try:
             with self._database.write() as session:
                 if earlier := earlier_job(session, idempotency):
@@ -100,8 +108,10 @@ class Transitions:
                 if new_data:
                     check_held(job, held)
                 now = self._database.now(session)
-                unit = store_job(session, now, job, stages, origin=origin, idempotency=idempotency, estimate=estimate)
-                advance(unit, {ref.key: ref for ref in reused.values()})
+                unit = store_job(session, now, job, origin=origin, idempotency=idempotency, estimate=estimate)
+                store_stages(unit, stages, recompute=origin.recompute, reused=reused)
+                if reused:
+                    advance(unit, {ref.key: ref for ref in reused.values()})
         except IntegrityError:
             # PostgreSQL lets two requests with one key get this far; the second finds the first one's job.
             with self._database.read() as session:

@@ -1,7 +1,7 @@
 """The rows of a new job."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,11 +13,12 @@ from craft.contracts.accounts import DEFAULT_TEAM
 from craft.contracts.estimates import Estimate
 from craft.contracts.events import EventType, StageStatus
 from craft.contracts.job import JobStatus
+from craft.contracts.stages import ArtifactRef, stage_key
 from craft.errors import IdempotencyConflict
 from craft.infra.ids import new_id
 from craft_gateway.keys import input_plan
 from craft_gateway.plan import PlannedStage, ResolvedJob
-from craft_gateway.tables import Job, Stage
+from craft_gateway.tables import Job, Outbox, Stage
 from craft_gateway.transitions_unit import JobUnit
 
 
@@ -77,40 +78,16 @@ def earlier_job(session: Session, idempotency: Idempotency | None) -> CreatedJob
     return CreatedJob(job.id, repeated=True)
 
 
-def planned_rows(stages: Sequence[PlannedStage], job: Job, origin: Origin, now: datetime) -> list[dict[str, Any]]:
-    """One pending row for each stage of the plan, in its order."""
-    return [
-        {
-            "id": new_id("stg"),
-            "job_id": job.id,
-            "name": planned.name,
-            "kind": planned.kind,
-            "queue": planned.service,
-            "position": position,
-            "rank": 100 - job.priority,
-            "team": job.team,
-            "recompute": planned.name in origin.recompute,
-            "parameters": planned.parameters.model_dump(mode="json"),
-            "inputs": input_plan(planned),
-            "depends_on": list(planned.depends_on),
-            "status": StageStatus.PENDING,
-            "created_at": now,
-        }
-        for position, planned in enumerate(stages)
-    ]
-
-
 def store_job(
     session: Session,
     now: datetime,
     job: ResolvedJob,
-    stages: Sequence[PlannedStage],
     *,
     origin: Origin,
     idempotency: Idempotency | None,
     estimate: Estimate | None,
 ) -> JobUnit:
-    """Insert the job, its stages and its first two events."""
+    """Insert the job and its first two events."""
     row = Job(
         id=new_id("cjob"),
         name=job.spec.name,
@@ -131,9 +108,48 @@ def store_job(
     )
     session.add(row)
     session.flush()
-    # Past the ORM: an object for each of many rows would take most of the time.
-    session.connection().execute(insert(Stage), planned_rows(stages, row, origin, now))
     unit = JobUnit(session, now, row)
     unit.emit(EventType.JOB_CREATED, **({"retry_of": origin.retry_of} if origin.retry_of else {}))
     unit.emit(EventType.JOB_QUEUED)
     return unit
+
+
+def store_stages(
+    unit: JobUnit, stages: Sequence[PlannedStage], *, recompute: Container[str], reused: Mapping[str, ArtifactRef]
+) -> None:
+    """Insert the stages of the plan, and queue those that need no other's result.
+
+    Where something may be taken over nothing is queued yet: `advance` says what is left to do.
+    """
+    rows = [
+        {
+            "id": new_id("stg"),
+            "job_id": unit.job.id,
+            "name": planned.name,
+            "kind": planned.kind,
+            "queue": planned.service,
+            "position": position,
+            "rank": 100 - unit.job.priority,
+            "team": unit.job.team,
+            "recompute": planned.name in recompute,
+            "parameters": planned.parameters.model_dump(mode="json"),
+            "inputs": input_plan(planned),
+            "depends_on": list(planned.depends_on),
+            "created_at": unit.now,
+            **_beginning(planned, unit.now, waits=bool(reused)),
+        }
+        for position, planned in enumerate(stages)
+    ]
+    # Past the ORM: an object for each of many rows would take most of the time.
+    unit.session.connection().execute(insert(Stage), rows)
+    for row in rows:
+        if row["status"] is StageStatus.READY:
+            unit.session.add(Outbox(stage_id=row["id"], queue=row["queue"], created_at=unit.now, due_at=unit.now))
+
+
+def _beginning(planned: PlannedStage, now: datetime, *, waits: bool) -> dict[str, Any]:
+    inputs = {role: source for role, source in planned.inputs.items() if isinstance(source, ArtifactRef)}
+    if waits or len(inputs) < len(planned.inputs):
+        return {"status": StageStatus.PENDING, "key": None, "ready_at": None, "hinted_at": None}
+    key = stage_key(planned.parameters, inputs)
+    return {"status": StageStatus.READY, "key": key, "ready_at": now, "hinted_at": now}

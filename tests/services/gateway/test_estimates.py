@@ -98,7 +98,7 @@ def test_of_many_jobs_at_once_one_asks_the_database(rig: Rig) -> None:
     sized = Sized(
         job=rig.reader.resolved(rig.submit()),
         stages=(),
-        reused=frozenset(),
+        reused={},
         questions=200,
         evaluation={},
         team=DEFAULT_TEAM,
