@@ -11,6 +11,7 @@ from craft.core.selection import Strategy
 from craft.errors import RequestInvalid
 from craft.infra.artifacts import ArtifactStore
 from craft_gateway.api_keys import ApiKeys
+from craft_gateway.authentication import Authenticator
 from craft_gateway.authorisation import Owners
 from craft_gateway.comparing import Comparing
 from craft_gateway.database import Database
@@ -52,6 +53,7 @@ class Gateway:
     """The objects behind the routes; `wiring.py` builds it, and tests with fakes."""
 
     database: Database
+    authenticator: Authenticator
     owners: Owners
     keys: ApiKeys
     teams: TeamRegistry
