@@ -21,9 +21,9 @@ from tests.chaos.scene import Scene
 from tests.chaos.schedule import Fault, schedule
 from tests.chaos.stored import stored_violations
 from tests.chaos.system import Rules, build
+from tests.fetched_models import MODELS
 from tests.tiny_model import made_up_facts, make_tiny_model
 
-MODELS = Path(os.environ.get("CRAFT_MODELS_DIR", ".craft/models")).absolute()
 _EMBEDDER = "sentence-transformers/all-MiniLM-L6-v2"
 _FACTS = 60
 _DISK_MEGABYTES = 256

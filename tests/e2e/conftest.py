@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from tests.fetched_models import MODELS
 from tests.ports import free_ports
 from tests.tiny_model import Fact, made_up_facts, make_tiny_model
 
 from craft_client import Client
 
-MODELS = Path(os.environ.get("CRAFT_MODELS_DIR", ".craft/models")).absolute()
 PARTS = ("GATEWAY", "COORDINATOR", "DATASETS", "INFERENCE", "SCORING", "TRAINING", "MODEL_SERVER")
 FACTS = 160
 START_SECONDS = 120.0

@@ -1,5 +1,8 @@
 """Settings come from the environment, have local defaults, and show no secret."""
 
+import os
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -92,3 +95,12 @@ def test_log_lines_are_kept_for_days_or_for_ever(monkeypatch: pytest.MonkeyPatch
     assert Settings().retention.log_lifetime == timedelta(days=90)
     monkeypatch.setenv("CRAFT_RETENTION__LOG_DAYS", "never")
     assert Settings().retention.log_lifetime is None
+
+
+def test_tests_begin_with_the_defaults_whatever_the_shell_exports() -> None:
+    exported = {"CRAFT_MODELS_DIR": "/elsewhere", "CRAFT_GATEWAY__HOST": "0.0.0.0", "CRAFT_URL": "http://elsewhere"}
+    named = (test_everything_listens_on_loopback_by_default, test_local_defaults_lie_below_the_state_folder)
+    words = ["-q", "-p", "no:cacheprovider", *(f"{__file__}::{test.__name__}" for test in named)]
+    command = [sys.executable, "-m", "pytest", *words]
+    done = subprocess.run(command, env=os.environ | exported, capture_output=True, check=False)
+    assert (done.returncode, b"2 passed" in done.stdout) == (0, True), done.stdout.decode()

@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 from pydantic import SecretStr
-from tests.e2e.conftest import MODELS
+from tests.fetched_models import MODELS
 from tests.ports import free_ports
 
 from craft.contracts.model_server import ServedBase, ServerView

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from tests.e2e.conftest import MODELS
+from tests.fetched_models import MODELS
 from tests.vllm.adapters import random_adapter
 from tests.vllm.conftest import SMOLLM, TWIN, Rig, running, until
 

@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from tests.e2e.conftest import MODELS
+from tests.fetched_models import MODELS
 from tests.vllm.adapters import random_adapter
 from tests.vllm.conftest import SMOLLM, Rig
 

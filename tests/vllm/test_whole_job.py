@@ -12,7 +12,8 @@ import httpx
 import openai
 import psutil
 import pytest
-from tests.e2e.conftest import MODELS, running
+from tests.e2e.conftest import running
+from tests.fetched_models import MODELS
 from tests.vllm.conftest import SMOLLM, VLLM_PYTHON, WITH_VLLM, until
 
 from craft.contracts.views import QueueView

@@ -15,14 +15,13 @@ from craft.contracts.rest_scoring import ModelMetrics
 from craft.errors import Internal, PublishingRefused, Unavailable
 from craft.infra.settings import MlflowSettings
 from craft_gateway.publishers import AdapterPackage, Published
+from craft_gateway.publishing_mlflow_calls import MlflowCalls
 
-_API = "api/2.0/mlflow"
 _RUN_TAG = "craft.publication"
 _MOST_AT_ONCE = 100
 """Parameters, tags or metrics in one call (MLflow's limit for parameters and tags)."""
 _LONGEST_VALUE = 500
 _ADAPTER = "adapter"
-_LATER = frozenset({408, 425, 429})
 ItemT = TypeVar("ItemT")
 
 
@@ -39,7 +38,7 @@ class MlflowPublisher:
         if not isinstance(target, MlflowTarget):
             raise Internal(f"MLflow is no {target.kind}.")
         with httpx.Client(timeout=self._timeout, headers=self._headers(), auth=self._auth()) as client:
-            calls = _Calls(client, self._base)
+            calls = MlflowCalls(client, self._base)
             run = _run(calls, package, self._settings.experiment)
             run_id, root = run["info"]["run_id"], run["info"]["artifact_uri"]
             _log(calls, package, run_id)
@@ -57,37 +56,7 @@ class MlflowPublisher:
         return (name, password.get_secret_value()) if name and password else None
 
 
-class _Calls:
-    """MLflow's calls; raises PublishingRefused and Unavailable."""
-
-    def __init__(self, client: httpx.Client, base: str) -> None:
-        self._client = client
-        self._base = base
-
-    def get(self, path: str, **params: str) -> dict[str, Any]:
-        return _body(self.send("GET", f"{_API}/{path}", params=params))
-
-    def post(self, path: str, **body: object) -> dict[str, Any]:
-        return _body(self.send("POST", f"{_API}/{path}", json=body))
-
-    def known(self, method: str, path: str, error_code: str, **options: Any) -> dict[str, Any] | None:
-        """The answer; None where MLflow answers with that error."""
-        answer = self.send(method, f"{_API}/{path}", allowed=error_code, **options)
-        return _body(answer) if answer.is_success else None
-
-    def send(self, method: str, path: str, *, allowed: str | None = None, **options: Any) -> httpx.Response:
-        try:
-            answer = self._client.request(method, f"{self._base}/{path}", **options)
-        except httpx.HTTPError as error:
-            raise Unavailable(
-                f"MLflow does not answer: {type(error).__name__} {error}"[:500], hint="It is tried again by itself."
-            ) from error
-        if answer.is_success or (allowed is not None and _error(answer)[0] == allowed):
-            return answer
-        raise _refusal(answer)
-
-
-def _run(calls: _Calls, package: AdapterPackage, experiment: str) -> dict[str, Any]:
+def _run(calls: MlflowCalls, package: AdapterPackage, experiment: str) -> dict[str, Any]:
     experiment_id = _experiment(calls, experiment)
     mine = f"tags.`{_RUN_TAG}` = '{package.publication_id}'"
     found = calls.post("runs/search", experiment_ids=[experiment_id], filter=mine, max_results=1)
@@ -103,7 +72,7 @@ def _run(calls: _Calls, package: AdapterPackage, experiment: str) -> dict[str, A
     return dict(made["run"])
 
 
-def _experiment(calls: _Calls, name: str) -> str:
+def _experiment(calls: MlflowCalls, name: str) -> str:
     def look() -> str | None:
         found = calls.known(
             "GET", "experiments/get-by-name", "RESOURCE_DOES_NOT_EXIST", params={"experiment_name": name}
@@ -126,7 +95,7 @@ def _experiment(calls: _Calls, name: str) -> str:
     return found
 
 
-def _log(calls: _Calls, package: AdapterPackage, run_id: str) -> None:
+def _log(calls: MlflowCalls, package: AdapterPackage, run_id: str) -> None:
     params = [{"key": key, "value": value[:_LONGEST_VALUE]} for key, value in package.parameters.items()]
     metrics: list[dict[str, object]] = [
         {"key": key, "value": value, "timestamp": package.created_ms, "step": 0}
@@ -156,7 +125,7 @@ def _values(metrics: ModelMetrics) -> dict[str, float]:
     return values
 
 
-def _upload(calls: _Calls, package: AdapterPackage, root: str) -> None:
+def _upload(calls: MlflowCalls, package: AdapterPackage, root: str) -> None:
     uri = urlsplit(root)
     if uri.scheme != "mlflow-artifacts":
         raise PublishingRefused(
@@ -170,7 +139,7 @@ def _upload(calls: _Calls, package: AdapterPackage, root: str) -> None:
     _put(calls, uri.path, "README.md", iter([card]), size=len(card))
 
 
-def _put(calls: _Calls, root: str, path: str, content: Iterator[bytes], *, size: int) -> None:
+def _put(calls: MlflowCalls, root: str, path: str, content: Iterator[bytes], *, size: int) -> None:
     where = quote(f"{root.strip('/')}/{_ADAPTER}/{path}")
     calls.send(
         "PUT",
@@ -186,7 +155,7 @@ def _blocks(file: BinaryIO) -> Iterator[bytes]:
         yield block
 
 
-def _version(calls: _Calls, package: AdapterPackage, name: str, run_id: str, *, source: str) -> str:
+def _version(calls: MlflowCalls, package: AdapterPackage, name: str, run_id: str, *, source: str) -> str:
     calls.known("POST", "registered-models/create", "RESOURCE_ALREADY_EXISTS", json={"name": name})
     # By run, of which there is one for each publication; a version that somebody deleted is made again.
     found = calls.get("model-versions/search", filter=f"run_id = '{run_id}'")
@@ -220,34 +189,3 @@ def _batches(items: Sequence[ItemT]) -> Iterator[list[ItemT]]:
     left = iter(items)
     while batch := list(islice(left, _MOST_AT_ONCE)):
         yield batch
-
-
-def _body(answer: httpx.Response) -> dict[str, Any]:
-    try:
-        body = answer.json()
-    except ValueError as error:
-        raise PublishingRefused(
-            "What answers at CRAFT_PUBLISHING__MLFLOW__TRACKING_URI is no MLflow server.",
-            hint="Set it to the address at which MLflow's page opens.",
-        ) from error
-    return dict(body)
-
-
-def _error(answer: httpx.Response) -> tuple[str, str]:
-    """MLflow's code and message; a proxy's page has none."""
-    try:
-        body = answer.json()
-        return str(body["error_code"]), str(body["message"])
-    except (ValueError, KeyError, TypeError):
-        return "", ""
-
-
-def _refusal(answer: httpx.Response) -> PublishingRefused | Unavailable:
-    code, message = _error(answer)
-    told = f"MLflow answers {answer.status_code} {code}: {message}"[:500].rstrip(": ")
-    if answer.status_code >= 500 or answer.status_code in _LATER:
-        return Unavailable(told, hint="It is tried again by itself.")
-    if answer.status_code in {401, 403}:
-        hint = "Have an operator mend CRAFT_PUBLISHING__MLFLOW__USERNAME, __PASSWORD or __TOKEN; then publish again."
-        return PublishingRefused(told, hint=hint)
-    return PublishingRefused(told, hint="Mend what MLflow says; then publish again.")

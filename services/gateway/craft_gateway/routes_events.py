@@ -2,17 +2,18 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from craft.contracts.views import EventList, LogList
-from craft.errors import NotFound, RequestInvalid
+from craft.errors import NotFound, RequestInvalid, Unauthenticated, Unavailable
 from craft.infra.http import documented
 from craft.infra.http_problems import OpenApiResponses
+from craft_gateway.authentication import Authenticator
 from craft_gateway.authorisation import JOBS, guarded
 from craft_gateway.routes_gateway import After, Gateway, Limit
-from craft_gateway.sse import stream
+from craft_gateway.sse import Admitted, stream
 
 _STREAM = "text/event-stream"
 _LONGEST_NUMBER = 15
@@ -38,12 +39,16 @@ def router(gateway: Gateway) -> APIRouter:
     @routes.get("/jobs/{job_id}/events", operation_id="listEvents", response_model=EventList, responses=_EVENTS)
     async def list_events(
         job_id: str,
+        request: Request,
         after: After = 0,
         limit: Limit = 100,
         accept: Annotated[str, Header(include_in_schema=False)] = "",
         last_event_id: Annotated[str | None, Header(description="Where a broken stream goes on.")] = None,
     ) -> Response | EventList:
-        """What happened to a job. A stream replays what came after `after`, follows, and closes with the job's end."""
+        """What happened to a job. A stream replays what came after `after`, follows, and closes with the job's end.
+
+        It closes within some seconds of its key's revocation or end, too: who comes back is told so.
+        """
         if _STREAM not in accept.lower():
             return await run_in_threadpool(gateway.reader.event_page, job_id, after=after, limit=limit)
         status, latest = await run_in_threadpool(gateway.reader.last_event, job_id)
@@ -53,10 +58,10 @@ def router(gateway: Gateway) -> APIRouter:
         return StreamingResponse(
             stream(
                 gateway.feed,
-                gateway.reader,
                 job_id,
                 after=min(seen, latest),
                 last=latest if status.terminal else None,
+                admitted=_admitted(gateway.authenticator, request),
             ),
             media_type=_STREAM,
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
@@ -73,6 +78,22 @@ def router(gateway: Gateway) -> APIRouter:
         return gateway.reader.logs(job_id, stage=stage, after=after, limit=limit)
 
     return routes
+
+
+def _admitted(authenticator: Authenticator, request: Request) -> Admitted:
+    """Whether the request's key or token still opens anything."""
+
+    async def admitted() -> bool:
+        try:
+            await authenticator.identity(request.headers)
+        except Unauthenticated:
+            return False
+        except Unavailable:
+            # Nobody can tell just now. No events come from such a database either, and it is asked again.
+            return True
+        return True
+
+    return admitted
 
 
 def _number(last_event_id: str | None) -> int:

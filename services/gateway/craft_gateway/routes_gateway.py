@@ -10,6 +10,7 @@ from craft.core.selection import Strategy
 from craft.errors import RequestInvalid
 from craft.infra.artifacts import ArtifactStore
 from craft_gateway.api_keys import ApiKeys
+from craft_gateway.authentication import Authenticator
 from craft_gateway.authorisation import Owners
 from craft_gateway.comparing import Comparing
 from craft_gateway.conditional import RETRY_AFTER_SECONDS
@@ -50,6 +51,7 @@ class Gateway:
     """The objects behind the routes; `wiring.py` builds it, and tests with fakes."""
 
     database: Database
+    authenticator: Authenticator
     owners: Owners
     keys: ApiKeys
     teams: TeamRegistry

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Protocol
 
@@ -16,6 +16,8 @@ PAGE = 100
 _BUFFERED_EVENTS = 256
 _RECONNECT_MS = 2000
 _log = logging.getLogger("craft.gateway.sse")
+Admitted = Callable[[], Awaitable[bool]]
+"""Whether who reads a stream may still read it."""
 
 
 class EventSource(Protocol):
@@ -47,11 +49,16 @@ class Subscription:
         self._events.extend(events)
         self._arrived.set()
 
-    async def take(self, timeout_seconds: float) -> list[EventView]:
-        """What came since the last call, after waiting for something to come; empty when time is up."""
-        with suppress(TimeoutError):
+    async def take(self, timeout_seconds: float) -> list[EventView] | None:
+        """What came since the last call, after waiting for something to come; None when time is up.
+
+        Empty where it was woken to look for itself.
+        """
+        try:
             async with asyncio.timeout(timeout_seconds):
                 await self._arrived.wait()
+        except TimeoutError:
+            return None
         self._arrived.clear()
         taken = list(self._events)
         self._events.clear()
@@ -59,10 +66,14 @@ class Subscription:
 
 
 class EventFeed:
-    """Polls for the jobs that somebody watches, and hands what is new to all who watch them."""
+    """Polls for the jobs that somebody watches, and hands what is new to all who watch them.
 
-    def __init__(self, source: EventSource, *, poll_seconds: float = 0.2) -> None:
-        self._source = source
+    `check_seconds` is how often each stream asks whether its reader may still read.
+    """
+
+    def __init__(self, source: EventSource, *, poll_seconds: float = 0.2, check_seconds: float = 1.0) -> None:
+        self.source = source
+        self.check_seconds = check_seconds
         self._poll_seconds = poll_seconds
         self._watched: dict[str, set[Subscription]] = {}
         self._heads: dict[str, int] = {}
@@ -121,7 +132,7 @@ class EventFeed:
     async def _poll(self) -> None:
         fresh = [job_id for job_id in self._watched if job_id not in self._heads]
         if fresh:
-            found = await run_in_threadpool(self._source.heads, fresh)
+            found = await run_in_threadpool(self.source.heads, fresh)
             for job_id in fresh:
                 if job_id in self._watched:
                     self._heads[job_id] = found.get(job_id, 0)
@@ -130,7 +141,7 @@ class EventFeed:
         known = {job_id: head for job_id, head in self._heads.items() if job_id in self._watched}
         if not known:
             return
-        for job_id, events in (await run_in_threadpool(self._source.newer, known)).items():
+        for job_id, events in (await run_in_threadpool(self.source.newer, known)).items():
             if events and job_id in self._heads:
                 self._heads[job_id] = max(self._heads[job_id], events[-1].seq)
                 self._push(job_id, events)
@@ -140,17 +151,23 @@ class EventFeed:
             subscription.push(events)
 
 
+async def anybody() -> bool:
+    """Admits whoever reads, for as long as they like."""
+    return True
+
+
 async def stream(
     feed: EventFeed,
-    source: EventSource,
     job_id: str,
     *,
     after: int,
     last: int | None = None,
+    admitted: Admitted = anybody,
     ping_seconds: float = 15.0,
 ) -> AsyncGenerator[bytes, None]:
     """A job's events after a sequence number as text/event-stream, until its terminal event or the feed's close.
 
+    It ends as quietly, some seconds later, where its reader is no longer `admitted`: who comes back hears why.
     Of a job that had ended before, `last` is the number of its last event: an adapter's come after the terminal one.
 
     Every event once and in order, whatever the feed drops or repeats: the numbers have no gaps, so a gap is read from
@@ -158,29 +175,42 @@ async def stream(
     """
     yield f"retry: {_RECONNECT_MS}\n\n".encode()
     with feed.watch(job_id) as subscription:
-        batch: Sequence[EventView] = ()
+        batch: Sequence[EventView] | None = ()
         clock = asyncio.get_running_loop().time
-        ping_at = clock() + ping_seconds
+        ping_at, check_at = clock() + ping_seconds, clock() + feed.check_seconds
         while True:
-            new = [event for event in batch if event.seq > after]
-            if not new or new[0].seq != after + 1:
-                new = list(await run_in_threadpool(source.events, job_id, after=after, limit=PAGE))
-            for event in new:
-                yield encode(event)
-                after = event.seq
-                ping_at = clock() + ping_seconds
-            if after >= last if last is not None else any(event.type.terminal for event in new):
-                return
-            if feed.closed:
-                return
-            if len(new) == PAGE:
-                batch = ()
-                continue
-            batch = await subscription.take(max(0.0, ping_at - clock()))
+            if clock() >= check_at:
+                if not await admitted():
+                    return
+                check_at = clock() + feed.check_seconds
+            if batch is not None:
+                new = await _unseen(feed.source, job_id, batch, after=after)
+                for event in new:
+                    yield encode(event)
+                    after = event.seq
+                    ping_at = clock() + ping_seconds
+                if feed.closed or _is_end(new, after=after, last=last):
+                    return
+                if len(new) == PAGE:
+                    batch = ()
+                    continue
+            batch = await subscription.take(max(0.0, min(ping_at, check_at) - clock()))
             # It may have been woken for nothing: that is no silence yet.
             if not batch and clock() >= ping_at:
                 yield b": ping\n\n"
                 ping_at = clock() + ping_seconds
+
+
+async def _unseen(source: EventSource, job_id: str, batch: Sequence[EventView], *, after: int) -> Sequence[EventView]:
+    """The next events after `after`: the batch's, or the table's where the batch does not go on from there."""
+    new = [event for event in batch if event.seq > after]
+    if new and new[0].seq == after + 1:
+        return new
+    return await run_in_threadpool(source.events, job_id, after=after, limit=PAGE)
+
+
+def _is_end(new: Sequence[EventView], *, after: int, last: int | None) -> bool:
+    return after >= last if last is not None else any(event.type.terminal for event in new)
 
 
 def encode(event: EventView) -> bytes:

@@ -57,14 +57,14 @@ def app(settings: Settings) -> FastAPI:
     database = Database(settings.resolved_database_url)
     client = HttpDatasetsClient(settings.resolved_datasets_url)
     model_server = HttpModelServer(settings.resolved_model_server_url, token=settings.model_server_token)
-    gateway = _gateway(settings, database, client, model_server)
     oidc = Oidc(settings.gateway.oidc) if settings.gateway.oidc else None
     authenticator = Authenticator(
-        gateway.keys,
+        ApiKeys(database),
         oidc=oidc,
         operator_key=settings.gateway.operator_key,
         keyless=settings.gateway.keyless,
     )
+    gateway = _gateway(settings, database, authenticator, client, model_server)
     limits = RateLimits(settings.gateway.requests_per_second, burst=settings.gateway.requests_at_once)
 
     @asynccontextmanager
@@ -97,7 +97,11 @@ def app(settings: Settings) -> FastAPI:
 
 
 def _gateway(
-    settings: Settings, database: Database, client: HttpDatasetsClient, model_server: HttpModelServer
+    settings: Settings,
+    database: Database,
+    authenticator: Authenticator,
+    client: HttpDatasetsClient,
+    model_server: HttpModelServer,
 ) -> Gateway:
     store = FolderStore(settings.resolved_artifacts_dir)
     room = Room(settings.resolved_artifacts_dir, min_free_bytes=settings.coordinator.min_free_bytes)
@@ -122,6 +126,7 @@ def _gateway(
     )
     return Gateway(
         database=database,
+        authenticator=authenticator,
         owners=Owners(database),
         keys=ApiKeys(database),
         teams=TeamRegistry(database),

@@ -19,11 +19,15 @@ from craft.contracts.job import JobStatus
 from craft.contracts.views import JobList
 
 CRAFT = [sys.executable, "-m", "craft_cli"]
-ENVIRONMENT = os.environ | {"XDG_CONFIG_HOME": "/nonexistent"}
+
+
+def surroundings(**environment: str) -> dict[str, str]:
+    """Of a command, without anybody's own profiles."""
+    return os.environ | {"XDG_CONFIG_HOME": "/nonexistent"} | environment
 
 
 def craft(*words: str, **environment: str) -> "subprocess.CompletedProcess[bytes]":
-    return subprocess.run([*CRAFT, *words], env=ENVIRONMENT | environment, capture_output=True, check=False)
+    return subprocess.run([*CRAFT, *words], env=surroundings(**environment), capture_output=True, check=False)
 
 
 def listed(name: str) -> bytes:
@@ -66,7 +70,7 @@ def test_who_stops_reading_ends_the_command_without_a_trace() -> None:
     with answering(lines) as (url, _):
         script = f'"$@" jobs logs {JOB_ID} --url {url} | head -1'
         command = ["bash", "-c", script, "bash", *CRAFT]
-        done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, check=False)
+        done = subprocess.run(command, env=surroundings(), capture_output=True, check=False)
     assert done.stdout.startswith(b"ingest#1 x")
     assert done.stderr == b""
 
@@ -105,7 +109,7 @@ def test_ctrl_c_leaves_the_job_running_and_says_so() -> None:
         watching = subprocess.Popen(
             # Whoever runs the tests in the background may have Ctrl-C ignored.
             ["env", "--default-signal=INT", *CRAFT, "jobs", "watch", JOB_ID, "--url", url],
-            env=ENVIRONMENT,
+            env=surroundings(),
             stderr=subprocess.PIPE,
         )
         assert followed.wait(20)
@@ -130,7 +134,7 @@ def test_watching_a_job_that_does_not_succeed_is_6_with_its_view_and_its_problem
 
 def test_bash_completes_commands_and_options() -> None:
     words = {"COMP_WORDS": "craft jobs c", "COMP_CWORD": "2", "_CRAFT_COMPLETE": "complete_bash"}
-    done = subprocess.run(CRAFT, env=ENVIRONMENT | words, capture_output=True, text=True, check=False)
+    done = subprocess.run(CRAFT, env=surroundings(**words), capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["cancel", "compare"]
 
 

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.servers
 
 LEAST_FILES = 120
 SECONDS_FOR_A_FILE = 30.0
-CHILD_CAP_BYTES = 2 * 2**30
+CHILD_CAP_BYTES = 2**30
 FLAT_BYTES = 50 * 2**20
 _SAMPLE_SECONDS = 0.02
 

@@ -286,6 +286,7 @@ class Rig:
         )
         gateway = Gateway(
             database=self.database,
+            authenticator=self.authenticator,
             owners=Owners(self.database),
             keys=self.keys,
             teams=self.teams,

@@ -73,7 +73,7 @@ def followed(table: Table, act: Callable[[EventFeed], Awaitable[None]], *, after
     async def go() -> list[int]:
         feed = EventFeed(table, poll_seconds=0.001)
         async with feed.running():
-            reading = asyncio.create_task(read_numbers(stream(feed, table, JOB, after=after)))
+            reading = asyncio.create_task(read_numbers(stream(feed, JOB, after=after)))
             await act(feed)
             seen = await asyncio.wait_for(reading, 10)
             assert feed.watched == 0
@@ -150,7 +150,7 @@ def test_an_idle_stream_pings() -> None:
     async def go() -> list[bytes]:
         table = Table(1)
         feed = EventFeed(table)  # nobody polls, so nothing comes
-        chunks = stream(feed, table, JOB, after=0, ping_seconds=0.001)
+        chunks = stream(feed, JOB, after=0, ping_seconds=0.001)
         seen = [await anext(chunks) for _ in range(4)]
         await chunks.aclose()
         assert feed.watched == 0
@@ -159,10 +159,39 @@ def test_an_idle_stream_pings() -> None:
     assert asyncio.run(go())[2:] == [b": ping\n\n", b": ping\n\n"]
 
 
+def test_who_is_no_longer_admitted_in_the_middle_of_a_long_history_reads_no_further_page() -> None:
+    table, answers = Table(3 * PAGE, ended=True), [True, True, False]
+
+    async def admitted() -> bool:
+        return answers.pop(0)
+
+    async def go() -> list[int]:
+        feed = EventFeed(table, check_seconds=0.0)
+        return await read_numbers(stream(feed, JOB, after=0, admitted=admitted))
+
+    assert asyncio.run(asyncio.wait_for(go(), 10)) == list(range(1, 2 * PAGE + 1))
+
+
+def test_asking_whether_a_silent_streams_reader_may_go_on_reads_no_table() -> None:
+    table, asked = Table(1), 0
+
+    async def admitted() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked < 20
+
+    async def go() -> list[int]:
+        feed = EventFeed(table, check_seconds=0.0005)
+        return await read_numbers(stream(feed, JOB, after=0, admitted=admitted))
+
+    assert asyncio.run(asyncio.wait_for(go(), 10)) == [1]
+    assert table.reads == 1
+
+
 def test_an_event_takes_one_line_of_data() -> None:
     async def go() -> bytes:
         table = Table(1, ended=True)
-        return b"".join([chunk async for chunk in stream(EventFeed(table), table, JOB, after=0)])
+        return b"".join([chunk async for chunk in stream(EventFeed(table), JOB, after=0)])
 
     retry, event = asyncio.run(go()).decode().strip().split("\n\n")
     assert retry == "retry: 2000"
@@ -177,7 +206,7 @@ def test_a_hundred_clients_cost_one_poll() -> None:
     async def go() -> list[list[int]]:
         feed = EventFeed(table, poll_seconds=0.001)
         async with feed.running():
-            clients = [asyncio.create_task(read_numbers(stream(feed, table, JOB, after=0))) for _ in range(100)]
+            clients = [asyncio.create_task(read_numbers(stream(feed, JOB, after=0))) for _ in range(100)]
             # Each reads the table when it comes, and once more when the feed has found the job's head.
             while table.reads < 200:
                 await asyncio.sleep(0)

@@ -1,12 +1,12 @@
 """Tiny random models of every architecture that the fast way covers, and a byte tokenizer with a ChatML template."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tests.fetched_models import MODELS
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
@@ -122,8 +122,7 @@ def llama(model_folder: Callable[[str], Path]) -> Path:
 
 @pytest.fixture(scope="session")
 def smollm2() -> Path:
-    root = os.environ.get("CRAFT_MODELS_DIR") or Path(__file__).parents[3] / ".craft" / "models"
-    folder = Path(root) / "HuggingFaceTB" / "SmolLM2-135M-Instruct"
+    folder = MODELS / "HuggingFaceTB" / "SmolLM2-135M-Instruct"
     if not folder.is_dir():
         pytest.fail(f"{folder} is missing: `craft models fetch` makes it")
     return folder

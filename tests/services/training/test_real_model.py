@@ -1,10 +1,10 @@
 """The real small model of the demo, in the precision that this machine is fast in."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.fetched_models import MODELS
 
 from craft.contracts.job import TrainingSettings
 from craft.contracts.rows import CurveRow, TrainingRow
@@ -27,8 +27,7 @@ pytestmark = pytest.mark.model
 
 @pytest.fixture(scope="module")
 def smol() -> BaseModel:
-    default = Path(__file__).parents[3] / ".craft" / "models"
-    folders = ModelFolders(Path(os.environ.get("CRAFT_MODELS_DIR", default)))
+    folders = ModelFolders(MODELS)
     try:
         found = folders.find(MODEL_ID)
     except ModelNotFound:
