@@ -26,7 +26,7 @@ from craft_gateway.sse import EventFeed
 from craft_gateway.submission import Submission
 from craft_gateway.submission_datasets import DatasetRegistry
 from craft_gateway.team_registry import TeamRegistry
-from craft_gateway.transitions import Transitions
+from craft_gateway.transitions import CreatedJob, Transitions
 from craft_gateway.views import ROOT
 from craft_gateway.views_reading import Reader
 from craft_gateway.webhook_log import DeliveryLog
@@ -75,11 +75,11 @@ class Gateway:
     """Whether the model server takes a seed."""
 
 
-def created_job(gateway: Gateway, job_id: str, response: Response) -> JobView:
+def created_job(gateway: Gateway, created: CreatedJob, response: Response) -> JobView:
     """The answer to a request that made a job, with where to ask about it and how soon."""
-    response.headers["Location"] = f"{ROOT}/jobs/{job_id}"
+    response.headers["Location"] = f"{ROOT}/jobs/{created.id}"
     response.headers["Retry-After"] = RETRY_AFTER_SECONDS
-    return gateway.reader.job(job_id)
+    return gateway.reader.shown(created.row)
 
 
 def only_strategy(gateway: Gateway, job_id: str) -> Strategy:

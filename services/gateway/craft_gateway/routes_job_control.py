@@ -62,6 +62,6 @@ def router(gateway: Gateway) -> APIRouter:
             idempotency_key=idempotency_key,
             traceparent=current_traceparent(),
         )
-        return created_job(gateway, created.id, response)
+        return created_job(gateway, created, response)
 
     return routes

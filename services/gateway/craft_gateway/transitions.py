@@ -118,7 +118,7 @@ class Transitions:
                 if earlier := earlier_job(session, idempotency):
                     return earlier
             raise
-        return CreatedJob(unit.job.id)
+        return CreatedJob(unit.job)
 
     def cancel(self, job_id: str) -> JobStatus:
         """Ask for the job's end: `cancelling` while a worker still has a stage, then `cancelled`.

@@ -58,10 +58,15 @@ NO_ORIGIN = Origin()
 
 @dataclass(frozen=True, slots=True)
 class CreatedJob:
-    """`repeated`: the same key and body came before, and this is that job."""
+    """`repeated`: the same key and body came before, and this is that job. `row` as it is now."""
 
-    id: str
+    row: Job
     repeated: bool = False
+
+    @property
+    def id(self) -> str:
+        """The job's."""
+        return self.row.id
 
 
 def earlier_job(session: Session, idempotency: Idempotency | None) -> CreatedJob | None:
@@ -75,7 +80,7 @@ def earlier_job(session: Session, idempotency: Idempotency | None) -> CreatedJob
         raise IdempotencyConflict(
             "This Idempotency-Key came with another body before.", hint="Use a new key for a new job."
         )
-    return CreatedJob(job.id, repeated=True)
+    return CreatedJob(job, repeated=True)
 
 
 def store_job(

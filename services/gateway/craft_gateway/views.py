@@ -55,6 +55,7 @@ class JobRows:
     """All that a job's view is made of. `questions` counts the dataset's rows; `place` is that of its ready stages."""
 
     job: Job
+    resolved: ResolvedJob
     stages: Sequence[Stage]
     manifests: Mapping[ArtifactRef, Manifest]
     questions: int
@@ -69,7 +70,6 @@ class JobRows:
 def job_view(rows: JobRows, *, now: datetime) -> JobView:
     """A job as the API shows it. Running times count up to the last sign of life, so an idle job's view stays equal."""
     job, stages = rows.job, rows.stages
-    resolved = ResolvedJob.model_validate(job.resolved)
     now_in_line = standing(waiter(job, stages), place=rows.place, holder=rows.holder, now=now)
     return JobView(
         id=job.id,
@@ -79,11 +79,11 @@ def job_view(rows: JobRows, *, now: datetime) -> JobView:
         progress=_job_progress(job, stages),
         queue=now_in_line.queue,
         stages=[stage_view(stage, until=job.updated_at) for stage in stages],
-        resolved=resolved_view(resolved, questions=rows.questions),
-        estimate=_estimate(rows, resolved),
+        resolved=resolved_view(rows.resolved, questions=rows.questions),
+        estimate=_estimate(rows),
         estimate_outcome=estimate_outcome(job, stages),
         error=None if job.error is None else JobError.model_validate(job.error),
-        adapters=_adapters(rows, resolved),
+        adapters=_adapters(rows),
         report=_report(rows),
         team=job.team,
         priority=job.priority,
@@ -225,12 +225,12 @@ def deployment_view(row: Deployment) -> AdapterDeployment:
     )
 
 
-def _estimate(rows: JobRows, resolved: ResolvedJob) -> Estimate:
+def _estimate(rows: JobRows) -> Estimate:
     """As it was made; of a job that is older than the column, what can be counted still."""
     if rows.job.estimate is not None:
         return Estimate.model_validate(rows.job.estimate)
     return estimate(
-        resolved.spec,
+        rows.resolved.spec,
         questions=rows.questions,
         evaluation_questions=rows.evaluation_questions,
         stages=[stage.kind for stage in rows.stages],
@@ -265,10 +265,10 @@ def _forecast(job: Job) -> datetime | None:
     return job.started_at + (job.updated_at - job.started_at) * (100.0 / job.percent)
 
 
-def _adapters(rows: JobRows, resolved: ResolvedJob) -> list[AdapterView]:
+def _adapters(rows: JobRows) -> list[AdapterView]:
     packaged = {stage.name: stage.artifact for stage in rows.stages if stage.kind is StageKind.PACKAGE}
     views = []
-    for strategy in resolved.spec.strategies:
+    for strategy in rows.resolved.spec.strategies:
         ref = packaged.get(package_stage(strategy))
         if ref is None or ref not in rows.manifests:
             continue
@@ -276,7 +276,7 @@ def _adapters(rows: JobRows, resolved: ResolvedJob) -> list[AdapterView]:
         views.append(
             AdapterView(
                 strategy=strategy,
-                base_model=resolved.model.id,
+                base_model=rows.resolved.model.id,
                 artifact=ref,
                 bytes=archive.bytes,
                 sha256=archive.sha256,

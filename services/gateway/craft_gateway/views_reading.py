@@ -85,6 +85,11 @@ class Reader:
         with self._database.read() as session:
             return self._views(session, [find_job(session, job_id)])[0]
 
+    def shown(self, job: Job) -> JobView:
+        """A job whose row was read just now."""
+        with self._database.read() as session:
+            return self._views(session, [job])[0]
+
     def look(self, job_ids: Collection[str]) -> Look:
         """See `job_bodies.Jobs`; one small query for all of them."""
         with self._database.read() as session:

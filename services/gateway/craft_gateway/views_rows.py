@@ -102,6 +102,7 @@ def job_rows(session: Session, jobs: Sequence[Job], line: Line | None, retention
     return [
         JobRows(
             job=job,
+            resolved=resolved[job.id],
             stages=stages[job.id],
             manifests=manifests,
             questions=sizes.get(resolved[job.id].dataset, 0),

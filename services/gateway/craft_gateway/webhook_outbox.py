@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import insert
@@ -18,18 +18,23 @@ TRIED_FOR = timedelta(days=1)
 
 
 def announce(session: Session, event: Event) -> None:
-    """Queue a message to each of the team's webhooks that asked for such events: one look-up where there are none."""
-    # Not through the session: it would write all that waits to be written before it looks.
-    rows = session.connection().execute(
-        select(Webhook.id, Webhook.types).where(col(Webhook.team) == event.team, col(Webhook.active))
-    )
-    hooks = [webhook_id for webhook_id, types in rows if wants(types, event.type.value)]
+    """Queue a message to each of the team's webhooks that asked for such events: one look-up in each transaction."""
+    hooks = [webhook_id for webhook_id, types in _hooks(session, event.team) if wants(types, event.type.value)]
     if not hooks:
         return
     facts = {"subject": event.subject, "seq": event.seq, "team": event.team, "details": event.data}
     body = message(event.type.value, event.created_at, facts)
     new = [queued(webhook_id, event.type.value, body, event.created_at) for webhook_id in hooks]
     session.connection().execute(insert(Delivery), [row.model_dump() for row in new])
+
+
+def _hooks(session: Session, team: str | None) -> Sequence[tuple[str, list[str]]]:
+    known: dict[str | None, Sequence[tuple[str, list[str]]]] = session.info.setdefault("webhooks", {})
+    if team not in known:
+        # Not through the session: it would write all that waits to be written before it looks.
+        query = select(Webhook.id, Webhook.types).where(col(Webhook.team) == team, col(Webhook.active))
+        known[team] = [(row[0], row[1]) for row in session.connection().execute(query)]
+    return known[team]
 
 
 def queued(webhook_id: str, type_: str, body: str, now: datetime) -> Delivery:

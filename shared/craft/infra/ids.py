@@ -1,11 +1,12 @@
 """Identifiers that sort by time: a prefix and a ULID in lower-case Crockford base 32, as contracts/base.py wants."""
 
+import base64
 import secrets
 import threading
 import time
 from collections.abc import Callable
 
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789abcdefghjkmnpqrstvwxyz")
 _LENGTH = 26
 _RANDOM_BITS = 80
 _MOST = 2 ** (48 + _RANDOM_BITS) - 1
@@ -35,7 +36,8 @@ class IdSource:
 
 
 def _encode(number: int) -> str:
-    return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(5 * (_LENGTH - 1), -1, -5))
+    # 128 bits after two zeros are 26 digits of 5 bits each; what follows them makes whole bytes.
+    return base64.b32encode((number << 6).to_bytes(17)).translate(_CROCKFORD)[:_LENGTH].decode()
 
 
 _source = IdSource()

@@ -42,7 +42,9 @@ def view(status: JobStatus, now: datetime, **changes: object) -> JobView:
             **changes,
         }
     )
-    rows = JobRows(job=job, stages=[], manifests={}, questions=10, evaluation_questions=0, place=None)
+    rows = JobRows(
+        job=job, resolved=RESOLVED, stages=[], manifests={}, questions=10, evaluation_questions=0, place=None
+    )
     return job_view(rows, now=now)
 
 
