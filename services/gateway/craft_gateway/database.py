@@ -17,6 +17,8 @@ from craft_gateway.postgresql import PATIENCE, connect_patiently
 
 _WRITES = "craft_writes"
 BUSY_MILLISECONDS = 10_000
+_SQLITE_NOW = text("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')")
+_POSTGRESQL_NOW = text("SELECT clock_timestamp()")
 
 Clock = Callable[[Session], datetime]
 """The current UTC time as the database sees it: hosts' clocks disagree, and leases must not."""
@@ -25,9 +27,9 @@ Clock = Callable[[Session], datetime]
 def database_clock(session: Session) -> datetime:
     """The database's clock, not frozen at the transaction's start."""
     if session.get_bind().dialect.name == "sqlite":
-        shown = session.connection().execute(text("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')")).scalar_one()
+        shown = session.connection().execute(_SQLITE_NOW).scalar_one()
         return datetime.fromisoformat(shown).replace(tzinfo=UTC)
-    moment: datetime = session.connection().execute(text("SELECT clock_timestamp()")).scalar_one()
+    moment: datetime = session.connection().execute(_POSTGRESQL_NOW).scalar_one()
     return moment.astimezone(UTC)
 
 

@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Condition
+from threading import Condition, Lock
 from typing import Any
 
-from cachetools import TTLCache, cached
+from cachetools import LRUCache, TTLCache, cached
 
 from craft.contracts.estimates import Check, Estimate, QueueEstimate, SecondsEstimate, StageEstimate
 from craft.contracts.stages import ArtifactRef, StageKind
@@ -60,6 +60,7 @@ class Estimator:
         self._database = database
         rules = TTLCache[Any, Rule](_MOST_REMEMBERED, rule_seconds, clock)
         outlooks = TTLCache[Any, tuple[int, float | None]](_MOST_REMEMBERED, queue_seconds, clock)
+        self._shape = cached(LRUCache[Any, ModelShape | None](_MOST_REMEMBERED), key=_digest, lock=Lock())(_shape)
         self._rule = cached(rules, condition=Condition())(self._read_rule)
         self._outlook = cached(outlooks, condition=Condition())(self._read_outlook)
 
@@ -72,7 +73,7 @@ class Estimator:
             stages=[stage.kind for stage in sized.stages],
             reused=[position for position, stage in enumerate(sized.stages) if stage.name in sized.reused],
         )
-        shape = _shape(sized.model_folder)
+        shape = None if sized.model_folder is None else self._shape(sized.job.model.digest, sized.model_folder)
         model, parameters = sized.job.model.digest, shape.parameters if shape else None
         stages = [_stage(stage, sized, self._rule(stage.kind, model, parameters), counted) for stage in sized.stages]
         wanted = [each for each in stages if not each.reused]
@@ -142,9 +143,13 @@ def units_of(stage: PlannedStage, sized: Sized, counted: Estimate) -> float:
     return float(by_kind.get(stage.kind, train))
 
 
-def _shape(folder: Path | None) -> ModelShape | None:
+def _digest(model: str, folder: Path) -> str:  # noqa: ARG001 - what has the digest has the shape, wherever it is
+    return model
+
+
+def _shape(model: str, folder: Path) -> ModelShape | None:  # noqa: ARG001 - see `_digest`
     try:
-        return None if folder is None else read_shape(folder)
+        return read_shape(folder)
     except (ModelRejected, OSError, ValueError):
         return None
 

@@ -26,6 +26,8 @@ _ENDED_SECONDS = 30.0
 """An ended job's part is made anew after this time: how long what it made is kept depends on other jobs."""
 _MOST_POLLS = 1000
 _THREADS = 2
+_BETWEEN_LOOKS_SECONDS = 0.005
+"""So that of many polls more share a look; one that comes alone does not wait."""
 _LONGEST_WAIT_SECONDS = 10.0
 _OF_STANDING = frozenset(Standing.model_fields)
 
@@ -86,6 +88,8 @@ class _Questions:
     limiter: anyio.CapacityLimiter
     waiting: dict[str, list[asyncio.Future[Look]]] = field(default_factory=dict)
     asking: asyncio.Task[None] | None = None
+    next_at: float = 0.0
+    """When the next look may begin, by the loop's clock."""
 
     async def ask(self, job_id: str) -> Look:
         """A look that begins after this call. Raises what the look raises."""
@@ -96,7 +100,11 @@ class _Questions:
         return await answer
 
     async def _ask_all(self) -> None:
+        clock = asyncio.get_running_loop().time
         while self.waiting:
+            if (early := self.next_at - clock()) > 0:
+                await asyncio.sleep(early)
+            self.next_at = clock() + _BETWEEN_LOOKS_SECONDS
             asked, self.waiting = self.waiting, {}
             answers = [answer for of_job in asked.values() for answer in of_job]
             try:
