@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import threading
+import time
 from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
@@ -194,6 +195,21 @@ def test_polls_that_come_while_the_database_is_asked_share_the_next_question() -
     asyncio.run(at_once())
     assert jobs.looks == [1, 2]
     assert sorted(jobs.made) == ["a", "b"]
+
+
+def test_polls_that_come_one_after_the_other_share_looks_too() -> None:
+    jobs = FakeJobs("a")
+    bodies = JobBodies(jobs)
+
+    async def several() -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(200):
+                group.create_task(bodies.polled("a"))
+                await asyncio.sleep(0.0005)
+
+    began = time.monotonic()
+    asyncio.run(several())
+    assert 2 <= len(jobs.looks) <= 2 + (time.monotonic() - began) / 0.005
 
 
 def test_one_who_goes_away_takes_nobody_with_them() -> None:
