@@ -237,6 +237,16 @@ def test_only_these_routes_speak_openais_errors(serving: Serving) -> None:
         assert serving.rig.get(path).headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("/v1/models", "GET"), ("/v1/files", "GET, POST"), ("/v1/fine_tuning/jobs/ftjob-x/cancel", "POST")],
+)
+def test_a_path_says_which_methods_it_takes(serving: Serving, path: str, allowed: str) -> None:
+    answer = serving.rig.request("TRACE", path)
+    assert (answer.status_code, answer.headers.get("allow")) == (405, allowed)
+    assert answer.json()["error"]["code"] == "unknown_url"
+
+
 def test_the_documented_examples_are_requests(serving: Serving) -> None:
     for example in CHAT_EXAMPLES.values():
         ChatRequest.model_validate(example["value"])
