@@ -10,6 +10,7 @@ from craft.contracts.views import JobView
 from craft.core.selection import Strategy
 from craft.errors import RequestInvalid
 from craft.infra.artifacts import ArtifactStore
+from craft.infra.http_problems import OpenApiResponses
 from craft_gateway.api_keys import ApiKeys
 from craft_gateway.authorisation import Owners
 from craft_gateway.comparing import Comparing
@@ -44,6 +45,7 @@ IdempotencyKey = Annotated[
     ),
 ]
 Limit = Annotated[int, Query(ge=1, le=MOST_ON_A_PAGE, description="Items on a page.")]
+UNCHANGED: OpenApiResponses = {304: {"description": "`If-None-Match` names the current representation."}}
 After = Annotated[int, Query(ge=0, le=2**53, description="The `last_id` of the page before.")]
 
 

@@ -5,7 +5,7 @@ import re
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Header, Query, Request, Response
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, BeforeValidator
 
 from craft.contracts.base import JOB_ID
 from craft.contracts.job import JobSpec, JobStatus
@@ -30,6 +30,7 @@ from craft_gateway.routes_body import TextBodyRoute
 from craft_gateway.routes_examples import JOB_EXAMPLES
 from craft_gateway.routes_gateway import (
     RETRY_AFTER_SECONDS,
+    UNCHANGED,
     Gateway,
     IdempotencyKey,
     Limit,
@@ -43,6 +44,7 @@ from craft_gateway.views_reading import JobFilter
 
 _LABEL_PARAMETER = "label."
 _LABEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 _REFUSALS = (
     RequestInvalid,
     DatasetInvalid,
@@ -53,6 +55,16 @@ _REFUSALS = (
     PayloadTooLarge,
     Unavailable,
 )
+
+
+def _written(given: str) -> str:
+    """As the document says; pydantic would take bare numbers too, as seconds or, if large, as milliseconds."""
+    if not _RFC_3339.fullmatch(given):
+        raise ValueError("write a time like 2025-01-31T00:00:00Z")
+    return given
+
+
+_Moment = Annotated[AwareDatetime, BeforeValidator(_written)]
 _SpecBody = Annotated[JobSpec, Body(openapi_examples=JOB_EXAMPLES)]
 
 
@@ -98,7 +110,7 @@ def _looking(routes: APIRouter, gateway: Gateway) -> None:
         limit: Limit = 20,
         after: Annotated[str | None, Query(pattern=JOB_ID, description="The `last_id` of the page before.")] = None,
         status: Annotated[list[JobStatus] | None, Query(description="Any of these.")] = None,
-        created_after: Annotated[AwareDatetime | None, Query(examples=["2025-01-31T00:00:00Z"])] = None,
+        created_after: Annotated[_Moment | None, Query(examples=["2025-01-31T00:00:00Z"])] = None,
     ) -> JobList:
         """Jobs, newest first. `?label.team=search` keeps those with that label; several labels must all hold."""
         wanted = JobFilter(
@@ -115,7 +127,7 @@ def _looking(routes: APIRouter, gateway: Gateway) -> None:
         "/jobs/{job_id}",
         operation_id="getJob",
         response_model=JobView,
-        responses={304: {"description": "`If-None-Match` names the current representation."}, **documented(NotFound)},
+        responses={**UNCHANGED, **documented(NotFound)},
     )
     async def get_job(
         job_id: str,

@@ -171,6 +171,11 @@ def test_a_body_that_is_no_request_is_an_error_in_the_envelope(serving: Serving,
     assert (answer.status_code, error(answer)["type"]) == (status, "invalid_request_error")
 
 
+def test_a_chat_that_is_too_large_is_not_sent_to_upload_rows(serving: Serving) -> None:
+    answer = serving.rig.post("/v1/chat/completions", content=b" " * (MOST_CHAT_BYTES + 1))
+    assert error(answer)["message"].endswith("bytes. Send less.")
+
+
 @pytest.mark.parametrize("model", [UNKNOWN, "tiny/model", "../adpt", "adpt_x\n", "gpt-4o"])
 def test_an_unknown_model_is_not_found(serving: Serving, model: str) -> None:
     answer = serving.chat(model=model)
