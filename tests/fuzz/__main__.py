@@ -56,7 +56,7 @@ def fuzz(system: Running, options: Options, *, key: str | None) -> Outcome:
     url = f"http://127.0.0.1:{system.ports['GATEWAY']}"
     with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {_KEY}"}, timeout=60.0) as client:
         settings = system.state / "schemathesis.toml"
-        settings.write_text(configuration(made(client)))
+        settings.write_text(configuration(made(client, system.place)))
         before, memory = _answered(client), system.memory()["gateway"]
         began = time.monotonic()
         ended = subprocess.run(_command(url, settings, options, key=key), cwd=system.state, check=False)
