@@ -6,11 +6,12 @@ CONSTRAINTS := shared/constraints.txt
 WHEELS := .craft/wheels
 MODELS := .craft/models
 VLLM := .craft/vllm
+FUZZ := .craft/fuzz
 # Further words for pip, e.g. PIP_ARGS="--index-url https://…" behind a company mirror.
 PIP_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models vllm demo up test test-servers chaos test-vllm client lint types imports check bench bench-api bench-gateway bench-vllm bench-vllm-settings clean
+.PHONY: help setup models vllm demo up test test-servers chaos fuzz test-vllm client lint types imports check bench bench-api bench-gateway bench-vllm bench-vllm-settings clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*?## "} {printf "  make %-14s %s\n", $$1, $$2}'
@@ -60,6 +61,15 @@ test-servers: setup models ## What needs PostgreSQL, MLflow or a browser, and a 
 
 chaos: setup models ## Real jobs while processes, broker, database and disk are hurt at random: 120 faults in ten minutes
 	bash .ci/with-fault-tools $(BIN)/python -m tests.chaos $(ARGS)
+
+# In an environment of its own: schemathesis brings a test framework's worth of packages that nothing else here needs.
+$(FUZZ)/.installed: shared/constraints-fuzz.txt
+	sh .ci/make-venv $(PYTHON) $(FUZZ)
+	$(FUZZ)/bin/python -m pip install -q $(PIP_ARGS) -c $< schemathesis
+	touch $@
+
+fuzz: setup $(FUZZ)/.installed ## schemathesis against a running gateway: 20,000 requests and more with a key, as many without one
+	$(BIN)/python -m tests.fuzz --program $(FUZZ)/bin/schemathesis $(ARGS)
 
 test-vllm: setup models vllm ## Real vLLM on this machine's CPU: engine, faults, a whole job, serving
 	$(BIN)/python -m pytest tests/vllm -m vllm $(ARGS)

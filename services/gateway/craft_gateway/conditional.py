@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping
 
+from craft.infra.http_problems import OpenApiResponses
+
+UNCHANGED: OpenApiResponses = {304: {"description": "`If-None-Match` names the current representation."}}
 RETRY_AFTER_SECONDS = "2"
 """How soon to ask about a job again."""
 

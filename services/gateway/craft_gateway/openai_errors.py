@@ -126,9 +126,13 @@ def answer_unknown_paths(app: FastAPI) -> None:
 
     async def answered(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 - the registration below says so; mypy cannot know
-        if speaks_openai(request.url.path):
-            return error_response(error.status_code, str(error.detail), code="unknown_url")
         found = usual(request, error)
-        return await found if isinstance(found, Awaitable) else found
+        answer = await found if isinstance(found, Awaitable) else found
+        if not speaks_openai(request.url.path):
+            return answer
+        said = error_response(error.status_code, str(error.detail), code="unknown_url")
+        if "allow" in answer.headers:
+            said.headers["Allow"] = answer.headers["Allow"]
+        return said
 
     app.add_exception_handler(HTTPException, answered)

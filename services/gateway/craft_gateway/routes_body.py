@@ -12,11 +12,12 @@ from starlette.types import Message
 from craft.errors import PayloadTooLarge, RequestInvalid
 
 MOST_JSON_BYTES = 32 * 2**20
+_AS_FILE = "Upload the rows as a file: POST /craft/datasets as multipart/form-data."
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
-async def text_body(request: Request, *, most_bytes: int = MOST_JSON_BYTES) -> bytes:
-    """The whole body. Files are streamed, but JSON is held in memory: PayloadTooLarge above `most_bytes`.
+async def text_body(request: Request, *, most_bytes: int = MOST_JSON_BYTES, hint: str = _AS_FILE) -> bytes:
+    """The whole body. Files are streamed, but JSON is held in memory: PayloadTooLarge above `most_bytes`, with `hint`.
 
     Raises RequestInvalid where it is not UTF-8.
     """
@@ -26,7 +27,7 @@ async def text_body(request: Request, *, most_bytes: int = MOST_JSON_BYTES) -> b
         if len(body) > most_bytes:
             raise PayloadTooLarge(
                 f"A JSON body may have {most_bytes:,} bytes.",
-                hint="Upload the rows as a file: POST /craft/datasets as multipart/form-data.",
+                hint=hint,
             )
     try:
         body.decode("utf-8")

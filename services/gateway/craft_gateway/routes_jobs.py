@@ -7,7 +7,7 @@ from typing import Annotated
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Body, Header, Query, Request, Response
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, BeforeValidator
 
 from craft.contracts.base import JOB_ID
 from craft.contracts.job import JobSpec, JobStatus
@@ -27,7 +27,7 @@ from craft.errors import (
 from craft.infra.http import documented
 from craft.infra.telemetry import current_traceparent
 from craft_gateway.authorisation import JOBS, CallerOf, guarded
-from craft_gateway.conditional import etag_of, matches
+from craft_gateway.conditional import UNCHANGED, etag_of, matches
 from craft_gateway.job_bodies import JobBody
 from craft_gateway.polling import LONGEST_CONDITION, job_answer
 from craft_gateway.routes_body import TextBodyRoute
@@ -43,6 +43,7 @@ from craft_gateway.views_reading import JobFilter
 
 _LABEL_PARAMETER = "label."
 _LABEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 _REFUSALS = (
     RequestInvalid,
     DatasetInvalid,
@@ -53,6 +54,16 @@ _REFUSALS = (
     PayloadTooLarge,
     Unavailable,
 )
+
+
+def _written(given: str) -> str:
+    """As the document says; pydantic would take bare numbers too, as seconds or, if large, as milliseconds."""
+    if not _RFC_3339.fullmatch(given):
+        raise ValueError("write a time like 2025-01-31T00:00:00Z")
+    return given
+
+
+_Moment = Annotated[AwareDatetime, BeforeValidator(_written)]
 _SpecBody = Annotated[JobSpec, Body(openapi_examples=JOB_EXAMPLES)]
 
 
@@ -106,7 +117,7 @@ def _looking(routes: APIRouter, gateway: Gateway) -> None:
         limit: Limit = 20,
         after: Annotated[str | None, Query(pattern=JOB_ID, description="The `last_id` of the page before.")] = None,
         status: Annotated[list[JobStatus] | None, Query(description="Any of these.")] = None,
-        created_after: Annotated[AwareDatetime | None, Query(examples=["2025-01-31T00:00:00Z"])] = None,
+        created_after: Annotated[_Moment | None, Query(examples=["2025-01-31T00:00:00Z"])] = None,
     ) -> JobList:
         """Jobs, newest first. `?label.team=search` keeps those with that label; several labels must all hold."""
         wanted = JobFilter(
@@ -123,7 +134,7 @@ def _looking(routes: APIRouter, gateway: Gateway) -> None:
         "/jobs/{job_id}",
         operation_id="getJob",
         response_model=JobView,
-        responses={304: {"description": "`If-None-Match` names the current representation."}, **documented(NotFound)},
+        responses={**UNCHANGED, **documented(NotFound)},
     )
     async def get_job(
         job_id: str,

@@ -66,7 +66,8 @@ class OpenAiRoute(APIRoute):
         async def answered(request: Request) -> Response:
             try:
                 if request.method == "POST" and self.most_bytes is not None:
-                    request = with_body(request, await text_body(request, most_bytes=self.most_bytes))
+                    body = await text_body(request, most_bytes=self.most_bytes, hint="Send less.")
+                    request = with_body(request, body)
                 return await handle(request)
             except RequestValidationError as error:
                 return invalid_request(error.errors())

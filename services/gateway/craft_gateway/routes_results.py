@@ -15,7 +15,7 @@ from craft.core.selection import Strategy
 from craft.errors import Conflict, NotFound, RequestInvalid
 from craft.infra.http import documented
 from craft_gateway.authorisation import JOBS, guarded
-from craft_gateway.conditional import cached, etag_of, matches
+from craft_gateway.conditional import UNCHANGED, cached, etag_of, matches
 from craft_gateway.routes_gateway import Gateway, only_strategy
 from craft_gateway.views import REPORT_STAGE, package_stage
 
@@ -25,7 +25,7 @@ _REPORT_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_UNFINISHED = documented(NotFound, Conflict)
+_UNFINISHED = {**UNCHANGED, **documented(NotFound, Conflict)}
 _IfNoneMatch = Annotated[str | None, Header(max_length=4000)]
 
 
@@ -46,6 +46,7 @@ def router(gateway: Gateway) -> APIRouter:
         response_class=Response,
         responses={
             200: {"description": "tar.gz in PEFT layout.", "content": {_ARCHIVE: {"schema": {"type": "string"}}}},
+            **UNCHANGED,
             **documented(NotFound, Conflict, RequestInvalid),
         },
     )

@@ -29,6 +29,7 @@ from craft.contracts.stages import (
     EngineRef,
     EvaluateParameters,
     Fail,
+    Manifest,
     Renew,
     StageKind,
     StageProgress,
@@ -107,6 +108,32 @@ def model_folder(root: Path, name: str = MODEL, *, weights: str = "model.safeten
     (folder / "tokenizer.json").write_text("{}")
     (folder / weights).write_bytes((2).to_bytes(8, "little") + b"{}")
     return folder
+
+
+def published(store: FolderStore, stage: ClaimedStage) -> Manifest:
+    """An artifact of the right files for a claimed stage, without a model's work."""
+    scratch = store.scratch(stage.name)
+    kind = stage.parameters.kind
+    (scratch / "rows.jsonl").write_text(stage.key)
+    if kind is StageKind.PACKAGE:
+        (scratch / ADAPTER_ARCHIVE).write_bytes(b"\x1f\x8b" + stage.name.encode())
+        adapter = scratch / ADAPTER_FOLDER
+        adapter.mkdir()
+        (adapter / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "/tmp/x"}')
+        (adapter / "adapter_model.safetensors").write_bytes(stage.name.encode())
+    if isinstance(stage.parameters, EvaluateParameters):
+        write_evaluation(scratch, stage.parameters)
+    if kind is StageKind.REPORT:
+        (scratch / REPORT_JSON).write_text('{"cost":[{"stage":"ingest"},{"stage":"report"}]}')
+        (scratch / REPORT_HTML).write_text("<!doctype html>" + reuse_mark("ingest") + "," + reuse_mark("report"))
+    return store.publish(
+        scratch,
+        key=stage.key,
+        kind=kind,
+        parameters=stage.parameters.model_dump(mode="json"),
+        inputs=stage.inputs,
+        result=StageResult(counts={"rows": 1}, cost=Cost(seconds=2.0, generated_tokens=5)),
+    )
 
 
 @cache
@@ -230,28 +257,7 @@ class Rig:
 
     def complete(self, stage: ClaimedStage) -> None:
         """Finish a claimed stage with an artifact of the right files."""
-        scratch = self.store.scratch(stage.name)
-        kind = stage.parameters.kind
-        (scratch / "rows.jsonl").write_text(stage.key)
-        if kind is StageKind.PACKAGE:
-            (scratch / ADAPTER_ARCHIVE).write_bytes(b"\x1f\x8b" + stage.name.encode())
-            adapter = scratch / ADAPTER_FOLDER
-            adapter.mkdir()
-            (adapter / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "/tmp/x"}')
-            (adapter / "adapter_model.safetensors").write_bytes(stage.name.encode())
-        if isinstance(stage.parameters, EvaluateParameters):
-            write_evaluation(scratch, stage.parameters)
-        if kind is StageKind.REPORT:
-            (scratch / REPORT_JSON).write_text('{"cost":[{"stage":"ingest"},{"stage":"report"}]}')
-            (scratch / REPORT_HTML).write_text("<!doctype html>" + reuse_mark("ingest") + "," + reuse_mark("report"))
-        manifest = self.store.publish(
-            scratch,
-            key=stage.key,
-            kind=kind,
-            parameters=stage.parameters.model_dump(mode="json"),
-            inputs=stage.inputs,
-            result=StageResult(counts={"rows": 1}, cost=Cost(seconds=2.0, generated_tokens=5)),
-        )
+        manifest = published(self.store, stage)
         self.transitions.complete(stage.stage_id, Complete(fence=stage.fence, manifest=manifest))
 
     def fail(self, stage: ClaimedStage, error: CraftError) -> None:

@@ -163,6 +163,7 @@ def test_jobs_are_filtered_by_status_label_and_age(rig: Rig) -> None:
     since = rig.get(f"/craft/jobs/{red}").json()["created_at"]
     assert found({"created_after": since})[:1] == [blue]
     assert found({"created_after": "2100-01-01T00:00:00Z"}) == []
+    assert found({"created_after": "2025-01-31T09:30:00.5+05:30"}) == [blue, red]
 
 
 WRONG_FILTERS = [
@@ -172,6 +173,9 @@ WRONG_FILTERS = [
     "status=done",
     "created_after=yesterday",
     "created_after=2025-01-01T00:00:00",
+    "created_after=2025-01-01",
+    "created_after=0.5",
+    "created_after=1735689600",
     "label.%22=x",
     "label.=x",
 ]

@@ -171,6 +171,11 @@ def test_a_body_that_is_no_request_is_an_error_in_the_envelope(serving: Serving,
     assert (answer.status_code, error(answer)["type"]) == (status, "invalid_request_error")
 
 
+def test_a_chat_that_is_too_large_is_not_sent_to_upload_rows(serving: Serving) -> None:
+    answer = serving.rig.post("/v1/chat/completions", content=b" " * (MOST_CHAT_BYTES + 1))
+    assert error(answer)["message"].endswith("bytes. Send less.")
+
+
 @pytest.mark.parametrize("model", [UNKNOWN, "tiny/model", "../adpt", "adpt_x\n", "gpt-4o"])
 def test_an_unknown_model_is_not_found(serving: Serving, model: str) -> None:
     answer = serving.chat(model=model)
@@ -235,6 +240,16 @@ def test_what_fails_behind_comes_out_in_one_form(
 def test_only_these_routes_speak_openais_errors(serving: Serving) -> None:
     for path in ("/craft/jobs/x", "/v1/craft/jobs/x"):
         assert serving.rig.get(path).headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("/v1/models", "GET"), ("/v1/files", "GET, POST"), ("/v1/fine_tuning/jobs/ftjob-x/cancel", "POST")],
+)
+def test_a_path_says_which_methods_it_takes(serving: Serving, path: str, allowed: str) -> None:
+    answer = serving.rig.request("TRACE", path)
+    assert (answer.status_code, answer.headers.get("allow")) == (405, allowed)
+    assert answer.json()["error"]["code"] == "unknown_url"
 
 
 def test_the_documented_examples_are_requests(serving: Serving) -> None:

@@ -134,6 +134,9 @@ def test_every_operation_is_documented_with_its_errors(rig: Rig) -> None:
     created = document["paths"]["/craft/jobs"]["post"]
     assert set(created["requestBody"]["content"]["application/json"]["examples"]) == {"uploaded", "inline"}
     assert "model_unsupported" in created["responses"]["422"]["description"]
+    conditional = [each for each in operations if "if-none-match" in {p["name"] for p in each.get("parameters", ())}]
+    assert len(conditional) == 5
+    assert all("304" in each["responses"] for each in conditional)
 
 
 def test_every_reference_of_the_document_leads_somewhere(rig: Rig) -> None:
