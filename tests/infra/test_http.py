@@ -364,7 +364,7 @@ def test_every_reference_of_the_document_leads_somewhere() -> None:
 
 SERVER = """
 import sys
-from craft.infra.http import Mounted, create_app, serve
+from craft.infra.http import create_app, serve
 from craft.infra.settings import Listen, Settings
 serve(create_app(title="t", service="t", routers=[]), Listen(port=int(sys.argv[1])), Settings())
 """

@@ -56,6 +56,19 @@ def test_the_digest_changes_with_the_weights_and_the_model_is_then_another(tmp_p
         folders.locate(before)
 
 
+def test_weights_in_a_folder_that_cannot_be_written_are_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model(tmp_path)
+    (tmp_path / ".digests").write_text("a file where the folder would be")
+    folders = ModelFolders(tmp_path)
+    assert not folders.is_known("owner/tiny")
+    before = folders.find("owner/tiny").ref
+    assert folders.is_known("owner/tiny")
+    monkeypatch.setattr("craft.infra.models._digest", lambda path: pytest.fail(f"{path} was read again"))
+    assert folders.find("owner/tiny").ref == before
+
+
 def test_a_missing_model_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFound) as caught:
         ModelFolders(tmp_path).find("owner/none")

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Condition, Lock
+from threading import Condition
 from typing import Any
 
-from cachetools import LRUCache, TTLCache, cached
+from cachetools import TTLCache, cached
 
 from craft.contracts.estimates import Check, Estimate, QueueEstimate, SecondsEstimate, StageEstimate
 from craft.contracts.stages import ArtifactRef, StageKind
@@ -60,7 +61,7 @@ class Estimator:
         self._database = database
         rules = TTLCache[Any, Rule](_MOST_REMEMBERED, rule_seconds, clock)
         outlooks = TTLCache[Any, tuple[int, float | None]](_MOST_REMEMBERED, queue_seconds, clock)
-        self._shape = cached(LRUCache[Any, ModelShape | None](_MOST_REMEMBERED), key=_digest, lock=Lock())(_shape)
+        self._shapes: dict[str, ModelShape] = {}
         self._rule = cached(rules, condition=Condition())(self._read_rule)
         self._outlook = cached(outlooks, condition=Condition())(self._read_outlook)
 
@@ -73,7 +74,7 @@ class Estimator:
             stages=[stage.kind for stage in sized.stages],
             reused=[position for position, stage in enumerate(sized.stages) if stage.name in sized.reused],
         )
-        shape = None if sized.model_folder is None else self._shape(sized.job.model.digest, sized.model_folder)
+        shape = self._shape(sized)
         model, parameters = sized.job.model.digest, shape.parameters if shape else None
         stages = [_stage(stage, sized, self._rule(stage.kind, model, parameters), counted) for stage in sized.stages]
         wanted = [each for each in stages if not each.reused]
@@ -112,6 +113,15 @@ class Estimator:
         ahead, seconds = self._outlook(first.kind, sized.team, 100 - sized.job.spec.priority)
         return QueueEstimate(seconds=seconds, ahead=ahead)
 
+    def _shape(self, sized: Sized) -> ModelShape | None:
+        """None where the model is gone or cannot be read just now: that is not remembered."""
+        digest = sized.job.model.digest
+        found = self._shapes.get(digest)
+        if found is None and sized.model_folder is not None:
+            with suppress(ModelRejected, OSError, ValueError):
+                found = self._shapes[digest] = read_shape(sized.model_folder)
+        return found
+
     def _read_rule(self, kind: StageKind, model: str, parameters: int | None) -> Rule:
         with self._database.read() as session:
             past = history(session, kind)
@@ -141,17 +151,6 @@ def units_of(stage: PlannedStage, sized: Sized, counted: Estimate) -> float:
         StageKind.REPORT: sized.questions,
     }
     return float(by_kind.get(stage.kind, train))
-
-
-def _digest(model: str, folder: Path) -> str:  # noqa: ARG001 - what has the digest has the shape, wherever it is
-    return model
-
-
-def _shape(model: str, folder: Path) -> ModelShape | None:  # noqa: ARG001 - see `_digest`
-    try:
-        return read_shape(folder)
-    except (ModelRejected, OSError, ValueError):
-        return None
 
 
 def _stage(stage: PlannedStage, sized: Sized, rule: Rule, counted: Estimate) -> StageEstimate:

@@ -1,8 +1,8 @@
 """Stage keys and the artifacts that make a stage unnecessary."""
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
-from sqlmodel import Session, select
+from sqlmodel import Session
 
 from craft.contracts.events import StageStatus
 from craft.contracts.stages import PARAMETERS, ArtifactRef, stage_key
@@ -59,19 +59,28 @@ def done_stages(stages: Sequence[Stage]) -> dict[str, ArtifactRef]:
 
 
 def reusable_of_plan(
-    session: Session, stages: Sequence[PlannedStage], holds: HoldsArtifact, *, recompute: Container[str] = ()
+    session: Session,
+    stages: Iterable[PlannedStage],
+    holds: HoldsArtifact,
+    *,
+    recompute: Container[str] = (),
+    done: Mapping[str, ArtifactRef] | None = None,
 ) -> dict[str, ArtifactRef]:
-    """By name, what a new job's stages could take over: as `reusable` says of stages that are stored."""
-    done: dict[str, ArtifactRef] = {}
+    """By name, the artifacts that stages could take over, as far as the store still has them.
+
+    `stages` come in planned order; `done` says what others have made. Follows the graph: what one stage takes over may
+    give the next one its key.
+    """
+    made, found = dict(done or {}), dict[str, ArtifactRef]()
     for stage in stages:
-        inputs = {role: done.get(s.name) if isinstance(s, FromStage) else s for role, s in stage.inputs.items()}
-        known = {role: ref for role, ref in inputs.items() if ref is not None}
-        if len(known) < len(inputs) or stage.name in recompute:
+        sources = {role: made.get(s.name) if isinstance(s, FromStage) else s for role, s in stage.inputs.items()}
+        inputs = {role: ref for role, ref in sources.items() if ref is not None}
+        if len(inputs) < len(sources) or stage.name in recompute:
             continue
-        artifact = session.get(Artifact, stage_key(stage.parameters, known))
+        artifact = session.get(Artifact, stage_key(stage.parameters, inputs))
         if artifact is not None and holds(artifact.ref):
-            done[stage.name] = artifact.ref
-    return done
+            made[stage.name] = found[stage.name] = artifact.ref
+    return found
 
 
 def reusable(
@@ -81,24 +90,20 @@ def reusable(
     *,
     finished: Mapping[str, ArtifactRef] | None = None,
 ) -> dict[str, ArtifactRef]:
-    """By key, the artifacts that waiting stages could take over, as far as the store still has them.
-
-    `stages` come in planned order; `finished` adds stages that are about to succeed. Follows the graph: what one
-    stage takes over may give the next one its key.
-    """
+    """By key, what the waiting ones of a job's stages could take over; `finished` adds stages about to succeed."""
     done = {**done_stages(stages), **(finished or {})}
-    found: dict[str, ArtifactRef] = {}
-    for stage in stages:
-        if stage.status not in _WAITING or stage.name in done:
-            continue
-        inputs = resolved_inputs(stage, done)
-        if inputs is None:
-            continue
-        key = key_of(stage, inputs)
-        ref = session.exec(select(Artifact).where(Artifact.key == key)).one_or_none()
-        if ref is not None and not stage.recompute and holds(ref.ref):
-            found[key] = done[stage.name] = ref.ref
-    return found
+    waiting = [stage for stage in stages if stage.status in _WAITING and stage.name not in done]
+    recompute = {stage.name for stage in waiting if stage.recompute}
+    found = reusable_of_plan(session, map(_planned, waiting), holds, recompute=recompute, done=done)
+    return {ref.key: ref for ref in found.values()}
+
+
+def _planned(stage: Stage) -> PlannedStage:
+    inputs: dict[str, StageInput] = {
+        role: ArtifactRef.model_validate(source["artifact"]) if "artifact" in source else FromStage(source["stage"])
+        for role, source in stage.inputs.items()
+    }
+    return PlannedStage(stage.name, PARAMETERS.validate_python(stage.parameters), inputs)
 
 
 def _kept(source: StageInput) -> dict[str, object]:

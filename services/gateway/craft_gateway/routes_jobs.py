@@ -4,7 +4,6 @@ import asyncio
 import re
 from typing import Annotated
 
-from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Body, Header, Query, Request, Response
 from pydantic import AwareDatetime, BeforeValidator
@@ -29,6 +28,7 @@ from craft.infra.telemetry import current_traceparent
 from craft_gateway.authorisation import JOBS, CallerOf, guarded
 from craft_gateway.conditional import UNCHANGED, etag_of, matches
 from craft_gateway.job_bodies import JobBody
+from craft_gateway.one_at_a_time import OneAtATime
 from craft_gateway.polling import LONGEST_CONDITION, job_answer
 from craft_gateway.routes_body import TextBodyRoute
 from craft_gateway.routes_examples import JOB_EXAMPLES
@@ -80,8 +80,7 @@ def router(gateway: Gateway) -> APIRouter:
 
 
 def _submitting(routes: APIRouter, gateway: Gateway) -> None:
-    # Several threads would only take turns at the interpreter and the database, and lose a third of the time by that.
-    one = CapacityLimiter(1)
+    turns = OneAtATime()
 
     @routes.post(
         "/jobs",
@@ -100,8 +99,8 @@ def _submitting(routes: APIRouter, gateway: Gateway) -> None:
             created = gateway.submission.submit(spec, idempotency_key=idempotency_key, origin=origin)
             return created_job(gateway, created, response)
 
-        # Rows go to the datasets service first, which takes as long as it takes.
-        return await run_sync(create, limiter=None if spec.dataset.rows else one)
+        quick = gateway.submission.is_quick(spec)
+        return await (turns.run(create) if quick else run_sync(create))
 
     @routes.post("/jobs/validate", operation_id="validateJob", responses=documented(*_REFUSALS))
     def validate_job(spec: _SpecBody, caller: CallerOf) -> ValidationView:
@@ -138,11 +137,15 @@ def _looking(routes: APIRouter, gateway: Gateway) -> None:
     )
     async def get_job(
         job_id: str,
+        request: Request,
         wait: Annotated[float, Query(ge=0, le=60, description="Seconds to wait for news; see below.")] = 0.0,
         if_none_match: Annotated[str | None, Header(max_length=LONGEST_CONDITION)] = None,
     ) -> Response:
         """One job. With `wait`, answers when it differs from `If-None-Match`, or without that header, when it ended."""
         body = await _settled(gateway, job_id, if_none_match, wait_seconds=wait)
+        if wait:
+            # The key may have been revoked, or have run out, in the meantime.
+            await gateway.authenticator.identity(request.headers)
         return job_answer(body, if_none_match)
 
     @routes.get("/jobs/{job_id}/stages", operation_id="listStages", responses=documented(NotFound))

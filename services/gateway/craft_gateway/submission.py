@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from craft.contracts.estimates import Estimate
 from craft.contracts.job import DatasetRef, JobSpec, JobStatus, RetryRequest
 from craft.contracts.rest_datasets import Reading
 from craft.contracts.rest_scoring import HELD_OUT
@@ -82,6 +81,10 @@ class Submission:
             sized.job, reused=sized.reused, origin=origin, idempotency=idempotency, new_data=True, estimate=estimate
         )
 
+    def is_quick(self, spec: JobSpec) -> bool:
+        """Whether `submit` takes milliseconds: no rows to be kept first, no weights to be read for their digest."""
+        return spec.dataset.rows is None and self._models.is_known(spec.base_model.id, spec.base_model.revision)
+
     def retry(
         self, job_id: str, request: RetryRequest, *, idempotency_key: str | None, traceparent: str | None = None
     ) -> CreatedJob:
@@ -100,8 +103,14 @@ class Submission:
         resolved = ResolvedJob.model_validate(job.resolved)
         again = frozenset() if request.from_stage is None else _from(request.from_stage, plan(resolved))
         origin = Origin(job.team, traceparent, retry_of=job.id, recompute=again)
-        estimate = self._estimated_again(resolved, job.team, again)
-        return self._transitions.create_job(resolved, origin=origin, idempotency=idempotency, estimate=estimate)
+        sized = self._sized_again(resolved, job.team, again)
+        return self._transitions.create_job(
+            resolved,
+            reused=sized.reused if sized else None,
+            origin=origin,
+            idempotency=idempotency,
+            estimate=self._estimator.estimate(sized) if sized else None,
+        )
 
     def validate(self, spec: JobSpec, *, team: str) -> ValidationView:
         """What `submit` would queue for the team. Inline rows are kept as a dataset: they need not be sent again.
@@ -177,7 +186,7 @@ class Submission:
             model_folder=folder,
         )
 
-    def _estimated_again(self, resolved: ResolvedJob, team: str, again: frozenset[str]) -> Estimate | None:
+    def _sized_again(self, resolved: ResolvedJob, team: str, again: frozenset[str]) -> Sized | None:
         """None where a dataset was deleted meanwhile, since nothing tells its size."""
         spec = resolved.spec
         folder = None
@@ -189,8 +198,7 @@ class Submission:
         except NotFound:
             return None
         sizes = dict(zip(resolved.evaluation, further, strict=True))
-        sized = self._sized(resolved, team, questions=questions, evaluation=sizes, folder=folder, again=again)
-        return self._estimator.estimate(sized)
+        return self._sized(resolved, team, questions=questions, evaluation=sizes, folder=folder, again=again)
 
     def _dataset(self, spec: JobSpec, team: str) -> Dataset:
         if spec.dataset.rows is not None:

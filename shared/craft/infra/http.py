@@ -3,7 +3,7 @@
 import asyncio
 import importlib.metadata
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any, Literal, NamedTuple
 
@@ -17,12 +17,20 @@ from craft.errors import CraftError, ErrorDetail, Unavailable
 from craft.infra import http_problems, telemetry
 from craft.infra.http_edge import Edge, RequestMetrics
 from craft.infra.http_problems import PROBLEM_RESPONSES, Describe, JsonResponse, documented
-from craft.infra.http_protocol import BoundedProtocol
 from craft.infra.settings import Listen, Settings
 
 __all__ = ["MAX_BODY_BYTES", "Health", "JsonResponse", "Mounted", "Readiness", "create_app", "documented", "serve"]
 
 MAX_BODY_BYTES = 64 * 2**20
+SERVER_OPTIONS: Mapping[str, Any] = {
+    # Not httptools: over it uvicorn takes headers without end, and the body of a request that offers an upgrade (curl
+    # --http2 and Java's client do) as the next request.
+    "http": "h11",
+    "log_config": None,
+    "access_log": False,
+    "server_header": False,
+}
+"""Of uvicorn."""
 _READY_SECONDS = 5.0
 _log = logging.getLogger("craft.http")
 
@@ -164,12 +172,10 @@ def _version() -> str:
 
 def serve(app: FastAPI, listen: Listen, settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; open streams get the grace period of the settings, then are cut."""
-    options: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False}
     uvicorn.run(
         app,
         host=listen.host,
         port=listen.port,
-        http=BoundedProtocol,
         timeout_graceful_shutdown=max(1, round(settings.worker.grace_seconds)),
-        **options,
+        **SERVER_OPTIONS,
     )

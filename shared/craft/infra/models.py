@@ -44,6 +44,7 @@ class ModelFolders:
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
         self._digests = _DigestCache(self._root / ".digests")
+        self._known: set[tuple[str, str]] = set()
 
     def find(self, model_id: str, revision: str = "main") -> ModelFolder:
         """The checked folder. Raises ModelNotFound, ModelRejected (pickles only, remote code, broken header, hostile
@@ -62,12 +63,18 @@ class ModelFolders:
             )
         check_chat_template(path)
         length = config.get("max_position_embeddings")
+        digest = self._digests.digest(path)
+        self._known.add((model_id, revision))
         return ModelFolder(
-            ref=ModelRef(id=model_id, revision=revision, digest=self._digests.digest(path)),
+            ref=ModelRef(id=model_id, revision=revision, digest=digest),
             path=path,
             architecture=architecture,
             context_length=length if isinstance(length, int) else 2048,
         )
+
+    def is_known(self, model_id: str, revision: str = "main") -> bool:
+        """Whether this process has had its digest before, so that `find` need not read the weights."""
+        return (model_id, revision) in self._known
 
     def locate(self, ref: ModelRef) -> Path:
         """The folder of a resolved model. Raises ModelNotFound where it is gone or is another model by now."""
@@ -157,11 +164,13 @@ def _digest(path: Path) -> str:
 class _DigestCache:
     """Digests kept beside the models, so that 16 GB are hashed once and not in every request and every worker.
 
-    An entry counts while no file's name, size or modification time has changed. A read-only folder keeps none.
+    An entry counts while no file's name, size or modification time has changed. Of a read-only folder each process
+    remembers its own.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._unwritten: dict[Path, tuple[list[list[object]], str]] = {}
 
     def digest(self, path: Path) -> str:
         signature = [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in sorted(path.iterdir()) if f.is_file()]
@@ -170,10 +179,14 @@ class _DigestCache:
             known = json.loads(entry.read_bytes())
             if known["signature"] == signature:
                 return str(known["digest"])
+        if path in self._unwritten and self._unwritten[path][0] == signature:
+            return self._unwritten[path][1]
         digest = _digest(path)
-        with suppress(OSError):
+        try:
             self._folder.mkdir(exist_ok=True)
             draft = entry.with_suffix(f".{uuid4().hex}")
             draft.write_text(json.dumps({"signature": signature, "digest": digest}), encoding="utf-8")
             draft.replace(entry)
+        except OSError:
+            self._unwritten[path] = (signature, digest)
         return digest

@@ -276,8 +276,8 @@ class Rig:
             return False
         return True
 
-    def new_app(self) -> FastAPI:
-        """The API over what the rig holds now."""
+    def gateway(self) -> Gateway:
+        """What is behind the routes, over what the rig holds now."""
         submission = Submission(
             database=self.database,
             reader=self.reader,
@@ -290,7 +290,7 @@ class Rig:
             embedder="an embedder",
             vllm=self.vllm,
         )
-        gateway = Gateway(
+        return Gateway(
             database=self.database,
             authenticator=self.authenticator,
             owners=Owners(self.database),
@@ -314,6 +314,10 @@ class Rig:
             model_server=self.model_server,
             seeds_requests=self.seeds_requests,
         )
+
+    def new_app(self) -> FastAPI:
+        """The API over what the rig holds now."""
+        gateway = self.gateway()
         app = create_app(
             title="CRaFT",
             service="gateway",

@@ -119,6 +119,19 @@ def test_of_many_jobs_at_once_one_asks_the_database(rig: Rig) -> None:
     assert later.seconds.based_on > 0
 
 
+def test_shapes_that_could_not_be_read_once_are_read_again(rig: Rig) -> None:
+    shaped(rig, "tiny/one")
+    weights = next(rig.models.rglob("one/model.safetensors"))
+    job = rig.reader.resolved(rig.submit(base_model={"id": "tiny/one"}))
+    sized = Sized(job, plan(job), {}, 200, {}, DEFAULT_TEAM, weights.parent)
+    estimator, elsewhere = Estimator(rig.database), weights.with_name("elsewhere")
+    config = weights.with_name("config.json")
+    config.rename(elsewhere)
+    assert estimator.estimate(sized).memory is None
+    elsewhere.rename(config)
+    assert estimator.estimate(sized).memory is not None
+
+
 def test_stages_that_are_reused_cost_nothing(rig: Rig) -> None:
     for seed in (1, 2, 3):
         took(rig, finished(rig, seed=seed), 0.5)

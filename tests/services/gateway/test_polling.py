@@ -1,14 +1,17 @@
 """A poll is answered before routing as the route itself would answer it."""
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
+from starlette.types import Receive, Scope, Send
 from tests.services.gateway.public_rig import Rig, body, open_rig
 
 from craft.contracts.accounts import TeamSettings
-from craft_gateway.polling import LONGEST_CONDITION
+from craft_gateway.callers import Identity
+from craft_gateway.polling import LONGEST_CONDITION, Polls
 
 OPERATOR_KEY = "an-operator-key-of-the-tests-0123456789"
 OPERATOR = {"Authorization": f"Bearer {OPERATOR_KEY}"}
@@ -70,11 +73,11 @@ def test_whoever_may_see_the_job_sees_the_same(rig: Rig, job: str, ended: str) -
 
 
 def test_whoever_may_not_is_told_the_same(rig: Rig, job: str) -> None:
-    webhooks_only = key_of(rig, "first", role="viewer", scopes=["models:read"])
+    models_only = key_of(rig, "first", role="viewer", scopes=["models:read"])
     cases: list[tuple[int, str, dict[str, str]]] = [
         (401, job, {}),
         (401, job, {"Authorization": "Bearer craft_sk_wrong"}),
-        (403, job, webhooks_only),
+        (403, job, models_only),
         (404, job, key_of(rig, "second")),
         (403, job, key_of(rig, "second") | {"Craft-Team": "first"}),
         (404, job, OPERATOR | {"Craft-Team": "nobody"}),
@@ -107,3 +110,25 @@ def test_polls_and_the_routes_answers_are_one_line_of_metrics(rig: Rig, job: str
 def test_only_get_is_a_poll(rig: Rig, job: str) -> None:
     assert rig.request("HEAD", f"/craft/jobs/{job}", headers=OPERATOR).status_code == 405
     assert rig.request("DELETE", f"/craft/jobs/{job}", headers=OPERATOR).status_code == 405
+
+
+def test_a_poll_never_reaches_the_routes(rig: Rig, job: str) -> None:
+    async def routes(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError(scope["path"])
+
+    gateway = rig.gateway()
+    asked = Polls(routes, owners=gateway.owners, bodies=gateway.bodies)
+
+    async def known(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["state"] = {"identity": Identity("operator", {}, operator=True)}
+        await asked(scope, receive, send)
+
+    async def get(path: str) -> httpx.Response:
+        transport = httpx.ASGITransport(app=known)
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            return await client.get(path, headers={"Craft-Team": "first"})
+
+    assert asyncio.run(get(f"/craft/jobs/{job}")).json()["id"] == job
+    assert asyncio.run(get(f"/craft/jobs/{UNKNOWN}")).status_code == 404
+    with pytest.raises(AssertionError):
+        asyncio.run(get(f"/craft/jobs/{job}?wait=0"))

@@ -137,3 +137,21 @@ def test_another_keys_end_ends_no_stream(following: Following) -> None:
         await following.finish()
 
     assert "event: job.succeeded" in following.stream(meanwhile).text
+
+
+def test_a_poll_that_waits_tells_nothing_once_its_key_is_revoked(following: Following) -> None:
+    rig = following.rig
+    key = {"Authorization": following.headers["Authorization"]}
+
+    async def wait(client: httpx.AsyncClient) -> httpx.Response:
+        async with rig.feed.running(), asyncio.timeout(30):
+            waiting = asyncio.create_task(client.get(f"/craft/jobs/{following.job_id}?wait=30", headers=key))
+            while not rig.feed.watched:
+                await asyncio.sleep(0)
+            await asyncio.to_thread(following.keys.revoke, following.key_id)
+            following.now += REMEMBERED_SECONDS
+            await asyncio.to_thread(rig.finish, following.job_id)
+            return await waiting
+
+    answer = rig.run(wait)
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")

@@ -1,4 +1,4 @@
-"""A real server over sockets: heads, trailers and chunk sizes without end are cut off, and long bodies are not."""
+"""A real server over sockets: what has no end is cut off, long bodies are not, and a body is never another request."""
 
 import asyncio
 import socket
@@ -12,10 +12,10 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from tests.ports import free_ports
 
-from craft.infra.http_protocol import MOST_HEAD_BYTES, BoundedProtocol
+from craft.infra.http import SERVER_OPTIONS
 
-ONE_READ = 256 * 1024
-SENT = 20 * (MOST_HEAD_BYTES + ONE_READ)
+SENT = 6 * 2**20
+"""More than server and sockets hold."""
 CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -40,9 +40,7 @@ async def counting(scope: Scope, receive: Receive, send: Send) -> None:
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     (number,) = free_ports(1)
-    server = uvicorn.Server(
-        uvicorn.Config(counting, port=number, http=BoundedProtocol, log_config=None, timeout_graceful_shutdown=1)
-    )
+    server = uvicorn.Server(uvicorn.Config(counting, port=number, timeout_graceful_shutdown=1, **SERVER_OPTIONS))
     thread = threading.Thread(target=server.run)
     thread.start()
     until = time.monotonic() + 10
@@ -60,8 +58,9 @@ def connection(port: int) -> Iterator[socket.socket]:
 
 
 def cut_off(connection: socket.socket, endless: bytes) -> bool:
-    """Whether the server hangs up while it is sent `endless` again and again."""
-    with suppress(ConnectionError):
+    """Whether the server hangs up, or reads no further, while it is sent `endless` again and again."""
+    connection.settimeout(2)
+    with suppress(ConnectionError, TimeoutError):
         for _ in range(SENT // len(endless) + 1):
             connection.sendall(endless)
         return False
@@ -79,7 +78,7 @@ def answered(connection: socket.socket) -> bytes:
     ("start", "endless"),
     [
         (b"GET / HTTP/1.1\r\n", b"X-More: " + b"x" * 900 + b"\r\n"),
-        (b"GET / HTTP/1.1\r\nX-One: ", b"x" * 1000),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX-One: ", b"x" * 1000),
         (b"GET /", b"x" * 1000),
         (CHUNKED, b"0" * 1000),
         (CHUNKED + b"1;", b"x" * 1000),
@@ -100,7 +99,7 @@ def test_who_reads_a_stream_and_sends_headers_without_end_is_cut_off(connection:
 
 
 def test_a_head_of_a_few_kilobytes_is_answered(connection: socket.socket) -> None:
-    connection.sendall(b"GET / HTTP/1.1\r\nX-One: " + b"x" * 30_000 + b"\r\n\r\n")
+    connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-One: " + b"x" * 30_000 + b"\r\n\r\n")
     assert answered(connection).endswith(b"0")
 
 
@@ -114,5 +113,25 @@ def test_a_long_body_in_many_small_chunks_is_read_whole(connection: socket.socke
 
 def test_a_connection_is_used_for_many_requests(connection: socket.socket) -> None:
     for _ in range(200):
-        connection.sendall(b"GET / HTTP/1.1\r\nX-One: " + b"x" * 1000 + b"\r\n\r\n")
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-One: " + b"x" * 1000 + b"\r\n\r\n")
         assert answered(connection).endswith(b"0")
+
+
+@pytest.mark.parametrize("version", ["", "HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n"])
+@pytest.mark.parametrize("apart", [False, True])
+def test_an_offered_upgrade_changes_nothing(connection: socket.socket, version: str, apart: bool) -> None:
+    body = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+    head = f"POST / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n{version}"
+    connection.sendall(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + (b"" if apart else body))
+    if apart:
+        time.sleep(0.1)
+        connection.sendall(body)
+    assert answered(connection).endswith(b"%d" % len(body))
+    connection.settimeout(0.3)
+    with pytest.raises(TimeoutError):
+        connection.recv(1)
+
+
+def test_a_request_without_a_host_is_refused(connection: socket.socket) -> None:
+    connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+    assert answered(connection).startswith(b"HTTP/1.1 400")
