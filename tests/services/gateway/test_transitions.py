@@ -23,6 +23,7 @@ from craft.errors import (
     TooFewKnown,
     WorkerLost,
 )
+from craft_gateway.plan import plan
 from craft_gateway.tables import Artifact, Stage, StageLog
 from craft_gateway.transitions import Idempotency, Transitions
 from craft_gateway.transitions_unit import JobUnit
@@ -587,6 +588,24 @@ def test_a_claim_gets_the_stage_whose_artifact_is_swept_while_it_is_looked_for(w
     with world.database.write() as session:
         session.add(Artifact(key=made.key, digest=made.digest, manifest={}, created_at=world.clock.now))
     assert transitions.claim(stage.id, Claim(owner="worker", service=stage.queue)) is not None
+
+
+@pytest.mark.parametrize("swept", [False, True])
+def test_a_new_job_takes_over_only_what_is_there_still_when_it_is_stored(world: World, swept: bool) -> None:
+    first = world.create()
+    world.do(first, "ingest")
+    stages = plan(resolved())
+    reused = world.transitions.reusable(stages)
+    assert set(reused) == {"ingest"}
+    if swept:
+        with world.database.write() as session:
+            session.connection().execute(delete(Artifact).where(col(Artifact.key) == reused["ingest"].key))
+    job_id = world.transitions.create_job(resolved(), reused=reused).id
+    statuses = {name: stage.status for name, stage in world.stages(job_id).items()}
+    assert statuses["ingest"] is (StageStatus.READY if swept else StageStatus.SUCCEEDED)
+    assert statuses["probe:initial"] is (StageStatus.PENDING if swept else StageStatus.READY)
+    hinted = {row.stage_id for row in world.outbox()}
+    assert world.stage(job_id, "ingest" if swept else "probe:initial").id in hinted
 
 
 def test_one_stage_that_cannot_be_taken_back_keeps_no_other_from_it(world: World) -> None:
