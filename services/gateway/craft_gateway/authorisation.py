@@ -145,7 +145,7 @@ def guarded(owners: Owners, access: Access) -> Sequence[params.Depends]:
 def operators_only() -> Sequence[params.Depends]:
     """The dependencies of a router that only operators may use."""
 
-    def check(request: Request) -> None:
+    async def check(request: Request) -> None:
         identity: Identity = request.state.identity
         request.state.caller = identity.in_team(None)
         request.state.caller.require_operator()
@@ -153,7 +153,8 @@ def operators_only() -> Sequence[params.Depends]:
     return [Depends(_SCHEME), Depends(check)]
 
 
-def _caller(request: Request) -> Caller:
+async def _caller(request: Request) -> Caller:
+    # The framework would call what is not async in a thread.
     found: Caller = request.state.caller
     return found
 

@@ -1,7 +1,10 @@
 """Datasets that unfinished jobs read: they are not deleted, and no job begins with one that just was."""
 
+from collections.abc import Container, Iterable
 from collections.abc import Set as AbstractSet
 
+from sqlalchemy import bindparam
+from sqlalchemy import select as columns
 from sqlmodel import Session, col, select
 
 from craft.contracts.job import JobStatus
@@ -9,22 +12,29 @@ from craft.errors import RequestInvalid
 from craft_gateway.plan import ResolvedJob
 from craft_gateway.tables import Dataset, Job
 
+_HELD = (
+    columns(col(Dataset.id))
+    .where(col(Dataset.id).in_(bindparam("wanted", expanding=True)))
+    .order_by(col(Dataset.id))
+    .with_for_update(read=True)
+)
 _UNFINISHED = [status for status in JobStatus if not status.terminal]
 
 
-def hold_datasets(session: Session, job: ResolvedJob) -> AbstractSet[str]:
-    """Those of the job's datasets that are there; until the transaction's end nobody deletes them."""
-    query = select(Dataset.id).where(col(Dataset.id).in_(list(job.datasets))).order_by(col(Dataset.id))
-    return set(session.exec(query.with_for_update(read=True)))
+def hold_datasets(session: Session, jobs: Iterable[ResolvedJob]) -> AbstractSet[str]:
+    """Those of the jobs' datasets that are there; until the transaction's end nobody deletes them."""
+    wanted = {dataset_id for job in jobs for dataset_id in job.datasets}
+    return {row.id for row in session.connection().execute(_HELD, {"wanted": list(wanted)})}
 
 
-def check_held(job: ResolvedJob, held: AbstractSet[str]) -> None:
-    """Raises RequestInvalid where one is missing."""
+def missing_dataset(job: ResolvedJob, held: Container[str]) -> RequestInvalid | None:
+    """What to say where one is missing."""
     for dataset_id in job.datasets:
         if dataset_id not in held:
-            raise RequestInvalid(
+            return RequestInvalid(
                 f"There is no dataset {dataset_id}.", hint="`GET /craft/datasets` lists them.", param="dataset.id"
             )
+    return None
 
 
 def jobs_reading(session: Session, dataset: Dataset) -> list[str]:

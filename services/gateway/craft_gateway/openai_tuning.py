@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import suppress
 
+from anyio.to_thread import run_sync
 from sqlmodel import Session, col, select
 
 from craft.contracts.accounts import Scope
@@ -19,7 +20,8 @@ from craft_gateway.missing import no_tuning_job
 from craft_gateway.openai_ids import event_seq, own_id
 from craft_gateway.openai_specification import API_LABEL, API_VALUE, in_openais_words, specification
 from craft_gateway.openai_tuning_views import tuning_event, tuning_job
-from craft_gateway.submission import Submission
+from craft_gateway.submission import Asked
+from craft_gateway.submission_line import SubmissionLine
 from craft_gateway.tables import Event
 from craft_gateway.transitions import Origin, Transitions
 from craft_gateway.views import event_view
@@ -33,24 +35,24 @@ class OpenAiTuning:
         self,
         database: Database,
         reader: Reader,
-        submission: Submission,
+        line: SubmissionLine,
         transitions: Transitions,
         deployments: Deployments,
     ) -> None:
         self._database = database
         self._reader = reader
-        self._submission = submission
+        self._line = line
         self._transitions = transitions
         self._deployments = deployments
 
-    def create(self, request: TuningJobRequest, *, idempotency_key: str | None, origin: Origin) -> TuningJob:
-        """Queue a job. Raises what `Submission.submit` raises, in OpenAI's words."""
-        spec = specification(request)
+    async def create(self, request: TuningJobRequest, *, idempotency_key: str | None, origin: Origin) -> TuningJob:
+        """Queue a job. Raises what `SubmissionLine.submit` raises, in OpenAI's words."""
+        asked = Asked(specification(request), idempotency_key, origin)
         try:
-            created = self._submission.submit(spec, idempotency_key=idempotency_key, origin=origin)
+            job = await self._line.submit(asked)
         except UserError as error:
             raise in_openais_words(error) from None
-        return self._view(self._reader.job(created.id), {})
+        return await run_sync(self._view, job, {})
 
     def find(self, tuning_id: str, caller: Caller) -> TuningJob:
         """One job; its adapter is served from now on, where it can be and nobody withdrew it. Raises NotFound."""

@@ -25,9 +25,9 @@ from craft_gateway.retention_pins import Pins
 from craft_gateway.sse import EventFeed
 from craft_gateway.submission import Submission
 from craft_gateway.submission_datasets import DatasetRegistry
+from craft_gateway.submission_line import SubmissionLine
 from craft_gateway.team_registry import TeamRegistry
-from craft_gateway.transitions import CreatedJob, Transitions
-from craft_gateway.views import ROOT
+from craft_gateway.transitions import Transitions
 from craft_gateway.views_reading import Reader
 from craft_gateway.webhook_log import DeliveryLog
 from craft_gateway.webhooks import Webhooks
@@ -58,6 +58,7 @@ class Gateway:
     webhooks: Webhooks
     deliveries: DeliveryLog
     submission: Submission
+    line: SubmissionLine
     datasets: DatasetRegistry
     contents: DatasetContents
     transitions: Transitions
@@ -75,11 +76,10 @@ class Gateway:
     """Whether the model server takes a seed."""
 
 
-def created_job(gateway: Gateway, created: CreatedJob, response: Response) -> JobView:
-    """The answer to a request that made a job, with where to ask about it and how soon."""
-    response.headers["Location"] = f"{ROOT}/jobs/{created.id}"
+def point_to(job: JobView, response: Response) -> None:
+    """Say in the answer to a request that made a job where to ask about it, and how soon."""
+    response.headers["Location"] = job.links.self
     response.headers["Retry-After"] = RETRY_AFTER_SECONDS
-    return gateway.reader.shown(created.row)
 
 
 def only_strategy(gateway: Gateway, job_id: str) -> Strategy:

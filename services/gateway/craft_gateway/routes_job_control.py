@@ -9,7 +9,7 @@ from craft.infra.http import documented
 from craft.infra.telemetry import current_traceparent
 from craft_gateway.authorisation import JOBS, guarded
 from craft_gateway.routes_body import TextBodyRoute
-from craft_gateway.routes_gateway import Gateway, IdempotencyKey, created_job
+from craft_gateway.routes_gateway import Gateway, IdempotencyKey, point_to
 
 
 def router(gateway: Gateway) -> APIRouter:
@@ -62,6 +62,8 @@ def router(gateway: Gateway) -> APIRouter:
             idempotency_key=idempotency_key,
             traceparent=current_traceparent(),
         )
-        return created_job(gateway, created, response)
+        [job] = gateway.reader.shown([created.row])
+        point_to(job, response)
+        return job
 
     return routes

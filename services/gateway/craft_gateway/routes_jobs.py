@@ -4,7 +4,6 @@ import asyncio
 import re
 from typing import Annotated
 
-from anyio.to_thread import run_sync
 from fastapi import APIRouter, Body, Header, Query, Request, Response
 from pydantic import AwareDatetime, BeforeValidator
 
@@ -28,7 +27,6 @@ from craft.infra.telemetry import current_traceparent
 from craft_gateway.authorisation import JOBS, CallerOf, guarded
 from craft_gateway.conditional import UNCHANGED, etag_of, matches
 from craft_gateway.job_bodies import JobBody
-from craft_gateway.one_at_a_time import OneAtATime
 from craft_gateway.polling import LONGEST_CONDITION, job_answer
 from craft_gateway.routes_body import TextBodyRoute
 from craft_gateway.routes_examples import JOB_EXAMPLES
@@ -36,8 +34,9 @@ from craft_gateway.routes_gateway import (
     Gateway,
     IdempotencyKey,
     Limit,
-    created_job,
+    point_to,
 )
+from craft_gateway.submission import Asked
 from craft_gateway.transitions import Origin
 from craft_gateway.views_reading import JobFilter
 
@@ -80,8 +79,6 @@ def router(gateway: Gateway) -> APIRouter:
 
 
 def _submitting(routes: APIRouter, gateway: Gateway) -> None:
-    turns = OneAtATime()
-
     @routes.post(
         "/jobs",
         operation_id="createJob",
@@ -94,13 +91,9 @@ def _submitting(routes: APIRouter, gateway: Gateway) -> None:
     ) -> JobView:
         """Queue a job. Everything that can be known to be wrong is answered now; nothing is queued then."""
         origin = Origin(team=caller.team, traceparent=current_traceparent())
-
-        def create() -> JobView:
-            created = gateway.submission.submit(spec, idempotency_key=idempotency_key, origin=origin)
-            return created_job(gateway, created, response)
-
-        quick = gateway.submission.is_quick(spec)
-        return await (turns.run(create) if quick else run_sync(create))
+        job = await gateway.line.submit(Asked(spec, idempotency_key, origin))
+        point_to(job, response)
+        return job
 
     @routes.post("/jobs/validate", operation_id="validateJob", responses=documented(*_REFUSALS))
     def validate_job(spec: _SpecBody, caller: CallerOf) -> ValidationView:

@@ -29,9 +29,7 @@ _NO_JOB = missing("no such fine-tuning job")
 
 def router(gateway: Gateway) -> APIRouter:
     """The routes over one gateway."""
-    tuning = OpenAiTuning(
-        gateway.database, gateway.reader, gateway.submission, gateway.transitions, gateway.deployments
-    )
+    tuning = OpenAiTuning(gateway.database, gateway.reader, gateway.line, gateway.transitions, gateway.deployments)
     routes = APIRouter(
         prefix="/fine_tuning/jobs",
         tags=["fine-tuning"],
@@ -46,14 +44,14 @@ def router(gateway: Gateway) -> APIRouter:
 
 def _making(routes: APIRouter, tuning: OpenAiTuning) -> None:
     @routes.post("", operation_id="createTuningJob")
-    def create_tuning_job(
+    async def create_tuning_job(
         request: Annotated[TuningJobRequest, Body(openapi_examples=TUNING_EXAMPLES)],
         caller: CallerOf,
         idempotency_key: IdempotencyKey = None,
     ) -> TuningJob:
         """Queue a job on a file: supervised, on a base model of this installation."""
         origin = Origin(team=caller.team, traceparent=current_traceparent())
-        return tuning.create(request, idempotency_key=idempotency_key, origin=origin)
+        return await tuning.create(request, idempotency_key=idempotency_key, origin=origin)
 
     @routes.get("", operation_id="listTuningJobs")
     def list_tuning_jobs(request: Request, caller: CallerOf, limit: Limit = 20, after: _After = None) -> TuningJobList:

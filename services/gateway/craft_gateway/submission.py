@@ -1,10 +1,9 @@
 """From what a user asks for to a job that can run: names are looked up and everything knowable is checked first."""
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from craft.contracts.job import DatasetRef, JobSpec, JobStatus, RetryRequest
@@ -12,7 +11,7 @@ from craft.contracts.rest_datasets import Reading
 from craft.contracts.rest_scoring import HELD_OUT
 from craft.contracts.stages import EngineRef, TrainerRef
 from craft.contracts.views import PlannedStageView, ValidationView
-from craft.errors import Conflict, ModelNotFound, ModelRejected, NotFound, RequestInvalid
+from craft.errors import Conflict, IdempotencyConflict, ModelNotFound, ModelRejected, NotFound, RequestInvalid
 from craft.infra.models import ModelFolders
 from craft.infra.settings import VllmSettings
 from craft_gateway.database import Database
@@ -29,12 +28,21 @@ from craft_gateway.submission_checks import (
 )
 from craft_gateway.submission_datasets import DatasetRegistry
 from craft_gateway.tables import Dataset, Job
-from craft_gateway.transitions import CreatedJob, Idempotency, Origin, Transitions
-from craft_gateway.transitions_create import NO_ORIGIN, earlier_job
+from craft_gateway.transitions import CreatedJob, Idempotency, NewJob, Origin, Transitions
+from craft_gateway.transitions_create import NO_ORIGIN, earlier_jobs
 from craft_gateway.views import resolved_view
 from craft_gateway.views_reading import Reader
 
 _NOT_IN_A_NAME = re.compile(r"[^a-z0-9._-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request for a job."""
+
+    spec: JobSpec
+    idempotency_key: str | None = None
+    origin: Origin = NO_ORIGIN
 
 
 class Submission:
@@ -67,18 +75,40 @@ class Submission:
         self._estimator = estimator
 
     def submit(self, spec: JobSpec, *, idempotency_key: str | None, origin: Origin = NO_ORIGIN) -> CreatedJob:
-        """Queue the job. The same key and body give the same job again, even if it could not be accepted by now.
+        """`submit_all` for one. Raises what speaks against it."""
+        [created] = self.submit_all([Asked(spec, idempotency_key, origin)])
+        if isinstance(created, Exception):
+            raise created
+        return created
 
-        Raises IdempotencyConflict for the same key with another body, and whatever `validate` raises.
+    def submit_all(self, asked: Sequence[Asked]) -> list[CreatedJob | Exception]:
+        """Queue each job, all in one transaction, or say what speaks against it: the same as `validate` would.
+
+        The same key and body give the same job again, even if it could not be accepted by now; the same key with
+        another body is an IdempotencyConflict.
         """
-        idempotency = Idempotency.of(idempotency_key, origin.team, body_hash(spec))
-        earlier = self._earlier(idempotency)
-        if earlier is not None:
-            return earlier
-        sized = self._resolve(spec, origin.team)
-        estimate = self._estimator.estimate(sized)
-        return self._transitions.create_job(
-            sized.job, reused=sized.reused, origin=origin, idempotency=idempotency, new_data=True, estimate=estimate
+        keys = [Idempotency.of(each.idempotency_key, each.origin.team, each.spec) for each in asked]
+        outcomes: list[CreatedJob | NewJob | Exception] = [
+            earlier or self._new(each, key) for each, key, earlier in zip(asked, keys, self._earlier(keys), strict=True)
+        ]
+        made = iter(self._transitions.create_jobs([each for each in outcomes if isinstance(each, NewJob)]))
+        return [next(made) if isinstance(each, NewJob) else each for each in outcomes]
+
+    def _new(self, asked: Asked, idempotency: Idempotency | None) -> NewJob | Exception:
+        try:
+            sized = self._resolve(asked.spec, asked.origin.team)
+            estimate = self._estimator.estimate(sized)
+        except Exception as error:
+            # A defect too is that one request's.
+            return error
+        return NewJob(
+            sized.job,
+            sized.stages,
+            sized.reused,
+            origin=asked.origin,
+            idempotency=idempotency,
+            new_data=True,
+            estimate=estimate,
         )
 
     def is_quick(self, spec: JobSpec) -> bool:
@@ -95,8 +125,10 @@ class Submission:
         """
         job = self._reader.row(job_id)
         asked = f"retry {job_id} {request.from_stage}"
-        idempotency = Idempotency.of(idempotency_key, job.team, _sha256(asked))
-        earlier = self._earlier(idempotency)
+        idempotency = Idempotency.of(idempotency_key, job.team, asked)
+        [earlier] = self._earlier([idempotency])
+        if isinstance(earlier, Exception):
+            raise earlier
         if earlier is not None:
             return earlier
         _check_ended(job, request)
@@ -139,9 +171,11 @@ class Submission:
             ],
         )
 
-    def _earlier(self, idempotency: Idempotency | None) -> CreatedJob | None:
+    def _earlier(self, keys: Sequence[Idempotency | None]) -> list[CreatedJob | IdempotencyConflict | None]:
+        if not any(keys):
+            return [None] * len(keys)
         with self._database.read() as session:
-            return earlier_job(session, idempotency)
+            return earlier_jobs(session, keys)
 
     def _resolve(self, spec: JobSpec, team: str) -> Sized:
         model = self._models.find(spec.base_model.id, spec.base_model.revision)
@@ -236,17 +270,6 @@ class Submission:
                 )
             found[name] = dataset
         return found
-
-
-def body_hash(spec: JobSpec) -> str:
-    """SHA-256 (hex) of what was asked for: the same for two bodies that differ in spelling only."""
-    # The standard library's JSON, since rows may hold numbers that no 64 bits hold.
-    text = json.dumps(spec.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-    return _sha256(text)
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _check_ended(job: Job, request: RetryRequest) -> None:

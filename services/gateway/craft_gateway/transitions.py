@@ -13,10 +13,9 @@ from craft.contracts.estimates import Estimate
 from craft.contracts.events import StageStatus
 from craft.contracts.job import JobStatus
 from craft.contracts.stages import ArtifactRef, Claim, ClaimedStage, Complete, Fail, Manifest, Release, Renew, Renewed
-from craft.errors import Conflict, LeaseLost, NotFound
+from craft.errors import Conflict, LeaseLost, NotFound, Unavailable
 from craft.infra.settings import CoordinatorSettings
 from craft_gateway.database import Database
-from craft_gateway.dataset_holds import check_held, hold_datasets
 from craft_gateway.fair_share import BEGUN, next_in_line, teams_out_of_seconds
 from craft_gateway.keys import HoldsArtifact, reusable, reusable_of_plan
 from craft_gateway.plan import PlannedStage, ResolvedJob, plan
@@ -26,10 +25,10 @@ from craft_gateway.transitions_create import (
     NO_ORIGIN,
     CreatedJob,
     Idempotency,
+    NewJob,
     Origin,
-    earlier_job,
-    store_job,
-    store_stages,
+    earlier_jobs,
+    store_jobs,
 )
 from craft_gateway.transitions_flow import (
     MOVING,
@@ -54,7 +53,7 @@ from craft_gateway.transitions_report import (
 )
 from craft_gateway.transitions_unit import JobUnit
 
-__all__ = ["CreatedJob", "HoldsArtifact", "Idempotency", "Origin", "Transitions"]
+__all__ = ["CreatedJob", "HoldsArtifact", "Idempotency", "NewJob", "Origin", "Transitions"]
 
 _SETTLED_AT_ONCE = 100
 
@@ -91,34 +90,35 @@ class Transitions:
         new_data: bool = False,
         estimate: Estimate | None = None,
     ) -> CreatedJob:
-        """Plan the job, store it with its stages and its estimate, and queue what can run.
-
-        `reused` is what `reusable` said a moment ago, where it was asked. Raises IdempotencyConflict where the same key
-        came with another body; with `new_data` RequestInvalid where a dataset was deleted meanwhile. A retry may find
-        it among what is there already.
-        """
+        """Plan the job and store it: see `create_jobs` for what it raises. `reused` is looked up where it is None."""
         stages = plan(job)
         if reused is None:
             reused = self.reusable(stages, recompute=origin.recompute)
+        new = NewJob(job, stages, reused, origin=origin, idempotency=idempotency, new_data=new_data, estimate=estimate)
+        [created] = self.create_jobs([new])
+        if isinstance(created, Exception):
+            raise created
+        return created
+
+    def create_jobs(self, new: Sequence[NewJob]) -> list[CreatedJob | Exception]:
+        """Store each job with its stages and queue what can run, in one transaction; or say what speaks against it.
+
+        That is IdempotencyConflict where the same key came with another body, and with `new_data` RequestInvalid where
+        a dataset was deleted meanwhile. Raises Unavailable.
+        """
+        if not new:
+            return []
         try:
             with self._database.write() as session:
-                if earlier := earlier_job(session, idempotency):
-                    return earlier
-                held = hold_datasets(session, job)
-                if new_data:
-                    check_held(job, held)
-                now = self._database.now(session)
-                unit = store_job(session, now, job, origin=origin, idempotency=idempotency, estimate=estimate)
-                store_stages(unit, stages, recompute=origin.recompute, reused=reused)
-                if reused:
-                    advance(unit, {ref.key: ref for ref in reused.values()})
-        except IntegrityError:
-            # PostgreSQL lets two requests with one key get this far; the second finds the first one's job.
-            with self._database.read() as session:
-                if earlier := earlier_job(session, idempotency):
-                    return earlier
+                return [*store_jobs(session, self._database.now, new)]
+        except Unavailable:
             raise
-        return CreatedJob(unit.job)
+        except Exception as error:
+            # Nothing was stored.
+            if len(new) == 1:
+                return [self._made_meanwhile(new[0], error)]
+            # Whatever is wrong with one of them is no other's concern.
+            return [outcome for each in new for outcome in self.create_jobs([each])]
 
     def cancel(self, job_id: str) -> JobStatus:
         """Ask for the job's end: `cancelling` while a worker still has a stage, then `cancelled`.
@@ -196,7 +196,7 @@ class Transitions:
         with self.unit(seen.job_id) as unit:
             stage = unit.held(stage_id, complete.fence)
             unit.log(stage, complete.log_lines)
-            lock_keys(unit, found)
+            lock_keys(unit.session, found)
             succeed(unit, stage, manifest, ref)
             advance(unit, found)
             end_if_idle(unit)
@@ -252,6 +252,14 @@ class Transitions:
             advance(unit, found)
             # The artifact may have been swept since, or its job paused.
             return unit.stage(seen.id).status is not StageStatus.READY
+
+    def _made_meanwhile(self, new: NewJob, error: Exception) -> CreatedJob | Exception:
+        """PostgreSQL lets two requests with one key get that far; the second finds the first one's job."""
+        if not isinstance(error, IntegrityError):
+            return error
+        with self._database.read() as session:
+            [earlier] = earlier_jobs(session, [new.idempotency])
+        return earlier or error
 
     def held_up(self) -> HeldUp:
         """Whose stages free workers would not get just now."""

@@ -1,24 +1,29 @@
-"""The rows of a new job."""
+"""The rows of new jobs: of many that come at once, in one transaction."""
 
 import hashlib
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import insert
-from sqlmodel import Session, select
+from sqlmodel import Session, col, select
 
 from craft.contracts.accounts import DEFAULT_TEAM
 from craft.contracts.estimates import Estimate
 from craft.contracts.events import EventType, StageStatus
-from craft.contracts.job import JobStatus
+from craft.contracts.job import JobSpec, JobStatus
 from craft.contracts.stages import ArtifactRef, stage_key
-from craft.errors import IdempotencyConflict
+from craft.errors import CraftError, IdempotencyConflict
 from craft.infra.ids import new_id
+from craft_gateway.callers import current_actor
+from craft_gateway.database import Clock
+from craft_gateway.dataset_holds import hold_datasets, missing_dataset
 from craft_gateway.keys import input_plan
 from craft_gateway.plan import PlannedStage, ResolvedJob
 from craft_gateway.tables import Job, Outbox, Stage
+from craft_gateway.transitions_flow import advance, lock_keys
 from craft_gateway.transitions_unit import JobUnit
 
 
@@ -30,29 +35,39 @@ class Idempotency:
     body_hash: str
 
     @classmethod
-    def of(cls, key: str | None, team: str, body_hash: str) -> "Idempotency | None":
-        """That of a request with a key."""
+    def of(cls, key: str | None, team: str, asked: JobSpec | str) -> "Idempotency | None":
+        """That of a request with a key: two bodies that differ in spelling only are the same."""
         if key is None:
             return None
         # No request's key has a space, so none is another team's. The default team's are as old as the table.
-        stored = key if team == DEFAULT_TEAM else f"{team} {hashlib.sha256(key.encode()).hexdigest()}"
-        return cls(stored, body_hash)
+        stored = key if team == DEFAULT_TEAM else f"{team} {_sha256(key)}"
+        return cls(stored, _sha256(asked if isinstance(asked, str) else _canonical(asked)))
+
+
+def _canonical(spec: JobSpec) -> str:
+    # The standard library's JSON, since rows may hold numbers that no 64 bits hold.
+    return json.dumps(spec.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a job comes from: its team, the request's W3C trace context, and what it does again if it is a retry.
+    """Where a job comes from: who asks, the team, the request's W3C trace context, and what it does again as a retry.
 
     `recompute` names stages that run although their artifacts exist.
     """
 
     team: str = DEFAULT_TEAM
+    actor: str | None = field(default_factory=current_actor)
     traceparent: str | None = None
     retry_of: str | None = None
     recompute: frozenset[str] = frozenset()
 
 
-NO_ORIGIN = Origin()
+NO_ORIGIN = Origin(actor=None)
 """Of the default team, asked for outside any trace, and no retry."""
 
 
@@ -69,64 +84,120 @@ class CreatedJob:
         return self.row.id
 
 
-def earlier_job(session: Session, idempotency: Idempotency | None) -> CreatedJob | None:
-    """The job that this key made before, if any. Raises IdempotencyConflict where its body was another."""
-    if idempotency is None:
-        return None
-    job = session.exec(select(Job).where(Job.idempotency_key == idempotency.key)).one_or_none()
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to be stored with its stages. `reused`: by name, what they could take over a moment ago.
+
+    `new_data`: its datasets must be there still; a retry may find what it needs among what is there already.
+    """
+
+    job: ResolvedJob
+    stages: Sequence[PlannedStage]
+    reused: Mapping[str, ArtifactRef]
+    origin: Origin = NO_ORIGIN
+    idempotency: Idempotency | None = None
+    new_data: bool = False
+    estimate: Estimate | None = None
+
+
+def earlier_jobs(
+    session: Session, asked: Sequence[Idempotency | None]
+) -> list[CreatedJob | IdempotencyConflict | None]:
+    """For each the job that its key made before, if any, or an error where that job's body was another."""
+    keys = [each.key for each in asked if each is not None]
+    if not keys:
+        return [None] * len(asked)
+    found = {job.idempotency_key: job for job in session.exec(select(Job).where(col(Job.idempotency_key).in_(keys)))}
+    return [_repeated(found.get(each.key), each) if each else None for each in asked]
+
+
+def _repeated(job: Job | None, asked: Idempotency) -> CreatedJob | IdempotencyConflict | None:
     if job is None:
         return None
-    if job.body_hash != idempotency.body_hash:
-        raise IdempotencyConflict(
+    if job.body_hash != asked.body_hash:
+        return IdempotencyConflict(
             "This Idempotency-Key came with another body before.", hint="Use a new key for a new job."
         )
     return CreatedJob(job, repeated=True)
 
 
-def store_job(
-    session: Session,
-    now: datetime,
-    job: ResolvedJob,
-    *,
-    origin: Origin,
-    idempotency: Idempotency | None,
-    estimate: Estimate | None,
-) -> JobUnit:
-    """Insert the job and its first two events."""
+def store_jobs(session: Session, clock: Clock, new: Sequence[NewJob]) -> list[CreatedJob | CraftError]:
+    """Each job that could be stored, or was before, or what speaks against it: then nothing of it is stored.
+
+    Raises IntegrityError where two of them have one idempotency key, or another transaction stored one of theirs.
+    """
+    outcomes: list[CreatedJob | CraftError | None] = [*earlier_jobs(session, [each.idempotency for each in new])]
+    held = hold_datasets(session, [each.job for each in new])
+    for position, each in enumerate(new):
+        if outcomes[position] is None and each.new_data:
+            outcomes[position] = missing_dataset(each.job, held)
+    # Everybody takes locks in the same order: PostgreSQL's unique keys are such locks too.
+    accepted = sorted(
+        (position for position, outcome in enumerate(outcomes) if outcome is None),
+        key=lambda position: _idempotency_key(new[position]) or "",
+    )
+    units = _store(session, clock, [new[position] for position in accepted])
+    made = {position: CreatedJob(unit.job) for position, unit in zip(accepted, units, strict=True)}
+    return [made[position] if outcome is None else outcome for position, outcome in enumerate(outcomes)]
+
+
+def _store(session: Session, clock: Clock, new: Sequence[NewJob]) -> list[JobUnit]:
+    if not new:
+        return []
+    now = clock(session)
+    units = [_store_job(session, now, each) for each in new]
+    session.flush()
+    rows = [row for unit, each in zip(units, new, strict=True) for row in _stage_rows(unit, each)]
+    # Past the ORM: an object for each of many rows would take most of the time.
+    session.connection().execute(insert(Stage), rows)
+    for row in rows:
+        if row["status"] is StageStatus.READY:
+            session.add(Outbox(stage_id=row["id"], queue=row["queue"], created_at=now, due_at=now))
+    lock_keys(session, {ref.key for each in new for ref in each.reused.values()})
+    for unit, each in zip(units, new, strict=True):
+        if each.reused:
+            advance(unit, {ref.key: ref for ref in each.reused.values()})
+    return units
+
+
+def _store_job(session: Session, now: datetime, new: NewJob) -> JobUnit:
+    """Add the job and its first two events."""
+    origin = new.origin
     row = Job(
         id=new_id("cjob"),
-        name=job.spec.name,
-        task=job.spec.task,
-        resolved=job.model_dump(mode="json"),
+        name=new.job.spec.name,
+        task=new.job.spec.task,
+        resolved=new.job.model_dump(mode="json"),
         status=JobStatus.QUEUED,
         status_reason="waits for a worker",
-        labels=job.spec.labels,
+        labels=new.job.spec.labels,
         team=origin.team,
-        priority=job.spec.priority,
+        priority=new.job.spec.priority,
         retry_of=origin.retry_of,
         traceparent=origin.traceparent,
-        idempotency_key=idempotency.key if idempotency else None,
-        body_hash=idempotency.body_hash if idempotency else None,
-        estimate=None if estimate is None else estimate.model_dump(mode="json"),
+        idempotency_key=_idempotency_key(new),
+        body_hash=new.idempotency.body_hash if new.idempotency else None,
+        estimate=None if new.estimate is None else new.estimate.model_dump(mode="json"),
         created_at=now,
         updated_at=now,
     )
     session.add(row)
-    session.flush()
-    unit = JobUnit(session, now, row)
+    unit = JobUnit(session, now, row, actor=origin.actor)
     unit.emit(EventType.JOB_CREATED, **({"retry_of": origin.retry_of} if origin.retry_of else {}))
     unit.emit(EventType.JOB_QUEUED)
     return unit
 
 
-def store_stages(
-    unit: JobUnit, stages: Sequence[PlannedStage], *, recompute: Container[str], reused: Mapping[str, ArtifactRef]
-) -> None:
-    """Insert the stages of the plan, and queue those that need no other's result.
+def _idempotency_key(new: NewJob) -> str | None:
+    return new.idempotency.key if new.idempotency else None
 
-    Where something may be taken over nothing is queued yet: `advance` says what is left to do.
+
+def _stage_rows(unit: JobUnit, new: NewJob) -> list[dict[str, Any]]:
+    """The stages of the plan; those that need no other's result are ready.
+
+    Where something may be taken over nothing is ready yet: `advance` says what is left to do.
     """
-    rows = [
+    return [
         {
             "id": new_id("stg"),
             "job_id": unit.job.id,
@@ -136,20 +207,15 @@ def store_stages(
             "position": position,
             "rank": 100 - unit.job.priority,
             "team": unit.job.team,
-            "recompute": planned.name in recompute,
+            "recompute": planned.name in new.origin.recompute,
             "parameters": planned.parameters.model_dump(mode="json"),
             "inputs": input_plan(planned),
             "depends_on": list(planned.depends_on),
             "created_at": unit.now,
-            **_beginning(planned, unit.now, waits=bool(reused)),
+            **_beginning(planned, unit.now, waits=bool(new.reused)),
         }
-        for position, planned in enumerate(stages)
+        for position, planned in enumerate(new.stages)
     ]
-    # Past the ORM: an object for each of many rows would take most of the time.
-    unit.session.connection().execute(insert(Stage), rows)
-    for row in rows:
-        if row["status"] is StageStatus.READY:
-            unit.session.add(Outbox(stage_id=row["id"], queue=row["queue"], created_at=unit.now, due_at=unit.now))
 
 
 def _beginning(planned: PlannedStage, now: datetime, *, waits: bool) -> dict[str, Any]:

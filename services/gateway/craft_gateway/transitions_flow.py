@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from sqlmodel import Session
+
 from craft.contracts.events import EventType, StageStatus
 from craft.contracts.job import JobStatus
 from craft.contracts.problems import JobError, StageError
@@ -39,7 +41,7 @@ def advance(unit: JobUnit, found: Mapping[str, ArtifactRef]) -> None:
     """
     if unit.job.status not in MOVING:
         return
-    lock_keys(unit, found)
+    lock_keys(unit.session, found)
     done = done_stages(unit.stages)
     for stage in unit.stages:
         if stage.status not in _WAITING:
@@ -58,10 +60,10 @@ def advance(unit: JobUnit, found: Mapping[str, ArtifactRef]) -> None:
     end_if_idle(unit)
 
 
-def lock_keys(unit: JobUnit, keys: Iterable[str]) -> None:
-    """Keep sweeps and claims off these keys; sorted, so that two jobs that share some never wait for one another."""
+def lock_keys(session: Session, keys: Iterable[str]) -> None:
+    """Keep sweeps and claims off these keys; sorted, so two who want the same never wait for one another."""
     for key in sorted(keys):
-        lock_key(unit.session, key)
+        lock_key(session, key)
 
 
 def _still_counts(unit: JobUnit, ref: ArtifactRef) -> bool:

@@ -38,12 +38,13 @@ _TERMINAL_EVENT = {
 
 
 class JobUnit:
-    """The job, its stages and what may be done to them within the transaction."""
+    """The job, its stages and what may be done to them within the transaction; its events are `actor`'s doing."""
 
-    def __init__(self, session: Session, now: datetime, job: Job) -> None:
+    def __init__(self, session: Session, now: datetime, job: Job, *, actor: str | None) -> None:
         self.session = session
         self.now = now
         self.job = job
+        self._actor = actor
 
     @classmethod
     def open(cls, session: Session, clock: Clock, job_id: str) -> "JobUnit":
@@ -54,7 +55,7 @@ class JobUnit:
         ).one_or_none()
         if job is None:
             raise NotFound(f"There is no job {job_id}.")
-        return cls(session, clock(session), job)
+        return cls(session, clock(session), job, actor=current_actor())
 
     @cached_property
     def stages(self) -> list[Stage]:
@@ -122,7 +123,7 @@ class JobUnit:
             subject=self.job.id,
             seq=self.job.event_seq,
             team=self.job.team,
-            actor=current_actor(),
+            actor=self._actor,
             type=type_,
             data=data,
             created_at=self.now,

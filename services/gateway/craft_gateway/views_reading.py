@@ -85,10 +85,10 @@ class Reader:
         with self._database.read() as session:
             return self._views(session, [find_job(session, job_id)])[0]
 
-    def shown(self, job: Job) -> JobView:
-        """A job whose row was read just now."""
+    def shown(self, jobs: Sequence[Job]) -> list[JobView]:
+        """Jobs whose rows were read a moment ago, with their stages as they are now."""
         with self._database.read() as session:
-            return self._views(session, [job])[0]
+            return self._views(session, jobs)
 
     def look(self, job_ids: Collection[str]) -> Look:
         """See `job_bodies.Jobs`; one small query for all of them."""

@@ -43,6 +43,7 @@ from craft_gateway.routes_gateway import Gateway
 from craft_gateway.sse import EventFeed
 from craft_gateway.submission import Submission
 from craft_gateway.submission_datasets import DatasetRegistry
+from craft_gateway.submission_line import SubmissionLine
 from craft_gateway.team_registry import TeamRegistry
 from craft_gateway.transitions import Transitions
 from craft_gateway.views_reading import Reader
@@ -133,6 +134,7 @@ def _gateway(
         webhooks=Webhooks(database, guard=OutboundGuard(settings.outbound.allowed_hosts), box=secret_box(settings)),
         deliveries=DeliveryLog(database),
         submission=submission,
+        line=SubmissionLine(submission, reader),
         datasets=datasets,
         contents=DatasetContents(store, ModelFolders(settings.resolved_models_dir)),
         transitions=transitions,

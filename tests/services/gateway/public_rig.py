@@ -69,6 +69,7 @@ from craft_gateway.routes_gateway import Gateway
 from craft_gateway.sse import EventFeed
 from craft_gateway.submission import Submission
 from craft_gateway.submission_datasets import DatasetRegistry
+from craft_gateway.submission_line import SubmissionLine
 from craft_gateway.tables import Stage
 from craft_gateway.team_registry import TeamRegistry
 from craft_gateway.transitions import Transitions
@@ -299,6 +300,7 @@ class Rig:
             webhooks=self.webhooks,
             deliveries=DeliveryLog(self.database),
             submission=submission,
+            line=SubmissionLine(submission, self.reader),
             datasets=self.registry,
             contents=DatasetContents(self.store, ModelFolders(self.models)),
             transitions=self.transitions,

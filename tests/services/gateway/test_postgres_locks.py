@@ -114,7 +114,8 @@ def test_a_sweep_passes_over_a_stage_that_somebody_is_just_changing(postgres: Wo
 
 
 def no_row_lock(cls: type[JobUnit], session: Session, clock: Clock, job_id: str) -> JobUnit:
-    return cls(session, clock(session), session.exec(select(Job).where(Job.id == job_id)).one())
+    job = session.exec(select(Job).where(Job.id == job_id)).one()
+    return cls(session, clock(session), job, actor=None)
 
 
 def no_key_lock(session: Session, name: str) -> None:

@@ -10,7 +10,7 @@ from tests.services.gateway.public_rig import UNKNOWN_DATASET, Rig, body, model_
 from craft.contracts.job import JobSpec
 from craft_gateway.routes_body import MOST_JSON_BYTES
 from craft_gateway.routes_examples import JOB_EXAMPLES
-from craft_gateway.submission import body_hash
+from craft_gateway.transitions import Idempotency
 
 
 @pytest.fixture
@@ -221,9 +221,9 @@ def test_the_documented_examples_have_the_documented_form(rig: Rig) -> None:
     assert rig.post("/craft/jobs", json=inline).status_code == 202
 
 
-def test_the_body_hash_ignores_spelling_and_takes_any_number() -> None:
+def test_two_bodies_that_differ_in_spelling_only_are_the_same_whatever_their_numbers() -> None:
     rows_of_big = {"rows": [{"question": "?", "answers": [10**40]}]}
     first = JobSpec.model_validate({"base_model": {"id": "m"}, "dataset": rows_of_big})
     second = JobSpec.model_validate({"dataset": rows_of_big, "base_model": {"id": "m", "revision": "main"}})
-    assert body_hash(first) == body_hash(second)
-    assert body_hash(first) != body_hash(first.model_copy(update={"seed": 1}))
+    assert Idempotency.of("k", "team", first) == Idempotency.of("k", "team", second)
+    assert Idempotency.of("k", "team", first) != Idempotency.of("k", "team", first.model_copy(update={"seed": 1}))

@@ -9,6 +9,7 @@ from tests.services.gateway import test_retention as retention_facts
 from tests.services.gateway import test_transitions as facts
 from tests.services.gateway import test_transitions_pause as pause_facts
 from tests.services.gateway import test_transitions_relay as relay_facts
+from tests.services.gateway import test_transitions_together as together_facts
 from tests.services.gateway.postgres import ON_POSTGRESQL
 from tests.services.gateway.world import World
 
@@ -18,7 +19,7 @@ pytestmark = ON_POSTGRESQL
 
 FACTS: list[Callable[[World], None]] = [
     fact
-    for module in (facts, relay_facts, retention_facts, pause_facts, share_facts)
+    for module in (facts, relay_facts, retention_facts, pause_facts, share_facts, together_facts)
     for name, fact in vars(module).items()
     if name.startswith("test_") and set(signature(fact).parameters) == {"world"}
 ]

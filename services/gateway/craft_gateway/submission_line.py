@@ -1,0 +1,38 @@
+"""Submissions as they come: those that come while jobs are being made are made together next."""
+
+from collections.abc import Sequence
+
+from anyio.to_thread import run_sync
+
+from craft.contracts.views import JobView
+from craft_gateway.submission import Asked, Submission
+from craft_gateway.together import Together
+from craft_gateway.transitions import CreatedJob
+from craft_gateway.views_reading import Reader
+
+
+class SubmissionLine:
+    """Makes the jobs that are asked for, and shows them."""
+
+    def __init__(self, submission: Submission, reader: Reader) -> None:
+        self._submission = submission
+        self._reader = reader
+        self._together = Together(self._made)
+
+    async def submit(self, asked: Asked) -> JobView:
+        """See `Submission.submit_all` for what it raises; and Unavailable where too many wait.
+
+        What may be slow by itself holds up nobody.
+        """
+        if self._submission.is_quick(asked.spec):
+            return await self._together.ask(asked)
+        [made] = await run_sync(self._made, [asked])
+        if isinstance(made, Exception):
+            raise made
+        return made
+
+    def _made(self, asked: Sequence[Asked]) -> list[JobView | Exception]:
+        outcomes = self._submission.submit_all(asked)
+        created = [each.row for each in outcomes if isinstance(each, CreatedJob)]
+        views = iter(self._reader.shown(created))
+        return [next(views) if isinstance(each, CreatedJob) else each for each in outcomes]
