@@ -57,11 +57,13 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The processes under load; `ports` by the settings' names."""
+    """The processes under load; `ports` by the settings' names, of the first gateway where there are several."""
 
     parts: dict[str, Part]
     ports: dict[str, int]
     state: Path
+    gateways: tuple[int, ...]
+    """The ports of all."""
 
     @property
     def place(self) -> Workplace:
@@ -120,23 +122,27 @@ class Measured:
 
 
 @contextmanager
-def running(state: Path, **settings: str) -> Iterator[Running]:
+def running(state: Path, *, gateways: int = 1, **settings: str) -> Iterator[Running]:
     """The processes on this state folder and free ports, with further settings by their variables' names."""
-    ports = dict(zip(_LISTENING, free_ports(len(_LISTENING)), strict=True))
+    free = free_ports(len(_LISTENING) + gateways - 1)
+    ports, further = dict(zip(_LISTENING, free, strict=False)), free[len(_LISTENING) :]
     environment = host_environment() | {f"CRAFT_{name}__PORT": str(port) for name, port in ports.items()}
     environment |= {"CRAFT_STATE_DIR": str(state), "CRAFT_COORDINATOR__BEAT_SECONDS": "1"} | settings
     (state / "logs").mkdir()
     commands = {spec.name: spec.command for spec in processes(Settings(state_dir=state))}
     parts = {name: Part(name, commands[name], environment=environment, logs=state / "logs") for name in _PARTS}
+    for number, port in enumerate(further, start=2):
+        name, own = f"gateway-{number}", {"CRAFT_GATEWAY__PORT": str(port)}
+        parts[name] = Part(name, commands["gateway"], environment=environment | own, logs=state / "logs")
     try:
         for part in parts.values():
             part.start()
         deadline = time.monotonic() + _START_SECONDS
-        while not all(is_ready(f"http://127.0.0.1:{port}") for port in ports.values()):
+        while not all(is_ready(f"http://127.0.0.1:{port}") for port in (*ports.values(), *further)):
             if time.monotonic() > deadline or not all(part.alive for part in parts.values()):
                 raise SystemExit("\n".join(f"{name}:\n{part.last_lines()}" for name, part in parts.items()))
             time.sleep(0.1)
-        yield Running(parts, ports, state)
+        yield Running(parts, ports, state, (ports["GATEWAY"], *further))
     finally:
         for part in reversed(parts.values()):
             part.stop(grace_seconds=10)
@@ -159,7 +165,7 @@ def submit(port: int, count: int, *, key: str | None = None) -> list[str]:
 
 async def loaded(system: Running, job_ids: Sequence[str], load: Load) -> Measured:
     """Poll for the whole time, look at the lists now and then, and watch the memory."""
-    connections = Connections(system.ports["GATEWAY"])
+    connections = Connections([system.ports["GATEWAY"]])
     memory = {"start": system.memory()}
 
     async def remember(moment: str, share: float) -> None:

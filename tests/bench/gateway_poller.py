@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import NamedTuple
 
 TIMEOUT_SECONDS = 30.0
@@ -75,10 +76,13 @@ class Connection:
 
 
 class Connections:
-    """Connections that are used in turn, so that none is idle until the server hangs up; more where all are busy."""
+    """Connections that are used in turn, so that none is idle until the server hangs up; more where all are busy.
 
-    def __init__(self, port: int, key: str | None = None) -> None:
-        self._port = port
+    Of several servers each gets as many.
+    """
+
+    def __init__(self, ports: Sequence[int], key: str | None = None) -> None:
+        self._ports = cycle(ports)
         self._key = key
         self._free: deque[Connection] = deque()
         self.opened = 0
@@ -114,7 +118,7 @@ class Connections:
                 return connection
             connection.close()
         self.opened += 1
-        return await Connection.open(self._port, self._key)
+        return await Connection.open(next(self._ports), self._key)
 
 
 @dataclass

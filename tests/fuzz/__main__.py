@@ -123,7 +123,7 @@ def main() -> int:
             state = Path(folder)
             for model in (MODEL, EXAMPLE_MODEL):
                 model_folder(state / "models", model)
-            with running(state, **_SETTINGS) as system:
+            with running(state, gateways=1, **_SETTINGS) as system:
                 told += verdicts(name, fuzz(system, options, key=key), options)
     print(f"\nseed {options.seed}, {options.examples} examples of each operation and phase")
     for kept, seen in told:

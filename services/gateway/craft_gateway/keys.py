@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
-from sqlmodel import Session
+from sqlalchemy import bindparam, select
+from sqlmodel import Session, col
 
 from craft.contracts.events import StageStatus
 from craft.contracts.stages import PARAMETERS, ArtifactRef, stage_key
@@ -14,6 +15,7 @@ from craft_gateway.tables import Artifact, Stage
 HoldsArtifact = Callable[[ArtifactRef], bool]
 """Whether the artifact store still has it. May be slow: never called inside a transaction that writes."""
 
+_DIGEST = select(col(Artifact.digest)).where(col(Artifact.key) == bindparam("key"))
 _WAITING = {StageStatus.PENDING, StageStatus.READY}
 
 
@@ -77,9 +79,9 @@ def reusable_of_plan(
         inputs = {role: ref for role, ref in sources.items() if ref is not None}
         if len(inputs) < len(sources) or stage.name in recompute:
             continue
-        artifact = session.get(Artifact, stage_key(stage.parameters, inputs))
-        if artifact is not None and holds(artifact.ref):
-            made[stage.name] = found[stage.name] = artifact.ref
+        ref = _counting(session, stage_key(stage.parameters, inputs))
+        if ref is not None and holds(ref):
+            made[stage.name] = found[stage.name] = ref
     return found
 
 
@@ -96,6 +98,12 @@ def reusable(
     recompute = {stage.name for stage in waiting if stage.recompute}
     found = reusable_of_plan(session, map(_planned, waiting), holds, recompute=recompute, done=done)
     return {ref.key: ref for ref in found.values()}
+
+
+def _counting(session: Session, key: str) -> ArtifactRef | None:
+    # Past the ORM: every new job asks for several, and needs no manifest.
+    digest = session.connection().execute(_DIGEST, {"key": key}).scalar_one_or_none()
+    return None if digest is None else ArtifactRef(key=key, digest=digest)
 
 
 def _planned(stage: Stage) -> PlannedStage:
