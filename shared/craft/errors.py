@@ -14,6 +14,7 @@ CraftError
 │   ├── NotFound                   404 not_found
 │   ├── Conflict                   409 conflict
 │   ├── PayloadTooLarge            413 payload_too_large
+│   ├── RangeNotSatisfiable        416 range_not_satisfiable
 │   ├── QuotaExceeded              429 quota_exceeded
 │   ├── RateLimited                429 rate_limited         retryable (carries when to try again)
 │   ├── TooFewKnown                422 too_few_known
@@ -182,6 +183,25 @@ class PayloadTooLarge(UserError):
 
     status = 413
     code = "payload_too_large"
+
+
+class RangeNotSatisfiable(UserError):
+    """The file has no such part; `size` is how many bytes it has."""
+
+    status = 416
+    code = "range_not_satisfiable"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        param: str | None = None,
+        details: Sequence[ErrorDetail] = (),
+        size: int = 0,
+    ) -> None:
+        super().__init__(message, hint=hint, param=param, details=details)
+        self.size = size
 
 
 class QuotaExceeded(UserError):

@@ -39,7 +39,7 @@ _SCHEME = HTTPBearer(
 _ID = re.compile(r"(?:[a-z]{4}_|file-|ftjob-)[0-9a-hjkmnp-tv-z]{26}")
 _READING = frozenset({"GET", "HEAD"})
 _MOST_REMEMBERED = 50_000
-REFUSALS = documented(Unauthenticated, Forbidden, RateLimited)
+REFUSALS = documented(Unauthenticated, Forbidden, NotFound, RateLimited)
 
 TeamHeader = Annotated[
     str | None,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from craft.infra.http_problems import OpenApiResponses
+from craft.infra.http_openapi import OpenApiResponses
 
 UNCHANGED: OpenApiResponses = {304: {"description": "`If-None-Match` names the current representation."}}
 RETRY_AFTER_SECONDS = "2"

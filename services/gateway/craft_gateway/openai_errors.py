@@ -14,7 +14,8 @@ from starlette.exceptions import HTTPException
 from craft.contracts.problems import Problem
 from craft.contracts.serving import OpenAiError, OpenAiErrorBody
 from craft.errors import CraftError, NotFound
-from craft.infra.http_problems import OpenApiResponses, validation_details
+from craft.infra.http_openapi import OpenApiResponses
+from craft.infra.http_problems import validation_details
 from craft_gateway.views import OPENAI_ROOT, ROOT
 
 _RETRY_AFTER_SECONDS = "5"
@@ -24,8 +25,19 @@ _MOST_PLACES = 5
 _CODES = {"extra_forbidden": "unknown_parameter", "missing": "missing_required_parameter"}
 _KINDS = {*("str", "int", "float"), *("constrained-str", "constrained-int", "constrained-float")}
 OPENAI_RESPONSES: OpenApiResponses = {
-    "4XX": {"description": "The caller can mend it.", "model": OpenAiErrorBody},
-    "5XX": {"description": "Ours to mend.", "model": OpenAiErrorBody},
+    status: {"description": description, "model": OpenAiErrorBody}
+    for status, description in {
+        400: "The request is wrong.",
+        401: "No valid key or token came with the request.",
+        403: "The key or token is valid, and does not allow this.",
+        404: "There is nothing of that name.",
+        409: "The resource's state does not allow this.",
+        413: "The body is larger than the server takes.",
+        429: "Too many requests with one key.",
+        500: "A defect of this system.",
+        503: "A part of the system does not answer just now.",
+        507: "No space is left.",
+    }.items()
 }
 NO_SUCH_MODEL: OpenApiResponses = {
     404: {"description": "`model_not_found`: no such adapter is deployed.", "model": OpenAiErrorBody}

@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from craft.contracts.views import EventList, LogList
 from craft.errors import NotFound, RequestInvalid, Unauthenticated, Unavailable
 from craft.infra.http import documented
-from craft.infra.http_problems import OpenApiResponses
+from craft.infra.http_openapi import OpenApiResponses
 from craft_gateway.authentication import Authenticator
 from craft_gateway.authorisation import JOBS, guarded
 from craft_gateway.routes_gateway import After, Gateway, Limit

@@ -16,7 +16,7 @@ from craft.contracts.model_server import ServedBase
 from craft.contracts.serving import ChatRequest, OpenAiError, OpenAiErrorBody, ServedModel, ServedModelList
 from craft.errors import CraftError, Unavailable
 from craft.infra.http_caller import unless_gone
-from craft.infra.http_problems import OpenApiResponses
+from craft.infra.http_openapi import OpenApiResponses
 from craft_gateway.authorisation import MODELS, CallerOf, guarded
 from craft_gateway.model_server_client import ModelServerReply
 from craft_gateway.openai_errors import (

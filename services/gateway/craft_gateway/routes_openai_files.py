@@ -10,7 +10,7 @@ from starlette.datastructures import UploadFile
 
 from craft.contracts.openai_tuning import FileDeleted, FileList, FileObject
 from craft.errors import RequestInvalid
-from craft.infra.http_problems import OpenApiResponses
+from craft.infra.http_openapi import OpenApiResponses
 from craft_gateway.authorisation import DATASETS, CallerOf, guarded
 from craft_gateway.openai_errors import OPENAI_RESPONSES, missing
 from craft_gateway.openai_files import OpenAiFiles, Order

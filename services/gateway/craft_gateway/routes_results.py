@@ -1,21 +1,19 @@
 """What a job made: its artifacts, its report, its adapters."""
 
-from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
-from fastapi.responses import FileResponse
 
 from craft.contracts.report_estimate import estimate_in_html, estimate_in_json
 from craft.contracts.report_reuse import reuse_in_html, reuse_in_json
 from craft.contracts.rows import ADAPTER_ARCHIVE, REPORT_HTML, REPORT_JSON
-from craft.contracts.stages import ArtifactRef
 from craft.contracts.views import ArtifactList
 from craft.core.selection import Strategy
-from craft.errors import Conflict, NotFound, RequestInvalid
+from craft.errors import Conflict, NotFound, RangeNotSatisfiable, RequestInvalid
 from craft.infra.http import documented
 from craft_gateway.authorisation import JOBS, guarded
 from craft_gateway.conditional import UNCHANGED, cached, etag_of, matches
+from craft_gateway.downloads import download
 from craft_gateway.routes_gateway import Gateway, only_strategy
 from craft_gateway.views import REPORT_STAGE, package_stage
 
@@ -26,6 +24,8 @@ _REPORT_POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _UNFINISHED = {**UNCHANGED, **documented(NotFound, Conflict)}
+_RANGES = "`bytes=START-`: go on with a download that broke off. What is no single range is ignored."
+_TAR = {_ARCHIVE: {"schema": {"type": "string"}}}
 _IfNoneMatch = Annotated[str | None, Header(max_length=4000)]
 
 
@@ -45,21 +45,30 @@ def router(gateway: Gateway) -> APIRouter:
         operation_id="downloadAdapter",
         response_class=Response,
         responses={
-            200: {"description": "tar.gz in PEFT layout.", "content": {_ARCHIVE: {"schema": {"type": "string"}}}},
+            200: {"description": "tar.gz in PEFT layout.", "content": _TAR},
+            206: {"description": "The part that `Range` asks for.", "content": _TAR},
             **UNCHANGED,
-            **documented(NotFound, Conflict, RequestInvalid),
+            **documented(NotFound, Conflict, RangeNotSatisfiable, RequestInvalid),
         },
     )
     def download_adapter(
         job_id: str,
         strategy: Annotated[Strategy | None, Query(description="Needed where the job has several.")] = None,
         if_none_match: _IfNoneMatch = None,
+        asked: Annotated[str | None, Header(alias="Range", max_length=200, description=_RANGES)] = None,
+        if_range: Annotated[str | None, Header(max_length=200)] = None,
     ) -> Response:
         """A finished adapter. It is there as soon as its strategy is packaged, before the whole job is done."""
         chosen = strategy or only_strategy(gateway, job_id)
         ref = gateway.reader.output(job_id, package_stage(chosen))
         name = f"{job_id}-{chosen.value}.tar.gz"
-        return _file(gateway, ref, ADAPTER_ARCHIVE, _ARCHIVE, if_none_match, download_as=name)
+        # Artifacts never change, so their digest and the name are the entity tag.
+        etag = etag_of(f"{ref.digest}-{ADAPTER_ARCHIVE}")
+        headers = {**cached(etag), "X-Content-Type-Options": "nosniff"}
+        if matches(if_none_match, etag):
+            return Response(status_code=304, headers=headers)
+        path = gateway.store.open(ref) / ADAPTER_ARCHIVE
+        return download(path, name=name, media_type=_ARCHIVE, headers=headers, asked=asked, if_range=if_range)
 
     return routes
 
@@ -126,21 +135,3 @@ def _prefers_html(accept: str) -> bool:
     """Whether HTML comes before JSON in Accept; browsers name it first, and everything else gets JSON."""
     html, json = accept.find(_HTML), accept.find(_JSON)
     return html >= 0 and (json < 0 or html < json)
-
-
-def _file(
-    gateway: Gateway,
-    ref: ArtifactRef,
-    name: str,
-    media_type: str,
-    if_none_match: str | None,
-    *,
-    download_as: str | None = None,
-) -> Response:
-    """One file of an artifact, streamed. Artifacts never change, so their digest and the name are the entity tag."""
-    etag = etag_of(f"{ref.digest}-{name}")
-    headers = {**cached(etag), "X-Content-Type-Options": "nosniff"}
-    if matches(if_none_match, etag):
-        return Response(status_code=304, headers=headers)
-    path: Path = gateway.store.open(ref) / name
-    return FileResponse(path, media_type=media_type, headers=headers, filename=download_as)

@@ -16,7 +16,8 @@ from craft.contracts.base import Contract
 from craft.errors import CraftError, ErrorDetail, Unavailable
 from craft.infra import http_problems, telemetry
 from craft.infra.http_edge import Edge, RequestMetrics
-from craft.infra.http_problems import PROBLEM_RESPONSES, Describe, JsonResponse, documented
+from craft.infra.http_openapi import Describe, documented
+from craft.infra.http_problems import JsonResponse
 from craft.infra.settings import Listen, Settings
 
 __all__ = ["MAX_BODY_BYTES", "Health", "JsonResponse", "Mounted", "Readiness", "create_app", "documented", "serve"]
@@ -81,13 +82,7 @@ def create_app(
     `responses=documented(NotFound, …)`.
     """
     registry = registry or CollectorRegistry()
-    app = FastAPI(
-        title=title,
-        version=_version(),
-        lifespan=_with_last_spans(lifespan),
-        responses=PROBLEM_RESPONSES,
-        middleware=inner,
-    )
+    app = FastAPI(title=title, version=_version(), lifespan=_with_last_spans(lifespan), middleware=inner)
     app.state.metrics = registry
     http_problems.install(app, describe=describe)
     parts = [each if isinstance(each, Mounted) else Mounted(each) for each in routers]

@@ -1,23 +1,32 @@
-"""Every error of an HTTP service as a problem document (RFC 9457), and how OpenAPI says so."""
+"""Every error of an HTTP service as a problem document (RFC 9457)."""
 
 import http.client
 import json
 import logging
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from craft.contracts.problems import PROBLEM_MEDIA_TYPE, Problem, ProblemDetail
-from craft.errors import CraftError, ErrorDetail, Fault, RateLimited, RequestInvalid, Unauthenticated, Unavailable
+from craft.contracts.problems import PROBLEM_MEDIA_TYPE, Problem
+from craft.errors import (
+    CraftError,
+    ErrorDetail,
+    Fault,
+    RangeNotSatisfiable,
+    RateLimited,
+    RequestInvalid,
+    Unauthenticated,
+    Unavailable,
+)
+from craft.infra.http_openapi import Describe, openapi
 
 _log = logging.getLogger("craft.http")
 _LONGEST_FIELD = 200
@@ -36,16 +45,6 @@ _CODES: Mapping[int, str] = {
     500: "internal",
     503: "unavailable",
 }
-_PROBLEM_CONTENT = {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-
-OpenApiResponses = dict[int | str, dict[str, Any]]
-Describe = Callable[[dict[str, Any]], None]
-"""Adds to an OpenAPI document."""
-
-PROBLEM_RESPONSES: OpenApiResponses = {
-    "4XX": {"description": "The caller can mend it; `hint` says how.", "content": _PROBLEM_CONTENT},
-    "5XX": {"description": "Ours to mend; `retryable` says whether to try again.", "content": _PROBLEM_CONTENT},
-}
 
 
 class JsonResponse(JSONResponse):
@@ -54,20 +53,6 @@ class JsonResponse(JSONResponse):
     def render(self, content: object) -> bytes:
         """The body's bytes."""
         return orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS)
-
-
-def documented(*errors: type[CraftError]) -> OpenApiResponses:
-    """The `responses=` of a route that raises these errors, for OpenAPI: one entry for each status."""
-    by_status: dict[int, list[type[CraftError]]] = {}
-    for error in errors:
-        by_status.setdefault(error.status, []).append(error)
-    return {
-        status: {
-            "description": " ".join(f"`{e.code}`: {(e.__doc__ or '').strip().splitlines()[0]}" for e in of_status),
-            "content": _PROBLEM_CONTENT,
-        }
-        for status, of_status in by_status.items()
-    }
 
 
 def problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
@@ -85,6 +70,8 @@ def error_headers(error: CraftError) -> Mapping[str, str]:
         return {"WWW-Authenticate": "Bearer"}
     if isinstance(error, RateLimited):
         return {"Retry-After": str(error.retry_after_seconds)}
+    if isinstance(error, RangeNotSatisfiable):
+        return {"Content-Range": f"bytes */{error.size}"}
     return {}
 
 
@@ -188,7 +175,7 @@ def install(app: FastAPI, *, describe: Describe | None = None) -> None:
     app.add_exception_handler(CraftError, craft_error)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http_error)
-    app.openapi = lambda: _openapi(app, describe)  # type: ignore[method-assign]  # FastAPI documents this way to extend it
+    app.openapi = lambda: openapi(app, describe)  # type: ignore[method-assign]  # FastAPI documents this way to extend it
 
 
 def _allowed(app: FastAPI, path: str) -> list[str]:
@@ -202,20 +189,3 @@ def _allowed(app: FastAPI, path: str) -> list[str]:
 
 def _request_id(request: Request) -> str | None:
     return getattr(request.state, "request_id", None)
-
-
-def _openapi(app: FastAPI, describe: Describe | None) -> dict[str, Any]:
-    if app.openapi_schema is None:
-        schema = get_openapi(
-            title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
-        )
-        schemas = schema.setdefault("components", {}).setdefault("schemas", {})
-        for model in (Problem, ProblemDetail):
-            own = model.model_json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
-            for name, definition in own.pop("$defs", {}).items():
-                schemas.setdefault(name, definition)
-            schemas.setdefault(model.__name__, own)
-        if describe is not None:
-            describe(schema)
-        app.openapi_schema = schema
-    return app.openapi_schema
