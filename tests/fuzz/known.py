@@ -21,6 +21,8 @@ _JOBS = 12
 _FINISHED = 4
 _OTHERS = 6
 _MOSTLY = 0.8
+_STEPS_OF_A_WALK = 30
+"""Along links; with fewer most links are never followed."""
 Dictionaries = Mapping[str, Sequence[str | float]]
 _PARAMETERS: Mapping[str, tuple[str, float]] = {
     "header.Craft-Team": ("teams", 0.95),
@@ -88,6 +90,7 @@ def configuration(known: Dictionaries) -> str:
     def lines() -> Iterator[str]:
         # Its own list of refusals leaves out 413.
         yield "[checks.negative_data_rejection]\nexpected-statuses = [400, 401, 403, 404, 405, 409, 413, 422]"
+        yield f"[phases.stateful]\nmax-steps = {_STEPS_OF_A_WALK}"
         for name, values in known.items():
             yield f"[dictionaries.{name}]\nvalues = {json.dumps(values)}"
         yield from _bound("parameters", _PARAMETERS)
