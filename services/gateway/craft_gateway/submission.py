@@ -74,13 +74,6 @@ class Submission:
         self._vllm = vllm
         self._estimator = estimator
 
-    def submit(self, spec: JobSpec, *, idempotency_key: str | None, origin: Origin = NO_ORIGIN) -> CreatedJob:
-        """`submit_all` for one. Raises what speaks against it."""
-        [created] = self.submit_all([Asked(spec, idempotency_key, origin)])
-        if isinstance(created, Exception):
-            raise created
-        return created
-
     def submit_all(self, asked: Sequence[Asked]) -> list[CreatedJob | Exception]:
         """Queue each job, all in one transaction, or say what speaks against it: the same as `validate` would.
 
@@ -112,7 +105,7 @@ class Submission:
         )
 
     def is_quick(self, spec: JobSpec) -> bool:
-        """Whether `submit` takes milliseconds: no rows to be kept first, no weights to be read for their digest."""
+        """Whether that takes milliseconds: no rows to be kept first, no weights to be read for their digest."""
         return spec.dataset.rows is None and self._models.is_known(spec.base_model.id, spec.base_model.revision)
 
     def retry(
@@ -145,7 +138,7 @@ class Submission:
         )
 
     def validate(self, spec: JobSpec, *, team: str) -> ValidationView:
-        """What `submit` would queue for the team. Inline rows are kept as a dataset: they need not be sent again.
+        """What `submit_all` would queue for the team. Inline rows are kept as a dataset: they need not be sent again.
 
         Raises ModelNotFound, ModelRejected, DatasetInvalid, ContextTooLong, RehearsalTooShort, RequestInvalid.
         """
