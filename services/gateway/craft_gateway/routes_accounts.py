@@ -89,9 +89,9 @@ def _keys(gateway: Gateway) -> APIRouter:
         """One key, without its secret."""
         return _view(gateway.keys.find(key_id))
 
-    @routes.delete("/api-keys/{key_id}", operation_id="revokeKey", responses=documented(NotFound, Unavailable))
+    @routes.post("/api-keys/{key_id}/revoke", operation_id="revokeKey", responses=documented(NotFound, Unavailable))
     def revoke_key(key_id: str) -> KeyView:
-        """Within five seconds the key opens nothing any more. Twice is as once."""
+        """Within five seconds the key opens nothing any more; it stays to be seen. Twice is as once."""
         return _view(gateway.keys.revoke(key_id))
 
     @routes.get("/audit", operation_id="listAudit", responses=documented(RequestInvalid))

@@ -107,9 +107,11 @@ def test_the_database_holds_nothing_that_opens_anything(rig: Rig, tmp_path: Path
 def test_a_revoked_key_opens_nothing(rig: Rig) -> None:
     made = new_key(rig)
     for _ in range(2):
-        answer = rig.request("DELETE", f"/craft/api-keys/{made['id']}", headers=operator())
+        answer = rig.post(f"/craft/api-keys/{made['id']}/revoke", headers=operator())
+        assert answer.status_code == 200
         assert answer.json()["revoked_at"] is not None
     assert rig.get("/craft/jobs", headers=bearer(made["key"])).status_code == 401
+    assert rig.get(f"/craft/api-keys/{made['id']}", headers=operator()).json() == answer.json()
 
 
 def test_an_expired_key_opens_nothing(rig: Rig) -> None:

@@ -60,7 +60,7 @@ class AsyncKeys:
     @operation("revokeKey")
     async def revoke(self, key_id: str) -> KeyView:
         """Within five seconds the key opens nothing any more."""
-        return await self._transport.call(KeyView, "DELETE", route("/craft/api-keys/{}", key_id))
+        return await self._transport.call(KeyView, "POST", route("/craft/api-keys/{}/revoke", key_id))
 
 
 class AsyncTeams:

@@ -61,7 +61,7 @@ class Keys:
     @operation("revokeKey")
     def revoke(self, key_id: str) -> KeyView:
         """Within five seconds the key opens nothing any more."""
-        return self._transport.call(KeyView, "DELETE", route("/craft/api-keys/{}", key_id))
+        return self._transport.call(KeyView, "POST", route("/craft/api-keys/{}/revoke", key_id))
 
 
 class Teams:
