@@ -17,7 +17,7 @@ from craft.infra.http_problems import error_response
 from craft_gateway.api_keys import KEY_PREFIX, ApiKeys
 from craft_gateway.callers import Identity, act_as
 from craft_gateway.oidc import Oidc
-from craft_gateway.openai_errors import error_of, speaks_openai
+from craft_gateway.openai_errors import in_openais_form
 from craft_gateway.rate_limits import RateLimits
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"})
@@ -103,11 +103,8 @@ class Authentication:
 
 
 async def _refuse(error: CraftError, scope: Scope, receive: Receive, send: Send) -> None:
-    if speaks_openai(scope["path"]):
-        response = error_of(error)
-    else:
-        response = error_response(error, request_id=scope["state"].get("request_id"))
-    await response(scope, receive, send)
+    problem = error_response(error, request_id=scope["state"].get("request_id"))
+    await (in_openais_form(scope, error) or problem)(scope, receive, send)
 
 
 def _check_local(headers: Headers) -> None:

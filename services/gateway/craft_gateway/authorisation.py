@@ -147,8 +147,8 @@ def operators_only() -> Sequence[params.Depends]:
 
     async def check(request: Request) -> None:
         identity: Identity = request.state.identity
+        identity.require_operator()
         request.state.caller = identity.in_team(None)
-        request.state.caller.require_operator()
 
     return [Depends(_SCHEME), Depends(check)]
 

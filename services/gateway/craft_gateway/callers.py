@@ -39,11 +39,6 @@ class Caller:
                 hint="`GET /craft/me` says what it may do; an admin of the team makes others.",
             )
 
-    def require_operator(self) -> None:
-        """Raises Forbidden."""
-        if not self.operator:
-            raise Forbidden("Only an operator of the installation may do this.", hint="Ask who runs this server.")
-
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -52,6 +47,11 @@ class Identity:
     actor: str
     grants: Mapping[str, frozenset[Scope]]
     operator: bool = False
+
+    def require_operator(self) -> None:
+        """Raises Forbidden."""
+        if not self.operator:
+            raise Forbidden("Only an operator of the installation may do this.", hint="Ask who runs this server.")
 
     def in_team(self, name: str | None) -> Caller:
         """The caller in the team that the request names.

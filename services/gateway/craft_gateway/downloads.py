@@ -1,16 +1,18 @@
 """Files to download, whole or from where a broken download left off (RFC 9110, 14)."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
+from typing import BinaryIO
 
 from fastapi.responses import StreamingResponse
 
-from craft.errors import RangeNotSatisfiable
+from craft.errors import NotFound, RangeNotSatisfiable
 
 _ONE_RANGE = re.compile(r"\s*bytes\s*=\s*(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))\s*", re.IGNORECASE | re.ASCII)
-_PIECE_BYTES = 2**20
+_PIECE_BYTES = 2**16
 
 
 def download(
@@ -19,18 +21,27 @@ def download(
     """The file under that name, or the part of it that the `Range` header `asked` for.
 
     `if_range` is the header: another entity tag than that of `headers` asks for the whole file. Raises
-    RangeNotSatisfiable where the file has no such part.
+    RangeNotSatisfiable where the file has no such part, NotFound where it is gone.
     """
-    size = path.stat().st_size
+    try:
+        # Opened before the answer begins: a sweep may remove it meanwhile.
+        file = path.open("rb")
+    except FileNotFoundError:
+        raise NotFound("The file was removed.", hint="`expires_at` tells how long results are kept.") from None
+    size = os.fstat(file.fileno()).st_size
     told = {**headers, "Accept-Ranges": "bytes", "Content-Disposition": f'attachment; filename="{name}"'}
-    part = _part(asked, size) if if_range in {None, headers["ETag"]} else None
+    try:
+        part = _part(asked, size) if if_range in {None, headers["ETag"]} else None
+    except RangeNotSatisfiable:
+        file.close()
+        raise
     status = HTTPStatus.OK if part is None else HTTPStatus.PARTIAL_CONTENT
     if part is None:
         part = range(size)
     else:
         told["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{size}"
     told["Content-Length"] = str(len(part))
-    return StreamingResponse(_pieces(path, part), status_code=status, media_type=media_type, headers=told)
+    return StreamingResponse(_pieces(file, part), status_code=status, media_type=media_type, headers=told)
 
 
 def _part(asked: str | None, size: int) -> range | None:
@@ -48,8 +59,8 @@ def _part(asked: str | None, size: int) -> range | None:
     return range(start, stop)
 
 
-def _pieces(path: Path, part: range) -> Iterator[bytes]:
-    with path.open("rb") as file:
+def _pieces(file: BinaryIO, part: range) -> Iterator[bytes]:
+    with file:
         file.seek(part.start)
         left = len(part)
         while left and (piece := file.read(min(_PIECE_BYTES, left))):

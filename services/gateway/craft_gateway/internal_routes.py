@@ -7,7 +7,7 @@ from pydantic import SecretStr
 
 from craft.contracts.base import Contract
 from craft.contracts.stages import Claim, ClaimedStage, Complete, Fail, Release, Renew, Renewed
-from craft.errors import Conflict, LeaseLost, NotFound
+from craft.errors import Conflict, LeaseLost, NotFound, Unauthenticated
 from craft.infra.attempt_reports import Coordinator
 from craft.infra.bearer import bearer_check
 from craft.infra.http import documented
@@ -23,7 +23,10 @@ class Done(Contract):
 def internal_router(calls: Coordinator, *, token: SecretStr) -> APIRouter:
     """The routes; every call needs the workers' bearer token."""
     router = APIRouter(
-        prefix="/internal/stages/{stage_id}", tags=["stages"], dependencies=[Depends(bearer_check(token))]
+        prefix="/internal/stages/{stage_id}",
+        tags=["stages"],
+        dependencies=[Depends(bearer_check(token))],
+        responses=documented(Unauthenticated),
     )
 
     @router.post("/claim", operation_id="claimStage", responses=documented(NotFound, Conflict))

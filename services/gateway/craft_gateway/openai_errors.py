@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from craft.contracts.problems import Problem
 from craft.contracts.serving import OpenAiError, OpenAiErrorBody
@@ -130,6 +131,11 @@ def _member(path: str) -> str:
 def speaks_openai(path: str) -> bool:
     """Whether a path is one of OpenAI's."""
     return path.startswith(f"{OPENAI_ROOT}/") and not path.startswith(f"{OPENAI_ROOT}{ROOT}")
+
+
+def in_openais_form(scope: Scope, error: CraftError) -> Response | None:
+    """The error in the envelope, on OpenAI's paths."""
+    return error_of(error) if speaks_openai(scope["path"]) else None
 
 
 def answer_unknown_paths(app: FastAPI) -> None:

@@ -7,7 +7,7 @@ from craft.contracts.views import JobView
 from craft.errors import Conflict, IdempotencyConflict, NotFound, RequestInvalid
 from craft.infra.http import documented
 from craft.infra.telemetry import current_traceparent
-from craft_gateway.authorisation import JOBS, guarded
+from craft_gateway.authorisation import JOBS, CallerOf, guarded
 from craft_gateway.routes_body import TextBodyRoute
 from craft_gateway.routes_gateway import Gateway, IdempotencyKey, point_to
 
@@ -51,6 +51,7 @@ def router(gateway: Gateway) -> APIRouter:
     )
     def retry_job(
         job_id: str,
+        caller: CallerOf,
         response: Response,
         request: RetryRequest | None = None,
         idempotency_key: IdempotencyKey = None,
@@ -60,6 +61,7 @@ def router(gateway: Gateway) -> APIRouter:
             job_id,
             request or RetryRequest(),
             idempotency_key=idempotency_key,
+            actor=caller.actor,
             traceparent=current_traceparent(),
         )
         [job] = gateway.reader.shown([created.row])

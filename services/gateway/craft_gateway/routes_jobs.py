@@ -90,7 +90,7 @@ def _submitting(routes: APIRouter, gateway: Gateway) -> None:
         spec: _SpecBody, response: Response, caller: CallerOf, idempotency_key: IdempotencyKey = None
     ) -> JobView:
         """Queue a job. Everything that can be known to be wrong is answered now; nothing is queued then."""
-        origin = Origin(team=caller.team, traceparent=current_traceparent())
+        origin = Origin(team=caller.team, actor=caller.actor, traceparent=current_traceparent())
         job = await gateway.line.submit(Asked(spec, idempotency_key, origin))
         point_to(job, response)
         return job

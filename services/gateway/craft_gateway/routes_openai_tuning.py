@@ -50,7 +50,7 @@ def _making(routes: APIRouter, tuning: OpenAiTuning) -> None:
         idempotency_key: IdempotencyKey = None,
     ) -> TuningJob:
         """Queue a job on a file: supervised, on a base model of this installation."""
-        origin = Origin(team=caller.team, traceparent=current_traceparent())
+        origin = Origin(team=caller.team, actor=caller.actor, traceparent=current_traceparent())
         return await tuning.create(request, idempotency_key=idempotency_key, origin=origin)
 
     @routes.get("", operation_id="listTuningJobs")

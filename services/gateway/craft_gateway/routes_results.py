@@ -55,7 +55,7 @@ def router(gateway: Gateway) -> APIRouter:
         job_id: str,
         strategy: Annotated[Strategy | None, Query(description="Needed where the job has several.")] = None,
         if_none_match: _IfNoneMatch = None,
-        asked: Annotated[str | None, Header(alias="Range", max_length=200, description=_RANGES)] = None,
+        asked: Annotated[str | None, Header(alias="Range", max_length=4000, description=_RANGES)] = None,
         if_range: Annotated[str | None, Header(max_length=200)] = None,
     ) -> Response:
         """A finished adapter. It is there as soon as its strategy is packaged, before the whole job is done."""

@@ -1,10 +1,11 @@
 """From what a user asks for to a job that can run: names are looked up and everything knowable is checked first."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from craft.contracts.job import DatasetRef, JobSpec, JobStatus, RetryRequest
 from craft.contracts.rest_datasets import Reading
@@ -20,10 +21,11 @@ from craft_gateway.estimating import Estimator, Sized
 from craft_gateway.plan import PlannedStage, ResolvedJob, plan
 from craft_gateway.submission_checks import (
     check_lengths,
-    check_prompts,
     check_servable,
     check_sizes,
     check_tokenizer,
+    check_wording,
+    checked_shots,
     passed_checks,
 )
 from craft_gateway.submission_datasets import DatasetRegistry
@@ -33,6 +35,8 @@ from craft_gateway.transitions_create import NO_ORIGIN, earlier_jobs
 from craft_gateway.views import resolved_view
 from craft_gateway.views_reading import Reader
 
+P = ParamSpec("P")
+ResultT = TypeVar("ResultT")
 _NOT_IN_A_NAME = re.compile(r"[^a-z0-9._-]+")
 
 
@@ -80,20 +84,21 @@ class Submission:
         The same key and body give the same job again, even if it could not be accepted by now; the same key with
         another body is an IdempotencyConflict.
         """
-        keys = [Idempotency.of(each.idempotency_key, each.origin.team, each.spec) for each in asked]
-        outcomes: list[CreatedJob | NewJob | Exception] = [
-            earlier or self._new(each, key) for each, key, earlier in zip(asked, keys, self._earlier(keys), strict=True)
-        ]
+        keys = [_each(_key, one) for one in asked]
+        earlier = iter(self._earlier([key for key in keys if not isinstance(key, Exception)]))
+        outcomes: list[CreatedJob | NewJob | Exception] = []
+        for one, key in zip(asked, keys, strict=True):
+            if isinstance(key, Exception):
+                outcomes.append(key)
+                continue
+            known = next(earlier)
+            outcomes.append(_each(self._new, one, key) if known is None else known)
         made = iter(self._transitions.create_jobs([each for each in outcomes if isinstance(each, NewJob)]))
         return [next(made) if isinstance(each, NewJob) else each for each in outcomes]
 
-    def _new(self, asked: Asked, idempotency: Idempotency | None) -> NewJob | Exception:
-        try:
-            sized = self._resolve(asked.spec, asked.origin.team)
-            estimate = self._estimator.estimate(sized)
-        except Exception as error:
-            # A defect too is that one request's.
-            return error
+    def _new(self, asked: Asked, idempotency: Idempotency | None) -> NewJob:
+        sized = self._resolve(asked.spec, asked.origin.team)
+        estimate = self._estimator.estimate(sized)
         return NewJob(
             sized.job,
             sized.stages,
@@ -105,11 +110,18 @@ class Submission:
         )
 
     def is_quick(self, spec: JobSpec) -> bool:
-        """Whether that takes milliseconds: no rows to be kept first, no weights to be read for their digest."""
-        return spec.dataset.rows is None and self._models.is_known(spec.base_model.id, spec.base_model.revision)
+        """Whether `submit_all` takes milliseconds: no rows in it, no weights to be read for their digest."""
+        without_rows = spec.dataset.rows is None and spec.probe.shots is None
+        return without_rows and self._models.is_known(spec.base_model.id, spec.base_model.revision)
 
     def retry(
-        self, job_id: str, request: RetryRequest, *, idempotency_key: str | None, traceparent: str | None = None
+        self,
+        job_id: str,
+        request: RetryRequest,
+        *,
+        idempotency_key: str | None,
+        actor: str | None = None,
+        traceparent: str | None = None,
     ) -> CreatedJob:
         """Queue a new job that does an ended one again; what is there already is used again, up to `from_stage`.
 
@@ -127,7 +139,7 @@ class Submission:
         _check_ended(job, request)
         resolved = ResolvedJob.model_validate(job.resolved)
         again = frozenset() if request.from_stage is None else _from(request.from_stage, plan(resolved))
-        origin = Origin(job.team, traceparent, retry_of=job.id, recompute=again)
+        origin = Origin(job.team, actor, traceparent, retry_of=job.id, recompute=again)
         sized = self._sized_again(resolved, job.team, again)
         return self._transitions.create_job(
             resolved,
@@ -173,7 +185,8 @@ class Submission:
     def _resolve(self, spec: JobSpec, team: str) -> Sized:
         model = self._models.find(spec.base_model.id, spec.base_model.revision)
         check_tokenizer(model)
-        check_prompts(spec)
+        check_wording(spec)
+        probe = spec.probe.model_copy(update={"shots": checked_shots(spec)})
         check_lengths(spec, model, self._vllm)
         if self._vllm is not None:
             check_servable(spec, self._vllm)
@@ -181,7 +194,7 @@ class Submission:
         check_sizes(spec, dataset.rows)
         evaluation = self._evaluation(spec, team)
         resolved = ResolvedJob(
-            spec=spec.model_copy(update={"dataset": DatasetRef(id=dataset.id)}),
+            spec=spec.model_copy(update={"dataset": DatasetRef(id=dataset.id), "probe": probe}),
             model=model.ref,
             engine=self._engine,
             trainer=self._trainer,
@@ -263,6 +276,18 @@ class Submission:
                 )
             found[name] = dataset
         return found
+
+
+def _key(asked: Asked) -> Idempotency | None:
+    return Idempotency.of(asked.idempotency_key, asked.origin.team, asked.spec)
+
+
+def _each(call: Callable[P, ResultT], *args: P.args, **kwargs: P.kwargs) -> ResultT | Exception:
+    """What one of several comes to: a defect too is that one's alone."""
+    try:
+        return call(*args, **kwargs)
+    except Exception as error:
+        return error
 
 
 def _check_ended(job: Job, request: RetryRequest) -> None:

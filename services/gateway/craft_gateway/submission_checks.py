@@ -2,6 +2,7 @@
 
 from craft.contracts.estimates import Check, CheckName, CheckOutcome
 from craft.contracts.job import JobSpec
+from craft.contracts.rows import QuestionRow
 from craft.core.prompts import templates_from
 from craft.core.questions import RowInvalid, question_from_row
 from craft.core.refusals import is_refusal, wording_for
@@ -17,8 +18,8 @@ _NOT_LINEAR = frozenset({"lm_head", "embed_out", "embed_tokens", "embed_in", "wt
 change the other, and vLLM adapts them for some architectures only; its linear layers it adapts for all."""
 
 
-def check_prompts(spec: JobSpec) -> None:
-    """Raises RequestInvalid for templates, language or refusals that cannot be used, DatasetInvalid for shots."""
+def check_wording(spec: JobSpec) -> None:
+    """Raises RequestInvalid for templates, language or refusals that cannot be used."""
     templates = templates_from(spec.prompts.templates)
     wording = wording_for(spec.prompts.language, spec.prompts.extra_refusals)
     if not is_refusal(templates.refusal, wording):
@@ -28,13 +29,21 @@ def check_prompts(spec: JobSpec) -> None:
             hint="Add its words to prompts.extra_refusals.",
             param="prompts.templates.refusal",
         )
-    bad = []
-    for line, row in enumerate(spec.probe.shots or (), start=1):
+
+
+def checked_shots(spec: JobSpec) -> list[dict[str, object]] | None:
+    """The job's own few-shot examples in the one form of rows, without what nobody reads. Raises DatasetInvalid."""
+    if spec.probe.shots is None:
+        return None
+    good, bad = [], []
+    for line, row in enumerate(spec.probe.shots, start=1):
         try:
-            question_from_row(row, task=spec.task)
+            question = question_from_row(row, task=spec.task)
         except RowInvalid as error:
             message = f"`{error.field}` {error.reason}."
             bad.append(ErrorDetail(message, field=error.field, line=line, excerpt=error.excerpt))
+        else:
+            good.append(QuestionRow.of(question).model_dump(exclude_none=True))
     if bad:
         raise DatasetInvalid(
             f"{len(bad)} of the few-shot examples cannot be used.",
@@ -42,6 +51,7 @@ def check_prompts(spec: JobSpec) -> None:
             param="probe.shots",
             details=bad,
         )
+    return good
 
 
 def check_lengths(spec: JobSpec, model: ModelFolder, vllm: VllmSettings | None) -> None:

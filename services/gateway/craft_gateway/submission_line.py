@@ -6,6 +6,7 @@ from anyio.to_thread import run_sync
 
 from craft.contracts.views import JobView
 from craft_gateway.submission import Asked, Submission
+from craft_gateway.tables import Job
 from craft_gateway.together import Together
 from craft_gateway.transitions import CreatedJob
 from craft_gateway.views_reading import Reader
@@ -17,7 +18,7 @@ class SubmissionLine:
     def __init__(self, submission: Submission, reader: Reader) -> None:
         self._submission = submission
         self._reader = reader
-        self._together = Together(self._made)
+        self._together = Together(self._made, busy="Too many jobs are being submitted just now.")
 
     async def submit(self, asked: Asked) -> JobView:
         """See `Submission.submit_all` for what it raises; and Unavailable where too many wait.
@@ -33,6 +34,12 @@ class SubmissionLine:
 
     def _made(self, asked: Sequence[Asked]) -> list[JobView | Exception]:
         outcomes = self._submission.submit_all(asked)
-        created = [each.row for each in outcomes if isinstance(each, CreatedJob)]
-        views = iter(self._reader.shown(created))
+        views = iter(self._shown([each.row for each in outcomes if isinstance(each, CreatedJob)]))
         return [next(views) if isinstance(each, CreatedJob) else each for each in outcomes]
+
+    def _shown(self, jobs: Sequence[Job]) -> list[JobView | Exception]:
+        try:
+            return [*self._reader.shown(jobs)]
+        except Exception as error:
+            # Whatever is wrong with one of them is no other's concern.
+            return [view for job in jobs for view in self._shown([job])] if len(jobs) > 1 else [error]

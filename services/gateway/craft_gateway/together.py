@@ -28,28 +28,31 @@ class _Waiting(Generic[ItemT, ResultT]):
 class Together(Generic[ItemT, ResultT]):
     """One call at a time, in a thread and in nobody's context; what comes meanwhile makes up the next one.
 
-    `call` answers for each item with a result or an error. What it raises is every item's.
+    `call` answers for each item with a result or an error. What it raises is every item's. Used on one event loop.
     """
 
     def __init__(
         self,
         call: Callable[[Sequence[ItemT]], Sequence[ResultT | Exception]],
         *,
+        busy: str,
         longest_wait_seconds: float = _LONGEST_WAIT_SECONDS,
     ) -> None:
+        """`busy`: what whoever would wait for longer is told."""
         self._call = call
+        self._busy = busy
         self._longest_wait_seconds = longest_wait_seconds
         self._line: deque[_Waiting[ItemT, ResultT]] = deque()
         self._at_work: asyncio.Task[None] | None = None
 
     async def ask(self, item: ItemT) -> ResultT:
-        """Raises the item's error, or Unavailable where its turn does not come in time.
-
-        Whoever gives up while waiting leaves nothing behind.
-        """
+        """Raises the item's error, or Unavailable where its turn does not come in time."""
         loop = asyncio.get_running_loop()
+        # While a call hangs nobody else drops those who gave up; the first to come are the first to do so.
+        while self._line and self._line[0].result.done():
+            self._line.popleft()
         result: asyncio.Future[ResultT] = loop.create_future()
-        patience = loop.call_later(self._longest_wait_seconds, _refuse, result)
+        patience = loop.call_later(self._longest_wait_seconds, self._refuse, result)
         self._line.append(_Waiting(item, result, patience))
         if self._at_work is None:
             self._at_work = loop.create_task(self._work(), context=contextvars.Context())
@@ -73,25 +76,29 @@ class Together(Generic[ItemT, ResultT]):
         return batch
 
     async def _do(self, batch: Sequence[_Waiting[ItemT, ResultT]]) -> None:
-        outcomes: Sequence[ResultT | Exception]
         try:
             outcomes = await run_sync(self._call, [waiting.item for waiting in batch])
+            for waiting, outcome in zip(batch, outcomes, strict=True):
+                _settle(waiting.result, outcome)
         except Exception as error:
-            outcomes = [error] * len(batch)
-        for waiting, outcome in zip(batch, outcomes, strict=True):
-            if waiting.result.done():
-                continue
-            if isinstance(outcome, Exception):
-                waiting.result.set_exception(outcome)
-            else:
-                waiting.result.set_result(outcome)
+            for waiting in batch:
+                _settle(waiting.result, error)
+        finally:
+            # Where this task itself is ended nobody may wait for ever.
+            for waiting in batch:
+                waiting.result.cancel()
+
+    def _refuse(self, result: asyncio.Future[ResultT]) -> None:
+        # A line that only grows serves nobody.
+        _settle(result, Unavailable(self._busy, hint="Try again in a few seconds; nothing was queued."))
 
 
-def _refuse(result: asyncio.Future[ResultT]) -> None:
-    # A line that only grows serves nobody.
-    if not result.done():
-        result.set_exception(
-            Unavailable(
-                "Too many jobs are being submitted just now.", hint="Try again in a few seconds; nothing was queued."
-            )
-        )
+def _settle(result: asyncio.Future[ResultT], outcome: ResultT | Exception) -> None:
+    if result.done():
+        return
+    if isinstance(outcome, StopIteration):
+        outcome = RuntimeError(repr(outcome))  # no future takes that one
+    if isinstance(outcome, Exception):
+        result.set_exception(outcome)
+    else:
+        result.set_result(outcome)

@@ -103,22 +103,26 @@ class Transitions:
     def create_jobs(self, new: Sequence[NewJob]) -> list[CreatedJob | Exception]:
         """Store each job with its stages and queue what can run, in one transaction; or say what speaks against it.
 
-        That is IdempotencyConflict where the same key came with another body, and with `new_data` RequestInvalid where
-        a dataset was deleted meanwhile. Raises Unavailable.
+        That is IdempotencyConflict where the same key came with another body, with `new_data` RequestInvalid where a
+        dataset was deleted meanwhile, and Unavailable where the database does not answer.
         """
         if not new:
             return []
         try:
             with self._database.write() as session:
                 return [*store_jobs(session, self._database.now, new)]
-        except Unavailable:
-            raise
+        except Unavailable as error:
+            return [error] * len(new)
         except Exception as error:
-            # Nothing was stored.
-            if len(new) == 1:
-                return [self._made_meanwhile(new[0], error)]
-            # Whatever is wrong with one of them is no other's concern.
-            return [outcome for each in new for outcome in self.create_jobs([each])]
+            # Nothing was stored. Whatever is wrong with one of several is no other's concern.
+            if len(new) > 1:
+                return [outcome for each in new for outcome in self.create_jobs([each])]
+            if isinstance(error, IntegrityError) and new[0].idempotency is not None:
+                # PostgreSQL lets two requests with one key get this far; the second finds the first one's job.
+                with self._database.read() as session:
+                    [earlier] = earlier_jobs(session, [new[0].idempotency])
+                return [earlier or error]
+            return [error]
 
     def cancel(self, job_id: str) -> JobStatus:
         """Ask for the job's end: `cancelling` while a worker still has a stage, then `cancelled`.
@@ -249,17 +253,10 @@ class Transitions:
                 return False
             found = reusable(session, _stages_of(session, seen.job_id), self._holds)
         with self.unit(seen.job_id) as unit:
+            lock_keys(unit.session, found)
             advance(unit, found)
             # The artifact may have been swept since, or its job paused.
             return unit.stage(seen.id).status is not StageStatus.READY
-
-    def _made_meanwhile(self, new: NewJob, error: Exception) -> CreatedJob | Exception:
-        """PostgreSQL lets two requests with one key get that far; the second finds the first one's job."""
-        if not isinstance(error, IntegrityError):
-            return error
-        with self._database.read() as session:
-            [earlier] = earlier_jobs(session, [new.idempotency])
-        return earlier or error
 
     def held_up(self) -> HeldUp:
         """Whose stages free workers would not get just now."""

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -15,9 +15,8 @@ from craft.contracts.estimates import Estimate
 from craft.contracts.events import EventType, StageStatus
 from craft.contracts.job import JobSpec, JobStatus
 from craft.contracts.stages import ArtifactRef, stage_key
-from craft.errors import CraftError, IdempotencyConflict
+from craft.errors import CraftError, IdempotencyConflict, RequestInvalid
 from craft.infra.ids import new_id
-from craft_gateway.callers import current_actor
 from craft_gateway.database import Clock
 from craft_gateway.dataset_holds import hold_datasets, missing_dataset
 from craft_gateway.keys import input_plan
@@ -36,7 +35,7 @@ class Idempotency:
 
     @classmethod
     def of(cls, key: str | None, team: str, asked: JobSpec | str) -> "Idempotency | None":
-        """That of a request with a key: two bodies that differ in spelling only are the same."""
+        """That of a request with a key: two bodies that differ in spelling only are the same. Raises RequestInvalid."""
         if key is None:
             return None
         # No request's key has a space, so none is another team's. The default team's are as old as the table.
@@ -45,8 +44,13 @@ class Idempotency:
 
 
 def _canonical(spec: JobSpec) -> str:
-    # The standard library's JSON, since rows may hold numbers that no 64 bits hold.
-    return json.dumps(spec.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    try:
+        # The standard library's JSON, since rows may hold numbers that no 64 bits hold.
+        return json.dumps(spec.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    except (ValueError, RecursionError):
+        raise RequestInvalid(
+            "The body is nested too deeply.", hint="Leave columns that nobody reads out of its rows."
+        ) from None
 
 
 def _sha256(text: str) -> str:
@@ -55,19 +59,19 @@ def _sha256(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a job comes from: who asks, the team, the request's W3C trace context, and what it does again as a retry.
+    """Where a job comes from: its team, who asks, the request's W3C trace context, and what it does again as a retry.
 
     `recompute` names stages that run although their artifacts exist.
     """
 
     team: str = DEFAULT_TEAM
-    actor: str | None = field(default_factory=current_actor)
+    actor: str | None = None
     traceparent: str | None = None
     retry_of: str | None = None
     recompute: frozenset[str] = frozenset()
 
 
-NO_ORIGIN = Origin(actor=None)
+NO_ORIGIN = Origin()
 """Of the default team, asked for outside any trace, and no retry."""
 
 
@@ -108,12 +112,10 @@ def earlier_jobs(
     if not keys:
         return [None] * len(asked)
     found = {job.idempotency_key: job for job in session.exec(select(Job).where(col(Job.idempotency_key).in_(keys)))}
-    return [_repeated(found.get(each.key), each) if each else None for each in asked]
+    return [_repeated(found[each.key], each) if each and each.key in found else None for each in asked]
 
 
-def _repeated(job: Job | None, asked: Idempotency) -> CreatedJob | IdempotencyConflict | None:
-    if job is None:
-        return None
+def _repeated(job: Job, asked: Idempotency) -> CreatedJob | IdempotencyConflict:
     if job.body_hash != asked.body_hash:
         return IdempotencyConflict(
             "This Idempotency-Key came with another body before.", hint="Use a new key for a new job."
@@ -124,29 +126,45 @@ def _repeated(job: Job | None, asked: Idempotency) -> CreatedJob | IdempotencyCo
 def store_jobs(session: Session, clock: Clock, new: Sequence[NewJob]) -> list[CreatedJob | CraftError]:
     """Each job that could be stored, or was before, or what speaks against it: then nothing of it is stored.
 
-    Raises IntegrityError where two of them have one idempotency key, or another transaction stored one of theirs.
+    Raises IntegrityError where another transaction stored one of their idempotency keys in between.
     """
-    outcomes: list[CreatedJob | CraftError | None] = [*earlier_jobs(session, [each.idempotency for each in new])]
+    earlier = earlier_jobs(session, [each.idempotency for each in new])
     held = hold_datasets(session, [each.job for each in new])
+    refused = [missing_dataset(each.job, held) if each.new_data else None for each in new]
+    accepted: dict[str | int, NewJob] = {}
     for position, each in enumerate(new):
-        if outcomes[position] is None and each.new_data:
-            outcomes[position] = missing_dataset(each.job, held)
-    # Everybody takes locks in the same order: PostgreSQL's unique keys are such locks too.
-    accepted = sorted(
-        (position for position, outcome in enumerate(outcomes) if outcome is None),
-        key=lambda position: _idempotency_key(new[position]) or "",
-    )
-    units = _store(session, clock, [new[position] for position in accepted])
-    made = {position: CreatedJob(unit.job) for position, unit in zip(accepted, units, strict=True)}
-    return [made[position] if outcome is None else outcome for position, outcome in enumerate(outcomes)]
+        if earlier[position] is None and refused[position] is None:
+            accepted.setdefault(_own_name(each, position), each)
+    units = dict(zip(accepted, _store(session, clock, list(accepted.values())), strict=True))
+    outcomes: list[CreatedJob | CraftError] = []
+    for position, each in enumerate(new):
+        name = _own_name(each, position)
+        if found := earlier[position] or refused[position]:
+            outcomes.append(found)
+        elif accepted[name] is each or each.idempotency is None:
+            outcomes.append(CreatedJob(units[name].job))
+        else:
+            outcomes.append(_repeated(units[name].job, each.idempotency))
+    return outcomes
+
+
+def _own_name(new: NewJob, position: int) -> str | int:
+    """One of several with the same idempotency key is stored, the first."""
+    return new.idempotency.key if new.idempotency else position
 
 
 def _store(session: Session, clock: Clock, new: Sequence[NewJob]) -> list[JobUnit]:
     if not new:
         return []
     now = clock(session)
-    units = [_store_job(session, now, each) for each in new]
+    units = [_new_job(session, now, each) for each in new]
+    # Everybody takes locks in the same order: PostgreSQL's unique keys are such locks too.
+    in_order: list[Job] = sorted([unit.job for unit in units], key=_idempotency_key)
+    session.add_all(in_order)
     session.flush()
+    for unit, each in zip(units, new, strict=True):
+        unit.emit(EventType.JOB_CREATED, **({"retry_of": each.origin.retry_of} if each.origin.retry_of else {}))
+        unit.emit(EventType.JOB_QUEUED)
     rows = [row for unit, each in zip(units, new, strict=True) for row in _stage_rows(unit, each)]
     # Past the ORM: an object for each of many rows would take most of the time.
     session.connection().execute(insert(Stage), rows)
@@ -160,8 +178,11 @@ def _store(session: Session, clock: Clock, new: Sequence[NewJob]) -> list[JobUni
     return units
 
 
-def _store_job(session: Session, now: datetime, new: NewJob) -> JobUnit:
-    """Add the job and its first two events."""
+def _idempotency_key(job: Job) -> str:
+    return job.idempotency_key or ""
+
+
+def _new_job(session: Session, now: datetime, new: NewJob) -> JobUnit:
     origin = new.origin
     row = Job(
         id=new_id("cjob"),
@@ -175,21 +196,13 @@ def _store_job(session: Session, now: datetime, new: NewJob) -> JobUnit:
         priority=new.job.spec.priority,
         retry_of=origin.retry_of,
         traceparent=origin.traceparent,
-        idempotency_key=_idempotency_key(new),
+        idempotency_key=new.idempotency.key if new.idempotency else None,
         body_hash=new.idempotency.body_hash if new.idempotency else None,
         estimate=None if new.estimate is None else new.estimate.model_dump(mode="json"),
         created_at=now,
         updated_at=now,
     )
-    session.add(row)
-    unit = JobUnit(session, now, row, actor=origin.actor)
-    unit.emit(EventType.JOB_CREATED, **({"retry_of": origin.retry_of} if origin.retry_of else {}))
-    unit.emit(EventType.JOB_QUEUED)
-    return unit
-
-
-def _idempotency_key(new: NewJob) -> str | None:
-    return new.idempotency.key if new.idempotency else None
+    return JobUnit(session, now, row, actor=origin.actor)
 
 
 def _stage_rows(unit: JobUnit, new: NewJob) -> list[dict[str, Any]]:

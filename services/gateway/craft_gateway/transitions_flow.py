@@ -37,11 +37,11 @@ _UNENDED = MOVING | {JobStatus.PAUSING}
 def advance(unit: JobUnit, found: Mapping[str, ArtifactRef]) -> None:
     """Let every waiting stage whose inputs exist become ready, or succeed at once where `found` has its key.
 
-    Ends the job where nothing is left to do. Changes nothing in a job that is being cancelled or has ended.
+    Ends the job where nothing is left to do. Changes nothing in a job that is being cancelled or has ended. The keys of
+    `found` are locked.
     """
     if unit.job.status not in MOVING:
         return
-    lock_keys(unit.session, found)
     done = done_stages(unit.stages)
     for stage in unit.stages:
         if stage.status not in _WAITING:
@@ -136,7 +136,8 @@ def pause(unit: JobUnit) -> None:
 
 
 def resume(unit: JobUnit, found: Mapping[str, ArtifactRef]) -> None:
-    """The job waits for workers again; `found` as in `advance`."""
+    """The job waits for workers again; `found` as in `advance`, not locked yet."""
+    lock_keys(unit.session, found)
     unit.job.status = JobStatus.QUEUED
     unit.job.status_reason = "resumed"
     unit.emit(EventType.JOB_RESUMED)

@@ -32,7 +32,7 @@ from craft_gateway.keys import store_holds
 from craft_gateway.migrate import is_current
 from craft_gateway.model_server_client import HttpModelServer
 from craft_gateway.oidc import Oidc
-from craft_gateway.openai_errors import answer_unknown_paths
+from craft_gateway.openai_errors import answer_unknown_paths, in_openais_form
 from craft_gateway.openapi_links import add_links
 from craft_gateway.publications import Publications
 from craft_gateway.rate_limits import RateLimits
@@ -91,6 +91,7 @@ def app(settings: Settings) -> FastAPI:
         max_body_bytes=settings.gateway.max_body_bytes,
         lifespan=lifespan,
         describe=add_links,
+        other_form=in_openais_form,
         inner=before_routes(gateway, authenticator, limits),
     )
     answer_unknown_paths(app)

@@ -28,6 +28,7 @@ from craft.errors import (
     ModelRejected,
     NotFound,
     RequestInvalid,
+    Unauthenticated,
     Unavailable,
 )
 from craft.infra.bearer import bearer_check
@@ -42,7 +43,12 @@ HoldId = Annotated[str, Path(max_length=100)]
 
 def router(supervisor: ServerSupervisor, *, token: SecretStr) -> APIRouter:
     """The routes; every call needs the workers' bearer token."""
-    routes = APIRouter(prefix="/v1", tags=["model server"], dependencies=[Depends(bearer_check(token))])
+    routes = APIRouter(
+        prefix="/v1",
+        tags=["model server"],
+        dependencies=[Depends(bearer_check(token))],
+        responses=documented(Unauthenticated),
+    )
 
     @routes.post("/holds", operation_id="holdModel", responses=_STARTING)
     async def hold(body: HoldRequest) -> Hold:

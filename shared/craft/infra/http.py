@@ -15,7 +15,7 @@ from starlette.middleware import Middleware
 from craft.contracts.base import Contract
 from craft.errors import CraftError, ErrorDetail, Unavailable
 from craft.infra import http_problems, telemetry
-from craft.infra.http_edge import Edge, RequestMetrics
+from craft.infra.http_edge import Edge, OtherForm, RequestMetrics
 from craft.infra.http_openapi import Describe, documented
 from craft.infra.http_problems import JsonResponse
 from craft.infra.settings import Listen, Settings
@@ -73,13 +73,14 @@ def create_app(
     registry: CollectorRegistry | None = None,
     inner: Sequence[Middleware] = (),
     describe: Describe | None = None,
+    other_form: OtherForm = lambda _scope, _error: None,
 ) -> FastAPI:
     """An application with the routers and /healthz, /readyz, /metrics; its registry is `app.state.metrics`.
 
     `service` labels metrics; one with metrics of its own brings the `registry` that they are in. A body of more than
     `max_body_bytes` is answered 413. `inner` is what stands between the edge and the routes; `describe` adds to the
     OpenAPI document. Errors raised by routes become problem documents; list a route's own with
-    `responses=documented(NotFound, …)`.
+    `responses=documented(NotFound, …)`. `other_form` is for the edge's own errors, on paths where that is not theirs.
     """
     registry = registry or CollectorRegistry()
     app = FastAPI(title=title, version=_version(), lifespan=_with_last_spans(lifespan), middleware=inner)
@@ -91,6 +92,7 @@ def create_app(
         metrics=RequestMetrics(registry, service),
         max_body_bytes=max_body_bytes,
         prefixes={part.prefix for part in parts if part.prefix},
+        other_form=other_form,
     )
     for mounted in parts:
         app.include_router(

@@ -5,13 +5,14 @@ limit, metrics, a span and one log line for each request, and the last resort fo
 import logging
 import re
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from http import HTTPStatus
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from craft.contracts.problems import Problem
@@ -25,6 +26,10 @@ _log = logging.getLogger("craft.http")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
+
+
+OtherForm = Callable[[Scope, CraftError], Response | None]
+"""An error as the callers of some paths expect it; None where that is a problem document."""
 
 
 class RequestMetrics:
@@ -48,19 +53,26 @@ class Edge:
     """The middleware. A body of more than `max_body_bytes` is answered 413, whatever Content-Length says."""
 
     def __init__(
-        self, app: ASGIApp, *, metrics: RequestMetrics, max_body_bytes: int, prefixes: Collection[str] = ()
+        self,
+        app: ASGIApp,
+        *,
+        metrics: RequestMetrics,
+        max_body_bytes: int,
+        prefixes: Collection[str] = (),
+        other_form: OtherForm = lambda _scope, _error: None,
     ) -> None:
         """`prefixes`: below which routers are mounted."""
         self._app = app
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
         self._prefixes = sorted(prefixes, key=len, reverse=True)
+        self._other_form = other_form
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(scope, receive, send, self._max_body_bytes)
+        exchange = _Exchange(scope, receive, send, self._max_body_bytes, self._other_form)
         with _span(scope, exchange.request_id):
             await self._answered(scope, exchange)
 
@@ -95,7 +107,7 @@ class Edge:
 class _Exchange:
     """One request and its answer."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, max_body_bytes: int) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, max_body_bytes: int, other_form: OtherForm) -> None:
         self.request_id = _request_id(scope)
         self.status = 500
         self._scope = scope
@@ -103,6 +115,7 @@ class _Exchange:
         self._send = send
         self._left = max_body_bytes
         self._limit = max_body_bytes
+        self._other_form = other_form
         self._too_large = False
         self._started = False
         scope.setdefault("state", {})["request_id"] = self.request_id
@@ -150,8 +163,10 @@ class _Exchange:
         await self._send(message)
 
     async def _answer(self, error: CraftError) -> None:
-        headers = {"Connection": "close"} if isinstance(error, PayloadTooLarge) else None
-        response = problem_response(Problem.of(error, request_id=self.request_id), headers)
+        problem = problem_response(Problem.of(error, request_id=self.request_id))
+        response = self._other_form(self._scope, error) or problem
+        if isinstance(error, PayloadTooLarge):
+            response.headers["Connection"] = "close"
         await response(self._scope, self._receive, self._forward)
 
 

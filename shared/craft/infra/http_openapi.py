@@ -1,6 +1,5 @@
-"""What an HTTP service's OpenAPI document says: every status that an operation may answer with, and no other."""
+"""What an HTTP service's OpenAPI document says: every status that an operation may answer with."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -15,9 +14,8 @@ Describe = Callable[[dict[str, Any]], None]
 """Adds to an OpenAPI document."""
 
 _PROBLEM_CONTENT = {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-_FORM = "multipart/form-data"
-_NOT_A_FORM: OpenApiResponses = {400: {"description": "`bad_request`: No such form.", "content": _PROBLEM_CONTENT}}
 _FRAMEWORKS = ("HTTPValidationError", "ValidationError")
+_FRAMEWORKS_422 = {"application/json": {"schema": {"$ref": f"#/components/schemas/{_FRAMEWORKS[0]}"}}}
 _WRITING = frozenset({"post", "put", "patch", "delete"})
 
 
@@ -59,11 +57,11 @@ def openapi(app: FastAPI, describe: Describe | None) -> dict[str, Any]:
 
 
 def _complete(method: str, operation: dict[str, Any]) -> None:
-    """Add what any operation of its kind may answer. One that documents its own 500 has errors of another form."""
+    """Add what any operation of its kind may answer. One whose 500 is no problem has errors of a form of its own."""
     responses: dict[str, Any] = operation["responses"]
-    if _FRAMEWORKS[0] in json.dumps(responses.get("422", {})):
+    if responses.get("422", {}).get("content") == _FRAMEWORKS_422:
         del responses["422"]
-    if "500" not in responses:
+    if PROBLEM_MEDIA_TYPE in responses.get("500", {}).get("content", _PROBLEM_CONTENT):
         for status, response in _common(method, operation):
             responses.setdefault(str(status), response)
     operation["responses"] = dict(sorted(responses.items()))
@@ -71,12 +69,8 @@ def _complete(method: str, operation: dict[str, Any]) -> None:
 
 def _common(method: str, operation: Mapping[str, Any]) -> Iterator[tuple[int | str, dict[str, Any]]]:
     body = operation.get("requestBody", {}).get("content", {})
-    yield from documented(Internal, *((HostOutOfMemory,) if body else ()), Unavailable).items()
+    yield from documented(PayloadTooLarge, Internal, *((HostOutOfMemory,) if body else ()), Unavailable).items()
     if body or operation.get("parameters"):
         yield from documented(RequestInvalid).items()
-    if body:
-        yield from documented(PayloadTooLarge).items()
-    if _FORM in body:
-        yield from _NOT_A_FORM.items()
     if method in _WRITING:
         yield from documented(DiskFull).items()

@@ -166,6 +166,10 @@ def install(app: FastAPI, *, describe: Describe | None = None) -> None:
 
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 - as above
+        if error.status_code == HTTPStatus.BAD_REQUEST:
+            # The framework's word for a body that its parser fails at.
+            hint = "Send JSON in UTF-8, not nested hundreds of times and without numbers of thousands of digits."
+            return await craft_error(request, RequestInvalid("The body cannot be read.", hint=hint))
         problem = status_problem(error.status_code, str(error.detail), request_id=_request_id(request))
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             methods = _allowed(app, request.url.path)

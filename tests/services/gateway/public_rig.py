@@ -58,7 +58,7 @@ from craft_gateway.job_bodies import JobBodies
 from craft_gateway.model_server_client import ModelServer
 from craft_gateway.model_server_client_fake import FakeModelServer
 from craft_gateway.oidc import Oidc
-from craft_gateway.openai_errors import answer_unknown_paths
+from craft_gateway.openai_errors import answer_unknown_paths, in_openais_form
 from craft_gateway.openapi_links import add_links
 from craft_gateway.publications import Publications
 from craft_gateway.rate_limits import RateLimits
@@ -326,6 +326,7 @@ class Rig:
             routers=routers(gateway),
             max_body_bytes=64 * 2**20,
             describe=add_links,
+            other_form=in_openais_form,
             inner=before_routes(gateway, self.authenticator, self.limits),
         )
         answer_unknown_paths(app)

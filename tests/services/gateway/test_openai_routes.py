@@ -171,6 +171,15 @@ def test_a_body_that_is_no_request_is_an_error_in_the_envelope(serving: Serving,
     assert (answer.status_code, error(answer)["type"]) == (status, "invalid_request_error")
 
 
+def test_what_no_route_takes_is_an_error_in_the_envelope_too(serving: Serving) -> None:
+    length = {"content-length": str(2**40)}
+    answer = serving.rig.post("/v1/files", content=b"", headers=length)
+    assert (answer.status_code, error(answer)["type"]) == (413, "invalid_request_error")
+    assert answer.headers["connection"] == "close"
+    ours = serving.rig.post("/v1/craft/datasets", content=b"", headers=length)
+    assert (ours.status_code, ours.json()["code"]) == (413, "payload_too_large")
+
+
 def test_a_chat_that_is_too_large_is_not_sent_to_upload_rows(serving: Serving) -> None:
     answer = serving.rig.post("/v1/chat/completions", content=b" " * (MOST_CHAT_BYTES + 1))
     assert error(answer)["message"].endswith("bytes. Send less.")

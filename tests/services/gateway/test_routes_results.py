@@ -5,6 +5,8 @@ from typing import NamedTuple
 import pytest
 from tests.services.gateway.public_rig import Rig, open_rig
 
+from craft.contracts.rows import ADAPTER_ARCHIVE
+from craft.contracts.stages import ArtifactRef
 from craft.errors import ModelGated
 from craft.infra.addresses import is_loopback
 
@@ -110,6 +112,15 @@ def test_a_part_that_the_file_does_not_have_is_a_problem(done: Done, asked: str)
     assert (answer.status_code, answer.json()["code"]) == (416, "range_not_satisfiable")
     assert answer.headers["content-range"] == "bytes */18"
     assert "18 bytes" in answer.json()["detail"]
+
+
+def test_an_adapter_that_was_just_removed_is_not_found(rig: Rig) -> None:
+    job_id = rig.submit()
+    rig.finish(job_id)
+    [adapter] = rig.get(f"/craft/jobs/{job_id}").json()["adapters"]
+    (rig.store.open(ArtifactRef.model_validate(adapter["artifact"])) / ADAPTER_ARCHIVE).unlink()
+    answer = rig.get(f"/craft/jobs/{job_id}/adapter")
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
 def test_a_job_of_several_adapters_asks_which(done: Done) -> None:

@@ -1,5 +1,6 @@
 """What cannot become a job is answered with a problem that says what to change, and nothing is queued."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -115,21 +116,25 @@ def test_26_options_are_accepted(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "code"),
+    "content",
     [
-        (b"", 422),
-        (b"{", 422),
-        (b"[]", 422),
-        (b'{"name": "\xff"}', 422),
-        (b"[" * 100_000, 400),
-        (b'{"seed": ' + b"9" * 5000 + b"}", 400),
+        b"",
+        b"{",
+        b"[]",
+        b'{"name": "\xff"}',
+        b"[" * 100_000,
+        b'{"seed": ' + b"9" * 5000 + b"}",
+        "{}".encode("utf-32"),
     ],
-    ids=["nothing", "half", "a list", "not UTF-8", "deeply nested", "huge number"],
+    ids=["nothing", "half", "a list", "not UTF-8", "deeply nested", "huge number", "UTF-32"],
 )
-def test_a_body_that_is_no_json_object_is_a_problem(rig: Rig, content: bytes, code: int) -> None:
-    answer = rig.post("/craft/jobs", content=content, headers={"content-type": "application/json"})
-    assert answer.status_code == code
-    assert answer.json()["fault"] == "user"
+@pytest.mark.parametrize("path", ["/craft/jobs", "/craft/api-keys", "/v1/fine_tuning/jobs"])
+def test_a_body_that_is_no_json_object_is_a_problem(rig: Rig, path: str, content: bytes) -> None:
+    answer = rig.post(path, content=content, headers={"content-type": "application/json"})
+    if path.startswith("/v1/"):
+        assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
+        return
+    assert (answer.status_code, answer.json()["fault"]) == (422, "user")
     assert answer.headers["content-type"] == "application/problem+json"
 
 
@@ -227,3 +232,20 @@ def test_two_bodies_that_differ_in_spelling_only_are_the_same_whatever_their_num
     second = JobSpec.model_validate({"dataset": rows_of_big, "base_model": {"id": "m", "revision": "main"}})
     assert Idempotency.of("k", "team", first) == Idempotency.of("k", "team", second)
     assert Idempotency.of("k", "team", first) != Idempotency.of("k", "team", first.model_copy(update={"seed": 1}))
+
+
+def test_of_shots_only_what_is_read_is_kept(rig: Rig) -> None:
+    deep: object = "bottom"
+    for _ in range(300):
+        deep = [deep]
+    shot = {"question": "What is 1 plus 1?", "answer": "2", "note": "\ud800", "deep": deep}
+    text = json.dumps(body(probe={"shots": [shot]}))
+    answer = rig.post("/craft/jobs", content=text, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 202, answer.text
+    [kept] = answer.json()["resolved"]["probe"]["shots"]
+    assert {name: kept[name] for name in kept if name != "id"} == {"question": "What is 1 plus 1?", "answers": ["2"]}
+    assert rig.get("/craft/jobs").status_code == 200
+    keyed = rig.post(
+        "/craft/jobs", content=text, headers={"Content-Type": "application/json", "Idempotency-Key": "a-key"}
+    )
+    assert (keyed.status_code, keyed.json()["detail"]) == (422, "The body is nested too deeply.")

@@ -12,6 +12,7 @@ from craft_gateway.together import MOST, Together
 
 PATIENCE_SECONDS = 20.0
 GATE = "gate"
+BUSY = "Too many ask."
 _asking = ContextVar("asking", default="nobody")
 
 
@@ -43,7 +44,7 @@ async def _begun(call: Call) -> None:
 
 def test_what_comes_while_a_call_is_under_way_makes_up_the_next_ones() -> None:
     call = Call()
-    together = Together(call)
+    together = Together(call, busy=BUSY)
 
     async def all_of_them() -> list[int]:
         first = asyncio.create_task(together.ask(GATE))
@@ -59,7 +60,7 @@ def test_what_comes_while_a_call_is_under_way_makes_up_the_next_ones() -> None:
 
 def test_one_that_comes_alone_does_not_wait_for_others() -> None:
     call = Call()
-    together = Together(call)
+    together = Together(call, busy=BUSY)
 
     async def one_by_one() -> list[int]:
         return [await together.ask(number) for number in range(3)]
@@ -70,7 +71,7 @@ def test_one_that_comes_alone_does_not_wait_for_others() -> None:
 
 def test_an_items_error_is_its_own_and_a_failing_call_everybodys() -> None:
     call = Call()
-    together = Together(call)
+    together = Together(call, busy=BUSY)
 
     async def mixed() -> list[int | BaseException]:
         first = asyncio.create_task(together.ask(GATE))
@@ -90,7 +91,7 @@ def test_an_items_error_is_its_own_and_a_failing_call_everybodys() -> None:
         raise Unavailable("The database does not answer just now.")
 
     async def both() -> None:
-        broken = Together(failing)
+        broken = Together(failing, busy=BUSY)
         for _ in range(2):
             with pytest.raises(Unavailable):
                 await broken.ask(1)
@@ -100,12 +101,12 @@ def test_an_items_error_is_its_own_and_a_failing_call_everybodys() -> None:
 
 def test_who_would_wait_too_long_is_refused_and_the_next_one_served() -> None:
     call = Call()
-    together = Together(call, longest_wait_seconds=0.05)
+    together = Together(call, busy=BUSY, longest_wait_seconds=0.05)
 
     async def two() -> None:
         slow = asyncio.create_task(together.ask(GATE))
         await _begun(call)
-        with pytest.raises(Unavailable, match="Too many"):
+        with pytest.raises(Unavailable, match=BUSY):
             await together.ask(1)
         call.gate.set()
         # It waited longer than that, but it had its turn.
@@ -118,7 +119,7 @@ def test_who_would_wait_too_long_is_refused_and_the_next_one_served() -> None:
 
 def test_who_goes_away_while_waiting_is_left_out() -> None:
     call = Call()
-    together = Together(call)
+    together = Together(call, busy=BUSY)
 
     async def three() -> int:
         slow = asyncio.create_task(together.ask(GATE))
@@ -136,12 +137,50 @@ def test_who_goes_away_while_waiting_is_left_out() -> None:
     assert call.batches == [[GATE], [2]]
 
 
+@pytest.mark.parametrize("answer", [[1], [StopIteration(), 2], [1, 2, 3]])
+def test_whatever_a_call_answers_nobody_waits_for_ever(answer: list[int | Exception]) -> None:
+    first, second = asyncio.run(_two(Together(lambda items: answer if len(items) > 1 else [0], busy=BUSY)))
+    if isinstance(answer[0], StopIteration):
+        assert isinstance(first, RuntimeError)
+        assert second == 2
+    else:
+        assert first == 1
+        assert second == 2 if len(answer) == 3 else isinstance(second, ValueError)
+
+
+async def _two(together: Together[int, int]) -> list[int | BaseException]:
+    alone = asyncio.create_task(together.ask(0))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        both = await asyncio.gather(together.ask(1), together.ask(2), return_exceptions=True)
+        await alone
+    return [*both]
+
+
+def test_those_who_gave_up_are_forgotten_while_a_call_hangs() -> None:
+    call = Call()
+    together = Together(call, busy=BUSY, longest_wait_seconds=0.01)
+
+    async def many() -> int:
+        slow = asyncio.create_task(together.ask(GATE))
+        await _begun(call)
+        for _ in range(5):
+            with pytest.raises(Unavailable):
+                await together.ask(1)
+        waiting = len(together._line)
+        call.gate.set()
+        await slow
+        return waiting
+
+    assert asyncio.run(many()) == 1
+
+
 def test_a_call_is_nobodys_doing() -> None:
     def asking(items: Sequence[str]) -> list[str | Exception]:
         return [_asking.get() for _ in items]
 
     async def ask() -> str:
         _asking.set("somebody")
-        return await Together(asking).ask("who?")
+        return await Together(asking, busy=BUSY).ask("who?")
 
     assert asyncio.run(ask()) == "nobody"
