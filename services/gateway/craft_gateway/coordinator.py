@@ -73,11 +73,24 @@ def loops(
     return (
         Loop("relay", lambda: relay.send_due() >= RELAY_PAGE, _RELAY_SECONDS),
         Loop("reaper", lambda: upkeep.reap() >= PAGE, sweep_seconds),
-        Loop("sweeper", lambda: upkeep.sweep().hinted >= PAGE, sweep_seconds),
+        Loop("sweeper", _after(upkeep.begin, lambda: upkeep.sweep().hinted >= PAGE), sweep_seconds),
         Loop("retention", retention.sweep, settings.retention.sweep_seconds),
         Loop("webhooks", deliveries.sweep, _FORGET_SECONDS),
         Loop("publishing", publishing.step, _PUBLISHING_SECONDS),
     )
+
+
+def _after(first: Callable[[], None], step: Callable[[], bool]) -> Callable[[], bool]:
+    """`step`, and before it `first` until that has been done once."""
+    ahead = [first]
+
+    def both() -> bool:
+        if ahead:
+            ahead[0]()
+            ahead.clear()
+        return step()
+
+    return both
 
 
 def publishers(settings: PublishingSettings) -> Mapping[str, Publisher]:

@@ -74,7 +74,7 @@ class Estimator:
             stages=[stage.kind for stage in sized.stages],
             reused=[position for position, stage in enumerate(sized.stages) if stage.name in sized.reused],
         )
-        shape = self._shape(sized)
+        shape = self.shape(sized)
         model, parameters = sized.job.model.digest, shape.parameters if shape else None
         stages = [_stage(stage, sized, self._rule(stage.kind, model, parameters), counted) for stage in sized.stages]
         wanted = [each for each in stages if not each.reused]
@@ -107,14 +107,19 @@ class Estimator:
         ]
 
     def _queue(self, sized: Sized) -> QueueEstimate:
-        first = next((stage for stage in sized.stages if stage.name not in sized.reused), None)
-        if first is None:
-            return QueueEstimate(seconds=0.0, ahead=0)
-        ahead, seconds = self._outlook(first.kind, sized.team, 100 - sized.job.spec.priority)
-        return QueueEstimate(seconds=seconds, ahead=ahead)
+        wanted = [stage for stage in sized.stages if stage.name not in sized.reused]
+        # What comes before takes seconds: it is for an accelerator that jobs wait.
+        on_accelerator = next((stage for stage in wanted if stage.service in ON_ACCELERATORS), None)
+        kinds = {stage.kind for stage in (*wanted[:1], on_accelerator) if stage is not None}
+        found = [self._outlook(kind, sized.team, 100 - sized.job.spec.priority) for kind in kinds]
+        waits = [seconds for _, seconds in found if seconds is not None]
+        return QueueEstimate(
+            seconds=max(waits, default=0.0) if len(waits) == len(found) else None,
+            ahead=max((ahead for ahead, _ in found), default=0),
+        )
 
-    def _shape(self, sized: Sized) -> ModelShape | None:
-        """None where the model is gone or cannot be read just now: that is not remembered."""
+    def shape(self, sized: Sized) -> ModelShape | None:
+        """The base model's. None where the model is gone or cannot be read just now: that is not remembered."""
         digest = sized.job.model.digest
         found = self._shapes.get(digest)
         if found is None and sized.model_folder is not None:

@@ -23,6 +23,7 @@ from craft_gateway.submission_checks import (
     check_lengths,
     check_servable,
     check_sizes,
+    check_target_modules,
     check_tokenizer,
     check_wording,
     checked_shots,
@@ -203,7 +204,10 @@ class Submission:
             evaluation={name: further.ref for name, further in evaluation.items()},
         )
         sizes = {name: further.rows for name, further in evaluation.items()}
-        return self._sized(resolved, team, questions=dataset.rows, evaluation=sizes, folder=model.path)
+        sized = self._sized(resolved, team, questions=dataset.rows, evaluation=sizes, folder=model.path)
+        if shape := self._estimator.shape(sized):
+            check_target_modules(spec, shape)
+        return sized
 
     def _sized(
         self,

@@ -7,11 +7,13 @@ from craft.core.prompts import templates_from
 from craft.core.questions import RowInvalid, question_from_row
 from craft.core.refusals import is_refusal, wording_for
 from craft.errors import ContextTooLong, DatasetInvalid, ErrorDetail, ModelRejected, RehearsalTooShort, RequestInvalid
+from craft.infra.model_shape import ModelShape
 from craft.infra.models import ModelFolder
 from craft.infra.settings import VllmSettings
 from craft_gateway.submission_estimate import most_rehearsed, optimiser_steps
 
 _LEAST_ROWS = 2
+_SHOWN_LAYERS = 20
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 _NOT_LINEAR = frozenset({"lm_head", "embed_out", "embed_tokens", "embed_in", "wte", "wpe", "embedding"})
 """The head and the embeddings, as the architectures call them. Many models tie the two, so an adapter on one would
@@ -67,6 +69,26 @@ def check_lengths(spec: JobSpec, model: ModelFolder, vllm: VllmSettings | None) 
                 f"{tokens} new tokens leave no room for a prompt in {model.ref.id}'s {length} tokens.",
                 hint=f"Lower {param}.",
                 param=param,
+            )
+
+
+def check_target_modules(spec: JobSpec, shape: ModelShape) -> None:
+    """Raises RequestInvalid where a layer that is to be adapted is not in the model."""
+    layers = {name.removesuffix(".weight") for name in shape.matrices}
+    # Experts are put together when they are loaded, under other names than those of the files.
+    if not layers or any(".experts." in layer for layer in layers):
+        return
+    for path, training in (("training", spec.training), ("rehearsal.training", spec.rehearsal.training)):
+        wanted = [] if training.target_modules == "all-linear" else training.target_modules
+        # Heads and embeddings are no layers, and many files leave a tied head out.
+        asked = [name for name in wanted if name.rpartition(".")[2] not in _NOT_LINEAR]
+        absent = [name for name in asked if not any(f".{layer}".endswith(f".{name}") for layer in layers)]
+        if absent:
+            names = ", ".join(sorted({layer.rpartition(".")[2] for layer in layers})[:_SHOWN_LAYERS])
+            raise RequestInvalid(
+                f"The model has no layer called {absent[0][:80]}.",
+                hint=f"It has {names}; or leave {path}.target_modules at all-linear.",
+                param=f"{path}.target_modules",
             )
 
 

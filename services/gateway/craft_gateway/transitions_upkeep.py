@@ -41,6 +41,11 @@ class Upkeep:
         self._settings = settings
         self._held_up = HeldUp()
 
+    def begin(self) -> None:
+        """Hint all that is ready: a broker that was started anew with this process knows nothing of earlier hints."""
+        with self._database.write() as session:
+            hint_ready(session, self._database.now(session), teams=None)
+
     def reap(self) -> int:
         """Take back stages whose lease has run out (one without a lease counts as that); returns how many."""
         with self._database.read() as session:

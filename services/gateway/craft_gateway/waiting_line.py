@@ -73,10 +73,10 @@ class _Waiting:
 
 @dataclass(frozen=True, slots=True)
 class _Pace:
-    """How fast a queue moves: `busy_seconds` until its workers are free, None where there is no history yet."""
+    """How fast a queue moves: `busy_seconds` until its workers are free, None where no history tells."""
 
     typical_seconds: Mapping[StageKind, float]
-    busy_seconds: float
+    busy_seconds: float | None
     workers: int
 
     def waits(self, order: Iterable[_Waiting]) -> Iterator[float | None]:
@@ -237,11 +237,16 @@ def _pace(session: Session, queue: Service, now: datetime) -> _Pace:
             Attempt.queue == queue, col(Attempt.ended_at).is_(None)
         )
     ).all()
-    left = [typical.get(StageKind(kind), 0.0) - (now - started_at).total_seconds() for kind, started_at, _ in running]
+    left = [
+        max(0.0, typical[StageKind(kind)] - (now - started_at).total_seconds())
+        for kind, started_at, _ in running
+        if kind in typical
+    ]
+    busy = sum(left) if len(left) == len(running) else None
     since = now - _WORKERS_SEEN_WITHIN
     recent = select(Attempt.owner).where(col(Attempt.kind).in_(kinds), col(Attempt.ended_at) > since).distinct()
     owners = {owner for _, _, owner in running} | set(session.exec(recent))
-    return _Pace(typical, sum(max(0.0, seconds) for seconds in left), len(owners))
+    return _Pace(typical, busy, len(owners))
 
 
 def _typical_seconds(session: Session, kind: StageKind) -> float | None:

@@ -53,7 +53,7 @@ class MemoryEstimate(Contract):
 
 
 class QueueEstimate(Contract):
-    """When the first stage that needs a worker would begin."""
+    """The longer of two waits: that of the first stage, and that of the first one that needs an accelerator."""
 
     seconds: float | None = Field(description="Null where no worker was seen lately, or stages take unknown time.")
     ahead: int = Field(description="Stages that its queue serves before.")

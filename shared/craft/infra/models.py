@@ -19,6 +19,7 @@ from craft.infra.chat_templates import check_chat_template
 _WEIGHTS = "*.safetensors"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 _LARGEST_HEADER = 100 * 2**20
+_MOST_NAMED = 10
 _HASH_BLOCK = 1 << 20
 _DESCRIBING = ("*.json", "*.jinja", "*.model", "*.txt", _WEIGHTS)
 
@@ -85,6 +86,15 @@ class ModelFolders:
             )
         return found.path
 
+    def _there(self) -> str:
+        found = sorted(
+            folder.relative_to(self._root).as_posix()
+            for pattern in ("*/config.json", "*/*/config.json")
+            for folder in (config.parent for config in self._root.glob(pattern))
+        )
+        more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+        return f"There are {', '.join(found[:_MOST_NAMED])}{more}. " if found else ""
+
     def _path(self, model_id: str, revision: str) -> Path:
         if not re.match(MODEL_ID, model_id) or not re.match(REVISION, revision):
             raise ModelNotFound(f"{model_id!r} is not a model's name.", param="base_model")
@@ -93,7 +103,7 @@ class ModelFolders:
         if not path.is_relative_to(self._root.resolve()) or not path.is_dir():
             raise ModelNotFound(
                 f"There is no model {name} in the models folder.",
-                hint="Fetch it with `craft models fetch`, or put its folder below the models folder.",
+                hint=f"{self._there()}Whoever runs this installation adds others with `craft models fetch`.",
                 param="base_model",
             )
         return path

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from itertools import count
@@ -108,6 +108,19 @@ def model_folder(root: Path, name: str = MODEL, *, weights: str = "model.safeten
     (folder / "config.json").write_text(json.dumps(described))
     (folder / "tokenizer.json").write_text("{}")
     (folder / weights).write_bytes((2).to_bytes(8, "little") + b"{}")
+    return folder
+
+
+def shaped_model(root: Path, name: str, shapes: Mapping[str, Sequence[int]], **config: Any) -> Path:
+    """A model folder whose shapes can be read: sparse, since nobody looks at the weights."""
+    folder = model_folder(root, name, **{"num_hidden_layers": 1, "hidden_size": 8, "vocab_size": 100, **config})
+    at, entries = 0, {}
+    for tensor, shape in shapes.items():
+        size = 2 * shape[0] * shape[1]
+        entries[tensor] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [at, at + size]}
+        at += size
+    header = json.dumps(entries).encode()
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(at))
     return folder
 
 

@@ -21,6 +21,7 @@ from craft.infra.settings import Settings
 from craft_gateway import migrate
 from craft_gateway.coordinator import Loop, coordinator_app, run_loop
 from craft_gateway.database import Database
+from craft_gateway.outbox import Relay
 from craft_gateway.tables import Job, Stage
 from craft_gateway.transitions import Transitions
 from craft_gateway.transitions_upkeep import PAGE
@@ -108,6 +109,23 @@ class HttpWorker:
         self.store.publish(manifest.ref)
         done = Complete(fence=claimed.fence, manifest=manifest)
         assert self.post(claimed.stage_id, "complete", done.model_dump_json())[0] == 200
+
+
+def test_hints_that_a_broker_lost_are_sent_again_when_the_application_starts(tmp_path: Path) -> None:
+    settings = Settings(state_dir=tmp_path)
+    settings.resolved_artifacts_dir.mkdir()
+    database = Database(settings.resolved_database_url)
+    migrate.upgrade(database)
+    Transitions(database, holds=FakeStore(), settings=settings.coordinator).create_job(resolved())
+    lost, broker = FakeBroker(), FakeBroker()
+    Relay(database, lost).send_due()
+    app = coordinator_app(database, holds=FakeStore(), queues=broker, settings=settings, pause=shortly)
+    with TestClient(app) as http:
+        for _ in range(3_000):
+            if broker.sent:
+                break
+            http.get("/healthz")  # lets the application's loops turn
+    assert broker.sent == lost.sent
 
 
 def test_a_whole_job_through_the_application_its_loops_and_hints_alone(tmp_path: Path) -> None:

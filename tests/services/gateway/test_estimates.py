@@ -1,6 +1,5 @@
 """A job's estimate: from the history of this installation, kept as it was made, and held against what happened."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 from sqlmodel import select
-from tests.services.gateway.public_rig import MODEL, Rig, body, model_folder, open_rig
+from tests.services.gateway.public_rig import MODEL, Rig, body, open_rig, shaped_model
 
 from craft.contracts.accounts import DEFAULT_TEAM, TeamSettings
 from craft_gateway.estimating import Estimator, Sized
@@ -32,16 +31,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 
 
 def shaped(rig: Rig, name: str, **changes: Any) -> None:
-    """A model folder whose shapes can be read: sparse, since nobody looks at the weights."""
-    sizes = {"num_hidden_layers": 1, "hidden_size": 8, "vocab_size": 100, **changes}
-    folder = model_folder(rig.models, name, **sizes)
-    at, entries = 0, {}
-    for tensor, shape in SHAPES.items():
-        size = 2 * shape[0] * shape[1]
-        entries[tensor] = {"dtype": "BF16", "shape": shape, "data_offsets": [at, at + size]}
-        at += size
-    header = json.dumps(entries).encode()
-    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(at))
+    shaped_model(rig.models, name, SHAPES, **changes)
 
 
 def validated(rig: Rig, **changes: Any) -> dict[str, Any]:

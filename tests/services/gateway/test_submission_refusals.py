@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.services.gateway.public_rig import UNKNOWN_DATASET, Rig, body, model_folder, open_rig, rows
+from tests.services.gateway.public_rig import UNKNOWN_DATASET, Rig, body, model_folder, open_rig, rows, shaped_model
 
 from craft.contracts.job import JobSpec
 from craft_gateway.routes_body import MOST_JSON_BYTES
@@ -107,6 +107,42 @@ def test_row_errors_name_row_field_and_excerpt(rig: Rig) -> None:
 def test_at_most_a_hundred_row_errors_travel(rig: Rig) -> None:
     problem = rig.post("/craft/jobs", json=body(dataset={"rows": [{}] * 150})).json()
     assert (problem["detail"], len(problem["errors"])) == ("150 of 150 rows cannot be used.", 100)
+
+
+@pytest.mark.parametrize("path", ["training", "rehearsal"])
+@pytest.mark.parametrize(
+    ("targets", "absent"),
+    [
+        (["nope"], "nope"),
+        (["q_proj", "proj"], "proj"),
+        (["q_proj"], None),
+        (["self_attn.q_proj"], None),
+        (["lm_head"], None),
+        ([], None),
+    ],
+)
+def test_a_layer_that_the_model_does_not_have_is_refused(
+    rig: Rig, path: str, targets: list[str], absent: str | None
+) -> None:
+    layers = ("model.layers.0.self_attn.q_proj.weight", "model.layers.0.mlp.up_proj.weight", "lm_head.weight")
+    shaped_model(rig.models, "with/layers", dict.fromkeys(layers, (2, 2)))
+    settings = {"target_modules": targets}
+    changes = {"training": settings} if path == "training" else {"rehearsal": {"training": settings}}
+    answer = rig.post("/craft/jobs/validate", json=body(base_model={"id": "with/layers"}, **changes))
+    if absent is None:
+        assert answer.status_code == 200, answer.text
+        return
+    problem = answer.json()
+    assert (answer.status_code, problem["detail"]) == (422, f"The model has no layer called {absent}.")
+    assert problem["param"].endswith("training.target_modules")
+    assert "It has q_proj, up_proj" in problem["hint"]
+
+
+def test_an_unknown_model_is_refused_with_those_that_there_are(rig: Rig) -> None:
+    model_folder(rig.models, "another")
+    problem = rig.post("/craft/jobs", json=body(base_model={"id": "tiny/modle"})).json()
+    assert problem["code"] == "model_not_found"
+    assert problem["hint"].startswith("There are another, tiny/model. ")
 
 
 def test_26_options_are_accepted(rig: Rig) -> None:

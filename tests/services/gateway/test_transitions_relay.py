@@ -40,6 +40,22 @@ def test_what_was_sent_before_the_broker_went_away_is_not_sent_again(world: Worl
     assert [stage_id for _, stage_id in world.broker.sent] == [world.stage(job, "ingest").id for job in jobs]
 
 
+def test_who_begins_with_a_broker_that_knows_nothing_sends_all_hints_again(world: World) -> None:
+    first, second = (world.create(seed=seed) for seed in range(2))
+    world.relay.send_due()
+    world.claim(first, "ingest")
+    world.broker.sent.clear()
+    world.upkeep.begin()
+    world.relay.send_due()
+    assert world.broker.sent == [(Service.DATASETS, world.stage(second, "ingest").id)]
+    # One that has them still gets none of them twice.
+    world.broker.sent.clear()
+    world.broker.unread = {Service.DATASETS: 1}
+    world.upkeep.begin()
+    world.relay.send_due()
+    assert world.broker.sent == []
+
+
 def test_hints_of_urgent_jobs_are_sent_first(world: World) -> None:
     ordinary, urgent = world.create(seed=1), world.create(seed=2, priority=80)
     world.relay.send_due()

@@ -80,6 +80,14 @@ def test_an_old_line_is_shown_to_nobody(world: World) -> None:
     assert watched.looks == 2
 
 
+def test_without_history_nobody_knows_when_a_turn_comes(world: World) -> None:
+    running, waiting = world.create(seed=1), world.create(seed=2)
+    watched = Watched(world)
+    world.claim(running, "ingest")
+    # How long such a stage takes was never seen: its worker may be busy for a second or for hours.
+    assert watched.ask().places[waiting].estimated_start_at is None
+
+
 def test_it_comes_although_every_connection_is_held_by_callers_that_wait_for_it(world: World) -> None:
     watched = Watched(world)
     world.create(seed=1)
