@@ -10,7 +10,7 @@ from craft.errors import ContextTooLong, DatasetInvalid, ErrorDetail, ModelRejec
 from craft.infra.model_shape import ModelShape
 from craft.infra.models import ModelFolder
 from craft.infra.settings import VllmSettings
-from craft_gateway.submission_estimate import most_rehearsed, optimiser_steps
+from craft_gateway.submission_estimate import most_rehearsed, most_trained, optimiser_steps
 
 _LEAST_ROWS = 2
 _SHOWN_LAYERS = 20
@@ -147,7 +147,7 @@ def check_sizes(spec: JobSpec, questions: int) -> None:
     if not any(strategy.needs_flow for strategy in spec.strategies):
         return
     training = spec.rehearsal.training
-    largest = most_rehearsed(spec, questions)
+    largest = most_rehearsed(spec, most_trained(spec, questions))
     steps = optimiser_steps(training, largest)
     if steps < training.min_steps:
         raise RehearsalTooShort(

@@ -9,6 +9,15 @@ from craft.contracts.stages import StageKind
 from craft.core.questions import Task
 from craft.core.selection import default_rehearsal_count
 
+_SIGMAS = 4.0
+
+
+def most_trained(spec: JobSpec, questions: int) -> int:
+    """The largest training split of so many questions, but for one in 30,000: each one's side is drawn by its hash."""
+    held_out = spec.split.held_out_fraction
+    likely = questions * (1 - held_out) + _SIGMAS * math.sqrt(questions * held_out * (1 - held_out))
+    return min(questions, math.ceil(likely))
+
 
 def most_rehearsed(spec: JobSpec, questions: int) -> int:
     """The largest rehearsal set that so many questions can give (method.md, step 3)."""

@@ -1,12 +1,22 @@
 """What cannot become a job is answered with a problem that says what to change, and nothing is queued."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.services.gateway.public_rig import UNKNOWN_DATASET, Rig, body, model_folder, open_rig, rows, shaped_model
+from tests.services.gateway.public_rig import (
+    MODEL,
+    UNKNOWN_DATASET,
+    Rig,
+    body,
+    model_folder,
+    open_rig,
+    rows,
+    shaped_model,
+)
 
 from craft.contracts.job import JobSpec
 from craft_gateway.routes_body import MOST_JSON_BYTES
@@ -285,3 +295,22 @@ def test_of_shots_only_what_is_read_is_kept(rig: Rig) -> None:
         "/craft/jobs", content=text, headers={"Content-Type": "application/json", "Idempotency-Key": "a-key"}
     )
     assert (keyed.status_code, keyed.json()["detail"]) == (422, "The body is nested too deeply.")
+
+
+FIRST_JOB = Path(__file__).parents[3] / "shared" / "docs" / "first-job.md"
+
+
+@pytest.mark.parametrize(("block", "enough"), [("json small", 100), ("json", 430)])
+def test_the_first_jobs_guide_says_how_many_rows_are_needed(rig: Rig, block: str, enough: int) -> None:
+    blocks = re.findall(rf"```{block}\n(.*?)```", FIRST_JOB.read_text(), re.DOTALL)
+    [spec] = [json.loads(text) for text in blocks if "base_model" in text]
+    assert f"{enough} rows" in FIRST_JOB.read_text()
+    spec["base_model"]["id"] = MODEL
+
+    def answered(count: int) -> tuple[int, str | None]:
+        answer = rig.post("/craft/jobs/validate", json={**spec, "dataset": {"rows": rows(count)}})
+        return answer.status_code, answer.json().get("code")
+
+    assert answered(enough) == (200, None)
+    if block == "json":
+        assert answered(enough - 70) == (422, "rehearsal_too_short")
