@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from craft.errors import NotFound, RangeNotSatisfiable
 
@@ -15,33 +16,49 @@ _ONE_RANGE = re.compile(r"\s*bytes\s*=\s*(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))\s
 _PIECE_BYTES = 2**16
 
 
+class Download(StreamingResponse):
+    """A part of an open file, which is closed however the answer ends: a caller may leave before its first byte."""
+
+    def __init__(
+        self, file: BinaryIO, part: range, *, status: int, media_type: str, headers: Mapping[str, str]
+    ) -> None:
+        super().__init__(_pieces(file, part), status_code=status, media_type=media_type, headers=headers)
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._file.close()
+
+
 def download(
     path: Path, *, name: str, media_type: str, headers: Mapping[str, str], asked: str | None, if_range: str | None
-) -> StreamingResponse:
+) -> Download:
     """The file under that name, or the part of it that the `Range` header `asked` for.
 
     `if_range` is the header: another entity tag than that of `headers` asks for the whole file. Raises
     RangeNotSatisfiable where the file has no such part, NotFound where it is gone.
     """
     try:
-        # Opened before the answer begins: a sweep may remove it meanwhile.
+        # Before the answer begins: a sweep may remove it meanwhile.
         file = path.open("rb")
     except FileNotFoundError:
         raise NotFound("The file was removed.", hint="`expires_at` tells how long results are kept.") from None
-    size = os.fstat(file.fileno()).st_size
-    told = {**headers, "Accept-Ranges": "bytes", "Content-Disposition": f'attachment; filename="{name}"'}
     try:
+        size = os.fstat(file.fileno()).st_size
         part = _part(asked, size) if if_range in {None, headers["ETag"]} else None
-    except RangeNotSatisfiable:
+    except BaseException:
         file.close()
         raise
-    status = HTTPStatus.OK if part is None else HTTPStatus.PARTIAL_CONTENT
-    if part is None:
-        part = range(size)
-    else:
+    told = {**headers, "Accept-Ranges": "bytes", "Content-Disposition": f'attachment; filename="{name}"'}
+    if part is not None:
         told["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{size}"
-    told["Content-Length"] = str(len(part))
-    return StreamingResponse(_pieces(file, part), status_code=status, media_type=media_type, headers=told)
+    sent = range(size) if part is None else part
+    told["Content-Length"] = str(len(sent))
+    status = HTTPStatus.OK if part is None else HTTPStatus.PARTIAL_CONTENT
+    return Download(file, sent, status=status, media_type=media_type, headers=told)
 
 
 def _part(asked: str | None, size: int) -> range | None:
@@ -60,9 +77,8 @@ def _part(asked: str | None, size: int) -> range | None:
 
 
 def _pieces(file: BinaryIO, part: range) -> Iterator[bytes]:
-    with file:
-        file.seek(part.start)
-        left = len(part)
-        while left and (piece := file.read(min(_PIECE_BYTES, left))):
-            left -= len(piece)
-            yield piece
+    file.seek(part.start)
+    left = len(part)
+    while left and (piece := file.read(min(_PIECE_BYTES, left))):
+        left -= len(piece)
+        yield piece

@@ -214,5 +214,5 @@ def test_who_does_not_wait_for_a_reply_stops_the_generation(
 ) -> None:
     played.silent = True
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{gateway_url}/v1/chat/completions", json={"model": model, "messages": QUESTION}, timeout=0.5)
-    assert played.hung_up.wait(10)
+        httpx.post(f"{gateway_url}/v1/chat/completions", json={"model": model, "messages": QUESTION}, timeout=3.0)
+    assert played.hung_up.wait(30)
