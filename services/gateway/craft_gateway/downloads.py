@@ -5,9 +5,10 @@ import re
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from craft.errors import NotFound, RangeNotSatisfiable
 
@@ -41,7 +42,23 @@ def download(
     else:
         told["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{size}"
     told["Content-Length"] = str(len(part))
-    return StreamingResponse(_pieces(file, part), status_code=status, media_type=media_type, headers=told)
+    return _FileResponse(file, part, status_code=status, media_type=media_type, headers=told)
+
+
+class _FileResponse(StreamingResponse):
+    """Part of an open file. However the answer ends, the file is closed."""
+
+    def __init__(self, file: BinaryIO, part: range, **options: Any) -> None:
+        self._file = file
+        super().__init__(_pieces(file, part), **options)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See `Response.__call__`."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            # No thread reads any longer: one that does is waited for.
+            self._file.close()
 
 
 def _part(asked: str | None, size: int) -> range | None:
@@ -60,9 +77,8 @@ def _part(asked: str | None, size: int) -> range | None:
 
 
 def _pieces(file: BinaryIO, part: range) -> Iterator[bytes]:
-    with file:
-        file.seek(part.start)
-        left = len(part)
-        while left and (piece := file.read(min(_PIECE_BYTES, left))):
-            left -= len(piece)
-            yield piece
+    file.seek(part.start)
+    left = len(part)
+    while left and (piece := file.read(min(_PIECE_BYTES, left))):
+        left -= len(piece)
+        yield piece

@@ -188,7 +188,10 @@ def _allowed(app: FastAPI, path: str) -> list[str]:
     fitting = [each for each in paths if re.fullmatch(_NAMED.sub("[^/]+", re.escape(each)), path)]
     # `/jobs/validate` is also a `/jobs/{job_id}`.
     closest = min(fitting, key=lambda each: each.count("{"), default=None)
-    return [] if closest is None else sorted(method.upper() for method in paths[closest])
+    if closest is None:
+        return []
+    # The edge answers HEAD wherever there is a GET.
+    return sorted({method.upper() for method in paths[closest]} | ({"HEAD"} if "get" in paths[closest] else set()))
 
 
 def _request_id(request: Request) -> str | None:
