@@ -4,6 +4,7 @@ CraftError
 ├── UserError                      the caller can mend it                              fault=user
 │   ├── RequestInvalid             422 request_invalid
 │   │   ├── DatasetInvalid         422 dataset_invalid      (carries row errors)
+│   │   ├── HostUnknown            422 request_invalid      (a name that the user gave resolves to nothing)
 │   │   ├── IdempotencyConflict    422 idempotency_conflict
 │   │   └── ModelRejected          422 model_unsupported
 │   ├── ModelNotFound              422 model_not_found
@@ -115,6 +116,10 @@ class DatasetInvalid(RequestInvalid):
     ) -> None:
         super().__init__(message, hint=hint, param=param, details=details)
         self.error_counts = dict(error_counts or {})
+
+
+class HostUnknown(RequestInvalid):
+    """The host that a URL names has no address."""
 
 
 class IdempotencyConflict(RequestInvalid):

@@ -173,6 +173,7 @@ def test_a_choice_row_names_the_wrong_field(row: dict[str, Any], field: str) -> 
 
 def test_an_excerpt_is_short_and_printable() -> None:
     error = refused({"question": "\0" + "x" * 500, "answer": "x"}, OPEN)
+    assert error.excerpt is not None
     assert len(error.excerpt) == 120
     assert error.excerpt.isprintable()
     assert str(error) == "question: holds a NUL character"

@@ -149,7 +149,7 @@ def test_the_frameworks_own_errors_are_problems_too(method: str, path: str, stat
     answer = ask(method, path)
     assert (problem(answer).status, problem(answer).code) == (status, code)
     if status == 405:
-        assert answer.headers["allow"] == "GET"
+        assert answer.headers["allow"] == "GET, HEAD"
 
 
 def test_an_http_exception_keeps_its_headers() -> None:

@@ -2,17 +2,13 @@
 
 import asyncio
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
-import uvicorn
 from starlette.types import Receive, Scope, Send
-from tests.ports import free_ports
-
-from craft.infra.http import SERVER_OPTIONS
+from tests.infra.served import served
 
 SENT = 6 * 2**20
 """More than server and sockets hold."""
@@ -39,16 +35,8 @@ async def counting(scope: Scope, receive: Receive, send: Send) -> None:
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    (number,) = free_ports(1)
-    server = uvicorn.Server(uvicorn.Config(counting, port=number, timeout_graceful_shutdown=1, **SERVER_OPTIONS))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    until = time.monotonic() + 10
-    while not server.started and time.monotonic() < until:
-        time.sleep(0.01)
-    yield number
-    server.should_exit = True
-    thread.join(10)
+    with served(counting) as number:
+        yield number
 
 
 @pytest.fixture

@@ -13,7 +13,9 @@ OURS = [
     for kind in vars(errors).values()
     if isinstance(kind, type)
     and issubclass(kind, CraftError)
-    and kind not in (CraftError, errors.UserError, errors.SystemError_, errors.MissingStates)
+    and kind not in (CraftError, errors.UserError, errors.SystemError_)
+    # These have their parent's code, and come back as that.
+    and kind not in (errors.MissingStates, errors.HostUnknown)
     # To another of our services these mean that a token is set wrong: below.
     and kind not in (errors.Unauthenticated, errors.Forbidden)
 ]

@@ -1,12 +1,21 @@
 """Files that are no dataset, known by their first bytes: refused before anything parses them, with what to do."""
 
+import codecs
+import re
 from pathlib import Path
 from typing import NamedTuple
 
 from craft.errors import DatasetInvalid
 
+PARQUET_MAGIC = b"PAR1"
 _HEAD_BYTES = 4096
+_LEAST_BINARY_SHARE = 1 / 50
+_LEAST_BINARY_SHARE_OF_UTF8 = 1 / 4
+"""Of control characters: random bytes have a tenth of them, and UTF-16 without its mark a half."""
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _TAR_MAGIC = (257, b"ustar")
+SAVE_AS_UTF8 = "Save it as UTF-8 and send that."
+"""What to do about another encoding."""
 _READ = "Send JSONL, JSON, CSV or Parquet."
 _UNPACK = f"Unpack it and send what is in it. {_READ}"
 
@@ -16,6 +25,7 @@ class _Foreign(NamedTuple):
     hint: str
 
 
+_BINARY = _Foreign("no text and of no form that is known", f"{_READ} Text has to be UTF-8.")
 _EXCEL = _Foreign("an Excel workbook", "Save the sheet as CSV (UTF-8) and send that.")
 _PAGE = _Foreign("a web page or XML", f"Is the address that of the file itself, and may everybody read it? {_READ}")
 _MAGIC: tuple[tuple[bytes, _Foreign], ...] = (
@@ -34,8 +44,8 @@ _MAGIC: tuple[tuple[bytes, _Foreign], ...] = (
     (b"\x89PNG", _Foreign("a picture", _READ)),
     (b"\xff\xd8\xff", _Foreign("a picture", _READ)),
     (b"\x7fELF", _Foreign("a program", _READ)),
-    (b"\xff\xfe", _Foreign("text in UTF-16 or UTF-32", "Save it as UTF-8 and send that.")),
-    (b"\xfe\xff", _Foreign("text in UTF-16", "Save it as UTF-8 and send that.")),
+    (b"\xff\xfe", _Foreign("text in UTF-16 or UTF-32", SAVE_AS_UTF8)),
+    (b"\xfe\xff", _Foreign("text in UTF-16", SAVE_AS_UTF8)),
     (b"version https://git-lfs.github.com/spec/", _Foreign("a Git LFS pointer", "Send the file that it points to.")),
 )
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
@@ -44,9 +54,14 @@ _MARKUP = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")
 
 
 def refuse_foreign(path: Path) -> None:
-    """Raises DatasetInvalid for what no reader here may touch: archives, workbooks, pickles, pages, binary formats."""
+    """Raises DatasetInvalid for what no reader here may touch: archives, workbooks, pickles, pages, binary formats.
+
+    And for a file that is empty.
+    """
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
+    if not head.removeprefix(codecs.BOM_UTF8).strip() and len(head) < _HEAD_BYTES:
+        raise DatasetInvalid("The file is empty.", hint=_READ, param="file")
     found = _foreign(head)
     if found is not None:
         raise DatasetInvalid(f"The file is {found.what}, no dataset.", hint=found.hint, param="file")
@@ -63,4 +78,20 @@ def _foreign(head: bytes) -> _Foreign | None:
         return _Foreign("a tar archive", _UNPACK)
     if head.lstrip().lower().startswith(_MARKUP):
         return _PAGE
-    return next((foreign for magic, foreign in _MAGIC if head.startswith(magic)), None)
+    return next((foreign for magic, foreign in _MAGIC if head.startswith(magic)), _BINARY if _is_binary(head) else None)
+
+
+def _is_binary(head: bytes) -> bool:
+    """Whether it is neither Parquet nor text. Of a few control characters in text its reader names the row."""
+    if head.startswith(PARQUET_MAGIC):
+        return False
+    least = _LEAST_BINARY_SHARE_OF_UTF8 if _is_utf8(head) else _LEAST_BINARY_SHARE
+    return len(_CONTROL.findall(head)) > len(head) * least
+
+
+def _is_utf8(head: bytes) -> bool:
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return True

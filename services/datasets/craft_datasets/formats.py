@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,15 +14,17 @@ from craft.contracts.rest_datasets import DatasetFormat
 from craft.core.columns import MESSAGES, NO_MAP, ColumnMap
 from craft.core.rows import excerpt
 from craft.errors import DatasetInvalid, ErrorDetail
-from craft_datasets.foreign_formats import refuse_foreign
+from craft_datasets.foreign_formats import PARQUET_MAGIC, SAVE_AS_UTF8, refuse_foreign
 from craft_datasets.json_list import values
 
 _BOM = b"\xef\xbb\xbf"
-_PARQUET_MAGIC = b"PAR1"
 _PARQUET_BATCH = 1000
 _SNIFFED_BYTES = 64 * 1024
 _LIST_COLUMNS = ("answers", "choices")
 _LIST_SEPARATOR = "|"
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+_LINE_END = re.compile(rb"[\r\n]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class RawRow(NamedTuple):
@@ -36,7 +39,7 @@ def sniff(path: Path) -> DatasetFormat:
     """The format by the file's first bytes; names and media types are not trusted."""
     with path.open("rb") as file:
         head = file.read(_SNIFFED_BYTES).removeprefix(_BOM)
-    if head.startswith(_PARQUET_MAGIC):
+    if head.startswith(PARQUET_MAGIC):
         return DatasetFormat.PARQUET
     text = head.lstrip()
     if text.startswith(b"["):
@@ -61,7 +64,8 @@ def read_raw(path: Path, *, max_line_bytes: int, columns: ColumnMap = NO_MAP) ->
 
 
 def _broken(line: int, message: str, value: object = "") -> RawRow:
-    return RawRow(line, None, ErrorDetail(message=message, line=line, excerpt=excerpt(value) or None))
+    shown = None if value is None else excerpt(value) or None
+    return RawRow(line, None, ErrorDetail(message=message, line=line, excerpt=shown))
 
 
 def _jsonl(path: Path, max_line_bytes: int) -> Iterator[RawRow]:
@@ -89,7 +93,12 @@ def _json_line(number: int, line: bytes) -> RawRow:
     try:
         value = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        return _broken(number, f"The line is not valid JSON: {error.msg}.", line[:120].decode(errors="replace"))
+        message = f"The line is not valid JSON: {error.msg}."
+        try:
+            line.decode()
+        except UnicodeDecodeError:
+            message = "The line is not UTF-8, so it is not valid JSON: save the file as UTF-8."
+        return _broken(number, message, line[:120].decode(errors="replace"))
     if not isinstance(value, dict):
         return _broken(number, "The line is not a JSON object.", value)
     return RawRow(number, value)
@@ -111,14 +120,17 @@ def _json_item(number: int, text: str) -> RawRow:
 
 def _csv(path: Path, max_line_bytes: int, columns: ColumnMap) -> Iterator[RawRow]:
     csv.field_size_limit(max_line_bytes)
-    # Bytes that are not UTF-8 come through as surrogates, which row validation then names with field and line.
+    # Bytes that are not UTF-8 come through as surrogates, so that the line that has them can be named.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.reader(file, strict=True)
         try:
+            _check_separator(path, columns)
             header = next(reader, [])
+            _check_encoding(header, reader.line_num)
             _check_header(header, columns)
             lists = [columns.of.get(name, name) for name in _LIST_COLUMNS]
             for cells in reader:
+                _check_encoding(cells, reader.line_num)
                 if cells:
                     yield _csv_row(reader.line_num, header, cells, lists)
         except csv.Error as error:
@@ -128,8 +140,34 @@ def _csv(path: Path, max_line_bytes: int, columns: ColumnMap) -> Iterator[RawRow
             ) from error
 
 
+def _check_separator(path: Path, columns: ColumnMap) -> None:
+    """Spreadsheets of many countries write semicolons where others write commas."""
+    with path.open("rb") as file:
+        head = file.read(_SNIFFED_BYTES).removeprefix(_BOM)
+    first = _LINE_END.split(head, maxsplit=1)[0].decode(errors="replace")
+    if _asked(columns) in next(csv.reader([first]), []):
+        return
+    for mark, name in _OTHER_SEPARATORS.items():
+        names = [part.strip().strip('"') for part in first.split(mark)]
+        if _asked(columns) in names or (len(names) > 1 and "," not in first):
+            raise DatasetInvalid(
+                f"The file's first line separates its columns by {name}; the separator must be a comma.",
+                hint="Save it as CSV with commas between the cells, and with cells that hold commas in double quotes.",
+            )
+
+
+def _check_encoding(cells: list[str], line: int) -> None:
+    if any(not cell.isascii() and _SURROGATE.search(cell) for cell in cells):
+        raise DatasetInvalid(f"The file is not UTF-8: line {line} holds bytes that are not.", hint=SAVE_AS_UTF8)
+
+
+def _asked(columns: ColumnMap) -> str:
+    """The column that has to be there."""
+    return columns.of.get(MESSAGES) or columns.of.get("question", "question")
+
+
 def _check_header(header: list[str], columns: ColumnMap) -> None:
-    asked = columns.of.get(MESSAGES) or columns.of.get("question", "question")
+    asked = _asked(columns)
     if asked not in header:
         raise DatasetInvalid(
             f"The file's first line has no column `{excerpt(asked)}`; it has {excerpt(', '.join(header)) or 'none'}.",

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from craft.errors import DatasetInvalid
+from craft_datasets.foreign_formats import SAVE_AS_UTF8
 
 _READ_BYTES = 1 << 20
 _LONGEST_CHARACTERS = 8 << 20
@@ -25,7 +26,8 @@ def values(file: IO[bytes], *, read_bytes: int = _READ_BYTES) -> Iterator[str]:
         yield from _values(_Window(file, read_bytes))
     except (UnicodeDecodeError, RecursionError) as error:
         reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else "it is nested too deeply"
-        raise DatasetInvalid(f"The file is not valid JSON: {reason}.") from error
+        hint = SAVE_AS_UTF8 if isinstance(error, UnicodeDecodeError) else None
+        raise DatasetInvalid(f"The file is not valid JSON: {reason}.", hint=hint) from error
 
 
 class _Window:

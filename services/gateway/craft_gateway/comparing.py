@@ -128,9 +128,8 @@ class Comparing:
 
 def _check(ids: Sequence[str]) -> None:
     if not 2 <= len(ids) <= MOST_JOBS:
-        raise RequestInvalid(
-            f"{len(ids)} jobs cannot be compared.", hint=f"Name 2 to {MOST_JOBS}: ?ids=cjob_…,cjob_….", param="ids"
-        )
+        told = f"{len(ids)} {'job' if len(ids) == 1 else 'jobs'} cannot be compared."
+        raise RequestInvalid(told, hint=f"Name 2 to {MOST_JOBS}: ?ids=cjob_…,cjob_….", param="ids")
     if len(set(ids)) != len(ids):
         raise RequestInvalid("A job is named twice.", hint="Name each once.", param="ids")
 

@@ -16,7 +16,7 @@ from craft.contracts.problems import Problem
 from craft.contracts.serving import OpenAiError, OpenAiErrorBody
 from craft.errors import CraftError, NotFound
 from craft.infra.http_openapi import OpenApiResponses
-from craft.infra.http_problems import validation_details
+from craft.infra.http_problems import status_hint, validation_details
 from craft_gateway.views import OPENAI_ROOT, ROOT
 
 _RETRY_AFTER_SECONDS = "5"
@@ -148,7 +148,9 @@ def answer_unknown_paths(app: FastAPI) -> None:
         answer = await found if isinstance(found, Awaitable) else found
         if not speaks_openai(request.url.path):
             return answer
-        said = error_response(error.status_code, str(error.detail), code="unknown_url")
+        hint = status_hint(app, error.status_code, request.url.path)
+        told = f"{error.detail}. {hint}" if hint else str(error.detail)
+        said = error_response(error.status_code, told, code="unknown_url")
         if "allow" in answer.headers:
             said.headers["Allow"] = answer.headers["Allow"]
         return said

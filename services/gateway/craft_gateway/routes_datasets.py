@@ -29,6 +29,7 @@ from craft.errors import (
     Unavailable,
 )
 from craft.infra.http import documented
+from craft.infra.http_bodies import not_json
 from craft_gateway.authorisation import DATASETS, CallerOf, guarded
 from craft_gateway.dataset_contents import MOST_PREVIEWED
 from craft_gateway.routes_body import text_body, validated
@@ -38,7 +39,7 @@ from craft_gateway.tables import Dataset
 from craft_gateway.views import ROOT, dataset_view
 
 _LONGEST_NAME = 200
-_HINT = "Send multipart/form-data with a `file`, or JSON with `rows` or a `source`."
+_HINT = "Send multipart/form-data with a `file`, or JSON (`Content-Type: application/json`) with `rows` or a `source`."
 Name = Annotated[PlainText | None, Field(min_length=1, max_length=_LONGEST_NAME)]
 
 
@@ -155,6 +156,8 @@ def _from_json(gateway: Gateway, body: object, team: str) -> Dataset:
         named = validated(SourceUpload, body)
         request = FetchRequest(source=named.source, reading=_reading(named))
         return gateway.datasets.add_source(request, name=named.name, team=team)
+    if isinstance(body, dict) and "rows" not in body:
+        raise RequestInvalid("The body has neither `rows` nor a `source`.", hint=_HINT, param="rows")
     upload = validated(RowsUpload, body)
     return gateway.datasets.add_rows(upload.rows, _reading(upload), name=upload.name, team=team)
 
@@ -197,6 +200,8 @@ def _fields(form: Mapping[str, object]) -> FileFields:
 def _parsed(body: bytes) -> Any:
     try:
         return json.loads(body)
+    except json.JSONDecodeError as error:
+        raise not_json(error) from None
     except (ValueError, RecursionError) as error:
         raise RequestInvalid(f"The body is not JSON: {str(error)[:200]}", hint=_HINT) from None
 

@@ -10,7 +10,7 @@ from craft.errors import Conflict, DiskFull, ModelRejected, NotFound, RequestInv
 from craft.infra.http import documented
 from craft_gateway.authorisation import JOBS, guarded
 from craft_gateway.routes_body import TextBodyRoute
-from craft_gateway.routes_gateway import Gateway, only_strategy
+from craft_gateway.routes_gateway import Gateway, chosen_strategy, only_strategy
 from craft_gateway.views import deployment_view
 
 _EXAMPLES = {
@@ -46,7 +46,7 @@ def router(gateway: Gateway) -> APIRouter:
 
         It can be had as soon as its strategy is packaged, before the whole job is done.
         """
-        strategy = (body.strategy if body else None) or only_strategy(gateway, job_id)
+        strategy = chosen_strategy(gateway, job_id, body.strategy if body else None)
         deployed = gateway.deployments.deploy(job_id, strategy)
         view = deployment_view(deployed.row)
         response.status_code = 200 if deployed.repeated else 201

@@ -7,7 +7,7 @@ from fastapi import Header, Query, Response
 
 from craft.contracts.views import JobView
 from craft.core.selection import Strategy
-from craft.errors import RequestInvalid
+from craft.errors import NotFound, RequestInvalid
 from craft.infra.artifacts import ArtifactStore
 from craft_gateway.api_keys import ApiKeys
 from craft_gateway.authentication import Authenticator
@@ -80,6 +80,17 @@ def point_to(job: JobView, response: Response) -> None:
     """Say in the answer to a request that made a job where to ask about it, and how soon."""
     response.headers["Location"] = job.links.self
     response.headers["Retry-After"] = RETRY_AFTER_SECONDS
+
+
+def chosen_strategy(gateway: Gateway, job_id: str, asked: Strategy | None) -> Strategy:
+    """The strategy asked for, or the only one. Raises NotFound where the job has no such, and as `only_strategy`."""
+    if asked is None:
+        return only_strategy(gateway, job_id)
+    strategies = gateway.reader.resolved(job_id).spec.strategies
+    if asked not in strategies:
+        names = ", ".join(strategy.value for strategy in strategies)
+        raise NotFound(f"The job has no adapter of {asked.value}.", hint=f"It has {names}.", param="strategy")
+    return asked
 
 
 def only_strategy(gateway: Gateway, job_id: str) -> Strategy:

@@ -4,7 +4,7 @@ import asyncio
 import re
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Header, Query, Request, Response
+from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
 from pydantic import AwareDatetime, BeforeValidator
 
 from craft.contracts.base import JOB_ID
@@ -40,7 +40,6 @@ from craft_gateway.submission import Asked
 from craft_gateway.transitions import Origin
 from craft_gateway.views_reading import JobFilter
 
-_LABEL_PARAMETER = "label."
 _LABEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 _REFUSALS = (
@@ -64,6 +63,30 @@ def _written(given: str) -> str:
 
 _Moment = Annotated[AwareDatetime, BeforeValidator(_written)]
 _SpecBody = Annotated[JobSpec, Body(openapi_examples=JOB_EXAMPLES)]
+
+
+class _Labels:
+    """The labels to filter by: each a query parameter of its own."""
+
+    query_prefix = "label."
+
+    async def __call__(self, request: Request) -> dict[str, str]:
+        """Raises RequestInvalid."""
+        labels = {}
+        for name, value in request.query_params.multi_items():
+            if name.startswith(self.query_prefix):
+                key = name.removeprefix(self.query_prefix)
+                if not _LABEL_NAME.fullmatch(key):
+                    raise RequestInvalid(
+                        "A label to filter by has letters, digits and . _ / - in its name.",
+                        hint="Write ?label.NAME=VALUE.",
+                        param=name[:100],
+                    )
+                labels[key] = value
+        return labels
+
+
+_LABELS = _Labels()
 
 
 def router(gateway: Gateway) -> APIRouter:
@@ -104,7 +127,7 @@ def _submitting(routes: APIRouter, gateway: Gateway) -> None:
 def _looking(routes: APIRouter, gateway: Gateway) -> None:
     @routes.get("/jobs", operation_id="listJobs", responses=documented(RequestInvalid))
     def list_jobs(
-        request: Request,
+        labels: Annotated[dict[str, str], Depends(_LABELS)],
         caller: CallerOf,
         limit: Limit = 20,
         after: Annotated[str | None, Query(pattern=JOB_ID, description="The `last_id` of the page before.")] = None,
@@ -118,7 +141,7 @@ def _looking(routes: APIRouter, gateway: Gateway) -> None:
             after=after,
             statuses=tuple(status or ()),
             created_after=created_after,
-            labels=_labels(request),
+            labels=labels,
         )
         return gateway.reader.jobs(wanted)
 
@@ -179,18 +202,3 @@ async def _settled(gateway: Gateway, job_id: str, if_none_match: str | None, *, 
             if over or not waiting(found):
                 return found
             await news.take(left)
-
-
-def _labels(request: Request) -> dict[str, str]:
-    labels = {}
-    for name, value in request.query_params.multi_items():
-        if name.startswith(_LABEL_PARAMETER):
-            key = name.removeprefix(_LABEL_PARAMETER)
-            if not _LABEL_NAME.fullmatch(key):
-                raise RequestInvalid(
-                    "A label to filter by has letters, digits and . _ / - in its name.",
-                    hint="Write ?label.NAME=VALUE.",
-                    param=name[:100],
-                )
-            labels[key] = value
-    return labels

@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from craft.contracts.model_server import ServedBase
 from craft.contracts.serving import ChatRequest, OpenAiError, OpenAiErrorBody, ServedModel, ServedModelList
 from craft.errors import CraftError, Unavailable
+from craft.infra.http_bodies import unread_body
 from craft.infra.http_caller import unless_gone
 from craft.infra.http_openapi import OpenApiResponses
 from craft_gateway.authorisation import MODELS, CallerOf, guarded
@@ -70,7 +71,8 @@ class OpenAiRoute(APIRoute):
                     request = with_body(request, body)
                 return await handle(request)
             except RequestValidationError as error:
-                return invalid_request(error.errors())
+                unread = unread_body(error, request.headers)
+                return invalid_request(error.errors()) if unread is None else error_of(unread)
             except CraftError as error:
                 return error_of(error)
             except HTTPException as error:

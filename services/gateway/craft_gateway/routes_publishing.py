@@ -10,7 +10,7 @@ from craft.infra.http import documented
 from craft_gateway.authorisation import JOBS, guarded
 from craft_gateway.conditional import RETRY_AFTER_SECONDS
 from craft_gateway.routes_body import TextBodyRoute
-from craft_gateway.routes_gateway import Gateway, only_strategy
+from craft_gateway.routes_gateway import Gateway, chosen_strategy
 from craft_gateway.views import ROOT
 
 PUBLISH_EXAMPLES = {
@@ -57,7 +57,7 @@ def router(gateway: Gateway) -> APIRouter:
 
         It can be had as soon as its strategy is packaged. Asking twice is as once; a failed one is done again.
         """
-        strategy = body.strategy or only_strategy(gateway, job_id)
+        strategy = chosen_strategy(gateway, job_id, body.strategy)
         asked = gateway.publications.ask(job_id, strategy, body.target)
         response.status_code = 200 if asked.repeated else 202
         response.headers["Location"] = f"{ROOT}/jobs/{job_id}/publications"

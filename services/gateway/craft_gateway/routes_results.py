@@ -14,7 +14,7 @@ from craft.infra.http import documented
 from craft_gateway.authorisation import JOBS, guarded
 from craft_gateway.conditional import UNCHANGED, cached, etag_of, matches
 from craft_gateway.downloads import download
-from craft_gateway.routes_gateway import Gateway, only_strategy
+from craft_gateway.routes_gateway import Gateway, chosen_strategy
 from craft_gateway.views import REPORT_STAGE, package_stage
 
 _JSON, _HTML, _ARCHIVE = "application/json", "text/html", "application/gzip"
@@ -59,7 +59,7 @@ def router(gateway: Gateway) -> APIRouter:
         if_range: Annotated[str | None, Header(max_length=200)] = None,
     ) -> Response:
         """A finished adapter. It is there as soon as its strategy is packaged, before the whole job is done."""
-        chosen = strategy or only_strategy(gateway, job_id)
+        chosen = chosen_strategy(gateway, job_id, strategy)
         ref = gateway.reader.output(job_id, package_stage(chosen))
         name = f"{job_id}-{chosen.value}.tar.gz"
         # Artifacts never change, so their digest and the name are the entity tag.

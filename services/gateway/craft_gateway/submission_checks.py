@@ -14,6 +14,7 @@ from craft_gateway.submission_estimate import most_rehearsed, most_trained, opti
 
 _LEAST_ROWS = 2
 _SHOWN_LAYERS = 20
+_LONGEST_PARAM = 200
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 _NOT_LINEAR = frozenset({"lm_head", "embed_out", "embed_tokens", "embed_in", "wte", "wpe", "embedding"})
 """The head and the embeddings, as the architectures call them. Many models tie the two, so an adapter on one would
@@ -22,7 +23,11 @@ change the other, and vLLM adapts them for some architectures only; its linear l
 
 def check_wording(spec: JobSpec) -> None:
     """Raises RequestInvalid for templates, language or refusals that cannot be used."""
-    templates = templates_from(spec.prompts.templates)
+    try:
+        templates = templates_from(spec.prompts.templates)
+    except RequestInvalid as error:
+        error.param = f"prompts.templates.{error.param}"[:_LONGEST_PARAM]
+        raise
     wording = wording_for(spec.prompts.language, spec.prompts.extra_refusals)
     if not is_refusal(templates.refusal, wording):
         # Otherwise every refusal that the model is taught would be judged a wrong answer.

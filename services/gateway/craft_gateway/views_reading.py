@@ -275,9 +275,10 @@ class Reader:
 
 def _unfinished(job: Job, stage: Stage) -> Conflict:
     if job.status.terminal:
+        again = f"`POST /craft/jobs/{job.id}/retry` goes on from there, in a new job."
         return Conflict(
             f"The job ended as {job.status.value} before its stage {stage.name} was done.",
-            hint="See the job's `error`; submit it again once that is mended.",
+            hint=again if job.error is None else f"See the job's `error`; once that is mended, {again}",
         )
     return Conflict(
         f"The job's stage {stage.name} is {stage.status.value}.",

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 import httpx
 
-from craft.errors import RequestInvalid, Unavailable
+from craft.errors import HostUnknown, RequestInvalid, Unavailable
 from craft.infra.outbound import AsyncGuardedTransport, OutboundGuard
 
 MOST_ANSWER_BYTES = 4096
@@ -120,7 +120,9 @@ def _failed(error: Exception, seconds: float) -> Answer:
     if isinstance(error, TimeoutError | httpx.TimeoutException):
         return Answer(Outcome.TIMEOUT, error=f"No answer came within {seconds:g} s.")
     if isinstance(error, RequestInvalid):
-        return Answer(Outcome.FORBIDDEN, error=_plain(f"{error.message} {error.hint or ''}".strip(), _LONGEST_ERROR))
+        # A name may be known again a minute later; an address that is not public is a matter of what is allowed.
+        outcome = Outcome.UNREACHABLE if isinstance(error, HostUnknown) else Outcome.FORBIDDEN
+        return Answer(outcome, error=_plain(f"{error.message} {error.hint or ''}".strip(), _LONGEST_ERROR))
     if isinstance(error, Unavailable):
         return Answer(Outcome.UNREACHABLE, error=_plain(error.message, _LONGEST_ERROR))
     if not isinstance(error, httpx.HTTPError | httpx.InvalidURL | OSError | UnicodeError):

@@ -21,6 +21,7 @@ from craft.contracts.model_server import (
     ServedTokens,
     ServerView,
 )
+from craft.contracts.problems import said_of
 from craft.errors import (
     GpuOutOfMemory,
     HostOutOfMemory,
@@ -145,7 +146,7 @@ def _base(header: str) -> ServedBase:
     try:
         return ServedBase.model_validate_json(header)
     except ValidationError as error:
-        raise RequestInvalid(f"{BASE_MODEL_HEADER} is no base model: {error.errors()[0]['msg']}.") from error
+        raise RequestInvalid(f"{BASE_MODEL_HEADER} is no base model: {said_of(error.errors()[0])}.") from error
 
 
 def _wants_stream(body: bytes) -> bool:

@@ -1,5 +1,8 @@
 """Errors as they travel: RFC 9457 problem+json, and the same members inside a failed job."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from pydantic import Field
 
 from craft.contracts.base import Contract
@@ -7,6 +10,11 @@ from craft.errors import CraftError, DatasetInvalid, Fault
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 _MOST_DETAILS = 100
+
+
+def said_of(invalid: Mapping[str, Any]) -> str:
+    """The message of one of pydantic's errors: what a validator of ours says, without pydantic's words before it."""
+    return str(invalid.get("msg", "invalid")).removeprefix("Value error, ").removeprefix("Assertion failed, ")
 
 
 class ProblemDetail(Contract):

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 from craft.contracts.base import Contract
 from craft.contracts.dataset_sources import DatasetSource, FetchedSource
 from craft.contracts.job import PlainText, Seed, Share
+from craft.contracts.problems import said_of
 from craft.contracts.stages import ArtifactRef
 from craft.core.columns import ColumnMap
 from craft.core.questions import Task
@@ -57,7 +58,7 @@ def columns_of(text: str) -> dict[str, str]:
         return _COLUMNS.validate_json(text)
     except ValidationError as error:
         raise RequestInvalid(
-            f"`columns` cannot be used: {error.errors()[0]['msg'][:300]}",
+            f"`columns` cannot be used: {said_of(error.errors()[0])[:300]}",
             hint='It is a JSON object such as {"question": "prompt", "answers": "completion"}.',
             param="columns",
         ) from None

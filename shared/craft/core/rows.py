@@ -12,7 +12,7 @@ ID_LENGTH = 200
 class RowInvalid(ValueError):
     """One row cannot become a question: `field` of the row, the `reason`, and at most 120 characters of the value."""
 
-    def __init__(self, field: str, reason: str, excerpt: str) -> None:
+    def __init__(self, field: str, reason: str, excerpt: str | None) -> None:
         super().__init__(f"{field}: {reason}")
         self.field = field
         self.reason = reason
@@ -21,7 +21,7 @@ class RowInvalid(ValueError):
     @classmethod
     def of(cls, field: str, reason: str, value: object) -> "RowInvalid":
         """The error for `value`, which is shown shortened and without unprintable characters."""
-        return cls(field, reason, excerpt(value))
+        return cls(field, reason, None if value is None else excerpt(value))
 
 
 def excerpt(value: object) -> str:

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from typing import Any, Literal, NamedTuple
 
 import uvicorn
-from fastapi import APIRouter, FastAPI, Response
+from fastapi import APIRouter, FastAPI, Response, params
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.middleware import Middleware
 
@@ -46,6 +46,7 @@ class Mounted(NamedTuple):
     router: APIRouter
     prefix: str = ""
     responses: dict[int | str, dict[str, Any]] | None = None
+    dependencies: Sequence[params.Depends] = ()
     include_in_schema: bool = True
 
 
@@ -99,6 +100,7 @@ def create_app(
             mounted.router,
             prefix=mounted.prefix,
             responses=mounted.responses,
+            dependencies=mounted.dependencies,
             include_in_schema=mounted.include_in_schema,
         )
     app.include_router(_operations(registry, ready))

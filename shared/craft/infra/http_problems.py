@@ -15,7 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from craft.contracts.problems import PROBLEM_MEDIA_TYPE, Problem
+from craft.contracts.problems import PROBLEM_MEDIA_TYPE, Problem, said_of
 from craft.errors import (
     CraftError,
     ErrorDetail,
@@ -26,6 +26,7 @@ from craft.errors import (
     Unauthenticated,
     Unavailable,
 )
+from craft.infra.http_bodies import unread_body
 from craft.infra.http_openapi import Describe, openapi
 
 _log = logging.getLogger("craft.http")
@@ -75,7 +76,7 @@ def error_headers(error: CraftError) -> Mapping[str, str]:
     return {}
 
 
-def status_problem(status: int, detail: str, *, request_id: str | None) -> Problem:
+def status_problem(status: int, detail: str, *, hint: str | None = None, request_id: str | None) -> Problem:
     """The problem of a bare HTTP status, such as the framework's own 404 and 405."""
     phrase = http.client.responses.get(status, "Error")
     code = _CODES.get(status) or phrase.lower().replace(" ", "_").replace("-", "_")
@@ -87,6 +88,7 @@ def status_problem(status: int, detail: str, *, request_id: str | None) -> Probl
         code=code,
         fault=Fault.USER if status < 500 else Fault.SYSTEM,
         retryable=status in _WAIT_AND_RETRY,
+        hint=hint,
         request_id=request_id,
     )
 
@@ -101,7 +103,7 @@ def validation_details(errors: Sequence[Mapping[str, Any]]) -> list[ErrorDetail]
     """Where the input is wrong, as field paths such as `dataset.rows.3.question`; long input is never echoed."""
     return [
         ErrorDetail(
-            message=clipped(str(error.get("msg", "invalid")), _LONGEST_MESSAGE),
+            message=clipped(said_of(error), _LONGEST_MESSAGE),
             field=clipped(_path(error.get("loc", ())), _LONGEST_FIELD) or None,
             excerpt=_excerpt(error.get("input")),
         )
@@ -151,6 +153,9 @@ def install(app: FastAPI, *, describe: Describe | None = None) -> None:
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101 - as above
+        unread = unread_body(error, request.headers)
+        if unread is not None:
+            return await craft_error(request, unread)
         details = validation_details(error.errors())
         first = details[0] if details else None
         where = f"{first.field}: {first.message}" if first and first.field else (first.message if first else "")
@@ -170,16 +175,29 @@ def install(app: FastAPI, *, describe: Describe | None = None) -> None:
             # The framework's word for a body that its parser fails at.
             hint = "Send JSON in UTF-8, not nested hundreds of times and without numbers of thousands of digits."
             return await craft_error(request, RequestInvalid("The body cannot be read.", hint=hint))
-        problem = status_problem(error.status_code, str(error.detail), request_id=_request_id(request))
-        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            methods = _allowed(app, request.url.path)
-            return problem_response(problem, {"Allow": ", ".join(methods)} if methods else error.headers)
-        return problem_response(problem, error.headers)
+        headers: Mapping[str, str] | None = error.headers
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and (methods := _allowed(app, request.url.path)):
+            headers = {"Allow": ", ".join(methods)}
+        problem = status_problem(
+            error.status_code,
+            str(error.detail),
+            hint=status_hint(app, error.status_code, request.url.path),
+            request_id=_request_id(request),
+        )
+        return problem_response(problem, headers)
 
     app.add_exception_handler(CraftError, craft_error)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http_error)
     app.openapi = lambda: openapi(app, describe)  # type: ignore[method-assign]  # FastAPI documents this way to extend it
+
+
+def status_hint(app: FastAPI, status: int, path: str) -> str | None:
+    """What to do about the framework's own 404 and 405."""
+    if status == HTTPStatus.NOT_FOUND:
+        return "There is no such path: /docs shows those that there are, and /openapi.json lists them."
+    methods = _allowed(app, path) if status == HTTPStatus.METHOD_NOT_ALLOWED else ()
+    return f"This path takes {', '.join(methods)}." if methods else None
 
 
 def _allowed(app: FastAPI, path: str) -> list[str]:
@@ -188,7 +206,10 @@ def _allowed(app: FastAPI, path: str) -> list[str]:
     fitting = [each for each in paths if re.fullmatch(_NAMED.sub("[^/]+", re.escape(each)), path)]
     # `/jobs/validate` is also a `/jobs/{job_id}`.
     closest = min(fitting, key=lambda each: each.count("{"), default=None)
-    return [] if closest is None else sorted(method.upper() for method in paths[closest])
+    if closest is None:
+        return []
+    # The edge answers HEAD wherever there is a GET.
+    return sorted({method.upper() for method in paths[closest]} | ({"HEAD"} if "get" in paths[closest] else set()))
 
 
 def _request_id(request: Request) -> str | None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 import httpx
 from anyio.to_thread import run_sync
 
-from craft.errors import RequestInvalid, Unavailable
+from craft.errors import HostUnknown, RequestInvalid, Unavailable
 
 _HTTPS_PORT = 443
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
@@ -46,7 +46,7 @@ class OutboundGuard:
             _check_public(parsed.host, parsed.host)
 
     def pinned(self, request: httpx.Request) -> httpx.Request:
-        """The same request to the very address that was checked. Raises RequestInvalid, Unavailable."""
+        """The same request to the very address that was checked. Raises RequestInvalid, HostUnknown, Unavailable."""
         self._check_scheme(request.url)
         host = request.url.host
         try:
@@ -54,9 +54,9 @@ class OutboundGuard:
         except (socket.gaierror, UnicodeError) as error:
             if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
                 raise Unavailable("The machine's resolver does not answer.", hint="Try again in a minute.") from error
-            raise RequestInvalid(f"The host {host[:200]} is not known.", hint="Check its name.") from error
+            raise HostUnknown(f"The host {host[:200]} is not known.", hint="Check its name.") from error
         if not found:
-            raise RequestInvalid(f"The host {host[:200]} has no address.", hint="Check its name.")
+            raise HostUnknown(f"The host {host[:200]} has no address.", hint="Check its name.")
         if host.lower() not in self._allowed:
             # All of them: which one is taken must not depend on their order.
             for address in found:

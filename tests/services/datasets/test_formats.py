@@ -3,6 +3,7 @@
 import gzip
 import json
 import pickle
+import random
 from pathlib import Path
 
 import pyarrow as pa
@@ -66,7 +67,7 @@ def test_empty_csv_cells_are_absent_and_line_numbers_survive_quoted_breaks(tmp_p
     [
         (b'{"question": "a", "answer": "b"}\nnot json\n', 2, "not valid JSON"),
         (b'{"question": "a", "answer": NaN}\n', 1, "not valid JSON"),
-        (b'{"question": "\xff\xfe", "answer": "b"}\n', 1, "not valid JSON"),
+        (b'{"question": "\xff\xfe", "answer": "b"}\n', 1, "not UTF-8"),
         (b'{"a": 1}\n[1]\n', 2, "not a JSON object"),
         (b'{"a": "' + b"x" * 2000 + b'"}\n{"b": 1}\n', 1, "longer than 1,000 bytes"),
         (b"question,answer\na\n", 2, "1 cells, the header 2"),
@@ -111,9 +112,41 @@ def test_a_file_that_is_not_of_its_format_is_refused_whole(tmp_path: Path, conte
         ("question\n".encode("utf-16"), "UTF-16", "UTF-8"),
         (b"\n <!DOCTYPE html><title>Sign in</title>", "web page", "address"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "Git LFS", "points to"),
+        (b"", "empty", "JSONL"),
+        (b"\xef\xbb\xbf \r\n\n", "empty", "JSONL"),
+        (b"\0" * 100, "no text", "JSONL"),
+        ("question,answer\n".encode("utf-16-le"), "no text", "UTF-8"),
+        (random.Random(1).randbytes(300), "no text", "JSONL"),
+        (random.Random(2).randbytes(100_000), "no text", "JSONL"),
+        ("question,answer\nOù ?,là\n".encode("latin-1"), "not UTF-8: line 2 ", "as UTF-8"),
+        ("question,réponse\nWhere?,x\n".encode("latin-1"), "not UTF-8: line 1 ", "as UTF-8"),
+        ('[{"question": "Où ?"}]'.encode("latin-1"), "not UTF-8", "as UTF-8"),
+        (b"question;answer\nWhy?;x\n", "semicolons", "commas"),
+        (b'\xef\xbb\xbf"question";"answer"\r\n"Why, then?";"x"\r\n', "semicolons", "commas"),
+        (b"question;answer;of a, or b\nWhy?;x;y\n", "semicolons", "commas"),
+        (b"question\tanswer\nWhy?\tx\n", "tabs", "commas"),
+        (b"prompt|completion\nWhy?|x\n", "bars", "commas"),
     ],
 )
 def test_what_is_no_dataset_is_named_with_what_to_do(tmp_path: Path, content: bytes, said: str, hint: str) -> None:
     with pytest.raises(DatasetInvalid, match=said) as caught:
         read(written(tmp_path, content))
     assert hint in str(caught.value.hint)
+    assert "\\x" not in str(caught.value)
+
+
+def test_a_comma_separates_whatever_else_the_names_hold(tmp_path: Path) -> None:
+    (row,) = read(written(tmp_path, b"question,answer;or|so\nWhy; and\twhy?,x\n"))
+    assert row.row == {"question": "Why; and\twhy?", "answer;or|so": "x"}
+
+
+@pytest.mark.parametrize("mark", ["\0", "\x01", "\x7f"])
+def test_text_may_hold_a_control_character(tmp_path: Path, mark: str) -> None:
+    (row,) = read(written(tmp_path, f"question,answer\nWhy {mark}?,x\n".encode()))
+    assert row.row is not None
+
+
+def test_null_has_no_excerpt(tmp_path: Path) -> None:
+    (row,) = read(written(tmp_path, b"[null]"))
+    assert row.problem is not None
+    assert row.problem.excerpt is None

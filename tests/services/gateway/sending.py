@@ -1,6 +1,7 @@
 """A world whose events go to a receiver: webhooks, their deliveries and couriers over one database."""
 
 import asyncio
+import socket
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,6 +49,8 @@ class Sending:
 
     def _resolve(self, host: str, port: int) -> list[str]:
         self.resolved.append(host)
+        if host.endswith(".invalid"):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         return self.addresses.get(host) or list(ask_the_machine(host, port))
 
     def hook(self, path: str = "/", *types: str, url: str | None = None, caller: Caller = ADMIN) -> NewSecret:

@@ -253,7 +253,7 @@ def test_only_these_routes_speak_openais_errors(serving: Serving) -> None:
 
 @pytest.mark.parametrize(
     ("path", "allowed"),
-    [("/v1/models", "GET"), ("/v1/files", "GET, POST"), ("/v1/fine_tuning/jobs/ftjob-x/cancel", "POST")],
+    [("/v1/models", "GET, HEAD"), ("/v1/files", "GET, HEAD, POST"), ("/v1/fine_tuning/jobs/ftjob-x/cancel", "POST")],
 )
 def test_a_path_says_which_methods_it_takes(serving: Serving, path: str, allowed: str) -> None:
     answer = serving.rig.request("TRACE", path)

@@ -107,8 +107,11 @@ def test_polls_and_the_routes_answers_are_one_line_of_metrics(rig: Rig, job: str
     assert count() == before + 2
 
 
-def test_only_get_is_a_poll(rig: Rig, job: str) -> None:
-    assert rig.request("HEAD", f"/craft/jobs/{job}", headers=OPERATOR).status_code == 405
+def test_head_is_a_poll_without_a_body_and_nothing_else_is_one(rig: Rig, job: str) -> None:
+    head, poll = (rig.request(method, f"/craft/jobs/{job}", headers=OPERATOR) for method in ("HEAD", "GET"))
+    assert [head.headers[name] for name in ("etag", "content-length")] == [poll.headers["etag"], str(len(poll.content))]
+    assert (head.status_code, head.content) == (200, b"")
+    assert rig.request("HEAD", f"/craft/jobs/{job}").status_code == 401
     assert rig.request("DELETE", f"/craft/jobs/{job}", headers=OPERATOR).status_code == 405
 
 

@@ -42,6 +42,21 @@ def test_the_report_comes_in_the_form_that_is_asked_for(done: Done) -> None:
     assert done.rig.get(f"{report}.html").headers["content-type"] == "text/html; charset=utf-8"
 
 
+@pytest.mark.parametrize("what", ["adapter?strategy=cor-rait", "report.html", "report", "events"])
+def test_head_tells_of_a_result_without_sending_it(done: Done, what: str) -> None:
+    path = f"/craft/jobs/{done.id}/{what}"
+    head, get = done.rig.request("HEAD", path, headers={"Range": "bytes=1-"}), done.rig.get(path)
+    assert (head.status_code, head.content) == (200, b"")
+    for name in ("content-length", "content-type", "etag"):
+        assert head.headers.get(name) == get.headers.get(name)
+
+
+def test_head_of_a_stream_ends_at_once(rig: Rig) -> None:
+    answer = rig.request("HEAD", f"/craft/jobs/{rig.submit()}/events", headers={"Accept": "text/event-stream"})
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+
+
 def test_a_report_says_what_the_job_reused(rig: Rig) -> None:
     first = rig.submit()
     rig.finish(first)

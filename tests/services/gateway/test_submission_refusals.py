@@ -75,7 +75,7 @@ REFUSED: list[tuple[str, dict[str, Any], str, str | None]] = [
     ("pickled model", {"base_model": {"id": "tiny/pickled"}}, "model_unsupported", "base_model"),
     ("model with code of its own", {"base_model": {"id": "tiny/remote"}}, "model_unsupported", "base_model"),
     ("replies as long as the context", {"probe": {"max_new_tokens": 512}}, "context_too_long", "probe.max_new_tokens"),
-    ("unknown template", {"prompts": {"templates": {"none": "x"}}}, "request_invalid", "none"),
+    ("unknown template", {"prompts": {"templates": {"none": "x"}}}, "request_invalid", "prompts.templates.none"),
     (
         "a refusal that nobody would recognise",
         {"prompts": {"templates": {"refusal": "Ask a librarian."}}},

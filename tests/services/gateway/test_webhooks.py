@@ -252,6 +252,16 @@ def test_a_name_that_means_a_private_address_is_refused_when_connecting(sending:
     assert sending.receiver.received == []
 
 
+def test_a_name_that_means_nothing_is_unreachable_and_not_forbidden(sending: Sending) -> None:
+    hook = sending.hook(url="https://nowhere.invalid/")
+    sending.world.create()
+    sending.deliver()
+    row = sending.rows(hook)[0]
+    assert row.error is not None
+    assert "nowhere.invalid is not known" in row.error
+    assert set(sending.outcomes) == {Outcome.UNREACHABLE}
+
+
 def test_a_name_is_resolved_once_for_each_attempt_so_it_cannot_change_in_between(sending: Sending) -> None:
     sending.addresses["localhost"] = ["127.0.0.1"]
     hook = sending.hook(url=sending.receiver.url(host="localhost"))
