@@ -16,6 +16,7 @@ from craft.contracts.base import Contract
 from craft.errors import CraftError, ErrorDetail, Unavailable
 from craft.infra import http_problems, telemetry
 from craft.infra.http_edge import Edge, OtherForm, RequestMetrics
+from craft.infra.http_head import HeadAsGet
 from craft.infra.http_openapi import Describe, documented
 from craft.infra.http_problems import JsonResponse
 from craft.infra.settings import Listen, Settings
@@ -88,6 +89,7 @@ def create_app(
     app.state.metrics = registry
     http_problems.install(app, describe=describe)
     parts = [each if isinstance(each, Mounted) else Mounted(each) for each in routers]
+    app.add_middleware(HeadAsGet)
     app.add_middleware(
         Edge,
         metrics=RequestMetrics(registry, service),

@@ -10,7 +10,6 @@ from contextlib import AbstractContextManager, nullcontext
 from http import HTTPStatus
 from typing import Any
 
-import anyio
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -51,10 +50,7 @@ class RequestMetrics:
 
 
 class Edge:
-    """The middleware. A body of more than `max_body_bytes` is answered 413, whatever Content-Length says.
-
-    What answers GET answers HEAD: the application takes it for a GET, whose body is left out.
-    """
+    """The middleware. A body of more than `max_body_bytes` is answered 413, whatever Content-Length says."""
 
     def __init__(
         self,
@@ -85,7 +81,7 @@ class Edge:
         try:
             await exchange.run(self._app)
         finally:
-            route = self._route(exchange.scope)
+            route = self._route(scope)
             seconds = time.perf_counter() - began
             method = _method(scope)
             self._metrics.observe(method=method, route=route, status=exchange.status, seconds=seconds)
@@ -108,19 +104,13 @@ class Edge:
         return f"{prefix}{path}"
 
 
-class _HeadSent(Exception):
-    """Keeps an application from reading on what nobody is sent. Unlike one that is cancelled it can close files."""
-
-
 class _Exchange:
     """One request and its answer."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, max_body_bytes: int, other_form: OtherForm) -> None:
         self.request_id = _request_id(scope)
         self.status = 500
-        self._head_only = scope["method"] == "HEAD"
-        self.scope = _as_get(scope) if self._head_only else scope
-        """As the application has it."""
+        self._scope = scope
         self._receive = receive
         self._send = send
         self._left = max_body_bytes
@@ -128,19 +118,15 @@ class _Exchange:
         self._other_form = other_form
         self._too_large = False
         self._started = False
-        self._rest = anyio.CancelScope()
-        self.scope.setdefault("state", {})["request_id"] = self.request_id
+        scope.setdefault("state", {})["request_id"] = self.request_id
 
     async def run(self, app: ASGIApp) -> None:
         """Call the application; answer 413 or 500 in its place where it may not or cannot."""
-        if _content_length(self.scope) > self._limit:
+        if _content_length(self._scope) > self._limit:
             self._too_large = True
         else:
             try:
-                with self._rest:
-                    await app(self.scope, self._read, self._write)
-            except _HeadSent:
-                return
+                await app(self._scope, self._read, self._write)
             except Exception as error:
                 if not self._too_large:
                     _log.exception("request_crashed", extra={"request_id": self.request_id})
@@ -167,10 +153,6 @@ class _Exchange:
         await self._forward(message)
 
     async def _forward(self, message: Message) -> None:
-        if self._started and self._head_only:
-            if message.get("more_body", False) and not self._rest.cancel_called:
-                raise _HeadSent
-            return
         if message["type"] == "http.response.start":
             self._started = True
             self.status = message["status"]
@@ -179,23 +161,13 @@ class _Exchange:
                 "headers": [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())],
             }
         await self._send(message)
-        if self._head_only:
-            await self._send({"type": "http.response.body"})
-            if not any(name == b"content-length" for name, _ in message["headers"]):
-                # An event stream may be silent for long and has no end. Files are not cancelled: see `_HeadSent`.
-                self._rest.cancel()
 
     async def _answer(self, error: CraftError) -> None:
         problem = problem_response(Problem.of(error, request_id=self.request_id))
-        response = self._other_form(self.scope, error) or problem
+        response = self._other_form(self._scope, error) or problem
         if isinstance(error, PayloadTooLarge):
             response.headers["Connection"] = "close"
-        await response(self.scope, self._receive, self._forward)
-
-
-def _as_get(scope: Scope) -> Scope:
-    """A copy: the server has to know what was asked. Ranges are GET's only (RFC 9110, 14.2)."""
-    return {**scope, "method": "GET", "headers": [each for each in scope["headers"] if each[0] != b"range"]}
+        await response(self._scope, self._receive, self._forward)
 
 
 def _shown(error: Exception) -> CraftError:
