@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ def _fetched(both: DatasetRig, row: dict[str, Any], task: dict[str, str]) -> htt
         return both.send(source={"kind": "hub", "repo": "team/facts", "file": "data/train.jsonl"}, **task)
 
 
-WAYS = {
+WAYS: dict[str, Callable[[DatasetRig, dict[str, Any], dict[str, str]], httpx.Response]] = {
     "file": lambda both, row, task: both.upload(jsonl([row]), **task),
     "rows": lambda both, row, task: both.send(rows=[row], **task),
     "source": _fetched,
