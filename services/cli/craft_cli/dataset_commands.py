@@ -47,7 +47,10 @@ def add(
     column: Annotated[
         list[str] | None, typer.Option(help="OURS=THEIRS, such as question=prompt; may be repeated.")
     ] = None,
-    task: TaskOption = Task.OPEN_ENDED,
+    task: Annotated[
+        Task | None,
+        typer.Option(parser=_task, metavar="open-ended|multiple-choice", help="Rows with `choices` need it said."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="By default the file's.")] = None,
     form: Annotated[DatasetFormat, typer.Option("--format", help="`auto` looks at the bytes.")] = DatasetFormat.AUTO,
 ) -> None:

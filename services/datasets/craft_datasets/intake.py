@@ -37,7 +37,7 @@ class DatasetIntake:
 
     def store_file(self, source: Path, reading: Reading) -> DatasetStored:
         """Validate and publish. Raises DatasetInvalid with row errors; nothing is left behind then."""
-        task = reading.task
+        task = reading.stored_task
         scratch = self._store.scratch("dataset")
         try:
             outcome = self._read(source, scratch, reading)

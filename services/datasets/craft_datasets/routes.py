@@ -44,7 +44,9 @@ def router(intake: DatasetIntake, sources: Sources) -> APIRouter:
     @routes.post("/datasets", operation_id="storeDataset")
     def store_dataset(
         file: Annotated[UploadFile, File(description="JSONL, JSON, CSV or Parquet; the bytes decide.")],
-        task: Annotated[Task, Form()],
+        task: Annotated[
+            Task | None, Form(description="Open-ended where it is not said; rows with `choices` need it said.")
+        ] = None,
         form: Annotated[DatasetFormat, Form(alias="format")] = DatasetFormat.AUTO,
         columns: Annotated[str, Form(description="JSON: by our name the file's own column.")] = "{}",
     ) -> DatasetStored:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from craft.contracts.rest_datasets import DatasetStatistics, Reading
 from craft.core.columns import ColumnMap
 from craft.core.duplicates import FirstLines, text_mark
-from craft.core.questions import Question, Task, question_from_row
+from craft.core.questions import Question, Task, question_from_row, task_of_row
 from craft.core.row_errors import RowErrors
 from craft.core.rows import RowInvalid, excerpt
 from craft.errors import DatasetInvalid, ErrorDetail
@@ -22,7 +22,7 @@ def validate(raw_rows: Iterable[RawRow], *, reading: Reading, max_rows: int, sin
     """Hand every question to `sink` and describe the whole.
 
     Raises DatasetInvalid with up to 100 row errors and counts of all where any row is wrong, where there is none, where
-    no row has a column that is mapped, and where there are more than `max_rows`.
+    no row has a column that is mapped, where there are more than `max_rows`, and for `choices` without a task said.
     """
     census, rows = Census(), _Rows(reading.task, reading.column_map)
     for raw in raw_rows:
@@ -38,7 +38,7 @@ def validate(raw_rows: Iterable[RawRow], *, reading: Reading, max_rows: int, sin
 class _Rows:
     """Turns raw rows into questions, and remembers what could not be turned."""
 
-    def __init__(self, task: Task, columns: ColumnMap) -> None:
+    def __init__(self, task: Task | None, columns: ColumnMap) -> None:
         self.errors = RowErrors()
         self._task = task
         self._columns = columns
@@ -53,7 +53,8 @@ class _Rows:
             return None
         self._note(raw.row)
         try:
-            question = question_from_row(self._columns.apply(raw.row), task=self._task)
+            row = self._columns.apply(raw.row)
+            question = question_from_row(row, task=task_of_row(row, self._task))
         except RowInvalid as error:
             field = self._columns.own_name(error.field)
             self.errors.add(ErrorDetail(f"`{field}` {error.reason}.", field, raw.line, error.excerpt))

@@ -66,7 +66,7 @@ class HttpDatasetsClient:
                 "/v1/datasets",
                 files={"file": ("upload", file, "application/octet-stream")},
                 data={
-                    "task": reading.task.value,
+                    **({"task": reading.task.value} if reading.task else {}),
                     "format": reading.format.value,
                     "columns": orjson.dumps(reading.columns).decode(),
                 },

@@ -9,7 +9,7 @@ import orjson
 
 from craft.contracts.rest_datasets import DatasetStatistics, DatasetStored, FetchRequest, Reading
 from craft.contracts.stages import ArtifactRef, canonical_json
-from craft.core.questions import OpenQuestion, RowInvalid, Task, question_from_row
+from craft.core.questions import OpenQuestion, RowInvalid, Task, question_from_row, task_of_row
 from craft.errors import DatasetInvalid, ErrorDetail, Unavailable
 
 
@@ -23,7 +23,9 @@ class FakeDatasetsClient:
     def store_file(self, file: BinaryIO, reading: Reading) -> DatasetStored:
         """See `DatasetsClient.store_file`."""
         rows = [reading.column_map.apply(orjson.loads(line)) for line in file.read().splitlines()]
-        return self.store_rows(rows, task=reading.task)
+        for row in rows:
+            task_of_row(row, reading.task)
+        return self.store_rows(rows, task=reading.stored_task)
 
     def store_source(self, request: FetchRequest) -> DatasetStored:
         """See `DatasetsClient.store_source`. It reaches no source."""

@@ -101,7 +101,11 @@ CHAT_COMPLETION: dict[str, Any] = {
 }
 
 _DATASET_FIELDS: dict[str, Any] = {
-    "task": {"type": "string", "enum": ["open_ended", "multiple_choice"], "default": "open_ended"},
+    "task": {
+        "type": "string",
+        "enum": ["open_ended", "multiple_choice"],
+        "description": "Open-ended where it is not said; rows with `choices` need it said.",
+    },
     "name": {"type": "string", "minLength": 1, "maxLength": 200},
     "format": {
         "type": "string",

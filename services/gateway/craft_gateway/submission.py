@@ -246,8 +246,10 @@ class Submission:
 
     def _dataset(self, spec: JobSpec, team: str) -> Dataset:
         if spec.dataset.rows is not None:
+            # The default is no word of the caller's: rows with choices are then asked about, not read without them.
+            said = spec.task if "task" in spec.model_fields_set else None
             return self._datasets.add_rows(
-                spec.dataset.rows, Reading(task=spec.task), name=spec.name, team=team, param="dataset.rows"
+                spec.dataset.rows, Reading(task=said), name=spec.name, team=team, param="dataset.rows"
             )
         return self._known(spec.dataset.id or "", spec, team, param="dataset.id")
 

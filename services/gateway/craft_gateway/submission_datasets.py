@@ -12,7 +12,7 @@ from craft.contracts.events import EventType
 from craft.contracts.rest_datasets import DatasetStored, FetchRequest, Reading
 from craft.contracts.rows import QuestionRow
 from craft.core.columns import NO_MAP, ColumnMap
-from craft.core.questions import RowInvalid, Task, question_from_row
+from craft.core.questions import RowInvalid, Task, question_from_row, task_of_row
 from craft.core.row_errors import RowErrors
 from craft.core.rows import excerpt
 from craft.errors import Conflict, DatasetInvalid, ErrorDetail
@@ -53,7 +53,7 @@ class DatasetRegistry:
     ) -> Dataset:
         """The same for rows of a request; a row error's `line` is the row's position, from 1."""
         good = checked_rows(rows, task=reading.task, columns=reading.column_map, param=param)
-        return self._remember(self._client.store_rows(good, task=reading.task), reading, name, team)
+        return self._remember(self._client.store_rows(good, task=reading.stored_task), reading, name, team)
 
     def delete(self, dataset_id: str) -> None:
         """Forget it; its bytes expire as what nothing needs does. Raises NotFound, Conflict where a job needs it."""
@@ -116,9 +116,9 @@ class _Described(NamedTuple):
 
 
 def checked_rows(
-    rows: Sequence[Mapping[str, object]], *, task: Task, columns: ColumnMap = NO_MAP, param: str = "rows"
+    rows: Sequence[Mapping[str, object]], *, task: Task | None, columns: ColumnMap = NO_MAP, param: str = "rows"
 ) -> list[dict[str, object]]:
-    """The rows in their one normal form, or DatasetInvalid with the first 100 row errors.
+    """The rows in their one normal form, or DatasetInvalid: the first 100 row errors, or `choices` without a task said.
 
     What JSON allows and UTF-8 or 64 bits do not (lone surrogates, huge numbers) ends here, with the row named.
     """
@@ -127,7 +127,8 @@ def checked_rows(
     first_line: dict[str, int] = {}
     for line, row in enumerate(rows, start=1):
         try:
-            question = question_from_row(columns.apply(row), task=task)
+            mapped = columns.apply(row)
+            question = question_from_row(mapped, task=task_of_row(mapped, task))
         except RowInvalid as error:
             field = columns.own_name(error.field)
             errors.add(ErrorDetail(f"`{field}` {error.reason}.", field=field, line=line, excerpt=error.excerpt))

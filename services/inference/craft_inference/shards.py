@@ -1,18 +1,28 @@
 """Work cut into shards that a later attempt need not do again."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 from uuid import uuid4
 
 from pydantic import ValidationError
 
 from craft.contracts.base import Contract
-from craft.contracts.stages import Cost
+from craft.contracts.stages import Cost, EngineRef
 
 ItemT = TypeVar("ItemT")
 RowT = TypeVar("RowT", bound=Contract)
+
+
+class _Least(NamedTuple):
+    questions: int
+    replies: int
+
+
+_SHARDS = 8
+_LEAST: Mapping[str, _Least] = {"transformers": _Least(32, 96), "vllm": _Least(64, 640)}
+"""Below these an engine is noticeably slower: each shard begins with the shots and ends with few rows under way."""
 
 
 class Shard(Contract, Generic[RowT]):
@@ -20,6 +30,18 @@ class Shard(Contract, Generic[RowT]):
 
     rows: list[RowT]
     cost: Cost
+
+
+def shard_size(questions: int, *, replies_each: int, engine: EngineRef) -> int:
+    """Questions of a shard: an eighth of the stage, so that being stopped costs no more of it.
+
+    More where that would be too few to keep the engine busy, and `engine.questions_per_shard` at most.
+    """
+    least = _LEAST[engine.name]
+    return min(
+        engine.questions_per_shard,
+        max(-(-questions // _SHARDS), least.questions, -(-least.replies // replies_each)),
+    )
 
 
 def in_shards(

@@ -25,7 +25,7 @@ from craft.infra.stage import StageContext
 from craft_inference.askers import Answerer, Asked, Prober
 from craft_inference.engine import EngineDescription
 from craft_inference.loaded import LoadedEngine
-from craft_inference.shards import Shard, in_shards, total
+from craft_inference.shards import Shard, in_shards, shard_size, total
 
 _QUESTIONS = "questions"
 _ADAPTER = "adapter"
@@ -49,7 +49,7 @@ def probe(parameters: ProbeParameters, context: StageContext, *, engines: Loaded
         shards = in_shards(
             questions,
             work,
-            size=parameters.engine.questions_per_shard,
+            size=shard_size(len(questions), replies_each=_replies(parameters), engine=parameters.engine),
             folder=context.checkpoint,
             form=Shard[ProbeRow],
             belongs=lambda row, question: row.id == question.id,
@@ -82,7 +82,7 @@ def answer(parameters: AnswerParameters, context: StageContext, *, engines: Load
         shards = in_shards(
             asked,
             work,
-            size=parameters.engine.questions_per_shard,
+            size=shard_size(len(asked), replies_each=1, engine=parameters.engine),
             folder=context.checkpoint,
             form=Shard[ReplyRow],
             belongs=lambda row, one: (row.set, row.id) == (one.set, one.question.id),
@@ -131,6 +131,11 @@ def _shot(row: dict[str, object], number: int, task: Task) -> Question:
         return question_from_row(row, task=task)
     except RowInvalid as error:
         raise RequestInvalid(f"Shot {number + 1} is not a question: {error}", param="probe.shots") from error
+
+
+def _replies(parameters: ProbeParameters) -> int:
+    """To each question; letters are read in one pass, as one reply is."""
+    return 1 if parameters.task is Task.MULTIPLE_CHOICE else parameters.probe.samples
 
 
 def _questions(path: Path) -> list[Question]:

@@ -8,10 +8,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from craft.contracts.rest_scoring import EstimateView, EvaluationDocument, ModelMetrics
-from craft.contracts.rows import ADAPTER_CONFIG, ADAPTER_FOLDER, CURVE_FILE, CurveRow
+from craft.contracts.rows import ADAPTER_CONFIG, ADAPTER_FOLDER, CURVE_FILE, CurveRow, TrainingKind
 from craft.contracts.stages import Manifest, PackageParameters
-from craft.core.prompts import templates_from
 from craft.infra.artifacts import MANIFEST_FILE, read_rows
+from craft_training.card_usage import usage
 
 _METHOD = "https://arxiv.org/abs/2410.06913"
 _COLUMNS = ("pc", "pw", "pr", "ths", "over_refusal")
@@ -33,17 +33,18 @@ class CardFacts:
 def model_card(facts: CardFacts) -> str:
     """The card as Markdown with the hub's front matter. It holds counts, parameters and metrics, no row of the data."""
     strategy, model = facts.parameters.strategy.value, facts.parameters.model
+    aim = "answer what the base model knows and to refuse what it does not" if _refuses(facts) else "answer"
     return "\n".join(
         [
             *_front_matter(facts),
-            f"# {model.id} that says when it does not know ({strategy})",
+            f"# {model.id} after refusal-aware tuning ({strategy})",
             "",
             f"A LoRA adapter made with [CRaFT]({_METHOD}), certainty-represented knowledge flow for refusal-aware "
-            "instruction tuning. It answers what the base model knows and refuses what it does not.",
+            f"instruction tuning. It was trained to {aim}; how far it does so stands under Results.",
             "",
             "## Use",
             "",
-            *_usage(facts),
+            *usage(facts.parameters, refuses=_refuses(facts)),
             "",
             "## Training data",
             "",
@@ -70,7 +71,7 @@ def model_card(facts: CardFacts) -> str:
 
 
 def _front_matter(facts: CardFacts) -> list[str]:
-    tags = ("craft", "lora", "refusal", facts.parameters.strategy.value)
+    tags = dict.fromkeys(("craft", "lora", "refusal", facts.parameters.strategy.value))
     return [
         "---",
         f"base_model: {facts.parameters.model.id}",
@@ -83,20 +84,8 @@ def _front_matter(facts: CardFacts) -> list[str]:
     ]
 
 
-def _usage(facts: CardFacts) -> list[str]:
-    refusal = templates_from(facts.parameters.prompts.templates).refusal
-    return [
-        "```python",
-        "from peft import PeftModel",
-        "from transformers import AutoModelForCausalLM, AutoTokenizer",
-        "",
-        f'base = AutoModelForCausalLM.from_pretrained("{facts.parameters.model.id}")',
-        'model = PeftModel.from_pretrained(base, "adapter")',
-        'tokenizer = AutoTokenizer.from_pretrained("adapter")',
-        "```",
-        "",
-        f"Ask with the prompt that it was trained with (REFUSE); it refuses with `{refusal}`.",
-    ]
+def _refuses(facts: CardFacts) -> bool:
+    return bool(facts.rows_by_kind.get(TrainingKind.IDK.value))
 
 
 def _data(facts: CardFacts) -> list[str]:

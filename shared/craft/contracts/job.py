@@ -137,7 +137,7 @@ class JobSpec(Contract):
     name: PlainText | None = Field(None, min_length=1, max_length=200)
     base_model: BaseModelRef
     dataset: DatasetRef
-    task: Task = Task.OPEN_ENDED
+    task: Task = Field(Task.OPEN_ENDED, description="Inline rows with `choices` need it said.")
     strategies: list[Strategy] = Field(default_factory=lambda: [Strategy.CRAFT], min_length=1, max_length=5)
     evaluation: list[EvaluationSet] = Field(default_factory=list, max_length=16)
     split: SplitSettings = Field(default_factory=SplitSettings)

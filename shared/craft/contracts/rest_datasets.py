@@ -67,9 +67,14 @@ def columns_of(text: str) -> dict[str, str]:
 class Reading(Contract):
     """How a file becomes questions."""
 
-    task: Task = Task.OPEN_ENDED
+    task: Task | None = Field(None, description="Open-ended where it is not said; rows with `choices` need it said.")
     format: DatasetFormat = Field(DatasetFormat.AUTO, description="A hint: the bytes decide.")
     columns: Columns = Field(default_factory=dict)
+
+    @property
+    def stored_task(self) -> Task:
+        """The task of a dataset whose rows were all read without DatasetInvalid."""
+        return self.task or Task.OPEN_ENDED
 
     @property
     def column_map(self) -> ColumnMap:

@@ -68,7 +68,10 @@ SERVICE_OF: Mapping[StageKind, Service] = {
 CODE_VERSION: Mapping[StageKind, int] = {
     **dict.fromkeys(StageKind, 1),
     StageKind.REPORT: 2,  # `report.json` has a place for the estimate since.
-    StageKind.ANSWER: 2,  # By shards since: in bfloat16 a reply's roundings depend on what else is in the call.
+    StageKind.PACKAGE: 2,  # The card holds the prompt's text since.
+    # In bfloat16 a reply's roundings depend on what else is in the call, and so on how shards are cut.
+    StageKind.PROBE: 2,
+    StageKind.ANSWER: 3,
 }
 """Raise a kind's number when its output changes for the same input: old artifacts are then not reused."""
 
@@ -87,7 +90,9 @@ class EngineRef(Contract):
     name: Literal["transformers", "vllm"] = "transformers"
     dtype: Literal["bfloat16", "float32", "float16"] = "bfloat16"
     questions_per_batch: int = Field(32, ge=1, description="The batch changes roundings, and so draws.")
-    questions_per_shard: int = Field(256, ge=1, description="Questions between two checkpoints of a stage; as above.")
+    questions_per_shard: int = Field(
+        256, ge=1, description="Questions between two checkpoints of a stage, at most; as above."
+    )
 
 
 class TrainerRef(Contract):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import NamedTuple
 
-from craft.core.questions import ChoiceQuestion, Question
+from craft.core.questions import ChoiceQuestion, Question, Task
 from craft.core.shots import DEFAULT_CHOICE_SHOTS, DEFAULT_OPEN_SHOTS
 from craft.errors import RequestInvalid
 
@@ -18,6 +18,7 @@ __all__ = [
     "PromptMode",
     "PromptTemplates",
     "answer_messages",
+    "answer_template",
     "first_examined_shot",
     "probe_messages",
     "target",
@@ -124,12 +125,15 @@ def _fill(template: str, values: Mapping[str, str]) -> str:
     return _PLACEHOLDER.sub(lambda found: values.get(found.group(1), found.group(0)), template)
 
 
+def _refusals(templates: PromptTemplates) -> dict[str, str]:
+    return {"refusal": templates.refusal, "refusal_words": templates.refusal.rstrip(".!。！ ")}
+
+
 def _turn(template: str, question: Question, templates: PromptTemplates) -> Message:
     values = {
         "question": question.question,
         "topic": (question.category or templates.default_topic).replace("_", " "),
-        "refusal": templates.refusal,
-        "refusal_words": templates.refusal.rstrip(".!。！ "),
+        **_refusals(templates),
     }
     if isinstance(question, ChoiceQuestion):
         options = (
@@ -160,11 +164,19 @@ def probe_messages(question: Question, shots: Sequence[Question], templates: Pro
 
 def answer_messages(question: Question, mode: PromptMode, templates: PromptTemplates) -> list[Message]:
     """The zero-shot prompt of training and evaluation."""
-    if isinstance(question, ChoiceQuestion):
-        template = templates.choice_refuse if mode is PromptMode.REFUSE else templates.choice_basic
-    else:
-        template = templates.open_refuse if mode is PromptMode.REFUSE else templates.open_basic
-    return [_turn(template, question, templates)]
+    task = Task.MULTIPLE_CHOICE if isinstance(question, ChoiceQuestion) else Task.OPEN_ENDED
+    return [_turn(_wording(task, mode, templates), question, templates)]
+
+
+def answer_template(task: Task, mode: PromptMode, templates: PromptTemplates) -> str:
+    """What `answer_messages` fills: the refusal is in its place, the placeholders of a question are left."""
+    return _fill(_wording(task, mode, templates), _refusals(templates))
+
+
+def _wording(task: Task, mode: PromptMode, templates: PromptTemplates) -> str:
+    if task is Task.MULTIPLE_CHOICE:
+        return templates.choice_refuse if mode is PromptMode.REFUSE else templates.choice_basic
+    return templates.open_refuse if mode is PromptMode.REFUSE else templates.open_basic
 
 
 def target(question: Question, templates: PromptTemplates) -> str:

@@ -81,6 +81,20 @@ def letters(count: int) -> tuple[str, ...]:
     return tuple(string.ascii_uppercase[:count])
 
 
+def task_of_row(row: Mapping[str, object], said: Task | None) -> Task:
+    """The task that was said; open-ended where none was and the row has no `choices`.
+
+    Raises DatasetInvalid where it has: read as open-ended it would teach a letter or an index.
+    """
+    if said is None and row.get("choices"):
+        raise DatasetInvalid(
+            "The rows have `choices`, but no `task` was said.",
+            hint="Send task=multiple_choice, or task=open_ended to ignore the choices.",
+            param="task",
+        )
+    return said or Task.OPEN_ENDED
+
+
 def question_from_row(row: Mapping[str, object], *, task: Task) -> Question:
     """Read one data row.
 

@@ -178,10 +178,20 @@ def test_each_way_to_make_a_dataset_sends_every_member(operations: dict[str, Ope
     path = tmp_path / "rows.jsonl"
     path.write_text("{}")
     with pytest.raises(Captured) as caught:
-        CLIENT.datasets.upload(path, columns={"question": "prompt"})
+        CLIENT.datasets.upload(path, task="open_ended", columns={"question": "prompt"})
     form = caught.value.request.read().decode()
     assert set(re.findall(r'; name="(\w+)"', form)) == set(content["multipart/form-data"]["schema"]["properties"])
     assert '{"question": "prompt"}' in form
+
+
+def test_a_task_that_was_not_said_is_not_sent(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("{}")
+    with pytest.raises(Captured) as uploaded:
+        CLIENT.datasets.upload(path)
+    with pytest.raises(Captured) as created:
+        CLIENT.datasets.create([{}])
+    assert not [each for each in (uploaded, created) if b"task" in each.value.request.read()]
 
 
 @pytest.mark.parametrize("name", sorted(set(METHODS) - OWN_ANSWERS))

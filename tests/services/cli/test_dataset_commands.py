@@ -82,6 +82,14 @@ def test_what_names_no_source_is_a_usage_error(words: list[str], said: str) -> N
 
 
 @pytest.mark.usefixtures("server")
+def test_choices_need_the_task_said(tmp_path: Path) -> None:
+    path = tmp_path / "choices.jsonl"
+    path.write_text('{"question": "Which?", "choices": ["this", "that"], "answer": "B"}\n')
+    assert "task=multiple_choice" in craft("add", str(path), code=2)
+    assert craft("add", str(path), "--task", "multiple-choice").startswith("dset_")
+
+
+@pytest.mark.usefixtures("server")
 def test_an_overlap_is_counted_and_shown(tmp_path: Path) -> None:
     train = added(tmp_path / "a.jsonl", question("Who wrote Faust?", "Goethe"), question("Who wrote Emma?", "Austen"))
     test = added(tmp_path / "b.jsonl", question("who wrote FAUST", "Goethe"))

@@ -137,7 +137,8 @@ def test_the_client_sends_the_file_and_its_fields() -> None:
         return httpx.Response(200, text=stored.model_dump_json())
 
     client = client_of(handle)
-    stored = client.store_file(io.BytesIO(JSONL), Reading(format=DatasetFormat.JSONL))
+    reading = Reading(task=Task.OPEN_ENDED, format=DatasetFormat.JSONL)
+    stored = client.store_file(io.BytesIO(JSONL), reading)
     assert stored.rows == 5
     assert JSONL in seen[0]
     assert b'name="task"\r\n\r\nopen_ended' in seen[0]
@@ -145,6 +146,8 @@ def test_the_client_sends_the_file_and_its_fields() -> None:
     assert b'name="columns"\r\n\r\n{}' in seen[0]
     assert client.store_rows(rows(5), task=Task.OPEN_ENDED) == stored
     assert json.loads(seen[1]) == {"task": "open_ended", "rows": rows(5)}
+    client.store_file(io.BytesIO(JSONL), Reading())
+    assert b'name="task"' not in seen[2]
     client.close()
 
 

@@ -3,10 +3,11 @@
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from tests.services.datasets.source_servers import COMMIT, ROWS, body, hub, source, status
 from tests.services.gateway.dataset_rig import MOST_BYTES, DatasetRig, dataset_rig
@@ -30,6 +31,53 @@ def jsonl(rows: list[dict[str, Any]]) -> bytes:
 def both(tmp_path: Path) -> Iterator[DatasetRig]:
     with dataset_rig(tmp_path) as made:
         yield made
+
+
+# The task.
+
+LETTERED = {"question": "Which is a city?", "choices": ["Oslo", "Blue"], "answer": "A"}
+
+
+def _fetched(both: DatasetRig, row: dict[str, Any], task: dict[str, str]) -> httpx.Response:
+    with source(hub(jsonl([row]))) as server:
+        both.hub.url = server.url
+        return both.send(source={"kind": "hub", "repo": "team/facts", "file": "data/train.jsonl"}, **task)
+
+
+WAYS: dict[str, Callable[[DatasetRig, dict[str, Any], dict[str, str]], httpx.Response]] = {
+    "file": lambda both, row, task: both.upload(jsonl([row]), **task),
+    "rows": lambda both, row, task: both.send(rows=[row], **task),
+    "source": _fetched,
+    "columns": lambda both, row, task: both.send(
+        rows=[{"q": row["question"], "options": row["choices"], "gold": row["answer"]}],
+        columns={"question": "q", "choices": "options", "answer": "gold"},
+        **task,
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_choices_without_a_task_are_asked_about(both: DatasetRig, way: str) -> None:
+    answer = WAYS[way](both, LETTERED, {})
+    problem = answer.json()
+    assert (answer.status_code, problem["code"], problem["param"]) == (422, "dataset_invalid", "task")
+    assert problem["hint"] == "Send task=multiple_choice, or task=open_ended to ignore the choices."
+    assert both.rig.get("/craft/datasets").json()["data"] == []
+
+
+@pytest.mark.parametrize("task", ["open_ended", "multiple_choice"])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_task_that_was_said_is_taken_with_or_without_the_choices(both: DatasetRig, way: str, task: str) -> None:
+    made = WAYS[way](both, LETTERED, {"task": task}).json()
+    [row] = both.rig.get(made["links"]["preview"]).json()["rows"]
+    assert made["task"] == task
+    assert row["choices"] == (LETTERED["choices"] if task == "multiple_choice" else None)
+
+
+def test_rows_without_choices_need_no_task(both: DatasetRig) -> None:
+    without = {"question": "Which is a city?", "answer": "Oslo", "choices": None}
+    assert both.uploaded(jsonl([without]))["task"] == "open_ended"
+    assert both.uploaded(jsonl([{**without, "choices": []}]))["task"] == "open_ended"
 
 
 # Columns.

@@ -63,6 +63,7 @@ REFUSED: list[tuple[str, dict[str, Any], str, str | None]] = [
     ("NUL", dataset({"question": "Why\0?", "answers": ["x"]}), "dataset_invalid", "dataset.rows"),
     ("a number beyond 64 bits", dataset({"question": "Why?", "answers": [10**30]}), "dataset_invalid", "dataset.rows"),
     ("27 options", {"task": "multiple_choice", **dataset(choice(27))}, "dataset_invalid", "dataset.rows"),
+    ("options without a task", dataset(choice(4)), "dataset_invalid", "task"),
     ("one option", {"task": "multiple_choice", **dataset(choice(1))}, "dataset_invalid", "dataset.rows"),
     (
         "answer not among the choices",
@@ -104,6 +105,15 @@ def test_bad_input_is_a_clear_problem(rig: Rig, changes: dict[str, Any], code: s
         assert problem["hint"]
         assert answer.headers["content-type"] == "application/problem+json"
     assert rig.get("/craft/jobs").json()["data"] == []
+
+
+def test_a_job_that_says_open_ended_ignores_options(rig: Rig) -> None:
+    given = [{**row, "choices": ["yes", "no"]} for row in rows()]
+    for path, status in (("/craft/jobs/validate", 200), ("/craft/jobs", 202)):
+        asked = rig.post(path, json=body(task="open_ended", dataset={"rows": given}))
+        assert asked.status_code == status, asked.text
+        refused = rig.post(path, json=body(dataset={"rows": given}))
+        assert (refused.status_code, refused.json()["param"]) == (422, "task")
 
 
 def test_row_errors_name_row_field_and_excerpt(rig: Rig) -> None:

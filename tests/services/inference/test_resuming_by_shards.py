@@ -3,13 +3,16 @@
 import os
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Literal
 
 import pytest
-from tests.services.inference.conftest import fast_engine
+import torch
+from tests.services.inference.conftest import byte_tokenizer, fast_engine
 from tests.services.inference.test_inference_stages import MODEL, OPEN, ingested, lending
+from transformers import AutoModelForCausalLM
 
 from craft.contracts.job import ProbeSettings, PromptSettings
-from craft.contracts.rows import REPLIES_FILE, ReplyRow
+from craft.contracts.rows import REPLIES_FILE, SAMPLES_FILE, ReplyRow
 from craft.contracts.stages import AnswerParameters, EngineRef, ProbeParameters, StageParameters, StageProgress
 from craft.core.prompts import PromptMode
 from craft.core.questions import OpenQuestion, Task
@@ -18,7 +21,10 @@ from craft.infra.child_process import Died, Outcome, StageWork
 from craft.infra.settings import WorkerSettings
 from craft.infra.stage import LocalContext
 from craft.infra.supervisor import WarmChild
-from craft_inference.stages import answer
+from craft_inference import shared_prefix
+from craft_inference.shards import shard_size
+from craft_inference.stages import answer, probe
+from craft_inference.transformers_engine import TransformersEngine
 
 PATIENCE_SECONDS = 60
 SHARD = 3
@@ -76,6 +82,69 @@ def test_a_killed_process_costs_one_shard_at_most(tmp_path: Path, parameters: St
     assert after == ["o3", "o4", "o5", "o6"]
 
 
+MANY = [OpenQuestion(f"o{n:03}", f"What is number {n}?", (str(n),)) for n in range(158)]
+WHOLE = {"engine": EngineRef()}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "shard"),
+    [
+        (PROBE.model_copy(update={**WHOLE, "probe": ProbeSettings(samples=10)}), 32),
+        (ANSWER.model_copy(update=WHOLE), 96),
+    ],
+    ids=["probe", "answer"],
+)
+def test_few_questions_are_several_shards(tmp_path: Path, parameters: StageParameters, shard: int) -> None:
+    is_probe = isinstance(parameters, ProbeParameters)
+    ingested(tmp_path / "in", train=MANY, held_out=[] if is_probe else MANY)
+    (tmp_path / "checkpoint").mkdir()
+    died, _ = attempt(tmp_path, 1, parameters, KILLED_AT="o148")
+    finished, after = attempt(tmp_path, 2, parameters)
+
+    assert isinstance(died, Died)
+    assert isinstance(finished, Finished)
+    assert after[0] == f"o{148 - 148 % shard:03}"
+
+
+@pytest.mark.parametrize(
+    ("name", "questions", "replies_each", "size"),
+    [
+        ("transformers", 158, 10, 32),
+        ("transformers", 40, 10, 32),
+        ("transformers", 1000, 10, 125),
+        ("transformers", 100_000, 10, 256),
+        ("transformers", 158, 1, 96),
+        ("transformers", 0, 100, 32),
+        ("vllm", 158, 10, 64),
+        ("vllm", 158, 1, 256),
+        ("vllm", 1000, 10, 125),
+    ],
+)
+def test_a_shard_is_an_eighth_of_a_stage_but_keeps_the_engine_busy(
+    name: Literal["transformers", "vllm"], questions: int, replies_each: int, size: int
+) -> None:
+    assert shard_size(questions, replies_each=replies_each, engine=EngineRef(name=name)) == size
+    least = EngineRef(name=name, questions_per_shard=3)
+    assert shard_size(questions, replies_each=replies_each, engine=least) == 3
+
+
+def test_shards_of_another_size_are_no_part_of_an_attempt(tmp_path: Path) -> None:
+    ingested(tmp_path / "in", held_out=OPEN)
+    (tmp_path / "checkpoint").mkdir()
+    otherwise = ANSWER.model_copy(update={"engine": EngineRef(questions_per_shard=2)})
+    died, _ = attempt(tmp_path, 1, ANSWER, KILLED_AT="o6")
+    finished, after = attempt(tmp_path, 2, otherwise)
+    again, unasked = attempt(tmp_path, 3, otherwise)
+
+    assert isinstance(died, Died)
+    assert isinstance(finished, Finished)
+    assert isinstance(again, Finished)
+    assert (after, unasked) == ([question.id for question in OPEN], [])
+    made = [(tmp_path / f"output{number}" / REPLIES_FILE).read_bytes() for number in (2, 3)]
+    assert made[0] == made[1]
+    assert [ReplyRow.model_validate_json(line).id for line in made[0].splitlines()] == after
+
+
 def replies(model: Path, questions: Path, where: Path, *, shard: int) -> bytes:
     """What the stage writes into a folder of its own."""
     context = LocalContext(where / "output", where / "checkpoint", {"questions": questions})
@@ -97,3 +166,33 @@ def test_in_float32_shards_of_greedy_replies_are_the_bytes_of_one_call(llama: Pa
     assert len({ReplyRow.model_validate_json(line).reply for line in one_call.splitlines()}) > len(asked) / 2
     for shard in (1, 5, 7):
         assert replies(llama, questions, tmp_path / f"by {shard}", shard=shard) == one_call
+
+
+def exact_engine(folder: Path) -> TransformersEngine:
+    """The model as the service runs it, so exactly that no rounding moves a draw over the edge of a token's share."""
+    shared_prefix.register()
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float64, attn_implementation=shared_prefix.ATTENTION
+    )
+    return TransformersEngine(model, byte_tokenizer())
+
+
+def samples(model: Path, questions: Path, where: Path, *, shard: int) -> bytes:
+    """What a probe that draws writes into a folder of its own."""
+    context = LocalContext(where / "output", where / "checkpoint", {"questions": questions})
+    context.output.mkdir(parents=True)
+    context.checkpoint.mkdir()
+    drawn = {
+        "engine": EngineRef(dtype="float32", questions_per_shard=shard),
+        "probe": ProbeSettings(samples=3, max_new_tokens=6, shots=[{"question": "Why?", "answer": "So."}]),
+    }
+    probe(PROBE.model_copy(update=drawn), context, engines=lending(exact_engine(model)))
+    return (context.output / SAMPLES_FILE).read_bytes()
+
+
+def test_in_float64_shards_of_draws_are_the_bytes_of_one_call(llama: Path, tmp_path: Path) -> None:
+    asked = [OpenQuestion(f"q{n}", f"What is {'the very ' * (n % 4)}number {n}?", ("?",)) for n in range(24)]
+    questions = ingested(tmp_path / "in", train=asked)
+    one_call = samples(llama, questions, tmp_path / "whole", shard=256)
+    for shard in (1, 5, 7):
+        assert samples(llama, questions, tmp_path / f"by {shard}", shard=shard) == one_call

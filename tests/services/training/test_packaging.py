@@ -1,10 +1,13 @@
 """The deliverable loads with PEFT, answers as the engine did, tells its story, and is the same bytes each time."""
 
 import json
+import re
 import shutil
+import string
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from peft import PeftModel
@@ -21,14 +24,15 @@ from craft.contracts.rest_scoring import (
 )
 from craft.contracts.rows import ChatMessage, QuestionRow, ReplyRow, TrainingKind, TrainingRow
 from craft.contracts.stages import PackageParameters, TrainerRef, TuneParameters
-from craft.core.prompts import DEFAULT_TEMPLATES, PromptMode, answer_messages
-from craft.core.questions import OpenQuestion, Task
+from craft.core.prompts import DEFAULT_TEMPLATES, PromptMode, answer_messages, answer_template, templates_from
+from craft.core.questions import ChoiceQuestion, OpenQuestion, Question, Task
 from craft.core.selection import Strategy
 from craft.errors import AdapterUnservable, Internal
-from craft.infra.artifacts import write_rows
+from craft.infra.artifacts import read_rows, write_rows
 from craft.infra.models import ModelFolders
 from craft.infra.stage import LocalContext
 from craft_training.base_models import BaseModel, BaseModels, with_adapter
+from craft_training.card_usage import usage
 from craft_training.greedy import greedy
 from craft_training.samples import prompt_text
 from craft_training.stages import TrainingStages
@@ -256,3 +260,93 @@ def test_the_card_tells_data_parameters_and_results(
     assert "| this adapter, REFUSE prompt | 30.0 (25.0 to 35.0) |" in card
     assert "undefined" in card
     assert "greedy reply to 20 of 20 held-out questions" in card
+
+
+def _code(card: str) -> str:
+    found = re.search(r"^(`{3,})python\n(.*?)\n\1$", card, re.DOTALL | re.MULTILINE)
+    assert found is not None
+    return found[2]
+
+
+def _prompt_of(card: str) -> Callable[..., str]:
+    """The card's own function, without the lines that need a model."""
+    code = _code(card)
+    names: dict[str, Any] = {"re": re, "string": string}
+    exec(code[code.index("PROMPT = ") : code.index("def ask(")], names)  # noqa: S102 - our own card's
+    made: Callable[..., str] = names["prompt"]
+    return made
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT's own
+def test_the_cards_code_gives_the_replies_that_were_evaluated(
+    stages: TrainingStages,
+    parameters: PackageParameters,
+    context: Context,
+    folders: ModelFolders,
+    facts: Facts,
+    inputs: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    made = context("out")
+    stages.package(parameters, made)
+    monkeypatch.chdir(made.output)
+    code = _code((made.output / "adapter" / "README.md").read_text())
+    names: dict[str, Any] = {}
+    exec(code.replace("'tests/tiny'", repr(str(folders.find("tests/tiny").path))), names)  # noqa: S102 - our own card's
+    assert capsys.readouterr().out.endswith("\n")
+    served = [row.reply.strip() for row in read_rows(inputs["candidate"] / "replies.jsonl", ReplyRow)]
+    assert [names["ask"](question) for question, _ in facts[:6]] == served[:6]
+
+
+OWN_WORDS = {
+    "open_refuse": 'On {topic}, in one word; else say "{refusal}":\n```\n{question}\n```',
+    "choice_refuse": "{topic}: {question}\n{options}\nOne of {letters} ({letters_comma}), or '{refusal_words}': ",
+    "choice_option": "({letter}) {option}",
+    "or_word": "oder",
+    "default_topic": "all_sorts",
+    "refusal": "I do not know that.",
+}
+QUESTIONS = [
+    OpenQuestion("a", "Who wrote {topic} and \\1 {question}?", ("x",)),
+    OpenQuestion("b", "Wer schrieb »Faust«?", ("x",), "great_books"),
+    ChoiceQuestion("c", "Which {options}?", ("{letter}", "two"), 0),
+    ChoiceQuestion("d", "Which?", ("one", "{question}", "three", "four"), 0, "world_facts"),
+]
+
+
+@pytest.mark.parametrize("templates", [{}, OWN_WORDS], ids=["ours", "own"])
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.id)
+def test_the_cards_prompt_is_the_one_of_evaluation(
+    parameters: PackageParameters, question: Question, templates: dict[str, str]
+) -> None:
+    choices = [list(question.choices)] if isinstance(question, ChoiceQuestion) else []
+    task = Task.MULTIPLE_CHOICE if choices else Task.OPEN_ENDED
+    own = parameters.model_copy(update={"task": task, "prompts": PromptSettings(templates=templates)})
+    card = "\n".join(usage(own, refuses=True))
+    more = {"topic": question.category} if question.category else {}
+    asked = answer_messages(question, PromptMode.REFUSE, templates_from(templates))
+    assert _prompt_of(card)(question.question, *choices, **more) == asked[0].content
+    assert answer_template(task, PromptMode.REFUSE, templates_from(templates)) in card
+
+
+def test_the_card_promises_no_more_than_the_results_show(
+    stages: TrainingStages, parameters: PackageParameters, context: Context, inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    made = context("out")
+    stages.package(parameters, made)
+    card = (made.output / "adapter" / "README.md").read_text()
+    front = card.split("---")[1]
+    assert [front.count(f"- {tag}\n") for tag in ("craft", "lora", "refusal")] == [1, 1, 1]
+    assert "It was trained to answer what the base model knows and to refuse what it does not" in card
+    assert "taught to reply where it does not know is `I don't know.`" in card
+
+    answered = tmp_path / "answered"
+    answered.mkdir()
+    rows = read_rows(inputs["rows"] / "training.jsonl", TrainingRow)
+    write_rows(answered / "training.jsonl", [row for row in rows if row.kind is TrainingKind.VAN])
+    without = context("without")
+    stages.package(parameters, LocalContext(without.output, without.checkpoint, {**inputs, "rows": answered}))
+    card = (without.output / "adapter" / "README.md").read_text()
+    assert "It was trained to answer; how far" in card
+    assert "taught to reply" not in card

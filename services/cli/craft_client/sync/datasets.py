@@ -29,17 +29,19 @@ class Datasets:
         self,
         path: Path | str,
         *,
-        task: Task | str = Task.OPEN_ENDED,
+        task: Task | str | None = None,
         name: str | None = None,
         format: DatasetFormat | str = DatasetFormat.AUTO,
         columns: Mapping[str, str] | None = None,
     ) -> DatasetView:
         """Upload a JSONL, JSON, CSV or Parquet file. Raises ApiError with row errors where rows are wrong.
 
-        `columns` names the file's own column, or a dotted path, for ours: `{"question": "prompt"}`.
+        `task` is open-ended where it is not said, and must be said for rows with `choices`. `columns` names the file's
+        own column, or a dotted path, for ours: `{"question": "prompt"}`.
         """
         source = Path(path)
-        fields = {"task": str(task), "name": name or source.stem[:200] or "dataset", "format": str(format)}
+        fields = {"name": name or source.stem[:200] or "dataset", "format": str(format)}
+        fields |= {"task": str(task)} if task else {}
         fields |= {"columns": json.dumps(dict(columns))} if columns else {}
         with source.open("rb") as file:
             return self._transport.upload(DatasetView, "/craft/datasets", file=file, name=source.name, fields=fields)
@@ -49,26 +51,26 @@ class Datasets:
         self,
         rows: Sequence[Mapping[str, Any]],
         *,
-        task: Task | str = Task.OPEN_ENDED,
+        task: Task | str | None = None,
         name: str | None = None,
         format: DatasetFormat | str | None = None,
         columns: Mapping[str, str] | None = None,
     ) -> DatasetView:
         """Keep rows as a dataset, 10,000 at most; larger ones are uploaded as a file."""
-        body = {"rows": [*rows], "task": task, **query(name=name, format=format, columns=columns)}
+        body = {"rows": [*rows], **query(task=task, name=name, format=format, columns=columns)}
         return self._transport.call(DatasetView, "POST", "/craft/datasets", json=body)
 
     def fetch(
         self,
         source: HttpsSource | HubSource | S3Source | Mapping[str, Any],
         *,
-        task: Task | str = Task.OPEN_ENDED,
+        task: Task | str | None = None,
         name: str | None = None,
         format: DatasetFormat | str | None = None,
         columns: Mapping[str, str] | None = None,
     ) -> DatasetView:
         """Have the server fetch a file: `{"kind": "https", "url": …}`, of the hub, or of S3. Else as `upload`."""
-        body = {"source": body_of(source), "task": task, **query(name=name, format=format, columns=columns)}
+        body = {"source": body_of(source), **query(task=task, name=name, format=format, columns=columns)}
         return self._transport.call(DatasetView, "POST", "/craft/datasets", json=body, timeout_seconds=_FETCH_SECONDS)
 
     @operation("listDatasets")
