@@ -6,6 +6,7 @@ from pydantic import ValidationError
 from craft.contracts.dataset_sources import HubSource
 from craft.contracts.problems import Problem
 from craft.contracts.rest_datasets import Reading, columns_of
+from craft.core.questions import Task
 from craft.errors import DatasetInvalid, RequestInvalid
 
 
@@ -36,3 +37,8 @@ def test_counts_by_kind_travel_with_the_problem() -> None:
     error = DatasetInvalid("2 of 3 rows cannot be used.", error_counts={"`question` is missing.": 2})
     assert Problem.of(error).error_counts == {"`question` is missing.": 2}
     assert Problem.of(RequestInvalid("no")).error_counts == {}
+
+
+def test_rows_that_were_read_without_a_task_are_open_ended() -> None:
+    assert Reading().stored_task is Task.OPEN_ENDED
+    assert Reading(task=Task.MULTIPLE_CHOICE).stored_task is Task.MULTIPLE_CHOICE

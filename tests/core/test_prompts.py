@@ -14,11 +14,12 @@ from craft.core.prompts import (
     PromptMode,
     PromptTemplates,
     answer_messages,
+    answer_template,
     probe_messages,
     target,
     templates_from,
 )
-from craft.core.questions import ChoiceQuestion, OpenQuestion
+from craft.core.questions import ChoiceQuestion, OpenQuestion, Task
 from craft.errors import RequestInvalid
 
 SHOT = OpenQuestion("shot", "How many legs has an ant?", ("6", "six"))
@@ -142,3 +143,12 @@ def test_built_in_shots() -> None:
     assert len(DEFAULT_CHOICE_SHOTS) == 5
     assert all(shot.id.startswith("shot_") for shot in (*DEFAULT_OPEN_SHOTS, *DEFAULT_CHOICE_SHOTS))
     assert {shot.answer_letter for shot in DEFAULT_CHOICE_SHOTS} == {"A", "B", "C", "D"}
+
+
+@pytest.mark.parametrize("mode", PromptMode)
+def test_a_template_is_the_prompt_but_for_the_question(mode: PromptMode) -> None:
+    [message] = answer_messages(WHO, mode, DEFAULT_TEMPLATES)
+    wording = answer_template(Task.OPEN_ENDED, mode, DEFAULT_TEMPLATES)
+    topic = DEFAULT_TEMPLATES.default_topic.replace("_", " ")
+    assert wording.replace("{question}", WHO.question).replace("{topic}", topic) == message.content
+    assert "{options}" in answer_template(Task.MULTIPLE_CHOICE, mode, DEFAULT_TEMPLATES)

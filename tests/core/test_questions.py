@@ -16,6 +16,7 @@ from craft.core.questions import (
     letters,
     question_from_row,
     split,
+    task_of_row,
 )
 from craft.errors import DatasetInvalid, RequestInvalid
 
@@ -212,3 +213,16 @@ def test_rows_added_later_move_no_question() -> None:
 def test_a_fraction_outside_its_range_is_refused(fraction: float) -> None:
     with pytest.raises(RequestInvalid):
         split(questions(1), held_out_fraction=fraction, seed=0)
+
+
+@pytest.mark.parametrize("choices", [None, [], ["a", "b"]])
+def test_rows_with_choices_need_their_task_said(choices: list[str] | None) -> None:
+    row = {"question": "Q?", "answer": "A", "choices": choices}
+    for said in (OPEN, CHOICE):
+        assert task_of_row(row, said) is said
+    if not choices:
+        assert task_of_row(row, None) is OPEN
+        return
+    with pytest.raises(DatasetInvalid, match="no `task` was said") as caught:
+        task_of_row(row, None)
+    assert caught.value.param == "task"
