@@ -103,8 +103,9 @@ class Authentication:
 
 
 async def _refuse(error: CraftError, scope: Scope, receive: Receive, send: Send) -> None:
-    problem = error_response(error, request_id=scope["state"].get("request_id"))
-    await (in_openais_form(scope, error) or problem)(scope, receive, send)
+    request_id = scope["state"].get("request_id")
+    answer = in_openais_form(scope, error) or error_response(error, request_id=request_id)
+    await answer(scope, receive, send)
 
 
 def _check_local(headers: Headers) -> None:

@@ -163,8 +163,9 @@ class _Exchange:
         await self._send(message)
 
     async def _answer(self, error: CraftError) -> None:
-        problem = problem_response(Problem.of(error, request_id=self.request_id))
-        response = self._other_form(self._scope, error) or problem
+        response = self._other_form(self._scope, error)
+        if response is None:
+            response = problem_response(Problem.of(error, request_id=self.request_id))
         if isinstance(error, PayloadTooLarge):
             response.headers["Connection"] = "close"
         await response(self._scope, self._receive, self._forward)
