@@ -75,7 +75,7 @@ test-vllm: setup models vllm ## Real vLLM on this machine's CPU: engine, faults,
 	$(BIN)/python -m pytest tests/vllm -m vllm $(ARGS)
 
 client: setup ## Write craft_client/sync from craft_client/aio
-	$(BIN)/python services/cli/sync_client.py
+	$(BIN)/python services/cli/craft_client/_generate_sync.py
 
 lint: setup
 	$(BIN)/ruff check .

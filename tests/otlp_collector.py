@@ -10,8 +10,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from craft.infra import telemetry
-from craft.infra.settings import Settings
+from craft.infra.observe import telemetry
+from craft.infra.settings.settings import Settings
 
 PATIENCE_SECONDS = 30.0
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 from tests.bench.bench_gateway import CORES, Running, running, submit
 from tests.bench.gateway_poller import Connection, Connections, Seen, at_rate, percentile, poll
-from tests.services.gateway.public_rig import MODEL, model_folder
+from tests.services.gateway.rigs.public_rig import MODEL, model_folder
 
 _KEY = "an-operator-key-of-the-bench-0123456789"
 _SETTINGS = {

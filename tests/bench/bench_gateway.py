@@ -22,13 +22,13 @@ import httpx
 import psutil
 from tests.bench.gateway_poller import Connections, Seen, look_at, percentile, poll
 from tests.bench.gateway_workers import BEATS_OF_A_STAGE, THREADS_OF_A_QUEUE, Workplace, working
-from tests.chaos.processes import Part, host_environment
-from tests.chaos.system import is_ready
+from tests.chaos.rig.processes import Part, host_environment
+from tests.chaos.rig.system import is_ready
 from tests.ports import free_ports
-from tests.services.gateway.public_rig import MODEL, model_folder, rows
+from tests.services.gateway.rigs.public_rig import MODEL, model_folder, rows
 
-from craft.contracts.stages import Service
-from craft.infra.settings import Settings
+from craft.contracts.stages.kinds import Service
+from craft.infra.settings.settings import Settings
 from craft_cli.stack import processes
 
 CORES = 2

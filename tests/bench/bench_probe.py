@@ -21,8 +21,8 @@ from transformers.utils import logging
 
 from craft.core.prompts import DEFAULT_OPEN_SHOTS, DEFAULT_TEMPLATES, probe_messages
 from craft.core.questions import OpenQuestion
+from craft_inference.embedded.engine import TransformersEngine
 from craft_inference.engine import Prompt, Sampling
-from craft_inference.transformers_engine import TransformersEngine
 
 ROOT = Path(__file__).parents[2]
 QUESTIONS = ROOT / "services" / "cli" / "craft_cli" / "data" / "open_ended.jsonl"

@@ -17,9 +17,10 @@ from typing import Any
 from tests.vllm.conftest import SMOLLM, VLLM_PYTHON, running
 
 from craft.core.prompts import DEFAULT_OPEN_SHOTS, DEFAULT_TEMPLATES, probe_messages
-from craft.core.questions import Task, question_from_row
+from craft.core.questions import Task
+from craft.core.rows.reader import question_from_row
+from craft_inference.embedded.engine import TransformersEngine
 from craft_inference.engine import Engine, Prompt, Sampling
-from craft_inference.transformers_engine import TransformersEngine
 
 MODELS = Path(os.environ.get("CRAFT_MODELS_DIR", ".craft/models")).absolute()
 SAMPLING = Sampling(max_new_tokens=16, samples=10, temperature=0.7, seed=42)

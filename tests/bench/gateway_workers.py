@@ -16,21 +16,13 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from craft.contracts.rows import ADAPTER_ARCHIVE
-from craft.contracts.stages import (
-    Claim,
-    ClaimedStage,
-    Complete,
-    Release,
-    Renew,
-    Service,
-    StageKind,
-    StageProgress,
-    StageResult,
-)
+from craft.contracts.stages.artifacts import StageResult
+from craft.contracts.stages.claims import Claim, ClaimedStage, Complete, Release, Renew, StageProgress
+from craft.contracts.stages.kinds import Service, StageKind
+from craft.contracts.stages.rows import ADAPTER_ARCHIVE
 from craft.errors import CraftError
-from craft.infra.artifacts import FolderStore
-from craft.infra.coordinator_client import CoordinatorClient
+from craft.infra.storage.artifacts import FolderStore
+from craft.infra.worker.coordinator_client import CoordinatorClient
 
 THREADS_OF_A_QUEUE = 2
 BEATS_OF_A_STAGE = 2

@@ -17,9 +17,9 @@ import httpx
 import psutil
 import pytest
 from tests.ports import free_ports
-from tests.services.gateway.public_rig import open_rig
+from tests.services.gateway.rigs.public_rig import open_rig
 
-from craft_gateway.datasets_client import HttpDatasetsClient
+from craft_gateway.datasets.client import HttpDatasetsClient
 
 ROWS = 1_000_000
 _SAMPLE_SECONDS = 0.05

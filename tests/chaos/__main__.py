@@ -8,8 +8,8 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from tests.chaos.outcome import table
-from tests.chaos.run import RULES, Options, Result, Say, run
+from tests.chaos.faults.outcome import table
+from tests.chaos.faults.run import RULES, Options, Result, Say, run
 
 DATABASES = ("sqlite", "postgresql")
 

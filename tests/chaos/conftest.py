@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.chaos.small import Small
-from tests.services.gateway.world import World, new_world
+from tests.chaos.rig.small import Small
+from tests.services.gateway.rigs.world import World, new_world
 
 HERE = Path(__file__).parent
 

@@ -8,16 +8,15 @@ from typing import Any
 
 import pytest
 from sqlmodel import SQLModel, select
-from tests.chaos.databases import SqliteFile
-from tests.chaos.small import Small, small
+from tests.chaos.rig.databases import SqliteFile
+from tests.chaos.rig.small import Small, small
 
-from craft.contracts.stages import Service
-from craft.infra.broker import send_stage
+from craft.contracts.stages.kinds import Service
+from craft.infra.broker.celery import send_stage
 from craft.infra.ids import new_id
-from craft.infra.settings import CoordinatorSettings
-from craft_gateway.keys import store_holds
-from craft_gateway.tables import Attempt, Event, Job, Stage
-from craft_gateway.transitions import Transitions
+from craft_gateway.lifecycle.control import JobControl
+from craft_gateway.lifecycle.reuse import exists_in
+from craft_gateway.store.tables import Attempt, Event, Job, Stage
 
 FORGED = 1000
 TABLES: tuple[type[SQLModel], ...] = (Job, Stage, Event, Attempt)
@@ -64,16 +63,15 @@ def rows(system: Small) -> list[dict[str, Any]]:
 
 def stages_that_nobody_here_may_start(system: Small) -> list[str]:
     """Done ones, cancelled ones, paused ones, and some that wait or are ready for another service's workers."""
-    holds = store_holds(system.store)
-    transitions = Transitions(system.look.database, holds=holds, settings=CoordinatorSettings())
+    control = JobControl(system.look.database, exists=exists_in(system.store))
     waiting, ended = system.submit(), system.submit()
     assert system.succeeded(waiting)
     assert system.succeeded(ended)
-    transitions.cancel(system.stage(ended).job_id)
+    control.cancel(system.stage(ended).job_id)
     for worker in system.workers:
         worker.freeze(family=True)
     paused = system.submit()
-    transitions.pause(system.stage(paused).job_id)
+    control.pause(system.stage(paused).job_id)
     for worker in system.workers:
         worker.thaw()
     return [stage_id for each in (waiting, ended, paused) for stage_id in stages_of(system, each)]

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text, update
 from sqlmodel import col
-from tests.chaos.databases import SqliteFile
-from tests.chaos.disks import SmallDisk
-from tests.chaos.small import Small, small
-from tests.services.gateway.world import World, new_world
+from tests.chaos.rig.databases import SqliteFile
+from tests.chaos.rig.disks import SmallDisk
+from tests.chaos.rig.small import Small, small
+from tests.services.gateway.rigs.world import World, new_world
 
 from craft.core.selection import Strategy
 from craft.errors import Unavailable
-from craft_gateway.tables import Outbox, Stage
+from craft_gateway.store.tables import Outbox, Stage
 
 
 def mounted(folder: Path, megabytes: int) -> Iterator[SmallDisk]:

@@ -8,11 +8,11 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.chaos.processes import Part, host_environment
+from tests.chaos.rig.processes import Part, host_environment
 from tests.ports import free_ports
-from tests.services.gateway.public_rig import Rig, body, open_rig, rows
+from tests.services.gateway.rigs.public_rig import Rig, body, open_rig, rows
 
-from craft.contracts.rest_datasets import Reading
+from craft.contracts.services.datasets import Reading
 
 START_SECONDS = 60.0
 KEY = {"Idempotency-Key": "the-same"}

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 from sqlmodel import Session
-from tests.chaos.finished import Finished, finished
-from tests.chaos.invariants import IN_TURN, KEPT, OWNED, QUERIES, violations
-from tests.chaos.stored import COUNTED, WHOLE, stored_violations
-from tests.services.gateway.world import new_world
+from tests.chaos.faults.finished import Finished, finished
+from tests.chaos.faults.invariants import IN_TURN, KEPT, OWNED, QUERIES, violations
+from tests.chaos.rig.stored import COUNTED, WHOLE, stored_violations
+from tests.services.gateway.rigs.world import new_world
 
-from craft_gateway.database import Database
-from craft_gateway.tables import Attempt
+from craft_gateway.store.database import Database
+from craft_gateway.store.tables import Attempt
 
 MOST_ATTEMPTS = 3
 

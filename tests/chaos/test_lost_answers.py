@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 from sqlmodel import Session
-from tests.services.gateway.world import SETTINGS, FakeClock, World, new_world, resolved
+from tests.services.gateway.rigs.world import SETTINGS, FakeClock, World, new_world, resolved
 
 from craft.contracts.events import EventType
 from craft.contracts.problems import StageError
-from craft.contracts.stages import ClaimedStage, Fail, Release, Renew
+from craft.contracts.stages.claims import ClaimedStage, Fail, Release, Renew
 from craft.core.selection import Strategy
 from craft.errors import LeaseLost, Unavailable, WorkerLost
-from craft_gateway.database import Database
-from craft_gateway.transitions import Idempotency
+from craft_gateway.lifecycle.creation import Idempotency
+from craft_gateway.store.database import Database
 
 ONCE = Idempotency("a key", "0" * 64)
 
@@ -58,8 +58,8 @@ def claimed(world: World) -> ClaimedStage:
 
 def test_a_job_whose_acceptance_was_not_heard_is_accepted_once(world: World) -> None:
     job = resolved(Strategy.COR_RAIT)
-    unheard(world, lambda: world.transitions.create_job(job, idempotency=ONCE))
-    again = world.transitions.create_job(job, idempotency=ONCE)
+    unheard(world, lambda: world.control.create_job(job, idempotency=ONCE))
+    again = world.control.create_job(job, idempotency=ONCE)
     assert again.repeated
     assert len(world.outbox()) == 1
 
@@ -70,7 +70,7 @@ def test_a_claim_that_was_not_heard_ends_with_its_lease(world: World) -> None:
     unheard(world, lambda: world.try_claim(stage))
     assert world.try_claim(stage, "worker-2") is None
     world.clock.advance(SETTINGS.lease_seconds + 1)
-    assert world.upkeep.reap() == 1
+    assert world.maintenance.reap() == 1
     again = world.try_claim(stage, "worker-2")
     assert again is not None
     assert again.fence == 2
@@ -104,9 +104,9 @@ def test_a_stage_that_was_given_up_unheard_is_given_up_once(world: World, report
 
     def say() -> None:
         if report == "fail":
-            world.transitions.fail(stage.stage_id, given_up)
+            world.calls.fail(stage.stage_id, given_up)
         else:
-            world.transitions.release(stage.stage_id, Release(fence=stage.fence))
+            world.calls.release(stage.stage_id, Release(fence=stage.fence))
 
     unheard(world, say)
     with pytest.raises(LeaseLost):
@@ -118,9 +118,9 @@ def test_a_stage_that_was_given_up_unheard_is_given_up_once(world: World, report
 def test_a_beat_that_was_not_heard_keeps_the_lease(world: World) -> None:
     stage = claimed(world)
     world.clock.advance(SETTINGS.lease_seconds - 1)
-    unheard(world, lambda: world.transitions.renew(stage.stage_id, Renew(fence=stage.fence)))
+    unheard(world, lambda: world.calls.renew(stage.stage_id, Renew(fence=stage.fence)))
     world.clock.advance(SETTINGS.lease_seconds - 1)
-    assert world.upkeep.reap() == 0
+    assert world.maintenance.reap() == 0
 
 
 def test_a_hint_whose_sending_was_not_noted_is_sent_again_and_starts_nothing_twice(world: World) -> None:
@@ -133,7 +133,7 @@ def test_a_hint_whose_sending_was_not_noted_is_sent_again_and_starts_nothing_twi
             world.relay.send_due()
         world.database.losing = 0
         world.clock.advance(SETTINGS.resend_seconds + 1)
-        world.upkeep.sweep()
+        world.maintenance.sweep()
     world.relay.send_due()
     assert world.broker.sent
     assert {stage_id for _, stage_id in world.broker.sent} == {world.stage(job_id, "ingest").id}

@@ -10,26 +10,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.chaos.processes import WORKERS
-from tests.infra.played import FakeCoordinator
-from tests.infra.real_worker import Server, SmallCoordinator
-from tests.infra.test_runner import Scene, writes
-from tests.services.gateway.world import FakeBroker, World
+from tests.chaos.rig.processes import WORKERS
+from tests.infra.worker.played import FakeCoordinator
+from tests.infra.worker.real_worker import Server, SmallCoordinator
+from tests.infra.worker.test_runner import Scene, writes
+from tests.services.gateway.rigs.world import FakeBroker, World
 
 from craft.contracts.events import StageStatus
-from craft.contracts.stages import Complete, Service, StageKind, StageResult
+from craft.contracts.stages.artifacts import StageResult
+from craft.contracts.stages.claims import Complete
+from craft.contracts.stages.kinds import Service, StageKind
 from craft.errors import NotFound
-from craft.infra import artifacts
-from craft.infra.artifacts import ArtifactStore, FolderStore
-from craft.infra.attempt_reports import Ended
-from craft.infra.broker import celery_app, send_stage
-from craft.infra.settings import Settings
-from craft_gateway.database import Database
-from craft_gateway.outbox import Relay
-from craft_gateway.tables import Stage
-from craft_gateway.transitions_unit import JobUnit
+from craft.infra.broker.celery import celery_app, send_stage
+from craft.infra.settings.settings import Settings
+from craft.infra.storage import artifacts
+from craft.infra.storage.artifacts import ArtifactStore, FolderStore
+from craft.infra.worker.reports import AttemptEnd
+from craft_gateway.lifecycle.dispatch import OutboxRelay
+from craft_gateway.lifecycle.job_transaction import JobTransaction
+from craft_gateway.store.database import Database
+from craft_gateway.store.tables import Stage
 
-TOYS = Path(__file__).parents[1] / "infra"
+TOYS = Path(__file__).parents[1] / "infra" / "worker"
 BEATS_WATCHED = 25
 """At five a second: several times the visibility timeout."""
 
@@ -52,7 +54,7 @@ class Witness(FakeBroker):
 
 
 def hints_find_their_stages(world: World, witness: Witness) -> None:
-    relay = Relay(world.database, witness)
+    relay = OutboxRelay(world.database, witness)
     job_id = world.create()
     relay.send_due()
     world.do(job_id, "ingest")
@@ -68,10 +70,10 @@ def test_whoever_gets_a_hint_finds_the_stage_ready(world: World) -> None:
 def test_a_hint_sent_before_the_commit_is_seen(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     witness = Witness(world.database)
 
-    def at_once(self: JobUnit, stage: Stage, *, due: datetime | None = None) -> None:
+    def at_once(self: JobTransaction, stage: Stage, *, due: datetime | None = None) -> None:
         witness.send(stage.queue, stage.id)
 
-    monkeypatch.setattr(JobUnit, "hint", at_once)
+    monkeypatch.setattr(JobTransaction, "hint", at_once)
     with pytest.raises(AssertionError):
         hints_find_their_stages(world, witness)
 
@@ -96,7 +98,7 @@ def a_completed_stage_can_be_read(folder: Path) -> None:
     scene.coordinator = Reader(scene.store)
     scene.runner._coordinator = scene.coordinator
     scene.child.answer = writes
-    assert scene.run() is Ended.COMPLETED
+    assert scene.run() is AttemptEnd.COMPLETED
 
 
 def test_whoever_hears_that_a_stage_is_complete_can_read_its_artifact(tmp_path: Path) -> None:

@@ -15,18 +15,19 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import Session
 from tests.chaos import test_processes as facts
-from tests.chaos.databases import PostgresServer
-from tests.chaos.finished import Finished, finished
-from tests.chaos.invariants import violations
-from tests.chaos.small import Small, small
+from tests.chaos.faults.finished import Finished, finished
+from tests.chaos.faults.invariants import violations
+from tests.chaos.rig.databases import PostgresServer
+from tests.chaos.rig.small import Small, small
 from tests.chaos.test_invariants import MOST_ATTEMPTS, SPOILED, spoil_in
-from tests.services.gateway.world import FakeBroker, FakeStore, postgres_world
+from tests.services.gateway.rigs.world import FakeBroker, FakeStore, postgres_world
 
-from craft.contracts.stages import Claim, Service
-from craft.infra.settings import Settings
-from craft_gateway.coordinator import coordinator_app
-from craft_gateway.database import Database
-from craft_gateway.transitions_unit import JobUnit
+from craft.contracts.stages.claims import Claim
+from craft.contracts.stages.kinds import Service
+from craft.infra.settings.settings import Settings
+from craft_gateway.lifecycle.job_transaction import JobTransaction
+from craft_gateway.store.database import Database
+from craft_gateway.wiring_coordinator import coordinator_app
 
 pytestmark = pytest.mark.servers
 
@@ -122,7 +123,7 @@ def test_while_somebody_holds_a_jobs_row_callers_are_told_so_and_afterwards_it_i
     wake = facts.idle(system)
     stage_id = system.submit()
     with system.look.database.write() as session:
-        JobUnit.open(session, system.look.database.now, system.stage(stage_id).job_id)
+        JobTransaction.open(session, system.look.database.now, system.stage(stage_id).job_id)
         answers = ask_both(system, stage_id)
     wake()
     assert all(map(told_to_come_back, answers))
@@ -138,7 +139,7 @@ async def once(seconds: float) -> None:
 def test_without_a_free_connection_callers_are_told_to_come_back(system: Small, tmp_path: Path) -> None:
     database = Database(system.server.url)
     settings = Settings(state_dir=tmp_path)
-    app = coordinator_app(database, holds=FakeStore(), queues=FakeBroker(), settings=settings, pause=once)
+    app = coordinator_app(database, exists=FakeStore(), queues=FakeBroker(), settings=settings, pause=once)
     with TestClient(app, headers=HEADERS) as http:
         with ExitStack() as stack:
             for _ in range(CONNECTIONS):

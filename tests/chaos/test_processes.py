@@ -10,14 +10,14 @@ from pathlib import Path
 import psutil
 import pytest
 import redis
-from tests.chaos.databases import SqliteFile
-from tests.chaos.faults import skew_library, skewed
-from tests.chaos.processes import Part
-from tests.chaos.small import RULES, Small, small
+from tests.chaos.faults.faults import skew_library, skewed
+from tests.chaos.rig.databases import SqliteFile
+from tests.chaos.rig.processes import Part
+from tests.chaos.rig.small import RULES, Small, small
 
-from craft.contracts.stages import Service
-from craft.infra.broker import send_stage
-from craft_gateway.transitions_unit import JobUnit
+from craft.contracts.stages.kinds import Service
+from craft.infra.broker.celery import send_stage
+from craft_gateway.lifecycle.job_transaction import JobTransaction
 
 QUEUE = "craft:datasets"
 READY_AGAIN_SECONDS = 4.0
@@ -94,7 +94,7 @@ def test_a_lock_held_for_long_costs_an_attempt_at_most(system: Small) -> None:
     child = worker.child
     with system.look.database.write() as session:
         # SQLite's one lock, or the job's on PostgreSQL.
-        JobUnit.open(session, system.look.database.now, system.stage(stage_id).job_id)
+        JobTransaction.open(session, system.look.database.now, system.stage(stage_id).job_id)
         system.until(lambda: not child.is_running())
     assert system.succeeded(stage_id)
     assert system.outcomes(stage_id) == ["failed", "succeeded"]

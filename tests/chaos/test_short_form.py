@@ -1,9 +1,9 @@
 """A short random run on each database: what `make chaos` does for ten minutes, for one or two."""
 
 import pytest
-from tests.chaos.outcome import table
-from tests.chaos.run import Options, run
-from tests.chaos.schedule import Fault
+from tests.chaos.faults.outcome import table
+from tests.chaos.faults.run import Options, run
+from tests.chaos.faults.schedule import Fault
 
 pytestmark = [pytest.mark.servers, pytest.mark.model, pytest.mark.timeout(600)]
 

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.chaos.databases import SqliteFile
-from tests.chaos.small import Small, small
+from tests.chaos.rig.databases import SqliteFile
+from tests.chaos.rig.small import Small, small
 
-from craft.contracts.stages import StageKind, StageResult
-from craft.infra.settings import RetentionSettings
+from craft.contracts.stages.artifacts import StageResult
+from craft.contracts.stages.kinds import StageKind
+from craft.infra.settings.coordinator import RetentionSettings
 
 _DAYS = "0.000005"
 """Less than half a second."""

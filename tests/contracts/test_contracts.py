@@ -3,22 +3,12 @@
 import pytest
 from pydantic import ValidationError
 
-from craft.contracts.job import DatasetRef, JobSpec, JobStatus
 from craft.contracts.problems import Problem, StageError
-from craft.contracts.rows import ProbeRow, QuestionRow
-from craft.contracts.stages import (
-    CODE_VERSION,
-    PARAMETERS,
-    SERVICE_OF,
-    ArtifactRef,
-    FlowParameters,
-    IngestParameters,
-    Manifest,
-    StageKind,
-    StageResult,
-    artifact_digest,
-    stage_key,
-)
+from craft.contracts.spec.jobs import DatasetRef, JobSpec, JobStatus
+from craft.contracts.stages.artifacts import ArtifactRef, Manifest, StageResult, artifact_digest, stage_key
+from craft.contracts.stages.kinds import CODE_VERSION, SERVICE_OF, StageKind
+from craft.contracts.stages.parameters import PARAMETERS, FlowParameters, IngestParameters
+from craft.contracts.stages.rows import ProbeRow, QuestionRow
 from craft.core.questions import ChoiceQuestion, OpenQuestion, Task
 from craft.core.selection import Strategy
 from craft.errors import DatasetInvalid, ErrorDetail

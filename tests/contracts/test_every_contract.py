@@ -8,8 +8,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 import craft.contracts
-from craft.contracts.base import Contract
-from craft.contracts.views import rfc3339
+from craft.contracts.base import Contract, rfc3339
 
 MODULES = [
     importlib.import_module(f"craft.contracts.{found.name}") for found in pkgutil.iter_modules(craft.contracts.__path__)

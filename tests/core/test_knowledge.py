@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from craft.core.flow import KnowledgeFlow, flows
+from craft.core.judging.refusals import wording_for
 from craft.core.knowledge import (
     KnowledgeState,
     certainty_of,
@@ -19,7 +20,6 @@ from craft.core.knowledge import (
     open_state,
 )
 from craft.core.questions import OpenQuestion
-from craft.core.refusals import wording_for
 from craft.errors import MissingStates, RequestInvalid
 
 ENGLISH = wording_for("en")

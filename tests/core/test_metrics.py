@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from craft.core.answers import Outcome
+from craft.core.judging.answers import Outcome
 from craft.core.metrics import (
     NO_CATEGORY,
     CategoryResult,

@@ -8,16 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from craft.core.questions import (
-    ChoiceQuestion,
-    OpenQuestion,
-    RowInvalid,
-    Task,
-    letters,
-    question_from_row,
-    split,
-    task_of_row,
-)
+from craft.core.questions import ChoiceQuestion, OpenQuestion, Task, letters, split
+from craft.core.rows.fields import RowInvalid
+from craft.core.rows.reader import question_from_row, task_of_row
 from craft.errors import DatasetInvalid, RequestInvalid
 
 OPEN, CHOICE = Task.OPEN_ENDED, Task.MULTIPLE_CHOICE

@@ -9,12 +9,13 @@ import time
 import numpy as np
 import pytest
 
-from craft.core.answers import Outcome, judge, majority_right_answer, matches
 from craft.core.flow import KnowledgeFlow, flows
+from craft.core.judging.answers import Outcome, judge, majority_right_answer, matches
+from craft.core.judging.refusals import is_refusal, wording_for
 from craft.core.knowledge import KnowledgeState, certainty_of, choice_state
 from craft.core.prompts import first_examined_shot
-from craft.core.questions import ChoiceQuestion, OpenQuestion, Task, question_from_row, split
-from craft.core.refusals import is_refusal, wording_for
+from craft.core.questions import ChoiceQuestion, OpenQuestion, Task, split
+from craft.core.rows.reader import question_from_row
 from craft.core.selection import QuestionFlow, SelectionRule, Strategy, select
 
 ENGLISH = wording_for("en")

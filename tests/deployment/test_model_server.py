@@ -19,7 +19,7 @@ from tests.deployment.files import (
     rendered,
 )
 
-from craft.infra.settings import Settings
+from craft.infra.settings.settings import Settings
 
 WAYS = ("compose", *GPU_OVERLAYS)
 TAKING_TURNS = {"model-server", "inference-worker", "training-worker"}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tests.deployment.files import Document, Process, kubernetes_processes, of_kind, rendered
 
-from craft.infra.settings import Settings
+from craft.infra.settings.settings import Settings
 
 SETTINGS = Settings()
 WORKERS = ("datasets-worker", "inference-worker", "scoring-worker", "training-worker")

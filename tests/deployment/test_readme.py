@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from craft.contracts.job import JobSpec
+from craft.contracts.spec.jobs import JobSpec
 from craft_cli.main import app
 
 ROOT = Path(__file__).parents[2]

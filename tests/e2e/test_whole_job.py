@@ -13,7 +13,7 @@ from peft import PeftModel
 from tests.e2e.conftest import RunningStack
 from transformers import AutoModelForCausalLM
 
-from craft.contracts.rest_scoring import ReportDocument
+from craft.contracts.documents.report import ReportDocument
 from craft.core.questions import Task
 from craft_client import ApiError, JobFailed, JobHandle
 

@@ -18,7 +18,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from tests.bench.bench_gateway import Running, running
 from tests.fuzz.known import EXAMPLE_MODEL, configuration, made
-from tests.services.gateway.public_rig import MODEL, model_folder
+from tests.services.gateway.rigs.public_rig import MODEL, model_folder
 
 _KEY = "an-operator-key-of-the-fuzzer-0123456789"
 _SETTINGS = {

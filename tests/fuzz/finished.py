@@ -6,11 +6,12 @@ from contextlib import closing
 
 from pydantic import SecretStr
 from tests.bench.gateway_workers import Workplace
-from tests.services.gateway.public_rig import published
+from tests.services.gateway.rigs.public_rig import published
 
-from craft.contracts.stages import Claim, Complete, Service
-from craft.infra.artifacts import FolderStore
-from craft.infra.coordinator_client import CoordinatorClient
+from craft.contracts.stages.claims import Claim, Complete
+from craft.contracts.stages.kinds import Service
+from craft.infra.storage.artifacts import FolderStore
+from craft.infra.worker.coordinator_client import CoordinatorClient
 
 _READY = "SELECT id, queue FROM stage WHERE job_id = ? AND status = 'ready' LIMIT 1"
 

@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 from tests.bench.gateway_workers import Workplace
 from tests.fuzz.finished import finish
-from tests.services.gateway.public_rig import MODEL, UNKNOWN_DATASET, UNKNOWN_JOB, rows
+from tests.services.gateway.rigs.public_rig import MODEL, UNKNOWN_DATASET, UNKNOWN_JOB, rows
 
-from craft.contracts.accounts import DEFAULT_TEAM
-from craft_gateway.openai_ids import openai_id
+from craft.contracts.public.accounts import DEFAULT_TEAM
+from craft_gateway.openai.ids import openai_id
 
 _TEAMS = ("search", "0", "0" * 100)
 """With the shortest and the longest name, which the coverage phase sends."""

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 from tests.pipeline.worker_rig import WorkerRig, worker_rig
-from tests.services.gateway.world import FakeClock
+from tests.services.gateway.rigs.world import FakeClock
 
 from craft.contracts.events import StageStatus
-from craft.contracts.job import JobStatus
 from craft.contracts.problems import JobError
-from craft.infra.attempt_reports import Ended
+from craft.contracts.spec.jobs import JobStatus
+from craft.infra.worker.reports import AttemptEnd
 
 POISON = 13
 LONGEST_PAUSE_SECONDS = 300.0
@@ -30,7 +30,7 @@ def rig(tmp_path: Path, clock: FakeClock) -> Iterator[WorkerRig]:
 def lose(rig: WorkerRig, clock: FakeClock, job_id: str, times: int) -> None:
     for _ in range(times):
         clock.advance(LONGEST_PAUSE_SECONDS)
-        assert rig.work(job_id).result(60) is Ended.FAILED
+        assert rig.work(job_id).result(60) is AttemptEnd.FAILED
 
 
 def test_after_three_deaths_the_job_has_failed_with_all_that_is_known(rig: WorkerRig, clock: FakeClock) -> None:
@@ -58,9 +58,9 @@ def test_other_jobs_go_on_between_the_deaths_and_after_them(rig: WorkerRig, cloc
         if not rig.job(poisonous).status.terminal:
             lose(rig, clock, poisonous, 1)
         others.append(rig.create(seed=seed))
-        assert rig.work(others[-1]).result(60) is Ended.COMPLETED
+        assert rig.work(others[-1]).result(60) is AttemptEnd.COMPLETED
     assert rig.stage(poisonous).fence == 3
     assert {rig.stage(job_id).status for job_id in others} == {StageStatus.SUCCEEDED}
     # Nothing of it is ever handed out again.
     clock.advance(LONGEST_PAUSE_SECONDS)
-    assert rig.work(poisonous).result(60) is Ended.NOTHING_TO_DO
+    assert rig.work(poisonous).result(60) is AttemptEnd.NOTHING_TO_DO

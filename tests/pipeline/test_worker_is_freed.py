@@ -7,23 +7,23 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
-from tests.infra.played import gone
+from tests.infra.worker.played import gone
 from tests.pipeline.worker_rig import WorkerRig, worker_rig
 
 from craft.contracts.events import StageStatus
-from craft.contracts.job import JobStatus
-from craft.infra.attempt_reports import Ended
-from craft.infra.device import turn_if_free, turn_on
+from craft.contracts.spec.jobs import JobStatus
+from craft.infra.worker.device import acquire_device, acquire_device_if_free
+from craft.infra.worker.reports import AttemptEnd
 
 LONGEST_SECONDS = 5.0
 PATIENCE_SECONDS = 30.0
 
 
-def cancelled_in(rig: WorkerRig, job_id: str, done: "Future[Ended]") -> float:
+def cancelled_in(rig: WorkerRig, job_id: str, done: "Future[AttemptEnd]") -> float:
     """Cancels; the seconds until the worker is free and the job has ended."""
     began = time.monotonic()
-    rig.transitions.cancel(job_id)
-    assert done.result(PATIENCE_SECONDS) is Ended.RELEASED
+    rig.control.cancel(job_id)
+    assert done.result(PATIENCE_SECONDS) is AttemptEnd.RELEASED
     seconds = time.monotonic() - began
     assert rig.job(job_id).status is JobStatus.CANCELLED
     return seconds
@@ -44,7 +44,7 @@ def test_a_cancel_in_the_middle_of_work_that_says_nothing_frees_the_worker_in_ti
     assert child is not None
     assert cancelled_in(busy, job_id, done) < LONGEST_SECONDS
     assert gone(child)
-    with turn_if_free(busy.lock) as had:
+    with acquire_device_if_free(busy.lock) as had:
         assert had
 
 
@@ -54,7 +54,7 @@ def test_what_a_stage_saved_in_its_grace_is_there_for_the_next_attempt(busy: Wor
     done = busy.work(job_id)
     busy.wait_until_begun()
     busy.runner.stop()
-    assert done.result(LONGEST_SECONDS) is Ended.RELEASED
+    assert done.result(LONGEST_SECONDS) is AttemptEnd.RELEASED
     stage = busy.stage(job_id)
     assert (stage.status, stage.attempt) == (StageStatus.READY, 1)
     assert stage.key is not None
@@ -80,9 +80,9 @@ def test_a_cancel_while_the_devices_memory_is_waited_for_frees_the_worker_in_tim
 
 @pytest.mark.parametrize("busy", ["spin"], indirect=True)
 def test_a_job_whose_stage_waits_for_the_device_is_cancelled_at_once(busy: WorkerRig) -> None:
-    with turn_on(busy.lock)(threading.Event()):
+    with acquire_device(busy.lock)(threading.Event()):
         job_id = busy.create()
         done = busy.work(job_id)
-        assert busy.transitions.cancel(job_id) is JobStatus.CANCELLED
-    assert done.result(PATIENCE_SECONDS) is Ended.NOTHING_TO_DO
+        assert busy.control.cancel(job_id) is JobStatus.CANCELLED
+    assert done.result(PATIENCE_SECONDS) is AttemptEnd.NOTHING_TO_DO
     assert busy.child.pid is None

@@ -8,38 +8,41 @@ from pathlib import Path
 
 from pydantic import SecretStr
 from sqlmodel import col, select
-from tests.services.gateway.loopback import served
-from tests.services.gateway.world import resolved
+from tests.services.gateway.rigs.loopback import served
+from tests.services.gateway.rigs.world import resolved
 
-from craft.contracts.stages import Service, StageResult
-from craft.infra.artifacts import FolderStore
-from craft.infra.attempt_reports import Ended
-from craft.infra.coordinator_client import CoordinatorClient
-from craft.infra.device import no_room_needed, turn_on
-from craft.infra.http import create_app
-from craft.infra.runner import StageRunner
-from craft.infra.settings import CoordinatorSettings, WorkerSettings
-from craft.infra.supervisor import WarmChild
-from craft_gateway import migrate
-from craft_gateway.database import Clock, Database, database_clock
-from craft_gateway.internal_routes import internal_router
-from craft_gateway.keys import store_holds
-from craft_gateway.tables import Job, Stage, StageLog
-from craft_gateway.transitions import Transitions
+from craft.contracts.stages.artifacts import StageResult
+from craft.contracts.stages.kinds import Service
+from craft.infra.http.app import create_app
+from craft.infra.settings.coordinator import CoordinatorSettings
+from craft.infra.settings.worker import WorkerSettings
+from craft.infra.storage.artifacts import FolderStore
+from craft.infra.worker.child_supervisor import WarmChild
+from craft.infra.worker.coordinator_client import CoordinatorClient
+from craft.infra.worker.device import acquire_device, no_memory_needed
+from craft.infra.worker.reports import AttemptEnd
+from craft.infra.worker.runner import StageRunner
+from craft_gateway.lifecycle.control import JobControl
+from craft_gateway.lifecycle.reuse import exists_in
+from craft_gateway.lifecycle.worker_calls import WorkerCalls
+from craft_gateway.store import schema
+from craft_gateway.store.database import Clock, Database, database_clock
+from craft_gateway.store.tables import Job, Stage, StageLog
+from craft_gateway.worker_api.routes import worker_router
 
-TOYS = Path(__file__).parents[1] / "infra"
+TOYS = Path(__file__).parents[1] / "infra" / "worker"
 TOKEN = SecretStr("the workers' token")
 
 
 class WorkerRig:
     """Settings that a deployment leaves alone are the defaults here, so that times measured here are its own."""
 
-    def __init__(self, folder: Path, database: Database, transitions: Transitions, url: str, *, deed: str) -> None:
+    def __init__(self, folder: Path, database: Database, control: JobControl, url: str, *, deed: str) -> None:
         self.database = database
-        self.transitions = transitions
+        self.control = control
         self.store = FolderStore(folder)
         self.lock = folder / "device.lock"
-        self.room: Callable[[], None] = no_room_needed
+        self.room: Callable[[], None] = no_memory_needed
         self._began = folder / "began"
         os.mkfifo(self._began)
         environment = {**os.environ, "PYTHONPATH": str(TOYS), "TOY_DEED": deed, "TOY_BEGAN": str(self._began)}
@@ -54,7 +57,7 @@ class WorkerRig:
             store=self.store,
             child=self.child,
             settings=settings,
-            turn=turn_on(self.lock),
+            turn=acquire_device(self.lock),
             make_room=self._make_room,
         )
         self._threads = ThreadPoolExecutor(1)
@@ -67,9 +70,9 @@ class WorkerRig:
             scratch, key=f"{seed:064d}", kind="dataset", parameters={}, inputs={}, result=StageResult()
         )
         job = resolved(seed=seed).model_copy(update={"dataset": manifest.ref})
-        return self.transitions.create_job(job).id
+        return self.control.create_job(job).id
 
-    def work(self, job_id: str) -> "Future[Ended]":
+    def work(self, job_id: str) -> "Future[AttemptEnd]":
         """Give the worker the hint for the job's first stage."""
         return self._threads.submit(self.runner.run, self.stage(job_id).id)
 
@@ -104,11 +107,12 @@ class WorkerRig:
 def worker_rig(folder: Path, *, deed: str, clock: Clock = database_clock) -> Iterator[WorkerRig]:
     """A rig whose stages all do the same deed of `toy_stages`."""
     database = Database(f"sqlite:///{folder / 'craft.db'}", clock=clock)
-    migrate.upgrade(database)
-    transitions = Transitions(database, holds=store_holds(FolderStore(folder)), settings=CoordinatorSettings())
-    app = create_app(title="test", service="coordinator", routers=[internal_router(transitions, token=TOKEN)])
+    schema.upgrade(database)
+    exists = exists_in(FolderStore(folder))
+    calls = WorkerCalls(database, exists=exists, settings=CoordinatorSettings())
+    app = create_app(title="test", service="coordinator", routers=[worker_router(calls, token=TOKEN)])
     with served(app) as url:
-        rig = WorkerRig(folder, database, transitions, url, deed=deed)
+        rig = WorkerRig(folder, database, JobControl(database, exists=exists), url, deed=deed)
         try:
             yield rig
         finally:

@@ -16,8 +16,8 @@ import psutil
 import pytest
 from tests.ports import free_ports
 
-from craft_gateway import migrate
-from craft_gateway.database import Database
+from craft_gateway.store import schema
+from craft_gateway.store.database import Database
 
 # With the servers' tests, because it takes minutes: each lie has a gateway to itself.
 pytestmark = pytest.mark.servers
@@ -98,7 +98,7 @@ class Server:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     state = tmp_path_factory.mktemp("gateway")
     database = Database(f"sqlite:///{state / 'craft.db'}")
-    migrate.upgrade(database)
+    schema.upgrade(database)
     database.close()
     (state / "uploads").mkdir()
     (port,) = free_ports(1)

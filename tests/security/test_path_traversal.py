@@ -13,29 +13,30 @@ from pydantic import SecretStr
 from tests.security.attacks import Answer, Attack, Honest, attacks_on, send
 from tests.security.hostile_paths import hostile_paths
 from tests.security.watched_files import outside, watched_files
-from tests.services.gateway.dataset_rig import datasets_service
-from tests.services.gateway.public_rig import body, open_rig, rows
-from tests.services.gateway.world import new_world
-from tests.services.inference.supervised import Rig as SupervisedRig
-from tests.services.inference.supervised import base
+from tests.services.gateway.rigs.dataset_rig import datasets_service
+from tests.services.gateway.rigs.public_rig import body, open_rig, rows
+from tests.services.gateway.rigs.world import new_world
+from tests.services.inference.stages.supervised import Rig as SupervisedRig
+from tests.services.inference.stages.supervised import base
 
-from craft.contracts.job import BaseModelRef
-from craft.contracts.model_server import BASE_MODEL_HEADER, HOLD_HEADER
-from craft.contracts.stages import EngineRef, ModelRef
-from craft.infra.artifacts import FolderStore
-from craft.infra.http import create_app
-from craft.infra.models import ModelFolders
-from craft.infra.settings import HubSettings, VllmSettings
-from craft_gateway.internal_routes import internal_router
+from craft.contracts.services.model_server import BASE_MODEL_HEADER, LEASE_HEADER
+from craft.contracts.spec.jobs import BaseModelRef
+from craft.contracts.stages.parameters import EngineRef, ModelRef
+from craft.infra.http.app import create_app
+from craft.infra.models.folders import ModelFolders
+from craft.infra.settings.datasets import HubSettings
+from craft.infra.settings.inference import VllmSettings
+from craft.infra.storage.artifacts import FolderStore
+from craft_gateway.worker_api.routes import worker_router
 from craft_inference import routes as inference_routes
-from craft_inference import server_routes
 from craft_inference.calls import Calls
+from craft_inference.engine_holder import EngineHolder
 from craft_inference.fake_engine import FakeEngine
-from craft_inference.loaded import LoadedEngine
+from craft_inference.model_server import routes as model_server_routes
 from craft_scoring import routes as scoring_routes
-from craft_scoring.fake_embedder import HashingEmbedder
+from craft_scoring.embedding.fake import HashingEmbedder
 from craft_training import routes as training_routes
-from craft_training.throughput import KnownThroughput
+from craft_training.tuning.throughput import KnownThroughput
 
 SECRETS = (b"the canary's secret", b"root:x:0:0")
 TOKEN = SecretStr("sesame")
@@ -95,7 +96,7 @@ def coordinator(folder: Path) -> Iterator[Target]:
     (folder / "state" / "coordinator").mkdir()
     with new_world(folder / "state" / "coordinator") as world:
         stage_id = world.stage(world.create(), "ingest").id
-        app = create_app(title="test", service="coordinator", routers=[internal_router(world.transitions, token=TOKEN)])
+        app = create_app(title="test", service="coordinator", routers=[worker_router(world.calls, token=TOKEN)])
         error = {"code": "internal", "message": "m", "fault": "system", "retryable": False}
         bodies = {
             "claimStage": {"owner": "w", "service": "datasets"},
@@ -118,15 +119,15 @@ def inference(folder: Path) -> Target:
     def find(model: BaseModelRef) -> ModelRef:
         return folders.find(model.id, model.revision).ref
 
-    engines = LoadedEngine(lambda *_: FakeEngine(), folders.locate, name="transformers")
+    engines = EngineHolder(lambda *_: FakeEngine(), folders.locate, name="transformers")
     routes = inference_routes.router(Calls(engines, find, EngineRef()))
     return target(folder, create_app(title="test", service="inference", routers=[routes]), Honest())
 
 
 @pytest.fixture
 def model_server(folder: Path) -> Target:
-    routes = server_routes.router(SupervisedRig().supervisor, token=TOKEN)
-    headers = {**AUTHORIZED, HOLD_HEADER.lower(): "x", BASE_MODEL_HEADER.lower(): base().model_dump_json()}
+    routes = model_server_routes.router(SupervisedRig().supervisor, token=TOKEN)
+    headers = {**AUTHORIZED, LEASE_HEADER.lower(): "x", BASE_MODEL_HEADER.lower(): base().model_dump_json()}
     return target(
         folder, create_app(title="test", service="model-server", routers=[routes]), Honest({"hold_id": "x"}, headers)
     )

@@ -19,13 +19,13 @@ from pydantic import SecretStr
 from tests.fetched_models import MODELS
 from tests.ports import free_ports
 
-from craft.contracts.model_server import ServedBase, ServerView
-from craft.infra.models import ModelFolders
-from craft.infra.served_adapters import ServedAdapters
+from craft.contracts.services.model_server import ServedBase, ServerView
+from craft.infra.models.folders import ModelFolders
+from craft.infra.storage.served_adapters import ServedAdapters
 from craft_inference.adapter_shapes import check_fits
-from craft_inference.chat import chat_of
-from craft_inference.vllm_client import Access, held
-from craft_inference.vllm_engine import Served, VllmEngine
+from craft_inference.prompting.chat import chat_of
+from craft_inference.vllm.client import ServerAccess, lease_model
+from craft_inference.vllm.engine import Served, VllmEngine
 
 SMOLLM = "HuggingFaceTB/SmolLM2-135M-Instruct"
 TWIN = "twin"
@@ -66,11 +66,11 @@ class Rig:
         return ServedBase(model=ModelFolders(self.models).find(name).ref, dtype=dtype)
 
     def engine(self, name: str = SMOLLM, dtype: str = "bfloat16") -> VllmEngine:
-        access = Access(url=self.url, token=TOKEN, has_turn=True, patience_seconds=180.0)
+        access = ServerAccess(url=self.url, token=TOKEN, has_turn=True, patience_seconds=180.0)
         served = Served(self.base(name, dtype), prompts_in_flight=64, seeds=True)
         chat = chat_of(self.models / name, most_tokens=2048)
         check = partial(check_fits, model=self.models / name)
-        return VllmEngine(chat, partial(held, access), self.adapters, served, check_adapter=check)
+        return VllmEngine(chat, partial(lease_model, access), self.adapters, served, check_adapter=check)
 
     def view(self) -> ServerView:
         with self.http as http:

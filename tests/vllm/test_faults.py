@@ -12,10 +12,10 @@ from tests.fetched_models import MODELS
 from tests.vllm.adapters import random_adapter
 from tests.vllm.conftest import SMOLLM, TWIN, Rig, running, until
 
-from craft.contracts.model_server import BASE_MODEL_HEADER, HoldRequest, ServerState
+from craft.contracts.services.model_server import BASE_MODEL_HEADER, ModelLeaseRequest, ServerState
 from craft.core.prompts import Message
 from craft.errors import ContextTooLong, DeviceBusy, HostOutOfMemory, ModelNotFound, ModelRejected, Unavailable
-from craft.infra.device import turn_on
+from craft.infra.worker.device import acquire_device
 from craft_inference.engine import Prompt, Sampling
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
@@ -85,7 +85,7 @@ def test_what_cannot_be_served_says_why(rig: Rig, tmp_path: Path) -> None:
 
 def test_a_model_that_is_not_there(rig: Rig) -> None:
     gone = rig.base().model.model_copy(update={"id": "nobody/nothing"})
-    request = HoldRequest(base=rig.base().model_copy(update={"model": gone}), has_turn=True)
+    request = ModelLeaseRequest(base=rig.base().model_copy(update={"model": gone}), has_turn=True)
     with rig.http as http:
         answer = http.post("/v1/holds", json=request.model_dump(mode="json"))
     assert (answer.status_code, answer.json()["code"]) == (422, ModelNotFound.code)
@@ -148,7 +148,7 @@ def test_training_gets_the_device_and_users_are_told(own: Rig, tmp_path: Path) -
     core = _engine_core(own)
     chat = {"model": SMOLLM, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
     headers = {BASE_MODEL_HEADER: own.base().model_dump_json()}
-    with own.http as http, turn_on(tmp_path / "device.lock")(threading.Event()):
+    with own.http as http, acquire_device(tmp_path / "device.lock")(threading.Event()):
         # The device's turn is ours, as it is a training worker's.
         assert http.post("/v1/release").json()["state"] == ServerState.STOPPED
         assert not core.is_running()
@@ -186,7 +186,7 @@ def test_a_server_that_does_not_come_up(
 ) -> None:
     with running(tmp_path / "bad", models, **settings) as bad:
         with bad.http as http:
-            request = HoldRequest(base=bad.base(), has_turn=True)
+            request = ModelLeaseRequest(base=bad.base(), has_turn=True)
             answer = http.post("/v1/holds", json=request.model_dump(mode="json"))
         assert answer.json()["code"] == error.code  # type: ignore[attr-defined] # all are of our tree
         assert words in answer.json()["detail"]

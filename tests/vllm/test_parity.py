@@ -11,7 +11,8 @@ from tests.fetched_models import MODELS
 from tests.vllm.adapters import random_adapter
 from tests.vllm.conftest import SMOLLM, Rig
 
-from craft.core.answers import judge
+from craft.core.judging.answers import judge
+from craft.core.judging.refusals import wording_for
 from craft.core.prompts import (
     DEFAULT_CHOICE_SHOTS,
     DEFAULT_TEMPLATES,
@@ -20,10 +21,10 @@ from craft.core.prompts import (
     answer_messages,
     probe_messages,
 )
-from craft.core.questions import ChoiceQuestion, OpenQuestion, Question, Task, question_from_row
-from craft.core.refusals import wording_for
+from craft.core.questions import ChoiceQuestion, OpenQuestion, Question, Task
+from craft.core.rows.reader import question_from_row
+from craft_inference.embedded.engine import Dtype, TransformersEngine
 from craft_inference.engine import LetterPrompt, LetterScores, Prompt, Sampling
-from craft_inference.transformers_engine import Dtype, TransformersEngine
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 

@@ -16,7 +16,7 @@ from tests.e2e.conftest import running
 from tests.fetched_models import MODELS
 from tests.vllm.conftest import SMOLLM, VLLM_PYTHON, WITH_VLLM, until
 
-from craft.contracts.views import QueueView
+from craft.contracts.public.jobs import QueueView
 from craft_client import Client, JobHandle
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]

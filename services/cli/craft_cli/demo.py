@@ -11,11 +11,11 @@ from typing import Any
 
 from rich.console import Console
 
-from craft.contracts.rest_scoring import ReportDocument
+from craft.contracts.documents.report import ReportDocument
 from craft.core.questions import Task
 from craft.errors import Unavailable
-from craft.infra.settings import Settings
-from craft_cli.result_commands import print_report
+from craft.infra.settings.settings import Settings
+from craft_cli.commands.results import print_report
 from craft_cli.session import error_console, show_json
 from craft_cli.stack import check_ports, holder, is_ready
 from craft_cli.watching import watch

@@ -13,20 +13,13 @@ from rich.console import Console
 from typer.exceptions import TyperException
 
 from craft.core.questions import Task
-from craft.infra.settings import Settings
-from craft_cli import (
-    account_commands,
-    dataset_commands,
-    gc_command,
-    model_fetch,
-    result_commands,
-    tables,
-    webhook_commands,
-)
+from craft.infra.settings.settings import Settings
 from craft_cli import demo as demonstration
-from craft_cli.completion_command import completion
-from craft_cli.dataset_commands import TaskOption
-from craft_cli.login_command import login, logout
+from craft_cli import model_fetch
+from craft_cli.commands import accounts, datasets, gc, results, webhooks
+from craft_cli.commands.completion import completion
+from craft_cli.commands.datasets import TaskOption
+from craft_cli.commands.login import login, logout
 from craft_cli.session import (
     EXIT_CODES,
     EXIT_FAILED,
@@ -42,15 +35,16 @@ from craft_cli.session import (
     show_json,
 )
 from craft_cli.stack import Stack, check_ports, holder, locked
+from craft_cli.tables import listings
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__, epilog=EXIT_CODES)
 models = typer.Typer(no_args_is_help=True, help="Base models on this machine, and adapters that are served.")
-app.add_typer(result_commands.jobs, name="jobs")
-app.add_typer(dataset_commands.app, name="datasets")
-app.add_typer(webhook_commands.app, name="webhooks")
+app.add_typer(results.jobs, name="jobs")
+app.add_typer(datasets.app, name="datasets")
+app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(models, name="models")
-account_commands.add_to(app)
-remote(app, "gc", example="craft gc --dry-run")(gc_command.gc)
+accounts.add_to(app)
+remote(app, "gc", example="craft gc --dry-run")(gc.gc)
 app.command(epilog=epilog("craft login --url https://craft.example.com --profile work"))(login)
 app.command()(logout)
 app.command(epilog="Example: `craft completion bash`")(completion)
@@ -105,7 +99,7 @@ def demo(
 def list_models(session: Session) -> None:
     """List the deployed adapters, newest first: names for `/v1/chat/completions`."""
     found = session.client.models.list()
-    session.show(found, tables.models(found.data))
+    session.show(found, listings.models(found.data))
 
 
 @models.command("fetch", epilog=epilog("craft models fetch smollm2 HuggingFaceTB/SmolLM2-360M-Instruct"))

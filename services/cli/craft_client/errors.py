@@ -12,7 +12,7 @@ import httpx
 from pydantic import ValidationError
 
 from craft.contracts.problems import Problem
-from craft.contracts.views import JobView
+from craft.contracts.public.jobs import JobView
 from craft.errors import Fault
 
 

@@ -1,6 +1,6 @@
 """Read a job's event stream."""
 
-from craft.contracts.views import EventView
+from craft.contracts.public.jobs import EventView
 from craft_client.answers import parsed
 
 

@@ -12,14 +12,14 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from craft.contracts.problems import StageError
-from craft.contracts.rest_datasets import DatasetStored, Reading
-from craft.contracts.rows import MARKS_FILE, QUESTIONS_FILE
-from craft.contracts.stages import StageResult, canonical_json
+from craft.contracts.services.datasets import DatasetStored, Reading
+from craft.contracts.stages.artifacts import StageResult, canonical_json
+from craft.contracts.stages.rows import MARKS_FILE, QUESTIONS_FILE
 from craft.core.questions import Task
 from craft.errors import CraftError, DatasetInvalid, DiskFull, ErrorDetail, Internal
-from craft.infra.artifacts import ArtifactStore
-from craft.infra.settings import DatasetsSettings
-from craft_datasets.reading_child import ReadingOrder, ReadingOutcome
+from craft.infra.settings.datasets import DatasetsSettings
+from craft.infra.storage.artifacts import ArtifactStore
+from craft_datasets.reading.reading_child import ReadingOrder, ReadingOutcome
 
 # The largest good uploads take up to 0.74 GiB of addresses and 26 to 90 s (ADR 0012).
 _MEMORY_BYTES = 2**30
@@ -71,7 +71,7 @@ class DatasetIntake:
             parent=os.getpid(),
         )
         child = subprocess.run(
-            [sys.executable, "-m", "craft_datasets.reading_child"],
+            [sys.executable, "-m", "craft_datasets.reading.reading_child"],
             input=order.model_dump_json().encode(),
             capture_output=True,
             # It parses strangers' bytes; passwords and tokens are none of its business.

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, File, Form, UploadFile
 
-from craft.contracts.rest_datasets import (
+from craft.contracts.services.datasets import (
     DatasetFormat,
     DatasetRows,
     DatasetStored,
@@ -21,10 +21,10 @@ from craft.contracts.rest_datasets import (
 )
 from craft.core.questions import Task
 from craft.errors import DatasetInvalid, DiskFull, PayloadTooLarge, RequestInvalid, Unavailable
-from craft.infra.http import documented
+from craft.infra.http.openapi import documented
 from craft_datasets.intake import DatasetIntake
 from craft_datasets.selection import choose_stateless
-from craft_datasets.sources import Sources
+from craft_datasets.sources.sources import Sources
 
 
 def router(intake: DatasetIntake, sources: Sources) -> APIRouter:

@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 
-from craft.contracts.job import PromptSettings, SelectionSettings
-from craft.contracts.rest_datasets import SelectRequest, SelectState
-from craft.contracts.rows import ChatMessage, TrainingKind, TrainingRow
-from craft.core.answers import majority_right_answer
+from craft.contracts.services.datasets import SelectRequest, SelectState
+from craft.contracts.spec.jobs import PromptSettings, SelectionSettings
+from craft.contracts.stages.rows import ChatMessage, TrainingKind, TrainingRow
 from craft.core.flow import KnowledgeFlow
+from craft.core.judging.answers import majority_right_answer
+from craft.core.judging.refusals import wording_for
+from craft.core.judging.wordings.base import RefusalWording
 from craft.core.knowledge import KnowledgeState
 from craft.core.prompts import PromptMode, PromptTemplates, answer_messages, target, templates_from
 from craft.core.questions import OpenQuestion, Question
-from craft.core.refusals import RefusalWording, wording_for
 from craft.core.selection import (
     QuestionFlow,
     Selection,

@@ -3,7 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from craft.contracts.rows import (
+from craft.contracts.stages.artifacts import StageResult
+from craft.contracts.stages.kinds import StageKind
+from craft.contracts.stages.parameters import IngestParameters, RehearsalSetParameters, TuningSetParameters
+from craft.contracts.stages.rows import (
     DECISIONS_FILE,
     FLOW_FILE,
     HELD_OUT_FILE,
@@ -19,20 +22,13 @@ from craft.contracts.rows import (
     QuestionRow,
     StateRow,
 )
-from craft.contracts.stages import (
-    IngestParameters,
-    RehearsalSetParameters,
-    StageKind,
-    StageResult,
-    TuningSetParameters,
-)
 from craft.core.flow import KnowledgeFlow
 from craft.core.knowledge import KnowledgeState
 from craft.core.questions import Question, Split, split
 from craft.core.selection import Selection, default_rehearsal_count, rehearsal_questions
 from craft.errors import DatasetInvalid
-from craft.infra.artifacts import read_rows, write_rows
-from craft.infra.stage import StageContext, StageFunctions
+from craft.infra.stage.context import StageContext, StageFunctions
+from craft.infra.storage.artifacts import read_rows, write_rows
 from craft_datasets.selection import choose, rehearsal_rows, tuning_rows
 
 

@@ -2,16 +2,16 @@
 
 from fastapi import FastAPI
 
-from craft.infra.artifacts import FolderStore
-from craft.infra.http import create_app
-from craft.infra.outbound import OutboundGuard
-from craft.infra.settings import Settings
+from craft.infra.http.app import create_app
+from craft.infra.http.outbound import OutboundPolicy
+from craft.infra.settings.settings import Settings
+from craft.infra.storage.artifacts import FolderStore
 from craft_datasets import stages
-from craft_datasets.fetching import Fetcher, Limits
 from craft_datasets.intake import DatasetIntake
 from craft_datasets.routes import router
-from craft_datasets.s3_signature import signer
-from craft_datasets.sources import Sources
+from craft_datasets.sources.fetching import Fetcher, Limits
+from craft_datasets.sources.s3 import signer
+from craft_datasets.sources.sources import Sources
 
 _FORM_BYTES = 2**20
 """What a form has around its file."""
@@ -23,7 +23,7 @@ def app(settings: Settings) -> FastAPI:
     intake = DatasetIntake(FolderStore(settings.resolved_artifacts_dir), settings.datasets)
     own = settings.datasets
     limits = Limits(max_bytes=own.max_upload_bytes, seconds=own.fetch_seconds, idle_seconds=own.fetch_idle_seconds)
-    fetcher = Fetcher(OutboundGuard(settings.outbound.allowed_hosts), limits)
+    fetcher = Fetcher(OutboundPolicy(settings.outbound.allowed_hosts), limits)
     sources = Sources(fetcher, hub=own.hub, s3=own.s3, sign=signer(own.s3.region))
     return create_app(
         title="CRaFT datasets",

@@ -1,8 +1,8 @@
 """`python -m craft_datasets.worker`: does the service's stages."""
 
-from craft.contracts.stages import Service
-from craft.infra.settings import Settings
-from craft.infra.worker import run
+from craft.contracts.stages.kinds import Service
+from craft.infra.settings.settings import Settings
+from craft.infra.worker.worker import run
 
 
 def main() -> None:

@@ -3,11 +3,11 @@
 import gc
 import sys
 
-from craft.infra import log, telemetry
-from craft.infra.addresses import is_loopback
-from craft.infra.http import serve
-from craft.infra.settings import Settings
-from craft_gateway import wiring
+from craft.infra.http.app import serve
+from craft.infra.observe import log, telemetry
+from craft.infra.settings.addresses import is_loopback
+from craft.infra.settings.settings import Settings
+from craft_gateway import wiring_api
 
 _SWITCH_SECONDS = 0.001
 
@@ -24,7 +24,7 @@ def main() -> None:
         )
     log.configure(settings, "gateway")
     telemetry.configure(settings, "gateway")
-    app = wiring.app(settings)
+    app = wiring_api.app(settings)
     _answer_evenly()
     serve(app, settings.gateway, settings)
 

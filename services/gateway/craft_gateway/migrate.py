@@ -1,55 +1,13 @@
 """Bring the database's schema up to date: `python -m craft_gateway.migrate`, before a new version starts."""
 
 import logging
-from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from craft.infra.settings.settings import Settings
+from craft_gateway.store.database import Database
+from craft_gateway.store.schema import upgrade
 
-from craft.infra.settings import Settings
-from craft_gateway.database import Database
-from craft_gateway.postgresql import unhurried
-
-_MIGRATIONS = Path(__file__).parent / "migrations"
 # It would write two lines at every readiness check.
 logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)
-
-
-def upgrade(database: Database, revision: str = "head") -> None:
-    """Run every migration up to `revision`, in one transaction. A schema that is newer than the code stays as it is."""
-    if revision == "head" and is_current(database):
-        return
-    with database.writer.begin() as connection, unhurried(connection):
-        command.upgrade(_config(connection), revision)
-
-
-def downgrade(database: Database, revision: str = "base") -> None:
-    """Undo migrations down to `revision`, in one transaction."""
-    with database.writer.begin() as connection, unhurried(connection):
-        command.downgrade(_config(connection), revision)
-
-
-def is_current(database: Database) -> bool:
-    """Whether the schema is the newest that this code knows, or newer still: migrations only add to what is there.
-
-    So the replicas of the version before work on while a new one comes, and after it is taken back. Raises Unavailable.
-    """
-    with database.read() as session:
-        present = MigrationContext.configure(session.connection()).get_current_heads()
-    scripts = ScriptDirectory(str(_MIGRATIONS))
-    known = {script.revision for script in scripts.walk_revisions()}
-    return bool(present) and all(revision in scripts.get_heads() or revision not in known for revision in present)
-
-
-def _config(connection: Connection) -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS))
-    config.set_main_option("path_separator", "os")
-    config.attributes["connection"] = connection
-    return config
 
 
 def main() -> None:

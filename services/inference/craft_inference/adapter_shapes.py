@@ -4,7 +4,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from craft.contracts.rows import ADAPTER_WEIGHTS
+from craft.contracts.stages.rows import ADAPTER_WEIGHTS
 from craft.errors import ModelRejected
 
 PREFIX = "base_model.model."

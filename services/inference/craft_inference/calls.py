@@ -4,8 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict
 
-from craft.contracts.job import BaseModelRef
-from craft.contracts.rest_inference import (
+from craft.contracts.services.inference import (
     MOST_NEW_TOKENS,
     MOST_PROMPTS,
     MOST_REPLIES,
@@ -21,11 +20,12 @@ from craft.contracts.rest_inference import (
     LoadedModel,
     TokenUsage,
 )
-from craft.contracts.stages import EngineRef, ModelRef
+from craft.contracts.spec.jobs import BaseModelRef
+from craft.contracts.stages.parameters import EngineRef, ModelRef
 from craft.core.prompts import Message
 from craft.errors import RequestInvalid
 from craft_inference.engine import LetterPrompt, Prompt, Sampling
-from craft_inference.loaded import LoadedEngine
+from craft_inference.engine_holder import EngineHolder
 
 Find = Callable[[BaseModelRef], ModelRef]
 """Resolves a model that a request names. Raises ModelNotFound, ModelRejected."""
@@ -34,7 +34,7 @@ Find = Callable[[BaseModelRef], ModelRef]
 class Calls:
     """The calls over one loaded engine."""
 
-    def __init__(self, engines: LoadedEngine, find: Find, engine: EngineRef) -> None:
+    def __init__(self, engines: EngineHolder, find: Find, engine: EngineRef) -> None:
         self._engines = engines
         self._find = find
         self._engine = engine

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body
 from fastapi.openapi.models import Example
 
-from craft.contracts.rest_inference import (
+from craft.contracts.services.inference import (
     EngineView,
     GenerateRequest,
     GenerateResponse,
@@ -13,7 +13,7 @@ from craft.contracts.rest_inference import (
     LettersResponse,
 )
 from craft.errors import ContextTooLong, GpuOutOfMemory, HostOutOfMemory, ModelNotFound, ModelRejected, RequestInvalid
-from craft.infra.http import documented
+from craft.infra.http.openapi import documented
 from craft_inference.calls import Calls
 
 _MODEL = {"id": "HuggingFaceTB/SmolLM2-135M-Instruct"}

@@ -9,7 +9,8 @@ from uuid import uuid4
 from pydantic import ValidationError
 
 from craft.contracts.base import Contract
-from craft.contracts.stages import Cost, EngineRef
+from craft.contracts.stages.artifacts import Cost
+from craft.contracts.stages.parameters import EngineRef
 
 ItemT = TypeVar("ItemT")
 RowT = TypeVar("RowT", bound=Contract)

@@ -4,8 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from craft.contracts.rest_scoring import HELD_OUT
-from craft.contracts.rows import (
+from craft.contracts.documents.evaluation import HELD_OUT
+from craft.contracts.stages.artifacts import Cost, StageResult
+from craft.contracts.stages.parameters import AnswerParameters, ProbeParameters
+from craft.contracts.stages.rows import (
     ADAPTER_FOLDER,
     HELD_OUT_FILE,
     REPLIES_FILE,
@@ -15,23 +17,23 @@ from craft.contracts.rows import (
     QuestionRow,
     ReplyRow,
 )
-from craft.contracts.stages import AnswerParameters, Cost, ProbeParameters, StageResult
 from craft.core.prompts import DEFAULT_CHOICE_SHOTS, DEFAULT_OPEN_SHOTS, first_examined_shot
-from craft.core.questions import Question, Task, question_from_row
-from craft.core.rows import RowInvalid
+from craft.core.questions import Question, Task
+from craft.core.rows.fields import RowInvalid
+from craft.core.rows.reader import question_from_row
 from craft.errors import RequestInvalid
-from craft.infra.artifacts import read_rows, write_rows
-from craft.infra.stage import StageContext
-from craft_inference.askers import Answerer, Asked, Prober
+from craft.infra.stage.context import StageContext
+from craft.infra.storage.artifacts import read_rows, write_rows
 from craft_inference.engine import EngineDescription
-from craft_inference.loaded import LoadedEngine
+from craft_inference.engine_holder import EngineHolder
+from craft_inference.prompting.prompt_runner import Answerer, Prober, PromptRun
 from craft_inference.shards import Shard, in_shards, shard_size, total
 
 _QUESTIONS = "questions"
 _ADAPTER = "adapter"
 
 
-def probe(parameters: ProbeParameters, context: StageContext, *, engines: LoadedEngine) -> StageResult:
+def probe(parameters: ProbeParameters, context: StageContext, *, engines: EngineHolder) -> StageResult:
     """Stage 1, steps 1 and 5: N sampled replies, or the letters' log-probabilities, of every training question.
 
     Writes samples.jsonl in the questions' order. Every finished shard is kept in the checkpoint folder. Raises
@@ -61,7 +63,7 @@ def probe(parameters: ProbeParameters, context: StageContext, *, engines: Loaded
     return _result({"questions": count}, total([shard.cost for shard in shards]), description)
 
 
-def answer(parameters: AnswerParameters, context: StageContext, *, engines: LoadedEngine) -> StageResult:
+def answer(parameters: AnswerParameters, context: StageContext, *, engines: EngineHolder) -> StageResult:
     """Greedy zero-shot replies to every held-out question, under the BASIC or the REFUSE prompt.
 
     Reads the held-out file of the role `questions` (the set "held_out") and of each `questions:<name>` (the set
@@ -69,14 +71,14 @@ def answer(parameters: AnswerParameters, context: StageContext, *, engines: Load
     checkpoint folder. Raises ContextTooLong with the id.
     """
     asked = [
-        Asked(name, question)
+        PromptRun(name, question)
         for name, folder in evaluation_sets(context).items()
         for question in _questions(folder / HELD_OUT_FILE)
     ]
     with engines.lent(parameters.model, parameters.engine) as engine:
         answerer = Answerer(engine, parameters, _adapter(context))
 
-        def work(shard: Sequence[Asked], before: int) -> Shard[ReplyRow]:
+        def work(shard: Sequence[PromptRun], before: int) -> Shard[ReplyRow]:
             return answerer.shard(shard, lambda done, _: context.progress(before + done, len(asked)))
 
         shards = in_shards(

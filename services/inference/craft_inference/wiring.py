@@ -6,18 +6,20 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from craft.contracts.job import BaseModelRef
-from craft.contracts.model_server import ServedBase
-from craft.contracts.stages import EngineRef, ModelRef, StageKind
-from craft.infra.http import create_app
-from craft.infra.models import ModelFolders
-from craft.infra.served_adapters import ServedAdapters
-from craft.infra.settings import InferenceSettings, Settings, engine_ref
-from craft.infra.stage import StageFunction
+from craft.contracts.services.model_server import ServedBase
+from craft.contracts.spec.jobs import BaseModelRef
+from craft.contracts.stages.kinds import StageKind
+from craft.contracts.stages.parameters import EngineRef, ModelRef
+from craft.infra.http.app import create_app
+from craft.infra.models.folders import ModelFolders
+from craft.infra.settings.inference import InferenceSettings, engine_ref
+from craft.infra.settings.settings import Settings
+from craft.infra.stage.context import StageFunction
+from craft.infra.storage.served_adapters import ServedAdapters
 from craft_inference import stages
 from craft_inference.calls import Calls
 from craft_inference.engine import Engine
-from craft_inference.loaded import LoadedEngine
+from craft_inference.engine_holder import EngineHolder
 from craft_inference.routes import router
 
 _SAMPLES = 10
@@ -50,24 +52,24 @@ def app(settings: Settings) -> FastAPI:
     )
 
 
-def _engines(settings: Settings, *, has_turn: bool) -> LoadedEngine:
+def _engines(settings: Settings, *, has_turn: bool) -> EngineHolder:
     folders = ModelFolders(settings.resolved_models_dir)
     load = (
         partial(_vllm, settings, has_turn)
         if settings.inference.engine == "vllm"
         else partial(_transformers, settings.inference)
     )
-    return LoadedEngine(load, folders.locate, name=settings.inference.engine)
+    return EngineHolder(load, folders.locate, name=settings.inference.engine)
 
 
 def _vllm(settings: Settings, has_turn: bool, model: ModelRef, folder: Path, engine: EngineRef) -> Engine:  # noqa: FBT001
     from craft_inference.adapter_shapes import check_fits
-    from craft_inference.chat import chat_of
-    from craft_inference.vllm_client import Access, held
-    from craft_inference.vllm_engine import Served, VllmEngine
+    from craft_inference.prompting.chat import chat_of
+    from craft_inference.vllm.client import ServerAccess, lease_model
+    from craft_inference.vllm.engine import Served, VllmEngine
 
     vllm = settings.inference.vllm
-    access = Access(
+    access = ServerAccess(
         url=settings.resolved_model_server_url,
         token=settings.model_server_token,
         has_turn=has_turn,
@@ -77,14 +79,14 @@ def _vllm(settings: Settings, has_turn: bool, model: ModelRef, folder: Path, eng
     chat = chat_of(folder, most_tokens=vllm.max_model_len)
     adapters = ServedAdapters(settings.resolved_adapters_dir)
     check = partial(check_fits, model=folder)
-    return VllmEngine(chat, partial(held, access), adapters, served, check_adapter=check)
+    return VllmEngine(chat, partial(lease_model, access), adapters, served, check_adapter=check)
 
 
 def _transformers(settings: InferenceSettings, _: ModelRef, folder: Path, engine: EngineRef) -> Engine:
     # torch is imported at the first model only: health checks and OpenAPI answer at once.
     import torch
 
-    from craft_inference.transformers_engine import TransformersEngine
+    from craft_inference.embedded.engine import TransformersEngine
 
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)

@@ -1,9 +1,9 @@
 """`python -m craft_inference.worker`: does the service's stages."""
 
-from craft.contracts.stages import Service
-from craft.infra.served_adapters import ServedAdapters
-from craft.infra.settings import Settings
-from craft.infra.worker import run
+from craft.contracts.stages.kinds import Service
+from craft.infra.settings.settings import Settings
+from craft.infra.storage.served_adapters import ServedAdapters
+from craft.infra.worker.worker import run
 
 _LEFT_BEHIND_SECONDS = 2 * 24 * 3600.0
 """Longer than any stage may run."""

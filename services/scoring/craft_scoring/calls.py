@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TypeVar
 
-from craft.contracts.rest_scoring import (
-    CandidateMetrics,
+from craft.contracts.documents.evaluation import CandidateMetrics
+from craft.contracts.services.scoring import (
     ChoiceJudgeRequest,
     ChoiceLogprobs,
     ChoiceReply,
@@ -24,17 +24,19 @@ from craft.contracts.rest_scoring import (
     OpenStatesRequest,
     StatesResponse,
 )
-from craft.contracts.rows import FlowRow, StateRow
-from craft.core.answers import judge
+from craft.contracts.stages.rows import FlowRow, StateRow
 from craft.core.flow import flows
+from craft.core.judging.answers import judge
+from craft.core.judging.refusals import wording_for
 from craft.core.knowledge import KnowledgeState
 from craft.core.metrics import Evaluated
-from craft.core.questions import OpenQuestion, Question, RowInvalid, Task, letters, question_from_row
-from craft.core.refusals import wording_for
+from craft.core.questions import OpenQuestion, Question, Task, letters
+from craft.core.rows.fields import RowInvalid
+from craft.core.rows.reader import question_from_row
 from craft.errors import ErrorDetail, MissingStates, RequestInvalid
-from craft_scoring.embedder import Embedder
+from craft_scoring.embedding.embedder import Embedder
 from craft_scoring.joins import by_id
-from craft_scoring.measures import differences, measured
+from craft_scoring.metric_views import differences, measured
 from craft_scoring.states import choice_state_row, open_states
 
 MOST_DRAWS = 5_000_000

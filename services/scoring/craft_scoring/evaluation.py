@@ -4,8 +4,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 
-from craft.contracts.rest_scoring import HELD_OUT, INITIAL_BASIC, INITIAL_REFUSE, EvaluatedSet, EvaluationDocument
-from craft.contracts.rows import (
+from craft.contracts.documents.evaluation import (
+    HELD_OUT,
+    INITIAL_BASIC,
+    INITIAL_REFUSE,
+    EvaluatedSet,
+    EvaluationDocument,
+)
+from craft.contracts.stages.artifacts import Cost, StageResult
+from craft.contracts.stages.parameters import EvaluateParameters
+from craft.contracts.stages.rows import (
     EVALUATION_FILE,
     HELD_OUT_FILE,
     OUTCOMES_FILE,
@@ -14,14 +22,14 @@ from craft.contracts.rows import (
     QuestionRow,
     ReplyRow,
 )
-from craft.contracts.stages import Cost, EvaluateParameters, StageResult
-from craft.core.answers import judge
+from craft.core.judging.answers import judge
+from craft.core.judging.refusals import wording_for
+from craft.core.judging.wordings.base import RefusalWording
 from craft.core.metrics import Evaluated
-from craft.core.refusals import RefusalWording, wording_for
-from craft.infra.artifacts import read_rows, write_rows
-from craft.infra.stage import StageContext
+from craft.infra.stage.context import StageContext
+from craft.infra.storage.artifacts import read_rows, write_rows
 from craft_scoring.joins import joined
-from craft_scoring.measures import differences, measured
+from craft_scoring.metric_views import differences, measured
 
 _HEADLINE = ("pc", "pw", "pr", "pu", "ths", "over_refusal")
 

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body
 from fastapi.openapi.models import Example
 
-from craft.contracts.rest_scoring import (
+from craft.contracts.services.scoring import (
     EvaluateRequest,
     EvaluateResponse,
     FlowRequest,
@@ -17,9 +17,9 @@ from craft.contracts.rest_scoring import (
     StatesResponse,
 )
 from craft.errors import ModelNotFound, ModelRejected, RequestInvalid
-from craft.infra.http import documented
+from craft.infra.http.openapi import documented
 from craft_scoring import calls
-from craft_scoring.embedder import Embedder
+from craft_scoring.embedding.embedder import Embedder
 
 JUDGE_EXAMPLES: dict[str, Example] = {
     "open_ended": {

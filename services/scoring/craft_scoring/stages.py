@@ -5,7 +5,9 @@ from itertools import islice
 from pathlib import Path
 from time import monotonic
 
-from craft.contracts.rows import (
+from craft.contracts.stages.artifacts import Cost, StageResult
+from craft.contracts.stages.parameters import FlowParameters, ScoreParameters
+from craft.contracts.stages.rows import (
     FLOW_FILE,
     SAMPLES_FILE,
     STATES_FILE,
@@ -15,15 +17,14 @@ from craft.contracts.rows import (
     QuestionRow,
     StateRow,
 )
-from craft.contracts.stages import Cost, FlowParameters, ScoreParameters, StageResult
 from craft.core.flow import flows
+from craft.core.judging.refusals import wording_for
 from craft.core.knowledge import KnowledgeState
 from craft.core.questions import ChoiceQuestion, OpenQuestion, Question, Task
-from craft.core.refusals import wording_for
 from craft.errors import Internal, MissingStates
-from craft.infra.artifacts import read_rows, write_rows
-from craft.infra.stage import StageContext
-from craft_scoring.embedder import EmbedderSource
+from craft.infra.stage.context import StageContext
+from craft.infra.storage.artifacts import read_rows, write_rows
+from craft_scoring.embedding.embedder import EmbedderSource
 from craft_scoring.joins import by_id, joined
 from craft_scoring.states import QUESTIONS_AT_ONCE, choice_states, open_states
 

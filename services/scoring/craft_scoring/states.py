@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from craft.contracts.rows import StateRow
+from craft.contracts.stages.rows import StateRow
+from craft.core.judging.wordings.base import RefusalWording
 from craft.core.knowledge import KnowledgeState, choice_state, open_state
 from craft.core.questions import ChoiceQuestion, OpenQuestion
-from craft.core.refusals import RefusalWording
-from craft_scoring.embedder import Embedder, embed_once
+from craft_scoring.embedding.embedder import Embedder, embed_once
 
 QUESTIONS_AT_ONCE = 500
 """Bounds memory: 500 questions of 10 samples are at most 5,000 embeddings."""

@@ -6,13 +6,13 @@ from threading import Lock
 
 from fastapi import FastAPI
 
-from craft.contracts.stages import StageKind
-from craft.infra.http import create_app
-from craft.infra.settings import Settings
-from craft.infra.stage import StageFunction
-from craft_scoring.embedder import Embedder, EmbedderSource
+from craft.contracts.stages.kinds import StageKind
+from craft.infra.http.app import create_app
+from craft.infra.settings.settings import Settings
+from craft.infra.stage.context import StageFunction
+from craft_scoring.embedding.embedder import Embedder, EmbedderSource
 from craft_scoring.evaluation import evaluate
-from craft_scoring.report import report
+from craft_scoring.report.stage import report
 from craft_scoring.routes import router
 from craft_scoring.stages import flow, score
 
@@ -31,7 +31,7 @@ class Embedders:
         """See `EmbedderSource`."""
         with self._lock:
             if self._source is None:
-                from craft_scoring.sentence_embedder import SentenceEmbedders
+                from craft_scoring.embedding.sentence_embedder import SentenceEmbedders
 
                 self._source = SentenceEmbedders(
                     self._settings.resolved_models_dir, batch=self._settings.scoring.embedding_batch

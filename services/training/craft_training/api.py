@@ -1,8 +1,8 @@
 """`python -m craft_training.api`: the service's HTTP server."""
 
-from craft.infra import log, telemetry
-from craft.infra.http import serve
-from craft.infra.settings import Settings
+from craft.infra.http.app import serve
+from craft.infra.observe import log, telemetry
+from craft.infra.settings.settings import Settings
 from craft_training import wiring
 
 

@@ -12,10 +12,10 @@ import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from craft.contracts.stages import ModelRef, TrainerRef
+from craft.contracts.stages.parameters import ModelRef, TrainerRef
 from craft.errors import RequestInvalid
-from craft.infra.models import ModelFolders
-from craft.infra.settings import TrainingSettings_
+from craft.infra.models.folders import ModelFolders
+from craft.infra.settings.training import TrainingSettings_
 
 _log = logging.getLogger("craft.training")
 

@@ -13,9 +13,9 @@ With P the parameters of the layers' matrices, L those of LoRA, T the trained to
 import math
 from typing import Literal
 
-from craft.contracts.job import TrainingSettings
-from craft.contracts.rest_training import TrainingEstimate, TrainingEstimateRequest
-from craft.infra.model_shape import ModelShape, training_bytes
+from craft.contracts.services.training import TrainingEstimate, TrainingEstimateRequest
+from craft.contracts.spec.jobs import TrainingSettings
+from craft.infra.models.shape import ModelShape, training_bytes
 
 _ASSUMED_FLOPS = {"cpu": 1e11, "cuda": 5e13}
 

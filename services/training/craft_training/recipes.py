@@ -1,7 +1,7 @@
 """Named recipes: parameters that are known to work, for callers who would rather not choose them."""
 
-from craft.contracts.job import TrainingSettings
-from craft.contracts.rest_training import Recipe
+from craft.contracts.services.training import Recipe
+from craft.contracts.spec.jobs import TrainingSettings
 
 RECIPES: tuple[Recipe, ...] = (
     Recipe(

@@ -4,14 +4,14 @@ from typing import Literal
 
 from fastapi import APIRouter
 
-from craft.contracts.rest_training import Recipes, TrainingEstimate, TrainingEstimateRequest
+from craft.contracts.services.training import Recipes, TrainingEstimate, TrainingEstimateRequest
 from craft.errors import ModelNotFound, ModelRejected
-from craft.infra.http import documented
-from craft.infra.model_shape import read_shape
-from craft.infra.models import ModelFolders
+from craft.infra.http.openapi import documented
+from craft.infra.models.folders import ModelFolders
+from craft.infra.models.shape import read_shape
 from craft_training.estimates import estimate
 from craft_training.recipes import RECIPES
-from craft_training.throughput import Throughput
+from craft_training.tuning.throughput import Throughput
 
 
 def router(

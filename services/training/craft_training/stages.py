@@ -2,26 +2,21 @@
 
 from importlib.metadata import version
 
-from craft.contracts.job import TrainingSettings
-from craft.contracts.rows import ADAPTER_FOLDER, CURVE_FILE, TRAINING_FILE, CurveRow, TrainingRow
-from craft.contracts.stages import (
-    Cost,
-    PackageParameters,
-    RehearseParameters,
-    StageKind,
-    StageResult,
-    TuneParameters,
-)
+from craft.contracts.spec.jobs import TrainingSettings
+from craft.contracts.stages.artifacts import Cost, StageResult
+from craft.contracts.stages.kinds import StageKind
+from craft.contracts.stages.parameters import PackageParameters, RehearseParameters, TuneParameters
+from craft.contracts.stages.rows import ADAPTER_FOLDER, CURVE_FILE, TRAINING_FILE, CurveRow, TrainingRow
 from craft.errors import CraftError, DatasetInvalid, RehearsalTooShort
-from craft.infra.artifacts import read_rows, write_rows
-from craft.infra.model_shape import is_layer_matrix
-from craft.infra.stage import StageContext, StageFunctions
+from craft.infra.models.shape import is_layer_matrix
+from craft.infra.stage.context import StageContext, StageFunctions
+from craft.infra.storage.artifacts import read_rows, write_rows
 from craft_training.base_models import BaseModel, BaseModels
 from craft_training.estimates import steps_of, training_flops
-from craft_training.packaging import package
-from craft_training.samples import tokenise
-from craft_training.throughput import Throughput
-from craft_training.tuning import TuningRun, tune
+from craft_training.packaging.packaging import package
+from craft_training.tuning.samples import tokenise
+from craft_training.tuning.throughput import Throughput
+from craft_training.tuning.tuning import TuningRun, tune
 
 
 class TrainingStages:

@@ -5,12 +5,12 @@ from typing import Literal
 
 from fastapi import FastAPI
 
-from craft.infra.http import create_app
-from craft.infra.models import ModelFolders
-from craft.infra.settings import Settings
-from craft.infra.stage import StageFunctions
+from craft.infra.http.app import create_app
+from craft.infra.models.folders import ModelFolders
+from craft.infra.settings.settings import Settings
+from craft.infra.stage.context import StageFunctions
 from craft_training.routes import router
-from craft_training.throughput import ThroughputFile
+from craft_training.tuning.throughput import ThroughputFile
 
 
 def stage_functions() -> StageFunctions:

@@ -1,13 +1,15 @@
 """What every model that crosses a process has in common."""
 
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, PlainSerializer
 from pydantic_core import CoreSchema
 
 JOB_ID = r"^cjob_[0-9a-hjkmnp-tv-z]{26}$"
 DATASET_ID = r"^dset_[0-9a-hjkmnp-tv-z]{26}$"
 ADAPTER_ID = r"^adpt_[0-9a-hjkmnp-tv-z]{26}$"
+EXAMPLE_ADAPTER_ID = "adpt_01jgywz3x4v5q6r7s8t9vawbxc"
 NAME = r"^[a-z0-9][a-z0-9._-]{0,99}$"
 SHA256 = r"^[0-9a-f]{64}$"
 
@@ -46,3 +48,19 @@ class Contract(BaseModel):
         schema = handler(source)
         _be_strict(schema)
         return schema
+
+
+def rfc3339(moment: datetime) -> str:
+    """A time in UTC with Z and milliseconds: one text for one instant, so that ETags and sorting by text hold."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+Moment = Annotated[
+    AwareDatetime,
+    PlainSerializer(rfc3339, return_type=str, when_used="json"),
+    Field(examples=["2025-01-31T09:30:00.000Z"]),
+]
+ExpiresAt = Annotated[
+    Moment | None,
+    Field(description="When it may be removed; null while something needs it, or where it is kept without limit."),
+]

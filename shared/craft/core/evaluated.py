@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from craft.core.answers import Outcome
+from craft.core.judging.answers import Outcome
 from craft.errors import DatasetInvalid, MissingStates
 
 NO_CATEGORY = "uncategorised"

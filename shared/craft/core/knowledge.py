@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from craft.core.answers import Outcome, judge
+from craft.core.judging.answers import Outcome, judge
+from craft.core.judging.wordings.base import RefusalWording
 from craft.core.questions import OpenQuestion
-from craft.core.refusals import RefusalWording
 from craft.errors import RequestInvalid
 
 # A log-probability that a bf16 engine rounded up may make the letters' mass this much larger than 1.

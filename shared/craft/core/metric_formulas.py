@@ -7,8 +7,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from craft.core.answers import Outcome
 from craft.core.evaluated import OUTCOMES
+from craft.core.judging.answers import Outcome
 
 Shares: TypeAlias = NDArray[np.float64]  # (…, candidate outcome, baseline outcome), in the order of OUTCOMES
 # A formula takes the shares and the baseline's Pc0/Pw0, and gives NaN where it is undefined.

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from craft.core.answers import Outcome
 from craft.core.evaluated import NO_CATEGORY, OUTCOMES, Evaluated, crossed
+from craft.core.judging.answers import Outcome
 from craft.core.metric_formulas import FORMULAS, UNDEFINED, Metric, Shares, baseline_ratio
 from craft.errors import DatasetInvalid, RequestInvalid
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 import craft_cli
-from craft.core.questions import ChoiceQuestion, OpenQuestion, Task, question_from_row
-from craft.core.text import contains, normalise
+from craft.core.judging.text import contains, normalise
+from craft.core.questions import ChoiceQuestion, OpenQuestion, Task
+from craft.core.rows.reader import question_from_row
 
 DATA = Path(craft_cli.__file__).parent / "data"
 FILES = {Task.OPEN_ENDED: DATA / "open_ended.jsonl", Task.MULTIPLE_CHOICE: DATA / "multiple_choice.jsonl"}

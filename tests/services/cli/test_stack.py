@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
-from craft.contracts.stages import Service
+from craft.contracts.stages.kinds import Service
 from craft.errors import Conflict
-from craft.infra.settings import GatewaySettings, InferenceSettings, ModelServerSettings, Settings
+from craft.infra.settings.gateway import GatewaySettings
+from craft.infra.settings.inference import InferenceSettings, ModelServerSettings
+from craft.infra.settings.settings import Settings
 from craft_cli.processes import ProcessSpec, Supervised
 from craft_cli.stack import check_ports, environment, holder, listeners, locked, processes
 

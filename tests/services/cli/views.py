@@ -2,12 +2,12 @@
 
 from datetime import UTC, datetime
 
-from craft.contracts.estimates import Estimate
-from craft.contracts.job import BaseModelRef, DatasetRef, JobStatus
+from craft.contracts.documents.estimate import Estimate
 from craft.contracts.problems import JobError
-from craft.contracts.serving import AdapterDeployment, DeploymentLinks
-from craft.contracts.stages import EngineRef, ModelRef
-from craft.contracts.views import EventView, JobLinks, JobView, Progress, QueuePlace, ResolvedSpec
+from craft.contracts.public.jobs import EventView, JobLinks, JobView, Progress, QueuePlace, ResolvedSpec
+from craft.contracts.public.serving import AdapterDeployment, DeploymentLinks
+from craft.contracts.spec.jobs import BaseModelRef, DatasetRef, JobStatus
+from craft.contracts.stages.parameters import EngineRef, ModelRef
 from craft.core.selection import Strategy
 from craft.errors import Fault
 

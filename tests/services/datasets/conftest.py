@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from craft.infra.artifacts import FolderStore
-from craft.infra.http import create_app
-from craft.infra.outbound import OutboundGuard
-from craft.infra.settings import DatasetsSettings, HubSettings, S3Settings
-from craft_datasets.fetching import Fetcher, Limits
+from craft.infra.http.app import create_app
+from craft.infra.http.outbound import OutboundPolicy
+from craft.infra.settings.datasets import DatasetsSettings, HubSettings, S3Settings
+from craft.infra.storage.artifacts import FolderStore
 from craft_datasets.intake import DatasetIntake
 from craft_datasets.routes import router
-from craft_datasets.sources import Sources
+from craft_datasets.sources.fetching import Fetcher, Limits
+from craft_datasets.sources.sources import Sources
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def intake(store: FolderStore) -> DatasetIntake:
 
 @pytest.fixture
 def http(intake: DatasetIntake) -> Iterator[TestClient]:
-    fetcher = Fetcher(OutboundGuard(), Limits(max_bytes=1, seconds=1, idle_seconds=1))
+    fetcher = Fetcher(OutboundPolicy(), Limits(max_bytes=1, seconds=1, idle_seconds=1))
     sources = Sources(fetcher, hub=HubSettings(), s3=S3Settings(), sign=lambda _: {})
     app = create_app(title="test", service="datasets", routers=[router(intake, sources)])
     with TestClient(app) as client:

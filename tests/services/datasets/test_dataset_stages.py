@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from craft.contracts.job import PromptSettings, SelectionSettings
-from craft.contracts.rows import (
+from craft.contracts.spec.jobs import PromptSettings, SelectionSettings
+from craft.contracts.stages.parameters import IngestParameters, RehearsalSetParameters, TuningSetParameters
+from craft.contracts.stages.rows import (
     DECISIONS_FILE,
     FLOW_FILE,
     HELD_OUT_FILE,
@@ -24,12 +25,11 @@ from craft.contracts.rows import (
     TrainingKind,
     TrainingRow,
 )
-from craft.contracts.stages import IngestParameters, RehearsalSetParameters, TuningSetParameters
 from craft.core.questions import Task
 from craft.core.selection import DropReason, Shortage, Strategy
 from craft.errors import DatasetInvalid, TooFewKnown, TooFewUnknown
-from craft.infra.artifacts import read_rows, write_rows
-from craft.infra.stage import LocalContext
+from craft.infra.stage.context import LocalContext
+from craft.infra.storage.artifacts import read_rows, write_rows
 from craft_datasets.stages import ingest, rehearsal_set, tuning_set
 
 

@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
 
-from craft.contracts.rest_datasets import DatasetStored, Reading
-from craft.contracts.rows import QUESTIONS_FILE, QuestionRow
+from craft.contracts.services.datasets import DatasetStored, Reading
+from craft.contracts.stages.rows import QUESTIONS_FILE, QuestionRow
 from craft.core.questions import Task
 from craft.errors import DatasetInvalid
-from craft.infra.artifacts import FolderStore, read_rows
+from craft.infra.storage.artifacts import FolderStore, read_rows
 from craft_datasets.intake import DatasetIntake
-from craft_datasets.reading_child import ReadingOrder, read
+from craft_datasets.reading.reading_child import ReadingOrder, read
 
 ROWS = [
     {"id": "a", "question": "Which is the largest planet?", "answers": ["Jupiter"], "category": "astronomy"},

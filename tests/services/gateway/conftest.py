@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.services.gateway.postgres import URL
-from tests.services.gateway.world import World, new_world, postgres_world
+from tests.services.gateway.rigs.postgres import URL
+from tests.services.gateway.rigs.world import World, new_world, postgres_world
 
 
 @pytest.fixture

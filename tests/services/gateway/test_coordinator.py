@@ -10,21 +10,23 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import insert
-from tests.services.gateway.world import START, FakeBroker, FakeStore, World, manifest_of, new_world, resolved
+from tests.services.gateway.rigs.world import START, FakeBroker, FakeStore, World, manifest_of, new_world, resolved
 
 from craft.contracts.events import StageStatus
-from craft.contracts.job import JobStatus
-from craft.contracts.stages import Claim, ClaimedStage, Complete, Service, StageKind
+from craft.contracts.spec.jobs import JobStatus
+from craft.contracts.stages.claims import Claim, ClaimedStage, Complete
+from craft.contracts.stages.kinds import Service, StageKind
 from craft.core.questions import Task
 from craft.errors import Unavailable
-from craft.infra.settings import Settings
-from craft_gateway import migrate
-from craft_gateway.coordinator import Loop, coordinator_app, run_loop
-from craft_gateway.database import Database
-from craft_gateway.outbox import Relay
-from craft_gateway.tables import Job, Stage
-from craft_gateway.transitions import Transitions
-from craft_gateway.transitions_upkeep import PAGE
+from craft.infra.settings.settings import Settings
+from craft_gateway.concurrency import Loop, run_loop
+from craft_gateway.lifecycle.control import JobControl
+from craft_gateway.lifecycle.dispatch import OutboxRelay
+from craft_gateway.lifecycle.maintenance import PAGE
+from craft_gateway.store import schema
+from craft_gateway.store.database import Database
+from craft_gateway.store.tables import Job, Stage
+from craft_gateway.wiring_coordinator import coordinator_app
 
 
 class Stopped(BaseException):
@@ -115,11 +117,11 @@ def test_hints_that_a_broker_lost_are_sent_again_when_the_application_starts(tmp
     settings = Settings(state_dir=tmp_path)
     settings.resolved_artifacts_dir.mkdir()
     database = Database(settings.resolved_database_url)
-    migrate.upgrade(database)
-    Transitions(database, holds=FakeStore(), settings=settings.coordinator).create_job(resolved())
+    schema.upgrade(database)
+    JobControl(database, exists=FakeStore()).create_job(resolved())
     lost, broker = FakeBroker(), FakeBroker()
-    Relay(database, lost).send_due()
-    app = coordinator_app(database, holds=FakeStore(), queues=broker, settings=settings, pause=shortly)
+    OutboxRelay(database, lost).send_due()
+    app = coordinator_app(database, exists=FakeStore(), queues=broker, settings=settings, pause=shortly)
     with TestClient(app) as http:
         for _ in range(3_000):
             if broker.sent:
@@ -132,14 +134,14 @@ def test_a_whole_job_through_the_application_its_loops_and_hints_alone(tmp_path:
     settings = Settings(state_dir=tmp_path)
     settings.resolved_artifacts_dir.mkdir()
     database = Database(settings.resolved_database_url)
-    migrate.upgrade(database)
+    schema.upgrade(database)
     store, broker = FakeStore(), FakeBroker()
-    app = coordinator_app(database, holds=store, queues=broker, settings=settings, pause=shortly)
+    app = coordinator_app(database, exists=store, queues=broker, settings=settings, pause=shortly)
     token = settings.worker_token.get_secret_value()
     with TestClient(app, headers={"Authorization": f"Bearer {token}"}) as http:
         assert http.get("/readyz").json() == {"status": "ready", "checks": {"database": True}}
-        transitions = Transitions(database, holds=store, settings=settings.coordinator)
-        job_id = transitions.create_job(resolved()).id
+        control = JobControl(database, exists=store)
+        job_id = control.create_job(resolved()).id
         worker = HttpWorker(http, store)
         for _ in range(3_000):
             while broker.sent:
@@ -208,9 +210,9 @@ def cpu_seconds(step: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def test_upkeep_and_claims_stay_quick_among_100_000_waiting_stages(crowded: World) -> None:
-    sweep = cpu_seconds(crowded.upkeep.sweep)
-    reap = cpu_seconds(crowded.upkeep.reap)
+def test_maintenance_and_claims_stay_quick_among_100_000_waiting_stages(crowded: World) -> None:
+    sweep = cpu_seconds(crowded.maintenance.sweep)
+    reap = cpu_seconds(crowded.maintenance.reap)
     relay = cpu_seconds(crowded.relay.send_due)
     stage = crowded.stage("cjob_0", "s1")
     claim = cpu_seconds(lambda: crowded.try_claim(stage))

@@ -11,8 +11,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from craft.core.prompts import Message
+from craft_inference.embedded.engine import TransformersEngine
 from craft_inference.engine import LetterPrompt, Prompt
-from craft_inference.transformers_engine import TransformersEngine
 
 TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"

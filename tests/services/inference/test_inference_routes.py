@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from craft.contracts.job import BaseModelRef
-from craft.contracts.rest_inference import GenerateRequest, LettersRequest
-from craft.contracts.stages import EngineRef, ModelRef
+from craft.contracts.services.inference import GenerateRequest, LettersRequest
+from craft.contracts.spec.jobs import BaseModelRef
+from craft.contracts.stages.parameters import EngineRef, ModelRef
 from craft.errors import ContextTooLong, ModelNotFound
-from craft.infra.http import create_app
+from craft.infra.http.app import create_app
 from craft_inference.calls import Calls
+from craft_inference.engine_holder import EngineHolder
 from craft_inference.fake_engine import FakeEngine
-from craft_inference.loaded import LoadedEngine
 from craft_inference.routes import GENERATE_EXAMPLES, LETTERS_EXAMPLES, router
 
 MODEL = {"id": "tiny"}
@@ -33,7 +33,7 @@ def find(model: BaseModelRef) -> ModelRef:
 @pytest.fixture
 def client() -> TestClient:
     engine = FakeEngine(failures={"long": ContextTooLong("The prompt of long has 9000 tokens.")})
-    engines = LoadedEngine(lambda *_: engine, lambda ref: Path(ref.id), name="transformers")
+    engines = EngineHolder(lambda *_: engine, lambda ref: Path(ref.id), name="transformers")
     return TestClient(create_app(title="t", service="inference", routers=[router(Calls(engines, find, EngineRef()))]))
 
 

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from craft.contracts.job import EvaluationSettings, PromptSettings
-from craft.contracts.rows import (
+from craft.contracts.spec.jobs import EvaluationSettings, PromptSettings
+from craft.contracts.stages.artifacts import ArtifactRef, Cost, StageResult
+from craft.contracts.stages.kinds import StageKind
+from craft.contracts.stages.parameters import EvaluateParameters, FlowParameters, ReportParameters
+from craft.contracts.stages.rows import (
     CURVE_FILE,
     DECISIONS_FILE,
     HELD_OUT_FILE,
@@ -24,22 +27,13 @@ from craft.contracts.rows import (
     ReplyRow,
     StateRow,
 )
-from craft.contracts.stages import (
-    ArtifactRef,
-    Cost,
-    EvaluateParameters,
-    FlowParameters,
-    ReportParameters,
-    StageKind,
-    StageResult,
-)
 from craft.core.flow import flows
 from craft.core.knowledge import KnowledgeState
 from craft.core.questions import Task
 from craft.core.selection import QuestionFlow, SelectionRule, Strategy, select
 from craft.errors import CraftError
-from craft.infra.artifacts import FolderStore, write_rows
-from craft.infra.stage import LocalContext
+from craft.infra.stage.context import LocalContext
+from craft.infra.storage.artifacts import FolderStore, write_rows
 from craft_scoring.evaluation import evaluate
 from craft_scoring.stages import flow
 

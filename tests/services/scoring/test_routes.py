@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from craft.contracts.rest_scoring import EvaluateRequest, FlowRequest
+from craft.contracts.services.scoring import EvaluateRequest, FlowRequest
 from craft.core.knowledge import certainty_of
 from craft.errors import ModelNotFound
-from craft.infra.http import create_app
-from craft_scoring.embedder import Embedder
-from craft_scoring.fake_embedder import HashingEmbedder
+from craft.infra.http.app import create_app
+from craft_scoring.embedding.embedder import Embedder
+from craft_scoring.embedding.fake import HashingEmbedder
 from craft_scoring.routes import JUDGE_EXAMPLES, STATES_EXAMPLES, router
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from craft.contracts.job import EvaluationSettings, PromptSettings
-from craft.contracts.rest_scoring import EvaluationDocument
-from craft.contracts.rows import (
+from craft.contracts.documents.evaluation import EvaluationDocument
+from craft.contracts.spec.jobs import EvaluationSettings, PromptSettings
+from craft.contracts.stages.claims import StageProgress
+from craft.contracts.stages.parameters import EvaluateParameters, FlowParameters, ScoreParameters
+from craft.contracts.stages.rows import (
     EVALUATION_FILE,
     FLOW_FILE,
     HELD_OUT_FILE,
@@ -25,14 +27,13 @@ from craft.contracts.rows import (
     ReplyRow,
     StateRow,
 )
-from craft.contracts.stages import EvaluateParameters, FlowParameters, ScoreParameters, StageProgress
 from craft.core.knowledge import certainty_of
 from craft.core.questions import Task
 from craft.errors import DatasetInvalid, Internal, MissingStates, RequestInvalid
-from craft.infra.artifacts import read_rows, write_rows
-from craft.infra.stage import LocalContext
+from craft.infra.stage.context import LocalContext
+from craft.infra.storage.artifacts import read_rows, write_rows
+from craft_scoring.embedding.fake import HashingEmbedder
 from craft_scoring.evaluation import evaluate
-from craft_scoring.fake_embedder import HashingEmbedder
 from craft_scoring.stages import flow, score
 
 FRANCE = QuestionRow(id="france", question="Capital of France?", answers=["Paris"], category="capital")

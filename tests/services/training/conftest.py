@@ -7,12 +7,12 @@ from types import ModuleType
 
 import pytest
 
-from craft.contracts.rows import ChatMessage, TrainingKind, TrainingRow
-from craft.contracts.stages import TrainerRef
+from craft.contracts.stages.parameters import TrainerRef
+from craft.contracts.stages.rows import ChatMessage, TrainingKind, TrainingRow
 from craft.core.prompts import DEFAULT_TEMPLATES, PromptMode, answer_messages
 from craft.core.questions import OpenQuestion
-from craft.infra.models import ModelFolders
-from craft.infra.settings import TrainingSettings_
+from craft.infra.models.folders import ModelFolders
+from craft.infra.settings.training import TrainingSettings_
 from craft_training.base_models import BaseModel, BaseModels
 
 MODEL_ID = "tests/tiny"

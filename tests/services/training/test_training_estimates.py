@@ -7,16 +7,16 @@ import pytest
 from fastapi.testclient import TestClient
 from peft import LoraConfig
 
-from craft.contracts.job import BaseModelRef, TrainingSettings
-from craft.contracts.rest_training import TrainingEstimate, TrainingEstimateRequest
-from craft.infra.http import create_app
-from craft.infra.model_shape import read_shape
-from craft.infra.models import ModelFolders
+from craft.contracts.services.training import TrainingEstimate, TrainingEstimateRequest
+from craft.contracts.spec.jobs import BaseModelRef, TrainingSettings
+from craft.infra.http.app import create_app
+from craft.infra.models.folders import ModelFolders
+from craft.infra.models.shape import read_shape
 from craft_training.base_models import BaseModel, adapted
 from craft_training.estimates import estimate
 from craft_training.recipes import RECIPES
 from craft_training.routes import router
-from craft_training.throughput import KnownThroughput, ThroughputFile
+from craft_training.tuning.throughput import KnownThroughput, ThroughputFile
 
 Ask = Callable[..., TrainingEstimate]
 

@@ -7,16 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from craft.contracts.job import TrainingSettings
-from craft.contracts.rows import CurveRow, TrainingRow
-from craft.contracts.stages import ModelRef, RehearseParameters, StageProgress, TrainerRef, TuneParameters
+from craft.contracts.spec.jobs import TrainingSettings
+from craft.contracts.stages.claims import StageProgress
+from craft.contracts.stages.parameters import ModelRef, RehearseParameters, TrainerRef, TuneParameters
+from craft.contracts.stages.rows import CurveRow, TrainingRow
 from craft.errors import ContextTooLong, DatasetInvalid, ModelNotFound, RehearsalTooShort, RequestInvalid
-from craft.infra.artifacts import read_rows, write_rows
-from craft.infra.models import ModelFolders
-from craft.infra.stage import LocalContext
+from craft.infra.models.folders import ModelFolders
+from craft.infra.stage.context import LocalContext
+from craft.infra.storage.artifacts import read_rows, write_rows
 from craft_training.base_models import BaseModels
 from craft_training.stages import TrainingStages
-from craft_training.throughput import KnownThroughput
+from craft_training.tuning.throughput import KnownThroughput
 
 Row = Callable[[str, str], TrainingRow]
 FLOAT32 = TrainerRef(dtype="float32")
@@ -130,7 +131,7 @@ def test_a_second_stage_reuses_the_model_and_starts_from_the_same_weights(
 
 
 def test_a_failed_stage_drops_the_loaded_model(folders: ModelFolders, desk: Desk, row: Row) -> None:
-    from craft.infra.settings import TrainingSettings_
+    from craft.infra.settings.training import TrainingSettings_
 
     own = BaseModels(folders, TrainingSettings_(device="cpu"))
     loaded = own.get(desk.model, FLOAT32)

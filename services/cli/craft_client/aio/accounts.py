@@ -2,7 +2,8 @@
 
 from collections.abc import AsyncIterator, Sequence
 
-from craft.contracts.accounts import (
+from craft.contracts.openai.chat import ServedModel, ServedModelList
+from craft.contracts.public.accounts import (
     AuditEntry,
     AuditList,
     CreatedKeyView,
@@ -13,7 +14,6 @@ from craft.contracts.accounts import (
     TeamList,
     TeamView,
 )
-from craft.contracts.serving import ServedModel, ServedModelList
 from craft_client.aio.paging import every
 from craft_client.aio.transport import AsyncTransport
 from craft_client.answers import operation, query, route

@@ -1,8 +1,8 @@
 """The client: resources as attributes, answers as the contracts' own models."""
 
-from craft.contracts.accounts import CallerView
-from craft.contracts.gc import GcView
-from craft.contracts.views import QueueView
+from craft.contracts.public.accounts import CallerView
+from craft.contracts.public.jobs import QueueView
+from craft.contracts.public.retention import GcView
 from craft_client.aio.accounts import AsyncAudit, AsyncKeys, AsyncModels, AsyncTeams
 from craft_client.aio.datasets import AsyncDatasets
 from craft_client.aio.jobs import AsyncJobs

@@ -5,10 +5,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from craft.contracts.dataset_contents import DatasetOverlap, DatasetPreview
-from craft.contracts.dataset_sources import HttpsSource, HubSource, S3Source
-from craft.contracts.rest_datasets import DatasetFormat
-from craft.contracts.views import DatasetList, DatasetView
+from craft.contracts.public.datasets import DatasetList, DatasetOverlap, DatasetPreview, DatasetView
+from craft.contracts.services.datasets import DatasetFormat
+from craft.contracts.spec.dataset_sources import HttpsSource, HubSource, S3Source
 from craft.core.questions import Task
 from craft_client.aio.paging import every
 from craft_client.aio.transport import AsyncTransport

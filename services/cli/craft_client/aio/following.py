@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 
-from craft.contracts.views import EventView, JobView
+from craft.contracts.public.jobs import EventView, JobView
 from craft_client.aio.transport import AsyncTransport
 from craft_client.answers import route
 from craft_client.errors import ApiError, ServerUnreachable

@@ -5,12 +5,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from craft.contracts.comparing import JobComparison
-from craft.contracts.job import JobSpec, JobStatus
-from craft.contracts.publishing import HubTarget, MlflowTarget, PublicationList, PublicationView
-from craft.contracts.rest_scoring import ReportDocument
-from craft.contracts.serving import AdapterDeployment
-from craft.contracts.views import (
+from craft.contracts.documents.report import ReportDocument
+from craft.contracts.public.comparison import JobComparison
+from craft.contracts.public.jobs import (
     ArtifactList,
     AttemptList,
     EventList,
@@ -22,6 +19,9 @@ from craft.contracts.views import (
     StageList,
     ValidationView,
 )
+from craft.contracts.public.publishing import HubTarget, MlflowTarget, PublicationList, PublicationView
+from craft.contracts.public.serving import AdapterDeployment
+from craft.contracts.spec.jobs import JobSpec, JobStatus
 from craft.core.selection import Strategy
 from craft_client.aio import following
 from craft_client.aio.handles import AsyncJobHandle

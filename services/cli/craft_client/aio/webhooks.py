@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 
-from craft.contracts.webhooks import (
+from craft.contracts.public.webhooks import (
     DeliveryDetail,
     DeliveryList,
     DeliveryStatus,

@@ -1,9 +1,10 @@
-# Made from craft_client/aio by services/cli/sync_client.py: change it there, then run `make client`.
+# Made from craft_client/aio by craft_client/_generate_sync.py: change it there, then run `make client`.
 """/craft/api-keys, /craft/teams, /craft/audit and the models that /v1 serves."""
 
 from collections.abc import Iterator, Sequence
 
-from craft.contracts.accounts import (
+from craft.contracts.openai.chat import ServedModel, ServedModelList
+from craft.contracts.public.accounts import (
     AuditEntry,
     AuditList,
     CreatedKeyView,
@@ -14,7 +15,6 @@ from craft.contracts.accounts import (
     TeamList,
     TeamView,
 )
-from craft.contracts.serving import ServedModel, ServedModelList
 from craft_client.answers import operation, query, route
 from craft_client.sync.paging import every
 from craft_client.sync.transport import Transport

@@ -1,9 +1,9 @@
-# Made from craft_client/aio by services/cli/sync_client.py: change it there, then run `make client`.
+# Made from craft_client/aio by craft_client/_generate_sync.py: change it there, then run `make client`.
 """The client: resources as attributes, answers as the contracts' own models."""
 
-from craft.contracts.accounts import CallerView
-from craft.contracts.gc import GcView
-from craft.contracts.views import QueueView
+from craft.contracts.public.accounts import CallerView
+from craft.contracts.public.jobs import QueueView
+from craft.contracts.public.retention import GcView
 from craft_client.answers import operation, query
 from craft_client.config import connection
 from craft_client.errors import ApiError, ServerUnreachable

@@ -1,4 +1,4 @@
-# Made from craft_client/aio by services/cli/sync_client.py: change it there, then run `make client`.
+# Made from craft_client/aio by craft_client/_generate_sync.py: change it there, then run `make client`.
 """/craft/datasets."""
 
 import json
@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from craft.contracts.dataset_contents import DatasetOverlap, DatasetPreview
-from craft.contracts.dataset_sources import HttpsSource, HubSource, S3Source
-from craft.contracts.rest_datasets import DatasetFormat
-from craft.contracts.views import DatasetList, DatasetView
+from craft.contracts.public.datasets import DatasetList, DatasetOverlap, DatasetPreview, DatasetView
+from craft.contracts.services.datasets import DatasetFormat
+from craft.contracts.spec.dataset_sources import HttpsSource, HubSource, S3Source
 from craft.core.questions import Task
 from craft_client.answers import body_of, operation, query, route
 from craft_client.sync.paging import every

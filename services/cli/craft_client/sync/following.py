@@ -1,4 +1,4 @@
-# Made from craft_client/aio by services/cli/sync_client.py: change it there, then run `make client`.
+# Made from craft_client/aio by craft_client/_generate_sync.py: change it there, then run `make client`.
 """Follow a job over lost connections and servers that restart."""
 
 import time
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import httpx
 
-from craft.contracts.views import EventView, JobView
+from craft.contracts.public.jobs import EventView, JobView
 from craft_client.answers import route
 from craft_client.errors import ApiError, ServerUnreachable
 from craft_client.sse import EventReader

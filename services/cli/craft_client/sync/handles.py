@@ -1,4 +1,4 @@
-# Made from craft_client/aio by services/cli/sync_client.py: change it there, then run `make client`.
+# Made from craft_client/aio by craft_client/_generate_sync.py: change it there, then run `make client`.
 """A job that was submitted."""
 
 import time
@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from craft.contracts.job import JobStatus
-from craft.contracts.rest_scoring import ReportDocument
-from craft.contracts.serving import AdapterDeployment
-from craft.contracts.views import EventView, JobView
+from craft.contracts.documents.report import ReportDocument
+from craft.contracts.public.jobs import EventView, JobView
+from craft.contracts.public.serving import AdapterDeployment
+from craft.contracts.spec.jobs import JobStatus
 from craft.core.selection import Strategy
 from craft_client.errors import JobFailed
 

@@ -1,4 +1,4 @@
-# Made from craft_client/aio by services/cli/sync_client.py: change it there, then run `make client`.
+# Made from craft_client/aio by craft_client/_generate_sync.py: change it there, then run `make client`.
 """/craft/jobs: submit, look, steer, follow, fetch."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -6,12 +6,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from craft.contracts.comparing import JobComparison
-from craft.contracts.job import JobSpec, JobStatus
-from craft.contracts.publishing import HubTarget, MlflowTarget, PublicationList, PublicationView
-from craft.contracts.rest_scoring import ReportDocument
-from craft.contracts.serving import AdapterDeployment
-from craft.contracts.views import (
+from craft.contracts.documents.report import ReportDocument
+from craft.contracts.public.comparison import JobComparison
+from craft.contracts.public.jobs import (
     ArtifactList,
     AttemptList,
     EventList,
@@ -23,6 +20,9 @@ from craft.contracts.views import (
     StageList,
     ValidationView,
 )
+from craft.contracts.public.publishing import HubTarget, MlflowTarget, PublicationList, PublicationView
+from craft.contracts.public.serving import AdapterDeployment
+from craft.contracts.spec.jobs import JobSpec, JobStatus
 from craft.core.selection import Strategy
 from craft_client.answers import body_of, operation, parsed, query, route
 from craft_client.sync import following

@@ -1,4 +1,4 @@
-# Made from craft_client/aio by services/cli/sync_client.py: change it there, then run `make client`.
+# Made from craft_client/aio by craft_client/_generate_sync.py: change it there, then run `make client`.
 """All items of a list, over as many pages as it has."""
 
 from collections.abc import Callable, Iterator, Sequence

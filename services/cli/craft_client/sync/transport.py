@@ -1,4 +1,4 @@
-# Made from craft_client/aio by services/cli/sync_client.py: change it there, then run `make client`.
+# Made from craft_client/aio by craft_client/_generate_sync.py: change it there, then run `make client`.
 """HTTP with retries: what is safe to repeat is repeated when the connection fails or the server says to wait."""
 
 import time

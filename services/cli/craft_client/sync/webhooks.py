@@ -1,9 +1,9 @@
-# Made from craft_client/aio by services/cli/sync_client.py: change it there, then run `make client`.
+# Made from craft_client/aio by craft_client/_generate_sync.py: change it there, then run `make client`.
 """/craft/webhooks and what was sent by them."""
 
 from collections.abc import Iterator, Sequence
 
-from craft.contracts.webhooks import (
+from craft.contracts.public.webhooks import (
     DeliveryDetail,
     DeliveryList,
     DeliveryStatus,

@@ -1,0 +1,223 @@
+"""Readers of uploaded files: every format becomes numbered raw rows, and a broken line a row error, not a crash."""
+
+import ast
+import csv
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import orjson
+
+from craft.contracts.services.datasets import DatasetFormat
+from craft.core.rows.columns import MESSAGES, NO_MAP, ColumnMap
+from craft.core.rows.fields import excerpt
+from craft.errors import DatasetInvalid, ErrorDetail
+from craft_datasets.reading.foreign_formats import PARQUET_MAGIC, SAVE_AS_UTF8, refuse_foreign
+from craft_datasets.reading.json_list import values
+
+_BOM = b"\xef\xbb\xbf"
+_PARQUET_BATCH = 1000
+_SNIFFED_BYTES = 64 * 1024
+_LIST_COLUMNS = ("answers", "choices")
+_LIST_SEPARATOR = "|"
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+_LINE_END = re.compile(rb"[\r\n]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class RawRow(NamedTuple):
+    """A row as it stands in the file, or why it is none. `line` counts from 1; in Parquet and JSON, records."""
+
+    line: int
+    row: dict[str, object] | None
+    problem: ErrorDetail | None = None
+
+
+def sniff(path: Path) -> DatasetFormat:
+    """The format by the file's first bytes; names and media types are not trusted."""
+    with path.open("rb") as file:
+        head = file.read(_SNIFFED_BYTES).removeprefix(_BOM)
+    if head.startswith(PARQUET_MAGIC):
+        return DatasetFormat.PARQUET
+    text = head.lstrip()
+    if text.startswith(b"["):
+        return DatasetFormat.JSON
+    if text.startswith(b"{"):
+        return DatasetFormat.JSONL
+    return DatasetFormat.CSV
+
+
+def read_raw(path: Path, *, max_line_bytes: int, columns: ColumnMap = NO_MAP) -> Iterator[RawRow]:
+    """The rows of a file, whatever it was said to be. Raises DatasetInvalid where it is of no format that is read."""
+    refuse_foreign(path)
+    match sniff(path):
+        case DatasetFormat.PARQUET:
+            yield from _parquet(path)
+        case DatasetFormat.JSON:
+            yield from _json(path)
+        case DatasetFormat.CSV:
+            yield from _csv(path, max_line_bytes, columns)
+        case _:
+            yield from _jsonl(path, max_line_bytes)
+
+
+def _broken(line: int, message: str, value: object = "") -> RawRow:
+    shown = None if value is None else excerpt(value) or None
+    return RawRow(line, None, ErrorDetail(message=message, line=line, excerpt=shown))
+
+
+def _jsonl(path: Path, max_line_bytes: int) -> Iterator[RawRow]:
+    with path.open("rb") as file:
+        number = 0
+        while raw := file.readline(max_line_bytes + 1):
+            number += 1
+            if len(raw) > max_line_bytes and not raw.endswith(b"\n"):
+                _skip_line(file)
+                yield _broken(
+                    number, f"The line is longer than {max_line_bytes:,} bytes.", raw[:80].decode(errors="replace")
+                )
+                continue
+            line = raw.removeprefix(_BOM) if number == 1 else raw
+            if line.strip():
+                yield _json_line(number, line)
+
+
+def _skip_line(file: IO[bytes]) -> None:
+    while (more := file.readline(1 << 20)) and not more.endswith(b"\n"):
+        pass
+
+
+def _json_line(number: int, line: bytes) -> RawRow:
+    try:
+        value = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        message = f"The line is not valid JSON: {error.msg}."
+        try:
+            line.decode()
+        except UnicodeDecodeError:
+            message = "The line is not UTF-8, so it is not valid JSON: save the file as UTF-8."
+        return _broken(number, message, line[:120].decode(errors="replace"))
+    if not isinstance(value, dict):
+        return _broken(number, "The line is not a JSON object.", value)
+    return RawRow(number, value)
+
+
+def _json(path: Path) -> Iterator[RawRow]:
+    with path.open("rb") as file:
+        for number, text in enumerate(values(file), start=1):
+            yield _json_item(number, text)
+
+
+def _json_item(number: int, text: str) -> RawRow:
+    try:
+        item = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        return _broken(number, f"The item is not valid JSON: {error.msg}.", text[:120])
+    return RawRow(number, item) if isinstance(item, dict) else _broken(number, "The item is not an object.", item)
+
+
+def _csv(path: Path, max_line_bytes: int, columns: ColumnMap) -> Iterator[RawRow]:
+    csv.field_size_limit(max_line_bytes)
+    # Bytes that are not UTF-8 come through as surrogates, so that the line that has them can be named.
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        try:
+            _check_separator(path, columns)
+            header = next(reader, [])
+            _check_encoding(header, reader.line_num)
+            _check_header(header, columns)
+            lists = [columns.of.get(name, name) for name in _LIST_COLUMNS]
+            for cells in reader:
+                _check_encoding(cells, reader.line_num)
+                if cells:
+                    yield _csv_row(reader.line_num, header, cells, lists)
+        except csv.Error as error:
+            raise DatasetInvalid(
+                f"Line {reader.line_num + 1} is not valid CSV: {error}.",
+                hint='Quote cells that hold commas, quotes or line breaks: "like ""this""".',
+            ) from error
+
+
+def _check_separator(path: Path, columns: ColumnMap) -> None:
+    """Spreadsheets of many countries write semicolons where others write commas."""
+    with path.open("rb") as file:
+        head = file.read(_SNIFFED_BYTES).removeprefix(_BOM)
+    first = _LINE_END.split(head, maxsplit=1)[0].decode(errors="replace")
+    if _asked(columns) in next(csv.reader([first]), []):
+        return
+    for mark, name in _OTHER_SEPARATORS.items():
+        names = [part.strip().strip('"') for part in first.split(mark)]
+        if _asked(columns) in names or (len(names) > 1 and "," not in first):
+            raise DatasetInvalid(
+                f"The file's first line separates its columns by {name}; the separator must be a comma.",
+                hint="Save it as CSV with commas between the cells, and with cells that hold commas in double quotes.",
+            )
+
+
+def _check_encoding(cells: list[str], line: int) -> None:
+    if any(not cell.isascii() and _SURROGATE.search(cell) for cell in cells):
+        raise DatasetInvalid(f"The file is not UTF-8: line {line} holds bytes that are not.", hint=SAVE_AS_UTF8)
+
+
+def _asked(columns: ColumnMap) -> str:
+    """The column that has to be there."""
+    return columns.of.get(MESSAGES) or columns.of.get("question", "question")
+
+
+def _check_header(header: list[str], columns: ColumnMap) -> None:
+    asked = _asked(columns)
+    if asked not in header:
+        raise DatasetInvalid(
+            f"The file's first line has no column `{excerpt(asked)}`; it has {excerpt(', '.join(header)) or 'none'}.",
+            hint="CSV needs a header line: question,answers or question,choices,answer; lists as a|b|c or a JSON list. "
+            "Where its columns are called otherwise, say with `columns` which is which.",
+            param="columns" if columns.of else None,
+        )
+    if len(set(header)) != len(header):
+        raise DatasetInvalid("Two columns of the CSV file have the same name.")
+
+
+def _csv_row(number: int, header: list[str], cells: list[str], lists: list[str]) -> RawRow:
+    if len(cells) != len(header):
+        return _broken(number, f"The line has {len(cells)} cells, the header {len(header)}.", ",".join(cells))
+    row: dict[str, object] = {name: cell for name, cell in zip(header, cells, strict=True) if cell != ""}
+    for name in lists:
+        cell = row.get(name)
+        if isinstance(cell, str):
+            row[name] = _list_of(cell)
+    return RawRow(number, row)
+
+
+def _list_of(cell: str) -> object:
+    if cell.lstrip().startswith("["):
+        # JSON, or Python's way to write a list (pandas writes that); else a text that happens to begin with a bracket.
+        with suppress(orjson.JSONDecodeError):
+            return orjson.loads(cell)
+        # A MemoryError is how Python's parser says that something is nested too deep.
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            return ast.literal_eval(cell.strip())
+    return [part.strip() for part in cell.split(_LIST_SEPARATOR)]
+
+
+def _parquet(path: Path) -> Iterator[RawRow]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    # Arrow's own pool claims a GiB of addresses at its first use, and every thread takes some more: with malloc and one
+    # thread this process's limit is left for the data (ADR 0012).
+    pa.set_memory_pool(pa.system_memory_pool())
+    number = 0
+    try:
+        file = pq.ParquetFile(path, pre_buffer=False)
+        names = file.schema_arrow.names
+        if len(set(names)) != len(names):
+            raise DatasetInvalid("Two columns of the Parquet file have the same name.")
+        for batch in file.iter_batches(batch_size=_PARQUET_BATCH, use_threads=False):
+            for row in batch.to_pylist():
+                number += 1
+                yield RawRow(number, {name: value for name, value in row.items() if value is not None})
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        # The last two: text that is not UTF-8, and times that Python's calendar does not hold.
+        raise DatasetInvalid(f"The file is not readable Parquet: {str(error)[:200]}") from error

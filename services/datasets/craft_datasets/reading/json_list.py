@@ -1,0 +1,102 @@
+"""A JSON list read value by value, so that a file of 256 MiB needs a few MiB of memory."""
+
+import codecs
+import json
+import re
+from collections.abc import Iterator
+from typing import IO
+
+from craft.errors import DatasetInvalid
+from craft_datasets.reading.foreign_formats import SAVE_AS_UTF8
+
+_READ_BYTES = 1 << 20
+_LONGEST_CHARACTERS = 8 << 20
+_IN_NUMBERS = "0123456789+-.eE"
+_SPACE = re.compile(r"[ \t\n\r]*")
+# It finds where a value ends; what the value is, and whether all of it is allowed, is for a stricter parser to say.
+_BORDERS = json.JSONDecoder(parse_int=str, parse_float=str)
+
+
+def values(file: IO[bytes], *, read_bytes: int = _READ_BYTES) -> Iterator[str]:
+    """The text of each of the list's values, in order, from at least `read_bytes` at a time.
+
+    Raises DatasetInvalid where the file is no JSON list, or where the end of a value is not found in 8 MiB.
+    """
+    try:
+        yield from _values(_Window(file, read_bytes))
+    except (UnicodeDecodeError, RecursionError) as error:
+        reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else "it is nested too deeply"
+        hint = SAVE_AS_UTF8 if isinstance(error, UnicodeDecodeError) else None
+        raise DatasetInvalid(f"The file is not valid JSON: {reason}.", hint=hint) from error
+
+
+class _Window:
+    """The part of the file that is looked at; what was read of it is let go."""
+
+    def __init__(self, file: IO[bytes], read_bytes: int) -> None:
+        self._file = file
+        self._read_bytes = read_bytes
+        self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
+        self._text, self._at, self._line = "", 0, 1
+
+    def next(self) -> str:
+        """The next character that is no white space; empty at the end of the file."""
+        while True:
+            space = _SPACE.match(self._text, self._at)
+            self._at = space.end() if space else self._at
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if not self._read_on():
+                return ""
+
+    def take(self) -> str:
+        """The next character, which is left behind then."""
+        found = self.next()
+        self._at += len(found)
+        return found
+
+    def value(self) -> str:
+        """The text of the value that begins here."""
+        while True:
+            problem = "the file ends too early"
+            try:
+                _, end = _BORDERS.raw_decode(self._text, self._at)
+                # Something follows in a list; where it may be more of a number ("0" of "0.5"), that is not its end.
+                if end < len(self._text) and self._text[end] not in _IN_NUMBERS:
+                    begin, self._at = self._at, end
+                    return self._text[begin:end]
+            except json.JSONDecodeError as error:
+                problem = error.msg
+            if len(self._text) - self._at > _LONGEST_CHARACTERS or not self._read_on():
+                raise self.invalid(problem)
+
+    def invalid(self, problem: str) -> DatasetInvalid:
+        """The error to raise: what is wrong here."""
+        line = self._line + self._text.count("\n", 0, self._at)
+        return DatasetInvalid(
+            f"The file is not valid JSON: {problem} (in what begins on line {line}).",
+            hint="It is a list of objects, none of them longer than 8 MiB. Or upload JSONL: one object a line.",
+        )
+
+    def _read_on(self) -> bool:
+        # As much again as is held: a long value is looked at a few times, not once for each piece.
+        raw = self._file.read(max(self._read_bytes, len(self._text) - self._at))
+        self._line += self._text.count("\n", 0, self._at)
+        self._text, self._at = self._text[self._at :] + self._decoder.decode(raw, final=not raw), 0
+        return bool(raw)
+
+
+def _values(window: _Window) -> Iterator[str]:
+    if window.take() != "[":
+        raise window.invalid("it is no list")
+    if window.next() == "]":
+        window.take()
+    else:
+        yield window.value()
+        while (follows := window.take()) == ",":
+            window.next()
+            yield window.value()
+        if follows != "]":
+            raise window.invalid("a comma or the list's end is missing")
+    if window.next():
+        raise window.invalid("something follows after the list")

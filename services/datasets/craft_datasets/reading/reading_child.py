@@ -1,0 +1,83 @@
+"""Read an upload in a process of its own with hard limits: `python -m craft_datasets.reading.reading_child`.
+
+Hostile files (bombs, 2 GB in a 200 KB Parquet) can then exhaust this process and nothing else. The order comes as JSON
+on standard input; the outcome goes as JSON to standard output.
+"""
+
+import resource
+import sys
+from pathlib import Path
+
+from pydantic import BaseModel, Field
+
+from craft.contracts.problems import StageError
+from craft.contracts.services.datasets import DatasetStatistics, Reading
+from craft.contracts.stages.rows import MARK_BYTES, QuestionRow
+from craft.core.questions import Question
+from craft.errors import CraftError, DatasetInvalid
+from craft.infra.process.error_mapping import error_of
+from craft.infra.process.parent_death import die_with_parent
+from craft_datasets.reading.formats import read_raw
+from craft_datasets.reading.validation import validate
+
+
+class ReadingOrder(BaseModel):
+    """What to read, where to write the questions, and the process's own limits."""
+
+    source: Path
+    reading: Reading
+    output: Path
+    marks: Path
+    max_rows: int
+    max_line_bytes: int
+    memory_bytes: int
+    cpu_seconds: int
+    parent: int
+    """The process that waits for the outcome: nobody reads for one that was killed."""
+
+
+class ReadingOutcome(BaseModel):
+    """Either the statistics of a good file or the error of a bad one."""
+
+    statistics: DatasetStatistics | None = None
+    error: StageError | None = None
+    error_counts: dict[str, int] = Field(default_factory=dict)
+
+
+def read(order: ReadingOrder) -> ReadingOutcome:
+    """Validate the file and write its questions; every failure that the file causes is an outcome."""
+    try:
+        with order.output.open("wb") as output, order.marks.open("wb") as marks:
+
+            def keep(question: Question, mark: int) -> None:
+                output.write(QuestionRow.of(question).model_dump_json(exclude_none=True).encode() + b"\n")
+                marks.write(mark.to_bytes(MARK_BYTES, "little"))
+
+            reading = order.reading
+            rows = read_raw(order.source, max_line_bytes=order.max_line_bytes, columns=reading.column_map)
+            statistics = validate(rows, reading=reading, max_rows=order.max_rows, sink=keep)
+        return ReadingOutcome(statistics=statistics)
+    except CraftError as error:
+        counts = error.error_counts if isinstance(error, DatasetInvalid) else {}
+        return ReadingOutcome(error=StageError.of(error), error_counts=counts)
+    except MemoryError:
+        too_large = DatasetInvalid(
+            "Reading the file took more memory than an upload may use.", hint="Upload JSONL, or split the file."
+        )
+        return ReadingOutcome(error=StageError.of(too_large))
+    except OSError as error:
+        # The disk where the questions are written, not the file that is read.
+        return ReadingOutcome(error=StageError.of(error_of(error)))
+
+
+def main() -> None:
+    """Take one order, limit this process, carry it out."""
+    order = ReadingOrder.model_validate_json(sys.stdin.buffer.read())
+    die_with_parent(order.parent)
+    resource.setrlimit(resource.RLIMIT_AS, (order.memory_bytes, order.memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CPU, (order.cpu_seconds, order.cpu_seconds))
+    sys.stdout.buffer.write(read(order).model_dump_json().encode())
+
+
+if __name__ == "__main__":
+    main()

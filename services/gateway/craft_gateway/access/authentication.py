@@ -1,0 +1,164 @@
+"""Every request is somebody's, before its body is read: a key or token is looked up, and its rate is kept."""
+
+import hashlib
+import hmac
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from anyio.to_thread import run_sync
+from pydantic import SecretStr
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from craft.errors import CraftError, RateLimited, Unauthenticated
+from craft.infra.http.edge import OtherForm
+from craft.infra.http.problems import error_response
+from craft.infra.settings.addresses import is_loopback
+from craft_gateway.access.identity import Identity, act_as
+from craft_gateway.access.oidc import Oidc
+
+KEY_PREFIX = "craft_sk_"
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"})
+_REMEMBERED_SECONDS = 5.0
+"""How long a revoked key may still work."""
+_MOST_REMEMBERED = 10_000
+_LONGEST = 8_192
+_LOCAL = Identity("local", {}, operator=True)
+_OPERATOR = Identity("operator", {}, operator=True)
+
+
+class KeyChecker(Protocol):
+    """Knows the API keys."""
+
+    def identify(self, key: str) -> Identity:
+        """Who has the key. Raises Unauthenticated, Unavailable."""
+        ...
+
+
+class Authenticator:
+    """From the Authorization header to who it is. `keyless`: without one it is the operator, on this machine only."""
+
+    def __init__(
+        self,
+        keys: KeyChecker,
+        *,
+        oidc: Oidc | None = None,
+        operator_key: SecretStr | None = None,
+        keyless: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._keys = keys
+        self._oidc = oidc
+        self._operator_key = operator_key
+        self._keyless = keyless
+        self._clock = clock
+        self._seen: dict[bytes, tuple[Identity, float]] = {}
+
+    async def identity(self, headers: Headers) -> Identity:
+        """Raises Unauthenticated, Unavailable."""
+        kind, _, credentials = headers.get("authorization", "").partition(" ")
+        if self._keyless and not credentials.startswith(KEY_PREFIX):
+            # OpenAI's clients send something as a key whatever they are told.
+            _check_local(headers)
+            return _LOCAL
+        if kind.lower() != "bearer" or not 0 < len(credentials) <= _LONGEST:
+            raise Unauthenticated("This needs a key.", hint="Send it as `Authorization: Bearer craft_sk_…`.")
+        digest = hashlib.sha256(credentials.encode()).digest()
+        seen = self._seen.get(digest)
+        if seen is not None and self._clock() < seen[1]:
+            return seen[0]
+        found = await run_sync(self._looked_up, credentials.strip())
+        if len(self._seen) >= _MOST_REMEMBERED:
+            self._seen.clear()
+        self._seen[digest] = (found, self._clock() + _REMEMBERED_SECONDS)
+        return found
+
+    def _looked_up(self, credentials: str) -> Identity:
+        if self._operator_key is not None and hmac.compare_digest(
+            credentials.encode(), self._operator_key.get_secret_value().encode()
+        ):
+            return _OPERATOR
+        if self._oidc is not None and credentials.count(".") == 2:
+            return self._oidc.identify(credentials)
+        return self._keys.identify(credentials)
+
+
+class RateLimits:
+    """Buckets of `burst` requests that fill at `per_second`. None is no limit."""
+
+    def __init__(self, per_second: float | None, *, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_second = per_second
+        self._burst = burst
+        self._clock = clock
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, caller: str) -> None:
+        """One request. Raises RateLimited, which says when the next is free. Call it from one thread."""
+        if self._per_second is None:
+            return
+        now = self._clock()
+        left, at = self._buckets.pop(caller, (float(self._burst), now))
+        left = min(float(self._burst), left + (now - at) * self._per_second)
+        self._buckets[caller] = (left - 1.0 if left >= 1.0 else left, now)
+        # Who was heard of longest ago has a full bucket by now, or soon.
+        while len(self._buckets) > _MOST_CALLERS:
+            self._buckets.popitem(last=False)
+        if left < 1.0:
+            raise RateLimited(
+                f"More than {self._per_second:g} requests a second with one key.",
+                retry_after_seconds=max(1, math.ceil((1.0 - left) / self._per_second)),
+                hint="Ask less often: `GET /craft/jobs/{id}?wait=30` waits for news, and so do the job's events.",
+            )
+
+
+class Authentication:
+    """The middleware: `scope["state"]["identity"]` is who calls."""
+
+    def __init__(
+        self, app: ASGIApp, *, authenticator: Authenticator, limits: RateLimits, other_form: OtherForm
+    ) -> None:
+        """`other_form`: the error as some paths want it; see `create_app`."""
+        self._app = app
+        self._authenticator = authenticator
+        self._limits = limits
+        self._other_form = other_form
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+            await self._app(scope, receive, send)
+            return
+        try:
+            identity = await self._authenticator.identity(Headers(scope=scope))
+            if identity is not _LOCAL:
+                self._limits.take(identity.actor)
+        except CraftError as error:
+            await self._refuse(error, scope, receive, send)
+            return
+        scope.setdefault("state", {})["identity"] = identity
+        act_as(identity.actor)
+        await self._app(scope, receive, send)
+
+    async def _refuse(self, error: CraftError, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = scope["state"].get("request_id")
+        answer = self._other_form(scope, error) or error_response(error, request_id=request_id)
+        await answer(scope, receive, send)
+
+
+def _check_local(headers: Headers) -> None:
+    """A page of some website must not use the keyless server through the browser of whoever runs it."""
+    host = urlsplit(f"//{headers.get('host', '')}").hostname or "localhost"
+    origin = urlsplit(headers.get("origin", "")).hostname
+    foreign = headers.get("sec-fetch-site") == "cross-site" or (origin is not None and not is_loopback(origin))
+    if foreign or not is_loopback(host):
+        raise Unauthenticated(
+            "Without a key this server answers this machine only.",
+            hint="Ask it at 127.0.0.1 or localhost, or with a key.",
+        )
+
+
+_MOST_CALLERS = 10_000

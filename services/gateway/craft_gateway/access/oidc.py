@@ -1,0 +1,115 @@
+"""Bearer tokens of the company's identity provider (OpenID Connect). Its keys are kept, its groups are roles.
+
+A group `craft:search:editor` makes somebody an editor of the team `search`; `craft:operator` an operator.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import httpx
+import jwt
+
+from craft.contracts.public.accounts import SCOPES_OF, Role, Scope
+from craft.errors import Unauthenticated, Unavailable
+from craft.infra.settings.gateway import OidcSettings
+from craft_gateway.access.identity import Identity
+
+_ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+"""Public keys only: with HS256 whoever knows the issuer's public key could sign."""
+_DISCOVERY = "/.well-known/openid-configuration"
+_TIMEOUT_SECONDS = 5.0
+_KEYS_KEPT_SECONDS = 3600.0
+_ASK_AGAIN_SECONDS = 30.0
+"""A token that names an unknown key has the keys fetched anew, but not more often than this."""
+_LEEWAY_SECONDS = 30
+_LONGEST_SUBJECT = 200
+_OPERATOR = "operator"
+
+
+class Oidc:
+    """One issuer."""
+
+    def __init__(
+        self,
+        settings: OidcSettings,
+        *,
+        http: httpx.Client | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._http = http or httpx.Client(timeout=_TIMEOUT_SECONDS)
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._keys: dict[str | None, Any] = {}
+        self._asked_at: float | None = None
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def identify(self, token: str) -> Identity:
+        """Whose token it is. Raises Unauthenticated, Unavailable where the issuer does not answer."""
+        try:
+            key = self._key(jwt.get_unverified_header(token).get("kid"))
+            claims: Mapping[str, Any] = jwt.decode(
+                token,
+                key,
+                algorithms=_ALGORITHMS,
+                audience=self._settings.audience,
+                issuer=self._settings.issuer,
+                leeway=_LEEWAY_SECONDS,
+                options={"require": ["exp", "iss", "aud", "sub"]},
+            )
+        except jwt.PyJWTError as error:
+            raise Unauthenticated(
+                f"The token is not valid: {error}", hint=f"Get a new one from {self._settings.issuer}."
+            ) from None
+        return self._identity(claims)
+
+    def _identity(self, claims: Mapping[str, Any]) -> Identity:
+        given = claims.get(self._settings.groups_claim) or ()
+        groups = [group for group in ([given] if isinstance(given, str) else given) if isinstance(group, str)]
+        grants: dict[str, frozenset[Scope]] = {}
+        for team, role in _roles(groups, prefix=self._settings.group_prefix):
+            grants[team] = grants.get(team, frozenset()) | SCOPES_OF[role]
+        operator = f"{self._settings.group_prefix}{_OPERATOR}" in groups
+        if not grants and not operator:
+            raise Unauthenticated(
+                "The token's groups name no team of this installation.",
+                hint=f"Groups such as {self._settings.group_prefix}search:editor, in the claim "
+                f"`{self._settings.groups_claim}`, say who may do what.",
+            )
+        return Identity(f"oidc:{str(claims['sub'])[:_LONGEST_SUBJECT]}", grants, operator=operator)
+
+    def _key(self, key_id: str | None) -> Any:
+        with self._lock:
+            now = self._clock()
+            age = None if self._asked_at is None else now - self._asked_at
+            if age is None or age > _KEYS_KEPT_SECONDS or (key_id not in self._keys and age > _ASK_AGAIN_SECONDS):
+                self._asked_at = now
+                self._keys = self._fetched() or self._keys
+            if not self._keys:
+                raise Unavailable(f"{self._settings.issuer} does not answer.", hint="Try again in a minute.")
+            if key_id is None and len(self._keys) == 1:
+                return next(iter(self._keys.values()))
+            if key_id not in self._keys:
+                raise jwt.InvalidKeyError("it is signed with a key that the issuer does not publish")
+            return self._keys[key_id]
+
+    def _fetched(self) -> dict[str | None, Any]:
+        """The issuer's keys by id; none where it does not answer, so that those at hand go on."""
+        try:
+            found = self._http.get(self._settings.issuer.rstrip("/") + _DISCOVERY).raise_for_status().json()
+            keys = self._http.get(str(found["jwks_uri"])).raise_for_status().json()
+            return {key.key_id: key for key in jwt.PyJWKSet.from_dict(keys).keys}
+        except (httpx.HTTPError, ValueError, KeyError, TypeError, jwt.PyJWTError):
+            return {}
+
+
+def _roles(groups: Iterable[str], *, prefix: str) -> Iterable[tuple[str, Role]]:
+    for group in groups:
+        team, _, role = group.removeprefix(prefix).rpartition(":")
+        if group.startswith(prefix) and team and role in set(Role):
+            yield team, Role(role)

@@ -1,0 +1,126 @@
+"""The datasets service as the gateway sees it: it validates rows and keeps them as an artifact."""
+
+from collections.abc import Mapping, Sequence
+from typing import BinaryIO, Protocol
+
+import httpx
+import orjson
+from pydantic import ValidationError
+
+from craft.contracts.problems import Problem
+from craft.contracts.services.datasets import DatasetStored, FetchRequest, Reading
+from craft.core.questions import Task
+from craft.errors import (
+    CraftError,
+    DatasetInvalid,
+    DiskFull,
+    ErrorDetail,
+    HostOutOfMemory,
+    PayloadTooLarge,
+    RequestInvalid,
+    Unavailable,
+)
+from craft.infra.observe.telemetry import trace_headers
+
+_PASSED_ON: Mapping[str, type[CraftError]] = {
+    error.code: error
+    for error in (DatasetInvalid, RequestInvalid, PayloadTooLarge, DiskFull, HostOutOfMemory, Unavailable)
+}
+_TIMEOUT = httpx.Timeout(10.0, read=300.0)
+"""Reading waits for the validation of a million rows; connecting does not."""
+_FETCHING = httpx.Timeout(10.0, read=600.0)
+"""And for the source before that."""
+
+
+class DatasetsClient(Protocol):
+    """What the gateway asks of the datasets service.
+
+    All calls raise DatasetInvalid with row errors, DiskFull, and Unavailable where the service does not answer.
+    """
+
+    def store_file(self, file: BinaryIO, reading: Reading) -> DatasetStored:
+        """Validate an uploaded file and keep it."""
+        ...
+
+    def store_source(self, request: FetchRequest) -> DatasetStored:
+        """Fetch a file and do the same. Raises RequestInvalid and PayloadTooLarge too."""
+        ...
+
+    def store_rows(self, rows: Sequence[Mapping[str, object]], *, task: Task) -> DatasetStored:
+        """The same for rows of a request."""
+        ...
+
+
+class HttpDatasetsClient:
+    """The service by HTTP. Uploads are streamed, never held in memory."""
+
+    def __init__(self, base_url: str, *, transport: httpx.BaseTransport | None = None) -> None:
+        self._http = httpx.Client(base_url=base_url, timeout=_TIMEOUT, transport=transport)
+
+    def store_file(self, file: BinaryIO, reading: Reading) -> DatasetStored:
+        """See `DatasetsClient.store_file`."""
+        # The caller's file name stays here: the service decides by the bytes.
+        return self._call(
+            self._http.build_request(
+                "POST",
+                "/v1/datasets",
+                files={"file": ("upload", file, "application/octet-stream")},
+                data={
+                    **({"task": reading.task.value} if reading.task else {}),
+                    "format": reading.format.value,
+                    "columns": orjson.dumps(reading.columns).decode(),
+                },
+            )
+        )
+
+    def store_source(self, request: FetchRequest) -> DatasetStored:
+        """See `DatasetsClient.store_source`."""
+        body, headers = request.model_dump_json().encode(), {"content-type": "application/json"}
+        return self._call(
+            self._http.build_request("POST", "/v1/datasets/source", content=body, headers=headers, timeout=_FETCHING)
+        )
+
+    def store_rows(self, rows: Sequence[Mapping[str, object]], *, task: Task) -> DatasetStored:
+        """See `DatasetsClient.store_rows`."""
+        body = orjson.dumps({"task": task.value, "rows": rows})
+        headers = {"content-type": "application/json"}
+        return self._call(self._http.build_request("POST", "/v1/datasets/rows", content=body, headers=headers))
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._http.close()
+
+    def _call(self, request: httpx.Request) -> DatasetStored:
+        request.headers.update(trace_headers())
+        try:
+            response = self._http.send(request)
+        except httpx.HTTPError as error:
+            raise _unavailable() from error
+        if not response.is_success:
+            raise _error_of(response)
+        try:
+            return DatasetStored.model_validate_json(response.content)
+        except ValidationError as error:
+            raise _unavailable() from error
+
+
+def _error_of(response: httpx.Response) -> CraftError:
+    """The service's own error where the caller can act on it; anything else is the service's trouble, not theirs."""
+    try:
+        problem = Problem.model_validate_json(response.content)
+    except ValidationError:
+        return _unavailable()
+    kind = _PASSED_ON.get(problem.code)
+    if kind is None:
+        return _unavailable()
+    details = [ErrorDetail(e.message, field=e.field, line=e.line, excerpt=e.excerpt) for e in problem.errors]
+    if kind is DatasetInvalid:
+        counts = problem.error_counts
+        return DatasetInvalid(
+            problem.detail, hint=problem.hint, param=problem.param, details=details, error_counts=counts
+        )
+    return kind(problem.detail, hint=problem.hint, param=problem.param, details=details)
+
+
+def _unavailable() -> Unavailable:
+    return Unavailable("The datasets service does not answer just now.", hint="Nothing was stored; send it again soon.")

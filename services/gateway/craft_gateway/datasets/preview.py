@@ -1,0 +1,132 @@
+"""Looks into stored datasets: first rows, the prompts that come of them, and what two datasets share."""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from craft.contracts.public.datasets import (
+    DatasetOverlap,
+    DatasetPreview,
+    OverlappingRow,
+    PromptPreview,
+    RenderedPrompts,
+)
+from craft.contracts.stages.rows import MARK_BYTES, MARKS_FILE, QUESTIONS_FILE, ChatMessage, QuestionRow
+from craft.core.prompts import (
+    DEFAULT_CHOICE_SHOTS,
+    DEFAULT_OPEN_SHOTS,
+    DEFAULT_TEMPLATES,
+    Message,
+    PromptMode,
+    answer_messages,
+    probe_messages,
+    target,
+)
+from craft.core.questions import ChoiceQuestion, Question
+from craft.core.rows.question_hashes import question_hash
+from craft.infra.models.chat_templates import render_chats
+from craft.infra.models.folders import ModelFolders
+from craft.infra.storage.artifacts import ArtifactStore, read_rows
+from craft_gateway.store.tables import Dataset
+
+MOST_PREVIEWED = 50
+_MOST_PREVIEWED_BYTES = 4 * 2**20
+_MOST_SHOWN = 20
+_Marks = npt.NDArray[np.uint64]
+
+
+class DatasetContents:
+    """Reads the artifact store. What it raises beside its own: NotFound where a dataset's bytes are gone."""
+
+    def __init__(self, store: ArtifactStore, models: ModelFolders) -> None:
+        self._store = store
+        self._models = models
+
+    def preview(self, dataset: Dataset, *, limit: int, base_model: str | None) -> DatasetPreview:
+        """The first rows, fewer than `limit` where they are huge, with prompts by the defaults of a job.
+
+        Raises ModelNotFound, ModelRejected for a `base_model` (`owner/name` or `owner/name@revision`).
+        """
+        rows = list(_first_rows(self._store.open(dataset.ref) / QUESTIONS_FILE, limit))
+        prompts = [_prompts(row.to_question()) for row in rows]
+        if base_model is not None:
+            prompts = self._rendered(prompts, base_model)
+        return DatasetPreview(dataset=dataset.id, rows=rows, prompts=prompts)
+
+    def overlap(self, dataset: Dataset, other: Dataset) -> DatasetOverlap:
+        """What the first has of the second; 8 bytes of memory for each row, and a few moments for a million."""
+        folder = self._store.open(dataset.ref)
+        marks, theirs = _marks(folder), _marks(self._store.open(other.ref))
+        found = np.flatnonzero(np.isin(marks, theirs))
+        first = found[:_MOST_SHOWN].tolist()
+        return DatasetOverlap.model_validate(
+            {
+                "dataset": dataset.id,
+                "with": other.id,
+                "rows": len(marks),
+                "overlapping_rows": len(found),
+                "overlapping_questions": len(np.unique(marks[found])),
+                "data": list(_rows_at(folder / QUESTIONS_FILE, first)),
+            }
+        )
+
+    def _rendered(self, prompts: Sequence[PromptPreview], base_model: str) -> list[PromptPreview]:
+        name, _, revision = base_model.partition("@")
+        folder = self._models.find(name, revision or "main").path
+        chats = [[message.model_dump() for message in chat] for p in prompts for chat in (p.probe, p.training)]
+        texts = iter(render_chats(folder, chats))
+        return [
+            prompt.model_copy(update={"rendered": RenderedPrompts(probe=next(texts), training=next(texts))})
+            for prompt in prompts
+        ]
+
+
+def _first_rows(path: Path, limit: int) -> Iterator[QuestionRow]:
+    left = _MOST_PREVIEWED_BYTES
+    with path.open("rb") as file:
+        for position, line in enumerate(islice(file, limit)):
+            left -= len(line)
+            if left < 0 and position:
+                return
+            yield QuestionRow.model_validate_json(line)
+
+
+def _prompts(question: Question) -> PromptPreview:
+    shots = DEFAULT_CHOICE_SHOTS if isinstance(question, ChoiceQuestion) else DEFAULT_OPEN_SHOTS
+    return PromptPreview(
+        id=question.id,
+        probe=_messages(probe_messages(question, shots, DEFAULT_TEMPLATES)),
+        training=_messages(answer_messages(question, PromptMode.REFUSE, DEFAULT_TEMPLATES)),
+        answer=target(question, DEFAULT_TEMPLATES),
+        refusal=DEFAULT_TEMPLATES.refusal,
+    )
+
+
+def _messages(turns: Sequence[Message]) -> list[ChatMessage]:
+    return [ChatMessage(role=turn.role, content=turn.content) for turn in turns]
+
+
+def _marks(folder: Path) -> _Marks:
+    path = folder / MARKS_FILE
+    if path.is_file():
+        return np.fromfile(path, dtype=np.dtype("<u8"))
+    # A dataset of before marks were kept.
+    rows = read_rows(folder / QUESTIONS_FILE, QuestionRow)
+    return np.frombuffer(
+        b"".join(question_hash(row.question).to_bytes(MARK_BYTES, "little") for row in rows), dtype=np.dtype("<u8")
+    )
+
+
+def _rows_at(path: Path, positions: Sequence[int]) -> Iterator[OverlappingRow]:
+    """The rows at ascending positions, which count from 0."""
+    if not positions:
+        return
+    wanted = set(positions)
+    with path.open("rb") as file:
+        for position, line in enumerate(islice(file, positions[-1] + 1)):
+            if position in wanted:
+                row = QuestionRow.model_validate_json(line)
+                yield OverlappingRow(row=position + 1, id=row.id, question=row.question)

@@ -1,0 +1,213 @@
+"""Datasets: upload or name, list, look into, compare, delete."""
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from craft.contracts.base import DATASET_ID
+from craft.contracts.public.datasets import DatasetList, DatasetOverlap, DatasetPreview, DatasetView
+from craft.contracts.services.datasets import FetchRequest, Reading, columns_of
+from craft.contracts.spec.dataset_sources import DatasetSource
+from craft.contracts.spec.jobs import MOST_INLINE_ROWS, PlainText
+from craft.errors import (
+    Conflict,
+    DatasetInvalid,
+    DiskFull,
+    ModelNotFound,
+    ModelRejected,
+    NotFound,
+    PayloadTooLarge,
+    RequestInvalid,
+    Unavailable,
+)
+from craft.infra.http.bodies import not_json
+from craft.infra.http.openapi import documented
+from craft_gateway.access.authorisation import DATASETS, CallerOf, authorised
+from craft_gateway.access.owners import OwnerLookup
+from craft_gateway.datasets.examples import DATASET_BODY
+from craft_gateway.datasets.preview import MOST_PREVIEWED, DatasetContents
+from craft_gateway.datasets.registry import DatasetRegistry, dataset_view
+from craft_gateway.http.bodies import text_body, validated
+from craft_gateway.http.parameters import Limit
+from craft_gateway.http.responses import ROOT
+from craft_gateway.store.tables import Dataset
+
+_LONGEST_NAME = 200
+_HINT = "Send multipart/form-data with a `file`, or JSON (`Content-Type: application/json`) with `rows` or a `source`."
+Name = Annotated[PlainText | None, Field(min_length=1, max_length=_LONGEST_NAME)]
+
+
+class RowsUpload(Reading):
+    """A dataset as JSON rows."""
+
+    name: Name = None
+    rows: list[dict[str, object]] = Field(max_length=MOST_INLINE_ROWS)
+
+
+class SourceUpload(Reading):
+    """A dataset that is fetched."""
+
+    name: Name = None
+    source: DatasetSource
+
+
+class FileFields(Reading):
+    """The form fields beside the file."""
+
+    name: Name = None
+
+
+def router(owners: OwnerLookup, registry: DatasetRegistry, preview: DatasetContents) -> APIRouter:
+    """The routes over these objects."""
+    routes = APIRouter(tags=["datasets"], dependencies=authorised(owners, DATASETS))
+
+    @routes.post(
+        "/datasets",
+        operation_id="createDataset",
+        status_code=201,
+        response_model=DatasetView,
+        responses=documented(DatasetInvalid, RequestInvalid, PayloadTooLarge, Unavailable, DiskFull),
+        openapi_extra={"requestBody": DATASET_BODY},
+    )
+    async def create_dataset(request: Request, response: Response, caller: CallerOf) -> DatasetView:
+        """Validate and keep a dataset: a file, rows, or what a `source` names. The same content is the same dataset.
+
+        Row errors come with line, field and excerpt, up to 100 of them, and counts of all by kind.
+        """
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind == "multipart/form-data":
+            dataset = await _from_file(registry, request, caller.team)
+        elif kind == "application/json":
+            dataset = await run_in_threadpool(_from_json, registry, _parsed(await text_body(request)), caller.team)
+        else:
+            raise RequestInvalid("A dataset comes as a file or as JSON.", hint=_HINT, param="Content-Type")
+        response.headers["Location"] = f"{ROOT}/datasets/{dataset.id}"
+        return dataset_view(dataset)
+
+    @routes.get("/datasets", operation_id="listDatasets", responses=documented(RequestInvalid))
+    def list_datasets(
+        caller: CallerOf,
+        limit: Limit = 20,
+        after: Annotated[str | None, Query(pattern=DATASET_ID, description="The `last_id` of the page before.")] = None,
+    ) -> DatasetList:
+        """Datasets, newest first."""
+        return registry.listed(team=caller.team, limit=limit, after=after)
+
+    @routes.get("/datasets/{dataset_id}", operation_id="getDataset", responses=documented(NotFound))
+    def get_dataset(dataset_id: str) -> DatasetView:
+        """One dataset: what it holds, where it came from, and statistics of its rows."""
+        return dataset_view(registry.row(dataset_id))
+
+    @routes.delete(
+        "/datasets/{dataset_id}",
+        operation_id="deleteDataset",
+        status_code=204,
+        responses=documented(NotFound, Conflict),
+    )
+    def delete_dataset(dataset_id: str) -> Response:
+        """Delete a dataset that no unfinished job reads. Finished jobs keep their results; the bytes expire later."""
+        registry.delete(dataset_id)
+        return Response(status_code=204)
+
+    @routes.get(
+        "/datasets/{dataset_id}/preview",
+        operation_id="previewDataset",
+        responses=documented(NotFound, ModelNotFound, ModelRejected, Unavailable),
+    )
+    def preview_dataset(
+        dataset_id: str,
+        limit: Annotated[int, Query(ge=1, le=MOST_PREVIEWED, description="Rows.")] = 5,
+        base_model: Annotated[
+            str | None,
+            Query(
+                max_length=300,
+                description="Also render the prompts with this model's chat template; `@revision` may follow its name.",
+            ),
+        ] = None,
+    ) -> DatasetPreview:
+        """The first rows as they are stored, and the prompts that probes and training make of them."""
+        dataset = registry.row(dataset_id)
+        return preview.preview(dataset, limit=limit, base_model=base_model)
+
+    @routes.get(
+        "/datasets/{dataset_id}/overlap",
+        operation_id="compareDatasets",
+        responses=documented(NotFound, RequestInvalid),
+    )
+    def compare_datasets(
+        dataset_id: str,
+        other: Annotated[str, Query(alias="with", pattern=DATASET_ID, description="The other dataset.")],
+    ) -> DatasetOverlap:
+        """Rows of a dataset whose questions another one of the same team asks too: a test set should share none."""
+        dataset = registry.row(dataset_id)
+        return preview.overlap(dataset, registry.row(other, team=dataset.team))
+
+    return routes
+
+
+def _from_json(registry: DatasetRegistry, body: object, team: str) -> Dataset:
+    if isinstance(body, dict) and "source" in body:
+        named = validated(SourceUpload, body)
+        request = FetchRequest(source=named.source, reading=_reading(named))
+        return registry.add_source(request, name=named.name, team=team)
+    if isinstance(body, dict) and "rows" not in body:
+        raise RequestInvalid("The body has neither `rows` nor a `source`.", hint=_HINT, param="rows")
+    upload = validated(RowsUpload, body)
+    return registry.add_rows(upload.rows, _reading(upload), name=upload.name, team=team)
+
+
+def _reading(upload: Reading) -> Reading:
+    return Reading(task=upload.task, format=upload.format, columns=upload.columns)
+
+
+async def _from_file(registry: DatasetRegistry, request: Request, team: str) -> Dataset:
+    """Store the form's file. It is spooled to disk and streamed on, so its size is no matter of memory."""
+    try:
+        async with request.form(max_files=1, max_fields=8) as form:
+            file = form.get("file")
+            if not isinstance(file, UploadFile):
+                raise RequestInvalid("The form has no file.", hint=_HINT, param="file")
+            fields = _fields({name: value for name, value in form.items() if name != "file"})
+            return await run_in_threadpool(
+                registry.add_file,
+                file.file,
+                _reading(fields),
+                name=fields.name or _shown(file.filename),
+                team=team,
+            )
+    except ClientDisconnect:
+        # Nobody hears it; the log says what happened, and it is no defect.
+        raise RequestInvalid("The upload broke off.", hint="Nothing was stored; send it again.") from None
+    except HTTPException as error:
+        if error.status_code != 400:
+            raise
+        raise RequestInvalid(f"The form cannot be read: {error.detail}", hint=_HINT) from error
+
+
+def _fields(form: Mapping[str, object]) -> FileFields:
+    """A form has texts only: `columns` is JSON in one."""
+    columns = form.get("columns")
+    given = {"columns": columns_of(columns)} if isinstance(columns, str) else {}
+    return validated(FileFields, {**form, **given})
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except json.JSONDecodeError as error:
+        raise not_json(error) from None
+    except (ValueError, RecursionError) as error:
+        raise RequestInvalid(f"The body is not JSON: {str(error)[:200]}", hint=_HINT) from None
+
+
+def _shown(file_name: str | None) -> str | None:
+    """A file's name as a label to show: never used as a path."""
+    last = (file_name or "").replace("\\", "/").rpartition("/")[2]
+    return "".join(mark for mark in last if mark.isprintable())[:_LONGEST_NAME] or None

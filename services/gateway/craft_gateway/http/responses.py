@@ -1,0 +1,112 @@
+"""Responses: paths, entity tags, downloads with ranges."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import BinaryIO
+
+from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from craft.errors import NotFound, RangeNotSatisfiable
+from craft.infra.http.openapi import OpenApiResponses
+
+UNCHANGED: OpenApiResponses = {304: {"description": "`If-None-Match` names the current representation."}}
+RETRY_AFTER_SECONDS = "2"
+"""How soon to ask about a job again."""
+
+
+def etag_of(digest: str) -> str:
+    """A strong entity tag."""
+    return f'"{digest}"'
+
+
+def matches(if_none_match: str | None, etag: str) -> bool:
+    """Whether the caller has this representation already (RFC 9110, 13.1.2: compared weakly)."""
+    if if_none_match is None:
+        return False
+    tags = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
+    return etag in tags or "*" in tags
+
+
+def cached(etag: str) -> Mapping[str, str]:
+    """Headers of a representation that may be kept and must be asked about."""
+    return {"ETag": etag, "Cache-Control": "private, no-cache"}
+
+
+_ONE_RANGE = re.compile(r"\s*bytes\s*=\s*(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))\s*", re.IGNORECASE | re.ASCII)
+_PIECE_BYTES = 2**16
+
+
+class Download(StreamingResponse):
+    """A part of an open file, which is closed however the answer ends: a caller may leave before its first byte."""
+
+    def __init__(
+        self, file: BinaryIO, part: range, *, status: int, media_type: str, headers: Mapping[str, str]
+    ) -> None:
+        super().__init__(_pieces(file, part), status_code=status, media_type=media_type, headers=headers)
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._file.close()
+
+
+def download(
+    path: Path, *, name: str, media_type: str, headers: Mapping[str, str], asked: str | None, if_range: str | None
+) -> Download:
+    """The file under that name, or the part of it that the `Range` header `asked` for.
+
+    `if_range` is the header: another entity tag than that of `headers` asks for the whole file. Raises
+    RangeNotSatisfiable where the file has no such part, NotFound where it is gone.
+    """
+    try:
+        # Before the answer begins: a sweep may remove it meanwhile.
+        file = path.open("rb")
+    except FileNotFoundError:
+        raise NotFound("The file was removed.", hint="`expires_at` tells how long results are kept.") from None
+    try:
+        size = os.fstat(file.fileno()).st_size
+        part = _part(asked, size) if if_range in {None, headers["ETag"]} else None
+    except BaseException:
+        file.close()
+        raise
+    told = {**headers, "Accept-Ranges": "bytes", "Content-Disposition": f'attachment; filename="{name}"'}
+    if part is not None:
+        told["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{size}"
+    sent = range(size) if part is None else part
+    told["Content-Length"] = str(len(sent))
+    status = HTTPStatus.OK if part is None else HTTPStatus.PARTIAL_CONTENT
+    return Download(file, sent, status=status, media_type=media_type, headers=told)
+
+
+def _part(asked: str | None, size: int) -> range | None:
+    """The offsets that are wanted; None for all. What is no range, or several, is ignored, as the RFC allows."""
+    found = _ONE_RANGE.fullmatch(asked or "")
+    if found is None:
+        return None
+    first, last, length = found.groups()
+    start = max(0, size - int(length)) if first is None else int(first)
+    stop = min(size, int(last) + 1) if last else size
+    if last and int(last) < start:
+        return None
+    if start >= stop:
+        raise RangeNotSatisfiable(f"The file has {size:,} bytes.", hint="Ask for it from its beginning.", size=size)
+    return range(start, stop)
+
+
+def _pieces(file: BinaryIO, part: range) -> Iterator[bytes]:
+    file.seek(part.start)
+    left = len(part)
+    while left and (piece := file.read(min(_PIECE_BYTES, left))):
+        left -= len(piece)
+        yield piece
+
+
+ROOT = "/craft"
+OPENAI_ROOT = "/v1"

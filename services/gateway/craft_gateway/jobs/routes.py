@@ -1,0 +1,160 @@
+"""Everything that changes jobs: submit, validate, cancel, pause, resume, retry, pin."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Response
+
+from craft.contracts.public.jobs import JobView, ValidationView
+from craft.contracts.spec.jobs import JobSpec, RetryRequest
+from craft.errors import (
+    Conflict,
+    ContextTooLong,
+    DatasetInvalid,
+    IdempotencyConflict,
+    ModelNotFound,
+    ModelRejected,
+    NotFound,
+    PayloadTooLarge,
+    RehearsalTooShort,
+    RequestInvalid,
+    Unavailable,
+)
+from craft.infra.http.openapi import documented
+from craft.infra.observe.telemetry import current_traceparent
+from craft_gateway.access.authorisation import JOBS, CallerOf, authorised
+from craft_gateway.access.owners import OwnerLookup
+from craft_gateway.http.bodies import TextBodyRoute
+from craft_gateway.http.parameters import IdempotencyKey
+from craft_gateway.http.responses import RETRY_AFTER_SECONDS
+from craft_gateway.job_views.reader import JobReader
+from craft_gateway.jobs.batching import BatchedSubmissions
+from craft_gateway.jobs.examples import JOB_EXAMPLES
+from craft_gateway.jobs.submission import Submission, Submissions
+from craft_gateway.lifecycle.control import JobControl
+from craft_gateway.lifecycle.creation import Origin
+
+_REFUSALS = (
+    RequestInvalid,
+    DatasetInvalid,
+    ModelNotFound,
+    ModelRejected,
+    ContextTooLong,
+    RehearsalTooShort,
+    PayloadTooLarge,
+    Unavailable,
+)
+_SpecBody = Annotated[JobSpec, Body(openapi_examples=JOB_EXAMPLES)]
+
+
+def router(
+    owners: OwnerLookup,
+    submissions: Submissions,
+    batched: BatchedSubmissions,
+    control: JobControl,
+    reader: JobReader,
+) -> APIRouter:
+    """The routes over these objects."""
+    allowed = authorised(owners, JOBS)
+    routes = APIRouter(tags=["jobs"], route_class=TextBodyRoute, dependencies=allowed)
+    _submitting(routes, submissions, batched)
+    _control(routes, submissions, control, reader)
+    pins = APIRouter(tags=["retention"], dependencies=allowed)
+    _pins(pins, control, reader)
+    whole = APIRouter()
+    whole.include_router(routes)
+    whole.include_router(pins)
+    return whole
+
+
+def _submitting(routes: APIRouter, submissions: Submissions, batched: BatchedSubmissions) -> None:
+    @routes.post(
+        "/jobs",
+        operation_id="createJob",
+        status_code=202,
+        response_model=JobView,
+        responses=documented(*_REFUSALS, IdempotencyConflict),
+    )
+    async def create_job(
+        spec: _SpecBody, response: Response, caller: CallerOf, idempotency_key: IdempotencyKey = None
+    ) -> JobView:
+        """Queue a job. Everything that can be known to be wrong is answered now; nothing is queued then."""
+        origin = Origin(team=caller.team, actor=caller.actor, traceparent=current_traceparent())
+        job = await batched.submit(Submission(spec, idempotency_key, origin))
+        point_to(job, response)
+        return job
+
+    @routes.post("/jobs/validate", operation_id="validateJob", responses=documented(*_REFUSALS))
+    def validate_job(spec: _SpecBody, caller: CallerOf) -> ValidationView:
+        """A dry run of the same body: every default filled in, the stages it would have, and what they cost at most."""
+        return submissions.validate(spec, team=caller.team)
+
+
+def _control(routes: APIRouter, submissions: Submissions, control: JobControl, reader: JobReader) -> None:
+    @routes.post("/jobs/{job_id}/cancel", operation_id="cancelJob", responses=documented(NotFound))
+    def cancel_job(job_id: str) -> JobView:
+        """End a job. A running stage stops within seconds; a job that has ended already stays as it is."""
+        reader.row(job_id)  # raises NotFound before a malformed id goes any further
+        control.cancel(job_id)
+        return reader.job(job_id)
+
+    @routes.post("/jobs/{job_id}/pause", operation_id="pauseJob", responses=documented(NotFound, Conflict))
+    def pause_job(job_id: str) -> JobView:
+        """Free the workers for others: a running stage stops within seconds and keeps what it can go on from."""
+        reader.row(job_id)
+        control.pause(job_id)
+        return reader.job(job_id)
+
+    @routes.post("/jobs/{job_id}/resume", operation_id="resumeJob", responses=documented(NotFound, Conflict))
+    def resume_job(job_id: str) -> JobView:
+        """Go on with a paused job where it stopped. One that is not paused stays as it is."""
+        reader.row(job_id)
+        control.resume(job_id)
+        return reader.job(job_id)
+
+    @routes.post(
+        "/jobs/{job_id}/retry",
+        operation_id="retryJob",
+        status_code=202,
+        response_model=JobView,
+        responses=documented(NotFound, Conflict, RequestInvalid, IdempotencyConflict),
+    )
+    def retry_job(
+        job_id: str,
+        caller: CallerOf,
+        response: Response,
+        request: RetryRequest | None = None,
+        idempotency_key: IdempotencyKey = None,
+    ) -> JobView:
+        """A new job that does an ended one again. What was finished is used again; `from_stage` computes it anew."""
+        created = submissions.retry(
+            job_id,
+            request or RetryRequest(),
+            idempotency_key=idempotency_key,
+            actor=caller.actor,
+            traceparent=current_traceparent(),
+        )
+        [job] = reader.shown([created.row])
+        point_to(job, response)
+        return job
+
+
+def _pins(routes: APIRouter, control: JobControl, reader: JobReader) -> None:
+    @routes.put("/jobs/{job_id}/pin", operation_id="pinJob", responses=documented(NotFound, Unavailable))
+    def pin_job(job_id: str) -> JobView:
+        """Keep all that the job made or took over, without limit of time, until it is unpinned."""
+        reader.last_event(job_id)  # raises NotFound before a malformed id goes any further
+        control.pin(job_id)
+        return reader.job(job_id)
+
+    @routes.delete("/jobs/{job_id}/pin", operation_id="unpinJob", responses=documented(NotFound, Unavailable))
+    def unpin_job(job_id: str) -> JobView:
+        """Let what the job made expire like that of any other job. What is overdue goes with the next sweep."""
+        reader.last_event(job_id)
+        control.unpin(job_id)
+        return reader.job(job_id)
+
+
+def point_to(job: JobView, response: Response) -> None:
+    """Say in the answer to a request that made a job where to ask about it, and how soon."""
+    response.headers["Location"] = job.links.self
+    response.headers["Retry-After"] = RETRY_AFTER_SECONDS

@@ -1,0 +1,264 @@
+"""The rows of new jobs: of many that come at once, in one transaction."""
+
+import hashlib
+import json
+from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import bindparam, insert
+from sqlalchemy import select as columns
+from sqlmodel import Session, col, select
+
+from craft.contracts.documents.estimate import Estimate
+from craft.contracts.events import EventType, StageStatus
+from craft.contracts.public.accounts import DEFAULT_TEAM
+from craft.contracts.spec.jobs import JobSpec, JobStatus
+from craft.contracts.stages.artifacts import ArtifactRef, stage_key
+from craft.errors import CraftError, IdempotencyConflict, RequestInvalid
+from craft.infra.ids import new_id
+from craft_gateway.lifecycle.job_transaction import JobTransaction
+from craft_gateway.lifecycle.reuse import input_plan
+from craft_gateway.lifecycle.transitions import advance, lock_keys
+from craft_gateway.plan.stages import PlannedStage, ResolvedJob
+from craft_gateway.store.database import Clock
+from craft_gateway.store.tables import Dataset, Job, Outbox, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """The Idempotency-Key of a request, made one of its team's, and the SHA-256 (hex) of its body."""
+
+    key: str
+    body_hash: str
+
+    @classmethod
+    def of(cls, key: str | None, team: str, asked: JobSpec | str) -> "Idempotency | None":
+        """That of a request with a key: two bodies that differ in spelling only are the same. Raises RequestInvalid."""
+        if key is None:
+            return None
+        # No request's key has a space, so none is another team's. The default team's are as old as the table.
+        stored = key if team == DEFAULT_TEAM else f"{team} {_sha256(key)}"
+        return cls(stored, _sha256(asked if isinstance(asked, str) else _canonical(asked)))
+
+
+def _canonical(spec: JobSpec) -> str:
+    try:
+        # The standard library's JSON, since rows may hold numbers that no 64 bits hold.
+        return json.dumps(spec.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    except (ValueError, RecursionError):
+        raise RequestInvalid(
+            "The body is nested too deeply.", hint="Leave columns that nobody reads out of its rows."
+        ) from None
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a job comes from: its team, who asks, the request's W3C trace context, and what it does again as a retry.
+
+    `recompute` names stages that run although their artifacts exist.
+    """
+
+    team: str = DEFAULT_TEAM
+    actor: str | None = None
+    traceparent: str | None = None
+    retry_of: str | None = None
+    recompute: frozenset[str] = frozenset()
+
+
+NO_ORIGIN = Origin()
+"""Of the default team, asked for outside any trace, and no retry."""
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedJob:
+    """`repeated`: the same key and body came before, and this is that job. `row` as it is now."""
+
+    row: Job
+    repeated: bool = False
+
+    @property
+    def id(self) -> str:
+        """The job's."""
+        return self.row.id
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to be stored with its stages. `reused`: by name, what they could take over a moment ago.
+
+    `new_data`: its datasets must be there still; a retry may find what it needs among what is there already.
+    """
+
+    job: ResolvedJob
+    stages: Sequence[PlannedStage]
+    reused: Mapping[str, ArtifactRef]
+    origin: Origin = NO_ORIGIN
+    idempotency: Idempotency | None = None
+    new_data: bool = False
+    estimate: Estimate | None = None
+
+
+def earlier_jobs(
+    session: Session, asked: Sequence[Idempotency | None]
+) -> list[CreatedJob | IdempotencyConflict | None]:
+    """For each the job that its key made before, if any, or an error where that job's body was another."""
+    keys = [each.key for each in asked if each is not None]
+    if not keys:
+        return [None] * len(asked)
+    found = {job.idempotency_key: job for job in session.exec(select(Job).where(col(Job.idempotency_key).in_(keys)))}
+    return [_repeated(found[each.key], each) if each and each.key in found else None for each in asked]
+
+
+def _repeated(job: Job, asked: Idempotency) -> CreatedJob | IdempotencyConflict:
+    if job.body_hash != asked.body_hash:
+        return IdempotencyConflict(
+            "This Idempotency-Key came with another body before.", hint="Use a new key for a new job."
+        )
+    return CreatedJob(job, repeated=True)
+
+
+def store_jobs(session: Session, clock: Clock, new: Sequence[NewJob]) -> list[CreatedJob | CraftError]:
+    """Each job that could be stored, or was before, or what speaks against it: then nothing of it is stored.
+
+    Raises IntegrityError where another transaction stored one of their idempotency keys in between.
+    """
+    earlier = earlier_jobs(session, [each.idempotency for each in new])
+    held = lock_datasets(session, [each.job for each in new])
+    refused = [missing_dataset(each.job, held) if each.new_data else None for each in new]
+    accepted: dict[str | int, NewJob] = {}
+    for position, each in enumerate(new):
+        if earlier[position] is None and refused[position] is None:
+            accepted.setdefault(_own_name(each, position), each)
+    units = dict(zip(accepted, _store(session, clock, list(accepted.values())), strict=True))
+    outcomes: list[CreatedJob | CraftError] = []
+    for position, each in enumerate(new):
+        name = _own_name(each, position)
+        if found := earlier[position] or refused[position]:
+            outcomes.append(found)
+        elif accepted[name] is each or each.idempotency is None:
+            outcomes.append(CreatedJob(units[name].job))
+        else:
+            outcomes.append(_repeated(units[name].job, each.idempotency))
+    return outcomes
+
+
+def _own_name(new: NewJob, position: int) -> str | int:
+    """One of several with the same idempotency key is stored, the first."""
+    return new.idempotency.key if new.idempotency else position
+
+
+def _store(session: Session, clock: Clock, new: Sequence[NewJob]) -> list[JobTransaction]:
+    if not new:
+        return []
+    now = clock(session)
+    units = [_new_job(session, now, each) for each in new]
+    # Everybody takes locks in the same order: PostgreSQL's unique keys are such locks too.
+    in_order: list[Job] = sorted([unit.job for unit in units], key=_idempotency_key)
+    session.add_all(in_order)
+    session.flush()
+    for unit, each in zip(units, new, strict=True):
+        unit.emit(EventType.JOB_CREATED, **({"retry_of": each.origin.retry_of} if each.origin.retry_of else {}))
+        unit.emit(EventType.JOB_QUEUED)
+    rows = [row for unit, each in zip(units, new, strict=True) for row in _stage_rows(unit, each)]
+    # Past the ORM: an object for each of many rows would take most of the time.
+    session.connection().execute(insert(Stage), rows)
+    for row in rows:
+        if row["status"] is StageStatus.READY:
+            session.add(Outbox(stage_id=row["id"], queue=row["queue"], created_at=now, due_at=now))
+    lock_keys(session, {ref.key for each in new for ref in each.reused.values()})
+    for unit, each in zip(units, new, strict=True):
+        if each.reused:
+            advance(unit, {ref.key: ref for ref in each.reused.values()})
+    return units
+
+
+def _idempotency_key(job: Job) -> str:
+    return job.idempotency_key or ""
+
+
+def _new_job(session: Session, now: datetime, new: NewJob) -> JobTransaction:
+    origin = new.origin
+    row = Job(
+        id=new_id("cjob"),
+        name=new.job.spec.name,
+        task=new.job.spec.task,
+        resolved=new.job.model_dump(mode="json"),
+        status=JobStatus.QUEUED,
+        status_reason="waits for a worker",
+        labels=new.job.spec.labels,
+        team=origin.team,
+        priority=new.job.spec.priority,
+        retry_of=origin.retry_of,
+        traceparent=origin.traceparent,
+        idempotency_key=new.idempotency.key if new.idempotency else None,
+        body_hash=new.idempotency.body_hash if new.idempotency else None,
+        estimate=None if new.estimate is None else new.estimate.model_dump(mode="json"),
+        created_at=now,
+        updated_at=now,
+    )
+    return JobTransaction(session, now, row, actor=origin.actor)
+
+
+def _stage_rows(unit: JobTransaction, new: NewJob) -> list[dict[str, Any]]:
+    """The stages of the plan; those that need no other's result are ready.
+
+    Where something may be taken over nothing is ready yet: `advance` says what is left to do.
+    """
+    return [
+        {
+            "id": new_id("stg"),
+            "job_id": unit.job.id,
+            "name": planned.name,
+            "kind": planned.kind,
+            "queue": planned.service,
+            "position": position,
+            "rank": 100 - unit.job.priority,
+            "team": unit.job.team,
+            "recompute": planned.name in new.origin.recompute,
+            "parameters": planned.parameters.model_dump(mode="json"),
+            "inputs": input_plan(planned),
+            "depends_on": list(planned.depends_on),
+            "created_at": unit.now,
+            **_beginning(planned, unit.now, waits=bool(new.reused)),
+        }
+        for position, planned in enumerate(new.stages)
+    ]
+
+
+def _beginning(planned: PlannedStage, now: datetime, *, waits: bool) -> dict[str, Any]:
+    inputs = {role: source for role, source in planned.inputs.items() if isinstance(source, ArtifactRef)}
+    if waits or len(inputs) < len(planned.inputs):
+        return {"status": StageStatus.PENDING, "key": None, "ready_at": None, "hinted_at": None}
+    key = stage_key(planned.parameters, inputs)
+    return {"status": StageStatus.READY, "key": key, "ready_at": now, "hinted_at": now}
+
+
+_LOCKED_DATASETS = (
+    columns(col(Dataset.id))
+    .where(col(Dataset.id).in_(bindparam("wanted", expanding=True)))
+    .order_by(col(Dataset.id))
+    .with_for_update(read=True)
+)
+
+
+def lock_datasets(session: Session, jobs: Iterable[ResolvedJob]) -> AbstractSet[str]:
+    """Those of the jobs' datasets that are there; until the transaction's end nobody deletes them."""
+    wanted = {dataset_id for job in jobs for dataset_id in job.datasets}
+    return {row.id for row in session.connection().execute(_LOCKED_DATASETS, {"wanted": list(wanted)})}
+
+
+def missing_dataset(job: ResolvedJob, held: Container[str]) -> RequestInvalid | None:
+    """What to say where one is missing."""
+    for dataset_id in job.datasets:
+        if dataset_id not in held:
+            return RequestInvalid(
+                f"There is no dataset {dataset_id}.", hint="`GET /craft/datasets` lists them.", param="dataset.id"
+            )
+    return None

@@ -1,0 +1,152 @@
+"""Dispatch messages: written to the outbox in the transaction that made a stage ready, relayed after its commit."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple, Protocol
+
+from sqlalchemy import ColumnElement, func, insert, or_, update
+from sqlmodel import Session, col, select
+from sqlmodel.sql.expression import SelectOfScalar
+
+from craft.contracts.events import StageStatus
+from craft.contracts.spec.jobs import JobStatus
+from craft.contracts.stages.kinds import Service
+from craft_gateway.store.database import Database
+from craft_gateway.store.tables import Job, Outbox, Stage
+
+
+class DispatchQueues(Protocol):
+    """The broker. Both raise Unavailable where it does not answer."""
+
+    def send(self, queue: Service, stage_id: str) -> None:
+        """Put one hint on the queue."""
+        ...
+
+    def length(self, queue: Service) -> int:
+        """How many hints lie on the queue unread."""
+        ...
+
+
+RELAY_PAGE = 200
+_SENDING_FOR = timedelta(seconds=30)
+"""How long a relay has for its page; afterwards another one may send it."""
+
+
+class OutboxRelay:
+    """Sends each hint at least once. Doubled hints are harmless: a stage is claimed once.
+
+    Several may run: each takes its page for itself, sends it outside any transaction, then marks what was sent.
+    """
+
+    def __init__(self, database: Database, queues: DispatchQueues) -> None:
+        self._database = database
+        self._queues = queues
+
+    def send_due(self) -> int:
+        """Send what is due, jobs of higher priority first; returns how many are settled. Raises what the sender raises.
+
+        What was sent before the broker went away is marked as sent.
+        """
+        if not self._any_due():
+            return 0
+        taken = self._take()
+        sent: list[int] = []
+        try:
+            wanted = self._wanted({queue for _, queue, _ in taken})
+            for row_id, queue, stage_id in taken:
+                if wanted[queue] > 0:
+                    self._queues.send(queue, stage_id)
+                    wanted[queue] -= 1
+                sent.append(row_id)
+        finally:
+            self._settle(sent, [row_id for row_id, _, _ in taken[len(sent) :]])
+        return len(sent)
+
+    def _any_due(self) -> bool:
+        """Looked at ten times a second: a transaction that writes would hold SQLite's only lock for nothing."""
+        with self._database.read() as session:
+            return (
+                session.exec(select(Outbox.id).where(*_due(self._database.now(session))).limit(1)).first() is not None
+            )
+
+    def _wanted(self, queues: Collection[Service]) -> dict[Service, int]:
+        """How many more hints each queue can use: one is a turn, and who takes it gets whatever is next.
+
+        Without this, what waits for days would be hinted again each minute until the broker is full.
+        """
+        with self._database.read() as session:
+            ready = select(Stage.queue, func.count()).where(
+                col(Stage.queue).in_(queues), Stage.status == StageStatus.READY
+            )
+            counts = dict(session.exec(ready.group_by(col(Stage.queue))).all())
+        return {queue: counts.get(queue, 0) - self._queues.length(queue) for queue in queues}
+
+    def _take(self) -> Sequence[tuple[int, Service, str]]:
+        with self._database.write() as session:
+            now = self._database.now(session)
+            rows = session.exec(
+                select(Outbox.id, Outbox.queue, Outbox.stage_id)
+                .join(Stage, col(Stage.id) == col(Outbox.stage_id))
+                .join(Job, col(Job.id) == col(Stage.job_id))
+                .where(*_due(now))
+                .order_by(col(Job.priority).desc(), col(Outbox.id))
+                .limit(RELAY_PAGE)
+                .with_for_update(of=Outbox, skip_locked=True)
+            )
+            taken = [(row_id, Service(queue), stage_id) for row_id, queue, stage_id in rows if row_id is not None]
+            if taken:
+                mine = update(Outbox).where(col(Outbox.id).in_([row_id for row_id, _, _ in taken]))
+                session.connection().execute(mine.values(taken_until=now + _SENDING_FOR))
+            return taken
+
+    def _settle(self, sent: Sequence[int], unsent: Sequence[int]) -> None:
+        if not sent and not unsent:
+            return
+        with self._database.write() as session:
+            rows = update(Outbox).where(col(Outbox.sent_at).is_(None))
+            connection = session.connection()
+            connection.execute(rows.where(col(Outbox.id).in_(sent)).values(sent_at=self._database.now(session)))
+            connection.execute(rows.where(col(Outbox.id).in_(unsent)).values(taken_until=None))
+
+
+def _due(now: datetime) -> tuple[ColumnElement[bool], ...]:
+    free = or_(col(Outbox.taken_until).is_(None), col(Outbox.taken_until) <= now)
+    return (col(Outbox.sent_at).is_(None), col(Outbox.due_at) <= now, free)
+
+
+_MOST = 500
+"""On one queue: more workers than that will not be idle, and the sweep sends the rest."""
+
+
+class Blocked(NamedTuple):
+    """What keeps stages from free workers: nobody has room in the artifact store, or teams are out of GPU seconds."""
+
+    no_space: bool = False
+    teams: frozenset[str] = frozenset()
+
+
+def dispatch_next_job(session: Session, team: str, now: datetime) -> None:
+    """A place of the team has become free: one more of its jobs may begin, on whatever queue the first one waits."""
+    for queue in Service:
+        first = _ready(queue, now).where(Stage.team == team).join(Job, col(Job.id) == col(Stage.job_id))
+        first = first.where(Job.status == JobStatus.QUEUED).order_by(col(Stage.rank), col(Stage.job_id)).limit(1)
+        _dispatch(session, queue, first, now)
+
+
+def dispatch_ready(session: Session, now: datetime, *, teams: Collection[str] | None) -> None:
+    """Hint what these teams have ready, or all teams."""
+    for queue in Service:
+        ready = _ready(queue, now)
+        theirs = ready if teams is None else ready.where(col(Stage.team).in_(teams))
+        _dispatch(session, queue, theirs.limit(_MOST), now)
+
+
+def _ready(queue: Service, now: datetime) -> SelectOfScalar[str]:
+    due = or_(col(Stage.not_before).is_(None), col(Stage.not_before) <= now)
+    return select(Stage.id).where(Stage.queue == queue, Stage.status == StageStatus.READY, due)
+
+
+def _dispatch(session: Session, queue: Service, stages: SelectOfScalar[str], now: datetime) -> None:
+    hints = [{"stage_id": found, "queue": queue, "created_at": now, "due_at": now} for found in session.exec(stages)]
+    if hints:
+        session.connection().execute(insert(Outbox), hints)

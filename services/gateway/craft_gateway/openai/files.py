@@ -1,0 +1,93 @@
+"""OpenAI's files: a team's open-ended datasets."""
+
+import tempfile
+from collections.abc import Iterator
+from typing import BinaryIO, Literal
+
+from sqlmodel import col, select
+
+from craft.contracts.openai.tuning import FileList, FileObject
+from craft.contracts.services.datasets import DatasetFormat, Reading
+from craft.contracts.stages.rows import QUESTIONS_FILE
+from craft.core.questions import Task
+from craft.errors import NotFound
+from craft.infra.storage.artifacts import ArtifactStore
+from craft_gateway.datasets.registry import DatasetRegistry
+from craft_gateway.openai.chat_rows import chat_of_rows, rows_of_chat
+from craft_gateway.openai.ids import no_file, openai_id, own_id
+from craft_gateway.store.database import Database
+from craft_gateway.store.tables import Dataset
+
+Order = Literal["asc", "desc"]
+_CHAT_ROWS = Reading(task=Task.OPEN_ENDED, format=DatasetFormat.JSONL)
+
+
+class OpenAiFiles:
+    """Files by OpenAI's ids. A team's second upload of the same lines is the first one again, under its first name."""
+
+    def __init__(self, database: Database, datasets: DatasetRegistry, store: ArtifactStore) -> None:
+        self._database = database
+        self._datasets = datasets
+        self._store = store
+
+    def add(self, source: BinaryIO, *, name: str | None, team: str) -> FileObject:
+        """Keep an upload. Raises DatasetInvalid with line errors, Unavailable."""
+        with tempfile.TemporaryFile(prefix="craft-chat-") as rows:
+            rows_of_chat(source, rows)
+            rows.seek(0)
+            kept = self._datasets.add_file(rows, _CHAT_ROWS, name=name, team=team)
+        return self._view(kept)
+
+    def find(self, file_id: str) -> FileObject:
+        """One file. Raises NotFound."""
+        return self._view(self._row(file_id))
+
+    def listed(self, team: str, *, limit: int, after: str | None, order: Order) -> FileList:
+        """A page of the team's files. Raises NotFound where `after` is no file's id."""
+        query = select(Dataset).where(Dataset.team == team, Dataset.task == Task.OPEN_ENDED).limit(limit + 1)
+        column = col(Dataset.id)
+        if after is not None:
+            last = _own(after)
+            query = query.where(column < last if order == "desc" else column > last)
+        with self._database.read() as session:
+            found = session.exec(query.order_by(column.desc() if order == "desc" else column)).all()
+        views = [self._view(row) for row in found[:limit]]
+        first, last_id = (views[0].id, views[-1].id) if views else (None, None)
+        return FileList(data=views, first_id=first, last_id=last_id, has_more=len(found) > limit)
+
+    def content(self, file_id: str) -> Iterator[bytes]:
+        """The file's lines, as `add` takes them. Raises NotFound."""
+        return chat_of_rows(self._store.open(self._row(file_id).ref) / QUESTIONS_FILE)
+
+    def remove(self, file_id: str) -> None:
+        """Forget it. Raises NotFound, Conflict while a job still needs it."""
+        self._datasets.delete(self._row(file_id).id)
+
+    def _row(self, file_id: str) -> Dataset:
+        try:
+            row = self._datasets.row(_own(file_id))
+        except NotFound:
+            raise no_file() from None
+        if row.task is not Task.OPEN_ENDED:
+            raise no_file()
+        return row
+
+    def _view(self, row: Dataset) -> FileObject:
+        view = FileObject(
+            id=openai_id(row.id),
+            bytes=0,
+            created_at=int(row.created_at.timestamp()),
+            filename=row.name or f"{row.id}.jsonl",
+        )
+        try:
+            files = self._store.manifest(row.ref).files
+        except NotFound as error:
+            return view.model_copy(update={"status": "error", "status_details": error.message})
+        return view.model_copy(update={"bytes": sum(file.bytes for file in files)})
+
+
+def _own(file_id: str) -> str:
+    found = own_id(file_id, "file")
+    if found is None:
+        raise no_file()
+    return found

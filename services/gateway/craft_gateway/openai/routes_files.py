@@ -1,0 +1,120 @@
+"""OpenAI's files: chat lines come in and become datasets."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+
+from craft.contracts.openai.tuning import FileDeleted, FileList, FileObject
+from craft.errors import RequestInvalid
+from craft.infra.http.openapi import OpenApiResponses
+from craft_gateway.access.authorisation import DATASETS, CallerOf, authorised
+from craft_gateway.access.owners import OwnerLookup
+from craft_gateway.http.parameters import MOST_ON_A_PAGE
+from craft_gateway.openai.errors import OPENAI_RESPONSES, missing
+from craft_gateway.openai.files import OpenAiFiles, Order
+from craft_gateway.openai.routes_chat import OpenAiRoute
+
+_LONGEST_NAME = 200
+_MOST_ASKED = 10_000
+FileId = Annotated[str, Path(max_length=100, examples=["file-01jgywz3x4v5q6r7s8t9vawbxc"])]
+_NO_FILE = missing("no such file")
+_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["file", "purpose"],
+                "properties": {
+                    "file": {"type": "string", "format": "binary", "description": "JSONL, a chat a line."},
+                    "purpose": {"type": "string", "enum": ["fine-tune"]},
+                },
+            }
+        }
+    },
+}
+_CONTENT: OpenApiResponses = {
+    200: {
+        "description": "A chat a line.",
+        "content": {
+            "application/jsonl": {
+                "schema": {"type": "string"},
+                "example": '{"messages":[{"role":"user","content":"…"},{"role":"assistant","content":"…"}]}\n',
+            }
+        },
+    },
+    **_NO_FILE,
+}
+
+
+class OpenAiFileRoute(OpenAiRoute):
+    """The same for bodies that are files: streamed, and bounded by the server alone."""
+
+    most_bytes = None
+
+
+def router(owners: OwnerLookup, files: OpenAiFiles) -> APIRouter:
+    """The routes over these objects."""
+    routes = APIRouter(
+        prefix="/files",
+        tags=["files"],
+        route_class=OpenAiFileRoute,
+        responses=OPENAI_RESPONSES,
+        dependencies=authorised(owners, DATASETS),
+    )
+
+    @routes.post("", operation_id="createFile", openapi_extra={"requestBody": _BODY})
+    async def create_file(request: Request, caller: CallerOf) -> FileObject:
+        """Validate and keep chat lines as a dataset: of each its one question and its one answer.
+
+        What is wrong is told by line. `answers` beside `messages` may list further texts that count as right.
+        """
+        async with request.form(max_files=1, max_fields=8) as form:
+            file, purpose = form.get("file"), form.get("purpose")
+            if not isinstance(file, UploadFile):
+                raise RequestInvalid("The form has no file.", hint="Send multipart/form-data.", param="file")
+            if purpose != "fine-tune":
+                raise RequestInvalid("Files are for fine-tuning here.", hint="Say fine-tune.", param="purpose")
+            further = sorted(set(form) - {"file", "purpose"})
+            if further:
+                raise RequestInvalid(f"{further[0][:100]} is not taken.", hint="Leave it out.", param=further[0][:100])
+            name = "".join(mark for mark in file.filename or "" if mark.isprintable())[:_LONGEST_NAME]
+            return await run_in_threadpool(files.add, file.file, name=name or None, team=caller.team)
+
+    @routes.get("", operation_id="listFiles")
+    def list_files(
+        caller: CallerOf,
+        limit: Annotated[int, Query(ge=1, le=_MOST_ASKED, description="A page has 500 at most.")] = 100,
+        after: Annotated[str | None, Query(max_length=100)] = None,
+        order: Order = "desc",
+        purpose: Annotated[str | None, Query(max_length=100, description="All are `fine-tune`.")] = None,
+    ) -> FileList:
+        """The team's open-ended datasets."""
+        if purpose not in {None, "fine-tune"}:
+            return FileList(data=[], first_id=None, last_id=None, has_more=False)
+        return files.listed(caller.team, limit=min(limit, MOST_ON_A_PAGE), after=after, order=order)
+
+    @routes.get("/{file_id}", operation_id="getFile", responses=_NO_FILE)
+    def get_file(file_id: FileId) -> FileObject:
+        """One file."""
+        return files.find(file_id)
+
+    @routes.delete("/{file_id}", operation_id="deleteFile", responses=_NO_FILE)
+    def delete_file(file_id: FileId) -> FileDeleted:
+        """Forget a file. One that an unfinished job still needs stays: 409."""
+        files.remove(file_id)
+        return FileDeleted(id=file_id)
+
+    @routes.get(
+        "/{file_id}/content", operation_id="getFileContent", response_class=StreamingResponse, responses=_CONTENT
+    )
+    def get_file_content(file_id: FileId) -> StreamingResponse:
+        """The file's lines, as the upload takes them."""
+        lines: Iterator[bytes] = files.content(file_id)
+        return StreamingResponse(lines, media_type="application/jsonl")
+
+    return routes

@@ -1,0 +1,279 @@
+"""From a resolved job to its stages: a pure function. Parameters hold only what changes a stage's result.
+
+Longer than most files, because the whole graph should be readable in one place.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from craft.contracts.base import Contract
+from craft.contracts.spec.jobs import JobSpec, PromptSettings, VanTarget
+from craft.contracts.stages.artifacts import ArtifactRef
+from craft.contracts.stages.kinds import SERVICE_OF, Service, StageKind
+from craft.contracts.stages.parameters import (
+    AnswerParameters,
+    EngineRef,
+    EvaluateParameters,
+    FlowParameters,
+    IngestParameters,
+    ModelRef,
+    PackageParameters,
+    ProbeParameters,
+    RehearsalSetParameters,
+    RehearseParameters,
+    ReportParameters,
+    ScoreParameters,
+    StageParameters,
+    TrainerRef,
+    TuneParameters,
+    TuningSetParameters,
+)
+from craft.core.prompts import PromptMode
+from craft.core.selection import Strategy
+
+
+class ResolvedJob(Contract):
+    """A job with every default filled in and every name looked up. `evaluation` maps a set's name to its dataset."""
+
+    spec: JobSpec = Field(description="With inline rows replaced by the stored dataset's id.")
+    model: ModelRef
+    engine: EngineRef
+    trainer: TrainerRef = TrainerRef()
+    embedder: str
+    dataset: ArtifactRef
+    evaluation: dict[str, ArtifactRef] = Field(default_factory=dict)
+
+    @property
+    def datasets(self) -> dict[str, ArtifactRef]:
+        """All that the job reads, by their ids."""
+        further = zip((wanted.dataset for wanted in self.spec.evaluation), self.evaluation.values(), strict=False)
+        return {**dict(further), **({self.spec.dataset.id: self.dataset} if self.spec.dataset.id else {})}
+
+
+@dataclass(frozen=True, slots=True)
+class FromStage:
+    """An input that an earlier stage of the same job makes."""
+
+    name: str
+
+
+StageInput = FromStage | ArtifactRef
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStage:
+    """One node of the graph; `inputs` by role."""
+
+    name: str
+    parameters: StageParameters
+    inputs: Mapping[str, StageInput]
+
+    @property
+    def kind(self) -> StageKind:
+        """What it computes."""
+        return self.parameters.kind
+
+    @property
+    def service(self) -> Service:
+        """Who does it."""
+        return SERVICE_OF[self.kind]
+
+    @property
+    def depends_on(self) -> tuple[str, ...]:
+        """The stages whose artifacts it reads, once each."""
+        return tuple(dict.fromkeys(source.name for source in self.inputs.values() if isinstance(source, FromStage)))
+
+
+def plan(job: ResolvedJob) -> tuple[PlannedStage, ...]:
+    """Every stage of the job, each after the stages it depends on.
+
+    Strategies share every stage that does not name them. Rehearsal is planned only where a strategy needs the flow.
+    """
+    shared = [
+        *_ingests(job),
+        _probe(job, "initial"),
+        _score(job, "initial"),
+        *(_rehearsal(job) if _rehearses(job) else ()),
+        _answer(job, "basic", PromptMode.BASIC),
+        _answer(job, "refuse", PromptMode.REFUSE),
+    ]
+    stages = [*shared, *(stage for strategy in job.spec.strategies for stage in _strategy(job, strategy))]
+    return (*stages, _report(job, stages))
+
+
+def _rehearses(job: ResolvedJob) -> bool:
+    return any(strategy.needs_flow for strategy in job.spec.strategies)
+
+
+def _ingests(job: ResolvedJob) -> Iterator[PlannedStage]:
+    spec = job.spec
+    yield PlannedStage(
+        "ingest",
+        IngestParameters(task=spec.task, held_out_fraction=spec.split.held_out_fraction, seed=spec.seed),
+        {"dataset": job.dataset},
+    )
+    for name, dataset in job.evaluation.items():
+        # Nothing is drawn where all is held out, so every job's seed finds the same artifact.
+        yield PlannedStage(
+            f"ingest:{name}", IngestParameters(task=spec.task, held_out_fraction=1.0, seed=0), {"dataset": dataset}
+        )
+
+
+def _probe(job: ResolvedJob, which: str, **adapter: StageInput) -> PlannedStage:
+    spec = job.spec
+    return PlannedStage(
+        f"probe:{which}",
+        ProbeParameters(
+            task=spec.task,
+            model=job.model,
+            engine=job.engine,
+            probe=spec.probe,
+            prompts=_asking(spec.prompts),
+            seed=spec.seed,
+        ),
+        {"questions": FromStage("ingest"), **adapter},
+    )
+
+
+def _score(job: ResolvedJob, which: str) -> PlannedStage:
+    return PlannedStage(
+        f"score:{which}",
+        ScoreParameters(task=job.spec.task, embedder=job.embedder, prompts=job.spec.prompts),
+        {"questions": FromStage("ingest"), "probe": FromStage(f"probe:{which}")},
+    )
+
+
+def _rehearsal(job: ResolvedJob) -> Iterator[PlannedStage]:
+    spec, rehearsal = job.spec, job.spec.rehearsal
+    yield PlannedStage(
+        "rehearsal_set",
+        RehearsalSetParameters(
+            task=spec.task,
+            size=rehearsal.size,
+            threshold=rehearsal.threshold,
+            relax_steps=rehearsal.relax_steps,
+            shortage=rehearsal.shortage,
+            prompts=spec.prompts,
+        ),
+        {
+            "questions": FromStage("ingest"),
+            "probe": FromStage("probe:initial"),
+            "states": FromStage("score:initial"),
+        },
+    )
+    yield PlannedStage(
+        "rehearse",
+        RehearseParameters(model=job.model, trainer=job.trainer, training=rehearsal.training, seed=spec.seed),
+        {"rows": FromStage("rehearsal_set")},
+    )
+    yield _probe(job, "rehearsed", adapter=FromStage("rehearse"))
+    yield _score(job, "rehearsed")
+    yield PlannedStage(
+        "flow",
+        FlowParameters(),
+        {"before": FromStage("score:initial"), "after": FromStage("score:rehearsed")},
+    )
+
+
+def _answer(job: ResolvedJob, which: str, mode: PromptMode, **adapter: StageInput) -> PlannedStage:
+    spec = job.spec
+    return PlannedStage(
+        f"answer:{which}",
+        AnswerParameters(
+            task=spec.task,
+            model=job.model,
+            engine=job.engine,
+            mode=mode,
+            max_new_tokens=spec.evaluation_settings.max_new_tokens,
+            prompts=_asking(spec.prompts),
+        ),
+        {**_question_sets(job), **adapter},
+    )
+
+
+def _strategy(job: ResolvedJob, strategy: Strategy) -> Iterator[PlannedStage]:
+    spec = job.spec
+    # Every strategy of a job that rehearses sees the flow: to shrink to one size it must know what the others drop.
+    flow = {"flow": FromStage("flow")} if _rehearses(job) else {}
+    own = spec.selection.van_target is VanTarget.OWN
+    probe = {"probe": FromStage("probe:initial")} if own else {}
+    tuning_set, tuned = FromStage(f"tuning_set:{strategy}"), FromStage(f"tune:{strategy}")
+    replies, evaluation = FromStage(f"answer:{strategy}"), FromStage(f"evaluate:{strategy}")
+    yield PlannedStage(
+        tuning_set.name,
+        TuningSetParameters(
+            task=spec.task,
+            strategy=strategy,
+            compared_with=sorted(spec.strategies),
+            selection=spec.selection,
+            prompts=spec.prompts,
+            seed=spec.seed,
+        ),
+        {"questions": FromStage("ingest"), "states": FromStage("score:initial"), **flow, **probe},
+    )
+    yield PlannedStage(
+        tuned.name,
+        TuneParameters(model=job.model, trainer=job.trainer, training=spec.training, seed=spec.seed),
+        {"rows": tuning_set},
+    )
+    yield _answer(job, strategy.value, PromptMode.REFUSE, adapter=tuned)
+    yield PlannedStage(
+        evaluation.name,
+        EvaluateParameters(
+            task=spec.task,
+            candidate=strategy.value,
+            settings=spec.evaluation_settings,
+            prompts=spec.prompts,
+            seed=spec.seed,
+        ),
+        {
+            **_question_sets(job),
+            "initial_basic": FromStage("answer:basic"),
+            "initial_refuse": FromStage("answer:refuse"),
+            "candidate": replies,
+        },
+    )
+    yield PlannedStage(
+        f"package:{strategy}",
+        PackageParameters(
+            task=spec.task,
+            model=job.model,
+            trainer=job.trainer,
+            strategy=strategy,
+            prompts=spec.prompts,
+            max_new_tokens=spec.evaluation_settings.max_new_tokens,
+        ),
+        {
+            "questions": FromStage("ingest"),
+            "tuned": tuned,
+            "rows": tuning_set,
+            "candidate": replies,
+            "evaluation": evaluation,
+        },
+    )
+
+
+def _report(job: ResolvedJob, stages: Sequence[PlannedStage]) -> PlannedStage:
+    # Labels and priority change nothing that the report says, so they do not make it another report.
+    spec = job.spec.model_dump(mode="json", exclude={"dataset": {"rows"}, "labels": True, "priority": True})
+    shown = {**spec, **job.model_dump(mode="json", exclude={"spec"}), "dataset": spec["dataset"]}
+    shown["evaluation"] = spec["evaluation"]
+    return PlannedStage(
+        "report",
+        ReportParameters(job=shown, task=job.spec.task, strategies=job.spec.strategies, seed=job.spec.seed),
+        {stage.name: FromStage(stage.name) for stage in stages},
+    )
+
+
+def _question_sets(job: ResolvedJob) -> dict[str, StageInput]:
+    return {
+        "questions": FromStage("ingest"),
+        **{f"questions:{name}": FromStage(f"ingest:{name}") for name in job.evaluation},
+    }
+
+
+def _asking(prompts: PromptSettings) -> PromptSettings:
+    """What of the prompts matters before a reply is judged."""
+    return prompts.model_copy(update={"extra_refusals": []})

@@ -1,0 +1,79 @@
+"""Quotas: what each team may use, and what it has used."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from sqlalchemy import func
+from sqlmodel import Session, col, select
+
+from craft.contracts.public.accounts import TeamSettings
+from craft.contracts.spec.jobs import JobStatus
+from craft.contracts.stages.kinds import Service
+from craft_gateway.store.tables import Attempt, Job, Team
+
+ON_ACCELERATORS = frozenset({Service.INFERENCE, Service.TRAINING})
+"""Whose seconds count against a quota of GPU seconds."""
+BEGUN = (JobStatus.RUNNING, JobStatus.PAUSING, JobStatus.CANCELLING)
+"""Statuses of a job that takes one of its team's places."""
+_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class TeamAllowances:
+    """The teams of this installation."""
+
+    named: Mapping[str, TeamSettings] = field(default_factory=dict)
+
+    def allowance(self, team: str) -> TeamSettings:
+        """What the team may use; one that is not known has an ordinary share and no limits."""
+        return self.named.get(team, _ORDINARY)
+
+
+def team_allowances(session: Session) -> TeamAllowances:
+    """All teams, in one query."""
+    return TeamAllowances(
+        {
+            row.name: TeamSettings(
+                weight=row.weight,
+                max_running_jobs=row.max_running_jobs,
+                gpu_seconds_per_day=row.gpu_seconds_per_day,
+            )
+            for row in session.exec(select(Team))
+        }
+    )
+
+
+def out_of_jobs(session: Session, team: str, allowance: TeamSettings) -> bool:
+    """Whether as many of the team's jobs run as may."""
+    most = allowance.max_running_jobs
+    return most is not None and begun_jobs(session, team) >= most
+
+
+def begun_jobs(session: Session, team: str) -> int:
+    """How many of the team's jobs have begun and not ended."""
+    begun = select(func.count()).select_from(Job).where(col(Job.status).in_(BEGUN), Job.team == team)
+    return session.exec(begun).one()
+
+
+def out_of_seconds(session: Session, team: str, allowance: TeamSettings, now: datetime) -> bool:
+    """Whether the team has had its GPU seconds of the last 24 hours."""
+    quota = allowance.gpu_seconds_per_day
+    return quota is not None and gpu_seconds(session, team, now) >= quota
+
+
+def teams_out_of_seconds(session: Session, teams: TeamAllowances, now: datetime) -> frozenset[str]:
+    """The teams that have had their GPU seconds of the last 24 hours."""
+    named = teams.named.items()
+    return frozenset(team for team, allowance in named if out_of_seconds(session, team, allowance, now))
+
+
+def gpu_seconds(session: Session, team: str, now: datetime) -> float:
+    """Seconds that the team's stages held an accelerator, of attempts that run or ended in the last 24 hours."""
+    of_team = (Attempt.team == team, col(Attempt.queue).in_(ON_ACCELERATORS))
+    ended = select(func.sum(Attempt.seconds)).where(*of_team, col(Attempt.ended_at) > now - _DAY)
+    running = session.exec(select(Attempt.started_at).where(*of_team, col(Attempt.ended_at).is_(None)))
+    return (session.exec(ended).one() or 0.0) + sum(max(0.0, (now - start).total_seconds()) for start in running)
+
+
+_ORDINARY = TeamSettings()

@@ -1,0 +1,152 @@
+"""How long stages of a kind take, from those that this installation has done: a straight line, robust to outliers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import median, quantiles
+from typing import NamedTuple
+
+from sqlmodel import Session, col, select
+
+from craft.contracts.documents.estimate import Basis, SecondsEstimate
+from craft.contracts.stages.attempts import AttemptOutcome, AttemptWork
+from craft.contracts.stages.kinds import StageKind
+from craft_gateway.store.tables import Attempt
+
+MODEL_KINDS = frozenset({StageKind.PROBE, StageKind.ANSWER, StageKind.REHEARSE, StageKind.TUNE, StageKind.PACKAGE})
+"""Whose time depends on the base model."""
+REMEMBERED = 50
+_ENOUGH_FOR_AN_INTERVAL = 3
+_ENOUGH_FOR_QUANTILES = 20
+_SCALED_DOUBT = 2.0
+"""Models of other sizes do not scale by their parameters alone: their intervals are wider by this factor."""
+
+
+class PastStage(NamedTuple):
+    """A stage that was done."""
+
+    seconds: float
+    work: AttemptWork
+
+
+def history(session: Session, kind: StageKind) -> list[PastStage]:
+    """The last stages of the kind that succeeded, whoever's they were."""
+    query = (
+        select(Attempt.seconds, Attempt.work)
+        .where(Attempt.kind == kind, Attempt.outcome == AttemptOutcome.SUCCEEDED, col(Attempt.work).is_not(None))
+        .order_by(col(Attempt.ended_at).desc())
+        .limit(REMEMBERED)
+    )
+    return [PastStage(seconds or 0.0, AttemptWork.model_validate(work)) for seconds, work in session.exec(query)]
+
+
+def relevant(
+    past: Sequence[PastStage], kind: StageKind, model: str, parameters: int | None
+) -> tuple[list[PastStage], Basis]:
+    """Those with the model; else those with others whose size is known, as if they had had this model's."""
+    if kind not in MODEL_KINDS:
+        return list(past), Basis.SAME
+    same = [each for each in past if each.work.model == model]
+    if same or not parameters:
+        return same, Basis.SAME
+    return [
+        each._replace(seconds=each.seconds * parameters / each.work.parameters) for each in past if each.work.parameters
+    ], Basis.SCALED
+
+
+@dataclass(frozen=True, slots=True)
+class DurationModel:
+    """What past stages teach about the next one of as many units as it has.
+
+    `low` and `high` are factors of the predicted seconds; tokens are those of one unit. None where nothing is known.
+    """
+
+    fixed: float
+    each_unit: float
+    low: float | None
+    high: float | None
+    based_on: int
+    basis: Basis
+    generated: float | None
+    trained: float | None
+
+    @classmethod
+    def of(cls, past: Sequence[PastStage], basis: Basis) -> "DurationModel":
+        """From those that are `relevant`."""
+        fixed, each_unit = fit_line(past) if past else (0.0, 0.0)
+        low, high = _interval(past, fixed, each_unit, basis)
+        units = [max(each.work.units, 1.0) for each in past]
+        return cls(
+            fixed,
+            each_unit,
+            low,
+            high,
+            based_on=len(past),
+            basis=basis,
+            generated=_median([each.work.generated_tokens / of for each, of in zip(past, units, strict=True)]),
+            trained=_median([each.work.trained_tokens / of for each, of in zip(past, units, strict=True)]),
+        )
+
+    def seconds(self, units: float) -> SecondsEstimate:
+        """Seconds for so many units."""
+        if not self.based_on:
+            return SecondsEstimate(seconds=None)
+        seconds = self.fixed + self.each_unit * units
+        return SecondsEstimate(
+            seconds=seconds,
+            low=None if self.low is None else self.low * seconds,
+            high=None if self.high is None else self.high * seconds,
+            based_on=self.based_on,
+            basis=self.basis,
+        )
+
+    def generated_tokens(self, units: float) -> int | None:
+        """Those of a stage of so many units."""
+        return None if self.generated is None else round(self.generated * units)
+
+    def trained_tokens(self, units: float) -> int | None:
+        """Those of a stage of so many units."""
+        return None if self.trained is None else round(self.trained * units)
+
+
+def fit_line(past: Sequence[PastStage]) -> tuple[float, float]:
+    """Fixed seconds, and seconds for each unit: Theil and Sen's median slope, neither below 0.
+
+    With one size only nothing tells the two apart; then all time counts as the units'.
+    """
+    slopes = [
+        (b.seconds - a.seconds) / (b.work.units - a.work.units)
+        for a, b in combinations(past, 2)
+        if a.work.units != b.work.units
+    ]
+    slope = max(0.0, median(slopes)) if slopes else 0.0
+    fixed = median([each.seconds - slope * each.work.units for each in past])
+    if slopes and fixed >= 0.0:
+        return fixed, slope
+    return 0.0, median([each.seconds / max(each.work.units, 1.0) for each in past])
+
+
+def total(values: Sequence[float | None]) -> float | None:
+    """The sum; None where one of them is not known."""
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return median(values) if values else None
+
+
+def _interval(
+    past: Sequence[PastStage], fixed: float, each_unit: float, basis: Basis
+) -> tuple[float, float] | tuple[None, None]:
+    """Factors of the prediction: how far past stages were from the rule that they gave."""
+    if len(past) < _ENOUGH_FOR_AN_INTERVAL:
+        return None, None
+    ratios = sorted(each.seconds / max(fixed + each_unit * each.work.units, 1e-9) for each in past)
+    low, high = ratios[0], ratios[-1]
+    if len(ratios) >= _ENOUGH_FOR_QUANTILES:
+        cuts = quantiles(ratios, n=20)
+        low, high = cuts[0], cuts[-1]
+    # The rule was made to fit these: of few stages the next one lies outside more often.
+    doubt = (1.0 + 1.0 / len(past)) * (_SCALED_DOUBT if basis is Basis.SCALED else 1.0)
+    return min(low, 1.0) / doubt, max(high, 1.0) * doubt

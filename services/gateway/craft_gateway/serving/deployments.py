@@ -1,0 +1,197 @@
+"""Deployed adapters: which jobs' adapters are served, under what name, and the folder that the model server reads."""
+
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlmodel import Session, col, select
+
+from craft.contracts.base import ADAPTER_ID
+from craft.contracts.events import EventType
+from craft.contracts.public.serving import AdapterDeployment, DeploymentLinks
+from craft.contracts.services.model_server import ServedBase
+from craft.contracts.stages.artifacts import ArtifactRef
+from craft.contracts.stages.rows import ADAPTER_FOLDER
+from craft.core.selection import Strategy
+from craft.errors import Conflict, NotFound
+from craft.infra.ids import new_id
+from craft.infra.models.folders import served_path
+from craft.infra.settings.inference import VllmSettings
+from craft.infra.storage.artifacts import ArtifactStore
+from craft.infra.storage.served_adapters import ServedAdapters
+from craft_gateway.access.owners import no_model
+from craft_gateway.http.responses import OPENAI_ROOT, ROOT
+from craft_gateway.job_views.reader import JobReader
+from craft_gateway.jobs.checks import check_servable
+from craft_gateway.lifecycle.job_transaction import JobTransaction
+from craft_gateway.plan.names import package_stage
+from craft_gateway.store.database import Database, lock_key
+from craft_gateway.store.tables import Artifact, Deployment, Job
+
+
+def deployment_view(row: Deployment) -> AdapterDeployment:
+    """An adapter that is served."""
+    return AdapterDeployment(
+        id=row.id,
+        model=row.id,
+        job_id=row.job_id,
+        strategy=row.strategy,
+        base_model=ServedBase.model_validate(row.base).model.id,
+        created_at=row.created_at,
+        links=DeploymentLinks(
+            job=f"{ROOT}/jobs/{row.job_id}",
+            model=f"{OPENAI_ROOT}/models/{row.id}",
+            chat_completions=f"{OPENAI_ROOT}/chat/completions",
+        ),
+    )
+
+
+_MOST_LISTED = 1000
+_NO_ENGINE_HINT = "Set CRAFT_INFERENCE__ENGINE=vllm and start the model server: only vLLM serves adapters."
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """`repeated`: it was deployed before, and this is that deployment."""
+
+    row: Deployment
+    repeated: bool
+
+
+class Deployments:
+    """Adapters by the name that requests give. `vllm` is None where this installation's engine can serve none."""
+
+    def __init__(
+        self,
+        database: Database,
+        reader: JobReader,
+        *,
+        store: ArtifactStore,
+        adapters: ServedAdapters,
+        vllm: VllmSettings | None,
+    ) -> None:
+        self._database = database
+        self._reader = reader
+        self._store = store
+        self._adapters = adapters
+        self._serves = vllm is not None
+        self._vllm = vllm
+
+    @property
+    def serves(self) -> bool:
+        """Whether this installation serves adapters."""
+        return self._serves
+
+    def deploy(self, job_id: str, strategy: Strategy) -> Deployed:
+        """Publish the adapter and remember it; saying so twice is the same as once.
+
+        Raises NotFound, Conflict where the adapter is not finished or nothing here serves adapters, RequestInvalid
+        where vLLM would refuse to load it.
+        """
+        ref = self._finished(job_id, strategy)
+        with self._database.read() as session:
+            known = _find(session, job_id, strategy)
+            now = self._database.now(session)
+        if known is not None:
+            self._publish(known)
+            return Deployed(known, repeated=True)
+        return self._deploy_first(job_id, strategy, ref, now)
+
+    def withdraw(self, job_id: str, strategy: Strategy) -> None:
+        """Serve it no longer; nothing happens where it was not served. Raises NotFound."""
+        self._reader.last_event(job_id)
+        with self._database.write() as session:
+            unit = JobTransaction.open(session, self._database.now, job_id)
+            row = _find(session, job_id, strategy)
+            if row is None:
+                return
+            session.delete(row)
+            unit.emit(EventType.ADAPTER_WITHDRAWN, model=row.id, strategy=strategy.value)
+        self._adapters.withdraw(row.id)
+
+    def listed(self, team: str) -> Sequence[Deployment]:
+        """All that is served of a team's, newest first."""
+        if not self._serves:
+            return []
+        of_team = select(Deployment).join(Job, col(Job.id) == col(Deployment.job_id)).where(Job.team == team)
+        query = of_team.order_by(col(Deployment.id).desc()).limit(_MOST_LISTED)
+        with self._database.read() as session:
+            return session.exec(query).all()
+
+    def find(self, model: str) -> Deployment:
+        """The deployment of that name. Raises NotFound."""
+        if not self._serves:
+            raise NotFound(f"No model is served here. {_NO_ENGINE_HINT}")
+        with self._database.read() as session:
+            row = session.get(Deployment, model) if re.fullmatch(ADAPTER_ID, model) else None
+        if row is None:
+            raise no_model(model)
+        return row
+
+    def base_of(self, model: str) -> ServedBase:
+        """What the model server needs to know of a deployed adapter, which is then in its folder. Raises NotFound."""
+        row = self.find(model)
+        # A volume may have been lost; where the artifact is lost too, the model server says that it has no such model.
+        with suppress(NotFound):
+            self._publish(row)
+        return ServedBase.model_validate(row.base)
+
+    def _finished(self, job_id: str, strategy: Strategy) -> ArtifactRef:
+        self._reader.last_event(job_id)  # an unknown job is not found, whatever the engine
+        if self._vllm is None:
+            raise Conflict("This installation's engine serves no adapters.", hint=_NO_ENGINE_HINT)
+        # The job may have been accepted by an installation that served none, or others.
+        check_servable(self._reader.resolved(job_id).spec, self._vllm)
+        return self._reader.output(job_id, package_stage(strategy))
+
+    def _deploy_first(self, job_id: str, strategy: Strategy, ref: ArtifactRef, now: datetime) -> Deployed:
+        resolved = self._reader.resolved(job_id)
+        base = ServedBase(model=resolved.model, dtype=resolved.engine.dtype)
+        row = Deployment(
+            id=new_id("adpt"),
+            job_id=job_id,
+            strategy=strategy,
+            artifact_key=ref.key,
+            artifact_digest=ref.digest,
+            base=base.model_dump(mode="json"),
+            created_at=now,
+        )
+        # Before the row: what cannot be published is not deployed.
+        self._publish(row)
+        try:
+            with self._database.write() as session:
+                unit = JobTransaction.open(session, self._database.now, job_id)
+                # The job is locked: of two that deploy at once the second finds the first one's row.
+                earlier = _find(session, job_id, strategy)
+                if earlier is None:
+                    _refuse_swept(session, ref)
+                    session.add(row)
+                    unit.emit(EventType.ADAPTER_DEPLOYED, model=row.id, strategy=strategy.value)
+        except BaseException:
+            self._adapters.withdraw(row.id)
+            raise
+        if earlier is None:
+            return Deployed(row, repeated=False)
+        self._adapters.withdraw(row.id)
+        self._publish(earlier)
+        return Deployed(earlier, repeated=True)
+
+    def _publish(self, row: Deployment) -> None:
+        base = ServedBase.model_validate(row.base)
+        folder = self._store.open(row.artifact) / ADAPTER_FOLDER
+        self._adapters.publish(row.id, folder, base_model=served_path(base.model))
+
+
+def _refuse_swept(session: Session, ref: ArtifactRef) -> None:
+    """Have a sweep of the artifact wait, and then see that it is served. Raises NotFound where it came first."""
+    lock_key(session, ref.key)
+    if session.get(Artifact, ref.key) is None:
+        raise NotFound("The adapter has expired.", hint="Retry the job: what is still there is used again.")
+
+
+def _find(session: Session, job_id: str, strategy: Strategy) -> Deployment | None:
+    return session.exec(
+        select(Deployment).where(Deployment.job_id == job_id, Deployment.strategy == strategy)
+    ).one_or_none()

@@ -1,0 +1,70 @@
+"""An adapter is deployed, which makes it a model name of /v1, and withdrawn."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Query, Response
+
+from craft.contracts.public.serving import AdapterDeployment, DeployRequest
+from craft.core.selection import Strategy
+from craft.errors import Conflict, DiskFull, ModelRejected, NotFound, RequestInvalid
+from craft.infra.http.openapi import documented
+from craft_gateway.access.authorisation import JOBS, authorised
+from craft_gateway.access.owners import OwnerLookup
+from craft_gateway.http.bodies import TextBodyRoute
+from craft_gateway.job_views.reader import JobReader
+from craft_gateway.serving.deployments import Deployments, deployment_view
+
+_EXAMPLES = {
+    "only": {"summary": "The job has one adapter", "value": {}},
+    "one of several": {"summary": "The job has several", "value": {"strategy": "craft"}},
+}
+
+
+def router(owners: OwnerLookup, deployments: Deployments, reader: JobReader) -> APIRouter:
+    """The routes over these objects."""
+    routes = APIRouter(
+        tags=["serving"],
+        route_class=TextBodyRoute,
+        dependencies=authorised(owners, JOBS),
+    )
+
+    @routes.post(
+        "/jobs/{job_id}/deploy",
+        operation_id="deployAdapter",
+        status_code=201,
+        response_model=AdapterDeployment,
+        responses={
+            200: {"model": AdapterDeployment, "description": "It was deployed before."},
+            **documented(NotFound, Conflict, RequestInvalid, ModelRejected, DiskFull),
+        },
+    )
+    def deploy_adapter(
+        job_id: str,
+        response: Response,
+        body: Annotated[DeployRequest | None, Body(openapi_examples=_EXAMPLES)] = None,
+    ) -> AdapterDeployment:
+        """Serve a finished adapter: its `model` is a name for `/v1/chat/completions` until it is withdrawn.
+
+        It can be had as soon as its strategy is packaged, before the whole job is done.
+        """
+        strategy = reader.chosen_strategy(job_id, body.strategy if body else None)
+        deployed = deployments.deploy(job_id, strategy)
+        view = deployment_view(deployed.row)
+        response.status_code = 200 if deployed.repeated else 201
+        response.headers["Location"] = view.links.model
+        return view
+
+    @routes.delete(
+        "/jobs/{job_id}/deploy",
+        operation_id="withdrawAdapter",
+        status_code=204,
+        responses=documented(NotFound, RequestInvalid),
+    )
+    def withdraw_adapter(
+        job_id: str,
+        strategy: Annotated[Strategy | None, Query(description="Needed where the job has several.")] = None,
+    ) -> None:
+        """Serve an adapter no longer. One that is not served stays so; deployed again it gets a new name."""
+        deployments.withdraw(job_id, strategy or reader.only_strategy(job_id))
+
+    return routes

@@ -1,0 +1,141 @@
+"""The database: one engine, short transactions, and its own clock. SQLite (WAL) or PostgreSQL by URL."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlmodel import Session
+
+from craft.errors import Unavailable
+from craft_gateway.store.postgresql import STATEMENT_TIMEOUT, connect_with_timeout
+
+_WRITES = "craft_writes"
+BUSY_MILLISECONDS = 10_000
+_SQLITE_NOW = text("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')")
+_POSTGRESQL_NOW = text("SELECT clock_timestamp()")
+Clock = Callable[[Session], datetime]
+"""The current UTC time as the database sees it: hosts' clocks disagree, and leases must not."""
+
+
+def database_clock(session: Session) -> datetime:
+    """The database's clock, not frozen at the transaction's start."""
+    if session.get_bind().dialect.name == "sqlite":
+        shown = session.connection().execute(_SQLITE_NOW).scalar_one()
+        return datetime.fromisoformat(shown).replace(tzinfo=UTC)
+    moment: datetime = session.connection().execute(_POSTGRESQL_NOW).scalar_one()
+    return moment.astimezone(UTC)
+
+
+class Database:
+    """Opens transactions. Rows stay readable after the transaction that loaded them."""
+
+    def __init__(self, url: str, *, clock: Clock = database_clock) -> None:
+        self.url = url
+        self.engine = _engine(url)
+        # An engine over the same connections whose transactions take SQLite's write lock at once.
+        self.writer = self.engine.execution_options(**{_WRITES: True})
+        self._clock = clock
+        self._writing = threading.Lock()
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether this is the local default."""
+        return self.engine.dialect.name == "sqlite"
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A transaction that only reads. It never waits for a writer on SQLite. Raises Unavailable."""
+        with _answering(), Session(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A transaction that writes: commits at the end of the block, rolls back where it raises.
+
+        Raises Unavailable where the database does not answer; the commit may then have happened or not.
+        """
+        with _answering(), self._turn(), Session(self.writer, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """On SQLite, this process's turn to write: its own way of waiting is to look again every few milliseconds."""
+        if not self.is_sqlite:
+            yield
+            return
+        if not self._writing.acquire(timeout=BUSY_MILLISECONDS / 1000):
+            raise Unavailable("The database is busy.", hint="Try again in a few seconds.")
+        try:
+            yield
+        finally:
+            self._writing.release()
+
+    def now(self, session: Session) -> datetime:
+        """The database's current time, UTC."""
+        return self._clock(session)
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        self.engine.dispose()
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout) as error:
+        raise Unavailable("The database does not answer just now.", hint="Try again in a few seconds.") from error
+
+
+def _engine(url: str) -> Engine:
+    if make_url(url).get_backend_name() != "sqlite":
+        server = create_engine(_with_driver(url), pool_pre_ping=True, pool_timeout=10, connect_args=STATEMENT_TIMEOUT)
+        connect_with_timeout(server)
+        return server
+    path = make_url(url).database
+    if path:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, connect_args={"timeout": BUSY_MILLISECONDS / 1000})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _with_driver(url: str) -> str:
+    """`postgresql://` means psycopg 3, whatever SQLAlchemy's own default is."""
+    return url.replace("postgresql://", "postgresql+psycopg://", 1).replace("postgres://", "postgresql+psycopg://", 1)
+
+
+def _prepare_sqlite(connection: Any, record: object) -> None:  # noqa: ARG001 - SQLAlchemy's signature
+    # The driver must not begin transactions of its own: `_begin_sqlite` does.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        f"busy_timeout={BUSY_MILLISECONDS}",
+        "foreign_keys=ON",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A deferred transaction that turns into a writer late is refused at once instead of waiting its turn.
+    writes = connection.get_execution_options().get(_WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def lock_key(session: Session, name: str) -> None:
+    """Let nobody else who asks for the same name go on before this transaction has ended.
+
+    On SQLite a transaction that writes has the whole database for itself already. Take several in sorted order.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.connection().execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})

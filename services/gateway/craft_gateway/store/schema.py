@@ -1,0 +1,48 @@
+"""The database schema: create it, bring it up to date, undo it, check it."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+
+from craft_gateway.store.database import Database
+from craft_gateway.store.postgresql import without_statement_timeout
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def upgrade(database: Database, revision: str = "head") -> None:
+    """Run every migration up to `revision`, in one transaction. A schema that is newer than the code stays as it is."""
+    if revision == "head" and is_current(database):
+        return
+    with database.writer.begin() as connection, without_statement_timeout(connection):
+        command.upgrade(_config(connection), revision)
+
+
+def downgrade(database: Database, revision: str = "base") -> None:
+    """Undo migrations down to `revision`, in one transaction."""
+    with database.writer.begin() as connection, without_statement_timeout(connection):
+        command.downgrade(_config(connection), revision)
+
+
+def is_current(database: Database) -> bool:
+    """Whether the schema is the newest that this code knows, or newer still: migrations only add to what is there.
+
+    So the replicas of the version before work on while a new one comes, and after it is taken back. Raises Unavailable.
+    """
+    with database.read() as session:
+        present = MigrationContext.configure(session.connection()).get_current_heads()
+    scripts = ScriptDirectory(str(_MIGRATIONS))
+    known = {script.revision for script in scripts.walk_revisions()}
+    return bool(present) and all(revision in scripts.get_heads() or revision not in known for revision in present)
+
+
+def _config(connection: Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config

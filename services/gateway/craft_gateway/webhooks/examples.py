@@ -1,0 +1,19 @@
+"""Examples of webhooks in the OpenAPI document."""
+
+from typing import Any
+
+WEBHOOK_EXAMPLES: dict[str, Any] = {
+    "ends": {
+        "summary": "How jobs end",
+        "value": {
+            "url": "https://hooks.example.com/craft",
+            "types": ["job.succeeded", "job.failed", "job.cancelled"],
+            "name": "pager",
+        },
+    },
+    "everything": {"summary": "Whatever happens", "value": {"url": "https://hooks.example.com/all", "types": ["*"]}},
+}
+WEBHOOK_CHANGES: dict[str, Any] = {
+    "off": {"summary": "Send nothing for now", "value": {"active": False}},
+    "types": {"summary": "Other events", "value": {"types": ["job.*", "adapter.*"]}},
+}

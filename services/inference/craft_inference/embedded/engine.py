@@ -1,0 +1,176 @@
+"""The embedded engine: a transformers model in this process, on CPU or CUDA."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from craft.errors import GpuOutOfMemory, HostOutOfMemory, ModelRejected
+from craft_inference.embedded import prefix_attention
+from craft_inference.embedded.adapters import AdapterSlot
+from craft_inference.embedded.causal_lm import CausalLM
+from craft_inference.embedded.decoding import Decoding, Draws, OnDone
+from craft_inference.embedded.plain_decoder import PlainDecoder
+from craft_inference.embedded.sampling import uniforms
+from craft_inference.embedded.shared_decoder import SharedPrefixDecoder
+from craft_inference.engine import (
+    EngineDescription,
+    LetterPrompt,
+    Letters,
+    LetterScores,
+    OnProgress,
+    Prompt,
+    Replies,
+    Reply,
+    Sampling,
+    Usage,
+    no_progress,
+)
+from craft_inference.prompting.chat import Chat, context_length_of, end_tokens_of
+
+Dtype = Literal["bfloat16", "float32", "float16"]
+Device = Literal["auto", "cpu", "cuda"]
+_DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32, "float16": torch.float16}
+DEFAULT_ROWS = 320
+"""Samples under way at a time: on 2 CPU cores, products reach their full speed from 256 rows on."""
+
+
+class TransformersEngine:
+    """See `Engine`. Not safe for use by two threads at a time."""
+
+    def __init__(self, model: Any, tokenizer: Any, *, rows: int = DEFAULT_ROWS, plain: bool = False) -> None:
+        """`plain` decodes by the model's own forward, as is done for architectures that ours does not cover."""
+        ends = end_tokens_of(getattr(model, "generation_config", None))
+        self._model = model.eval()
+        self._chat = Chat(tokenizer, end_tokens=ends, context_length=context_length_of(model.config))
+        self._adapter = AdapterSlot(model)
+        self._plain = plain
+        self._decoding: Decoding = (
+            PlainDecoder(model, end_tokens=self._chat.end_tokens, rows=rows)
+            if plain
+            else SharedPrefixDecoder(CausalLM(model), end_tokens=self._chat.end_tokens, rows=rows)
+        )
+
+    @classmethod
+    def load(
+        cls, folder: Path, *, dtype: Dtype = "bfloat16", device: Device = "auto", rows: int = DEFAULT_ROWS
+    ) -> "TransformersEngine":
+        """Load a folder that `craft.infra.models.folders` checked. Raises ModelRejected where transformers cannot."""
+        prefix_attention.register()
+        transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call] # transformers leaves it so
+        place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        try:
+            with _memory_errors():
+                config = AutoConfig.from_pretrained(folder, local_files_only=True)
+                plain = not prefix_attention.supports(config)
+                model: Any = AutoModelForCausalLM.from_pretrained(
+                    folder,
+                    config=config,
+                    dtype=_DTYPES[dtype],
+                    attn_implementation="sdpa" if plain else prefix_attention.ATTENTION,
+                    use_safetensors=True,
+                    local_files_only=True,
+                )
+                model = model.to(place)
+                tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelRejected(f"{folder.name} cannot be loaded: {error}", param="base_model") from error
+        return cls(model, tokenizer, rows=rows, plain=plain)
+
+    def describe(self) -> EngineDescription:
+        """See `Engine.describe`."""
+        return EngineDescription(
+            name="transformers",
+            version=transformers.__version__,
+            dtype=str(self._model.dtype).removeprefix("torch."),
+            device=str(self._model.device),
+            attention="plain" if self._plain else "shared-prefix",
+            context_length=context_length_of(self._model.config),
+        )
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        *,
+        adapter: Path | None = None,
+        on_progress: OnProgress = no_progress,
+    ) -> Replies:
+        """See `Engine.generate`."""
+        started = time.perf_counter()
+        encoded = self._chat.encode(prompts, new_tokens=sampling.max_new_tokens)
+        greedy = sampling.temperature == 0.0
+        draws = Draws(
+            samples=1 if greedy else sampling.samples,
+            max_new_tokens=sampling.max_new_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            stream=lambda number, sample: uniforms(sampling.seed, prompts[number].id, sample, sampling.max_new_tokens),
+        )
+        with _memory_errors():
+            self._adapter.use(adapter)
+            decoded = self._decoding.sample(encoded, draws, _counting(on_progress, len(prompts)))
+        rows = []
+        for prompt, samples in zip(prompts, decoded.tokens, strict=True):
+            texts = [self._chat.decode(tokens) for tokens in samples]
+            rows.append(Reply(prompt.id, tuple(texts * sampling.samples if greedy else texts)))
+        usage = Usage(sum(map(len, encoded)), decoded.prefilled_tokens, decoded.generated_tokens)
+        return Replies(tuple(rows), replace(usage, seconds=time.perf_counter() - started))
+
+    def letters(
+        self,
+        prompts: Sequence[LetterPrompt],
+        *,
+        adapter: Path | None = None,
+        on_progress: OnProgress = no_progress,
+    ) -> Letters:
+        """See `Engine.letters`."""
+        started = time.perf_counter()
+        encoded = self._chat.encode(prompts, new_tokens=1)
+        choices = self._chat.letter_tokens(prompts)
+        with _memory_errors():
+            self._adapter.use(adapter)
+            scored = self._decoding.score(encoded, choices, _counting(on_progress, len(prompts)))
+        rows = tuple(
+            LetterScores(prompt.id, tuple(logprobs)) for prompt, logprobs in zip(prompts, scored.logprobs, strict=True)
+        )
+        usage = Usage(sum(map(len, encoded)), scored.prefilled_tokens, 0)
+        return Letters(rows, replace(usage, seconds=time.perf_counter() - started))
+
+
+def _counting(on_progress: OnProgress, total: int) -> OnDone:
+    done = 0
+
+    def count(more: int) -> None:
+        nonlocal done
+        done += more
+        on_progress(done, total)
+
+    return count
+
+
+@contextmanager
+def _memory_errors() -> Iterator[None]:
+    """Memory that runs out becomes an error of our tree, which says what to do."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise GpuOutOfMemory(
+            "The accelerator's memory ran out.", hint="Lower CRAFT_INFERENCE__QUESTIONS_PER_BATCH."
+        ) from error
+    except MemoryError as error:
+        raise HostOutOfMemory(
+            "The machine's memory ran out.", hint="Lower CRAFT_INFERENCE__QUESTIONS_PER_BATCH."
+        ) from error
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):
+            raise
+        raise HostOutOfMemory(
+            "The machine's memory ran out.", hint="Lower CRAFT_INFERENCE__QUESTIONS_PER_BATCH."
+        ) from error

@@ -1,0 +1,99 @@
+"""Decoding by a model's own forward and cache: any decoder-only architecture, and the reference for the fast way.
+
+Prompts are padded on the left, prefilled once for all samples of a question, and finished samples leave the batch; but
+every prompt carries its whole prefix and the cache is copied at every step.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import DynamicCache
+
+from craft_inference.embedded.decoding import Decoded, Draws, OnDone, Scored, Tokens
+from craft_inference.embedded.sampling import draw
+
+
+class PlainDecoder:
+    """Runs at most `rows` samples at a time."""
+
+    def __init__(self, model: Any, *, end_tokens: Sequence[int], rows: int) -> None:
+        self._model = model
+        self._end = np.array(sorted(end_tokens), dtype=np.int64)
+        self._rows = rows
+        self._device: torch.device = model.device
+
+    @torch.inference_mode()
+    def sample(self, prompts: Sequence[Tokens], draws: Draws, on_done: OnDone) -> Decoded:
+        """See `Decoding.sample`."""
+        found: list[list[list[int]]] = [[] for _ in prompts]
+        for batch in self._batches(prompts, max(1, self._rows // draws.samples)):
+            said = self._sample_batch([prompts[number] for number in batch], batch, draws)
+            for place, number in enumerate(batch):
+                found[number] = said[place * draws.samples : (place + 1) * draws.samples]
+            on_done(len(batch))
+        return Decoded(found, sum(map(len, prompts)))
+
+    @torch.inference_mode()
+    def score(self, prompts: Sequence[Tokens], choices: Sequence[Tokens], on_done: OnDone) -> Scored:
+        """See `Decoding.score`."""
+        found: list[list[float]] = [[] for _ in prompts]
+        for batch in self._batches(prompts, self._rows):
+            tokens, mask = self._padded([prompts[number] for number in batch])
+            logits = self._forward(tokens, mask, None)
+            for number, row in zip(batch, torch.log_softmax(logits.float(), dim=-1), strict=True):
+                found[number] = row[list(choices[number])].tolist()
+            on_done(len(batch))
+        return Scored(found, sum(map(len, prompts)))
+
+    @staticmethod
+    def _batches(prompts: Sequence[Tokens], size: int) -> list[list[int]]:
+        order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
+        return [order[at : at + size] for at in range(0, len(order), size)]
+
+    def _padded(self, prompts: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
+        longest = max(map(len, prompts))
+        tokens = [[*[0] * (longest - len(prompt)), *prompt] for prompt in prompts]
+        mask = [[*[0] * (longest - len(prompt)), *[1] * len(prompt)] for prompt in prompts]
+        return torch.tensor(tokens, device=self._device), torch.tensor(mask, device=self._device)
+
+    def _forward(self, tokens: Tensor, mask: Tensor, cache: DynamicCache | None) -> Tensor:
+        """Logits (rows, vocabulary) after the last of `tokens`; the mask covers the cache too."""
+        positions = (mask.cumsum(dim=-1) - 1).clamp_(min=0)[:, -tokens.shape[1] :]
+        output = self._model(
+            input_ids=tokens,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=cache is not None,
+            logits_to_keep=1,
+        )
+        logits: Tensor = output.logits[:, -1]
+        return logits
+
+    def _sample_batch(self, prompts: Sequence[Tokens], numbers: Sequence[int], draws: Draws) -> list[list[int]]:
+        samples = draws.samples
+        cache = DynamicCache(config=self._model.config)
+        tokens, mask = self._padded(prompts)
+        logits = self._forward(tokens, mask, cache).repeat_interleave(samples, dim=0)
+        mask = mask.repeat_interleave(samples, dim=0)
+        cache.batch_repeat_interleave(samples)
+        streams = np.stack([draws.stream(number, sample) for number in numbers for sample in range(samples)])
+        said: list[list[int]] = [[] for _ in streams]
+        live: NDArray[np.int64] = np.arange(len(streams))
+        for position in range(draws.max_new_tokens):
+            uniform = torch.from_numpy(streams[live, position]).to(self._device)
+            drawn = draw(logits, uniform, temperature=draws.temperature, top_p=draws.top_p).cpu().numpy()
+            for row, token in zip(live, drawn, strict=True):
+                said[row].append(int(token))
+            stays = np.flatnonzero(~np.isin(drawn, self._end))
+            if not len(stays) or position + 1 == draws.max_new_tokens:
+                break
+            live, keep = live[stays], torch.from_numpy(stays).to(self._device)
+            cache.batch_select_indices(keep)
+            mask = torch.nn.functional.pad(mask[keep], (0, 1), value=1)
+            logits = self._forward(torch.from_numpy(drawn[stays]).to(self._device)[:, None], mask, cache)
+        return said

@@ -1,0 +1,51 @@
+"""The one engine that a process keeps loaded: consecutive stages and calls on the same model find it warm."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from craft.contracts.stages.parameters import EngineRef, ModelRef
+from craft.errors import ModelRejected
+from craft_inference.engine import Engine
+
+Load = Callable[[ModelRef, Path, EngineRef], Engine]
+Locate = Callable[[ModelRef], Path]
+
+
+class EngineHolder:
+    """Loads at need and lends to one caller at a time; another model takes the place of the one before."""
+
+    def __init__(self, load: Load, locate: Locate, *, name: str) -> None:
+        """`name` is the engine that `load` makes; `locate` finds a model's folder (raises ModelNotFound)."""
+        self._load = load
+        self._locate = locate
+        self._name = name
+        self._lock = threading.Lock()
+        self._key: tuple[ModelRef, EngineRef] | None = None
+        self._engine: Engine | None = None
+
+    @contextmanager
+    def lent(self, model: ModelRef, engine: EngineRef) -> Iterator[Engine]:
+        """The engine, for the length of the block. Raises ModelNotFound, ModelRejected."""
+        if engine.name != self._name:
+            raise ModelRejected(
+                f"This service runs the {self._name} engine, not {engine.name}.",
+                hint="Set CRAFT_INFERENCE__ENGINE to the engine the job was accepted with.",
+                param="engine",
+            )
+        with self._lock:
+            yield self._loaded(model, engine)
+
+    @property
+    def current(self) -> tuple[ModelRef, Engine] | None:
+        """What is loaded now, if anything."""
+        return None if self._key is None or self._engine is None else (self._key[0], self._engine)
+
+    def _loaded(self, model: ModelRef, engine: EngineRef) -> Engine:
+        if self._engine is None or self._key != (model, engine):
+            folder = self._locate(model)
+            self._key = self._engine = None  # two models at a time may not fit
+            self._engine = self._load(model, folder, engine)
+            self._key = (model, engine)
+        return self._engine

@@ -1,0 +1,100 @@
+"""vLLM's command line and environment, built from the settings: the only place that knows its option names."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from craft.contracts.services.model_server import ServedBase
+from craft.infra.models.folders import served_path
+from craft.infra.settings.inference import InferenceSettings, VllmSettings
+
+_GPU_DEVICE = Path("/dev/nvidiactl")
+_CPU_DEFAULTS = {"block_size": 32, "max_num_seqs": 256, "max_num_batched_tokens": 4096}
+"""vLLM's own on CPU: a KV block of 128 tokens, which shares nothing of a short prompt, and for servers half of what it
+gives offline batches in one step; a probe is a batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerCommand:
+    """How to start one server."""
+
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class ServerPlaces:
+    """Where the server finds models and adapters, and the Unix socket on which it listens."""
+
+    models: Path
+    adapters: Path
+    socket: Path
+
+
+def vllm_command(settings: InferenceSettings, places: ServerPlaces, *, python: Path, base: ServedBase) -> ServerCommand:
+    """Serve the model under its path below the models folder as its name.
+
+    The path is relative, with the models folder as working folder, because vLLM's resolver takes an adapter only where
+    its `base_model_name_or_path` is the very text after `--model`.
+    """
+    vllm = settings.vllm
+    words = ["-m", "vllm.entrypoints.openai.api_server", "--model", served_path(base.model)]
+    words += ["--dtype", base.dtype]
+    words += ["--uds", str(places.socket), "--disable-uvicorn-access-log"]
+    # The model's own generation_config.json must not change how a probe samples.
+    words += ["--generation-config", "vllm", "--enable-prefix-caching"]
+    if base.adapters:
+        words += ["--enable-lora", "--max-lora-rank", str(vllm.max_lora_rank), "--max-loras", str(vllm.max_loras)]
+    words += ["--tensor-parallel-size", str(vllm.tensor_parallel_size)]
+    cpu = on_cpu(settings.device)
+    # A prompt that is prefilled in parts has its sampled token taken back, which a seeded generator of a CPU cannot:
+    # "CPU Generator does not use offset" ends the server.
+    words += ["--no-enable-chunked-prefill"] if cpu else ["--gpu-memory-utilization", str(vllm.gpu_memory_utilization)]
+    defaults = _CPU_DEFAULTS if cpu else {}
+    optional = {
+        "--max-model-len": vllm.max_model_len,
+        "--max-num-seqs": vllm.max_num_seqs or defaults.get("max_num_seqs"),
+        "--max-num-batched-tokens": vllm.max_num_batched_tokens or defaults.get("max_num_batched_tokens"),
+        "--block-size": vllm.block_size or defaults.get("block_size"),
+    }
+    for option, value in optional.items():
+        words += [] if value is None else [option, str(value)]
+    words += ["--enforce-eager"] if vllm.enforce_eager else []
+    return ServerCommand(
+        arguments=(_seen_from_anywhere(python), *words, *vllm.extra_arguments),
+        environment=_environment(vllm, places, cpu=cpu),
+        folder=places.models,
+    )
+
+
+def _seen_from_anywhere(python: Path) -> str:
+    # A bare name is looked up in PATH; a path is our working folder's, not the models folder's.
+    return str(python if len(python.parts) == 1 else python.absolute())
+
+
+def _environment(vllm: VllmSettings, places: ServerPlaces, *, cpu: bool) -> dict[str, str]:
+    """This process's environment without our own settings (they hold secrets), and what vLLM reads from it."""
+    inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith("CRAFT_")}
+    own = {
+        # The working folder holds models that others made: nothing in it may be imported.
+        "PYTHONSAFEPATH": "1",
+        # Adapters are loaded on first use. The switch also opens a call that loads any folder: hence the private
+        # socket, and a proxy that knows no such route.
+        "VLLM_PLUGINS": "lora_filesystem_resolver",
+        "VLLM_LORA_RESOLVER_CACHE_DIR": str(places.adapters),
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+        "VLLM_SERVER_DEV_MODE": "0",
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+    if cpu:
+        own["VLLM_CPU_OMP_THREADS_BIND"] = vllm.cpu_threads or f"0-{(os.cpu_count() or 1) - 1}"
+        own["VLLM_CPU_KVCACHE_SPACE"] = str(vllm.cpu_kvcache_gib or 2)
+    return inherited | own
+
+
+def on_cpu(device: str) -> bool:
+    """Whether vLLM runs on CPU here: `auto` is a GPU where the machine has one."""
+    return device == "cpu" or (device == "auto" and not _GPU_DEVICE.exists())

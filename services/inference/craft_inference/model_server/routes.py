@@ -1,0 +1,157 @@
+"""The model server's calls. Of vLLM's own, only the two that complete text are passed on: it has others, that load any
+folder as an adapter or pause the engine, and asks for no credentials at them.
+"""
+
+import json
+from contextlib import AsyncExitStack
+from typing import Annotated
+
+import httpx
+from fastapi import APIRouter, Depends, Header, Path, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import SecretStr, ValidationError
+from starlette.types import Receive, Scope, Send
+
+from craft.contracts.problems import said_of
+from craft.contracts.services.model_server import (
+    BASE_MODEL_HEADER,
+    LEASE_HEADER,
+    ModelLease,
+    ModelLeaseRequest,
+    ServedBase,
+    ServedTokens,
+    ServerView,
+)
+from craft.errors import (
+    GpuOutOfMemory,
+    HostOutOfMemory,
+    ModelNotFound,
+    ModelRejected,
+    NotFound,
+    RequestInvalid,
+    Unauthenticated,
+    Unavailable,
+)
+from craft.infra.http.bearer import bearer_check
+from craft.infra.http.disconnect import cancel_on_disconnect
+from craft.infra.http.openapi import documented
+from craft_inference.model_server.supervisor import ServerSupervisor
+
+_STARTING = documented(ModelNotFound, ModelRejected, GpuOutOfMemory, HostOutOfMemory, Unavailable)
+_JSON = "application/json"
+HoldId = Annotated[str, Path(max_length=100)]
+
+
+def router(supervisor: ServerSupervisor, *, token: SecretStr) -> APIRouter:
+    """The routes; every call needs the workers' bearer token."""
+    routes = APIRouter(
+        prefix="/v1",
+        tags=["model server"],
+        dependencies=[Depends(bearer_check(token))],
+        responses=documented(Unauthenticated),
+    )
+
+    @routes.post("/holds", operation_id="holdModel", responses=_STARTING)
+    async def hold(body: ModelLeaseRequest) -> ModelLease:
+        """Serve a base model and keep it until the hold is let go; waits until it answers."""
+        return await supervisor.hold(body)
+
+    @routes.delete("/holds/{hold_id}", operation_id="letGo")
+    async def let_go(hold_id: HoldId) -> ServerView:
+        """The model may be swapped out from now on."""
+        supervisor.let_go(hold_id)
+        return supervisor.view()
+
+    @routes.post("/release", operation_id="releaseDevice")
+    async def release() -> ServerView:
+        """Stop vLLM: the caller has the device's turn and needs its memory. Returns when that is free."""
+        return await supervisor.release()
+
+    @routes.get("/server", operation_id="showServer")
+    async def show() -> ServerView:
+        """What vLLM is doing."""
+        return supervisor.view()
+
+    @routes.get("/tokens", operation_id="countTokens", responses=documented(Unavailable))
+    async def tokens() -> ServedTokens:
+        """Prompt tokens so far."""
+        return await supervisor.tokens()
+
+    @routes.post("/completions", operation_id="complete", response_class=Response, responses=documented(NotFound))
+    async def complete(request: Request, hold_id: Annotated[str, Header(alias=LEASE_HEADER)]) -> Response:
+        """vLLM's own call, under a hold."""
+        body = await request.body()
+        async with supervisor.under(hold_id) as client:
+            return await _passed_on(request, client, "/v1/completions", body)
+
+    @routes.post("/chat/completions", operation_id="chat", response_class=Response, responses=_STARTING)
+    async def chat(request: Request, base_model: Annotated[str, Header(alias=BASE_MODEL_HEADER)]) -> Response:
+        """vLLM's own call, streamed where the body asks for it."""
+        body = await request.body()
+        base = _base(base_model)
+        async with AsyncExitStack() as stack:
+            client = await stack.enter_async_context(supervisor.asked(base))
+            if not _wants_stream(body):
+                return await _passed_on(request, client, "/v1/chat/completions", body)
+            answer = await cancel_on_disconnect(request, _sent(client, "/v1/chat/completions", body, stream=True))
+            if answer is None:
+                return _nobody_listens()
+            stack.push_async_callback(answer.aclose)
+            if not answer.is_success:
+                return _copy(answer, await answer.aread())
+            return _Stream(answer, stack.pop_all())
+
+    return routes
+
+
+class _Stream(StreamingResponse):
+    """vLLM's answer as it comes; hangs up on vLLM when it is through, or our caller is gone, be it before the start."""
+
+    def __init__(self, answer: httpx.Response, closing: AsyncExitStack) -> None:
+        super().__init__(answer.aiter_bytes(), answer.status_code, media_type=_media_type(answer))
+        self._closing = closing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._closing:
+            await super().__call__(scope, receive, send)
+
+
+async def _passed_on(request: Request, client: httpx.AsyncClient, path: str, body: bytes) -> Response:
+    """vLLM's answer as it is."""
+    answer = await cancel_on_disconnect(request, _sent(client, path, body, stream=False))
+    return _nobody_listens() if answer is None else _copy(answer, answer.content)
+
+
+def _nobody_listens() -> Response:
+    return Response(status_code=499)
+
+
+async def _sent(client: httpx.AsyncClient, path: str, body: bytes, *, stream: bool) -> httpx.Response:
+    try:
+        request = client.build_request("POST", path, content=body, headers={"Content-Type": _JSON})
+        return await client.send(request, stream=stream)
+    except httpx.HTTPError as error:
+        raise Unavailable(f"vLLM did not answer: {type(error).__name__}.", hint="It is started again.") from error
+
+
+def _copy(answer: httpx.Response, content: bytes) -> Response:
+    return Response(content, status_code=answer.status_code, media_type=_media_type(answer))
+
+
+def _media_type(answer: httpx.Response) -> str:
+    return str(answer.headers.get("content-type", _JSON))
+
+
+def _base(header: str) -> ServedBase:
+    try:
+        return ServedBase.model_validate_json(header)
+    except ValidationError as error:
+        raise RequestInvalid(f"{BASE_MODEL_HEADER} is no base model: {said_of(error.errors()[0])}.") from error
+
+
+def _wants_stream(body: bytes) -> bool:
+    try:
+        parsed = json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(parsed, dict) and bool(parsed.get("stream"))

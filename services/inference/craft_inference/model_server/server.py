@@ -1,0 +1,236 @@
+"""One vLLM server: a process of ours under its guard, or one that the team already runs."""
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Protocol
+
+import httpx
+
+from craft.contracts.services.model_server import ServedTokens
+from craft.errors import CraftError, GpuOutOfMemory, HostOutOfMemory, ModelRejected, Unavailable
+from craft_inference.model_server.command import ServerCommand
+
+_LAST_LINES = 15
+_LAST_BYTES = 64 * 1024
+_METRIC = re.compile(r"^(vllm:prompt_tokens(?:_cached)?_total)\{[^}]*\} ([0-9.eE+]+)$", re.MULTILINE)
+_NO_GPU_MEMORY = re.compile(
+    r"OutOfMemoryError|CUDA out of memory|No available memory for the cache|less than desired GPU memory|"
+    r"KV cache .* is larger than the available|larger than the maximum number of tokens that can be stored in KV cache"
+)
+_CAUSE = re.compile(r"(?:^|\] |: )(\w*(?:Error|Exception): \S.*)$", re.MULTILINE)
+_NO_HOST_MEMORY = re.compile(
+    r"Available memory on node .* less than requested|MemoryError|Cannot allocate memory|"
+    r"DefaultCPUAllocator: can't allocate"
+)
+_REJECTED = re.compile(
+    r"not supported|does not support|does not recognize this architecture|Unrecognized model|"
+    r"validation error for (?:ModelConfig|LoRAConfig|VllmConfig)|SafetensorError"
+)
+
+
+class Server(Protocol):
+    """A started server."""
+
+    @property
+    def client(self) -> httpx.AsyncClient:
+        """Calls to it."""
+        ...
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process runs."""
+        ...
+
+    async def ready(self) -> bool:
+        """Whether it answers. Raises what makes waiting pointless."""
+        ...
+
+    async def stop(self) -> None:
+        """End it; returns when all its memory is free."""
+        ...
+
+    def why_it_ended(self) -> CraftError:
+        """What its last words say."""
+        ...
+
+
+class VllmProcess:
+    """A vLLM of our own behind a Unix socket that nobody else may open."""
+
+    def __init__(self, command: ServerCommand, socket: Path, log: Path) -> None:
+        """Start it. Raises OSError where that cannot be done."""
+        log.parent.mkdir(parents=True, exist_ok=True)
+        socket.unlink(missing_ok=True)
+        self._log = log
+        lifeline, self._lifeline = os.pipe()
+        try:
+            with log.open("wb") as output:
+                self._popen = subprocess.Popen(  # noqa: S603 - built from our own settings
+                    [
+                        sys.executable,
+                        "-m",
+                        "craft_inference.model_server.process_reaper",
+                        str(lifeline),
+                        *command.arguments,
+                    ],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    cwd=command.folder,
+                    env=dict(command.environment),
+                    pass_fds=(lifeline,),
+                    start_new_session=True,
+                )
+        except OSError:
+            os.close(self._lifeline)
+            raise
+        finally:
+            os.close(lifeline)
+        self._client = httpx.AsyncClient(
+            transport=httpx.AsyncHTTPTransport(uds=str(socket), limits=_NO_LIMITS),
+            base_url="http://vllm",
+            timeout=_PATIENT,
+        )
+
+    @property
+    def client(self) -> httpx.AsyncClient:
+        return self._client
+
+    @property
+    def alive(self) -> bool:
+        return self._popen.poll() is None
+
+    async def ready(self) -> bool:
+        return await _answers(self._client)
+
+    async def stop(self) -> None:
+        os.close(self._lifeline)
+        # The guard returns only when the last process of the server is gone.
+        await asyncio.to_thread(self._popen.wait)
+        await self._client.aclose()
+
+    def why_it_ended(self) -> CraftError:
+        text = self._end_of_log()
+        last = "\n".join(text.splitlines()[-_LAST_LINES:])
+        # The first error is the cause; what follows are the processes that noticed it, one after the other.
+        cause = _CAUSE.search(text)
+        said = f": {cause[1]}" if cause else "."
+        message = f"vLLM ended with exit code {self._popen.poll()}{said}\nIts last words:\n{last}"
+        if _NO_GPU_MEMORY.search(text):
+            return GpuOutOfMemory(
+                message,
+                hint="Lower CRAFT_INFERENCE__VLLM__MAX_MODEL_LEN or CRAFT_INFERENCE__VLLM__GPU_MEMORY_UTILIZATION, or "
+                "stop what else uses the device.",
+            )
+        if _NO_HOST_MEMORY.search(text) or self._popen.poll() == 128 + 9:
+            return HostOutOfMemory(message, hint="Lower CRAFT_INFERENCE__VLLM__CPU_KVCACHE_GIB.")
+        # Before the first error, words like these stand in warnings too.
+        if _REJECTED.search(text[cause.start() :] if cause else text):
+            return ModelRejected(message, hint="See the model's and vLLM's documentation.", param="base_model")
+        return Unavailable(message, hint=f"The whole log is {self._log.name}.")
+
+    def _end_of_log(self) -> str:
+        with self._log.open("rb") as file:
+            file.seek(max(0, self._log.stat().st_size - _LAST_BYTES))
+            return file.read().decode("utf-8", "replace")
+
+
+class AttachedServer:
+    """A vLLM that the team runs: asked, never started or stopped."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None,
+        served_path: str,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._client = httpx.AsyncClient(
+            base_url=url, headers=headers, timeout=_PATIENT, limits=_NO_LIMITS, transport=transport
+        )
+        self._url = url
+        self._served_path = served_path
+
+    @property
+    def client(self) -> httpx.AsyncClient:
+        return self._client
+
+    @property
+    def alive(self) -> bool:
+        return True
+
+    async def ready(self) -> bool:
+        if not await _answers(self._client):
+            return False
+        models = await _asked(self._client, "/v1/models")
+        try:
+            names = [str(model["id"]) for model in models.json()["data"]]
+        except _NOT_AS_VLLM_SAYS_IT as error:
+            raise _no_vllm(models) from error
+        if self._served_path not in names:
+            raise ModelRejected(
+                f"The server at {self._url} serves {', '.join(names)}, not {self._served_path}.",
+                hint="Start it with `--model` of that very text, or choose one of its models.",
+                param="base_model",
+            )
+        return True
+
+    async def stop(self) -> None:
+        await self._client.aclose()
+
+    def why_it_ended(self) -> CraftError:
+        return Unavailable(f"The vLLM server at {self._url} does not answer.")
+
+
+async def version_of(client: httpx.AsyncClient) -> str:
+    """Of the vLLM that answers. Raises Unavailable."""
+    answer = await _asked(client, "/version")
+    try:
+        return str(answer.json()["version"])
+    except _NOT_AS_VLLM_SAYS_IT as error:
+        raise _no_vllm(answer) from error
+
+
+async def tokens_of(client: httpx.AsyncClient) -> ServedTokens:
+    """Prompt tokens so far, and how many of them the prefix cache spared. Raises Unavailable."""
+    text = (await _asked(client, "/metrics")).text
+    sums: dict[str, float] = {}
+    for name, value in _METRIC.findall(text):
+        sums[name] = sums.get(name, 0.0) + float(value)
+    return ServedTokens(
+        prompt=round(sums.get("vllm:prompt_tokens_total", 0.0)),
+        cached=round(sums.get("vllm:prompt_tokens_cached_total", 0.0)),
+    )
+
+
+async def _asked(client: httpx.AsyncClient, path: str) -> httpx.Response:
+    try:
+        return (await client.get(path, timeout=_SOON_SECONDS)).raise_for_status()
+    except httpx.HTTPError as error:
+        raise Unavailable(f"vLLM did not answer {path}: {error or type(error).__name__}.") from error
+
+
+def _no_vllm(answer: httpx.Response) -> Unavailable:
+    return Unavailable(
+        f"{answer.url} answers, but not as vLLM does.", hint="Compare CRAFT_INFERENCE__VLLM__URL with your server's."
+    )
+
+
+async def _answers(client: httpx.AsyncClient) -> bool:
+    try:
+        return (await client.get("/health", timeout=_SOON_SECONDS)).is_success
+    except httpx.TransportError:
+        return False
+
+
+_NOT_AS_VLLM_SAYS_IT = (ValueError, KeyError, TypeError)
+_SOON_SECONDS = 5.0
+_NO_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=256)
+# A long reply takes as long as it takes; whoever asks hangs up when it no longer wants it.
+_PATIENT = httpx.Timeout(None, connect=10.0)

@@ -1,0 +1,84 @@
+"""Builds the model server from the settings. Nothing of torch is imported: vLLM has an environment of its own."""
+
+import asyncio
+import shutil
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext, suppress
+from functools import partial
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from craft.contracts.services.model_server import ServedBase
+from craft.infra.http.app import create_app
+from craft.infra.models.folders import ModelFolders, served_path
+from craft.infra.settings.settings import Settings
+from craft.infra.storage.served_adapters import ServedAdapters
+from craft.infra.worker.device import acquire_device_if_free
+from craft_inference.model_server.command import ServerPlaces, on_cpu, vllm_command
+from craft_inference.model_server.routes import router
+from craft_inference.model_server.server import AttachedServer, Server, VllmProcess
+from craft_inference.model_server.supervisor import AcquireDeviceIfFree, ServerSupervisor, Timeouts
+
+
+def app(settings: Settings) -> FastAPI:
+    """The application; its lifespan watches vLLM and stops it at the end."""
+    vllm = settings.inference.vllm
+    # Short, whatever the state folder is called (a socket's path has 107 bytes), and nobody else may look inside.
+    private = Path(tempfile.mkdtemp(prefix="craft-vllm-"))
+    supervisor = ServerSupervisor(
+        partial(_start, settings, private / "vllm.sock"),
+        as_served=partial(_as_served, settings),
+        turn_if_free=_turn_if_free(settings),
+        patience=Timeouts(start_seconds=vllm.start_seconds, idle_seconds=vllm.idle_seconds),
+    )
+
+    @asynccontextmanager
+    async def watched(_: FastAPI) -> AsyncIterator[None]:
+        watching = asyncio.create_task(supervisor.watch())
+        try:
+            yield
+        finally:
+            watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await watching
+            await supervisor.close()
+            shutil.rmtree(private, ignore_errors=True)
+
+    return create_app(
+        title="CRaFT model server",
+        service="model-server",
+        routers=[router(supervisor, token=settings.model_server_token)],
+        lifespan=watched,
+    )
+
+
+def _start(settings: Settings, socket: Path, base: ServedBase) -> Server:
+    vllm = settings.inference.vllm
+    if vllm.url is not None:
+        key = None if vllm.api_key is None else vllm.api_key.get_secret_value()
+        return AttachedServer(vllm.url, api_key=key, served_path=served_path(base.model))
+    models = settings.resolved_models_dir
+    ModelFolders(models).locate(base.model)
+    adapters = ServedAdapters(settings.resolved_adapters_dir).ensure_root()
+    places = ServerPlaces(models=models, adapters=adapters, socket=socket)
+    command = vllm_command(settings.inference, places, python=vllm.python or Path(sys.executable), base=base)
+    return VllmProcess(command, socket, settings.state_dir.absolute() / "logs" / "vllm.log")
+
+
+def _as_served(settings: Settings, base: ServedBase) -> ServedBase:
+    """On CPU a server that can add adapters cannot compile, and is three times slower: there it is one or the other.
+
+    On a GPU the difference is small and loading a model takes long, so every server there can.
+    """
+    one_for_both = settings.inference.vllm.url is not None or not on_cpu(settings.inference.device)
+    return base.model_copy(update={"adapters": True}) if one_for_both else base
+
+
+def _turn_if_free(settings: Settings) -> AcquireDeviceIfFree:
+    lock = settings.worker.device_lock
+    if lock is None or settings.inference.vllm.url is not None:  # the team's own server keeps its memory anyway
+        return lambda: nullcontext(enter_result=True)
+    return partial(acquire_device_if_free, lock)

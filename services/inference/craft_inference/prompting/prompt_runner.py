@@ -1,0 +1,88 @@
+"""What the stages ask an engine, a shard at a time."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from craft.contracts.stages.artifacts import Cost
+from craft.contracts.stages.parameters import AnswerParameters, ProbeParameters
+from craft.contracts.stages.rows import ProbeRow, ReplyRow
+from craft.core.prompts import answer_messages, probe_messages, templates_from
+from craft.core.questions import ChoiceQuestion, Question
+from craft_inference.engine import Engine, LetterPrompt, OnProgress, Prompt, Sampling, Usage
+from craft_inference.shards import Shard
+
+
+class PromptRun(NamedTuple):
+    """A question of an evaluation set."""
+
+    set: str
+    question: Question
+
+
+class Answerer:
+    """Asks one engine about shards of evaluation sets."""
+
+    def __init__(self, engine: Engine, parameters: AnswerParameters, adapter: Path | None) -> None:
+        templates = templates_from(parameters.prompts.templates)
+        self._engine = engine
+        self._messages = partial(answer_messages, mode=parameters.mode, templates=templates)
+        self._adapter = adapter
+        self._sampling = Sampling(max_new_tokens=parameters.max_new_tokens)
+
+    def shard(self, asked: Sequence[PromptRun], on_progress: OnProgress) -> Shard[ReplyRow]:
+        """The one greedy reply to each."""
+        prompts = [Prompt(one.question.id, tuple(self._messages(one.question))) for one in asked]
+        replies = self._engine.generate(prompts, self._sampling, adapter=self._adapter, on_progress=on_progress)
+        rows = [
+            ReplyRow(set=one.set, id=reply.id, reply=reply.texts[0])
+            for one, reply in zip(asked, replies.rows, strict=True)
+        ]
+        return Shard(rows=rows, cost=_cost(replies.usage))
+
+
+class Prober:
+    """Asks one engine about shards of questions."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        parameters: ProbeParameters,
+        shots: Sequence[Question],
+        adapter: Path | None,
+    ) -> None:
+        settings = parameters.probe
+        templates = templates_from(parameters.prompts.templates)
+        self._engine = engine
+        self._messages = partial(probe_messages, shots=shots, templates=templates)
+        self._adapter = adapter
+        self._sampling = Sampling(
+            max_new_tokens=settings.max_new_tokens,
+            samples=settings.samples,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            seed=parameters.seed,
+        )
+
+    def shard(self, questions: Sequence[Question], on_progress: OnProgress) -> Shard[ProbeRow]:
+        """Letters where there are choices, else samples; a dataset holds one of the two kinds."""
+        choices = [question for question in questions if isinstance(question, ChoiceQuestion)]
+        if choices:
+            prompts = [LetterPrompt(item.id, tuple(self._messages(item)), item.letters) for item in choices]
+            scores = self._engine.letters(prompts, adapter=self._adapter, on_progress=on_progress)
+            rows = [ProbeRow(id=row.id, logprobs=list(row.logprobs)) for row in scores.rows]
+            return Shard(rows=rows, cost=_cost(scores.usage))
+        asked = [Prompt(question.id, tuple(self._messages(question))) for question in questions]
+        replies = self._engine.generate(asked, self._sampling, adapter=self._adapter, on_progress=on_progress)
+        rows = [ProbeRow(id=row.id, samples=list(row.texts)) for row in replies.rows]
+        return Shard(rows=rows, cost=_cost(replies.usage))
+
+
+def _cost(usage: Usage) -> Cost:
+    return Cost(
+        seconds=usage.seconds,
+        prompt_tokens=usage.prompt_tokens,
+        prefilled_tokens=usage.prefilled_tokens,
+        generated_tokens=usage.generated_tokens,
+    )

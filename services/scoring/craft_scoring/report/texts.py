@@ -1,0 +1,114 @@
+"""How the report says things: names of models and stages, numbers, and text that came from outside."""
+
+import re
+import unicodedata
+
+from craft.contracts.documents.evaluation import HELD_OUT, INITIAL_BASIC, INITIAL_REFUSE, EstimateView
+
+LONGEST_TEXT = 400
+_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+# White space, and the joiners that Persian, Indic scripts and emoji are spelled with.
+_KEPT = "\n\t\u200c\u200d"
+_NAMES = {
+    INITIAL_BASIC: "M0\u00a0BASIC",
+    INITIAL_REFUSE: "M0\u00a0REFUSE",
+    "craft": "CRaFT",
+    "craft-no-flow": "CRaFT without flow",
+    "craft-no-certainty": "CRaFT without certainty",
+    "cor-rait": "Cor-RAIT",
+    "van-tuning": "Van-Tuning",
+    HELD_OUT: "Held-out questions",
+}
+_STAGES = {
+    "ingest": "Read and split the dataset",
+    "probe:initial": "Probe M0",
+    "score:initial": "Knowledge states of M0",
+    "rehearsal_set": "Build the rehearsal set",
+    "rehearse": "Rehearse",
+    "probe:rehearsed": "Probe the rehearsed model",
+    "score:rehearsed": "Knowledge states after rehearsal",
+    "flow": "Knowledge flow",
+    "answer:basic": "Answer: M0 BASIC",
+    "answer:refuse": "Answer: M0 REFUSE",
+}
+_KINDS = {
+    "ingest": "Read the set",
+    "tuning_set": "Build the tuning set",
+    "tune": "Tune",
+    "answer": "Answer",
+    "evaluate": "Evaluate",
+    "package": "Package",
+}
+REASONS = {
+    "dynamic_conflict": "M0 fails it, but rehearsal improves it: training would fight what the model is learning.",
+    "static_conflict": "Less clear-cut in certainty than those taken: look-alikes would get opposite targets.",
+    "not_drawn": "Not drawn by this strategy's random choice.",
+}
+REASON_NAMES = {
+    "dynamic_conflict": "Dynamic conflict",
+    "static_conflict": "Static conflict",
+    "not_drawn": "Not drawn",
+}
+
+
+def name_of(model: str) -> str:
+    """What readers call a model, a strategy or an evaluation set; unknown names stand for themselves."""
+    return _NAMES.get(model, said(model))
+
+
+def stage_name(stage: str) -> str:
+    """What readers call a stage."""
+    kind, _, which = stage.partition(":")
+    if stage in _STAGES:
+        return _STAGES[stage]
+    return f"{_KINDS.get(kind, kind)}: {name_of(which)}" if which else _KINDS.get(kind, stage)
+
+
+def said(text: object, longest: int = LONGEST_TEXT) -> str:
+    """Text from a dataset or a model as a page may show it: short, no escape sequences, control or direction marks.
+
+    Escaping for HTML is the template's part.
+    """
+    plain = _ANSI.sub("", str(text))
+    shown = "".join(mark for mark in plain if mark in _KEPT or unicodedata.category(mark) not in {"Cc", "Cf", "Cs"})
+    shown = " ".join(shown.split())
+    return shown if len(shown) <= longest else shown[: longest - 1].rstrip() + "…"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A share as a number of percent, with a true minus sign; a dash where there is none."""
+    if value is None:
+        return "–"
+    shown = f"{abs(value) * 100:.{digits}f}"
+    return f"−{shown}" if value < 0 and float(shown) else shown
+
+
+def points(value: float | None) -> str:
+    """A difference of shares in percentage points, signed."""
+    if value is None:
+        return "–"
+    shown = percent(value)
+    return shown if shown.startswith("−") or shown == "0.0" else f"+{shown}"
+
+
+def interval(estimate: EstimateView, *, signed: bool = False) -> str:
+    """The 95 % interval as text; empty where there is none or where it is a single point."""
+    if estimate.low is None or estimate.high is None:
+        return ""
+    say = points if signed else percent
+    low, high = say(estimate.low), say(estimate.high)
+    return "" if low == high else f"{low} to {high}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def thousands(count: float) -> str:
+    """A whole number with thin spaces between its thousands."""
+    return f"{round(count):,}".replace(",", "\u202f")

@@ -1,0 +1,95 @@
+"""How a packaged adapter is asked, as its card says it: the prompt's own text, and code to copy that fills it."""
+
+import re
+from collections.abc import Sequence
+
+from craft.contracts.stages.parameters import PackageParameters
+from craft.core.prompts import PromptMode, PromptTemplates, answer_template, templates_from
+from craft.core.questions import Task
+
+_LOAD = """\
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+base = AutoModelForCausalLM.from_pretrained({model!r})
+model = PeftModel.from_pretrained(base, "adapter").eval()
+tokenizer = AutoTokenizer.from_pretrained("adapter")
+
+PROMPT = {prompt!r}
+
+
+def filled(template, values):
+    return re.sub(r"{{([a-z_]+)}}", lambda found: values.get(found[1], found[0]), template)
+
+"""
+_OPEN = """\
+
+def prompt(question, topic={topic!r}):
+    return filled(PROMPT, {{"question": question, "topic": topic.replace("_", " ")}})
+
+"""
+_CHOICE = """\
+
+def prompt(question, options, topic={topic!r}):
+    letters = string.ascii_uppercase[: len(options)]
+    lines = [filled({option!r}, {{"letter": letter, "option": text}}) for letter, text in zip(letters, options)]
+    first, last = ", ".join(letters[:-1]), {or_word!r} + " " + letters[-1]
+    comma = "," if len(options) > 2 else ""
+    values = {{"letters": f"{{first}} {{last}}", "letters_comma": f"{{first}}{{comma}} {{last}}"}}
+    values |= {{"question": question, "topic": topic.replace("_", " "), "options": "\\n".join(lines)}}
+    return filled(PROMPT, values)
+
+"""
+_ASK = """\
+
+def ask(*asked):
+    chat = [{{"role": "user", "content": prompt(*asked)}}]
+    inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True, return_tensors="pt")
+    reply = model.generate(**inputs, do_sample=False, max_new_tokens={max_new_tokens})
+    return tokenizer.decode(reply[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip()
+
+
+print(ask({example}))"""
+_EXAMPLES = {
+    Task.OPEN_ENDED: '"What is the capital of France?"',
+    Task.MULTIPLE_CHOICE: '"What is the capital of France?", ["Paris", "Rome"]',
+}
+
+
+def usage(parameters: PackageParameters, *, refuses: bool) -> list[str]:
+    """The card's lines. `refuses`: the refusal was taught, which makes a promise of it, and no more."""
+    templates = templates_from(parameters.prompts.templates)
+    prompt = answer_template(parameters.task, PromptMode.REFUSE, templates)
+    fence = "`" * (max([2, *map(len, re.findall("`+", prompt))]) + 1)
+    taught = [f"What it was taught to reply where it does not know is `{templates.refusal}`"] if refuses else []
+    return [
+        "Ask it with the prompt that it was trained and evaluated with (REFUSE), as the user's one message; asked "
+        "otherwise, the results below say nothing. Its text, in which the code fills what stands in braces:",
+        "",
+        f"{fence}text",
+        prompt,
+        fence,
+        "",
+        *taught,
+        *[""] * len(taught),
+        "With the archive unpacked in the working directory:",
+        "",
+        f"{fence}python",
+        *_code(parameters, prompt, templates),
+        fence,
+    ]
+
+
+def _code(parameters: PackageParameters, prompt: str, templates: PromptTemplates) -> Sequence[str]:
+    is_choice = parameters.task is Task.MULTIPLE_CHOICE
+    parts = ("import re\n" + "import string\n" * is_choice + "\n", _LOAD, _CHOICE if is_choice else _OPEN, _ASK)
+    code = parts[0] + "".join(parts[1:]).format(
+        model=parameters.model.id,
+        prompt=prompt,
+        topic=templates.default_topic,
+        option=templates.choice_option,
+        or_word=templates.or_word,
+        max_new_tokens=parameters.max_new_tokens,
+        example=_EXAMPLES[parameters.task],
+    )
+    return code.split("\n")

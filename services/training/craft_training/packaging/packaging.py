@@ -1,0 +1,150 @@
+"""The deliverable: an adapter in PEFT's layout with tokenizer, template and model card, proven to answer as served."""
+
+import shutil
+from pathlib import Path
+from time import monotonic
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+from craft.contracts.documents.evaluation import HELD_OUT, EvaluationDocument
+from craft.contracts.stages.artifacts import Cost, StageResult
+from craft.contracts.stages.parameters import PackageParameters
+from craft.contracts.stages.rows import (
+    ADAPTER_ARCHIVE,
+    ADAPTER_CONFIG,
+    ADAPTER_FOLDER,
+    ADAPTER_WEIGHTS,
+    EVALUATION_FILE,
+    HELD_OUT_FILE,
+    REPLIES_FILE,
+    TRAINING_FILE,
+    ChatMessage,
+    QuestionRow,
+    ReplyRow,
+    TrainingRow,
+)
+from craft.core.prompts import PromptMode, answer_messages, templates_from
+from craft.errors import AdapterUnservable, Internal
+from craft.infra.stage.context import StageContext
+from craft.infra.storage.artifacts import read_rows
+from craft_training.base_models import BaseModel, with_adapter
+from craft_training.packaging.adapter_files import write_archive
+from craft_training.packaging.greedy import DifferingReply, greedy, margins
+from craft_training.packaging.model_card import CardFacts, model_card
+from craft_training.tuning.samples import prompt_text
+
+MOST_COMPARED = 32
+NEAR_TIE_NATS = 1.0
+"""Two next tokens whose log-probabilities lie closer than this are a tie that rounding decides: the engine merges the
+adapter into 16-bit weights, PEFT adds it at every layer."""
+
+
+class ReplyComparison(NamedTuple):
+    """How the loaded adapter's greedy replies compare with the serving engine's.
+
+    `equal` are the same to the letter; `near_ties` part first at a token where both choices are as good as one another.
+    """
+
+    equal: int
+    near_ties: int
+    compared: int
+
+    @property
+    def agreeing(self) -> int:
+        """Replies that the same model gives."""
+        return self.equal + self.near_ties
+
+    @property
+    def share(self) -> float:
+        """Of agreeing replies, in [0, 1]."""
+        return self.agreeing / self.compared
+
+
+def package(parameters: PackageParameters, context: StageContext, base: BaseModel) -> StageResult:
+    """Write adapter/ and adapter.tar.gz, after comparing greedy replies with the engine's.
+
+    Raises AdapterUnservable where less than `least_equal_share` of at most 32 held-out replies agree, and Internal
+    where an input lacks what it must hold.
+    """
+    started = monotonic()
+    folder = context.output / ADAPTER_FOLDER
+    folder.mkdir()
+    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+        shutil.copyfile(context.input("tuned") / ADAPTER_FOLDER / name, folder / name)
+    base.tokenizer.save_pretrained(folder)
+    comparison = _compare(parameters, context, base, folder)
+    if comparison.share < parameters.least_equal_share:
+        raise AdapterUnservable(
+            f"Loaded back, the adapter gives the engine's reply to {comparison.agreeing} of {comparison.compared} "
+            f"held-out questions ({comparison.share:.1%}); at least {parameters.least_equal_share:.1%} are wanted.",
+            hint="Train and serve with the same dtype; float32 in both is the surest.",
+        )
+    (folder / "README.md").write_text(model_card(_facts(parameters, context, comparison)), encoding="utf-8")
+    write_archive(folder, context.output / ADAPTER_ARCHIVE)
+    return StageResult(
+        counts={"compared": comparison.compared, "equal": comparison.equal, "near_ties": comparison.near_ties},
+        metrics={"agreeing_share": comparison.share},
+        cost=Cost(seconds=monotonic() - started),
+    )
+
+
+def _compare(parameters: PackageParameters, context: StageContext, base: BaseModel, folder: Path) -> ReplyComparison:
+    """Ask evenly spread held-out questions under the REFUSE prompt, as the engine was asked."""
+    rows = list(read_rows(context.input("questions") / HELD_OUT_FILE, QuestionRow))
+    if not rows:
+        raise Internal("There is no held-out question to compare replies on.")
+    chosen = rows[:: -(-len(rows) // MOST_COMPARED)]
+    served = {
+        row.id: row.reply
+        for row in read_rows(context.input("candidate") / REPLIES_FILE, ReplyRow)
+        if row.set == HELD_OUT
+    }
+    if missing := [row.id for row in chosen if row.id not in served]:
+        raise Internal(f"The engine's replies lack {len(missing)} held-out questions, first {missing[0]}.")
+    templates = templates_from(parameters.prompts.templates)
+    prompts = [
+        prompt_text(
+            [
+                ChatMessage(role=turn.role, content=turn.content)
+                for turn in answer_messages(row.to_question(), PromptMode.REFUSE, templates)
+            ],
+            base.tokenizer,
+        )
+        for row in chosen
+    ]
+    with with_adapter(base, str(folder)) as model:
+        replies = greedy(
+            model,
+            base.tokenizer,
+            prompts,
+            max_new_tokens=parameters.max_new_tokens,
+            on_progress=context.progress,
+        )
+        parted = [
+            DifferingReply(prompt, own.strip(), served[row.id].strip())
+            for row, prompt, own in zip(chosen, prompts, replies, strict=True)
+            if own.strip() != served[row.id].strip()
+        ]
+        near_ties = sum(margin <= NEAR_TIE_NATS for margin in margins(model, base.tokenizer, parted))
+    return ReplyComparison(len(chosen) - len(parted), near_ties, len(chosen))
+
+
+def _facts(parameters: PackageParameters, context: StageContext, comparison: ReplyComparison) -> CardFacts:
+    kinds: dict[str, int] = {}
+    for row in read_rows(context.input("rows") / TRAINING_FILE, TrainingRow):
+        kinds[row.kind.value] = kinds.get(row.kind.value, 0) + 1
+    try:
+        evaluation = EvaluationDocument.model_validate_json(
+            (context.input("evaluation") / EVALUATION_FILE).read_bytes()
+        )
+    except (OSError, ValidationError) as error:
+        raise Internal(f"The evaluation cannot be read: {type(error).__name__}.") from error
+    return CardFacts(
+        parameters=parameters,
+        tuned=context.input("tuned"),
+        rows_by_kind=kinds,
+        evaluation=evaluation,
+        compared=comparison.compared,
+        equal=comparison.agreeing,
+    )

@@ -1,0 +1,131 @@
+"""transformers' Trainer with its step replaced: logits only where a token is learned, samples packed (ADR 0003)."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch.nn.functional import cross_entropy
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from craft.errors import Internal
+from craft.infra.stage.context import StopRequest
+from craft_training.packaging.adapter_files import write_adapter
+from craft_training.tuning.batches import Batch
+
+StepLog = Mapping[str, float]
+"""The Trainer's log of one optimiser step: loss, grad_norm, learning_rate, epoch."""
+
+
+def answer_loss(model: Any, batch: Batch, *, autocast: bool) -> torch.Tensor:
+    """Summed cross-entropy of a batch's learned tokens, in float32. `autocast` multiplies in bfloat16."""
+    device = batch["input_ids"].device.type
+    with torch.autocast(device, torch.bfloat16, enabled=autocast):
+        logits = model(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            position_ids=batch["position_ids"],
+            logits_to_keep=batch["keep"],
+            use_cache=False,
+        ).logits
+    return cross_entropy(logits[batch["rows"], batch["columns"]].float(), batch["targets"], reduction="sum")
+
+
+class AnswerTrainer(Trainer):
+    """Takes `{"batches": [Batch, …]}` for an optimiser step; the loss is the mean over all of its learned tokens."""
+
+    def __init__(self, *, base_model_id: str, autocast: bool, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._base_model_id = base_model_id
+        self._autocast = autocast
+        self.remove_callback(PrinterCallback)
+
+    def training_step(
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """One optimiser step's gradient, batch by batch, so that memory is bounded by one batch. Raises Internal."""
+        del num_items_in_batch  # Counted here: the learned tokens of all batches together.
+        model.train()
+        batches: list[Batch] = list(self._prepare_inputs(inputs)["batches"])
+        learned = sum(len(batch["targets"]) for batch in batches)
+        total = torch.zeros((), device=self.args.device)
+        for batch in batches:
+            loss = answer_loss(model, batch, autocast=self._autocast) / learned
+            self.accelerator.backward(loss)
+            total += loss.detach()
+        if not torch.isfinite(total):
+            raise Internal(
+                f"The loss became {total.item()} at step {self.state.global_step + 1}.",
+                hint="Lower training.learning_rate, or raise training.warmup_ratio.",
+                param="training.learning_rate",
+            )
+        return total
+
+    def floating_point_ops(self, inputs: object) -> int:
+        """None: the Trainer would count them at every step, and nobody reads them."""
+        del inputs
+        return 0
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:  # noqa: FBT001, FBT002 - the Trainer's own signature
+        """A checkpoint holds the adapter alone, and no pickled arguments."""
+        assert isinstance(self.model, PeftModel)  # noqa: S101 - for the type checker: `tuning` gives no other
+        write_adapter(self.model, Path(str(output_dir or self.args.output_dir)), base_model_id=self._base_model_id)
+
+
+class StepWatch(TrainerCallback):
+    """Tells of every optimiser step, asks for a checkpoint when one is due, and hands over what was written.
+
+    Where the stage is asked to end, the step in hand is the last: it gets a checkpoint, and the training stops.
+    """
+
+    def __init__(
+        self,
+        *,
+        on_step: Callable[[int, StepLog], None],
+        checkpoint_due: Callable[[], bool],
+        on_checkpoint: Callable[[int, Path], None],
+        stop: StopRequest,
+    ) -> None:
+        self._on_step = on_step
+        self._checkpoint_due = checkpoint_due
+        self._on_checkpoint = on_checkpoint
+        self._stop = stop
+
+    def on_log(
+        self,
+        args: TrainingArguments,  # noqa: ARG002 - the Trainer's own signature
+        state: TrainerState,
+        control: TrainerControl,  # noqa: ARG002 - the Trainer's own signature
+        logs: StepLog | None = None,
+        **_: Any,
+    ) -> None:
+        """Each step's log; the Trainer's summary at the end has no loss of its own and is passed over."""
+        if logs is not None and "loss" in logs:
+            self._on_step(state.global_step, logs)
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,  # noqa: ARG002 - the Trainer's own signature
+        state: TrainerState,
+        control: TrainerControl,
+        **_: Any,
+    ) -> TrainerControl:
+        """After the last step the adapter itself follows at once: no checkpoint, unless the stage is to end here."""
+        due = state.global_step < state.max_steps and self._checkpoint_due()
+        if due or self._stop.asked:
+            control.should_save = True
+        return control
+
+    def on_save(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **_: Any,
+    ) -> TrainerControl:
+        """The Trainer has just written a whole checkpoint."""
+        self._on_checkpoint(state.global_step, Path(str(args.output_dir)) / f"checkpoint-{state.global_step}")
+        if self._stop.asked:
+            control.should_training_stop = True
+        return control

@@ -1,0 +1,122 @@
+"""From samples to tensors: many samples in one sequence that cannot see one another, or a plain padded batch.
+
+A packed sequence holds the tokens that all its samples begin with once, then each sample's rest. A block mask lets a
+token attend to the shared beginning and to its own sample, and position ids restart, so losses and gradients are
+those of the plain batch; the shared tokens are merely not computed again (and get one dropout mask instead of many).
+"""
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+import torch
+
+from craft_training.tuning.samples import Sample
+
+PACKED_MODEL_TYPES = frozenset({"granite", "llama", "mistral", "olmo2", "qwen2", "qwen3", "smollm3"})
+"""Architectures whose attention is a plain softmax over all earlier tokens, so that a block mask is the whole truth."""
+
+
+class Batch(TypedDict):
+    """What one forward pass needs. B sequences of L tokens, K places with logits, N learned tokens.
+
+    `input_ids` and `position_ids` (B, L); `attention_mask` (B, L), or (1, 1, L, L) with True where a row may attend to
+    a column; `keep` (K,) the places along L whose logits are made; then, for each learned token, its sequence `rows`
+    (N,), the place in `keep` that predicts it `columns` (N,), and the token itself `targets` (N,).
+    """
+
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    position_ids: torch.Tensor
+    keep: torch.Tensor
+    rows: torch.Tensor
+    columns: torch.Tensor
+    targets: torch.Tensor
+
+
+def may_pack(config: object) -> bool:
+    """Whether packing is safe for a model's transformers configuration."""
+    kind, window = getattr(config, "model_type", ""), getattr(config, "sliding_window", None)
+    sliding = window is not None and getattr(config, "use_sliding_window", True)
+    return kind in PACKED_MODEL_TYPES and not sliding
+
+
+def batches_of(samples: Sequence[Sample], *, packed: bool, most_tokens: int) -> list[Batch]:
+    """One optimiser step's samples as one batch, or as several where one would hold more than `most_tokens`."""
+    build = pack if packed else pad
+    groups: list[list[Sample]] = [[]]
+    for sample in samples:
+        grown = [*groups[-1], sample]
+        size = _packed_length(grown) if packed else len(grown) * max(len(s.tokens) for s in grown)
+        if groups[-1] and size > most_tokens:
+            groups.append([sample])
+        else:
+            groups[-1] = grown
+    return [build(group) for group in groups]
+
+
+def shared_prefix(samples: Sequence[Sample]) -> int:
+    """How many tokens all samples begin with, short of the last prompt token, whose logits each sample needs itself."""
+    longest = min(sample.prompt_length for sample in samples) - 1
+    first, last = min(s.tokens for s in samples), max(s.tokens for s in samples)
+    # Whatever the smallest and the largest in dictionary order share, all between them share.
+    for place in range(longest):
+        if first[place] != last[place]:
+            return place
+    return longest
+
+
+def pack(samples: Sequence[Sample]) -> Batch:
+    """All samples in one sequence of their shared beginning and their own rests."""
+    prefix = shared_prefix(samples)
+    tokens = list(samples[0].tokens[:prefix])
+    positions, owners = list(range(prefix)), [-1] * prefix
+    keep: list[int] = []
+    targets: list[int] = []
+    for owner, sample in enumerate(samples):
+        shift = len(tokens) - prefix
+        keep += range(shift + sample.prompt_length - 1, shift + len(sample.tokens) - 1)
+        targets += sample.tokens[sample.prompt_length :]
+        tokens += sample.tokens[prefix:]
+        positions += range(prefix, len(sample.tokens))
+        owners += [owner] * (len(sample.tokens) - prefix)
+    return Batch(
+        input_ids=torch.tensor([tokens]),
+        attention_mask=_block_mask(torch.tensor(owners)),
+        position_ids=torch.tensor([positions]),
+        keep=torch.tensor(keep),
+        rows=torch.zeros(len(keep), dtype=torch.long),
+        columns=torch.arange(len(keep)),
+        targets=torch.tensor(targets),
+    )
+
+
+def pad(samples: Sequence[Sample]) -> Batch:
+    """A sequence for each sample, padded on the right: for architectures that `may_pack` does not know."""
+    longest = max(len(sample.tokens) for sample in samples)
+    places = [
+        (row, place)
+        for row, sample in enumerate(samples)
+        for place in range(sample.prompt_length - 1, len(sample.tokens) - 1)
+    ]
+    keep = sorted({place for _, place in places})
+    column = {place: index for index, place in enumerate(keep)}
+    return Batch(
+        input_ids=torch.tensor([[*s.tokens, *[0] * (longest - len(s.tokens))] for s in samples]),
+        attention_mask=torch.tensor([[place < len(s.tokens) for place in range(longest)] for s in samples]).long(),
+        position_ids=torch.arange(longest).expand(len(samples), -1).contiguous(),
+        keep=torch.tensor(keep),
+        rows=torch.tensor([row for row, _ in places]),
+        columns=torch.tensor([column[place] for _, place in places]),
+        targets=torch.tensor([samples[row].tokens[place + 1] for row, place in places]),
+    )
+
+
+def _packed_length(samples: Sequence[Sample]) -> int:
+    prefix = shared_prefix(samples)
+    return prefix + sum(len(sample.tokens) - prefix for sample in samples)
+
+
+def _block_mask(owners: torch.Tensor) -> torch.Tensor:
+    """(1, 1, L, L): True where the key is not later than the query and is shared or of the query's own sample."""
+    visible = (owners[None, :] == owners[:, None]) | (owners[None, :] == -1)
+    return visible.tril()[None, None]

@@ -1,0 +1,196 @@
+"""One training run: LoRA on a base model (method.md, steps 4 and 9), reproducible by seed and resumable."""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import torch
+import transformers
+from peft import LoraConfig
+from transformers import TrainingArguments
+
+from craft.contracts.spec.jobs import TrainingSettings
+from craft.contracts.stages.rows import CurveRow
+from craft.errors import Internal
+from craft.infra.models.shape import MOST_TOKENS_PER_PASS
+from craft.infra.stage.context import StopRequest
+from craft_training.base_models import BaseModel, adapted
+from craft_training.estimates import steps_of
+from craft_training.packaging.adapter_files import write_adapter
+from craft_training.tuning.answer_trainer import AnswerTrainer, StepLog, StepWatch
+from craft_training.tuning.batches import batches_of, may_pack
+from craft_training.tuning.checkpoints import Checkpoints
+from craft_training.tuning.samples import Sample
+
+OnStep = Callable[[CurveRow, int], None]
+"""Called with each optimiser step's row and the number of steps in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class TuningRun:
+    """What a run is made of. Two equal runs on one machine give the same adapter."""
+
+    samples: Sequence[Sample]
+    settings: TrainingSettings
+    seed: int
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return steps_of(len(self.samples), self.settings)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over all of it: a checkpoint of another run is of no use."""
+        whole = [self.seed, self.settings.model_dump(), [[s.tokens, s.prompt_length] for s in self.samples]]
+        return hashlib.sha256(orjson.dumps(whole, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """What a run gave. `resumed_at` is the step that it began after (0: from the start)."""
+
+    curve: list[CurveRow]
+    seconds: float
+    resumed_at: int
+    trainable_parameters: int
+
+
+def tune(
+    base: BaseModel,
+    run: TuningRun,
+    *,
+    adapter: Path,
+    checkpoints: Path,
+    checkpoint_seconds: float,
+    on_step: OnStep,
+    stop: StopRequest,
+) -> Tuned:
+    """Train and write the adapter into `adapter`; continue from the newest whole checkpoint below `checkpoints`.
+
+    Asked to stop, it ends the step in hand, keeps it as a checkpoint and leaves by SystemExit. The base model is
+    afterwards what it was before, whatever happens. Raises Internal where the loss is not finite.
+    """
+    # Other versions of the libraries may store their state, and draw their numbers, in another way.
+    versions = f"{torch.__version__}:{transformers.__version__}"
+    fingerprint = f"{base.ref.digest}:{base.model.dtype}:{versions}:{run.fingerprint}"
+    kept = Checkpoints(checkpoints, fingerprint=fingerprint)
+    resumed = kept.latest()
+    recorder = _Recorder(kept, checkpoint_seconds, resumed[1].curve if resumed else [], run.steps, on_step)
+    transformers.set_seed(run.seed)  # LoRA's first weights are drawn before the Trainer sets its seed.
+    with adapted(base, _lora(run.settings)) as model:
+        trainer = _trainer(base, model, run, _watch(recorder, stop), output=kept.writing)
+        with stop.held():
+            trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
+        if trainer.state.global_step != run.steps:
+            raise Internal(f"Training ended at step {trainer.state.global_step} of {run.steps}.")
+        write_adapter(model, adapter, base_model_id=base.ref.id)
+        trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        trainer.accelerator.free_memory()
+    return Tuned(
+        curve=recorder.curve,
+        seconds=recorder.curve[-1].seconds,
+        resumed_at=recorder.resumed_at,
+        trainable_parameters=trainable,
+    )
+
+
+class _Recorder:
+    """Keeps the curve, the clock of all attempts together, and the checkpoints' rhythm."""
+
+    def __init__(
+        self, checkpoints: Checkpoints, every_seconds: float, curve: list[CurveRow], steps: int, on_step: OnStep
+    ) -> None:
+        self.curve = list(curve)
+        self.resumed_at = curve[-1].step if curve else 0
+        self._checkpoints = checkpoints
+        self._every_seconds = every_seconds
+        self._steps = steps
+        self._on_step = on_step
+        self._began = time.monotonic() - (curve[-1].seconds if curve else 0.0)
+        self._saved = time.monotonic()
+
+    def step(self, step: int, log: StepLog) -> None:
+        row = CurveRow(
+            step=step,
+            epoch=log["epoch"],
+            loss=log["loss"],
+            learning_rate=log["learning_rate"],
+            gradient_norm=log.get("grad_norm"),
+            seconds=time.monotonic() - self._began,
+        )
+        self.curve.append(row)
+        self._on_step(row, self._steps)
+
+    def checkpoint_due(self) -> bool:
+        return time.monotonic() - self._saved >= self._every_seconds
+
+    def checkpoint(self, step: int, written: Path) -> None:
+        self._checkpoints.seal(written, step=step, curve=self.curve)
+        self._saved = time.monotonic()
+
+
+def _lora(settings: TrainingSettings) -> LoraConfig:
+    modules = settings.target_modules
+    return LoraConfig(
+        r=settings.lora_r,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules=modules if isinstance(modules, str) else list(modules),
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+
+
+def _watch(recorder: _Recorder, stop: StopRequest) -> StepWatch:
+    return StepWatch(
+        on_step=recorder.step,
+        checkpoint_due=recorder.checkpoint_due,
+        on_checkpoint=recorder.checkpoint,
+        stop=stop,
+    )
+
+
+def _trainer(base: BaseModel, model: Any, run: TuningRun, watch: StepWatch, *, output: Path) -> AnswerTrainer:
+    packed = may_pack(base.model.config)
+    return AnswerTrainer(
+        base_model_id=base.ref.id,
+        # LoRA's weights are float32; they too are multiplied in the base model's bfloat16.
+        autocast=base.model.dtype is torch.bfloat16,
+        model=model,
+        args=_arguments(run, output, on_cpu=base.model.device.type == "cpu"),
+        train_dataset=run.samples,
+        data_collator=lambda samples: {
+            "batches": batches_of(samples, packed=packed, most_tokens=MOST_TOKENS_PER_PASS),
+        },
+        callbacks=[watch],
+    )
+
+
+def _arguments(run: TuningRun, output: Path, *, on_cpu: bool) -> TrainingArguments:
+    settings = run.settings
+    return TrainingArguments(
+        output_dir=str(output),
+        per_device_train_batch_size=settings.batch_size,
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=math.ceil(settings.warmup_ratio * run.steps),
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        optim="adamw_torch",
+        seed=run.seed,
+        use_cpu=on_cpu,
+        dataloader_pin_memory=not on_cpu,
+        logging_steps=1,
+        logging_nan_inf_filter=False,  # It would hide a loss that is not finite.
+        save_strategy="no",  # `StepWatch` asks for checkpoints by time.
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+    )

@@ -1,0 +1,111 @@
+"""Served adapters: deploying one, and OpenAI's calls under /v1 that ask it."""
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from craft.contracts.base import EXAMPLE_ADAPTER_ID, Contract
+
+MOST_CHOICES = 8
+MOST_NEW_TOKENS = 2048
+_LONGEST_TEXT = 1_000_000
+_INT64 = 2**63
+_Text = Annotated[str, Field(max_length=_LONGEST_TEXT)]
+_Stop = Annotated[str, Field(min_length=1, max_length=500)]
+_Penalty = Annotated[float, Field(ge=-2.0, le=2.0)]
+_NewTokens = Annotated[int, Field(ge=1, le=MOST_NEW_TOKENS)]
+
+
+class ServedModel(Contract):
+    """OpenAI's `model` object: an adapter that is served."""
+
+    id: str = Field(examples=[EXAMPLE_ADAPTER_ID])
+    object: Literal["model"] = "model"
+    created: int = Field(description="Seconds since 1970.", examples=[1738315800])
+    owned_by: str = "craft"
+    parent: str = Field(description="The base model.", examples=["HuggingFaceTB/SmolLM2-135M-Instruct"])
+
+
+class ServedModelList(Contract):
+    """OpenAI's list of models, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[ServedModel]
+
+
+class _ChatContract(Contract):
+    """JSON types are taken as they are: "3" is no number."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class TextPart(_ChatContract):
+    """A part of a message's content; models here read text only."""
+
+    type: Literal["text"]
+    text: _Text
+
+
+class Message(_ChatContract):
+    """One message of a chat."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: _Text | Annotated[list[TextPart], Field(min_length=1, max_length=256)]
+    name: str | None = Field(None, max_length=100)
+
+
+class StreamOptions(_ChatContract):
+    """What a stream tells beside the text."""
+
+    include_usage: bool | None = None
+
+
+class ChatRequest(_ChatContract):
+    """The body of `POST /v1/chat/completions`: OpenAI's, as far as an adapter can do it. Other members are refused."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": EXAMPLE_ADAPTER_ID,
+                    "messages": [{"role": "user", "content": "Who wrote the Voynich manuscript?"}],
+                    "max_completion_tokens": 64,
+                    "temperature": 0.0,
+                }
+            ]
+        }
+    )
+
+    model: str = Field(min_length=1, max_length=300, description="A deployed adapter's id.")
+    messages: list[Message] = Field(min_length=1, max_length=1024)
+    n: int | None = Field(None, ge=1, le=MOST_CHOICES)
+    max_tokens: _NewTokens | None = Field(None, description="The older name of `max_completion_tokens`.")
+    max_completion_tokens: _NewTokens | None = Field(None, description="Where absent, what is left of the context.")
+    temperature: float | None = Field(None, ge=0.0, le=2.0)
+    top_p: float | None = Field(None, gt=0.0, le=1.0)
+    stop: _Stop | Annotated[list[_Stop], Field(max_length=4)] | None = None
+    seed: int | None = Field(
+        None, ge=-_INT64, lt=_INT64, description="Passed on where the operator's model server takes seeds."
+    )
+    stream: bool | None = None
+    stream_options: StreamOptions | None = Field(None, description="Only with `stream`.")
+    presence_penalty: _Penalty | None = None
+    frequency_penalty: _Penalty | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=20, description="Only with `logprobs`.")
+    user: str | None = Field(None, max_length=512, description="Taken and not used.")
+
+
+class OpenAiError(Contract):
+    """What went wrong, as OpenAI says it."""
+
+    message: str
+    type: str = Field(examples=["invalid_request_error"])
+    param: str | None = None
+    code: str | None = Field(None, examples=["model_not_found"])
+
+
+class OpenAiErrorBody(Contract):
+    """OpenAI's error envelope, which only /v1/models and /v1/chat/completions use."""
+
+    error: OpenAiError

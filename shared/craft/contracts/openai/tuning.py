@@ -1,0 +1,194 @@
+"""OpenAI's files and fine-tuning jobs, as far as datasets and jobs here can be them; other members are refused."""
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, JsonValue
+
+from craft.contracts.base import Contract
+from craft.contracts.spec.jobs import PlainText, Seed
+
+_FILE = "file-01jgywz3x4v5q6r7s8t9vawbxc"
+_JOB = "ftjob-01jgywz3x4v5q6r7s8t9vawbxc"
+_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+Auto = Literal["auto"]
+_Key = Annotated[PlainText, Field(min_length=1, max_length=64)]
+_Value = Annotated[PlainText, Field(max_length=512)]
+
+
+class _Asked(Contract):
+    """JSON types are taken as they are: "3" is no number."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class FileObject(Contract):
+    """OpenAI's `file`: an open-ended dataset."""
+
+    id: str = Field(examples=[_FILE])
+    object: Literal["file"] = "file"
+    bytes: int = Field(description="As the questions are kept here.")
+    created_at: int = Field(description="Seconds since 1970.")
+    filename: str
+    purpose: Literal["fine-tune"] = "fine-tune"
+    status: Literal["processed", "error"] = "processed"
+    status_details: str | None = None
+
+
+class FileList(Contract):
+    """A page of files; the next one is `?after=<last_id>`."""
+
+    object: Literal["list"] = "list"
+    data: list[FileObject]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class FileDeleted(Contract):
+    """A file that is gone."""
+
+    id: str = Field(examples=[_FILE])
+    object: Literal["file"] = "file"
+    deleted: Literal[True] = True
+
+
+class TuningHyperparameters(_Asked):
+    """Left out or `auto`: the method's own settings."""
+
+    n_epochs: Annotated[int, Field(ge=1, le=100)] | Auto | None = Field(None, description="`training.epochs`")
+    batch_size: Annotated[int, Field(ge=1, le=1024)] | Auto | None = Field(None, description="`training.batch_size`")
+    learning_rate_multiplier: Annotated[float, Field(gt=0.0, le=5000.0)] | Auto | None = Field(
+        None, description="`training.learning_rate` as a multiple of its default."
+    )
+
+
+class SupervisedMethod(_Asked):
+    """The only method there is here."""
+
+    hyperparameters: TuningHyperparameters | None = None
+
+
+class TuningMethod(_Asked):
+    """How to tune: supervised; the others are refused by name."""
+
+    type: str = Field(max_length=100, examples=["supervised"])
+    supervised: SupervisedMethod | None = None
+    dpo: dict[str, object] | None = Field(None, description="Refused.")
+    reinforcement: dict[str, object] | None = Field(None, description="Refused.")
+
+
+class TuningJobRequest(_Asked):
+    """The body of `POST /v1/fine_tuning/jobs`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"model": _MODEL, "training_file": _FILE, "suffix": "support-qa", "seed": 7}]}
+    )
+
+    model: str = Field(min_length=1, max_length=200, description="A base model's id.", examples=[_MODEL])
+    training_file: str = Field(max_length=100, examples=[_FILE])
+    validation_file: str | None = Field(None, max_length=100, description="A further set to evaluate on.")
+    hyperparameters: TuningHyperparameters | None = Field(None, description="The older place of the method's.")
+    method: TuningMethod | None = None
+    suffix: Annotated[PlainText, Field(min_length=1, max_length=64)] | None = Field(None, description="The job's name.")
+    seed: Seed | None = None
+    metadata: Annotated[dict[_Key, _Value], Field(max_length=16)] | None = Field(None, description="The job's labels.")
+    integrations: list[dict[str, object]] | None = Field(None, description="Refused unless empty.")
+    craft: dict[str, object] | None = Field(
+        None,
+        description="Beyond OpenAI: further members of `POST /craft/jobs`, such as `strategies` or `selection`.",
+        examples=[{"strategies": ["craft"]}],
+    )
+
+
+class TuningHyperparametersUsed(Contract):
+    """What the job trains with."""
+
+    n_epochs: int
+    batch_size: int
+    learning_rate_multiplier: float
+
+
+class SupervisedMethodUsed(Contract):
+    """What the job trains with."""
+
+    hyperparameters: TuningHyperparametersUsed
+
+
+class TuningMethodUsed(Contract):
+    """What the job trains with."""
+
+    type: Literal["supervised"] = "supervised"
+    supervised: SupervisedMethodUsed
+
+
+class TuningError(Contract):
+    """Why a job failed."""
+
+    code: str
+    message: str
+    param: str | None
+
+
+TuningStatus = Literal["validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled"]
+
+
+class TuningJob(Contract):
+    """OpenAI's `fine_tuning.job`: a job."""
+
+    id: str = Field(examples=[_JOB])
+    object: Literal["fine_tuning.job"] = "fine_tuning.job"
+    model: str
+    status: TuningStatus
+    fine_tuned_model: str | None = Field(description="For `/v1/chat/completions`; null where no adapter is served.")
+    training_file: str
+    validation_file: str | None
+    hyperparameters: TuningHyperparametersUsed
+    method: TuningMethodUsed
+    seed: int
+    metadata: dict[str, str]
+    integrations: list[str] = Field(default_factory=list)
+    result_files: list[str] = Field(default_factory=list, description="Empty: the report is at `/craft/jobs/…/report`.")
+    trained_tokens: int | None
+    error: TuningError | None
+    organization_id: str = Field(description="The team.")
+    created_at: int
+    finished_at: int | None
+    estimated_finish: int | None
+
+
+class TuningJobList(Contract):
+    """Jobs that were created here, newest first; the next page is `?after=<id of the last>`."""
+
+    object: Literal["list"] = "list"
+    data: list[TuningJob]
+    has_more: bool
+
+
+class TuningEvent(Contract):
+    """OpenAI's `fine_tuning.job.event`."""
+
+    id: str
+    object: Literal["fine_tuning.job.event"] = "fine_tuning.job.event"
+    created_at: int
+    level: Literal["info", "warn", "error"]
+    message: str
+    type: Literal["message", "metrics"]
+    data: dict[str, JsonValue]
+
+
+class TuningEventList(Contract):
+    """Events, newest first; the next page is `?after=<id of the last>`."""
+
+    object: Literal["list"] = "list"
+    data: list[TuningEvent]
+    has_more: bool
+
+
+class TuningCheckpointList(Contract):
+    """Always empty: checkpoints here are what a stopped training goes on from, and are not served."""
+
+    object: Literal["list"] = "list"
+    data: list[TuningEvent] = Field(default_factory=list, max_length=0)
+    first_id: None = None
+    last_id: None = None
+    has_more: Literal[False] = False

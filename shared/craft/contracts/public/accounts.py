@@ -1,0 +1,155 @@
+"""Teams, API keys and who a caller is, as they travel."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field
+
+from craft.contracts.base import NAME, Contract
+from craft.contracts.spec.jobs import PlainText
+
+KEY_ID = r"^ckey_[0-9a-hjkmnp-tv-z]{26}$"
+DEFAULT_TEAM = "default"
+"""Whose everything is that came before there were others; it always exists."""
+MOST_TEAMS = 1000
+TeamName = Annotated[str, Field(pattern=NAME, examples=["search"])]
+
+
+class Role(StrEnum):
+    """What somebody is in a team; each may do what the one before may."""
+
+    VIEWER = "viewer"
+    EDITOR = "editor"
+    ADMIN = "admin"
+
+
+class Scope(StrEnum):
+    """What a key may be limited to."""
+
+    JOBS_READ = "jobs:read"
+    JOBS_WRITE = "jobs:write"
+    DATASETS_READ = "datasets:read"
+    DATASETS_WRITE = "datasets:write"
+    MODELS_READ = "models:read"
+    MODELS_USE = "models:use"
+    """Chat with a deployed adapter, which takes time of a device."""
+    WEBHOOKS_READ = "webhooks:read"
+    """See them and their deliveries; addresses may hold tokens of other systems."""
+    WEBHOOKS_WRITE = "webhooks:write"
+    TEAM_READ = "team:read"
+    TEAM_WRITE = "team:write"
+    """Make and revoke the team's keys."""
+
+
+_VIEWER = frozenset({Scope.JOBS_READ, Scope.DATASETS_READ, Scope.MODELS_READ})
+_EDITOR = _VIEWER | {
+    Scope.JOBS_WRITE,
+    Scope.DATASETS_WRITE,
+    Scope.MODELS_USE,
+    Scope.WEBHOOKS_READ,
+    Scope.WEBHOOKS_WRITE,
+}
+SCOPES_OF: Mapping[Role, frozenset[Scope]] = {
+    Role.VIEWER: _VIEWER,
+    Role.EDITOR: _EDITOR,
+    Role.ADMIN: _EDITOR | {Scope.TEAM_READ, Scope.TEAM_WRITE},
+}
+
+
+class TeamSettings(Contract):
+    """What a team may use. `weight` counts while several teams wait; null is no limit."""
+
+    weight: float = Field(1.0, gt=0.0, le=1e6, allow_inf_nan=False)
+    max_running_jobs: int | None = Field(None, ge=1, le=2**31 - 1)
+    gpu_seconds_per_day: float | None = Field(None, ge=0.0, le=1e12, allow_inf_nan=False)
+
+
+class TeamView(TeamSettings):
+    """A team."""
+
+    object: Literal["craft.team"] = "craft.team"
+    name: str
+    running_jobs: int
+    gpu_seconds_last_day: float
+    created_at: AwareDatetime
+
+
+class TeamList(Contract):
+    """All teams, by name."""
+
+    object: Literal["list"] = "list"
+    data: list[TeamView]
+    has_more: bool = False
+    last_id: str | None
+
+
+class KeyRequest(Contract):
+    """A new key of the caller's team."""
+
+    name: PlainText = Field(min_length=1, max_length=200, examples=["nightly runs"])
+    role: Role = Role.EDITOR
+    scopes: list[Scope] | None = Field(None, min_length=1, max_length=20, description="By default all of the role's.")
+    expires_in_days: float | None = Field(None, gt=0.0, le=36_500.0, description="Null: until it is revoked.")
+
+
+class KeyView(Contract):
+    """A key without its secret."""
+
+    object: Literal["craft.api_key"] = "craft.api_key"
+    id: str
+    team: str
+    name: str
+    role: Role
+    scopes: list[Scope]
+    created_by: str
+    created_at: AwareDatetime
+    expires_at: AwareDatetime | None
+    revoked_at: AwareDatetime | None
+    last_used_at: AwareDatetime | None = Field(description="To the hour.")
+
+
+class CreatedKeyView(KeyView):
+    """The only answer that holds the key itself."""
+
+    key: str = Field(description="Shown this once: `Authorization: Bearer …`.")
+
+
+class KeyList(Contract):
+    """Keys, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[KeyView]
+    has_more: bool
+    last_id: str | None
+
+
+class CallerView(Contract):
+    """Who the server takes the caller for."""
+
+    object: Literal["craft.caller"] = "craft.caller"
+    actor: str = Field(description="As the audit names it: a key's id, `oidc:` and a subject, `operator`, or `local`.")
+    team: str
+    scopes: list[Scope]
+    operator: bool = Field(description="May set up teams, and look at those of others.")
+    teams: list[str] = Field(description="Those that `Craft-Team` may name.")
+
+
+class AuditEntry(Contract):
+    """One event and who made it happen."""
+
+    id: str
+    type: str
+    subject: str = Field(description="The id of what it happened to, or a team's name.")
+    actor: str | None = Field(description="Null where the system itself did it.")
+    data: dict[str, object]
+    created_at: AwareDatetime
+
+
+class AuditList(Contract):
+    """Entries, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[AuditEntry]
+    has_more: bool
+    last_id: str | None

@@ -1,0 +1,162 @@
+"""Webhooks and what was sent by them, as they travel."""
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from craft.contracts.base import Contract, Moment
+from craft.contracts.events import EventType
+from craft.contracts.spec.jobs import PlainText
+
+WEBHOOK_ID = r"^hook_[0-9a-hjkmnp-tv-z]{26}$"
+DELIVERY_ID = r"^dlvr_[0-9a-hjkmnp-tv-z]{26}$"
+MOST_WEBHOOKS = 20
+"""Of one team: each event looks at all of them."""
+SECRET_LASTS_HOURS = 24
+"""How long the secret before still signs after a rotation."""
+TEST_TYPE = "webhook.test"
+_BY_NAME_ONLY = ("key.", "team.")
+_EXAMPLE = "hook_01jgywz3x4v5q6r7s8t9vawbxc"
+
+
+def wants(types: Iterable[str], event: str) -> bool:
+    """Whether one of the patterns stands for the event's type.
+
+    `job.progress` comes only where it is asked for by its whole name; keys' and teams' events are in no `*`.
+    """
+    for wanted in types:
+        if wanted == event:
+            return True
+        if wanted.endswith("*") and event != EventType.JOB_PROGRESS:
+            start = wanted.removesuffix("*")
+            if event.startswith(start) and (start or not event.startswith(_BY_NAME_ONLY)):
+                return True
+    return False
+
+
+def about_accounts(types: Iterable[str]) -> bool:
+    """Whether events of keys or teams are asked for, which only a team's admins may see."""
+    return any(wanted.startswith(_BY_NAME_ONLY) for wanted in types)
+
+
+def _known(wanted: str) -> str:
+    if wanted == "*" or (wanted.endswith(".*") and wanted.count("*") == 1 and _any(wanted)):
+        return wanted
+    if wanted in set(EventType):
+        return wanted
+    groups = sorted({f"{kind.partition('.')[0]}.*" for kind in EventType})
+    raise ValueError(f"is no type of event; name one such as job.succeeded, or * or one of {', '.join(groups)}")
+
+
+def _any(wanted: str) -> bool:
+    return any(kind.startswith(wanted.removesuffix("*")) for kind in EventType)
+
+
+def _once(types: list[str]) -> list[str]:
+    return list(dict.fromkeys(types))
+
+
+EventPattern = Annotated[str, Field(min_length=1, max_length=40, examples=["job.*"]), AfterValidator(_known)]
+EventPatterns = Annotated[list[EventPattern], Field(min_length=1, max_length=40), AfterValidator(_once)]
+
+
+class WebhookRequest(Contract):
+    """A new webhook of the caller's team."""
+
+    url: PlainText = Field(min_length=1, max_length=2000, examples=["https://hooks.example.com/craft"])
+    types: EventPatterns = Field(
+        default_factory=lambda: ["job.*"],
+        description="Which events: names such as `job.succeeded`, groups such as `job.*`, or `*`. `job.progress` comes "
+        "only by its whole name; `key.*` and `team.*` are in no `*`, and need `team:read`.",
+    )
+    name: PlainText | None = Field(None, min_length=1, max_length=200, examples=["pager"])
+
+
+class WebhookChange(Contract):
+    """What to change; what is left out stays. The address never changes: make another webhook for another."""
+
+    active: bool | None = None
+    types: EventPatterns | None = None
+    name: PlainText | None = Field(None, min_length=1, max_length=200)
+
+
+class WebhookView(Contract):
+    """A webhook without its secret."""
+
+    object: Literal["craft.webhook"] = "craft.webhook"
+    id: str = Field(examples=[_EXAMPLE])
+    team: str
+    name: str | None
+    url: str
+    types: list[str]
+    active: bool
+    inactive_reason: str | None = Field(description="Why it sends nothing; null while it does.")
+    failing_since: Moment | None = Field(description="Since when no attempt went well; null where the last one did.")
+    failures: int = Field(description="Attempts in a row that failed.")
+    last_delivered_at: Moment | None
+    old_secret_until: Moment | None = Field(description="Until then the secret before signs too.")
+    created_by: str
+    created_at: Moment
+
+
+class SecretView(WebhookView):
+    """The only answer that holds the secret."""
+
+    secret: str = Field(description="Shown this once: `whsec_…`, for a library of Standard Webhooks.")
+
+
+class WebhookList(Contract):
+    """Webhooks, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[WebhookView]
+    has_more: bool
+    last_id: str | None
+
+
+class DeliveryStatus(StrEnum):
+    """What became of a message to one webhook."""
+
+    PENDING = "pending"
+    """Waits for its first or next attempt, or is being sent."""
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    """Given up; `redeliver` starts again."""
+
+
+class DeliveryView(Contract):
+    """One message to one webhook, and how the last attempt went."""
+
+    object: Literal["craft.webhook_delivery"] = "craft.webhook_delivery"
+    id: str = Field(
+        description="The `webhook-id` of every attempt, so that a receiver knows what it has already.",
+        examples=["dlvr_01jgywz3x4v5q6r7s8t9vawbxc"],
+    )
+    webhook_id: str
+    type: str = Field(examples=["job.succeeded"])
+    status: DeliveryStatus
+    attempts: int = Field(description="Begun so far, those of redeliveries too.")
+    response_status: int | None = Field(description="Of the last attempt; null where nothing was answered.")
+    response_body: str | None = Field(description="The first characters of the last answer.")
+    error: str | None = Field(description="Why the last attempt failed.")
+    attempted_at: Moment | None
+    next_attempt_at: Moment | None = Field(description="Null once it is delivered or given up.")
+    created_at: Moment
+    ended_at: Moment | None
+
+
+class DeliveryDetail(DeliveryView):
+    """A message with its body."""
+
+    body: str = Field(description="What is sent, to the byte.")
+
+
+class DeliveryList(Contract):
+    """Deliveries, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[DeliveryView]
+    has_more: bool
+    last_id: str | None

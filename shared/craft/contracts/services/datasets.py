@@ -1,0 +1,225 @@
+"""The datasets service's own calls: store a dataset, and select a tuning set without a job."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+
+from craft.contracts.base import Contract
+from craft.contracts.problems import said_of
+from craft.contracts.spec.dataset_sources import DatasetSource, FetchedSource
+from craft.contracts.spec.jobs import PlainText, Seed, Share
+from craft.contracts.stages.artifacts import ArtifactRef
+from craft.core.questions import Task
+from craft.core.rows.columns import ColumnMap
+from craft.core.selection import DropReason, FlowRule, Shortage, Strategy
+from craft.errors import RequestInvalid
+
+MOST_STATES = 1_000_000
+QuestionId = Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class DatasetFormat(StrEnum):
+    """How an upload is written. `auto` looks at the bytes, never at the file's name."""
+
+    AUTO = "auto"
+    JSONL = "jsonl"
+    JSON = "json"
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
+def _checked(columns: dict[str, str]) -> dict[str, str]:
+    try:
+        ColumnMap(columns)
+    except RequestInvalid as error:
+        raise ValueError(f"{error.message} {error.hint}") from None
+    return columns
+
+
+Columns = Annotated[
+    dict[str, Annotated[PlainText, Field(min_length=1, max_length=200)]],
+    AfterValidator(_checked),
+    Field(
+        max_length=6,
+        description="By our name (question, answers, answer, choices, id, category, or messages for chats) the file's "
+        "own column, or a dotted path into it. What is not mapped keeps its name.",
+        examples=[{"question": "prompt", "answers": "completion"}],
+    ),
+]
+_COLUMNS: TypeAdapter[dict[str, str]] = TypeAdapter(Columns)
+
+
+def columns_of(text: str) -> dict[str, str]:
+    """The columns from their JSON, as a form has them. Raises RequestInvalid."""
+    try:
+        return _COLUMNS.validate_json(text)
+    except ValidationError as error:
+        raise RequestInvalid(
+            f"`columns` cannot be used: {said_of(error.errors()[0])[:300]}",
+            hint='It is a JSON object such as {"question": "prompt", "answers": "completion"}.',
+            param="columns",
+        ) from None
+
+
+class Reading(Contract):
+    """How a file becomes questions."""
+
+    task: Task | None = Field(None, description="Open-ended where it is not said; rows with `choices` need it said.")
+    format: DatasetFormat = Field(DatasetFormat.AUTO, description="A hint: the bytes decide.")
+    columns: Columns = Field(default_factory=dict)
+
+    @property
+    def stored_task(self) -> Task:
+        """The task of a dataset whose rows were all read without DatasetInvalid."""
+        return self.task or Task.OPEN_ENDED
+
+    @property
+    def column_map(self) -> ColumnMap:
+        """The columns, ready to use."""
+        return ColumnMap(self.columns)
+
+
+class FetchRequest(Contract):
+    """POST /v1/datasets/source: what to fetch, and how to read it."""
+
+    source: DatasetSource
+    reading: Reading = Reading()
+
+
+class DatasetRows(Contract):
+    """POST /v1/datasets/rows: the rows themselves."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "task": "open_ended",
+                    "rows": [
+                        {"question": "What is the capital of France?", "answers": ["Paris"], "category": "capital"}
+                    ],
+                }
+            ]
+        }
+    )
+
+    task: Task
+    rows: list[dict[str, object]]
+
+
+class SpreadView(Contract):
+    """How a number differs from row to row; median and 95th percentile are values that occur (nearest rank)."""
+
+    min: int
+    median: int
+    p95: int
+    max: int
+
+
+class DatasetStatistics(Contract):
+    """What a dataset holds. The members that may be null are so for datasets of before they were computed."""
+
+    rows: int
+    categories: dict[str, int] = Field(description="Rows of each category, the largest 100; `` is none.")
+    category_count: int | None = Field(None, description="Different categories, having none among them.")
+    duplicate_questions: int = Field(description="Rows whose question text an earlier row has too.")
+    duplicate_questions_normalised: int | None = Field(
+        None, description="The same, where case, accents, articles, punctuation and spaces make no difference."
+    )
+    answers_per_question: float = Field(description="Mean number of accepted answers, or of choices.")
+    longest_question_characters: int
+    question_characters: SpreadView | None = None
+    answer_characters: SpreadView | None = Field(None, description="Of what is taught: the first, or the right one.")
+    answers: SpreadView | None = Field(None, description="Accepted answers, or choices, of each row.")
+
+
+class DatasetStored(Contract):
+    """The dataset as an artifact, with what it holds."""
+
+    ref: ArtifactRef
+    task: Task
+    rows: int
+    statistics: DatasetStatistics
+    source: FetchedSource | None = Field(None, description="Of one that was fetched.")
+
+
+class Flow(Contract):
+    """Change of the knowledge state by rehearsal."""
+
+    correctness: float = Field(ge=-1.0, le=1.0)
+    certainty: float = Field(ge=-1.0, le=1.0)
+
+
+class SelectState(Contract):
+    """One question's knowledge state; `flow` may be left out for strategies that do not use it."""
+
+    id: QuestionId
+    correctness: Share
+    certainty: Share
+    flow: Flow | None = None
+
+
+class SelectRule(Contract):
+    """Algorithm 1's parameters; `n_van` and `n_idk` are how many of each kind to take."""
+
+    tau: Share = 0.5
+    margin: float = Field(0.0, ge=-1.0, le=1.0)
+    flow_rule: FlowRule = FlowRule.IMPROVED
+    n_van: int = Field(ge=0, le=MOST_STATES)
+    n_idk: int = Field(ge=0, le=MOST_STATES)
+    shortage: Shortage = Shortage.SHRINK
+    seed: Seed = 42
+
+
+class SelectRequest(Contract):
+    """POST /v1/select."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "strategy": "craft",
+                    "rule": {"tau": 0.5, "flow_rule": "improved", "n_van": 1, "n_idk": 1, "seed": 42},
+                    "states": [
+                        {
+                            "id": "a",
+                            "correctness": 1.0,
+                            "certainty": 0.98,
+                            "flow": {"correctness": 0.0, "certainty": 0.01},
+                        },
+                        {
+                            "id": "b",
+                            "correctness": 0.1,
+                            "certainty": 0.31,
+                            "flow": {"correctness": -0.1, "certainty": 0.0},
+                        },
+                        {
+                            "id": "c",
+                            "correctness": 0.3,
+                            "certainty": 0.52,
+                            "flow": {"correctness": 0.4, "certainty": 0.2},
+                        },
+                    ],
+                }
+            ]
+        }
+    )
+
+    strategy: Strategy
+    rule: SelectRule
+    states: list[SelectState] = Field(min_length=1, max_length=MOST_STATES)
+
+
+class DroppedQuestion(Contract):
+    """A question that is in neither set, and why."""
+
+    id: str
+    reason: DropReason
+
+
+class SelectResponse(Contract):
+    """Every id of the request in exactly one of the three lists."""
+
+    van: list[str]
+    idk: list[str]
+    dropped: list[DroppedQuestion]

@@ -1,0 +1,92 @@
+"""Artifacts: how one is named, what it cost, and the manifest that it carries."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Literal
+
+import orjson
+from pydantic import Field
+
+from craft.contracts.base import Contract, Digest
+from craft.contracts.stages.kinds import CODE_VERSION, StageKind
+from craft.contracts.stages.parameters import StageParameters
+
+
+class ArtifactRef(Contract):
+    """An immutable artifact: `key` names what was computed, `digest` the bytes that came out."""
+
+    key: Digest
+    digest: Digest
+
+
+class Cost(Contract):
+    """What a stage used. Reused stages cost nothing; their artifact keeps what it cost once."""
+
+    seconds: float = 0.0
+    prompt_tokens: int = 0
+    prefilled_tokens: int = Field(0, description="Prompt tokens run through the model; shared prefixes count once.")
+    generated_tokens: int = 0
+    trained_tokens: int = 0
+
+
+class StageResult(Contract):
+    """What a stage function returns beside the files it wrote."""
+
+    counts: dict[str, int] = Field(default_factory=dict)
+    metrics: dict[str, float] = Field(default_factory=dict)
+    cost: Cost = Field(default_factory=Cost)
+    notes: list[str] = Field(default_factory=list)
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
+class ManifestFile(Contract):
+    """One file of an artifact; `path` is relative with forward slashes."""
+
+    path: str
+    bytes: int
+    sha256: Digest
+
+
+class Manifest(Contract):
+    """`manifest.json` of an artifact. Its digest covers the files, not times and costs."""
+
+    key: Digest
+    digest: Digest
+    kind: StageKind | Literal["dataset"]
+    code_version: int
+    parameters: dict[str, object]
+    inputs: dict[str, ArtifactRef]
+    files: list[ManifestFile]
+    result: StageResult
+
+    @property
+    def ref(self) -> ArtifactRef:
+        """How others point at it."""
+        return ArtifactRef(key=self.key, digest=self.digest)
+
+
+def canonical_json(value: object) -> bytes:
+    """One byte string for one value: sorted keys, no spaces, UTF-8."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def stage_key(parameters: StageParameters, inputs: Mapping[str, ArtifactRef]) -> str:
+    """SHA-256 (hex) that names what a stage computes: kind, code version, parameters and the inputs' digests."""
+    return hashlib.sha256(
+        canonical_json(
+            {
+                "kind": parameters.kind.value,
+                "code_version": CODE_VERSION[parameters.kind],
+                "parameters": parameters.model_dump(mode="json"),
+                "inputs": {role: ref.digest for role, ref in inputs.items()},
+            }
+        )
+    ).hexdigest()
+
+
+def artifact_digest(files: Mapping[str, str]) -> str:
+    """SHA-256 (hex) of an artifact's content: each file's path and SHA-256, whatever their order.
+
+    The key is no part of it: a stage that computes the same bytes in another way leaves later stages' keys alone.
+    """
+    return hashlib.sha256(canonical_json({"files": dict(files)})).hexdigest()

@@ -1,0 +1,180 @@
+"""The rows of artifacts, one model for each JSONL file, and where each file lies in its artifact."""
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from craft.contracts.base import Contract
+from craft.core.judging.answers import Outcome
+from craft.core.questions import ChoiceQuestion, OpenQuestion, Question, Task
+from craft.core.selection import DropReason
+
+QUESTIONS_FILE = "questions.jsonl"
+"""A dataset artifact: every valid row of an upload."""
+MARKS_FILE = "question_marks.u64"
+"""A dataset artifact: of each row, in its order, the question's mark (`core.duplicates`), little-endian."""
+MARK_BYTES = 8
+TRAIN_FILE = "train.jsonl"
+HELD_OUT_FILE = "held_out.jsonl"
+SAMPLES_FILE = "samples.jsonl"
+STATES_FILE = "states.jsonl"
+FLOW_FILE = "flow.jsonl"
+TRAINING_FILE = "training.jsonl"
+DECISIONS_FILE = "decisions.jsonl"
+CURVE_FILE = "curve.jsonl"
+REPLIES_FILE = "replies.jsonl"
+OUTCOMES_FILE = "outcomes.jsonl"
+EVALUATION_FILE = "evaluation.json"
+ADAPTER_FOLDER = "adapter"
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+ADAPTER_ARCHIVE = "adapter.tar.gz"
+REPORT_JSON = "report.json"
+REPORT_HTML = "report.html"
+
+
+class QuestionRow(Contract):
+    """A question of either task: `answers` for open-ended, `choices` and `answer` (an index) for multiple choice."""
+
+    id: str
+    question: str
+    answers: list[str] | None = None
+    choices: list[str] | None = None
+    answer: int | None = None
+    category: str | None = None
+
+    @classmethod
+    def of(cls, question: Question) -> "QuestionRow":
+        """The row that carries a question of the core."""
+        if isinstance(question, OpenQuestion):
+            return cls(
+                id=question.id,
+                question=question.question,
+                answers=list(question.answers),
+                category=question.category,
+            )
+        return cls(
+            id=question.id,
+            question=question.question,
+            choices=list(question.choices),
+            answer=question.answer,
+            category=question.category,
+        )
+
+    def to_question(self) -> Question:
+        """The core's question. A row comes from `of`, so one of the two forms is complete."""
+        if self.choices is not None and self.answer is not None:
+            return ChoiceQuestion(
+                id=self.id,
+                question=self.question,
+                choices=tuple(self.choices),
+                answer=self.answer,
+                category=self.category,
+            )
+        return OpenQuestion(
+            id=self.id, question=self.question, answers=tuple(self.answers or ()), category=self.category
+        )
+
+    @property
+    def task(self) -> Task:
+        """Which task the row belongs to."""
+        return Task.MULTIPLE_CHOICE if self.choices is not None else Task.OPEN_ENDED
+
+
+class ProbeRow(Contract):
+    """What a model said when probed: N sampled replies, or the letters' log-probabilities in letter order.
+
+    A null log-probability is a probability of 0.
+    """
+
+    id: str
+    samples: list[str] | None = None
+    logprobs: list[float | None] | None = None
+
+
+class StateRow(Contract):
+    """A question's knowledge state under one model (correctness and certainty in [0, 1])."""
+
+    id: str
+    correctness: float
+    certainty: float
+    letter_mass: float | None = None
+
+
+class FlowRow(Contract):
+    """Knowledge flow: the state under the rehearsed model minus the state under the initial one."""
+
+    id: str
+    correctness: float
+    certainty: float
+
+
+class ChatMessage(Contract):
+    """One chat turn."""
+
+    role: str
+    content: str
+
+
+class TrainingKind(StrEnum):
+    """Why a row is in a training set."""
+
+    REHEARSE = "rehearse"
+    VAN = "van"
+    IDK = "idk"
+
+
+class TrainingRow(Contract):
+    """One supervised example: the prompt's turns and the assistant's target text. Loss is on the target only."""
+
+    id: str
+    kind: TrainingKind
+    messages: list[ChatMessage]
+    target: str
+
+
+class Decision(StrEnum):
+    """What selection decided about a question."""
+
+    VAN = "van"
+    IDK = "idk"
+    DROPPED = "dropped"
+
+
+class DecisionRow(Contract):
+    """Selection's decision about one question, with the reason where it was dropped."""
+
+    id: str
+    decision: Decision
+    reason: DropReason | None = None
+
+
+class CurveRow(Contract):
+    """One optimiser step of training."""
+
+    step: int
+    epoch: float
+    loss: float
+    learning_rate: float
+    gradient_norm: float | None = None
+    seconds: float = Field(description="Since training began, this attempt's and earlier attempts' time together.")
+
+
+class ReplyRow(Contract):
+    """A greedy reply to an evaluation question; `set` names the evaluation set."""
+
+    set: str
+    id: str
+    reply: str
+
+
+class OutcomeRow(Contract):
+    """A judged reply. `model` is `initial_basic`, `initial_refuse` or a strategy's name."""
+
+    set: str
+    id: str
+    model: str
+    reply: str
+    outcome: Outcome
+    parsed: str | None = None
+    category: str | None = None

@@ -1,0 +1,183 @@
+"""Whether a reply refuses: it says that it does not know, and gives no answer.
+
+A reply is read clause by clause. It is a refusal where at least one clause refuses and none answers. Decided so:
+"I don't know." and "The answer is unknown." refuse; "I don't know much about it, but it is Paris", "I don't know, maybe
+Paris" and "Paris, but I'm not sure" answer, since the reader is left with an answer that can be right or wrong;
+"I don't know. Please ask a librarian." refuses; a refusal inside a statement ("The song is 'I Don't Know'") is none.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import lru_cache
+
+from craft.core.judging.text import tokens
+from craft.core.judging.wordings.base import RefusalWording
+from craft.core.judging.wordings.chinese import CHINESE
+from craft.core.judging.wordings.english import ENGLISH
+from craft.errors import RequestInvalid
+
+__all__ = ["WORDINGS", "RefusalKind", "RefusalWording", "is_refusal", "refusal_kind", "wording_for"]
+
+WORDINGS: Mapping[str, RefusalWording] = {wording.language: wording for wording in (ENGLISH, CHINESE)}
+
+# A full stop ends a sentence only before white space and not after one letter (J. K. Rowling).
+_SENTENCE_END = re.compile(r"(?<!\b[^\W\d_])[.!?]+(?=[\s\"”’)*]|$)|[。!?！？；;\n]+")
+_CLAUSE_END = re.compile(r"[,:](?=\s|$)|[，、：（）()—–…]|\.\.\.|\s-\s")
+
+
+class RefusalKind(StrEnum):
+    """SPOKEN: "I don't know". STATED: "The answer is unknown", which can also be somebody's answer."""
+
+    SPOKEN = "spoken"
+    STATED = "stated"
+
+
+def wording_for(language: str, extra_phrases: Sequence[str] = ()) -> RefusalWording:
+    """The wording of a language, with a job's own refusals added as spoken ones.
+
+    RequestInvalid for a language without wording, or a phrase without a letter or digit.
+    """
+    if language not in WORDINGS:
+        known = ", ".join(sorted(WORDINGS))
+        raise RequestInvalid(
+            f"no refusal wording for language {language!r}",
+            hint=f"known: {known}; other languages: choose one and give their refusals as extra phrases",
+            param="language",
+        )
+    for phrase in extra_phrases:
+        if not tokens(phrase):
+            raise RequestInvalid("a refusal phrase needs a letter or a digit", param="extra_phrases")
+    wording = WORDINGS[language]
+    return replace(wording, spoken=(*wording.spoken, *extra_phrases)) if extra_phrases else wording
+
+
+def is_refusal(reply: str, wording: RefusalWording) -> bool:
+    """Whether `reply` refuses and gives no answer."""
+    return refusal_kind(reply, wording) is not None
+
+
+def refusal_kind(reply: str, wording: RefusalWording) -> RefusalKind | None:
+    """How `reply` refuses; None where it does not, or answers all the same."""
+    patterns = _patterns(wording)
+    whole = patterns.canonical(reply)
+    if patterns.bare.fullmatch(patterns.lead_ins.sub("", whole)):
+        return RefusalKind.STATED
+    kinds: list[RefusalKind] = []
+    for sentence in _SENTENCE_END.split(reply):
+        reading = _Reading()
+        for clause in patterns.clauses(sentence):
+            reading.take(clause, patterns)
+        if reading.answers:
+            return None
+        kinds += reading.kinds
+    return min(kinds, default=None)  # "spoken" sorts before "stated"
+
+
+@dataclass(frozen=True, slots=True)
+class _Patterns:
+    """A wording made ready for matching. Texts are canonical: each token followed by a space."""
+
+    spellings: Mapping[str, str]
+    softeners: re.Pattern[str]
+    bare: re.Pattern[str]
+    lead_ins: re.Pattern[str]
+    spoken: re.Pattern[str]
+    stated: re.Pattern[str]
+    closers: re.Pattern[str]
+    turn: re.Pattern[str]
+    concession: re.Pattern[str]
+    guess: re.Pattern[str]
+    preface: re.Pattern[str]
+    reason: re.Pattern[str]
+    aside: re.Pattern[str]
+
+    def canonical(self, text: str) -> str:
+        return _canonical(text, self.spellings, self.softeners)
+
+    def clauses(self, sentence: str) -> list[str]:
+        """Canonical clauses that hold a token; a turn word starts a clause of its own."""
+        found: list[str] = []
+        for part in _CLAUSE_END.split(sentence):
+            text = self.canonical(part)
+            starts = [turn.start() for turn in self.turn.finditer(text)]
+            found += [text[start:end] for start, end in zip([0, *starts], [*starts, len(text)], strict=True)]
+        return [clause for clause in found if clause]
+
+
+def _canonical(text: str, spellings: Mapping[str, str], softeners: re.Pattern[str] | None) -> str:
+    spelled = "".join(f"{spellings.get(token, token)} " for token in tokens(text))
+    return softeners.sub("", spelled) if softeners else spelled
+
+
+@lru_cache(maxsize=64)
+def _patterns(wording: RefusalWording) -> _Patterns:
+    spellings = dict(wording.spellings)
+    softeners = _any_of(_canonical(phrase, spellings, None) for phrase in wording.softeners)
+
+    def choice(phrases: Iterable[str]) -> str:
+        return _any_of(_canonical(phrase, spellings, softeners) for phrase in phrases).pattern
+
+    spoken = choice(wording.spoken)
+    # Possessive, and stopping where a refusal starts ("no" and "no idea"): a hostile reply cannot make it backtrack.
+    lead_ins = f"^(?:(?!{spoken})(?:{choice(wording.lead_ins)}))*+"
+    return _Patterns(
+        spellings=spellings,
+        softeners=softeners,
+        bare=re.compile(choice(wording.bare)),
+        lead_ins=re.compile(lead_ins),
+        spoken=re.compile(f"{lead_ins}{spoken}"),
+        stated=re.compile(choice(wording.stated)),
+        closers=re.compile(choice(wording.closers)),
+        turn=re.compile(choice(wording.turns)),
+        concession=re.compile(f"^(?:{choice(wording.concessions)})"),
+        guess=re.compile(f"^(?:{choice(wording.guesses)})"),
+        preface=re.compile(f"^(?:{choice(wording.prefaces)})"),
+        reason=re.compile(f"^(?:{choice(wording.reasons)})"),
+        aside=re.compile(choice(wording.asides)),
+    )
+
+
+def _any_of(phrases: Iterable[str]) -> re.Pattern[str]:
+    """Any of the canonical phrases as whole tokens, the longest first; nothing matches where there is none."""
+    longest_first = sorted({phrase for phrase in phrases if phrase}, key=len, reverse=True)
+    return re.compile(rf"(?<![^ ])(?:{'|'.join(map(re.escape, longest_first)) or '(?!)'})")
+
+
+class _Reading:
+    """What the clauses of one sentence have said so far."""
+
+    def __init__(self) -> None:
+        self.kinds: list[RefusalKind] = []
+        self._said = False
+        self._preface = False
+        self._object_open = False  # the refusal named its object: what follows a comma may still belong to it
+        self._turned = False
+
+    @property
+    def answers(self) -> bool:
+        """Whether the sentence gives an answer; a preface without a refusal after it is one ("In Paris.")."""
+        return self._said or (self._preface and not self.kinds)
+
+    def take(self, clause: str, patterns: _Patterns) -> None:
+        """Read one more clause."""
+        turned, self._turned = self._turned or bool(patterns.turn.match(clause)), False
+        if spoken := patterns.spoken.search(clause):
+            self._refuse(RefusalKind.SPOKEN, clause, clause[spoken.end() :], patterns)
+        elif patterns.stated.search(clause):
+            self._refuse(RefusalKind.STATED, clause, "", patterns)
+        elif not patterns.lead_ins.sub("", clause):
+            self._turned = turned
+        elif patterns.aside.search(clause):
+            return
+        elif not self.kinds and patterns.preface.match(clause):
+            self._preface = True
+        elif patterns.reason.match(clause):
+            return
+        elif not self.kinds or turned or not self._object_open or patterns.guess.match(clause):
+            self._said = True
+
+    def _refuse(self, kind: RefusalKind, clause: str, rest: str, patterns: _Patterns) -> None:
+        self.kinds.append(kind)
+        self._object_open = bool(patterns.closers.sub("", rest)) and not patterns.concession.match(clause)

@@ -1,0 +1,184 @@
+"""The one shape of an HTTP service: problem documents, request ids, a body limit, health, metrics and OpenAPI."""
+
+import asyncio
+import importlib.metadata
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from typing import Any, Literal, NamedTuple
+
+import uvicorn
+from fastapi import APIRouter, FastAPI, Response, params
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from starlette.middleware import Middleware
+
+from craft.contracts.base import Contract
+from craft.errors import CraftError, ErrorDetail, Unavailable
+from craft.infra.http import problems
+from craft.infra.http.edge import Edge, OtherForm, RequestMetrics
+from craft.infra.http.head import HeadAsGet
+from craft.infra.http.openapi import Describe, documented
+from craft.infra.http.problems import JsonResponse
+from craft.infra.observe import telemetry
+from craft.infra.settings.listen import Listen
+from craft.infra.settings.settings import Settings
+
+__all__ = ["MAX_BODY_BYTES", "Health", "JsonResponse", "Mounted", "Readiness", "create_app", "documented", "serve"]
+
+MAX_BODY_BYTES = 64 * 2**20
+SERVER_OPTIONS: Mapping[str, Any] = {
+    # Not httptools: over it uvicorn takes headers without end, and the body of a request that offers an upgrade (curl
+    # --http2 and Java's client do) as the next request.
+    "http": "h11",
+    "log_config": None,
+    "access_log": False,
+    "server_header": False,
+}
+"""Of uvicorn."""
+_READY_SECONDS = 5.0
+_log = logging.getLogger("craft.http")
+
+Ready = Callable[[], Awaitable[dict[str, bool]]]
+"""Names the parts that a service needs and whether each answers."""
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+class Mounted(NamedTuple):
+    """A router below a prefix of the application: FastAPI matches a router within a router many times over."""
+
+    router: APIRouter
+    prefix: str = ""
+    responses: dict[int | str, dict[str, Any]] | None = None
+    dependencies: Sequence[params.Depends] = ()
+    include_in_schema: bool = True
+
+
+class Health(Contract):
+    """The process runs."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(Contract):
+    """Every part that the service needs answers."""
+
+    status: Literal["ready"] = "ready"
+    checks: dict[str, bool]
+
+
+def create_app(
+    *,
+    title: str,
+    service: str,
+    routers: Sequence[APIRouter | Mounted],
+    ready: Ready | None = None,
+    max_body_bytes: int = MAX_BODY_BYTES,
+    lifespan: Lifespan | None = None,
+    registry: CollectorRegistry | None = None,
+    inner: Sequence[Middleware] = (),
+    describe: Describe | None = None,
+    other_form: OtherForm = lambda _scope, _error: None,
+) -> FastAPI:
+    """An application with the routers and /healthz, /readyz, /metrics; its registry is `app.state.metrics`.
+
+    `service` labels metrics; one with metrics of its own brings the `registry` that they are in. A body of more than
+    `max_body_bytes` is answered 413. `inner` is what stands between the edge and the routes; `describe` adds to the
+    OpenAPI document. Errors raised by routes become problem documents; list a route's own with
+    `responses=documented(NotFound, …)`. `other_form` is for the edge's own errors, on paths where that is not theirs.
+    """
+    registry = registry or CollectorRegistry()
+    app = FastAPI(title=title, version=_version(), lifespan=_with_last_spans(lifespan), middleware=inner)
+    app.state.metrics = registry
+    problems.install(app, describe=describe)
+    parts = [each if isinstance(each, Mounted) else Mounted(each) for each in routers]
+    app.add_middleware(HeadAsGet)
+    app.add_middleware(
+        Edge,
+        metrics=RequestMetrics(registry, service),
+        max_body_bytes=max_body_bytes,
+        prefixes={part.prefix for part in parts if part.prefix},
+        other_form=other_form,
+    )
+    for mounted in parts:
+        app.include_router(
+            mounted.router,
+            prefix=mounted.prefix,
+            responses=mounted.responses,
+            dependencies=mounted.dependencies,
+            include_in_schema=mounted.include_in_schema,
+        )
+    app.include_router(_operations(registry, ready))
+    return app
+
+
+def _with_last_spans(lifespan: Lifespan | None) -> Lifespan:
+    """The service's own lifespan, and at its end the spans that have not left yet."""
+
+    @asynccontextmanager
+    async def whole(app: FastAPI) -> AsyncIterator[None]:
+        async with lifespan(app) if lifespan else nullcontext():
+            yield
+        await asyncio.to_thread(telemetry.flush)
+
+    return whole
+
+
+def _operations(registry: CollectorRegistry, ready: Ready | None) -> APIRouter:
+    router = APIRouter(tags=["operations"])
+
+    @router.get("/healthz", operation_id="healthz", summary="Whether the process runs")
+    async def healthz() -> Health:
+        return Health()
+
+    @router.get(
+        "/readyz",
+        operation_id="readyz",
+        summary="Whether the service can do its work",
+        responses=documented(Unavailable),
+    )
+    async def readyz() -> Readiness:
+        checks = await _checked(ready)
+        missing = [name for name, fine in checks.items() if not fine]
+        if missing:
+            raise Unavailable(
+                f"Not ready: {', '.join(missing)}.",
+                hint="Wait, or look at the named parts.",
+                details=[ErrorDetail(message="does not answer", field=name) for name in missing],
+            )
+        return Readiness(checks=checks)
+
+    # No coroutine: a collector may ask a database.
+    @router.get("/metrics", operation_id="metrics", summary="Prometheus metrics", response_class=Response)
+    def metrics() -> Response:
+        return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    return router
+
+
+async def _checked(ready: Ready | None) -> dict[str, bool]:
+    if ready is None:
+        return {}
+    try:
+        async with asyncio.timeout(_READY_SECONDS):
+            return await ready()
+    except (TimeoutError, OSError, CraftError) as error:
+        _log.warning("readiness_check_failed", extra={"error": str(error)})
+        return {"checks": False}
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("craft-rait")
+    except importlib.metadata.PackageNotFoundError:
+        return "0"
+
+
+def serve(app: FastAPI, listen: Listen, settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; open streams get the grace period of the settings, then are cut."""
+    uvicorn.run(
+        app,
+        host=listen.host,
+        port=listen.port,
+        timeout_graceful_shutdown=max(1, round(settings.worker.grace_seconds)),
+        **SERVER_OPTIONS,
+    )

@@ -1,0 +1,138 @@
+"""Calls to addresses that users name (webhooks, datasets by URL): public ones only, unless the operator allows a host.
+
+A name is resolved once, every address it has is checked, and the connection goes to the one that was checked: that the
+name resolves to something else a moment later changes nothing. Redirects are not followed.
+"""
+
+import ipaddress
+import socket
+from collections.abc import Callable, Iterable, Sequence
+
+import httpx
+from anyio.to_thread import run_sync
+
+from craft.errors import HostUnknown, RequestInvalid, Unavailable
+
+_HTTPS_PORT = 443
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_HINT = "Name a public https address, or have the operator add the host to CRAFT_OUTBOUND__ALLOWED_HOSTS."
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Resolve = Callable[[str, int], Sequence[str]]
+"""A host's addresses. Raises socket.gaierror."""
+
+
+def resolve(host: str, port: int) -> Sequence[str]:
+    """What the machine's resolver says, in its order."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(address[0]) for *_, address in found]
+
+
+class OutboundPolicy:
+    """Says where a call may go. `allowed_hosts` may be anywhere, and without TLS."""
+
+    def __init__(self, allowed_hosts: Iterable[str] = (), *, resolve: Resolve = resolve) -> None:
+        self._allowed = frozenset(host.lower() for host in allowed_hosts)
+        self._resolve = resolve
+
+    def check_form(self, url: str) -> None:
+        """What can be refused before anything is resolved. Raises RequestInvalid."""
+        try:
+            parsed = httpx.URL(url)
+        except httpx.InvalidURL as error:
+            raise RequestInvalid(f"This is no URL: {error}", hint=_HINT) from None
+        self._check_scheme(parsed)
+        if parsed.host.lower() not in self._allowed and _is_address(parsed.host):
+            _check_public(parsed.host, parsed.host)
+
+    def pinned(self, request: httpx.Request) -> httpx.Request:
+        """The same request to the very address that was checked. Raises RequestInvalid, HostUnknown, Unavailable."""
+        self._check_scheme(request.url)
+        host = request.url.host
+        try:
+            found = self._resolve(host, request.url.port or _HTTPS_PORT)
+        except (socket.gaierror, UnicodeError) as error:
+            if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
+                raise Unavailable("The machine's resolver does not answer.", hint="Try again in a minute.") from error
+            raise HostUnknown(f"The host {host[:200]} is not known.", hint="Check its name.") from error
+        if not found:
+            raise HostUnknown(f"The host {host[:200]} has no address.", hint="Check its name.")
+        if host.lower() not in self._allowed:
+            # All of them: which one is taken must not depend on their order.
+            for address in found:
+                _check_public(host, address)
+        extensions = {**request.extensions, "sni_hostname": host}
+        return httpx.Request(
+            request.method,
+            request.url.copy_with(host=found[0].partition("%")[0]),
+            headers=request.headers,
+            stream=request.stream,
+            extensions=extensions,
+        )
+
+    def _check_scheme(self, url: httpx.URL) -> None:
+        if url.userinfo:
+            raise RequestInvalid("A URL with a password in it is not taken.", hint="Leave the part before @ out.")
+        if not url.host or url.scheme not in {"https", "http"}:
+            raise RequestInvalid("This is no https URL.", hint=_HINT)
+        if url.scheme == "http" and url.host.lower() not in self._allowed:
+            raise RequestInvalid(f"{url.host[:200]} is to be reached by https.", hint=_HINT)
+
+
+class GuardedTransport(httpx.BaseTransport):
+    """For `httpx.Client(transport=…, follow_redirects=False)`."""
+
+    def __init__(self, guard: OutboundPolicy, inner: httpx.BaseTransport | None = None) -> None:
+        self._guard = guard
+        # No proxy of the environment: it would resolve the name again.
+        self._inner = inner or httpx.HTTPTransport(trust_env=False)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """See `httpx.BaseTransport`. Raises RequestInvalid, Unavailable too."""
+        return self._inner.handle_request(self._guard.pinned(request))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._inner.close()
+
+
+class AsyncGuardedTransport(httpx.AsyncBaseTransport):
+    """For `httpx.AsyncClient(transport=…, follow_redirects=False)`."""
+
+    def __init__(self, guard: OutboundPolicy, inner: httpx.AsyncBaseTransport | None = None) -> None:
+        self._guard = guard
+        self._inner = inner or httpx.AsyncHTTPTransport(trust_env=False)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """See `httpx.AsyncBaseTransport`. Raises RequestInvalid, Unavailable too."""
+        return await self._inner.handle_async_request(await run_sync(self._guard.pinned, request))
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._inner.aclose()
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+def _check_public(host: str, text: str) -> None:
+    try:
+        address = _embedded(ipaddress.ip_address(text.partition("%")[0]))
+    except ValueError:
+        address = None
+    if address is None or not address.is_global or address.is_multicast:
+        raise RequestInvalid(f"{host[:200]} is no public address.", hint=_HINT)
+
+
+def _embedded(address: Address) -> Address:
+    """The IPv4 address that an IPv6 one stands for, where it does."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    teredo = address.teredo[1] if address.teredo else None
+    return address.ipv4_mapped or address.sixtofour or teredo or address

@@ -1,0 +1,216 @@
+"""Every error of an HTTP service as a problem document (RFC 9457)."""
+
+import http.client
+import json
+import logging
+import math
+import re
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from craft.contracts.problems import PROBLEM_MEDIA_TYPE, Problem, said_of
+from craft.errors import (
+    CraftError,
+    ErrorDetail,
+    Fault,
+    RangeNotSatisfiable,
+    RateLimited,
+    RequestInvalid,
+    Unauthenticated,
+    Unavailable,
+)
+from craft.infra.http.bodies import unread_body
+from craft.infra.http.openapi import Describe, openapi
+
+_log = logging.getLogger("craft.http")
+_LONGEST_FIELD = 200
+_LONGEST_MESSAGE = 300
+_LONGEST_EXCERPT = 120
+_MOST_ERRORS = 100
+_RETRY_AFTER_SECONDS = 5
+_NAMED = re.compile(r"\\\{[^/]+\\\}")
+_WAIT_AND_RETRY = frozenset({429, 503})
+_CODES: Mapping[int, str] = {
+    400: "bad_request",
+    401: "unauthorized",
+    403: "forbidden",
+    413: "payload_too_large",
+    422: "request_invalid",
+    500: "internal",
+    503: "unavailable",
+}
+
+
+class JsonResponse(JSONResponse):
+    """JSON in which NaN and the infinities are null, because JSON has no such numbers."""
+
+    def render(self, content: object) -> bytes:
+        """The body's bytes."""
+        return orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS)
+
+
+def problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    """The problem as an answer; says when to try again where waiting may help."""
+    extra = dict(headers or {})
+    if problem.status in _WAIT_AND_RETRY:
+        extra.setdefault("Retry-After", str(_RETRY_AFTER_SECONDS))
+    body = json.dumps(problem.model_dump(mode="json"), ensure_ascii=True, allow_nan=False).encode()
+    return Response(body, status_code=problem.status, media_type=PROBLEM_MEDIA_TYPE, headers=extra)
+
+
+def error_headers(error: CraftError) -> Mapping[str, str]:
+    """What an error says in headers."""
+    if isinstance(error, Unauthenticated):
+        return {"WWW-Authenticate": "Bearer"}
+    if isinstance(error, RateLimited):
+        return {"Retry-After": str(error.retry_after_seconds)}
+    if isinstance(error, RangeNotSatisfiable):
+        return {"Content-Range": f"bytes */{error.size}"}
+    return {}
+
+
+def status_problem(status: int, detail: str, *, hint: str | None = None, request_id: str | None) -> Problem:
+    """The problem of a bare HTTP status, such as the framework's own 404 and 405."""
+    phrase = http.client.responses.get(status, "Error")
+    code = _CODES.get(status) or phrase.lower().replace(" ", "_").replace("-", "_")
+    return Problem(
+        type=f"urn:craft:problem:{code}",
+        title=code.replace("_", " ").capitalize(),
+        status=status,
+        detail=clipped(detail, _LONGEST_MESSAGE) or phrase,
+        code=code,
+        fault=Fault.USER if status < 500 else Fault.SYSTEM,
+        retryable=status in _WAIT_AND_RETRY,
+        hint=hint,
+        request_id=request_id,
+    )
+
+
+def clipped(text: str, most: int) -> str:
+    """At most `most` characters that any encoder takes: lone surrogates become question marks."""
+    short = text if len(text) <= most else f"{text[: most - 1]}…"
+    return short.encode("utf-8", "replace").decode()
+
+
+def validation_details(errors: Sequence[Mapping[str, Any]]) -> list[ErrorDetail]:
+    """Where the input is wrong, as field paths such as `dataset.rows.3.question`; long input is never echoed."""
+    return [
+        ErrorDetail(
+            message=clipped(said_of(error), _LONGEST_MESSAGE),
+            field=clipped(_path(error.get("loc", ())), _LONGEST_FIELD) or None,
+            excerpt=_excerpt(error.get("input")),
+        )
+        for error in errors[:_MOST_ERRORS]
+    ]
+
+
+def _path(location: Sequence[int | str]) -> str:
+    parts = location[1:] if location and location[0] in {"body", "query", "path", "header"} else location
+    return ".".join(str(part) for part in parts)
+
+
+def _excerpt(value: object) -> str | None:
+    """Scalars only: a container's text costs time and shows what was right as well."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, str):
+        return clipped(value[: _LONGEST_EXCERPT + 1], _LONGEST_EXCERPT)
+    if isinstance(value, bool | float):
+        return str(value)
+    if isinstance(value, int):
+        # Python refuses to print integers of thousands of digits.
+        return str(value) if value.bit_length() < 256 else "a number of more than 76 digits"
+    return None
+
+
+def error_response(error: CraftError, *, request_id: str | None) -> Response:
+    """The error as a problem document; what is the server's own fault is logged."""
+    if error.status >= 500:
+        # Where something is away every request fails alike: a trace for each would bury the log, and cost more.
+        away = isinstance(error, Unavailable)
+        cause = str(error.__cause__)[:_LONGEST_MESSAGE] if away and error.__cause__ else None
+        told = {"code": error.code, "detail": error.message, "cause": cause}
+        _log.warning("request_failed", extra=told, exc_info=None if away else error)
+    return problem_response(Problem.of(error, request_id=request_id), error_headers(error))
+
+
+def install(app: FastAPI, *, describe: Describe | None = None) -> None:
+    """Give the application its error handlers and an OpenAPI document that knows the Problem schema.
+
+    `describe` may add to the document.
+    """
+
+    async def craft_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, CraftError)  # noqa: S101 - the registration below says so; mypy cannot know
+        return error_response(error, request_id=_request_id(request))
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)  # noqa: S101 - as above
+        unread = unread_body(error, request.headers)
+        if unread is not None:
+            return await craft_error(request, unread)
+        details = validation_details(error.errors())
+        first = details[0] if details else None
+        where = f"{first.field}: {first.message}" if first and first.field else (first.message if first else "")
+        return await craft_error(
+            request,
+            RequestInvalid(
+                f"The request does not have the documented form. {where}".strip(),
+                hint="Compare the request with /openapi.json; `errors` names each field.",
+                param=first.field if first else None,
+                details=details,
+            ),
+        )
+
+    async def http_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101 - as above
+        if error.status_code == HTTPStatus.BAD_REQUEST:
+            # The framework's word for a body that its parser fails at.
+            hint = "Send JSON in UTF-8, not nested hundreds of times and without numbers of thousands of digits."
+            return await craft_error(request, RequestInvalid("The body cannot be read.", hint=hint))
+        headers: Mapping[str, str] | None = error.headers
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and (methods := _allowed(app, request.url.path)):
+            headers = {"Allow": ", ".join(methods)}
+        problem = status_problem(
+            error.status_code,
+            str(error.detail),
+            hint=status_hint(app, error.status_code, request.url.path),
+            request_id=_request_id(request),
+        )
+        return problem_response(problem, headers)
+
+    app.add_exception_handler(CraftError, craft_error)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http_error)
+    app.openapi = lambda: openapi(app, describe)  # type: ignore[method-assign]  # FastAPI documents this way to extend it
+
+
+def status_hint(app: FastAPI, status: int, path: str) -> str | None:
+    """What to do about the framework's own 404 and 405."""
+    if status == HTTPStatus.NOT_FOUND:
+        return "There is no such path: /docs shows those that there are, and /openapi.json lists them."
+    methods = _allowed(app, path) if status == HTTPStatus.METHOD_NOT_ALLOWED else ()
+    return f"This path takes {', '.join(methods)}." if methods else None
+
+
+def _allowed(app: FastAPI, path: str) -> list[str]:
+    """The documented methods of a path: the framework names those of the first route only."""
+    paths: dict[str, Any] = app.openapi()["paths"]
+    fitting = [each for each in paths if re.fullmatch(_NAMED.sub("[^/]+", re.escape(each)), path)]
+    # `/jobs/validate` is also a `/jobs/{job_id}`.
+    closest = min(fitting, key=lambda each: each.count("{"), default=None)
+    if closest is None:
+        return []
+    # The edge answers HEAD wherever there is a GET.
+    return sorted({method.upper() for method in paths[closest]} | ({"HEAD"} if "get" in paths[closest] else set()))
+
+
+def _request_id(request: Request) -> str | None:
+    return getattr(request.state, "request_id", None)

@@ -1,0 +1,198 @@
+"""Render chat templates in a process of its own with hard limits: `python -m craft.infra.models.chat_template_child`.
+
+The order comes as JSON on standard input, the outcome goes as JSON to standard output. The sandbox is the one that
+transformers renders in, set up without importing it, so that this process starts in a tenth of a second.
+"""
+
+import json
+import resource
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import jinja2.ext
+from jinja2 import nodes
+from jinja2.exceptions import SecurityError, TemplateError
+from jinja2.parser import Parser
+from jinja2.runtime import Macro
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
+
+_MOST_CHARACTERS = 2**20
+_LONGEST_REASON = 200
+_DEFAULT = "default"
+_ASKED = {"role": "user", "content": "Question: What is the capital of Peru? 水, naïve, 🧪 <b> {{ x }}\nAnswer:"}
+_ANSWERED = {"role": "assistant", "content": "Lima."}
+_SYSTEM = {"role": "system", "content": "Answer in one word."}
+_TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+"""For a tokenizer whose class, not its files, names them."""
+
+
+class Conversation(NamedTuple):
+    """One rendering. A template may refuse those that no job needs."""
+
+    messages: tuple[Mapping[str, str], ...]
+    add_generation_prompt: bool
+    needed: bool
+
+
+CONVERSATIONS = (
+    Conversation((_ASKED,), add_generation_prompt=True, needed=True),
+    Conversation((_ASKED, _ANSWERED), add_generation_prompt=False, needed=True),
+    Conversation((_ASKED, _ANSWERED) * 5 + (_ASKED,), add_generation_prompt=True, needed=True),
+    # Some models have no system message, and say so.
+    Conversation((_SYSTEM, _ASKED, _ANSWERED, _ASKED), add_generation_prompt=True, needed=False),
+    Conversation((_SYSTEM, _ASKED, _ANSWERED), add_generation_prompt=False, needed=False),
+)
+
+
+class _Generation(jinja2.ext.Extension):
+    """`{% generation %}…{% endgeneration %}` marks what the assistant says; the text itself is left as it is."""
+
+    tags = {"generation"}  # noqa: RUF012 - jinja2 declares it so
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.CallBlock(self.call_method("_said"), [], [], body).set_lineno(line)
+
+    def _said(self, caller: Macro) -> str:
+        return str(caller())
+
+
+class _Dict:
+    """`dict` without what hangs on the class."""
+
+    def __call__(self, *pairs: Any, **named: Any) -> dict[Any, Any]:
+        return dict(*pairs, **named)
+
+    def fromkeys(self, *arguments: Any) -> dict[Any, Any]:
+        return dict.fromkeys(*arguments)
+
+
+class _Namespace(Namespace):
+    """`namespace` without names that begin with an underscore."""
+
+    def __init__(*positional: Any, **named: Any) -> None:
+        # No `self` in the signature: a template may call one of its names so.
+        self, *pairs = positional
+        values = dict(*pairs, **named)
+        for name in values:
+            _refuse_private(name)
+        Namespace.__init__(self, values)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        _refuse_private(name)
+        super().__setitem__(name, value)
+
+
+def sandbox() -> ImmutableSandboxedEnvironment:
+    """The environment of transformers' `apply_chat_template`."""
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals |= {
+        "raise_exception": _raise,
+        "strftime_now": _now,
+        "dict": _Dict(),
+        "namespace": _Namespace,
+    }
+    return environment
+
+
+def render(template: str, conversation: Conversation, tokens: Mapping[str, str]) -> str:
+    """The conversation as text. Raises what jinja2 and the template raise, ValueError above 1 Mi characters."""
+    variables = {**_TOKENS, **tokens, "add_generation_prompt": conversation.add_generation_prompt}
+    messages = [dict(message) for message in conversation.messages]
+    written: list[str] = []
+    left = _MOST_CHARACTERS
+    compiled = sandbox().from_string(template)
+    for piece in compiled.generate(messages=messages, tools=None, documents=None, **variables):
+        written.append(piece)
+        left -= len(piece)
+        if left < 0:
+            raise ValueError(f"it writes more than {_MOST_CHARACTERS:,} characters for a short conversation")
+    return "".join(written)
+
+
+def fault_of(templates: Mapping[str, str], tokens: Mapping[str, str]) -> str | None:
+    """Why these templates cannot be used, None where they can. Raises MemoryError.
+
+    Only the one called "default" is used here; others may fail, but not escape.
+    """
+    for name, template in templates.items():
+        for conversation in CONVERSATIONS:
+            try:
+                render(template, conversation, tokens)
+            except MemoryError:
+                raise
+            except Exception as error:  # a template may raise anything
+                if isinstance(error, SecurityError) or (conversation.needed and name == _DEFAULT):
+                    return f"fails with {type(error).__name__}: {str(error)[:_LONGEST_REASON]}"
+    return None
+
+
+def main() -> None:
+    """Take one order, limit this process, carry it out."""
+    order = json.load(sys.stdin)
+    seconds, memory_bytes = order["seconds"], order["memory_bytes"]
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+    # Without a handler its signal ends the process, also while C code holds the interpreter.
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    if sys.platform == "linux":
+        limit = _address_space_bytes() + memory_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    try:
+        outcome = _outcome(order)
+    except MemoryError:
+        outcome = {"fault": f"needs more than {memory_bytes // 2**20} MiB of memory"}
+    json.dump(outcome, sys.stdout)
+
+
+def _outcome(order: Mapping[str, Any]) -> dict[str, Any]:
+    chats = order.get("chats")
+    if chats is None:
+        return {"fault": fault_of(order["templates"], order["tokens"])}
+    try:
+        return {"fault": None, "texts": [_rendered(chat, order) for chat in chats]}
+    except MemoryError:
+        raise
+    except Exception as error:  # a template may raise anything
+        return {"fault": f"fails with {type(error).__name__}: {str(error)[:_LONGEST_REASON]}"}
+
+
+def _rendered(chat: Sequence[Mapping[str, str]], order: Mapping[str, Any]) -> str:
+    conversation = Conversation(tuple(chat), add_generation_prompt=True, needed=True)
+    return render(order["templates"][_DEFAULT], conversation, order["tokens"])
+
+
+def _address_space_bytes() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - pathlib is not worth its import here
+        return int(file.read().split()[0]) * resource.getpagesize()
+
+
+def _to_json(value: Any, *options: Any, **named: Any) -> str:
+    # jinja2's own escapes HTML.
+    names = ("ensure_ascii", "indent", "separators", "sort_keys")
+    return json.dumps(value, **{"ensure_ascii": False, **dict(zip(names, options, strict=False)), **named})
+
+
+def _raise(message: str) -> None:
+    raise TemplateError(message)
+
+
+def _now(form: str) -> str:
+    return datetime.now().strftime(form)  # noqa: DTZ005 - templates want the local date
+
+
+def _refuse_private(name: object) -> None:
+    if isinstance(name, str) and name.startswith("_"):
+        raise SecurityError(f"a namespace keeps no name such as {name[:50]!r}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""A model's shapes, from config.json and the headers of its safetensors files, and what they take of memory.
+
+No weights are loaded and torch is not imported.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from craft.contracts.spec.jobs import TrainingSettings
+from craft.errors import ModelRejected
+
+MOST_TOKENS_PER_PASS = 4096
+"""Of one forward pass; an optimiser step of more tokens is done in several."""
+_NOT_LAYERS = ("embed_tokens", "lm_head", "wte", "wpe")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """`matrices` are (outputs, inputs) of the layers' linear maps by name; `parameters` counts everything."""
+
+    matrices: dict[str, tuple[int, int]]
+    parameters: int
+    layers: int
+    hidden: int
+    vocabulary: int
+    context_length: int
+
+    @property
+    def layer_parameters(self) -> int:
+        """P of the formula."""
+        return sum(outputs * inputs for outputs, inputs in self.matrices.values())
+
+    def lora_parameters(self, settings: TrainingSettings) -> int:
+        """L of the formula: r (outputs + inputs) for each adapted matrix."""
+        wanted = settings.target_modules
+        return settings.lora_r * sum(
+            outputs + inputs
+            for name, (outputs, inputs) in self.matrices.items()
+            if wanted == "all-linear" or name.removesuffix(".weight").rpartition(".")[2] in wanted
+        )
+
+
+def is_layer_matrix(name: str, dimensions: int) -> bool:
+    """Whether a weight is a linear map of a layer, which every token passes."""
+    return dimensions == 2 and not any(part in name for part in _NOT_LAYERS)
+
+
+def read_shape(folder: Path) -> ModelShape:
+    """A checked model folder's shape, from config.json and the headers of its safetensors files."""
+    config = json.loads((folder / "config.json").read_bytes())
+    shapes: dict[str, list[int]] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        shapes |= _header(file)
+    try:
+        return ModelShape(
+            matrices={
+                name: (shape[0], shape[1]) for name, shape in shapes.items() if is_layer_matrix(name, len(shape))
+            },
+            parameters=sum(math.prod(shape) for shape in shapes.values()),
+            layers=int(config["num_hidden_layers"]),
+            hidden=int(config["hidden_size"]),
+            vocabulary=int(config["vocab_size"]),
+            context_length=int(config["max_position_embeddings"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelRejected(f"The model's config.json lacks {error}.", param="model") from error
+
+
+def training_bytes(
+    shape: ModelShape,
+    settings: TrainingSettings,
+    *,
+    rows: int,
+    tokens_per_row: int,
+    answer_tokens_per_row: int,
+    weight_bytes: int,
+) -> int:
+    """Most that tuning holds at once: weights, LoRA's float32 weights, gradients and moments, activations, logits.
+
+    `weight_bytes` is 2 for bfloat16 and 4 for float32. Shared prompt beginnings make it less.
+    """
+    at_once = max(1, min(rows, settings.batch_size, MOST_TOKENS_PER_PASS // tokens_per_row))
+    activations = 75 * weight_bytes * at_once * tokens_per_row * shape.layers * shape.hidden
+    logits = at_once * answer_tokens_per_row * shape.vocabulary * (4 + 4 + weight_bytes)
+    return weight_bytes * shape.parameters + 16 * shape.lora_parameters(settings) + activations + logits
+
+
+def _header(file: Path) -> dict[str, list[int]]:
+    with file.open("rb") as handle:
+        entries = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
+    return {name: entry["shape"] for name, entry in entries.items() if name != "__metadata__"}

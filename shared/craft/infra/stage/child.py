@@ -1,0 +1,179 @@
+"""The process in which stages run, started by `craft.infra.worker.child_supervisor` as
+`python -m craft.infra.stage.child FUNCTIONS PARENT_PID SOCKET_FD LIFELINE_FD MEMORY_BYTES`; it serves stages in turn.
+"""
+
+import importlib
+import logging
+import math
+import os
+import queue
+import resource
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from craft.contracts.problems import StageError
+from craft.contracts.stages.artifacts import StageResult
+from craft.contracts.stages.claims import StageProgress
+from craft.errors import CraftError, Fault, Internal
+from craft.infra.process.error_mapping import error_of
+from craft.infra.process.parent_death import die_with_parent
+from craft.infra.stage.channel import Channel, Failed, Finished, Progressed, RunStage
+from craft.infra.stage.context import LocalContext, StageFunctions, StopRequest
+
+_PROGRESS_PAUSE_SECONDS = 0.1
+
+
+class ProgressSender:
+    """Sends the latest progress, ten times a second at most, from its own thread: reporting costs a stage nothing."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._latest: StageProgress | None = None
+        self._lock = threading.Lock()
+        self._news = threading.Event()
+        threading.Thread(target=self._run, name="progress", daemon=True).start()
+
+    def put(self, progress: StageProgress) -> None:
+        """Replace what was not sent yet."""
+        with self._lock:
+            self._latest = progress
+        self._news.set()
+
+    def flush(self) -> None:
+        """Send what was not sent yet, now."""
+        with self._lock:
+            latest, self._latest = self._latest, None
+            # Sent inside the lock, so that an older progress never arrives after a newer one.
+            if latest is not None:
+                self._channel.send(Progressed(progress=_finite_progress(latest)))
+
+    def _run(self) -> None:
+        while True:
+            self._news.wait()
+            self._news.clear()
+            self.flush()
+            time.sleep(_PROGRESS_PAUSE_SECONDS)
+
+
+def load_functions(path: str) -> StageFunctions:
+    """Import `package.module:callable` and call it."""
+    module, _, name = path.partition(":")
+    functions: StageFunctions = getattr(importlib.import_module(module), name)()
+    return functions
+
+
+def main(arguments: list[str]) -> None:
+    """Serve stages until the parent closes the channel or asks to end."""
+    path, parent, descriptor, lifeline, memory_bytes = arguments
+    _start_guard(int(lifeline), others=(0, 1, 2, int(descriptor)))
+    die_with_parent(int(parent))
+    if int(memory_bytes):
+        resource.setrlimit(resource.RLIMIT_AS, (int(memory_bytes), int(memory_bytes)))
+    stop = StopRequest()
+    # An exception, so that a stage's `finally` may still save what it has; or later, where the stage asks for that.
+    signal.signal(signal.SIGTERM, lambda signum, _: stop.ask(128 + signum))
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    channel = Channel(socket.socket(fileno=int(descriptor)))
+    inbox: queue.SimpleQueue[RunStage] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(channel, inbox), name="inbox", daemon=True).start()
+    try:
+        _serve(path, channel, inbox, stop)
+    except SystemExit as end:
+        # At once: an orderly end of the interpreter waits for threads and libraries, and the worker waits for us.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(end.code if isinstance(end.code, int) else 1)
+
+
+def _serve(path: str, channel: Channel, inbox: "queue.SimpleQueue[RunStage]", stop: StopRequest) -> NoReturn:
+    sender = ProgressSender(channel)
+    functions: StageFunctions | None = None
+    while True:
+        work = inbox.get()
+        try:
+            functions = functions or load_functions(path)
+            message: Finished | Failed = _do(work, functions, sender, stop)
+        except Exception as error:  # the child's edge: every failure travels to the parent
+            message = _failure(error)
+        sender.flush()
+        _end_log(work.log_end)
+        channel.send(message)
+
+
+def _do(work: RunStage, functions: StageFunctions, sender: ProgressSender, stop: StopRequest) -> Finished:
+    kind = work.parameters.kind
+    if kind not in functions:
+        raise Internal(f"This worker does no {kind.value} stages.", hint="A stage was sent to the wrong queue.")
+    context = LocalContext(
+        output=Path(work.output),
+        checkpoint=Path(work.checkpoint),
+        inputs={role: Path(folder) for role, folder in work.inputs.items()},
+        on_progress=sender.put,
+        stop=stop,
+    )
+    return Finished(result=_finite_result(functions[kind](work.parameters, context)))
+
+
+def _end_log(mark: str) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # To the descriptor, for a library may have put something else into sys.stdout.
+    os.write(1, f"\n{mark}\n".encode())
+
+
+def _failure(error: Exception) -> Failed:
+    known = error_of(error)
+    if not isinstance(error, CraftError):
+        traceback.print_exception(error)
+    # After running out of memory, or a defect, nobody knows what state the process is in.
+    return Failed(error=StageError.of(known), reusable=known.fault is Fault.USER)
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    """JSON has neither NaN nor infinities."""
+    return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+
+
+def _finite_progress(progress: StageProgress) -> StageProgress:
+    return progress.model_copy(update={"metrics": _finite(progress.metrics)})
+
+
+def _finite_result(result: StageResult) -> StageResult:
+    metrics = _finite(result.metrics)
+    notes = [f"The metric {name} was not a finite number." for name in result.metrics if name not in metrics]
+    return result.model_copy(update={"metrics": metrics, "notes": [*result.notes, *notes]})
+
+
+def _start_guard(lifeline: int, *, others: Sequence[int]) -> None:
+    """Fork a process that waits for the worker's end of the lifeline to close, then kills this process group.
+
+    The kernel's death signal reaches this process only, not those that a stage starts; and a thread of this process
+    could not act while a stage holds the interpreter's lock.
+    """
+    if os.fork():
+        os.close(lifeline)
+        return
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for descriptor in others:
+        os.close(descriptor)
+    os.read(lifeline, 1)
+    os.killpg(0, signal.SIGKILL)
+    os._exit(0)
+
+
+def _receive(channel: Channel, inbox: "queue.SimpleQueue[RunStage]") -> None:
+    while frame := channel.receive():
+        inbox.put(RunStage.model_validate_json(frame))
+    # The parent is gone, or wants us gone. Processes that the stage started are in our group and go with us.
+    os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

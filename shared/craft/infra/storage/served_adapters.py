@@ -1,0 +1,102 @@
+"""The folder from which vLLM's filesystem resolver loads an adapter on its first use, by the adapter's name.
+
+Every replica reads the same folder, so a restart loses nothing and no runtime call that loads adapters is needed.
+"""
+
+import json
+import os
+import re
+import shutil
+import time
+from contextlib import suppress
+from pathlib import Path
+from uuid import uuid4
+
+from craft.contracts.base import NAME
+from craft.contracts.stages.rows import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from craft.errors import Internal, ModelRejected
+from craft.infra.storage.artifacts import flush
+
+STAGE_ADAPTER = "stage-"
+"""How the name of an adapter begins that a stage publishes for itself, and takes out again."""
+
+
+class ServedAdapters:
+    """Adapters by name. A name always means the same bytes: callers make it from an id or a digest."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def publish(self, name: str, adapter: Path, *, base_model: str) -> None:
+        """Copy a PEFT folder in, whole or not at all. `base_model` must be the name that the server loads it by.
+
+        Raises ModelRejected where the folder is no adapter, OSError where the disk is full.
+        """
+        target = self._folder(name)
+        if target.exists():
+            return
+        config = _config(adapter)
+        aside = self._root / f".{name[:80]}.{uuid4().hex}"
+        aside.mkdir(parents=True)
+        try:
+            shutil.copyfile(adapter / ADAPTER_WEIGHTS, aside / ADAPTER_WEIGHTS)
+            # vLLM's resolver serves an adapter only where this is the very name of the model that it runs.
+            (aside / ADAPTER_CONFIG).write_text(json.dumps({**config, "base_model_name_or_path": base_model}))
+            for path in (aside / ADAPTER_WEIGHTS, aside / ADAPTER_CONFIG, aside):
+                flush(path)
+            try:
+                aside.rename(target)
+            except OSError:
+                if not target.exists():
+                    raise
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def withdraw(self, name: str) -> None:
+        """Take an adapter out; nothing happens where there is none. A server that has it loaded keeps it."""
+        folder = self._folder(name)
+        aside = self._root / f".{name[:80]}.{uuid4().hex}"
+        try:
+            folder.rename(aside)
+        except FileNotFoundError:
+            return
+        shutil.rmtree(aside, ignore_errors=True)
+
+    def sweep(self, *, older_than_seconds: float) -> None:
+        """Remove what killed processes left behind: unfinished copies, and what stages published for themselves."""
+        oldest = time.time() - older_than_seconds
+        with os.scandir(self._root) as entries:
+            left = [entry.path for entry in entries if entry.name.startswith((".", STAGE_ADAPTER))]
+        for path in left:
+            with suppress(FileNotFoundError):
+                if Path(path).stat().st_mtime < oldest:
+                    shutil.rmtree(path, ignore_errors=True)
+
+    def names(self) -> list[str]:
+        """The names of all adapters, sorted."""
+        with os.scandir(self._root) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir() and re.fullmatch(NAME, entry.name))
+
+    def ensure_root(self) -> Path:
+        """The folder, made where it was missing: vLLM refuses to start without it."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        return self._root
+
+    def _folder(self, name: str) -> Path:
+        if not re.fullmatch(NAME, name):
+            raise Internal(f"{name!r} cannot name a served adapter.")
+        return self._root / name
+
+
+def _config(adapter: Path) -> dict[str, object]:
+    try:
+        config = json.loads((adapter / ADAPTER_CONFIG).read_bytes())
+    except (OSError, ValueError) as error:
+        raise _no_adapter(adapter) from error
+    if not isinstance(config, dict) or not (adapter / ADAPTER_WEIGHTS).is_file():
+        raise _no_adapter(adapter)
+    return config
+
+
+def _no_adapter(adapter: Path) -> ModelRejected:
+    return ModelRejected(f"{adapter.name} is not a LoRA adapter in PEFT layout.", param="adapter")

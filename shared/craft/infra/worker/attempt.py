@@ -1,0 +1,225 @@
+"""One attempt at one claimed stage: what to do about each thing that can happen to it."""
+
+import contextlib
+import queue
+import shutil
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from craft.contracts.problems import StageError
+from craft.contracts.stages.artifacts import StageResult
+from craft.contracts.stages.claims import ClaimedStage, StageProgress
+from craft.errors import CraftError, Internal, NotFound, StageTimeout, WorkerLost
+from craft.infra.observe import telemetry
+from craft.infra.observe.log import stage_logger
+from craft.infra.process.error_mapping import error_of
+from craft.infra.settings.worker import WorkerSettings
+from craft.infra.stage.channel import Failed, Finished
+from craft.infra.storage.artifacts import ArtifactStore
+from craft.infra.worker.child_process import ChildOutcome, Died, StageListener, StageWork
+from craft.infra.worker.heartbeat import Heartbeat, HeartbeatIntervals, StopReason
+from craft.infra.worker.reports import AttemptEnd, Coordinator, Reports
+from craft.infra.worker.stage_log import LogBuffer
+
+_LAST_LINES_SECONDS = 3.0
+"""A killed child's pipe is read to its end before its death is told; this only bounds the wait for it."""
+
+
+class Child(Protocol):
+    """What does the work; see `WarmChild`."""
+
+    def start(self, work: StageWork, listener: StageListener) -> None: ...
+    def kill(self, *, grace_seconds: float | None = None) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryReleased:
+    """Whoever kept memory that the stage needs has given it up."""
+
+
+class Attempt:
+    """One claimed stage. It is the child's listener."""
+
+    def __init__(
+        self,
+        claimed: ClaimedStage,
+        *,
+        coordinator: Coordinator,
+        store: ArtifactStore,
+        child: Child,
+        settings: WorkerSettings,
+        log: LogBuffer,
+        clock: Callable[[], float],
+        began: float,
+        stopping: threading.Event,
+        make_room: Callable[[], None],
+    ) -> None:
+        self._claimed = claimed
+        self._store = store
+        self._child = child
+        self._settings = settings
+        self._log = log
+        self._clock = clock
+        self._deadline = began + claimed.timeout_seconds
+        self._make_room = make_room
+        self._stopping = stopping
+        self._at_work = False
+        # Reentrant, so that a signal handler may put something in.
+        self._mailbox: queue.SimpleQueue[MemoryReleased | ChildOutcome | StopReason] = queue.SimpleQueue()
+        self._logger = stage_logger(job=claimed.job_id, stage=claimed.name, attempt=claimed.attempt)
+        self._heartbeat = Heartbeat(
+            lambda renew: coordinator.renew(claimed.stage_id, renew),
+            fence=claimed.fence,
+            log=log,
+            rhythm=HeartbeatIntervals(beat_seconds=claimed.beat_seconds, give_up_seconds=settings.give_up_seconds),
+            tell=self._mailbox.put,
+            clock=clock,
+            contact=began,
+        )
+        self._reports = Reports(claimed, coordinator, self._heartbeat, logger=self._logger, stopping=stopping)
+
+    def on_progress(self, progress: StageProgress) -> None:
+        self._heartbeat.progress(progress)
+
+    def on_log(self, line: str) -> None:
+        self._log.append(line)
+        self._logger.info("stage_log", extra={"line": line})
+
+    def on_outcome(self, outcome: ChildOutcome) -> None:
+        self._mailbox.put(outcome)
+
+    def stop(self) -> None:
+        self._mailbox.put(StopReason.STOP)
+
+    def run(self) -> AttemptEnd:
+        self._logger.info("stage_started")
+        scratch: Path | None = None
+        try:
+            scratch = self._store.scratch(f"{self._claimed.stage_id}-{self._claimed.fence}")
+            # Aside, and while the heart beats: it may take longer than the lease, and a cancel does not wait for it.
+            threading.Thread(target=self._clear_room, name="make-room", daemon=True).start()
+            ended = self._supervise(scratch)
+        except Exception as error:  # an attempt's edge: a failure that is not reported would look like a lost worker
+            self._logger.exception("attempt_crashed")
+            self._child.kill(grace_seconds=0)
+            ended = self._fail(error_of(error))
+        finally:
+            self._heartbeat.close()
+            if scratch is not None:
+                shutil.rmtree(scratch, ignore_errors=True)
+        self._logger.info("stage_ended", extra={"ended": ended.value})
+        return ended
+
+    def _supervise(self, scratch: Path) -> AttemptEnd:
+        match self._next_event():
+            case MemoryReleased():
+                self._child.start(self._work(scratch), self)
+                self._at_work = True
+                return self._supervise(scratch)
+            case Finished(result=result):
+                return self._publish(scratch, result)
+            case Failed(error=error):
+                return self._report_failure(error)
+            case Died() as died:
+                return self._died(died)
+            case StopReason.STOP:
+                # Nobody waits for a worker that leaves; the next job waits for one that is told to stop.
+                grace = self._settings.grace_seconds / 2 if self._stopping.is_set() else self._settings.stop_seconds
+                self._end_child(grace)
+                return self._reports.release()
+            case StopReason.LOST:
+                # At once: whoever has the stage now may already write into the same checkpoint.
+                self._child.kill(grace_seconds=0)
+                return AttemptEnd.LOST
+            case None:
+                self._end_child(self._settings.grace_seconds)
+                seconds = self._claimed.timeout_seconds
+                return self._fail(StageTimeout(f"The stage ran for more than {seconds:g} s.", hint="Raise the limit."))
+
+    def _clear_room(self) -> None:
+        try:
+            self._make_room()
+        except Exception as error:  # a thread's edge: whoever waits for the room hears of it
+            self._mailbox.put(Failed(error=StageError.of(error_of(error)), reusable=True))
+        else:
+            self._mailbox.put(MemoryReleased())
+
+    def _next_event(self) -> MemoryReleased | ChildOutcome | StopReason | None:
+        """What happens next, or None at the deadline."""
+        try:
+            return self._mailbox.get(timeout=max(0.0, self._deadline - self._clock()))
+        except queue.Empty:
+            return None
+
+    def _work(self, scratch: Path) -> StageWork:
+        try:
+            inputs = {role: self._store.open(ref) for role, ref in self._claimed.inputs.items()}
+        except NotFound as error:
+            # The caller asked for a job, not for an artifact: it is no fault of theirs.
+            raise Internal(f"An input of the stage is gone: {error.message}", hint="Retry the job.") from error
+        return StageWork(
+            parameters=self._claimed.parameters,
+            inputs=inputs,
+            output=scratch,
+            checkpoint=self._store.checkpoint(self._claimed.key),
+        )
+
+    def _end_child(self, grace_seconds: float) -> None:
+        """End what works, if anything does yet, and wait until its last line has arrived."""
+        if not self._at_work:
+            return
+        self._child.kill(grace_seconds=grace_seconds)
+        with contextlib.suppress(queue.Empty):
+            while not isinstance(self._mailbox.get(timeout=_LAST_LINES_SECONDS), ChildOutcome):
+                pass
+
+    def _publish(self, scratch: Path, result: StageResult) -> AttemptEnd:
+        match self._heartbeat.beat():
+            case StopReason.LOST:
+                return AttemptEnd.LOST
+            case StopReason.STOP:
+                return self._reports.release()
+        manifest = self._store.publish(
+            scratch,
+            key=self._claimed.key,
+            kind=self._claimed.parameters.kind,
+            parameters=self._claimed.parameters.model_dump(mode="json"),
+            inputs=self._claimed.inputs,
+            result=result,
+        )
+        ended = self._reports.complete(manifest)
+        if ended is AttemptEnd.COMPLETED:
+            self._forget_checkpoint()
+        return ended
+
+    def _forget_checkpoint(self) -> None:
+        """Nothing resumes a finished stage, and checkpoints are as large as what they lead to."""
+        # The sweep finds what is left where the disk does not play along.
+        with contextlib.suppress(OSError):
+            aside = self._store.scratch("checkpoint")
+            # Aside in one step: who is to compute the key again by now makes a folder of this name while it is removed.
+            self._store.checkpoint(self._claimed.key).rename(aside / "checkpoint")
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def _died(self, died: Died) -> AttemptEnd:
+        peak = f"peak memory {died.peak_memory_bytes / 2**30:.2f} GiB"
+        if died.exit_signal is None:
+            error = WorkerLost(f"The stage's process ended with exit code {died.exit_code}; {peak}.")
+        else:
+            name = signal.Signals(died.exit_signal).name if died.exit_signal in set(signal.Signals) else "?"
+            hint = "Most often the machine ran out of memory." if died.exit_signal == signal.SIGKILL else None
+            error = WorkerLost(f"The stage's process was killed by {name}; {peak}.", hint=hint)
+        known = {"exit_signal": died.exit_signal, "peak_memory_bytes": died.peak_memory_bytes}
+        return self._report_failure(StageError.of(error).model_copy(update=known))
+
+    def _fail(self, error: CraftError) -> AttemptEnd:
+        return self._report_failure(StageError.of(error))
+
+    def _report_failure(self, error: StageError) -> AttemptEnd:
+        self._logger.warning("stage_failed", extra={"code": error.code, "detail": error.message})
+        telemetry.failed(error.code)
+        return self._reports.fail(error.model_copy(update={"last_log_lines": self._log.last}))

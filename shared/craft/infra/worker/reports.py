@@ -1,0 +1,91 @@
+"""What is told to the coordinator when an attempt ends."""
+
+import logging
+import threading
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Protocol
+
+from craft.contracts.problems import StageError
+from craft.contracts.stages.artifacts import Manifest
+from craft.contracts.stages.claims import Claim, ClaimedStage, Complete, Fail, Release, Renew, Renewed
+from craft.errors import Conflict, LeaseLost, NotFound, Unavailable
+from craft.infra.worker.heartbeat import Heartbeat
+
+_FIRST_PAUSE_SECONDS = 0.2
+_LONGEST_PAUSE_SECONDS = 5.0
+
+
+class Coordinator(Protocol):
+    """What a worker asks of the coordinator; errors as in `CoordinatorClient`."""
+
+    def claim(self, stage_id: str, claim: Claim) -> ClaimedStage | None: ...
+    def renew(self, stage_id: str, renew: Renew) -> Renewed: ...
+    def complete(self, stage_id: str, complete: Complete) -> None: ...
+    def fail(self, stage_id: str, fail: Fail) -> None: ...
+    def release(self, stage_id: str, release: Release) -> None: ...
+
+
+class AttemptEnd(StrEnum):
+    """How a message ended. LOST: somebody else has the stage, or nobody could be told."""
+
+    NOTHING_TO_DO = "nothing_to_do"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    RELEASED = "released"
+    LOST = "lost"
+
+
+class Reports:
+    """One attempt's last word, with its last lines. It ends the heartbeat, which has nothing to keep any more."""
+
+    def __init__(
+        self,
+        claimed: ClaimedStage,
+        coordinator: Coordinator,
+        heartbeat: Heartbeat,
+        *,
+        logger: logging.LoggerAdapter[logging.Logger],
+        stopping: threading.Event,
+    ) -> None:
+        self._id = claimed.stage_id
+        self._fence = claimed.fence
+        self._coordinator = coordinator
+        self._heartbeat = heartbeat
+        self._logger = logger
+        self._stopping = stopping
+
+    def complete(self, manifest: Manifest) -> AttemptEnd:
+        """The artifact is published."""
+        complete = Complete(fence=self._fence, manifest=manifest, log_lines=self._last_words())
+        return self._told(lambda: self._coordinator.complete(self._id, complete), AttemptEnd.COMPLETED)
+
+    def fail(self, error: StageError) -> AttemptEnd:
+        """The attempt failed."""
+        fail = Fail(fence=self._fence, error=error, log_lines=self._last_words())
+        return self._told(lambda: self._coordinator.fail(self._id, fail), AttemptEnd.FAILED)
+
+    def release(self) -> AttemptEnd:
+        """The stage is given back. LOST where nobody hears it: the lease runs out by itself."""
+        release = Release(fence=self._fence, log_lines=self._last_words())
+        return self._told(lambda: self._coordinator.release(self._id, release), AttemptEnd.RELEASED)
+
+    def _last_words(self) -> list[str]:
+        self._heartbeat.close()
+        return self._heartbeat.last_words()
+
+    def _told(self, call: Callable[[], None], ended: AttemptEnd) -> AttemptEnd:
+        """Repeat the call while the coordinator is away and the lease may still be ours; each call is idempotent."""
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                call()
+            except (LeaseLost, NotFound, Conflict):
+                return AttemptEnd.LOST
+            except Unavailable as error:
+                self._logger.warning("report_failed", extra={"detail": error.message})
+                if self._heartbeat.overdue() or self._stopping.wait(pause):
+                    return AttemptEnd.LOST
+                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            else:
+                return ended

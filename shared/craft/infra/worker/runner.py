@@ -1,0 +1,105 @@
+"""From a hint to a claim to an attempt: a worker's decisions, free of Celery, HTTP and processes."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from craft.contracts.stages.claims import Claim, ClaimedStage
+from craft.contracts.stages.kinds import Service
+from craft.errors import CraftError, LeaseLost
+from craft.infra.observe import telemetry
+from craft.infra.settings.worker import WorkerSettings
+from craft.infra.storage.artifacts import ArtifactStore
+from craft.infra.worker.attempt import Attempt, Child
+from craft.infra.worker.device import DeviceLock, no_device_lock, no_memory_needed
+from craft.infra.worker.reports import AttemptEnd, Coordinator
+from craft.infra.worker.stage_log import LogBuffer
+
+_log = logging.getLogger("craft.worker")
+
+
+class StageRunner:
+    """Does one stage at a time. `owner` names this process and no other.
+
+    `device` names what `turn` is a turn on; `make_room` has whoever keeps its memory without a turn give that up.
+    """
+
+    def __init__(
+        self,
+        *,
+        service: Service,
+        owner: str,
+        coordinator: Coordinator,
+        store: ArtifactStore,
+        child: Child,
+        settings: WorkerSettings,
+        redact: Callable[[str], str] = str,
+        turn: DeviceLock = no_device_lock,
+        device: str | None = None,
+        make_room: Callable[[], None] = no_memory_needed,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._claim = Claim(owner=owner, service=service, device=device)
+        self._make_room = make_room
+        self._coordinator = coordinator
+        self._store = store
+        self._child = child
+        self._settings = settings
+        self._redact = redact
+        self._turn = turn
+        self._clock = clock
+        self._stopping = threading.Event()
+        self._attempt: Attempt | None = None
+
+    def run(self, stage_id: str) -> AttemptEnd:
+        """Wait for a turn on the processor, claim the stage and do it.
+
+        A hint for a stage that is not to be had costs one call. While it waits the stage is nobody's: another worker
+        may take it.
+        """
+        with self._turn(self._stopping) as had:
+            return self._run(stage_id) if had else AttemptEnd.NOTHING_TO_DO
+
+    def _run(self, stage_id: str) -> AttemptEnd:
+        began = self._clock()
+        try:
+            claimed = self._coordinator.claim(stage_id, self._claim)
+        except CraftError as error:
+            # The stage stays ready, and the coordinator sends its hint again.
+            _log.warning("claim_failed", extra={"stage_id": stage_id, "detail": error.message})
+            return AttemptEnd.NOTHING_TO_DO
+        if claimed is None:
+            return AttemptEnd.NOTHING_TO_DO
+        with telemetry.stage_span(claimed):
+            ended = self._attempted(claimed, began)
+            telemetry.note(outcome=ended.value)
+            if ended is AttemptEnd.LOST:
+                telemetry.failed(LeaseLost.code)
+            return ended
+
+    def _attempted(self, claimed: ClaimedStage, began: float) -> AttemptEnd:
+        self._attempt = attempt = Attempt(
+            claimed,
+            coordinator=self._coordinator,
+            store=self._store,
+            child=self._child,
+            settings=self._settings,
+            log=LogBuffer(redact=self._redact),
+            clock=self._clock,
+            began=began,
+            stopping=self._stopping,
+            make_room=self._make_room,
+        )
+        if self._stopping.is_set():
+            attempt.stop()
+        try:
+            return attempt.run()
+        finally:
+            self._attempt = None
+
+    def stop(self) -> None:
+        """End the stage in hand, give it back and take no other. May be called from a signal handler."""
+        self._stopping.set()
+        if attempt := self._attempt:
+            attempt.stop()

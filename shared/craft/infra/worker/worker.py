@@ -1,0 +1,147 @@
+"""The worker process of a service: a Celery worker whose only task hands a stage's id to the runner.
+
+It never imports a service's stages: they, and the libraries they need, live in the child process.
+"""
+
+import logging
+import os
+import queue
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from celery import Celery, signals
+
+from craft.contracts.stages.kinds import Service
+from craft.infra.broker.celery import TASK_NAME, celery_app
+from craft.infra.ids import new_id
+from craft.infra.observe import log, telemetry
+from craft.infra.settings.settings import Settings
+from craft.infra.storage.artifacts import FolderStore
+from craft.infra.worker.child_supervisor import WarmChild
+from craft.infra.worker.coordinator_client import CoordinatorClient
+from craft.infra.worker.device import acquire_device, no_device_lock, no_memory_needed, release_device
+from craft.infra.worker.runner import StageRunner
+
+_LOOK_AGAIN_SECONDS = 0.02
+_log = logging.getLogger("craft.worker")
+
+
+def _device_lock(service: Service, settings: Settings) -> Path | None:
+    # Datasets stages compute little and need no model.
+    return None if service is Service.DATASETS else settings.worker.device_lock
+
+
+def _shares_memory_with_vllm(service: Service, settings: Settings) -> bool:
+    ours = settings.inference.engine == "vllm" and settings.inference.vllm.url is None
+    return service is Service.TRAINING and ours and settings.worker.device_lock is not None
+
+
+def run(service: Service, stage_functions_path: str, settings: Settings) -> None:
+    """Work on the service's queue until SIGTERM or SIGINT, then exit within the grace period of the settings.
+
+    `stage_functions_path` is `package.module:callable`, which gives `StageFunctions`; only the child imports it.
+    """
+    log.configure(settings, f"{service.value}-worker")
+    telemetry.configure(settings, f"{service.value}-worker")
+    # Our own lines say what became of a message; Celery's would say it twice more.
+    for chatty in ("celery.worker.strategy", "celery.app.trace"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    make_room: Callable[[], None] = no_memory_needed
+    own = settings.worker
+    if _shares_memory_with_vllm(service, settings):
+        # Each would keep the device's memory while it does nothing: vLLM is stopped, and our child does not stay warm.
+        make_room = partial(release_device, settings.resolved_model_server_url, settings.model_server_token)
+        own = own.model_copy(update={"warm_seconds": 0.0})
+    child = WarmChild(stage_functions_path, own)
+    client = CoordinatorClient(settings.resolved_coordinator_url, settings.worker_token)
+    lock = _device_lock(service, settings)
+    runner = StageRunner(
+        service=service,
+        owner=_owner(),
+        coordinator=client,
+        store=FolderStore(settings.resolved_artifacts_dir),
+        child=child,
+        settings=own,
+        redact=log.redactor(settings),
+        turn=no_device_lock if lock is None else acquire_device(lock),
+        device=None if lock is None else lock.stem,
+        make_room=make_room,
+    )
+    app = celery_app(settings)
+    _register(app, runner)
+
+    # The signal handler only puts into this queue, which is reentrant; a thread of its own does the rest.
+    stops: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def stop_soon(**_: object) -> None:
+        stops.put(None)
+
+    threading.Thread(target=_stop, args=(stops, runner, child, settings), name="shutdown", daemon=True).start()
+    signals.worker_shutting_down.connect(stop_soon, weak=False)
+    signals.setup_logging.connect(_leave_logging, weak=False)
+    try:
+        # Threads, never solo or prefork: the pool's one thread only waits for the child, and signals still arrive.
+        worker = app.Worker(
+            pool="threads",
+            concurrency=1,
+            queues=[service.value],
+            # Workers need not know of each other, and their lease says that they live: these three would only cost
+            # connections and a right to the broker's channels.
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=True,
+            quiet=True,
+        )
+        signals.task_postrun.connect(_listener_for_the_next(worker), weak=False)
+        worker.start()
+    finally:
+        child.close()
+        client.close()
+        telemetry.flush()
+    sys.exit(worker.exitcode or 0)
+
+
+def _register(app: Celery, runner: StageRunner) -> None:
+    def stage(stage_id: str) -> None:
+        """A hint that a stage may be ready. What happens next is for the coordinator to say."""
+        ended = runner.run(stage_id)
+        _log.info("hint_done", extra={"stage_id": stage_id, "ended": ended.value})
+
+    app.task(name=TASK_NAME, ignore_result=True)(stage)
+
+
+def _listener_for_the_next(worker: Any) -> Callable[..., None]:
+    """With prefetch disabled Celery looks for the next message once a second; this makes it look when a task is done.
+
+    Not at once: the finished task counts until shortly after its signal.
+    """
+
+    def look(**_: object) -> None:
+        worker.hub.call_soon(worker.hub.timer.call_after, _LOOK_AGAIN_SECONDS, lambda: None)
+
+    return look
+
+
+def _owner() -> str:
+    """Names this process: a restarted one on the same host is another owner."""
+    return f"{socket.gethostname()[:100]}-{os.getpid()}-{new_id('wrk')}"
+
+
+def _leave_logging(**_: object) -> None:
+    """A receiver of this signal keeps Celery from replacing the handlers."""
+
+
+def _stop(stops: "queue.SimpleQueue[None]", runner: StageRunner, child: WarmChild, settings: Settings) -> None:
+    stops.get()
+    runner.stop()
+    time.sleep(settings.worker.grace_seconds)
+    # The last resort where a call hangs: the lease runs out by itself, a worker that will not go does not.
+    _log.error("shutdown_overdue")
+    child.kill(grace_seconds=0)
+    os._exit(1)

@@ -1,0 +1,27 @@
+"""An application behind a real server and a real socket, in this process."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from starlette.types import ASGIApp
+from tests.ports import free_ports
+
+from craft.infra.http.app import SERVER_OPTIONS
+
+
+@contextmanager
+def served(app: ASGIApp) -> Iterator[int]:
+    """Its port; it is served as long as the block lasts."""
+    (port,) = free_ports(1)
+    server = uvicorn.Server(uvicorn.Config(app, port=port, timeout_graceful_shutdown=1, **SERVER_OPTIONS))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    until = time.monotonic() + 10
+    while not server.started and time.monotonic() < until:
+        time.sleep(0.01)
+    yield port
+    server.should_exit = True
+    thread.join(10)

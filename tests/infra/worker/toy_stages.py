@@ -1,0 +1,214 @@
+"""Stages for tests of the runtime, imported by the child process: `parameters.job["do"]` names what to do."""
+
+import ctypes
+import errno
+import hashlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+
+from craft.contracts.stages.artifacts import Cost, StageResult
+from craft.contracts.stages.kinds import StageKind
+from craft.contracts.stages.parameters import ReportParameters
+from craft.errors import DatasetInvalid, ErrorDetail, RehearsalTooShort
+from craft.infra.stage.context import StageContext, StageFunctions
+
+
+def stage_functions() -> StageFunctions:
+    """What a service's `wiring.stage_functions` is."""
+    return {StageKind.REPORT: _toy}
+
+
+def busy_functions() -> StageFunctions:
+    """Every stage does what `TOY_DEED` names, without a word, once it has opened the pipe `TOY_BEGAN`."""
+    return dict.fromkeys(StageKind, _BUSY[os.environ["TOY_DEED"]])
+
+
+def _toy(parameters: ReportParameters, context: StageContext) -> StageResult:
+    return _DEEDS[str(parameters.job["do"])](parameters, context)
+
+
+def _write(parameters: ReportParameters, context: StageContext) -> StageResult:
+    read = "".join((folder / "text").read_text() for _, folder in sorted(context.inputs.items()))
+    (context.output / "text").write_text(f"{read}{parameters.job.get('text', '')}")
+    print("written")
+    print("to standard error", file=sys.stderr)
+    context.progress(1, 2, {"loss": 0.5})
+    context.progress(2, 2, {"loss": float("nan")})
+    counts = {"pid": os.getpid(), "group": os.getpgrp()}
+    return StageResult(counts=counts, metrics={"ok": 1.0, "bad": float("inf")}, cost=Cost(generated_tokens=7))
+
+
+def _count(parameters: ReportParameters, context: StageContext) -> StageResult:
+    for step in range(200_000):
+        context.progress(step + 1, 200_000)
+    return StageResult()
+
+
+def _babble(parameters: ReportParameters, context: StageContext) -> StageResult:
+    for line in range(3000):
+        print("line", line)
+    print("a\rb\r", end="")
+    print("\x1b[31mred\x1b[0m \u202ebidi")
+    print("x" * 100_000)
+    os.write(1, b"\xff no line break")
+    return StageResult()
+
+
+def _refuse(parameters: ReportParameters, context: StageContext) -> StageResult:
+    raise DatasetInvalid(
+        "One row cannot be used.",
+        hint="Mend it.",
+        param="dataset",
+        details=[ErrorDetail("empty", field="question", line=3, excerpt="''")],
+    )
+
+
+def _short(parameters: ReportParameters, context: StageContext) -> StageResult:
+    raise RehearsalTooShort("Two steps.", hint="More rows.")
+
+
+def _defect(parameters: ReportParameters, context: StageContext) -> StageResult:
+    raise ValueError("a defect")
+
+
+def _no_memory(parameters: ReportParameters, context: StageContext) -> StageResult:
+    raise MemoryError
+
+
+def _hoard(parameters: ReportParameters, context: StageContext) -> StageResult:
+    return StageResult(counts={"bytes": len(bytearray(64 * 2**30))})
+
+
+def _full(parameters: ReportParameters, context: StageContext) -> StageResult:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def _full_weights(parameters: ReportParameters, context: StageContext) -> StageResult:
+    raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
+def _gpu(parameters: ReportParameters, context: StageContext) -> StageResult:
+    raise type("OutOfMemoryError", (RuntimeError,), {"__module__": "torch"})("CUDA out of memory")
+
+
+def _die(parameters: ReportParameters, context: StageContext) -> StageResult:
+    print("last words")
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("unreachable")
+
+
+def _exit(parameters: ReportParameters, context: StageContext) -> StageResult:
+    os._exit(3)
+
+
+def _stubborn(parameters: ReportParameters, context: StageContext) -> StageResult:
+    """Hangs, ignores SIGTERM, and has started a process of its own."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    other = subprocess.Popen(["sleep", "1000"])
+    context.progress(os.getpid(), other.pid)
+    threading.Event().wait()
+    raise AssertionError("unreachable")
+
+
+def _long(parameters: ReportParameters, context: StageContext) -> StageResult:
+    """Works until it is asked to end, then saves what it has; goes on from there the next time."""
+    saved = context.checkpoint / "saved"
+    if saved.exists():
+        (context.output / "text").write_text("resumed")
+        return StageResult()
+    try:
+        context.progress(0, os.getpid())
+        threading.Event().wait()
+    finally:
+        saved.write_text("half")
+    raise AssertionError("unreachable")
+
+
+def _mutter(parameters: ReportParameters, context: StageContext) -> StageResult:
+    """Prints, and then nothing more for ever."""
+    for line in range(10):
+        print("line", line, flush=True)
+    threading.Event().wait()
+    raise AssertionError("unreachable")
+
+
+def _numb(parameters: object, context: StageContext) -> StageResult:
+    """One native call of many minutes, which opens the pipe itself: no signal handler runs before it returns."""
+    ctypes.CDLL(None).system(b"trap '' TERM; : > \"$TOY_BEGAN\"; exec sleep 1000")
+    raise AssertionError("unreachable")
+
+
+def _steps(parameters: object, context: StageContext) -> StageResult:
+    """Short steps as a training has them: asked to end, it saves after the step in hand."""
+    with context.stop.held():
+        _say_begun()
+        while not context.stop.asked:
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 100_000)
+        (context.checkpoint / "saved").write_text("a whole step")
+    raise AssertionError("unreachable")
+
+
+def _spin(parameters: object, context: StageContext) -> StageResult:
+    """Computes in Python, as between the tokens of a long reply."""
+    _say_begun()
+    while True:
+        hashlib.sha256(b"token").digest()
+
+
+def _poison(parameters: object, context: StageContext) -> StageResult:
+    """Takes its process with it where the job's seed is 13; else it is done at once."""
+    if getattr(parameters, "seed", None) == 13:
+        print("last words")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return StageResult()
+
+
+def _say_begun() -> None:
+    with open(os.environ["TOY_BEGAN"], "wb"):  # noqa: PTH123 - opening a pipe waits for its reader
+        pass
+
+
+def _babble_and_die(parameters: ReportParameters, context: StageContext) -> StageResult:
+    for line in range(2500):
+        print("line", line)
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("unreachable")
+
+
+def _environment(parameters: ReportParameters, context: StageContext) -> StageResult:
+    logging.getLogger("toy").info("logged")
+    keys = sorted(name for name in os.environ if name.startswith("CRAFT_"))
+    return StageResult(notes=[*keys, *("torch" for _ in sys.modules if _ == "torch")])
+
+
+_DEEDS: Mapping[str, Callable[[ReportParameters, StageContext], StageResult]] = {
+    "write": _write,
+    "count": _count,
+    "babble": _babble,
+    "refuse": _refuse,
+    "short": _short,
+    "defect": _defect,
+    "no_memory": _no_memory,
+    "hoard": _hoard,
+    "full": _full,
+    "full_weights": _full_weights,
+    "gpu": _gpu,
+    "die": _die,
+    "exit": _exit,
+    "stubborn": _stubborn,
+    "long": _long,
+    "environment": _environment,
+    "babble_and_die": _babble_and_die,
+    "mutter": _mutter,
+}
+_BUSY: Mapping[str, Callable[[object, StageContext], StageResult]] = {
+    "numb": _numb,
+    "steps": _steps,
+    "spin": _spin,
+    "poison": _poison,
+}

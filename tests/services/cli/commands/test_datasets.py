@@ -1,0 +1,107 @@
+"""`craft datasets …` against the gateway and a datasets service that are real."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.services.datasets.sources.source_servers import ROWS, body, hub, source
+from tests.services.gateway.rigs.dataset_rig import dataset_rig
+from tests.services.gateway.rigs.loopback import served
+from typer.testing import CliRunner
+
+from craft_cli.main import app
+
+RUNNER = CliRunner()
+UNKNOWN = "dset_01jgywz3x4v5q6r7s8t9vawbxc"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A place where files lie, for a gateway whose address is in CRAFT_URL."""
+    with (
+        pytest.MonkeyPatch.context() as patched,
+        source({"/questions.jsonl": body(ROWS), **hub(ROWS[: ROWS.index(b"\n") + 1])}) as files,
+        dataset_rig(tmp_path_factory.mktemp("rig")) as both,
+        served(both.rig.app) as url,
+    ):
+        both.hub.url = files.url
+        patched.setenv("CRAFT_URL", url)
+        yield files.url
+
+
+def craft(*words: str, code: int = 0) -> str:
+    result = RUNNER.invoke(app, ["datasets", *words])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def added(path: Path, *lines: str) -> str:
+    path.write_text("\n".join(lines))
+    return craft("add", str(path)).strip()
+
+
+def question(text: str, answer: str) -> str:
+    return json.dumps({"question": text, "answers": [answer]})
+
+
+@pytest.mark.usefixtures("server")
+def test_columns_are_named_and_seen_again(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text("prompt,completion\nWhich gas do plants take in?,carbon dioxide|CO2\n")
+    columns = ["--column", "question=prompt", "--column", "answers=completion"]
+    made = craft("add", str(path), *columns).strip()
+    assert "columns: question=prompt, answers=completion" in craft("get", made)
+    shown = craft("preview", made, "--rows", "1")
+    assert "carbon dioxide | CO2" in shown
+    assert "user: " in shown
+    assert "taught where it knows: carbon dioxide" in shown
+
+
+def test_a_file_elsewhere_is_fetched_and_its_version_told(server: str) -> None:
+    assert craft("add", "--from-url", f"{server}/questions.jsonl", "--name", "web").startswith("dset_")
+    made = craft("add", "--hub", "team/facts", "--file", "data/train.jsonl").strip()
+    assert "from: hf://datasets/team/facts@main/data/train.jsonl (0123456789abcdef" in craft("get", made)
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "Say which"),
+        (["--hub", "team/facts", "--s3", "s3://bucket/key"], "Say which"),
+        (["--hub", "team/facts"], "--hub needs --file"),
+        (["--s3", "bucket/key"], "write OWNER/NAME for --hub"),
+        (["--s3", "s3://bucket/key", "--revision", "main"], "are for --hub"),
+        (["--s3", "s3://bucket/key", "--column", "question"], "NAME=VALUE"),
+        (["--s3", "s3://bucket/key", "--column", "id=a", "--column", "id=b"], "given twice"),
+    ],
+)
+def test_what_names_no_source_is_a_usage_error(words: list[str], said: str) -> None:
+    assert said in craft("add", *words, code=2)
+
+
+@pytest.mark.usefixtures("server")
+def test_choices_need_the_task_said(tmp_path: Path) -> None:
+    path = tmp_path / "choices.jsonl"
+    path.write_text('{"question": "Which?", "choices": ["this", "that"], "answer": "B"}\n')
+    assert "task=multiple_choice" in craft("add", str(path), code=2)
+    assert craft("add", str(path), "--task", "multiple-choice").startswith("dset_")
+
+
+@pytest.mark.usefixtures("server")
+def test_an_overlap_is_counted_and_shown(tmp_path: Path) -> None:
+    train = added(tmp_path / "a.jsonl", question("Who wrote Faust?", "Goethe"), question("Who wrote Emma?", "Austen"))
+    test = added(tmp_path / "b.jsonl", question("who wrote FAUST", "Goethe"))
+    shown = craft("overlap", train, test)
+    assert f"1 of 2 rows ask what {test} asks too (different questions: 1)" in shown
+    assert "Who wrote Faust?" in shown
+    assert json.loads(craft("overlap", train, test, "--json"))["with"] == test
+
+
+@pytest.mark.usefixtures("server")
+def test_what_is_deleted_is_not_found(tmp_path: Path) -> None:
+    made = added(tmp_path / "c.jsonl", question("Who wrote Ulysses?", "Joyce"))
+    assert json.loads(craft("rm", made, "--json")) == {"id": made, "deleted": True}
+    craft("get", made, code=4)
+    craft("rm", UNKNOWN, code=4)

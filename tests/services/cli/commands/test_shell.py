@@ -1,0 +1,150 @@
+"""The command in a real shell: pipes, signals, encodings, completion."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from tests.services.cli.answering import answering
+from tests.services.cli.views import JOB_ID, as_sse, event, job_view
+
+from craft.contracts.public.jobs import JobList
+from craft.contracts.spec.jobs import JobStatus
+
+CRAFT = [sys.executable, "-m", "craft_cli"]
+
+
+def surroundings(**environment: str) -> dict[str, str]:
+    """Of a command, without anybody's own profiles."""
+    return os.environ | {"XDG_CONFIG_HOME": "/nonexistent"} | environment
+
+
+def craft(*words: str, **environment: str) -> "subprocess.CompletedProcess[bytes]":
+    return subprocess.run([*CRAFT, *words], env=surroundings(**environment), capture_output=True, check=False)
+
+
+def listed(name: str) -> bytes:
+    view = job_view(JobStatus.RUNNING).model_copy(update={"name": name})
+    return JobList(data=[view], has_more=False, last_id=JOB_ID).model_dump_json().encode()
+
+
+def test_a_piped_table_is_plain_and_whole() -> None:
+    name = "[red]Köln[/] 🌊 " + "long " * 60
+    with answering(listed(name)) as (url, _):
+        shown = craft("jobs", "ls", "--url", url).stdout.decode()
+    assert name.strip() in shown
+    assert "\x1b" not in shown
+    assert len(shown.splitlines()) == 2
+
+
+def test_a_terminal_without_unicode_gets_question_marks_and_no_trace() -> None:
+    with answering(listed("Köln")) as (url, _):
+        done = craft("jobs", "ls", "--url", url, PYTHONIOENCODING="ascii")
+    assert (done.returncode, b"K?ln" in done.stdout, done.stderr) == (0, True, b"")
+
+
+def test_json_is_one_document_whatever_the_encoding() -> None:
+    with answering(listed("Köln")) as (url, _):
+        assert json.loads(craft("jobs", "ls", "--json", "--url", url).stdout)["data"][0]["name"] == "Köln"
+
+
+def test_who_stops_reading_ends_the_command_without_a_trace() -> None:
+    lines = json.dumps(
+        {
+            "object": "list",
+            "data": [
+                {"id": n, "stage": "ingest", "attempt": 1, "line": "x" * 900, "created_at": "2026-01-01T00:00:00Z"}
+                for n in range(1000)
+            ],
+            "has_more": False,
+            "last_id": 999,
+        }
+    ).encode()
+    with answering(lines) as (url, _):
+        script = f'"$@" jobs logs {JOB_ID} --url {url} | head -1'
+        command = ["bash", "-c", script, "bash", *CRAFT]
+        done = subprocess.run(command, env=surroundings(), capture_output=True, check=False)
+    assert done.stdout.startswith(b"ingest#1 x")
+    assert done.stderr == b""
+
+
+@contextmanager
+def streaming() -> Iterator[tuple[str, threading.Event]]:
+    """A server whose job never ends: its address, and whether somebody follows."""
+    followed = threading.Event()
+    over = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(as_sse(event(1, "job.created")))
+            self.wfile.flush()
+            followed.set()
+            over.wait(30)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}", followed
+        finally:
+            over.set()
+            server.shutdown()
+            thread.join()
+
+
+def test_ctrl_c_leaves_the_job_running_and_says_so() -> None:
+    with streaming() as (url, followed):
+        watching = subprocess.Popen(
+            # Whoever runs the tests in the background may have Ctrl-C ignored.
+            ["env", "--default-signal=INT", *CRAFT, "jobs", "watch", JOB_ID, "--url", url],
+            env=surroundings(),
+            stderr=subprocess.PIPE,
+        )
+        assert followed.wait(20)
+        watching.send_signal(signal.SIGINT)
+        _, said = watching.communicate(timeout=20)
+    assert watching.returncode == 130
+    assert f"The job goes on. See it again: craft jobs watch {JOB_ID}" in said.decode()
+    assert b"Traceback" not in said
+
+
+@pytest.mark.parametrize("status", [JobStatus.FAILED, JobStatus.CANCELLED])
+def test_watching_a_job_that_does_not_succeed_is_6_with_its_view_and_its_problem(status: JobStatus) -> None:
+    kind = f"job.{status.value}"
+    view = job_view(status).model_dump_json().encode()
+    with answering(as_sse(event(1, kind)), view) as (url, _):
+        done = craft("jobs", "watch", JOB_ID, "--json", "--url", url)
+    assert done.returncode == 6
+    assert json.loads(done.stdout)["status"] == status.value
+    code = "too_few_known" if status is JobStatus.FAILED else "job_cancelled"
+    assert json.loads(done.stderr)["code"] == code
+
+
+def test_bash_completes_commands_and_options() -> None:
+    words = {"COMP_WORDS": "craft jobs c", "COMP_CWORD": "2", "_CRAFT_COMPLETE": "complete_bash"}
+    done = subprocess.run(CRAFT, env=surroundings(**words), capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["cancel", "compare"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_a_script_of_that_shell(shell: str, tmp_path: Path) -> None:
+    done = craft("completion", shell)
+    assert done.returncode == 0
+    assert b"_CRAFT_COMPLETE" in done.stdout
+    if shell == "bash":
+        script = tmp_path / "completion"
+        script.write_bytes(done.stdout)
+        assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
+    assert craft("completion", "tcsh").returncode == 2

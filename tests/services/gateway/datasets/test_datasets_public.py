@@ -1,0 +1,192 @@
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.services.gateway.rigs.public_rig import UNKNOWN_DATASET, Rig, open_rig, rows
+
+from craft.contracts.problems import Problem
+from craft.contracts.services.datasets import DatasetFormat, Reading
+from craft.core.questions import Task
+from craft.errors import CraftError, DatasetInvalid, ErrorDetail, Internal, PayloadTooLarge, Unavailable
+from craft_gateway.datasets.client import HttpDatasetsClient
+from craft_gateway.datasets.client_fake import FakeDatasetsClient
+
+JSONL = "\n".join(json.dumps(row) for row in rows(5)).encode()
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    with open_rig(tmp_path) as rig:
+        yield rig
+
+
+def test_an_upload_becomes_a_dataset_with_an_id(rig: Rig) -> None:
+    files = {"file": ("../../etc/my facts.jsonl", JSONL)}
+    answer = rig.post("/craft/datasets", files=files, data={"task": "open_ended", "format": "jsonl"})
+    dataset = answer.json()
+    assert answer.status_code == 201
+    assert answer.headers["location"] == f"/craft/datasets/{dataset['id']}" == dataset["links"]["self"]
+    assert (dataset["object"], dataset["rows"], dataset["name"]) == ("craft.dataset", 5, "my facts.jsonl")
+    assert dataset["statistics"]["answers_per_question"] == 1.0
+    assert rig.get(f"/craft/datasets/{dataset['id']}").json() == dataset
+
+
+def test_the_same_rows_are_the_same_dataset(rig: Rig) -> None:
+    first = rig.post("/craft/datasets", json={"rows": rows(5), "name": "one"}).json()
+    second = rig.post("/craft/datasets", json={"rows": rows(5), "name": "two"}).json()
+    assert second == first
+
+
+def test_a_name_that_no_database_keeps_is_refused(rig: Rig) -> None:
+    answer = rig.post("/craft/datasets", json={"rows": rows(5), "name": "a\0b"})
+    assert (answer.status_code, answer.json()["param"]) == (422, "name")
+
+
+def test_datasets_come_newest_first_in_pages(rig: Rig) -> None:
+    made = [rig.post("/craft/datasets", json={"rows": rows(count)}).json()["id"] for count in (2, 3, 4)]
+    page = rig.get("/craft/datasets?limit=2").json()
+    assert ([d["id"] for d in page["data"]], page["has_more"]) == ([made[2], made[1]], True)
+    rest = rig.get(f"/craft/datasets?after={page['last_id']}").json()
+    assert ([d["id"] for d in rest["data"]], rest["has_more"]) == ([made[0]], False)
+
+
+def test_a_job_may_name_an_uploaded_dataset(rig: Rig) -> None:
+    dataset_id = rig.post("/craft/datasets", json={"rows": rows()}).json()["id"]
+    job_id = rig.submit(dataset={"id": dataset_id})
+    assert rig.get(f"/craft/jobs/{job_id}").json()["resolved"]["dataset"]["id"] == dataset_id
+
+
+def test_unknown_datasets_are_not_found(rig: Rig) -> None:
+    for dataset_id in (UNKNOWN_DATASET, "x", "%00", "..%2f..", "a" * 4000):
+        assert rig.get(f"/craft/datasets/{dataset_id}").status_code == 404
+
+
+def test_row_errors_come_back_from_the_service(rig: Rig) -> None:
+    answer = rig.post("/craft/datasets", files={"file": ("f", b'{"question": "Why?"}')})
+    assert (answer.status_code, answer.json()["code"]) == (422, "dataset_invalid")
+    assert (answer.json()["errors"][0]["line"], answer.json()["errors"][0]["field"]) == (1, "answers")
+
+
+@pytest.mark.parametrize(
+    "send",
+    [
+        lambda rig: rig.post("/craft/datasets", data={"task": "open_ended"}, files={"other": ("f", b"x")}),
+        lambda rig: rig.post("/craft/datasets", files=[("file", ("a", b"x")), ("file", ("b", b"x"))]),
+        lambda rig: rig.post("/craft/datasets", files={"file": ("f", JSONL)}, data={"task": "guessing"}),
+        lambda rig: rig.post("/craft/datasets", files={"file": ("f", JSONL)}, data={"format": "xls"}),
+        lambda rig: rig.post("/craft/datasets", files={"file": ("f", JSONL)}, data={"path": "/etc"}),
+        lambda rig: rig.post("/craft/datasets", content=b"x", headers={"content-type": "multipart/form-data"}),
+        lambda rig: rig.post("/craft/datasets", content=b"x", headers={"content-type": "text/csv"}),
+        lambda rig: rig.post("/craft/datasets", content=b"x"),
+        lambda rig: rig.post("/craft/datasets", content=b"{", headers={"content-type": "application/json"}),
+        lambda rig: rig.post("/craft/datasets", content=b"\xff", headers={"content-type": "application/json"}),
+        lambda rig: rig.post("/craft/datasets", json=[]),
+        lambda rig: rig.post("/craft/datasets", json={"rows": [1]}),
+        lambda rig: rig.post("/craft/datasets", json={"rows": rows(2), "more": 1}),
+    ],
+    ids=[
+        "no file",
+        "two files",
+        "task",
+        "format",
+        "unknown field",
+        "no boundary",
+        "csv as body",
+        "no type",
+        "half JSON",
+        "not UTF-8",
+        "a list",
+        "rows of numbers",
+        "unknown member",
+    ],
+)
+def test_a_malformed_upload_is_a_problem(rig: Rig, send: Callable[[Rig], httpx.Response]) -> None:
+    answer = send(rig)
+    assert (answer.status_code, answer.json()["code"]) == (422, "request_invalid")
+    assert answer.json()["hint"]
+
+
+def test_empty_rows_are_no_dataset(rig: Rig) -> None:
+    answer = rig.post("/craft/datasets", json={"rows": []})
+    assert (answer.json()["code"], answer.json()["param"]) == ("dataset_invalid", "rows")
+
+
+def test_a_service_that_is_away_is_unavailable(rig: Rig) -> None:
+    rig.datasets.down = True
+    for answer in (
+        rig.post("/craft/datasets", json={"rows": rows(2)}),
+        rig.post("/craft/datasets", files={"file": ("f", JSONL)}),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+        assert int(answer.headers["retry-after"]) > 0
+
+
+def client_of(handle: Callable[[httpx.Request], httpx.Response]) -> HttpDatasetsClient:
+    return HttpDatasetsClient("http://datasets", transport=httpx.MockTransport(handle))
+
+
+def test_the_client_sends_the_file_and_its_fields() -> None:
+    seen: list[bytes] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        seen.append(request.read())
+        stored = FakeDatasetsClient().store_rows(rows(5), task=Task.OPEN_ENDED)
+        return httpx.Response(200, text=stored.model_dump_json())
+
+    client = client_of(handle)
+    reading = Reading(task=Task.OPEN_ENDED, format=DatasetFormat.JSONL)
+    stored = client.store_file(io.BytesIO(JSONL), reading)
+    assert stored.rows == 5
+    assert JSONL in seen[0]
+    assert b'name="task"\r\n\r\nopen_ended' in seen[0]
+    assert b'name="format"\r\n\r\njsonl' in seen[0]
+    assert b'name="columns"\r\n\r\n{}' in seen[0]
+    assert client.store_rows(rows(5), task=Task.OPEN_ENDED) == stored
+    assert json.loads(seen[1]) == {"task": "open_ended", "rows": rows(5)}
+    client.store_file(io.BytesIO(JSONL), Reading())
+    assert b'name="task"' not in seen[2]
+    client.close()
+
+
+def test_the_client_passes_on_what_the_caller_can_mend() -> None:
+    detail = ErrorDetail("is empty", field="question", line=7, excerpt="''")
+    raised = DatasetInvalid("1 of 9 rows cannot be used.", hint="Mend it.", details=[detail])
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(422, text=Problem.of(raised).model_dump_json())
+
+    client = client_of(handle)
+    with pytest.raises(DatasetInvalid, match="1 of 9") as caught:
+        client.store_rows([], task=Task.OPEN_ENDED)
+    assert (caught.value.hint, caught.value.details) == ("Mend it.", (detail,))
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (httpx.Response(500, text="<html>"), Unavailable),
+        (httpx.Response(200, text="not a dataset"), Unavailable),
+        (httpx.Response(500, text=Problem.of(Internal("a defect")).model_dump_json()), Unavailable),
+        (httpx.Response(413, text=Problem.of(PayloadTooLarge("big")).model_dump_json()), PayloadTooLarge),
+    ],
+    ids=["no problem document", "no dataset", "its own defect", "too large"],
+)
+def test_the_client_blames_the_caller_only_where_it_helps(answer: httpx.Response, expected: type[CraftError]) -> None:
+    client = client_of(lambda _: answer)
+    with pytest.raises(expected):
+        client.store_rows([], task=Task.OPEN_ENDED)
+    client.close()
+
+
+def test_a_refused_connection_is_unavailable() -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused", request=request)
+
+    away = client_of(refuse)
+    with pytest.raises(Unavailable):
+        away.store_rows([], task=Task.OPEN_ENDED)
+    away.close()

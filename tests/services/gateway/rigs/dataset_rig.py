@@ -1,0 +1,66 @@
+"""The public API in front of a real datasets service on a socket of its own; both share an artifact folder."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+from tests.services.datasets.sources.source_servers import HOST
+from tests.services.gateway.rigs.loopback import served
+from tests.services.gateway.rigs.public_rig import Rig, open_rig
+
+from craft.infra.http.app import create_app
+from craft.infra.http.outbound import OutboundPolicy
+from craft.infra.settings.datasets import DatasetsSettings, HubSettings, S3Settings
+from craft.infra.storage.artifacts import ArtifactStore, FolderStore
+from craft_datasets.intake import DatasetIntake
+from craft_datasets.routes import router
+from craft_datasets.sources.fetching import Fetcher, Limits
+from craft_datasets.sources.sources import Sources
+from craft_gateway.datasets.client import HttpDatasetsClient
+
+MOST_BYTES = 8 * 2**20
+
+
+@dataclass
+class DatasetRig:
+    """A rig whose datasets are real. `hub` is where the service finds the model hub."""
+
+    rig: Rig
+    hub: HubSettings
+
+    def upload(self, content: bytes, *, name: str = "facts.jsonl", **fields: str) -> httpx.Response:
+        return self.rig.post("/craft/datasets", files={"file": (name, content)}, data=fields)
+
+    def uploaded(self, content: bytes, **fields: str) -> dict[str, Any]:
+        answer = self.upload(content, **fields)
+        assert answer.status_code == 201, answer.text
+        made: dict[str, Any] = answer.json()
+        return made
+
+    def send(self, **body: Any) -> httpx.Response:
+        return self.rig.post("/craft/datasets", json=body)
+
+
+def datasets_service(store: ArtifactStore, hub: HubSettings) -> FastAPI:
+    """The service, which may fetch from this machine."""
+    fetcher = Fetcher(OutboundPolicy((HOST,)), Limits(max_bytes=MOST_BYTES, seconds=5, idle_seconds=1))
+    sources = Sources(fetcher, hub=hub, s3=S3Settings(), sign=lambda _: {})
+    routers = [router(DatasetIntake(store, DatasetsSettings()), sources)]
+    return create_app(title="datasets", service="datasets", routers=routers, max_body_bytes=MOST_BYTES)
+
+
+@contextmanager
+def dataset_rig(folder: Path, *, store: ArtifactStore | None = None, **options: Any) -> Iterator[DatasetRig]:
+    """Both services, in an empty folder."""
+    hub = HubSettings()
+    with served(datasets_service(store or FolderStore(folder / "artifacts"), hub)) as url:
+        client = HttpDatasetsClient(url)
+        try:
+            with open_rig(folder, datasets=client, **options) as rig:
+                yield DatasetRig(rig, hub)
+        finally:
+            client.close()

@@ -1,0 +1,278 @@
+"""A gateway's truth without its processes: a real SQLite file, a clock that tests move, a store that only remembers."""
+
+import hashlib
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from craft.contracts.events import EventType
+from craft.contracts.problems import StageError
+from craft.contracts.public.accounts import DEFAULT_TEAM, TeamSettings
+from craft.contracts.spec.jobs import BaseModelRef, DatasetRef, JobSpec
+from craft.contracts.stages.artifacts import ArtifactRef, Manifest, StageResult
+from craft.contracts.stages.claims import Claim, ClaimedStage, Complete, Fail, Release
+from craft.contracts.stages.kinds import Service
+from craft.contracts.stages.parameters import EngineRef, ModelRef
+from craft.core.selection import Strategy
+from craft.errors import CraftError, Unavailable
+from craft.infra.settings.coordinator import CoordinatorSettings
+from craft_gateway.accounts.teams import TeamRegistry
+from craft_gateway.lifecycle.control import JobControl
+from craft_gateway.lifecycle.creation import Origin
+from craft_gateway.lifecycle.dispatch import OutboxRelay
+from craft_gateway.lifecycle.maintenance import Maintenance
+from craft_gateway.lifecycle.reuse import ArtifactExists
+from craft_gateway.lifecycle.worker_calls import WorkerCalls
+from craft_gateway.metrics.counters import StageMetrics
+from craft_gateway.plan.stages import ResolvedJob
+from craft_gateway.store import schema
+from craft_gateway.store.database import Database
+from craft_gateway.store.tables import Attempt, Event, Job, Outbox, Stage
+from craft_gateway.worker_api.observed import LostLeases
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+SETTINGS = CoordinatorSettings(
+    lease_seconds=90.0, beat_seconds=15.0, resend_seconds=60.0, max_lost_attempts=3, stage_timeout_seconds=3600.0
+)
+
+
+def sha(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def ref(name: str) -> ArtifactRef:
+    return ArtifactRef(key=sha(f"key of {name}"), digest=sha(f"bytes of {name}"))
+
+
+def resolved(*strategies: Strategy, evaluation: Sequence[str] = (), **spec: Any) -> ResolvedJob:
+    """A job over one dataset and one model."""
+    return ResolvedJob(
+        spec=JobSpec(
+            base_model=BaseModelRef(id="some/model"),
+            dataset=DatasetRef(id=f"dset_{'0' * 26}"),
+            strategies=list(strategies or (Strategy.CRAFT,)),
+            **spec,
+        ),
+        model=ModelRef(id="some/model", revision="main", digest=sha("model")),
+        engine=EngineRef(),
+        embedder="some/embedder",
+        dataset=ref("dataset"),
+        evaluation={name: ref(name) for name in evaluation},
+    )
+
+
+class FakeClock:
+    """The database's clock, moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self, session: Session) -> datetime:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+class FakeStore:
+    """Remembers which artifacts were published."""
+
+    def __init__(self) -> None:
+        self.held: set[tuple[str, str]] = set()
+
+    def __call__(self, artifact: ArtifactRef) -> bool:
+        return (artifact.key, artifact.digest) in self.held
+
+    def publish(self, artifact: ArtifactRef) -> None:
+        self.held.add((artifact.key, artifact.digest))
+
+    def lose(self, artifact: ArtifactRef) -> None:
+        self.held.discard((artifact.key, artifact.digest))
+
+
+class FakeBroker:
+    """A broker that may be down, and that keeps what was sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[Service, str]] = []
+        self.up = True
+        self.unread: dict[Service, int] = {}
+
+    def length(self, service: Service) -> int:
+        if not self.up:
+            raise Unavailable("down")
+        return self.unread.get(service, 0)
+
+    def send(self, service: Service, stage_id: str) -> None:
+        if not self.up:
+            raise Unavailable("down")
+        self.sent.append((service, stage_id))
+
+
+class World:
+    """Everything that jobs and workers meet, and short words for what workers do."""
+
+    def __init__(self, database: Database, clock: FakeClock, settings: CoordinatorSettings = SETTINGS) -> None:
+        self.database = database
+        self.clock = clock
+        self.settings = settings
+        self.store = FakeStore()
+        self.broker = FakeBroker()
+        self.room = True
+        self._workers = count(1)
+        self.connect(self.store)
+        self.relay = OutboxRelay(database, self.broker)
+
+    def connect(self, exists: ArtifactExists) -> None:
+        """Over this artifact store from now on."""
+        self.control = JobControl(self.database, exists=exists)
+        self.calls = WorkerCalls(self.database, exists=exists, settings=self.settings, has_space=lambda: self.room)
+        self.maintenance = Maintenance(self.database, self.calls, settings=self.settings)
+
+    def between(self, **teams: TeamSettings) -> None:
+        """These teams share the workers with all others."""
+        registry = TeamRegistry(self.database)
+        for name, settings in teams.items():
+            registry.put(name, settings)
+
+    def create(self, *strategies: Strategy, team: str = DEFAULT_TEAM, **spec: Any) -> str:
+        return self.control.create_job(resolved(*strategies, **spec), origin=Origin(team)).id
+
+    def attempts(self, job_id: str) -> list[Attempt]:
+        with self.database.read() as session:
+            rows = select(Attempt).where(Attempt.job_id == job_id)
+            return list(session.exec(rows.order_by(col(Attempt.started_at), col(Attempt.fence))))
+
+    def job(self, job_id: str) -> Job:
+        with self.database.read() as session:
+            return session.exec(select(Job).where(Job.id == job_id)).one()
+
+    def stages(self, job_id: str) -> dict[str, Stage]:
+        with self.database.read() as session:
+            rows = session.exec(select(Stage).where(Stage.job_id == job_id).order_by(col(Stage.position)))
+            return {stage.name: stage for stage in rows}
+
+    def stage(self, job_id: str, name: str) -> Stage:
+        return self.stages(job_id)[name]
+
+    def events(self, job_id: str) -> list[Event]:
+        with self.database.read() as session:
+            return list(session.exec(select(Event).where(Event.subject == job_id).order_by(col(Event.seq))))
+
+    def event_types(self, job_id: str) -> list[EventType]:
+        return [event.type for event in self.events(job_id)]
+
+    def outbox(self) -> list[Outbox]:
+        with self.database.read() as session:
+            return list(session.exec(select(Outbox).order_by(col(Outbox.id))))
+
+    def try_claim(self, stage: Stage, owner: str | None = None) -> ClaimedStage | None:
+        """As a worker that has nothing in hand; without a name, as one that never was seen before."""
+        owner = owner or f"new-worker-{next(self._workers)}"
+        return self.calls.claim(stage.id, Claim(owner=owner, service=stage.queue))
+
+    def claim(self, job_id: str, name: str, owner: str | None = None) -> ClaimedStage:
+        claimed = self.try_claim(self.stage(job_id, name), owner)
+        assert claimed is not None
+        assert (claimed.job_id, claimed.name) == (job_id, name)
+        return claimed
+
+    def complete(self, claimed: ClaimedStage, *, content: str = "") -> Manifest:
+        manifest = manifest_of(claimed, content)
+        self.store.publish(manifest.ref)
+        self.calls.complete(claimed.stage_id, Complete(fence=claimed.fence, manifest=manifest))
+        return manifest
+
+    def fail(self, claimed: ClaimedStage, error: CraftError) -> None:
+        self.calls.fail(claimed.stage_id, Fail(fence=claimed.fence, error=StageError.of(error)))
+
+    def release(self, claimed: ClaimedStage) -> None:
+        self.calls.release(claimed.stage_id, Release(fence=claimed.fence))
+
+    def do(self, job_id: str, *names: str) -> None:
+        """Claim and complete these stages, one after another."""
+        for name in names:
+            self.complete(self.claim(job_id, name))
+
+    def do_all(self, job_id: str) -> None:
+        """Work until the job has ended."""
+        while not self.job(job_id).status.terminal:
+            claims = [self.try_claim(stage) for stage in self.stages(job_id).values() if stage.status == "ready"]
+            assert any(claims), self.stages(job_id)
+            for claimed in filter(None, claims):
+                self.complete(claimed)
+
+
+def observed_maintenance(world: World, metrics: StageMetrics) -> Maintenance:
+    """Maintenance that counts and traces lost leases, as the coordinator wires it."""
+    lost = LostLeases(world.database, metrics)
+    return Maintenance(world.database, world.calls, settings=SETTINGS, on_lease_lost=lost.report)
+
+
+def manifest_of(claimed: ClaimedStage, content: str = "") -> Manifest:
+    return Manifest(
+        key=claimed.key,
+        digest=sha(f"{claimed.key} {content}"),
+        kind=claimed.parameters.kind,
+        code_version=1,
+        parameters=claimed.parameters.model_dump(mode="json"),
+        inputs=claimed.inputs,
+        files=[],
+        result=StageResult(),
+    )
+
+
+@cache
+def _empty_schema() -> bytes:
+    """The bytes of a migrated, empty database: migrating once is enough."""
+    with TemporaryDirectory() as folder:
+        database = Database(f"sqlite:///{folder}/empty.db")
+        schema.upgrade(database)
+        with database.engine.connect() as connection:
+            connection.exec_driver_sql("COMMIT")
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+            connection.exec_driver_sql("BEGIN")
+        database.close()
+        return Path(folder, "empty.db").read_bytes()
+
+
+@contextmanager
+def new_world(folder: Path, settings: CoordinatorSettings = SETTINGS) -> Iterator[World]:
+    """A world over a fresh database file in `folder`."""
+    path = folder / "craft.db"
+    path.write_bytes(_empty_schema())
+    clock = FakeClock()
+    database = Database(f"sqlite:///{path}", clock=clock)
+    try:
+        yield World(database, clock, settings)
+    finally:
+        database.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def postgres_world(url: str, settings: CoordinatorSettings = SETTINGS) -> Iterator[World]:
+    """A world over an emptied PostgreSQL database."""
+    clock = FakeClock()
+    database = Database(url, clock=clock)
+    try:
+        drop_everything(database)
+        schema.upgrade(database)
+        yield World(database, clock, settings)
+    finally:
+        database.close()
+
+
+def drop_everything(database: Database) -> None:
+    """Leave a PostgreSQL database without a table."""
+    with database.writer.begin() as connection:
+        connection.exec_driver_sql("DROP SCHEMA public CASCADE")
+        connection.exec_driver_sql("CREATE SCHEMA public")

@@ -1,0 +1,138 @@
+"""vLLM's command line and environment."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from craft.contracts.services.model_server import ServedBase
+from craft.contracts.stages.parameters import ModelRef
+from craft.infra.settings.inference import InferenceSettings, VllmSettings
+from craft_inference.model_server.command import ServerCommand, ServerPlaces, vllm_command
+
+BASE = ServedBase(model=ModelRef(id="team/a", revision="main", digest="d" * 64), dtype="bfloat16")
+PLACES = ServerPlaces(models=Path("/models"), adapters=Path("/adapters"), socket=Path("/private/s"))
+
+
+def built(
+    *, device: str = "cpu", python: str = "/venv/bin/python", adapters: bool = True, **vllm: object
+) -> ServerCommand:
+    settings = InferenceSettings.model_validate({"device": device, "vllm": VllmSettings.model_validate(vllm)})
+    return vllm_command(settings, PLACES, python=Path(python), base=BASE.model_copy(update={"adapters": adapters}))
+
+
+def value(command: ServerCommand, option: str) -> str:
+    return command.arguments[command.arguments.index(option) + 1]
+
+
+def test_the_model_is_named_by_its_path_below_the_working_folder() -> None:
+    command = built()
+    assert command.arguments[:3] == ("/venv/bin/python", "-m", "vllm.entrypoints.openai.api_server")
+    assert (value(command, "--model"), command.folder) == ("team/a", Path("/models"))
+    assert value(command, "--uds") == "/private/s"
+    assert not {"--host", "--port"} & set(command.arguments)
+
+
+def test_every_setting_reaches_its_option() -> None:
+    command = built(
+        device="cuda",
+        max_model_len=2048,
+        max_lora_rank=128,
+        max_loras=7,
+        tensor_parallel_size=2,
+        gpu_memory_utilization=0.5,
+        max_num_seqs=99,
+        block_size=16,
+        enforce_eager=True,
+        extra_arguments=["--seed", "1"],
+    )
+    expected = {
+        "--dtype": "bfloat16",
+        "--max-model-len": "2048",
+        "--max-lora-rank": "128",
+        "--max-loras": "7",
+        "--tensor-parallel-size": "2",
+        "--gpu-memory-utilization": "0.5",
+        "--max-num-seqs": "99",
+        "--block-size": "16",
+    }
+    assert {option: value(command, option) for option in expected} == expected
+    assert "--enforce-eager" in command.arguments
+    assert command.arguments[-2:] == ("--seed", "1")
+
+
+def test_what_is_not_set_is_vllms_to_choose() -> None:
+    assert not {"--max-model-len", "--enforce-eager"} & set(built().arguments)
+    sizes = {"--block-size", "--max-num-seqs", "--max-num-batched-tokens"}
+    assert not sizes & set(built(device="cuda").arguments)
+
+
+def test_on_cpu_a_step_takes_as_much_as_offline_batches_do() -> None:
+    command = built()
+    assert (value(command, "--max-num-seqs"), value(command, "--max-num-batched-tokens")) == ("256", "4096")
+    asked = built(max_num_seqs=8, max_num_batched_tokens=512)
+    assert (value(asked, "--max-num-seqs"), value(asked, "--max-num-batched-tokens")) == ("8", "512")
+
+
+def test_the_models_own_generation_settings_change_nothing() -> None:
+    assert value(built(), "--generation-config") == "vllm"
+
+
+def test_on_cpu_blocks_are_small_threads_bound_and_the_cache_sized() -> None:
+    command = built(cpu_threads="0-1", cpu_kvcache_gib=3)
+    assert value(command, "--block-size") == "32"
+    assert "--gpu-memory-utilization" not in command.arguments
+    assert "--no-enable-chunked-prefill" in command.arguments
+    assert command.environment["VLLM_CPU_OMP_THREADS_BIND"] == "0-1"
+    assert command.environment["VLLM_CPU_KVCACHE_SPACE"] == "3"
+    assert "VLLM_CPU_KVCACHE_SPACE" not in built(device="cuda").environment
+
+
+def test_adapters_are_resolved_from_the_folder_and_the_hub_is_off() -> None:
+    environment = built().environment
+    assert environment["VLLM_PLUGINS"] == "lora_filesystem_resolver"
+    assert environment["VLLM_LORA_RESOLVER_CACHE_DIR"] == "/adapters"
+    assert environment["VLLM_SERVER_DEV_MODE"] == "0"
+    assert environment["HF_HUB_OFFLINE"] == "1"
+
+
+def test_no_setting_of_ours_reaches_vllm_however_it_is_spelt(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CRAFT_WORKER_TOKEN", "craft_worker_token", "Craft_Database_Url", "CRAFT_INFERENCE__VLLM__API_KEY"):
+        monkeypatch.setenv(name, "hunter2")
+    monkeypatch.setenv("LANG", "C.UTF-8")
+    environment = built(api_key="hunter2").environment
+    assert "hunter2" not in environment.values()
+    assert environment["LANG"] == "C.UTF-8"
+
+
+def test_ours_wins_over_what_is_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_SERVER_DEV_MODE", "1")
+    monkeypatch.setenv("VLLM_LORA_RESOLVER_CACHE_DIR", "/elsewhere")
+    environment = built().environment
+    assert environment["VLLM_SERVER_DEV_MODE"] == "0"
+    assert environment["VLLM_LORA_RESOLVER_CACHE_DIR"] == "/adapters"
+
+
+def test_an_interpreter_is_found_from_the_models_folder_too() -> None:
+    assert built(python="venv/bin/python").arguments[0] == str(Path.cwd() / "venv/bin/python")
+    assert built(python="python3").arguments[0] == "python3"
+
+
+def test_nothing_in_the_models_folder_is_ever_imported(tmp_path: Path) -> None:
+    (tmp_path / "this.py").write_text("raise SystemExit('imported from the models folder')")
+    done = subprocess.run(
+        [sys.executable, "-m", "this"],
+        check=False,
+        cwd=tmp_path,
+        env=built().environment,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Zen of Python" in done.stdout
+
+
+def test_a_server_that_needs_no_adapters_is_not_made_ready_for_them() -> None:
+    assert "--enable-lora" in built().arguments
+    assert not [word for word in built(adapters=False).arguments if "lora" in word]

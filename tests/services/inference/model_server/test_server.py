@@ -1,0 +1,199 @@
+"""A server's process and the team's own server: ready, version, counters, and why it ended."""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.services.inference.stages.supervised import in_a_loop, until
+
+from craft.contracts.services.model_server import ServedTokens
+from craft.errors import CraftError, GpuOutOfMemory, HostOutOfMemory, ModelRejected, Unavailable
+from craft_inference.model_server.command import ServerCommand
+from craft_inference.model_server.server import AttachedServer, VllmProcess, tokens_of, version_of
+
+PLAYED = """
+import socketserver, sys
+from http.server import BaseHTTPRequestHandler
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = {"/health": b"", "/version": b'{"version": "1.2.3"}'}[self.path]
+        self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers()
+        self.wfile.write(body)
+    def address_string(self): return "-"
+print("listens", flush=True)
+socketserver.UnixStreamServer(sys.argv[1], Handler).serve_forever()
+"""
+
+
+def command(folder: Path, *words: str, **environment: str) -> ServerCommand:
+    return ServerCommand(arguments=words, environment={**os.environ, **environment}, folder=folder)
+
+
+async def ended(folder: Path, script: str) -> CraftError:
+    """Why a server that runs this script ended."""
+    process = VllmProcess(command(folder, "sh", "-c", script), folder / "s", folder / "logs" / "vllm.log")
+    await until(lambda: not process.alive)
+    assert not await process.ready()
+    await process.stop()
+    return process.why_it_ended()
+
+
+@in_a_loop
+async def test_a_process_gets_ready_answers_and_is_gone_when_stop_returns() -> None:
+    with tempfile.TemporaryDirectory() as short:  # a socket's path has 107 bytes
+        folder = Path(short)
+        socket = folder / "s"
+        socket.write_text("left by one that was killed")
+        played = command(folder, sys.executable, "-c", PLAYED, str(socket))
+        process = VllmProcess(played, socket, folder / "logs" / "vllm.log")
+        assert process.alive
+        while not await process.ready():
+            assert process.alive
+        assert await version_of(process.client) == "1.2.3"
+        await process.stop()
+        assert not process.alive
+        assert (folder / "logs" / "vllm.log").read_text().startswith("listens")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.", GpuOutOfMemory),
+        ("ValueError: No available memory for the cache blocks. Try increasing it.", GpuOutOfMemory),
+        (
+            "ValueError: Free memory on device (3.1/79.1 GiB) on startup is less than desired GPU memory utilization",
+            GpuOutOfMemory,
+        ),
+        (
+            "ValueError: To serve at least one request with the models's max seq len (32768), (7.00 GiB KV cache is "
+            "needed, which is larger than the available KV cache memory (3.1 GiB).",
+            GpuOutOfMemory,
+        ),
+        ("MemoryError", HostOutOfMemory),
+        ("OSError: [Errno 12] Cannot allocate memory", HostOutOfMemory),
+        ("RuntimeError: DefaultCPUAllocator: can't allocate memory: you tried to allocate", HostOutOfMemory),
+        ("ValueError: Model architectures ['FooForCausalLM'] are not supported for now.", ModelRejected),
+        ("1 validation error for ModelConfig", ModelRejected),
+        ("safetensors_rust.SafetensorError: Error while deserializing header", ModelRejected),
+        ("something else altogether", Unavailable),
+    ],
+)
+def test_the_last_words_say_what_went_wrong(tmp_path: Path, words: str, expected: type[CraftError]) -> None:
+    @in_a_loop
+    async def scenario() -> None:
+        quoted = words.replace("'", "'\\''")
+        error = await ended(tmp_path, f"echo first; echo '{quoted}' >&2; exit 1")
+        assert type(error) is expected
+        assert "exit code 1" in error.message
+        assert words in error.message
+        assert error.hint
+
+    scenario()
+
+
+@in_a_loop
+async def test_a_process_that_was_killed_ran_out_of_the_hosts_memory(tmp_path_factory: pytest.TempPathFactory) -> None:
+    assert isinstance(await ended(tmp_path_factory.mktemp("killed"), "kill -9 $$"), HostOutOfMemory)
+
+
+@in_a_loop
+async def test_only_the_last_lines_are_told(tmp_path_factory: pytest.TempPathFactory) -> None:
+    script = "yes line | head -n 100000; printf 'caf\\351\\n'; echo the end; exit 1"
+    error = await ended(tmp_path_factory.mktemp("long"), script)
+    lines = error.message.splitlines()
+    assert (lines[-1], lines[-2], lines[2], len(lines)) == ("the end", "caf�", "line", 17)
+
+
+@in_a_loop
+async def test_a_program_that_is_missing_says_so(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("missing")
+    process = VllmProcess(command(folder, "/no/such/python"), folder / "s", folder / "vllm.log")
+    await until(lambda: not process.alive)
+    error = process.why_it_ended()
+    await process.stop()
+    assert isinstance(error, Unavailable)
+    assert "No such file or directory" in error.message
+    assert error.hint is not None
+    assert "vllm.log" in error.hint
+
+
+def test_a_folder_that_is_missing_is_an_os_error_and_leaks_nothing(tmp_path: Path) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(FileNotFoundError):
+        VllmProcess(command(tmp_path / "gone", "true"), tmp_path / "s", tmp_path / "vllm.log")
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def attached(answers: dict[str, httpx.Response]) -> AttachedServer:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.headers.get("authorization") != "Bearer key":
+            return httpx.Response(401)
+        if request.url.path not in answers:
+            raise httpx.ConnectError("refused")
+        return answers[request.url.path]
+
+    return AttachedServer("http://theirs", api_key="key", served_path="team/a", transport=httpx.MockTransport(answer))
+
+
+def models(*names: str) -> httpx.Response:
+    return httpx.Response(200, json={"data": [{"id": name} for name in names]})
+
+
+@in_a_loop
+async def test_the_teams_own_server_is_ready_where_it_serves_the_model() -> None:
+    server = attached({"/health": httpx.Response(200), "/v1/models": models("team/a", "adapter")})
+    assert (await server.ready(), server.alive) == (True, True)
+    await server.stop()
+
+
+@in_a_loop
+async def test_the_teams_own_server_is_waited_for() -> None:
+    assert not await attached({}).ready()
+    assert not await attached({"/health": httpx.Response(503)}).ready()
+    assert isinstance(attached({}).why_it_ended(), Unavailable)
+
+
+@in_a_loop
+async def test_another_model_on_the_teams_own_server_is_said_at_once() -> None:
+    server = attached({"/health": httpx.Response(200), "/v1/models": models("theirs/b", "theirs/c")})
+    with pytest.raises(ModelRejected, match="serves theirs/b, theirs/c, not team/a") as caught:
+        await server.ready()
+    assert caught.value.param == "base_model"
+
+
+@pytest.mark.parametrize(
+    "answer", [httpx.Response(200, text="<html>"), httpx.Response(200, json=[]), httpx.Response(500)]
+)
+def test_a_url_of_something_else_says_so(answer: httpx.Response) -> None:
+    @in_a_loop
+    async def scenario() -> None:
+        server = attached({"/health": httpx.Response(200), "/v1/models": answer, "/version": answer})
+        with pytest.raises(Unavailable):
+            await server.ready()
+        with pytest.raises(Unavailable):
+            await version_of(server.client)
+
+    scenario()
+
+
+@in_a_loop
+async def test_the_counters_of_all_engines_are_added_up() -> None:
+    text = """# HELP vllm:prompt_tokens_total Number of prefill tokens processed.
+vllm:prompt_tokens_total{engine="0",model_name="team/a"} 1.5e+03
+vllm:prompt_tokens_total{engine="1",model_name="team/a"} 500.0
+vllm:prompt_tokens_created{engine="0",model_name="team/a"} 1.79e+09
+vllm:prompt_tokens_cached_total{engine="0",model_name="team/a"} 300.0
+vllm:generation_tokens_total{engine="0",model_name="team/a"} 9.0
+"""
+    server = attached({"/metrics": httpx.Response(200, text=text)})
+    assert await tokens_of(server.client) == ServedTokens(prompt=2000, cached=300)
+
+
+@in_a_loop
+async def test_a_server_that_tells_no_counters_is_unavailable() -> None:
+    for answers in ({}, {"/metrics": httpx.Response(404)}):
+        with pytest.raises(Unavailable):
+            await tokens_of(attached(answers).client)

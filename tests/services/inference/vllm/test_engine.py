@@ -1,0 +1,348 @@
+"""The vllm engine: what it asks, in what order and number, and how it reads the answers."""
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.services.inference.conftest import CONTEXT_LENGTH, byte_tokenizer, letter_prompts, prompts
+from tests.services.inference.stages.supervised import base
+
+from craft.contracts.services.model_server import ServedBase, ServedTokens
+from craft.errors import ContextTooLong, Internal, ModelRejected, Unavailable
+from craft.infra.storage.served_adapters import STAGE_ADAPTER, ServedAdapters
+from craft_inference.engine import Sampling
+from craft_inference.prompting.chat import Chat
+from craft_inference.vllm.client import Question, VllmSession
+from craft_inference.vllm.engine import Served, VllmEngine
+
+Answer = Callable[[Question], dict[str, Any]]
+
+
+def says(question: Question) -> dict[str, Any]:
+    """As many texts as were asked for, the last one first: vLLM gives them in no order."""
+    samples = int(question.body["n"])
+    choices = [{"index": number, "text": f"{question.id} says {number}"} for number in reversed(range(samples))]
+    return {"choices": choices, "usage": {"completion_tokens": 5 * samples}}
+
+
+def scores(question: Question) -> dict[str, Any]:
+    """Each letter's log-probability is minus its token, and the sampled token stands among them."""
+    found = {f"token_id:{token}": -float(token) for token in [*question.body["logprob_token_ids"], 2]}
+    return {"choices": [{"logprobs": {"top_logprobs": [found]}}], "usage": {"completion_tokens": 1}}
+
+
+class PlayedSession(VllmSession):
+    """Answers at once, later questions first where `backwards`; counts what is under way."""
+
+    def __init__(self, rig: "Rig") -> None:
+        self._rig = rig
+
+    @property
+    def version(self) -> str:
+        return "9.9"
+
+    async def tokens(self) -> ServedTokens | None:
+        return self._rig.counters.pop(0) if self._rig.counters else None
+
+    async def complete(self, question: Question, model: str) -> Any:
+        rig = self._rig
+        rig.under_way += 1
+        rig.most_under_way = max(rig.most_under_way, rig.under_way)
+        try:
+            turns = 40 - int(question.id[1:]) % 40 if rig.backwards else 1
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            rig.asked.append((question, model))
+            if question.id in rig.failures:
+                raise rig.failures[question.id]
+            return rig.answer(question)
+        finally:
+            rig.under_way -= 1
+
+
+class Rig:
+    """An engine and the session that it asks."""
+
+    def __init__(self, folder: Path, answer: Answer = says, *, in_flight: int = 64, seeds: bool = True) -> None:
+        self.asked: list[tuple[Question, str]] = []
+        self.with_adapters: list[bool] = []
+        self.counters: list[ServedTokens | None] = []
+        self.failures: dict[str, Exception] = {}
+        self.answer = answer
+        self.backwards = False
+        self.under_way = self.most_under_way = self.open = self.opened = 0
+        self.adapters = ServedAdapters(folder / "served")
+        self.adapters.ensure_root()
+        chat = Chat(byte_tokenizer(), end_tokens=[2, 0], context_length=CONTEXT_LENGTH)
+        self.chat = chat
+        self.engine = VllmEngine(chat, self._held, self.adapters, Served(base(), in_flight, seeds))
+
+    def _held(self, served: ServedBase) -> AbstractAsyncContextManager[VllmSession]:
+        assert served.model_copy(update={"adapters": True}) == base()
+        self.with_adapters.append(served.adapters)
+        return self._session()
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[VllmSession]:
+        self.opened += 1
+        self.open += 1
+        try:
+            yield PlayedSession(self)
+        finally:
+            self.open -= 1
+
+    def bodies(self) -> dict[str, dict[str, Any]]:
+        return {question.id: dict(question.body) for question, _ in self.asked}
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Rig:
+    return Rig(tmp_path)
+
+
+def adapter(folder: Path, name: str, weights: bytes = b"weights") -> Path:
+    made = folder / name
+    made.mkdir()
+    (made / "adapter_config.json").write_text(json.dumps({"r": 8, "base_model_name_or_path": "/elsewhere"}))
+    (made / "adapter_model.safetensors").write_bytes(weights)
+    return made
+
+
+SAMPLED = Sampling(max_new_tokens=16, samples=3, temperature=0.7, top_p=0.9, seed=5)
+GREEDY = Sampling(max_new_tokens=16, samples=3)
+
+
+def test_a_prompt_is_asked_once_for_all_its_samples_as_token_ids(rig: Rig) -> None:
+    asked = prompts("x?", "y?")
+    replies = rig.engine.generate(asked, SAMPLED)
+    assert [row.texts for row in replies.rows] == [
+        ("q0 says 0", "q0 says 1", "q0 says 2"),
+        ("q1 says 0", "q1 says 1", "q1 says 2"),
+    ]
+    body = rig.bodies()["q0"]
+    assert body.pop("seed") >= 0
+    assert body == {
+        "prompt": rig.chat.encode(asked, new_tokens=1)[0],
+        "n": 3,
+        "max_tokens": 16,
+        "temperature": 0.7,
+        "top_p": 0.9,
+        "stop_token_ids": [0, 2],
+        # Nothing is left to the server's idea of a default.
+        "top_k": 0,
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
+    }
+    assert [model for _, model in rig.asked] == ["team/a", "team/a"]
+    assert replies.usage.generated_tokens == 30
+
+
+def test_greedy_is_asked_once_and_told_as_often_as_wanted(rig: Rig) -> None:
+    replies = rig.engine.generate(prompts("x?"), GREEDY)
+    assert replies.rows[0].texts == ("q0 says 0",) * 3
+    assert rig.bodies()["q0"]["n"] == 1
+    assert replies.usage.generated_tokens == 5
+
+
+def test_rows_keep_the_order_of_the_prompts_whatever_comes_first(rig: Rig) -> None:
+    rig.backwards = True
+    asked = prompts(*(f"{number}?" for number in range(40)))
+    replies = rig.engine.generate(asked, SAMPLED)
+    assert [question.id for question, _ in rig.asked] != [prompt.id for prompt in asked]
+    assert [row.id for row in replies.rows] == [prompt.id for prompt in asked]
+    assert all(row.texts[0] == f"{row.id} says 0" for row in replies.rows)
+
+
+@pytest.mark.parametrize(("in_flight", "count"), [(1, 5), (4, 30), (64, 10)])
+def test_as_many_prompts_are_under_way_as_the_settings_say_and_no_more(
+    tmp_path: Path, in_flight: int, count: int
+) -> None:
+    rig = Rig(tmp_path, in_flight=in_flight)
+    rig.engine.generate(prompts(*(f"{number}?" for number in range(count))), SAMPLED)
+    assert rig.most_under_way == min(in_flight, count)
+    assert len(rig.asked) == count
+
+
+def test_progress_counts_up_to_the_end(rig: Rig) -> None:
+    seen: list[tuple[int, int]] = []
+    rig.backwards = True
+    rig.engine.generate(
+        prompts(*(f"{number}?" for number in range(20))),
+        SAMPLED,
+        on_progress=lambda done, total: seen.append((done, total)),
+    )
+    assert seen == [(done, 20) for done in range(1, 21)]
+
+
+def test_no_prompts_cost_nothing(rig: Rig) -> None:
+    assert rig.engine.generate([], SAMPLED).rows == ()
+    assert rig.engine.letters([]).rows == ()
+    assert rig.opened == 0
+
+
+def test_a_seed_belongs_to_its_prompt_and_the_jobs_seed(rig: Rig, tmp_path: Path) -> None:
+    asked = prompts("x?", "y?", "z?")
+    rig.engine.generate(asked, SAMPLED)
+    seeds = {name: body["seed"] for name, body in rig.bodies().items()}
+    assert len(set(seeds.values())) == 3
+    assert all(0 <= seed < 2**31 for seed in seeds.values())
+
+    other = Rig(tmp_path)
+    other.engine.generate(asked[::-1][:2], SAMPLED)
+    assert {name: body["seed"] for name, body in other.bodies().items()} == {n: seeds[n] for n in ("q2", "q1")}
+
+    other.engine.generate(asked, Sampling(max_new_tokens=16, samples=3, temperature=0.7, top_p=0.9, seed=6))
+    assert not set(seeds.values()) & {body["seed"] for body in other.bodies().values()}
+
+
+def test_greedy_and_unseeded_requests_have_no_seed(rig: Rig, tmp_path: Path) -> None:
+    rig.engine.generate(prompts("x?"), GREEDY)
+    unseeded = Rig(tmp_path, seeds=False)
+    unseeded.engine.generate(prompts("x?"), SAMPLED)
+    assert "seed" not in rig.bodies()["q0"]
+    assert "seed" not in unseeded.bodies()["q0"]
+
+
+def test_letters_are_read_by_their_tokens_at_the_first_new_token(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, scores)
+    found = rig.engine.letters(letter_prompts("x?", "y?", letters="CAB"))
+    tokens = rig.chat.letter_tokens(letter_prompts("x?", letters="CAB"))[0]
+    assert [row.id for row in found.rows] == ["q0", "q1"]
+    assert found.rows[0].logprobs == tuple(-float(token) for token in tokens)
+    assert len(set(tokens)) == 3
+    body = rig.bodies()["q0"]
+    assert (body["logprob_token_ids"], body["max_tokens"], body["temperature"]) == (tokens, 1, 0.0)
+    assert body["return_tokens_as_token_ids"] is True
+    assert "seed" not in body
+    assert found.usage.generated_tokens == 0
+
+
+def test_a_letter_that_vllm_does_not_score_is_a_defect_and_never_a_guess(tmp_path: Path) -> None:
+    def forgetful(question: Question) -> dict[str, Any]:
+        answer = scores(question)
+        del answer["choices"][0]["logprobs"]["top_logprobs"][0][f"token_id:{question.body['logprob_token_ids'][1]}"]
+        return answer
+
+    with pytest.raises(Internal, match="no log-probability"):
+        Rig(tmp_path, forgetful).engine.letters(letter_prompts("x?"))
+
+
+def test_a_prompt_that_is_too_long_asks_nothing(rig: Rig) -> None:
+    with pytest.raises(ContextTooLong, match="q1"):
+        rig.engine.generate(prompts("x?", "long " * 200), SAMPLED)
+    assert (rig.asked, rig.opened) == ([], 0)
+
+
+def test_one_failure_ends_the_call_and_lets_go(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, in_flight=4)
+    rig.failures["q5"] = Unavailable("lost")
+    with pytest.raises(Unavailable, match="lost"):
+        rig.engine.generate(prompts(*(f"{number}?" for number in range(100))), SAMPLED)
+    assert (rig.open, rig.under_way) == (0, 0)
+    assert len(rig.asked) < 20
+
+
+def test_an_order_to_stop_from_progress_ends_the_call_and_lets_go(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, in_flight=4)
+
+    class Stopped(Exception):
+        pass
+
+    def progress(done: int, total: int) -> None:
+        if done == 7:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        rig.engine.generate(prompts(*(f"{number}?" for number in range(100))), SAMPLED, on_progress=progress)
+    assert (rig.open, rig.under_way) == (0, 0)
+    assert len(rig.asked) < 20
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "prefilled"),
+    [
+        (ServedTokens(prompt=1000, cached=400), ServedTokens(prompt=1500, cached=870), 30),
+        (ServedTokens(prompt=1000, cached=400), ServedTokens(prompt=50, cached=10), None),
+        (None, ServedTokens(prompt=50, cached=10), None),
+        (ServedTokens(prompt=50, cached=10), None, None),
+        (None, None, None),
+    ],
+    ids=["counted", "started again in between", "untold before", "untold after", "untold"],
+)
+def test_what_was_prefilled_is_counted_or_else_every_prompt(
+    rig: Rig, before: ServedTokens | None, after: ServedTokens | None, prefilled: int | None
+) -> None:
+    rig.counters = [before, after]
+    asked = prompts("x?", "y?")
+    usage = rig.engine.generate(asked, SAMPLED).usage
+    length = sum(len(ids) for ids in rig.chat.encode(asked, new_tokens=1))
+    assert usage.prompt_tokens == length
+    assert usage.prefilled_tokens == (length if prefilled is None else prefilled)
+
+
+def test_what_runs_is_described_with_vllms_own_version(rig: Rig) -> None:
+    assert rig.engine.describe().version == "unknown"
+    rig.engine.generate(prompts("x?"), GREEDY)
+    found = rig.engine.describe()
+    assert (found.name, found.version, found.dtype, found.context_length) == ("vllm", "9.9", "float32", CONTEXT_LENGTH)
+
+
+def test_an_adapter_is_published_under_the_digest_of_its_bytes(rig: Rig, tmp_path: Path) -> None:
+    first = adapter(tmp_path, "first")
+    rig.engine.generate(prompts("x?"), GREEDY, adapter=first)
+    (name,) = rig.adapters.names()
+    assert name.startswith(STAGE_ADAPTER)
+    assert [model for _, model in rig.asked] == [name]
+    config = json.loads((tmp_path / "served" / name / "adapter_config.json").read_text())
+    assert config == {"r": 8, "base_model_name_or_path": "team/a"}
+
+    same = Rig(tmp_path)
+    same.engine.generate(prompts("x?"), GREEDY, adapter=adapter(tmp_path, "copy"))
+    assert same.asked[0][1] == name
+
+
+def test_another_adapter_takes_the_place_of_the_one_before(rig: Rig, tmp_path: Path) -> None:
+    first, second = adapter(tmp_path, "first"), adapter(tmp_path, "second", b"other weights")
+    for one in (first, first, second, None, second, first):
+        rig.engine.generate(prompts("x?"), GREEDY, adapter=one)
+        assert len(rig.adapters.names()) == 1
+    names = [model for _, model in rig.asked]
+    assert names[0] == names[1] == names[5] != names[2] == names[4]
+    assert names[3] == "team/a"
+    assert rig.adapters.names() == [names[0]]
+    assert rig.with_adapters == [True, True, True, False, True, True]
+
+
+def test_an_adapter_that_another_process_took_out_is_there_again(rig: Rig, tmp_path: Path) -> None:
+    first = adapter(tmp_path, "first")
+    rig.engine.generate(prompts("x?"), GREEDY, adapter=first)
+    (name,) = rig.adapters.names()
+    rig.adapters.withdraw(name)
+    rig.engine.generate(prompts("x?"), GREEDY, adapter=first)
+    assert rig.adapters.names() == [name]
+
+
+def test_what_is_no_adapter_is_refused_and_the_one_before_still_works(rig: Rig, tmp_path: Path) -> None:
+    first = adapter(tmp_path, "first")
+    rig.engine.generate(prompts("x?"), GREEDY, adapter=first)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelRejected):
+        rig.engine.generate(prompts("x?"), GREEDY, adapter=tmp_path / "empty")
+    rig.engine.generate(prompts("x?"), GREEDY, adapter=first)
+    assert rig.adapters.names() == [rig.asked[-1][1]]
+    assert len(rig.asked) == 2
+
+
+def test_it_works_from_any_thread(rig: Rig) -> None:
+    found: list[int] = []
+    thread = threading.Thread(target=lambda: found.append(len(rig.engine.generate(prompts("x?"), GREEDY).rows)))
+    thread.start()
+    thread.join(10)
+    assert found == [1]

@@ -1,0 +1,352 @@
+"""The deliverable loads with PEFT, answers as the engine did, tells its story, and is the same bytes each time."""
+
+import json
+import re
+import shutil
+import string
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from craft.contracts.documents.evaluation import (
+    Differences,
+    EstimateView,
+    EvaluatedSet,
+    EvaluationDocument,
+    MetricSet,
+    ModelMetrics,
+)
+from craft.contracts.spec.jobs import PromptSettings, TrainingSettings
+from craft.contracts.stages.parameters import PackageParameters, TrainerRef, TuneParameters
+from craft.contracts.stages.rows import ChatMessage, QuestionRow, ReplyRow, TrainingKind, TrainingRow
+from craft.core.prompts import DEFAULT_TEMPLATES, PromptMode, answer_messages, answer_template, templates_from
+from craft.core.questions import ChoiceQuestion, OpenQuestion, Question, Task
+from craft.core.selection import Strategy
+from craft.errors import AdapterUnservable, Internal
+from craft.infra.models.folders import ModelFolders
+from craft.infra.stage.context import LocalContext
+from craft.infra.storage.artifacts import read_rows, write_rows
+from craft_training.base_models import BaseModel, BaseModels, with_adapter
+from craft_training.packaging.card_usage import usage
+from craft_training.packaging.greedy import greedy
+from craft_training.stages import TrainingStages
+from craft_training.tuning.samples import prompt_text
+from craft_training.tuning.throughput import KnownThroughput
+
+Facts = list[tuple[str, str]]
+SETTINGS = TrainingSettings(lora_r=16, learning_rate=1e-2, epochs=12, batch_size=8)
+
+
+def _prompt(base: BaseModel, question: str) -> str:
+    asked = answer_messages(OpenQuestion("q", question, ("x",)), PromptMode.REFUSE, DEFAULT_TEMPLATES)
+    return prompt_text([ChatMessage(role=turn.role, content=turn.content) for turn in asked], base.tokenizer)
+
+
+def _silent(done: int, total: int) -> None:
+    """Nobody watches."""
+
+
+def _metrics(pc: float) -> ModelMetrics:
+    value = EstimateView(value=pc, low=pc - 0.05, high=pc + 0.05)
+    undefined = EstimateView(value=None, reason="the baseline answers nothing wrong")
+    names = [name for name in MetricSet.model_fields if name != "ths"]
+    metrics = MetricSet(ths=undefined, **dict.fromkeys(names, value))
+    return ModelMetrics(count=20, micro=metrics, macro=metrics, categories={})
+
+
+def _evaluation() -> EvaluationDocument:
+    difference = Differences(**dict.fromkeys(Differences.model_fields, EstimateView(value=0.1)))
+    found = EvaluatedSet(
+        initial_basic=_metrics(0.5),
+        initial_refuse=_metrics(0.4),
+        candidate=_metrics(0.3),
+        versus_initial_basic=difference,
+        versus_initial_refuse=difference,
+    )
+    return EvaluationDocument(
+        task=Task.OPEN_ENDED, candidate="craft", resamples=100, seed=1, sets={"held_out": found, "far-away": found}
+    )
+
+
+@pytest.fixture(scope="module")
+def stages(models: BaseModels) -> TrainingStages:
+    return TrainingStages(models, checkpoint_seconds=1e9, throughput=KnownThroughput())
+
+
+@pytest.fixture(scope="module")
+def inputs(
+    stages: TrainingStages, base: BaseModel, facts: Facts, known: Facts, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """All inputs of a package stage, from a real tuning that teaches refusal of what is not known."""
+    root = tmp_path_factory.mktemp("package")
+    folders = {name: root / name for name in ("questions", "tuned", "rows", "candidate", "evaluation", "checkpoint")}
+    for folder in folders.values():
+        folder.mkdir()
+    rows = [
+        TrainingRow(
+            id=f"r{place}",
+            kind=TrainingKind.VAN if fact in known else TrainingKind.IDK,
+            messages=[
+                ChatMessage(role=turn.role, content=turn.content)
+                for turn in answer_messages(OpenQuestion("q", fact[0], ("x",)), PromptMode.REFUSE, DEFAULT_TEMPLATES)
+            ],
+            target=fact[1] if fact in known else "I don't know.",
+        )
+        for place, fact in enumerate(facts[:20])
+    ]
+    write_rows(folders["rows"] / "training.jsonl", rows)
+    stages.tune(
+        TuneParameters(model=base.ref, trainer=base.trainer, training=SETTINGS, seed=1),
+        LocalContext(folders["tuned"], folders["checkpoint"], {"rows": folders["rows"]}),
+    )
+    held_out = [QuestionRow(id=f"h{i}", question=q, answers=[a]) for i, (q, a) in enumerate(facts)]
+    write_rows(folders["questions"] / "held_out.jsonl", held_out)
+    with with_adapter(base, str(folders["tuned"] / "adapter")) as model:
+        # One at a time: as different from the stage's batches as replies can be computed.
+        replies = [
+            greedy(model, base.tokenizer, [_prompt(base, q)], max_new_tokens=8, on_progress=_silent)[0]
+            for q, _ in facts
+        ]
+    write_rows(
+        folders["candidate"] / "replies.jsonl",
+        [ReplyRow(set="held_out", id=f"h{i}", reply=reply) for i, reply in enumerate(replies)],
+    )
+    (folders["evaluation"] / "evaluation.json").write_text(_evaluation().model_dump_json())
+    folders.pop("checkpoint")
+    return folders
+
+
+@pytest.fixture
+def parameters(base: BaseModel) -> PackageParameters:
+    return PackageParameters(
+        task=Task.OPEN_ENDED,
+        model=base.ref,
+        trainer=base.trainer,
+        strategy=Strategy.CRAFT,
+        prompts=PromptSettings(),
+        max_new_tokens=8,
+    )
+
+
+@pytest.fixture
+def context(inputs: dict[str, Path], tmp_path: Path) -> Callable[[str], LocalContext]:
+    def make(name: str) -> LocalContext:
+        (tmp_path / name).mkdir()
+        return LocalContext(output=tmp_path / name, checkpoint=tmp_path, inputs=dict(inputs))
+
+    return make
+
+
+Context = Callable[[str], LocalContext]
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT's own
+def test_the_package_loads_with_peft_and_refuses_what_it_was_taught_to(
+    stages: TrainingStages,
+    parameters: PackageParameters,
+    context: Context,
+    folders: ModelFolders,
+    facts: Facts,
+    known: Facts,
+) -> None:
+    made = context("out")
+    result = stages.package(parameters, made)
+    assert result.metrics["agreeing_share"] == 1.0
+    assert result.counts["compared"] == 20
+    with tarfile.open(made.output / "adapter.tar.gz") as archive:
+        archive.extractall(made.checkpoint / "elsewhere", filter="data")
+    adapter = made.checkpoint / "elsewhere" / "adapter"
+    tokenizer = AutoTokenizer.from_pretrained(adapter)
+    fresh = AutoModelForCausalLM.from_pretrained(folders.find("tests/tiny").path)
+    model = PeftModel.from_pretrained(fresh, str(adapter)).eval()
+    loaded = BaseModel(folders.find("tests/tiny").ref, fresh, tokenizer, TrainerRef(dtype="float32"))
+    trained = [_prompt(loaded, question) for question, _ in facts[:20]]
+    replies = greedy(model, tokenizer, trained, max_new_tokens=8, on_progress=_silent)
+    expected = [answer if (question, answer) in known else "I don't know." for question, answer in facts[:20]]
+    assert sum(reply == wanted for reply, wanted in zip(replies, expected, strict=True)) >= 18
+
+
+def test_the_package_is_complete_and_names_no_path(
+    stages: TrainingStages, parameters: PackageParameters, context: Context, folders: ModelFolders
+) -> None:
+    made = context("out")
+    stages.package(parameters, made)
+    files = {path.name: path for path in (made.output / "adapter").iterdir()}
+    assert {
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "chat_template.jinja",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    } <= files.keys()
+    model_folder = str(folders.find("tests/tiny").path)
+    for path in files.values():
+        assert model_folder.encode() not in path.read_bytes(), path.name
+    config = json.loads(files["adapter_config.json"].read_text())
+    assert config["base_model_name_or_path"] == "tests/tiny"
+
+
+def test_the_same_inputs_give_the_same_archive(
+    stages: TrainingStages, parameters: PackageParameters, context: Context
+) -> None:
+    archives = []
+    for name in ("one", "two"):
+        made = context(name)
+        stages.package(parameters, made)
+        archives.append((made.output / "adapter.tar.gz").read_bytes())
+    assert archives[0] == archives[1]
+
+
+def test_an_adapter_that_answers_otherwise_is_not_servable(
+    stages: TrainingStages, parameters: PackageParameters, context: Context, inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    made = context("out")
+    shutil.copytree(inputs["candidate"], tmp_path / "other")
+    lines = (tmp_path / "other" / "replies.jsonl").read_text().splitlines()
+    wrong = [line if place % 4 else json.dumps({**json.loads(line), "reply": "?"}) for place, line in enumerate(lines)]
+    (tmp_path / "other" / "replies.jsonl").write_text("\n".join(wrong) + "\n")
+    changed = LocalContext(made.output, made.checkpoint, {**inputs, "candidate": tmp_path / "other"})
+    with pytest.raises(AdapterUnservable, match=r"10 of 20 held-out questions \(50.0%\); at least 90.0%"):
+        stages.package(parameters, changed)
+    assert not (made.output / "adapter.tar.gz").exists()
+
+
+def test_a_reply_that_is_missing_is_a_defect(
+    stages: TrainingStages, parameters: PackageParameters, context: Context, inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    made = context("out")
+    (tmp_path / "none").mkdir()
+    write_rows(tmp_path / "none" / "replies.jsonl", [ReplyRow(set="far-away", id="h0", reply="?")])
+    with pytest.raises(Internal, match="lack 20 held-out questions, first h0"):
+        stages.package(
+            parameters, LocalContext(made.output, made.checkpoint, {**inputs, "candidate": tmp_path / "none"})
+        )
+
+
+def test_the_base_model_answers_as_before_after_packaging(
+    stages: TrainingStages, parameters: PackageParameters, context: Context, models: BaseModels, known: Facts
+) -> None:
+    stages.package(parameters, context("out"))
+    base = models.get(parameters.model, parameters.trainer)
+    names = [name for name, _ in base.model.named_modules()]
+    assert not any("lora" in name for name in names)
+    out = base.model.generate(
+        **base.tokenizer(_prompt(base, known[0][0]), return_tensors="pt", add_special_tokens=False),
+        max_new_tokens=4,
+        do_sample=False,
+    )
+    assert base.tokenizer.decode(out[0], skip_special_tokens=True).endswith(known[0][1])
+
+
+def test_the_card_tells_data_parameters_and_results(
+    stages: TrainingStages, parameters: PackageParameters, context: Context
+) -> None:
+    made = context("out")
+    stages.package(parameters, made)
+    card = (made.output / "adapter" / "README.md").read_text()
+    assert card.startswith("---\nbase_model: tests/tiny\nlibrary_name: peft\n")
+    assert "- 10 questions keep their answer" in card
+    assert "- 10 questions are answered with the refusal" in card
+    assert "| lora alpha | 16 |" in card
+    assert "| optimiser steps | 36 |" in card
+    assert "### held out: 20 questions" in card
+    assert "### far-away: 20 questions" in card
+    assert "| this adapter, REFUSE prompt | 30.0 (25.0 to 35.0) |" in card
+    assert "undefined" in card
+    assert "greedy reply to 20 of 20 held-out questions" in card
+
+
+def _code(card: str) -> str:
+    found = re.search(r"^(`{3,})python\n(.*?)\n\1$", card, re.DOTALL | re.MULTILINE)
+    assert found is not None
+    return found[2]
+
+
+def _prompt_of(card: str) -> Callable[..., str]:
+    """The card's own function, without the lines that need a model."""
+    code = _code(card)
+    names: dict[str, Any] = {"re": re, "string": string}
+    exec(code[code.index("PROMPT = ") : code.index("def ask(")], names)  # noqa: S102 - our own card's
+    made: Callable[..., str] = names["prompt"]
+    return made
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT's own
+def test_the_cards_code_gives_the_replies_that_were_evaluated(
+    stages: TrainingStages,
+    parameters: PackageParameters,
+    context: Context,
+    folders: ModelFolders,
+    facts: Facts,
+    inputs: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    made = context("out")
+    stages.package(parameters, made)
+    monkeypatch.chdir(made.output)
+    code = _code((made.output / "adapter" / "README.md").read_text())
+    names: dict[str, Any] = {}
+    exec(code.replace("'tests/tiny'", repr(str(folders.find("tests/tiny").path))), names)  # noqa: S102 - our own card's
+    assert capsys.readouterr().out.endswith("\n")
+    served = [row.reply.strip() for row in read_rows(inputs["candidate"] / "replies.jsonl", ReplyRow)]
+    assert [names["ask"](question) for question, _ in facts[:6]] == served[:6]
+
+
+OWN_WORDS = {
+    "open_refuse": 'On {topic}, in one word; else say "{refusal}":\n```\n{question}\n```',
+    "choice_refuse": "{topic}: {question}\n{options}\nOne of {letters} ({letters_comma}), or '{refusal_words}': ",
+    "choice_option": "({letter}) {option}",
+    "or_word": "oder",
+    "default_topic": "all_sorts",
+    "refusal": "I do not know that.",
+}
+QUESTIONS = [
+    OpenQuestion("a", "Who wrote {topic} and \\1 {question}?", ("x",)),
+    OpenQuestion("b", "Wer schrieb »Faust«?", ("x",), "great_books"),
+    ChoiceQuestion("c", "Which {options}?", ("{letter}", "two"), 0),
+    ChoiceQuestion("d", "Which?", ("one", "{question}", "three", "four"), 0, "world_facts"),
+]
+
+
+@pytest.mark.parametrize("templates", [{}, OWN_WORDS], ids=["ours", "own"])
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.id)
+def test_the_cards_prompt_is_the_one_of_evaluation(
+    parameters: PackageParameters, question: Question, templates: dict[str, str]
+) -> None:
+    choices = [list(question.choices)] if isinstance(question, ChoiceQuestion) else []
+    task = Task.MULTIPLE_CHOICE if choices else Task.OPEN_ENDED
+    own = parameters.model_copy(update={"task": task, "prompts": PromptSettings(templates=templates)})
+    card = "\n".join(usage(own, refuses=True))
+    more = {"topic": question.category} if question.category else {}
+    asked = answer_messages(question, PromptMode.REFUSE, templates_from(templates))
+    assert _prompt_of(card)(question.question, *choices, **more) == asked[0].content
+    assert answer_template(task, PromptMode.REFUSE, templates_from(templates)) in card
+
+
+def test_the_card_promises_no_more_than_the_results_show(
+    stages: TrainingStages, parameters: PackageParameters, context: Context, inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    made = context("out")
+    stages.package(parameters, made)
+    card = (made.output / "adapter" / "README.md").read_text()
+    front = card.split("---")[1]
+    assert [front.count(f"- {tag}\n") for tag in ("craft", "lora", "refusal")] == [1, 1, 1]
+    assert "It was trained to answer what the base model knows and to refuse what it does not" in card
+    assert "taught to reply where it does not know is `I don't know.`" in card
+
+    answered = tmp_path / "answered"
+    answered.mkdir()
+    rows = read_rows(inputs["rows"] / "training.jsonl", TrainingRow)
+    write_rows(answered / "training.jsonl", [row for row in rows if row.kind is TrainingKind.VAN])
+    without = context("without")
+    stages.package(parameters, LocalContext(without.output, without.checkpoint, {**inputs, "rows": answered}))
+    card = (without.output / "adapter" / "README.md").read_text()
+    assert "It was trained to answer; how far" in card
+    assert "taught to reply" not in card

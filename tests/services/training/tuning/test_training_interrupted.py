@@ -1,0 +1,134 @@
+"""A training in a worker's real child process: asked to end, killed, killed while it saves."""
+
+import os
+import queue
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from craft.contracts.spec.jobs import TrainingSettings
+from craft.contracts.stages.claims import StageProgress
+from craft.contracts.stages.parameters import TrainerRef, TuneParameters
+from craft.contracts.stages.rows import TRAINING_FILE, TrainingRow
+from craft.infra.models.folders import ModelFolders
+from craft.infra.settings.worker import WorkerSettings
+from craft.infra.stage.channel import Finished
+from craft.infra.storage.artifacts import write_rows
+from craft.infra.worker.child_process import ChildOutcome, Died, StageWork
+from craft.infra.worker.child_supervisor import WarmChild
+
+PATIENCE_SECONDS = 120.0
+WIRING = "craft_training.wiring:stage_functions"
+FAULTY = "faulty_stages:stage_functions"
+GRACE_SECONDS = WorkerSettings().stop_seconds
+"""What a worker that is asked to stop gives its child."""
+LONG = TrainingSettings(lora_r=32, learning_rate=1e-3, epochs=100, batch_size=4)
+SHORT = LONG.model_copy(update={"epochs": 3})
+Row = Callable[[str, str], TrainingRow]
+
+
+class Listener:
+    """Remembers what the child says."""
+
+    def __init__(self) -> None:
+        self.steps: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self.outcomes: queue.SimpleQueue[ChildOutcome] = queue.SimpleQueue()
+        self.lines: list[str] = []
+
+    def on_progress(self, progress: StageProgress) -> None:
+        self.steps.put(progress.done)
+
+    def on_log(self, line: str) -> None:
+        self.lines.append(line)
+
+    def on_outcome(self, outcome: ChildOutcome) -> None:
+        self.outcomes.put(outcome)
+
+
+class Training:
+    """One tuning stage, attempt after attempt, each in a process of its own."""
+
+    def __init__(self, folder: Path, folders: ModelFolders, models_dir: Path, rows: list[TrainingRow]) -> None:
+        self.folder = folder
+        self.model = folders.find("tests/tiny").ref
+        self.models_dir = models_dir
+        for part in ("rows", "checkpoint"):
+            (folder / part).mkdir()
+        write_rows(folder / "rows" / TRAINING_FILE, rows)
+        self.checkpoint = folder / "checkpoint"
+        self._children: list[WarmChild] = []
+
+    def attempt(
+        self, settings: TrainingSettings, *, checkpoint_seconds: float, wiring: str = WIRING, **environment: str
+    ) -> tuple[WarmChild, Listener]:
+        own = {
+            "CRAFT_MODELS_DIR": str(self.models_dir),
+            "CRAFT_STATE_DIR": str(self.folder / "state"),
+            "CRAFT_TRAINING__DEVICE": "cpu",
+            "CRAFT_TRAINING__THREADS": "1",
+            "CRAFT_TRAINING__CHECKPOINT_SECONDS": str(checkpoint_seconds),
+            "PYTHONPATH": str(Path(__file__).parent),
+        }
+        child, listener = WarmChild(wiring, WorkerSettings(), environment=os.environ | own | environment), Listener()
+        self._children.append(child)
+        output = self.folder / f"output{len(self._children)}"
+        output.mkdir()
+        parameters = TuneParameters(model=self.model, trainer=TrainerRef(dtype="float32"), training=settings, seed=3)
+        child.start(StageWork(parameters, {"rows": self.folder / "rows"}, output, self.checkpoint), listener)
+        return child, listener
+
+    def kept_step(self) -> int:
+        """The one whole checkpoint's step."""
+        (folder,) = self.checkpoint.glob("step-*")
+        return int(folder.name.removeprefix("step-"))
+
+    def close(self) -> None:
+        for child in self._children:
+            child.kill(grace_seconds=0)
+            child.close()
+
+
+@pytest.fixture
+def training(
+    tmp_path: Path, folders: ModelFolders, models_dir: Path, row: Row, facts: list[tuple[str, str]]
+) -> Iterator[Training]:
+    made = Training(tmp_path, folders, models_dir, [row(question, answer) for question, answer in facts])
+    yield made
+    made.close()
+
+
+def test_on_sigterm_the_step_in_hand_becomes_a_checkpoint_and_the_next_attempt_goes_on_from_it(
+    training: Training,
+) -> None:
+    child, listener = training.attempt(LONG, checkpoint_seconds=1e9)
+    seen = [listener.steps.get(timeout=PATIENCE_SECONDS) for _ in range(3)][-1]
+    began = time.monotonic()
+    child.kill(grace_seconds=GRACE_SECONDS)
+    assert time.monotonic() - began < GRACE_SECONDS
+    died = listener.outcomes.get(timeout=PATIENCE_SECONDS)
+    assert isinstance(died, Died)
+    assert died.exit_code == 143, listener.lines
+    kept = training.kept_step()
+    assert kept >= seen
+    # No checkpoint was due: without this one the next attempt would begin at the beginning.
+    _, again = training.attempt(LONG, checkpoint_seconds=1e9)
+    assert again.steps.get(timeout=PATIENCE_SECONDS) == kept + 1
+
+
+def test_a_process_that_is_killed_while_it_saves_leaves_the_checkpoint_before(training: Training) -> None:
+    half = training.folder / "optimizer's state"
+    os.mkfifo(half)
+    stuck = {"STUCK_AFTER": "7", "STUCK_IN": str(half)}
+    child, listener = training.attempt(SHORT, checkpoint_seconds=0.0, wiring=FAULTY, **stuck)
+    with half.open("rb") as pipe:
+        assert pipe.read(1000)
+        child.kill(grace_seconds=0)
+    assert isinstance(listener.outcomes.get(timeout=PATIENCE_SECONDS), Died)
+    assert training.kept_step() == 7
+    _, again = training.attempt(SHORT, checkpoint_seconds=0.0)
+    outcome = again.outcomes.get(timeout=PATIENCE_SECONDS)
+    assert isinstance(outcome, Finished), again.lines
+    assert (outcome.result.counts["resumed_at_step"], outcome.result.counts["steps"]) == (7, 30)
+    assert training.kept_step() is not None
