@@ -1,6 +1,6 @@
-"""One supervised process of the local stack: its log file, its restart, its end."""
+"""One supervised process of the local stack: its start, its restart after a death, its stop and its log file."""
 
-import ctypes
+import functools
 import os
 import signal
 import subprocess
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-_PR_SET_PDEATHSIG = 1
+from craft.infra.process.parent_death import die_with_parent
+
 _RESTART_PAUSES_SECONDS = (0.0, 1.0, 5.0, 15.0)
 
 
@@ -77,6 +78,8 @@ class Supervised:
         return "\n".join(self._log_path.read_text(errors="replace").splitlines()[-count:])
 
     def _spawn(self, log: IO[bytes]) -> "subprocess.Popen[bytes]":
+        # A killed supervisor must not leave servers behind that occupy the ports.
+        end_with_supervisor = functools.partial(die_with_parent, os.getpid(), death_signal=signal.SIGTERM)
         return subprocess.Popen(  # noqa: S603 - our own modules and the bundled server, no words from outside
             self.spec.command,
             stdin=subprocess.DEVNULL,
@@ -85,10 +88,5 @@ class Supervised:
             env=self._environment,
             # Ctrl-C in the terminal is the supervisor's to handle, in the right order.
             start_new_session=True,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - one thread only here, and exec follows at once
+            preexec_fn=end_with_supervisor,  # noqa: PLW1509 - one thread only here, and exec follows at once
         )
-
-
-def _die_with_parent() -> None:
-    # A killed supervisor must not leave servers behind that hold the ports.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,12 +1,11 @@
-"""Runs a command that may not outlive whoever started it:
+"""Runs a command that must not outlive the process that started it:
 `python -m craft_inference.model_server.process_reaper LIFELINE_FD COMMAND…`.
 
-vLLM is several processes, and each of them holds accelerator memory. This one leads their group, ends all of them when
-the other end of the lifeline closes (its owner died, however that happened) or when the command ends, and exits with
-the command's code only when the last of them is gone: from then on the memory is free.
+vLLM is several processes, and each of them occupies accelerator memory. The reaper ends all of them when the other end
+of the lifeline closes (its owner died, however that happened) or when the command ends. It exits with the command's
+code only when the last of them is gone: from then on the memory is free.
 """
 
-import ctypes
 import os
 import select
 import signal
@@ -15,28 +14,25 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
+from craft.infra.process.parent_death import adopt_orphans, die_with_parent
+
 _LOOK_SECONDS = 0.1
 _GRACE_SECONDS = 10.0
 
 
 def main(arguments: list[str], *, grace_seconds: float = _GRACE_SECONDS) -> int:
-    """Run the command; returns its exit code, 128 + the signal's number where a signal ended it."""
+    """Run the command and return its exit code, or 128 + the signal's number where a signal ended it."""
     lifeline, command = int(arguments[0]), arguments[1:]
-    libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
-    if libc:
-        # What the command starts and leaves behind becomes our child, so that we can see it end.
-        libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    adopt_orphans()  # the command may start processes and leave them behind
+    reaper = os.getpid()
     child = os.fork()
     if child == 0:
         os.close(lifeline)
-        if libc:
-            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # who kills us must not be left with it
+        die_with_parent(reaper)  # a killed reaper must not leave the command running
         os.setpgid(0, 0)
         os.execvp(command[0], command)  # noqa: S606 - the command comes from our own settings
     with suppress(OSError):
-        os.setpgid(child, child)  # whichever of the two comes first
+        os.setpgid(child, child)  # here and in the child: either of the two may run first
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, signal.SIG_IGN)  # closing the lifeline is how to end this
     code = _watch(child, lifeline, grace_seconds)
@@ -45,7 +41,10 @@ def main(arguments: list[str], *, grace_seconds: float = _GRACE_SECONDS) -> int:
 
 
 def _watch(child: int, lifeline: int, grace_seconds: float) -> int:
-    """Until the command ends or the lifeline closes; a closed lifeline first gives the command a moment to end well."""
+    """Wait until the command ends, and return its exit code.
+
+    When the lifeline closes, the command gets SIGTERM, and SIGKILL after the grace period.
+    """
     deadline: float | None = None
     while True:
         ended, status = os.waitpid(child, os.WNOHANG)
@@ -64,7 +63,7 @@ def _watch(child: int, lifeline: int, grace_seconds: float) -> int:
 
 
 def _end(group: int) -> None:
-    """Kill what is left of the group, and whatever left it, and wait for all of it."""
+    """Kill every process of the group and every one that left it, and wait until all of them have ended."""
     with suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
     with suppress(ChildProcessError):

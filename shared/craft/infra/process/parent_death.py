@@ -1,4 +1,4 @@
-"""A child process that never outlives who started it."""
+"""Ties processes to one another by prctl, which only Linux has; elsewhere the kernel is asked for nothing."""
 
 import ctypes
 import os
@@ -6,12 +6,24 @@ import signal
 import sys
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+# Loaded here and not on demand: a forked child, before its exec, should load no library.
+_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
-def die_with_parent(parent: int) -> None:
-    """From now on the kernel kills this process when the thread that started it ends; `parent` is that process's id."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    # It may have died before we asked.
+def die_with_parent(parent: int, *, death_signal: signal.Signals = signal.SIGKILL) -> None:
+    """From now on the kernel sends `death_signal` to this process when the thread that started it ends.
+
+    `parent` is that process's id. To be called in the child: after a fork, in a `preexec_fn`, or in its program.
+    """
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
+    # The parent may have died before the call.
     if os.getppid() != parent:
         os._exit(1)
+
+
+def adopt_orphans() -> None:
+    """From now on a descendant whose parent died becomes this process's child, so that its end can be awaited."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
