@@ -19,7 +19,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from craft.core.prompts import (
     DEFAULT_OPEN_SHOTS,
     DEFAULT_TEMPLATES,
-    Message,
+    ModelMessage,
     PromptMode,
     answer_messages,
     probe_messages,
@@ -100,7 +100,7 @@ def _word(rng: random.Random) -> str:
     return "".join(rng.choice(_CONSONANTS) + rng.choice(_VOWELS) for _ in range(3)).capitalize()
 
 
-def _prompts(question: str) -> list[list[Message]]:
+def _prompts(question: str) -> list[list[ModelMessage]]:
     """The three forms in which a job asks an open question."""
     asked = OpenQuestion("tiny", question, ("",))
     return [

@@ -9,9 +9,9 @@ from craft.core.judging.answers import Outcome
 from craft.core.metrics import (
     NO_CATEGORY,
     CategoryResult,
-    Estimate,
     Evaluated,
     Metric,
+    MetricEstimate,
     Rates,
     evaluate,
     outcome_rates,
@@ -139,7 +139,7 @@ def test_a_metric_defined_in_few_resamples_has_a_value_but_no_interval() -> None
 
 def test_no_resamples_no_interval() -> None:
     found = evaluate(rows("iw", "xy"), rows("rw"), resamples=0, seed=0).micro[Metric.OVER_REFUSAL]
-    assert found == Estimate(1.0, None, "no resamples were asked for")
+    assert found == MetricEstimate(1.0, None, "no resamples were asked for")
 
 
 def test_an_interval_is_as_wide_as_the_binomial_says() -> None:

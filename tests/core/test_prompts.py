@@ -10,7 +10,7 @@ from craft.core.prompts import (
     DEFAULT_CHOICE_SHOTS,
     DEFAULT_OPEN_SHOTS,
     DEFAULT_TEMPLATES,
-    Message,
+    ModelMessage,
     PromptMode,
     PromptTemplates,
     answer_messages,
@@ -30,19 +30,19 @@ COIN = ChoiceQuestion("coin", "Which side?", ("Heads", "Tails"), 0)
 
 def test_open_probe() -> None:
     assert probe_messages(WHO, [SHOT], DEFAULT_TEMPLATES) == [
-        Message(
+        ModelMessage(
             "user",
             "Answer the following question as simple as possible.\nQuestion: How many legs has an ant?\nAnswer:",
         ),
-        Message("assistant", "6"),
-        Message("user", "Answer the following question as simple as possible.\nQuestion: Who?\nAnswer:"),
+        ModelMessage("assistant", "6"),
+        ModelMessage("user", "Answer the following question as simple as possible.\nQuestion: Who?\nAnswer:"),
     ]
 
 
 def test_open_basic_and_refuse() -> None:
-    assert answer_messages(WHO, PromptMode.BASIC, DEFAULT_TEMPLATES) == [Message("user", "Who?")]
+    assert answer_messages(WHO, PromptMode.BASIC, DEFAULT_TEMPLATES) == [ModelMessage("user", "Who?")]
     assert answer_messages(WHO, PromptMode.REFUSE, DEFAULT_TEMPLATES) == [
-        Message(
+        ModelMessage(
             "user",
             "Answer the following question, and if you don't know the answer, only reply with 'I don't know': Who?",
         )
@@ -51,14 +51,14 @@ def test_open_basic_and_refuse() -> None:
 
 def test_choice_basic_and_refuse() -> None:
     assert answer_messages(ROCK, PromptMode.BASIC, DEFAULT_TEMPLATES) == [
-        Message(
+        ModelMessage(
             "user",
             "There is a single choice question about earth science. Answer the question by replying A, B or C.\n"
             "Question: What is granite?\nA. A tree\nB. A rock\nC. A fish\nAnswer: ",
         )
     ]
     assert answer_messages(ROCK, PromptMode.REFUSE, DEFAULT_TEMPLATES) == [
-        Message(
+        ModelMessage(
             "user",
             "There is a single choice question about earth science. If you know the answer, please directly respond "
             "with the correct answer A, B, or C. If you do not know the answer, please respond with "
@@ -69,7 +69,7 @@ def test_choice_basic_and_refuse() -> None:
 
 def test_choice_probe_uses_the_basic_form_and_answers_with_a_letter() -> None:
     basic = answer_messages(ROCK, PromptMode.BASIC, DEFAULT_TEMPLATES)
-    assert probe_messages(COIN, [ROCK], DEFAULT_TEMPLATES)[:2] == [*basic, Message("assistant", "B")]
+    assert probe_messages(COIN, [ROCK], DEFAULT_TEMPLATES)[:2] == [*basic, ModelMessage("assistant", "B")]
 
 
 def test_two_options_need_no_comma_and_no_category_has_a_topic() -> None:

@@ -13,7 +13,7 @@ from tests.vllm.adapters import random_adapter
 from tests.vllm.conftest import SMOLLM, TWIN, Rig, running, until
 
 from craft.contracts.services.model_server import BASE_MODEL_HEADER, ModelLeaseRequest, ServerState
-from craft.core.prompts import Message
+from craft.core.prompts import ModelMessage
 from craft.errors import ContextTooLong, DeviceBusy, HostOutOfMemory, ModelNotFound, ModelRejected, Unavailable
 from craft.infra.worker.device import acquire_device
 from craft_inference.engine import Prompt, Sampling
@@ -24,7 +24,7 @@ FEW = Sampling(max_new_tokens=8)
 
 
 def _prompts(count: int, text: str = "Say a word.") -> list[Prompt]:
-    return [Prompt(f"p{n}", (Message("user", f"{text} Number {n}."),)) for n in range(count)]
+    return [Prompt(f"p{n}", (ModelMessage("user", f"{text} Number {n}."),)) for n in range(count)]
 
 
 def _engine_core(rig: Rig) -> psutil.Process:

@@ -16,7 +16,7 @@ from craft.core.judging.refusals import wording_for
 from craft.core.prompts import (
     DEFAULT_CHOICE_SHOTS,
     DEFAULT_TEMPLATES,
-    Message,
+    ModelMessage,
     PromptMode,
     answer_messages,
     probe_messages,
@@ -104,7 +104,9 @@ def test_an_adapter_changes_both_engines_alike(
 def test_letters_are_exact_whatever_was_asked_before(rig: Rig) -> None:
     """Prompt log-probabilities would depend on what the prefix cache holds; these are of a generated token."""
     letters = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-    prompts = [LetterPrompt(f"p{n}", (Message("user", f"Choose a letter. Number {n}."),), letters) for n in range(24)]
+    prompts = [
+        LetterPrompt(f"p{n}", (ModelMessage("user", f"Choose a letter. Number {n}."),), letters) for n in range(24)
+    ]
     engine = rig.engine()
     first = {row.id: row.logprobs for row in engine.letters(prompts).rows}
     again = {row.id: row.logprobs for row in engine.letters(prompts[::-1]).rows}

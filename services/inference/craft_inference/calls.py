@@ -22,7 +22,7 @@ from craft.contracts.services.inference import (
 )
 from craft.contracts.spec.jobs import BaseModelRef
 from craft.contracts.stages.parameters import EngineRef, ModelRef
-from craft.core.prompts import Message
+from craft.core.prompts import ModelMessage
 from craft.errors import RequestInvalid
 from craft_inference.engine import LetterPrompt, Prompt, Sampling
 from craft_inference.engine_holder import EngineHolder
@@ -103,5 +103,5 @@ class Calls:
         return EngineView(name=self._engine.name, limits=limits, loaded=loaded)
 
 
-def _messages(prompt: ChatPrompt) -> tuple[Message, ...]:
-    return tuple(Message(message.role, message.content) for message in prompt.messages)
+def _messages(prompt: ChatPrompt) -> tuple[ModelMessage, ...]:
+    return tuple(ModelMessage(message.role, message.content) for message in prompt.messages)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from craft.core.prompts import Message
+from craft.core.prompts import ModelMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class Prompt:
     """A chat that ends with the user's turn. The id names it in errors and in the random streams of its samples."""
 
     id: str
-    messages: tuple[Message, ...]
+    messages: tuple[ModelMessage, ...]
 
 
 @dataclass(frozen=True, slots=True)

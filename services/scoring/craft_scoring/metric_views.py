@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from craft.contracts.documents.evaluation import CategoryRates, Differences, EstimateView, MetricSet, ModelMetrics
-from craft.core.metrics import CategoryResult, Estimate, Evaluated, evaluate, paired_difference
+from craft.core.metrics import CategoryResult, Evaluated, MetricEstimate, evaluate, paired_difference
 
 
 def measured(
@@ -31,7 +31,7 @@ def differences(
     )
 
 
-def _view(estimate: Estimate) -> EstimateView:
+def _view(estimate: MetricEstimate) -> EstimateView:
     return EstimateView(
         value=estimate.value,
         low=estimate.interval.low if estimate.interval else None,

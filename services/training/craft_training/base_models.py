@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from craft.contracts.stages.parameters import ModelRef, TrainerRef
 from craft.errors import RequestInvalid
 from craft.infra.models.folders import ModelFolders
-from craft.infra.settings.training import TrainingSettings_
+from craft.infra.settings.training import TrainingServiceSettings
 
 _log = logging.getLogger("craft.training")
 
@@ -38,7 +38,7 @@ class BaseModel:
 class BaseModels:
     """Loads models from the operator's folder and keeps the last one, so a warm process serves stage after stage."""
 
-    def __init__(self, folders: ModelFolders, settings: TrainingSettings_) -> None:
+    def __init__(self, folders: ModelFolders, settings: TrainingServiceSettings) -> None:
         self._folders = folders
         self._device = _device(settings.device)
         self._loaded: BaseModel | None = None

@@ -21,11 +21,11 @@ __all__ = [
     "DEFAULT_RESAMPLES",
     "NO_CATEGORY",
     "CategoryResult",
-    "Estimate",
     "Evaluated",
     "Evaluation",
     "Interval",
     "Metric",
+    "MetricEstimate",
     "Rates",
     "evaluate",
     "outcome_rates",
@@ -57,7 +57,7 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class MetricEstimate:
     """A metric; where `value` is None, `reason` says why, and so it does where only the interval is missing."""
 
     value: float | None
@@ -79,8 +79,8 @@ class Evaluation:
     """A candidate measured against the baseline. `micro`: each question weighs the same; `macro`: each category."""
 
     count: int
-    micro: Mapping[Metric, Estimate]
-    macro: Mapping[Metric, Estimate]
+    micro: Mapping[Metric, MetricEstimate]
+    macro: Mapping[Metric, MetricEstimate]
     per_category: Mapping[str, CategoryResult]
 
 
@@ -133,7 +133,7 @@ def paired_difference(
     metric: Metric | str,
     resamples: int = DEFAULT_RESAMPLES,
     seed: int,
-) -> Estimate:
+) -> MetricEstimate:
     """metric(a) − metric(b), each question weighing the same; every resample takes the same items for all three.
 
     Undefined, with the reason, where the metric is for `a` or `b`. RequestInvalid for an unknown metric.
@@ -174,7 +174,7 @@ def _draw(groups: Sequence[NDArray[np.int64]], resamples: int, rng: np.random.Ge
     return (summed / len(groups)).reshape(resamples, *groups[0].shape)
 
 
-def _estimates(value: Shares, drawn: Shares) -> dict[Metric, Estimate]:
+def _estimates(value: Shares, drawn: Shares) -> dict[Metric, MetricEstimate]:
     ratio = baseline_ratio(value)
     return {
         metric: _estimate(float(formula(value, ratio)), formula(drawn, ratio), UNDEFINED[metric])
@@ -182,16 +182,16 @@ def _estimates(value: Shares, drawn: Shares) -> dict[Metric, Estimate]:
     }
 
 
-def _estimate(value: float, drawn: Shares, undefined: str) -> Estimate:
+def _estimate(value: float, drawn: Shares, undefined: str) -> MetricEstimate:
     if np.isnan(value):
-        return Estimate(None, None, undefined)
+        return MetricEstimate(None, None, undefined)
     if drawn.size == 0:
-        return Estimate(value, None, "no resamples were asked for")
+        return MetricEstimate(value, None, "no resamples were asked for")
     defined = drawn[~np.isnan(drawn)]
     if defined.size < DEFINED_ENOUGH * drawn.size:
-        return Estimate(value, None, f"in most resamples {undefined}")
+        return MetricEstimate(value, None, f"in most resamples {undefined}")
     low, high = np.percentile(defined, CONFIDENCE_PERCENT)
-    return Estimate(value, Interval(float(low), float(high)))
+    return MetricEstimate(value, Interval(float(low), float(high)))
 
 
 def _category(cells: NDArray[np.int64]) -> CategoryResult:

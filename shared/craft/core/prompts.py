@@ -14,7 +14,7 @@ __all__ = [
     "DEFAULT_CHOICE_SHOTS",
     "DEFAULT_OPEN_SHOTS",
     "DEFAULT_TEMPLATES",
-    "Message",
+    "ModelMessage",
     "PromptMode",
     "PromptTemplates",
     "answer_messages",
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 
-class Message(NamedTuple):
+class ModelMessage(NamedTuple):
     """One chat turn; `role` is "user" or "assistant"."""
 
     role: str
@@ -129,7 +129,7 @@ def _refusals(templates: PromptTemplates) -> dict[str, str]:
     return {"refusal": templates.refusal, "refusal_words": templates.refusal.rstrip(".!。！ ")}
 
 
-def _turn(template: str, question: Question, templates: PromptTemplates) -> Message:
+def _turn(template: str, question: Question, templates: PromptTemplates) -> ModelMessage:
     values = {
         "question": question.question,
         "topic": (question.category or templates.default_topic).replace("_", " "),
@@ -145,24 +145,24 @@ def _turn(template: str, question: Question, templates: PromptTemplates) -> Mess
         values["options"] = "\n".join(options)
         values["letters"] = f"{first} {templates.or_word} {last}"
         values["letters_comma"] = f"{first}{comma} {templates.or_word} {last}"
-    return Message("user", _fill(template, values))
+    return ModelMessage("user", _fill(template, values))
 
 
-def probe_messages(question: Question, shots: Sequence[Question], templates: PromptTemplates) -> list[Message]:
+def probe_messages(question: Question, shots: Sequence[Question], templates: PromptTemplates) -> list[ModelMessage]:
     """The probe of stage 1: each shot as a user and an assistant turn, then the question.
 
     Multiple choice uses the BASIC wording and answers with a letter. RequestInvalid where a shot is of the other task.
     """
     template = templates.choice_basic if isinstance(question, ChoiceQuestion) else templates.open_probe
-    messages: list[Message] = []
+    messages: list[ModelMessage] = []
     for shot in shots:
         if type(shot) is not type(question):
             raise RequestInvalid(f"shot {shot.id} is not of the same task as the question", param="shots")
-        messages += (_turn(template, shot, templates), Message("assistant", target(shot, templates)))
+        messages += (_turn(template, shot, templates), ModelMessage("assistant", target(shot, templates)))
     return [*messages, _turn(template, question, templates)]
 
 
-def answer_messages(question: Question, mode: PromptMode, templates: PromptTemplates) -> list[Message]:
+def answer_messages(question: Question, mode: PromptMode, templates: PromptTemplates) -> list[ModelMessage]:
     """The zero-shot prompt of training and evaluation."""
     task = Task.MULTIPLE_CHOICE if isinstance(question, ChoiceQuestion) else Task.OPEN_ENDED
     return [_turn(_wording(task, mode, templates), question, templates)]

@@ -10,7 +10,7 @@ from tests.fetched_models import MODELS
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from craft.core.prompts import Message
+from craft.core.prompts import ModelMessage
 from craft_inference.embedded.engine import TransformersEngine
 from craft_inference.engine import LetterPrompt, Prompt
 
@@ -19,7 +19,7 @@ TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 CONTEXT_LENGTH = 512
-SHOTS = (Message("user", "Question: how many legs?"), Message("assistant", "8"))
+SHOTS = (ModelMessage("user", "Question: how many legs?"), ModelMessage("assistant", "8"))
 MODEL_TYPES = {
     "LlamaForCausalLM": "llama",
     "MistralForCausalLM": "mistral",
@@ -85,7 +85,7 @@ def fast_engine(folder: Path, *, rows: int = 320) -> TransformersEngine:
 
 def prompts(*questions: str) -> list[Prompt]:
     """Chats that share a shot and the opening words of the question."""
-    return [Prompt(f"q{n}", (*SHOTS, Message("user", f"Question: {text}"))) for n, text in enumerate(questions)]
+    return [Prompt(f"q{n}", (*SHOTS, ModelMessage("user", f"Question: {text}"))) for n, text in enumerate(questions)]
 
 
 def letter_prompts(*questions: str, letters: str = "ABC") -> list[LetterPrompt]:

@@ -12,7 +12,7 @@ from craft.contracts.stages.rows import ChatMessage, TrainingKind, TrainingRow
 from craft.core.prompts import DEFAULT_TEMPLATES, PromptMode, answer_messages
 from craft.core.questions import OpenQuestion
 from craft.infra.models.folders import ModelFolders
-from craft.infra.settings.training import TrainingSettings_
+from craft.infra.settings.training import TrainingServiceSettings
 from craft_training.base_models import BaseModel, BaseModels
 
 MODEL_ID = "tests/tiny"
@@ -57,7 +57,7 @@ def folders(models_dir: Path) -> ModelFolders:
 @pytest.fixture(scope="session")
 def models(folders: ModelFolders) -> BaseModels:
     # One thread: so small a model gains nothing from two, and loses much where others use the machine.
-    return BaseModels(folders, TrainingSettings_(device="cpu", threads=1))
+    return BaseModels(folders, TrainingServiceSettings(device="cpu", threads=1))
 
 
 @pytest.fixture(scope="session")

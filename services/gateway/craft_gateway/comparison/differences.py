@@ -10,7 +10,7 @@ from craft.contracts.stages.artifacts import ArtifactRef
 from craft.contracts.stages.kinds import StageKind
 from craft.core.evaluated import Evaluated
 from craft.core.metric_formulas import Metric
-from craft.core.metrics import DEFAULT_RESAMPLES, Estimate, paired_difference
+from craft.core.metrics import DEFAULT_RESAMPLES, MetricEstimate, paired_difference
 from craft.core.selection import Strategy
 from craft_gateway.plan.names import flattened
 from craft_gateway.plan.stages import ResolvedJob
@@ -105,7 +105,7 @@ def _outcomes(rows: Sequence[Evaluated]) -> dict[str, str]:
     return {row.id: row.outcome.value for row in rows}
 
 
-def _view(found: Estimate) -> EstimateView:
+def _view(found: MetricEstimate) -> EstimateView:
     low, high = (found.interval.low, found.interval.high) if found.interval else (None, None)
     return EstimateView(value=found.value, low=low, high=high, reason=found.reason)
 

@@ -19,7 +19,7 @@ from craft.core.prompts import (
     DEFAULT_CHOICE_SHOTS,
     DEFAULT_OPEN_SHOTS,
     DEFAULT_TEMPLATES,
-    Message,
+    ModelMessage,
     PromptMode,
     answer_messages,
     probe_messages,
@@ -105,7 +105,7 @@ def _prompts(question: Question) -> PromptPreview:
     )
 
 
-def _messages(turns: Sequence[Message]) -> list[ChatMessage]:
+def _messages(turns: Sequence[ModelMessage]) -> list[ChatMessage]:
     return [ChatMessage(role=turn.role, content=turn.content) for turn in turns]
 
 

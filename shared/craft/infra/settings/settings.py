@@ -13,7 +13,7 @@ from craft.infra.settings.gateway import GatewaySettings, OutboundSettings, Webh
 from craft.infra.settings.inference import InferenceSettings, ModelServerSettings
 from craft.infra.settings.publishing import PublishingSettings
 from craft.infra.settings.scoring import ScoringSettings
-from craft.infra.settings.training import TrainingSettings_
+from craft.infra.settings.training import TrainingServiceSettings
 from craft.infra.settings.worker import WorkerSettings
 
 
@@ -44,7 +44,7 @@ class Settings(BaseSettings):
     inference: InferenceSettings = InferenceSettings()
     model_server: ModelServerSettings = ModelServerSettings()
     scoring: ScoringSettings = ScoringSettings()
-    training: TrainingSettings_ = TrainingSettings_()
+    training: TrainingServiceSettings = TrainingServiceSettings()
     worker: WorkerSettings = WorkerSettings()
     retention: RetentionSettings = RetentionSettings()
     outbound: OutboundSettings = OutboundSettings()

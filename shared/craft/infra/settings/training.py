@@ -5,7 +5,7 @@ from typing import Literal
 from craft.infra.settings.listen import Listen
 
 
-class TrainingSettings_(Listen):  # noqa: N801 - `TrainingSettings` is the job's own contract
+class TrainingServiceSettings(Listen):
     """The training service."""
 
     port: int = 8084

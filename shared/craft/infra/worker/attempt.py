@@ -41,7 +41,7 @@ class MemoryReleased:
     """Whoever kept memory that the stage needs has given it up."""
 
 
-class Attempt:
+class RunningAttempt:
     """One claimed stage. It is the child's listener."""
 
     def __init__(

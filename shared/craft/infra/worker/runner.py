@@ -11,7 +11,7 @@ from craft.errors import CraftError, LeaseLost
 from craft.infra.observe import telemetry
 from craft.infra.settings.worker import WorkerSettings
 from craft.infra.storage.artifacts import ArtifactStore
-from craft.infra.worker.attempt import Attempt, Child
+from craft.infra.worker.attempt import Child, RunningAttempt
 from craft.infra.worker.device import DeviceLock, no_device_lock, no_memory_needed
 from craft.infra.worker.reports import AttemptEnd, Coordinator
 from craft.infra.worker.stage_log import LogBuffer
@@ -50,7 +50,7 @@ class StageRunner:
         self._turn = turn
         self._clock = clock
         self._stopping = threading.Event()
-        self._attempt: Attempt | None = None
+        self._attempt: RunningAttempt | None = None
 
     def run(self, stage_id: str) -> AttemptEnd:
         """Wait for a turn on the processor, claim the stage and do it.
@@ -79,7 +79,7 @@ class StageRunner:
             return ended
 
     def _attempted(self, claimed: ClaimedStage, began: float) -> AttemptEnd:
-        self._attempt = attempt = Attempt(
+        self._attempt = attempt = RunningAttempt(
             claimed,
             coordinator=self._coordinator,
             store=self._store,

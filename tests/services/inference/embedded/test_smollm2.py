@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from craft.core.prompts import DEFAULT_CHOICE_SHOTS, DEFAULT_OPEN_SHOTS, DEFAULT_TEMPLATES, Message, probe_messages
+from craft.core.prompts import DEFAULT_CHOICE_SHOTS, DEFAULT_OPEN_SHOTS, DEFAULT_TEMPLATES, ModelMessage, probe_messages
 from craft.core.questions import ChoiceQuestion, OpenQuestion
 from craft_inference.embedded.engine import TransformersEngine
 from craft_inference.engine import LetterPrompt, Prompt, Sampling
@@ -28,7 +28,7 @@ def probes() -> list[Prompt]:
 
 
 def test_it_knows_the_capital_of_france(engine: TransformersEngine) -> None:
-    prompt = Prompt("a", (Message("user", "What is the capital of France?"),))
+    prompt = Prompt("a", (ModelMessage("user", "What is the capital of France?"),))
     (row,) = engine.generate([prompt], Sampling(max_new_tokens=20)).rows
 
     assert row.texts == ("The capital of France is Paris.",)

@@ -11,7 +11,7 @@ from craft.contracts.stages.parameters import TrainerRef
 from craft.contracts.stages.rows import CurveRow, TrainingRow
 from craft.errors import ModelNotFound
 from craft.infra.models.folders import ModelFolders
-from craft.infra.settings.training import TrainingSettings_
+from craft.infra.settings.training import TrainingServiceSettings
 from craft.infra.stage.context import StopRequest
 from craft_training.base_models import BaseModel, BaseModels
 from craft_training.tuning.answer_trainer import answer_loss
@@ -32,7 +32,7 @@ def smol() -> BaseModel:
         found = folders.find(MODEL_ID)
     except ModelNotFound:
         pytest.skip("The model is not fetched: run `make models`.")
-    return BaseModels(folders, TrainingSettings_(device="cpu")).get(found.ref, TrainerRef())
+    return BaseModels(folders, TrainingServiceSettings(device="cpu")).get(found.ref, TrainerRef())
 
 
 @pytest.fixture
