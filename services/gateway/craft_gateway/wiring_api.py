@@ -46,6 +46,7 @@ from craft_gateway.job_views.reader import JobReader
 from craft_gateway.job_views.response_cache import JobResponseCache
 from craft_gateway.jobs import routes as jobs
 from craft_gateway.jobs.batching import BatchedSubmissions
+from craft_gateway.jobs.retry import Retries
 from craft_gateway.jobs.submission import Submissions
 from craft_gateway.lifecycle.control import JobControl
 from craft_gateway.lifecycle.free_space import FreeSpace
@@ -138,15 +139,16 @@ def public_api(
     responses = JobResponseCache(reader)
     registry = DatasetRegistry(database, client)
     control = JobControl(database, exists=exists_in(store))
-    submitted = submissions(settings, database, reader=reader, control=control, registry=registry, estimator=estimator)
-    batched = BatchedSubmissions(submitted, reader)
+    submitted = submissions(settings, reader=reader, control=control, registry=registry, estimator=estimator)
+    batched = BatchedSubmissions(submitted)
+    retries = Retries(reader=reader, control=control, datasets=registry, estimator=estimator, models=models)
     deployed = deployments(settings, database, reader)
     policy = OutboundPolicy(settings.outbound.allowed_hosts)
     hooks = Webhooks(database, policy=policy, box=secret_box(settings))
     collector = GarbageCollector(database, ArtifactFolders(settings.resolved_artifacts_dir), settings.retention)
     own = [
         comparison.router(owners, Comparisons(database, store)),
-        jobs.router(owners, submitted, batched, control, reader),
+        jobs.router(owners, submitted, retries, batched, control, reader),
         job_views.router(owners, reader, responses, feed, authenticator),
         routes_events.router(owners, reader, feed, authenticator),
         routes_results.router(owners, reader, store),
@@ -184,7 +186,6 @@ def public_api(
 
 def submissions(
     settings: Settings,
-    database: Database,
     *,
     reader: JobReader,
     control: JobControl,
@@ -193,7 +194,6 @@ def submissions(
 ) -> Submissions:
     """Submissions for the engine, trainer and models of the settings."""
     return Submissions(
-        database=database,
         reader=reader,
         control=control,
         datasets=registry,

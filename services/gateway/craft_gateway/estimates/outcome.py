@@ -8,8 +8,8 @@ from craft_gateway.store.tables import Job, Stage
 
 
 def estimate_outcome(job: Job, stages: Sequence[Stage]) -> EstimateOutcome | None:
-    """None while the job goes on, and for jobs that are older than their estimates."""
-    if job.estimate is None or not job.status.terminal:
+    """Of a job that has ended; None where it was accepted without an estimate, as a retry without its dataset is."""
+    if job.estimate is None:
         return None
     estimate = Estimate.model_validate(job.estimate)
     expected = {each.stage: each for each in estimate.stage_estimates}

@@ -99,7 +99,7 @@ def job_rows(
     packages = [s for of_job in stages.values() for s in of_job if s.kind is StageKind.PACKAGE]
     manifests = manifests_of(session, packages)
     results = [s for job in jobs if job.status.terminal for s in stages[job.id] if s.kind in _RESULTS]
-    expires = expiries(session, results, retention)
+    expires = expiries(session, results, retention) if results else {}
     resolved = {job.id: ResolvedJob.model_validate(job.resolved) for job in jobs}
     sizes = _dataset_sizes(session, list(resolved.values()))
     return [

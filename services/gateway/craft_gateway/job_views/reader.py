@@ -80,7 +80,7 @@ class JobReader:
         with self._database.read() as session:
             return self._views(session, [find_job(session, job_id)])[0]
 
-    def shown(self, jobs: Sequence[Job]) -> list[JobView]:
+    def views_of(self, jobs: Sequence[Job]) -> list[JobView]:
         """Jobs whose rows were read a moment ago, with their stages as they are now."""
         with self._database.read() as session:
             return self._views(session, jobs)

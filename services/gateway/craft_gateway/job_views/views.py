@@ -69,7 +69,7 @@ def job_view(rows: JobRows, *, now: datetime) -> JobView:
         stages=[stage_view(stage, until=job.updated_at) for stage in stages],
         resolved=resolved_view(rows.resolved, questions=rows.questions),
         estimate=_estimate(rows),
-        estimate_outcome=estimate_outcome(job, stages),
+        estimate_outcome=estimate_outcome(job, stages) if job.status.terminal else None,
         error=None if job.error is None else JobError.model_validate(job.error),
         adapters=_adapters(rows),
         report=_report(rows),

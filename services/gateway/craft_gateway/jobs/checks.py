@@ -1,7 +1,7 @@
 """What can be known to be wrong with a job before anything runs: pure checks, each raising its own error."""
 
 from craft.contracts.documents.estimate import Check, CheckName, CheckOutcome
-from craft.contracts.spec.jobs import JobSpec
+from craft.contracts.spec.jobs import JobSpec, PromptSettings
 from craft.contracts.stages.rows import QuestionRow
 from craft.core.judging.refusals import is_refusal, wording_for
 from craft.core.prompts import templates_from
@@ -13,6 +13,7 @@ from craft.infra.models.shape import ModelShape
 from craft.infra.settings.inference import VllmSettings
 from craft_gateway.estimates.bounds import most_rehearsed, most_trained, optimiser_steps
 
+_OWN_PROMPTS = PromptSettings()
 _LEAST_ROWS = 2
 _SHOWN_LAYERS = 20
 _LONGEST_PARAM = 200
@@ -24,6 +25,8 @@ change the other, and vLLM adapts them for some architectures only; its linear l
 
 def check_wording(spec: JobSpec) -> None:
     """Raises RequestInvalid for templates, language or refusals that cannot be used."""
+    if spec.prompts == _OWN_PROMPTS:
+        return
     try:
         templates = templates_from(spec.prompts.templates)
     except RequestInvalid as error:

@@ -1,11 +1,91 @@
 """Retrying an ended job as a new one."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from craft.contracts.spec.jobs import JobStatus, RetryRequest
-from craft.errors import Conflict, RequestInvalid
-from craft_gateway.plan.stages import PlannedStage
+from craft.errors import Conflict, ModelNotFound, ModelRejected, NotFound, RequestInvalid
+from craft.infra.models.folders import ModelFolders
+from craft_gateway.datasets.registry import DatasetRegistry
+from craft_gateway.estimates.estimator import Estimator, SizedJob
+from craft_gateway.job_views.reader import JobReader
+from craft_gateway.jobs.submission import sized_job
+from craft_gateway.lifecycle.control import JobControl
+from craft_gateway.lifecycle.creation import CreatedJob, Idempotency, Origin
+from craft_gateway.plan.stages import PlannedStage, ResolvedJob, plan
 from craft_gateway.store.tables import Job
+
+
+class Retries:
+    """Queues new jobs that do ended ones again."""
+
+    def __init__(
+        self,
+        *,
+        reader: JobReader,
+        control: JobControl,
+        datasets: DatasetRegistry,
+        estimator: Estimator,
+        models: ModelFolders,
+    ) -> None:
+        self._reader = reader
+        self._control = control
+        self._datasets = datasets
+        self._estimator = estimator
+        self._models = models
+
+    def retry(
+        self,
+        job_id: str,
+        request: RetryRequest,
+        *,
+        idempotency_key: str | None,
+        actor: str | None = None,
+        traceparent: str | None = None,
+    ) -> CreatedJob:
+        """Queue a new job that does an ended one again. Finished stages are used again, up to `from_stage`.
+
+        Raises NotFound, Conflict where the job goes on or has nothing to do again, RequestInvalid for an unknown stage,
+        IdempotencyConflict.
+        """
+        job = self._reader.row(job_id)
+        idempotency = Idempotency.of(idempotency_key, job.team, f"retry {job_id} {request.from_stage}")
+        if earlier := self._control.earlier_job(idempotency):
+            return earlier
+        _check_ended(job, request)
+        resolved = ResolvedJob.model_validate(job.resolved)
+        again = frozenset() if request.from_stage is None else _from(request.from_stage, plan(resolved))
+        origin = Origin(job.team, actor, traceparent, retry_of=job.id, recompute=again)
+        sized = self._sized_again(resolved, job.team, again)
+        return self._control.create_job(
+            resolved,
+            reused=sized.reused if sized else None,
+            origin=origin,
+            idempotency=idempotency,
+            estimate=self._estimator.estimate(sized) if sized else None,
+        )
+
+    def _sized_again(self, resolved: ResolvedJob, team: str, again: frozenset[str]) -> SizedJob | None:
+        """None where a dataset was deleted since: nothing else knows its size."""
+        spec = resolved.spec
+        folder = None
+        with suppress(ModelNotFound, ModelRejected):
+            folder = self._models.find(resolved.model.id, resolved.model.revision).path
+        try:
+            questions = self._datasets.row(spec.dataset.id or "").rows
+            further = [self._datasets.row(wanted.dataset).rows for wanted in spec.evaluation]
+        except NotFound:
+            return None
+        sizes = dict(zip(resolved.evaluation, further, strict=True))
+        return sized_job(
+            self._control,
+            resolved,
+            team,
+            questions=questions,
+            evaluation=sizes,
+            model_folder=folder,
+            recompute=again,
+        )
 
 
 def _check_ended(job: Job, request: RetryRequest) -> None:

@@ -29,6 +29,7 @@ from craft_gateway.http.responses import RETRY_AFTER_SECONDS
 from craft_gateway.job_views.reader import JobReader
 from craft_gateway.jobs.batching import BatchedSubmissions
 from craft_gateway.jobs.examples import JOB_EXAMPLES
+from craft_gateway.jobs.retry import Retries
 from craft_gateway.jobs.submission import Submission, Submissions
 from craft_gateway.lifecycle.control import JobControl
 from craft_gateway.lifecycle.creation import Origin
@@ -49,6 +50,7 @@ _SpecBody = Annotated[JobSpec, Body(openapi_examples=JOB_EXAMPLES)]
 def router(
     owners: OwnerLookup,
     submissions: Submissions,
+    retries: Retries,
     batched: BatchedSubmissions,
     control: JobControl,
     reader: JobReader,
@@ -57,7 +59,7 @@ def router(
     allowed = authorised(owners, JOBS)
     routes = APIRouter(tags=["jobs"], route_class=TextBodyRoute, dependencies=allowed)
     _submitting(routes, submissions, batched)
-    _control(routes, submissions, control, reader)
+    _control(routes, retries, control, reader)
     pins = APIRouter(tags=["retention"], dependencies=allowed)
     _pins(pins, control, reader)
     whole = APIRouter()
@@ -89,7 +91,7 @@ def _submitting(routes: APIRouter, submissions: Submissions, batched: BatchedSub
         return submissions.validate(spec, team=caller.team)
 
 
-def _control(routes: APIRouter, submissions: Submissions, control: JobControl, reader: JobReader) -> None:
+def _control(routes: APIRouter, retries: Retries, control: JobControl, reader: JobReader) -> None:
     @routes.post("/jobs/{job_id}/cancel", operation_id="cancelJob", responses=documented(NotFound))
     def cancel_job(job_id: str) -> JobView:
         """End a job. A running stage stops within seconds; a job that has ended already stays as it is."""
@@ -126,14 +128,14 @@ def _control(routes: APIRouter, submissions: Submissions, control: JobControl, r
         idempotency_key: IdempotencyKey = None,
     ) -> JobView:
         """A new job that does an ended one again. What was finished is used again; `from_stage` computes it anew."""
-        created = submissions.retry(
+        created = retries.retry(
             job_id,
             request or RetryRequest(),
             idempotency_key=idempotency_key,
             actor=caller.actor,
             traceparent=current_traceparent(),
         )
-        [job] = reader.shown([created.row])
+        [job] = reader.views_of([created.row])
         point_to(job, response)
         return job
 

@@ -1,18 +1,17 @@
-"""From what a user asks for to a job that can run: names are looked up and everything knowable is checked first."""
+"""From a request for a job to a job that can run: names are resolved, and everything knowable is checked first."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from craft.contracts.documents.evaluation import HELD_OUT
-from craft.contracts.public.jobs import PlannedStageView, ValidationView
+from craft.contracts.public.jobs import JobView, PlannedStageView, ValidationView
 from craft.contracts.services.datasets import Reading
-from craft.contracts.spec.jobs import DatasetRef, JobSpec, RetryRequest
+from craft.contracts.spec.jobs import DatasetRef, JobSpec
 from craft.contracts.stages.parameters import EngineRef, TrainerRef
-from craft.errors import IdempotencyConflict, ModelNotFound, ModelRejected, NotFound, RequestInvalid
+from craft.errors import NotFound, RequestInvalid
 from craft.infra.models.folders import ModelFolders
 from craft.infra.settings.inference import VllmSettings
 from craft_gateway.datasets.registry import DatasetRegistry
@@ -30,12 +29,10 @@ from craft_gateway.jobs.checks import (
     checked_shots,
     passed_checks,
 )
-from craft_gateway.jobs.retry import _check_ended, _from
 from craft_gateway.lifecycle.control import JobControl
-from craft_gateway.lifecycle.creation import NO_ORIGIN, CreatedJob, Idempotency, NewJob, Origin, earlier_jobs
+from craft_gateway.lifecycle.creation import NO_ORIGIN, CreatedJob, Idempotency, NewJob, Origin
 from craft_gateway.plan.stages import ResolvedJob, plan
-from craft_gateway.store.database import Database
-from craft_gateway.store.tables import Dataset
+from craft_gateway.store.tables import Dataset, Job
 
 P = ParamSpec("P")
 ResultT = TypeVar("ResultT")
@@ -52,12 +49,11 @@ class Submission:
 
 
 class Submissions:
-    """Accepts jobs. What it raises, it raises before anything is queued."""
+    """Accepts jobs. An error is raised before anything is queued."""
 
     def __init__(
         self,
         *,
-        database: Database,
         reader: JobReader,
         control: JobControl,
         datasets: DatasetRegistry,
@@ -69,7 +65,6 @@ class Submissions:
         vllm: VllmSettings | None = None,
     ) -> None:
         """`vllm`: the settings of the engine that will serve the adapters, where it is vLLM."""
-        self._database = database
         self._reader = reader
         self._control = control
         self._datasets = datasets
@@ -80,79 +75,32 @@ class Submissions:
         self._vllm = vllm
         self._estimator = estimator
 
-    def submit_all(self, asked: Sequence[Submission]) -> list[CreatedJob | Exception]:
-        """Queue each job, all in one transaction, or say what speaks against it: the same as `validate` would.
+    def submit(self, submission: Submission) -> JobView:
+        """Queue one job. See `submit_many`; its error is raised."""
+        [outcome] = self.submit_many([submission])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def submit_many(self, submissions: Sequence[Submission]) -> list[JobView | Exception]:
+        """Queue each job, all in one transaction, and show it; or give the error that `validate` would raise.
 
         The same key and body give the same job again, even if it could not be accepted by now; the same key with
-        another body is an IdempotencyConflict.
+        another body gives an IdempotencyConflict. One submission's error is no other's.
         """
-        keys = [_each(_key, one) for one in asked]
-        earlier = iter(self._earlier([key for key in keys if not isinstance(key, Exception)]))
-        outcomes: list[CreatedJob | NewJob | Exception] = []
-        for one, key in zip(asked, keys, strict=True):
-            if isinstance(key, Exception):
-                outcomes.append(key)
-                continue
-            known = next(earlier)
-            outcomes.append(_each(self._new, one, key) if known is None else known)
-        made = iter(self._control.create_jobs([each for each in outcomes if isinstance(each, NewJob)]))
-        return [next(made) if isinstance(each, NewJob) else each for each in outcomes]
-
-    def _new(self, asked: Submission, idempotency: Idempotency | None) -> NewJob:
-        sized = self._resolve(asked.spec, asked.origin.team)
-        estimate = self._estimator.estimate(sized)
-        return NewJob(
-            sized.job,
-            sized.stages,
-            sized.reused,
-            origin=asked.origin,
-            idempotency=idempotency,
-            new_data=True,
-            estimate=estimate,
-        )
+        prepared = [_outcome(self._prepare, submission) for submission in submissions]
+        stored = iter(self._control.create_jobs([each for each in prepared if isinstance(each, NewJob)]))
+        created = [next(stored) if isinstance(each, NewJob) else each for each in prepared]
+        views = iter(self._views([each.row for each in created if isinstance(each, CreatedJob)]))
+        return [next(views) if isinstance(each, CreatedJob) else each for each in created]
 
     def is_quick(self, spec: JobSpec) -> bool:
-        """Whether `submit_all` takes milliseconds: no rows in it, no weights to be read for their digest."""
+        """Whether `submit` takes milliseconds: no rows in it, no weights to be read for their digest."""
         without_rows = spec.dataset.rows is None and spec.probe.shots is None
         return without_rows and self._models.is_known(spec.base_model.id, spec.base_model.revision)
 
-    def retry(
-        self,
-        job_id: str,
-        request: RetryRequest,
-        *,
-        idempotency_key: str | None,
-        actor: str | None = None,
-        traceparent: str | None = None,
-    ) -> CreatedJob:
-        """Queue a new job that does an ended one again; what is there already is used again, up to `from_stage`.
-
-        Raises NotFound, Conflict where the job goes on or has nothing to do again, RequestInvalid for an unknown stage,
-        IdempotencyConflict.
-        """
-        job = self._reader.row(job_id)
-        asked = f"retry {job_id} {request.from_stage}"
-        idempotency = Idempotency.of(idempotency_key, job.team, asked)
-        [earlier] = self._earlier([idempotency])
-        if isinstance(earlier, Exception):
-            raise earlier
-        if earlier is not None:
-            return earlier
-        _check_ended(job, request)
-        resolved = ResolvedJob.model_validate(job.resolved)
-        again = frozenset() if request.from_stage is None else _from(request.from_stage, plan(resolved))
-        origin = Origin(job.team, actor, traceparent, retry_of=job.id, recompute=again)
-        sized = self._sized_again(resolved, job.team, again)
-        return self._control.create_job(
-            resolved,
-            reused=sized.reused if sized else None,
-            origin=origin,
-            idempotency=idempotency,
-            estimate=self._estimator.estimate(sized) if sized else None,
-        )
-
     def validate(self, spec: JobSpec, *, team: str) -> ValidationView:
-        """What `submit_all` would queue for the team. Inline rows are kept as a dataset: they need not be sent again.
+        """What `submit` would queue for the team. Inline rows are kept as a dataset: they need not be sent again.
 
         Raises ModelNotFound, ModelRejected, DatasetInvalid, ContextTooLong, RehearsalTooShort, RequestInvalid.
         """
@@ -178,11 +126,20 @@ class Submissions:
             ],
         )
 
-    def _earlier(self, keys: Sequence[Idempotency | None]) -> list[CreatedJob | IdempotencyConflict | None]:
-        if not any(keys):
-            return [None] * len(keys)
-        with self._database.read() as session:
-            return earlier_jobs(session, keys)
+    def _prepare(self, submission: Submission) -> NewJob | CreatedJob:
+        idempotency = Idempotency.of(submission.idempotency_key, submission.origin.team, submission.spec)
+        if earlier := self._control.earlier_job(idempotency):
+            return earlier
+        sized = self._resolve(submission.spec, submission.origin.team)
+        return NewJob(
+            sized.job,
+            sized.stages,
+            sized.reused,
+            origin=submission.origin,
+            idempotency=idempotency,
+            new_data=True,
+            estimate=self._estimator.estimate(sized),
+        )
 
     def _resolve(self, spec: JobSpec, team: str) -> SizedJob:
         model = self._models.find(spec.base_model.id, spec.base_model.revision)
@@ -205,45 +162,12 @@ class Submissions:
             evaluation={name: further.ref for name, further in evaluation.items()},
         )
         sizes = {name: further.rows for name, further in evaluation.items()}
-        sized = self._sized(resolved, team, questions=dataset.rows, evaluation=sizes, folder=model.path)
+        sized = sized_job(
+            self._control, resolved, team, questions=dataset.rows, evaluation=sizes, model_folder=model.path
+        )
         if shape := self._estimator.shape(sized):
             check_target_modules(spec, shape)
         return sized
-
-    def _sized(
-        self,
-        resolved: ResolvedJob,
-        team: str,
-        *,
-        questions: int,
-        evaluation: Mapping[str, int],
-        folder: Path | None,
-        again: frozenset[str] = frozenset(),
-    ) -> SizedJob:
-        stages = plan(resolved)
-        return SizedJob(
-            job=resolved,
-            stages=stages,
-            reused=self._control.reusable(stages, recompute=again),
-            questions=questions,
-            evaluation=evaluation,
-            team=team,
-            model_folder=folder,
-        )
-
-    def _sized_again(self, resolved: ResolvedJob, team: str, again: frozenset[str]) -> SizedJob | None:
-        """None where a dataset was deleted meanwhile, since nothing tells its size."""
-        spec = resolved.spec
-        folder = None
-        with suppress(ModelNotFound, ModelRejected):
-            folder = self._models.find(resolved.model.id, resolved.model.revision).path
-        try:
-            questions = self._datasets.row(spec.dataset.id or "").rows
-            further = [self._datasets.row(wanted.dataset).rows for wanted in spec.evaluation]
-        except NotFound:
-            return None
-        sizes = dict(zip(resolved.evaluation, further, strict=True))
-        return self._sized(resolved, team, questions=questions, evaluation=sizes, folder=folder, again=again)
 
     def _dataset(self, spec: JobSpec, team: str) -> Dataset:
         if spec.dataset.rows is not None:
@@ -284,13 +208,39 @@ class Submissions:
             found[name] = dataset
         return found
 
+    def _views(self, jobs: Sequence[Job]) -> list[JobView | Exception]:
+        try:
+            return [*self._reader.views_of(jobs)]
+        except Exception as error:
+            # One job that cannot be shown hides no other.
+            return [view for job in jobs for view in self._views([job])] if len(jobs) > 1 else [error]
 
-def _key(asked: Submission) -> Idempotency | None:
-    return Idempotency.of(asked.idempotency_key, asked.origin.team, asked.spec)
+
+def sized_job(
+    control: JobControl,
+    resolved: ResolvedJob,
+    team: str,
+    *,
+    questions: int,
+    evaluation: Mapping[str, int],
+    model_folder: Path | None,
+    recompute: frozenset[str] = frozenset(),
+) -> SizedJob:
+    """The job with its plan, the stages that need not be computed (but for `recompute`), and its sizes."""
+    stages = plan(resolved)
+    return SizedJob(
+        job=resolved,
+        stages=stages,
+        reused=control.reusable(stages, recompute=recompute),
+        questions=questions,
+        evaluation=evaluation,
+        team=team,
+        model_folder=model_folder,
+    )
 
 
-def _each(call: Callable[P, ResultT], *args: P.args, **kwargs: P.kwargs) -> ResultT | Exception:
-    """What one of several comes to: a defect too is that one's alone."""
+def _outcome(call: Callable[P, ResultT], *args: P.args, **kwargs: P.kwargs) -> ResultT | Exception:
+    """The result of one of several, or its error: a defect too is that one's alone."""
     try:
         return call(*args, **kwargs)
     except Exception as error:

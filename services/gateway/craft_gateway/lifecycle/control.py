@@ -40,6 +40,16 @@ class JobControl:
         with self._database.read() as session:
             return reusable_of_plan(session, stages, self._exists, recompute=recompute)
 
+    def earlier_job(self, idempotency: Idempotency | None) -> CreatedJob | None:
+        """The job that an earlier request with this key made. Raises IdempotencyConflict where its body was another."""
+        if idempotency is None:
+            return None
+        with self._database.read() as session:
+            [earlier] = earlier_jobs(session, [idempotency])
+        if isinstance(earlier, Exception):
+            raise earlier
+        return earlier
+
     def create_job(
         self,
         job: ResolvedJob,

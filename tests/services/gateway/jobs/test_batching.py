@@ -36,14 +36,14 @@ class Line:
             for team in TEAMS
         }
         submissions = rig.submissions
-        submit_all = submissions.submit_all
+        submit_many = submissions.submit_many
 
         def noted(asked: Sequence[Submission]) -> Any:
             self.batches.append(len(asked))
-            return submit_all(asked)
+            return submit_many(asked)
 
-        submissions.submit_all = noted  # type: ignore[method-assign] # the real one, counted
-        self.line = BatchedSubmissions(submissions, rig.reader)
+        submissions.submit_many = noted  # type: ignore[method-assign, assignment] # the real one, counted
+        self.line = BatchedSubmissions(submissions)
         # Of a model that was not seen before the weights are read first, each request by itself.
         self.submitted(self.asked("a", seed=0))
         self.batches.clear()

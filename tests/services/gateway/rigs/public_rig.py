@@ -210,7 +210,6 @@ class Rig:
         """What accepts jobs."""
         return submissions(
             self.settings,
-            self.database,
             reader=self.reader,
             control=self.control,
             registry=self.registry,
