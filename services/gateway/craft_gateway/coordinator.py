@@ -1,4 +1,4 @@
-"""The coordinator process: workers' calls over HTTP, and the loops that relay hints, reap leases and sweep."""
+"""The coordinator process: the workers' calls over HTTP, and the loops beside them."""
 
 import sys
 

@@ -232,7 +232,7 @@ def _mounted(own: list[APIRouter], openai: list[APIRouter]) -> list[Mounted]:
 
 @contextmanager
 def _closed_by_signals(feed: EventFeed) -> Iterator[None]:
-    """End open streams when the server is told to stop; it would wait for them to end by themselves first."""
+    """Close open streams when the server is asked to stop; it would wait for them otherwise."""
     loop = asyncio.get_running_loop()
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers; such a server has none of its own either

@@ -21,7 +21,7 @@ Admitted = Callable[[], Awaitable[bool]]
 
 
 class EventSource(Protocol):
-    """Where events come from: the event table, or a fake. Called from a thread pool."""
+    """The source of events: the event table, or a fake. Called from a thread pool."""
 
     def events(self, job_id: str, *, after: int, limit: int) -> Sequence[EventView]:
         """The job's events with `seq` above `after`, in order."""
@@ -50,7 +50,7 @@ class Subscription:
         self._arrived.set()
 
     async def take(self, timeout_seconds: float) -> list[EventView] | None:
-        """What came since the last call, after waiting for something to come; None when time is up.
+        """Wait for events since the last call and give them; None when time is up.
 
         Empty where it was woken to look for itself.
         """
@@ -82,7 +82,7 @@ class EventFeed:
 
     @property
     def watched(self) -> int:
-        """How many jobs somebody watches now."""
+        """The number of jobs that are watched now."""
         return len(self._watched)
 
     @asynccontextmanager
@@ -152,7 +152,7 @@ class EventFeed:
 
 
 async def anybody() -> bool:
-    """Admits whoever reads, for as long as they like."""
+    """Admits every reader, without end."""
     return True
 
 

@@ -57,7 +57,7 @@ _RESULTS = {StageKind.PACKAGE, StageKind.REPORT}
 
 
 def is_job_id(text: str) -> bool:
-    """Whether it has the form of a job's id."""
+    """True where the text has the form of a job's id."""
     return re.fullmatch(JOB_ID, text) is not None
 
 
@@ -70,9 +70,9 @@ def find_job(session: Session, job_id: str) -> Job:
 
 
 def versions_of(session: Session, job_ids: Collection[str]) -> dict[str, Hashable]:
-    """By id of those that exist, what differs once the job or a stage of it has changed."""
+    """The version of each job that exists, by id: it differs once the job or a stage of it has changed."""
     asked = [job_id for job_id in job_ids if is_job_id(job_id)]
-    # Past the ORM, since callers that poll ask nothing else most of the time.
+    # Past the ORM: polls ask nothing else most of the time.
     found = session.connection().execute(_VERSIONS, {"job_ids": asked}) if asked else ()
     return {row[0]: tuple(row[1:]) for row in found}
 
@@ -94,7 +94,7 @@ def unfinished(session: Session, team: str | None) -> list[tuple[JobColumns, lis
 def job_rows(
     session: Session, jobs: Sequence[Job], line: QueueSnapshot | None, retention: RetentionSettings
 ) -> list[JobRows]:
-    """What the views of these jobs are made of, in a fixed number of queries. Without a `line` none of them waits."""
+    """The rows behind the views of these jobs, in a fixed number of queries. Without a `line` none of them waits."""
     stages = stages_of(session, [job.id for job in jobs])
     packages = [s for of_job in stages.values() for s in of_job if s.kind is StageKind.PACKAGE]
     manifests = manifests_of(session, packages)
@@ -144,7 +144,7 @@ def _dataset_sizes(session: Session, jobs: Sequence[ResolvedJob]) -> dict[Artifa
 def _sizes_on_record(
     session: Session, jobs: Sequence[ResolvedJob], *, known: Collection[ArtifactRef]
 ) -> dict[ArtifactRef, int]:
-    """Of datasets that were deleted since."""
+    """Sizes of datasets that were deleted since, from their last event."""
     named = {dataset_id: ref for job in jobs for dataset_id, ref in job.datasets.items() if ref not in known}
     if not named:
         return {}

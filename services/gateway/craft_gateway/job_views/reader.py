@@ -1,4 +1,4 @@
-"""Reads what the API shows: each method is one short read transaction. Ids are checked before any lookup."""
+"""Reads jobs for the API: each method is one short read transaction. Ids are checked before any lookup."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -50,8 +50,6 @@ from craft_gateway.scheduling.queue import QueueSnapshots, held_devices
 from craft_gateway.store.database import Database
 from craft_gateway.store.tables import Attempt, Job, Stage, StageLog
 
-_WAITING = (JobStatus.QUEUED, JobStatus.PAUSED)
-_IN_LINE = (JobStatus.QUEUED, JobStatus.RUNNING)
 _LIFETIMES = RetentionSettings()
 
 
@@ -180,7 +178,7 @@ class JobReader:
         return AttemptList(data=[attempt_view(attempt, stage=names[attempt.stage_id]) for attempt in found])
 
     def artifacts(self, job_id: str) -> ArtifactList:
-        """What the job's stages have written so far."""
+        """The artifacts that the job's stages have written so far."""
         with self._database.read() as session:
             job = find_job(session, job_id)
             stages = [stage for stage in stages_of(session, [job_id])[job_id] if stage.artifact is not None]
@@ -194,7 +192,7 @@ class JobReader:
         return ArtifactList(data=views, last_id=views[-1].stage if views else None)
 
     def output(self, job_id: str, stage_name: str) -> ArtifactRef:
-        """What one stage of a job wrote. Raises NotFound where the job has no such stage, Conflict while unfinished."""
+        """The artifact of one stage. Raises NotFound where the job has no such stage, Conflict while unfinished."""
         with self._database.read() as session:
             job = find_job(session, job_id)
             query = select(Stage).where(Stage.job_id == job_id, Stage.name == stage_name)
@@ -232,8 +230,8 @@ class JobReader:
             jobs = unfinished(session, team)
             devices = [device_view(stage, of_team=team) for stage in held_devices(session)]
         entries = [queue_entry(job, stages, line, now=now) for job, stages in jobs]
-        entries.sort(key=lambda entry: (entry.status in _WAITING, entry.status is JobStatus.PAUSED, entry.position))
-        waiting = sum(entry.status in _WAITING for entry in entries)
+        entries.sort(key=lambda entry: (entry.status.waits, entry.status is JobStatus.PAUSED, entry.position))
+        waiting = sum(entry.status.waits for entry in entries)
         return QueueView(running=len(entries) - waiting, waiting=waiting, data=entries, devices=devices)
 
     def chosen_strategy(self, job_id: str, asked: Strategy | None) -> Strategy:
@@ -263,7 +261,7 @@ class JobReader:
         return [job_view(rows, now=now) for rows in self._rows(session, jobs)]
 
     def _rows(self, session: Session, jobs: Sequence[Job]) -> list[JobRows]:
-        waiting = any(job.status in _IN_LINE for job in jobs)
+        waiting = any(job.status.schedulable for job in jobs)
         line = self._line.line(session, self._database.now) if waiting else None
         return job_rows(session, jobs, line, self._retention)
 

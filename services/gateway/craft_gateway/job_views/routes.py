@@ -31,7 +31,7 @@ _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d
 
 
 def _written(given: str) -> str:
-    """As the document says; pydantic would take bare numbers too, as seconds or, if large, as milliseconds."""
+    """Only RFC 3339, as the document says: pydantic would take bare numbers too, as seconds or milliseconds."""
     if not _RFC_3339.fullmatch(given):
         raise ValueError("write a time like 2025-01-31T00:00:00Z")
     return given

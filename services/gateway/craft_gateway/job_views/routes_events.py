@@ -46,9 +46,9 @@ def router(owners: OwnerLookup, reader: JobReader, feed: EventFeed, authenticato
         accept: Annotated[str, Header(include_in_schema=False)] = "",
         last_event_id: Annotated[str | None, Header(description="Where a broken stream goes on.")] = None,
     ) -> Response | EventList:
-        """What happened to a job. A stream replays what came after `after`, follows, and closes with the job's end.
+        """A job's events. A stream replays those after `after`, follows, and closes with the job's end.
 
-        It closes within some seconds of its key's revocation or end, too: who comes back is told so.
+        It closes within seconds of its key's revocation or expiry, too: a new request then gets a 401.
         """
         if _STREAM not in accept.lower():
             return await run_in_threadpool(reader.event_page, job_id, after=after, limit=limit)
@@ -75,14 +75,14 @@ def router(owners: OwnerLookup, reader: JobReader, feed: EventFeed, authenticato
         after: After = 0,
         limit: Limit = 100,
     ) -> LogList:
-        """What the job's stages printed, of one stage or of all, in order."""
+        """Lines that the job's stages printed, of one stage or of all, in order."""
         return reader.logs(job_id, stage=stage, after=after, limit=limit)
 
     return routes
 
 
 def _admitted(authenticator: Authenticator, request: Request) -> Admitted:
-    """Whether the request's key or token still opens anything."""
+    """A check that the request's key or token is still valid."""
 
     async def admitted() -> bool:
         try:
@@ -90,7 +90,7 @@ def _admitted(authenticator: Authenticator, request: Request) -> Admitted:
         except Unauthenticated:
             return False
         except Unavailable:
-            # Nobody can tell just now. No events come from such a database either, and it is asked again.
+            # The database does not answer: it sends no events either, and is asked again.
             return True
         return True
 

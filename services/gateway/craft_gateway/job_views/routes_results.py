@@ -1,10 +1,11 @@
-"""What a job made: its artifacts, its report, its adapters."""
+"""Results of a job: its artifacts, its report, its adapters."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 
 from craft.contracts.public.jobs import ArtifactList
+from craft.contracts.stages.names import REPORT, package_stage
 from craft.contracts.stages.rows import ADAPTER_ARCHIVE, REPORT_HTML, REPORT_JSON
 from craft.core.selection import Strategy
 from craft.errors import Conflict, NotFound, RangeNotSatisfiable, RequestInvalid
@@ -15,7 +16,6 @@ from craft_gateway.access.owners import OwnerLookup
 from craft_gateway.http.responses import UNCHANGED, cached, download, etag_of, matches
 from craft_gateway.job_views.reader import JobReader
 from craft_gateway.job_views.report_sections import estimate_in_html, estimate_in_json, reuse_in_html, reuse_in_json
-from craft_gateway.plan.names import REPORT_STAGE, package_stage
 
 _JSON, _HTML, _ARCHIVE = "application/json", "text/html", "application/gzip"
 # The report carries its own style, script and pictures; it may fetch nothing and be framed nowhere.
@@ -35,7 +35,7 @@ def router(owners: OwnerLookup, reader: JobReader, store: ArtifactStore) -> APIR
 
     @routes.get("/jobs/{job_id}/artifacts", operation_id="listArtifacts", responses=documented(NotFound))
     def list_artifacts(job_id: str) -> ArtifactList:
-        """What the job's stages have written so far, file by file, with counts and costs."""
+        """Artifacts that the job's stages have written so far, file by file, with counts and costs."""
         return reader.artifacts(job_id)
 
     _reports(routes, reader, store)
@@ -75,7 +75,7 @@ def router(owners: OwnerLookup, reader: JobReader, store: ArtifactStore) -> APIR
 
 def _reports(routes: APIRouter, reader: JobReader, store: ArtifactStore) -> None:
     def report(job_id: str, if_none_match: str | None, *, html: bool) -> Response:
-        ref = reader.output(job_id, REPORT_STAGE)
+        ref = reader.output(job_id, REPORT)
         name, media_type = (REPORT_HTML, _HTML) if html else (REPORT_JSON, _JSON)
         etag = etag_of(f"{ref.digest}-{name}")
         headers = {**cached(etag), "X-Content-Type-Options": "nosniff", "Vary": "Accept"}
@@ -132,6 +132,6 @@ def _reports(routes: APIRouter, reader: JobReader, store: ArtifactStore) -> None
 
 
 def _prefers_html(accept: str) -> bool:
-    """Whether HTML comes before JSON in Accept; browsers name it first, and everything else gets JSON."""
+    """True where HTML comes before JSON in Accept: browsers name it first, and every other client gets JSON."""
     html, json = accept.find(_HTML), accept.find(_JSON)
     return html >= 0 and (json < 0 or html < json)

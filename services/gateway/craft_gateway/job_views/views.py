@@ -24,13 +24,13 @@ from craft.contracts.public.jobs import (
 from craft.contracts.spec.jobs import JobStatus
 from craft.contracts.stages.artifacts import ArtifactRef, Manifest
 from craft.contracts.stages.claims import StageProgress
-from craft.contracts.stages.kinds import RETENTION_OF, StageKind
+from craft.contracts.stages.kinds import FACTS, StageKind
+from craft.contracts.stages.names import package_stage
 from craft.contracts.stages.rows import ADAPTER_ARCHIVE
 from craft_gateway.estimates.bounds import upper_bounds
 from craft_gateway.estimates.outcome import estimate_outcome
 from craft_gateway.http.responses import ROOT
 from craft_gateway.job_views.queue_state import standing, waiter
-from craft_gateway.plan.names import package_stage
 from craft_gateway.plan.stages import ResolvedJob
 from craft_gateway.scheduling.queue import DeviceHolder, QueuePosition
 from craft_gateway.store.tables import Attempt, Event, Job, Stage, StageLog
@@ -149,7 +149,7 @@ def log_line(line: StageLog, *, stage: str) -> LogLine:
 
 
 def artifact_view(stage: Stage, manifest: Manifest, *, expires_at: datetime | None) -> ArtifactView:
-    """What a stage wrote, or found there."""
+    """One stage's artifact, computed or reused."""
     return ArtifactView(
         stage=stage.name,
         kind=stage.kind,
@@ -161,7 +161,7 @@ def artifact_view(stage: Stage, manifest: Manifest, *, expires_at: datetime | No
         counts=manifest.result.counts,
         metrics=manifest.result.metrics,
         cost=manifest.result.cost,
-        retention_class=RETENTION_OF[stage.kind],
+        retention_class=FACTS[stage.kind].retention,
         expires_at=expires_at,
     )
 
@@ -212,7 +212,7 @@ def _stage_progress(stage: Stage) -> Progress | None:
 
 
 def _forecast(job: Job) -> datetime | None:
-    """As if the rest went as fast as what is done; unknown near the start and once it is over."""
+    """The end, if the rest goes as fast as the part that is done; unknown near the start and after the end."""
     if job.status is not JobStatus.RUNNING or job.started_at is None:
         return None
     if job.percent < _LEAST_PERCENT_FOR_A_FORECAST:

@@ -1,4 +1,4 @@
-"""What can be known to be wrong with a job before anything runs: pure checks, each raising its own error."""
+"""Checks of a job before anything runs: pure functions, each raises its own error."""
 
 from craft.contracts.documents.estimate import Check, CheckName, CheckOutcome
 from craft.contracts.spec.jobs import JobSpec, PromptSettings
@@ -19,8 +19,8 @@ _SHOWN_LAYERS = 20
 _LONGEST_PARAM = 200
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 _NOT_LINEAR = frozenset({"lm_head", "embed_out", "embed_tokens", "embed_in", "wte", "wpe", "embedding"})
-"""The head and the embeddings, as the architectures call them. Many models tie the two, so an adapter on one would
-change the other, and vLLM adapts them for some architectures only; its linear layers it adapts for all."""
+"""Names of heads and embeddings in the architectures. Many models tie the two, so an adapter on one would change
+the other; vLLM adapts them for some architectures only, and linear layers for all."""
 
 
 def check_wording(spec: JobSpec) -> None:
@@ -43,7 +43,7 @@ def check_wording(spec: JobSpec) -> None:
 
 
 def checked_shots(spec: JobSpec) -> list[dict[str, object]] | None:
-    """The job's own few-shot examples in the one form of rows, without what nobody reads. Raises DatasetInvalid."""
+    """The job's own few-shot examples in the normal form of rows, without unread columns. Raises DatasetInvalid."""
     if spec.probe.shots is None:
         return None
     good, bad = [], []
@@ -66,7 +66,7 @@ def checked_shots(spec: JobSpec) -> list[dict[str, object]] | None:
 
 
 def check_lengths(spec: JobSpec, model: ModelFolder, vllm: VllmSettings | None) -> None:
-    """Raises ContextTooLong where a reply alone would fill the model's context, as long as it is served here."""
+    """Raises ContextTooLong where a reply alone would fill the model's context as it is served here."""
     length = min(model.context_length, (vllm.max_model_len if vllm else None) or model.context_length)
     wanted = {
         "probe.max_new_tokens": spec.probe.max_new_tokens,
@@ -84,12 +84,12 @@ def check_lengths(spec: JobSpec, model: ModelFolder, vllm: VllmSettings | None) 
 def check_target_modules(spec: JobSpec, shape: ModelShape) -> None:
     """Raises RequestInvalid where a layer that is to be adapted is not in the model."""
     layers = {name.removesuffix(".weight") for name in shape.matrices}
-    # Experts are put together when they are loaded, under other names than those of the files.
+    # Loading fuses experts, under other names than those of the files.
     if not layers or any(".experts." in layer for layer in layers):
         return
     for path, training in (("training", spec.training), ("rehearsal.training", spec.rehearsal.training)):
         wanted = [] if training.target_modules == "all-linear" else training.target_modules
-        # Heads and embeddings are no layers, and many files leave a tied head out.
+        # Heads and embeddings are not layers, and many files leave a tied head out.
         asked = [name for name in wanted if name.rpartition(".")[2] not in _NOT_LINEAR]
         absent = [name for name in asked if not any(f".{layer}".endswith(f".{name}") for layer in layers)]
         if absent:
@@ -112,15 +112,15 @@ def check_tokenizer(model: ModelFolder) -> None:
 
 
 def passed_checks(spec: JobSpec, *, vllm: VllmSettings | None) -> list[Check]:
-    """What the checks of this file and of the model's folder have found to be well."""
+    """The checks that passed, in words: those of this file and those of the model's folder."""
     served = f"vLLM serves adapters of rank {spec.training.lora_r} here." if vllm else "The engine takes any adapter."
-    told: dict[CheckName, str] = {
+    messages: dict[CheckName, str] = {
         "model": f"{spec.base_model.id} is a causal language model of safetensors that needs no code of its own.",
         "tokenizer": "Tokenizer and chat template are there; the template was tried.",
         "context": "Replies of the length asked for leave room for a prompt.",
         "lora": served,
     }
-    return [Check(name=name, outcome=CheckOutcome.PASSED, message=message) for name, message in told.items()]
+    return [Check(name=name, outcome=CheckOutcome.PASSED, message=message) for name, message in messages.items()]
 
 
 def check_servable(spec: JobSpec, vllm: VllmSettings) -> None:
@@ -146,7 +146,7 @@ def check_servable(spec: JobSpec, vllm: VllmSettings) -> None:
 
 
 def check_sizes(spec: JobSpec, questions: int) -> None:
-    """Raises where no split of so many questions can make the job succeed: better now than hours later."""
+    """Raises where no split of this many questions can let the job succeed: better now than hours later."""
     if questions < _LEAST_ROWS:
         raise DatasetInvalid(
             "One row cannot be split into a training and a held-out part.",

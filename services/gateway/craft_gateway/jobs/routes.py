@@ -150,7 +150,7 @@ def _pins(routes: APIRouter, control: JobControl, reader: JobReader) -> None:
 
     @routes.delete("/jobs/{job_id}/pin", operation_id="unpinJob", responses=documented(NotFound, Unavailable))
     def unpin_job(job_id: str) -> JobView:
-        """Let what the job made expire like that of any other job. What is overdue goes with the next sweep."""
+        """Let the job's artifacts expire like any other job's; the next garbage collection removes overdue ones."""
         reader.last_event(job_id)
         control.unpin(job_id)
         return reader.job(job_id)

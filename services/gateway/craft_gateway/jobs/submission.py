@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from craft.contracts.documents.evaluation import HELD_OUT
 from craft.contracts.public.jobs import JobView, PlannedStageView, ValidationView
 from craft.contracts.services.datasets import Reading
 from craft.contracts.spec.jobs import DatasetRef, JobSpec
+from craft.contracts.stages.names import HELD_OUT
 from craft.contracts.stages.parameters import EngineRef, TrainerRef
 from craft.errors import NotFound, RequestInvalid
 from craft.infra.models.folders import ModelFolders
@@ -95,12 +95,12 @@ class Submissions:
         return [next(views) if isinstance(each, CreatedJob) else each for each in created]
 
     def is_quick(self, spec: JobSpec) -> bool:
-        """Whether `submit` takes milliseconds: no rows in it, no weights to be read for their digest."""
+        """True where `submit` takes milliseconds: no inline rows, and the model's weights were digested before."""
         without_rows = spec.dataset.rows is None and spec.probe.shots is None
         return without_rows and self._models.is_known(spec.base_model.id, spec.base_model.revision)
 
     def validate(self, spec: JobSpec, *, team: str) -> ValidationView:
-        """What `submit` would queue for the team. Inline rows are kept as a dataset: they need not be sent again.
+        """Show what `submit` would queue for the team. Inline rows become a dataset, so they need not be sent again.
 
         Raises ModelNotFound, ModelRejected, DatasetInvalid, ContextTooLong, RehearsalTooShort, RequestInvalid.
         """
@@ -171,7 +171,7 @@ class Submissions:
 
     def _dataset(self, spec: JobSpec, team: str) -> Dataset:
         if spec.dataset.rows is not None:
-            # The default is no word of the caller's: rows with choices are then asked about, not read without them.
+            # The default task is not the caller's word: rows with choices are then an error, not read without them.
             said = spec.task if "task" in spec.model_fields_set else None
             return self._datasets.add_rows(
                 spec.dataset.rows, Reading(task=said), name=spec.name, team=team, param="dataset.rows"
@@ -182,7 +182,7 @@ class Submissions:
         try:
             dataset = self._datasets.row(dataset_id, team=team)
         except NotFound as error:
-            # The URL exists; it is the body that names something unknown.
+            # The URL exists; the body names something unknown.
             raise RequestInvalid(f"There is no dataset {dataset_id}.", hint=error.hint, param=param) from None
         if dataset.task is not spec.task:
             raise RequestInvalid(
@@ -193,7 +193,7 @@ class Submissions:
         return dataset
 
     def _evaluation(self, spec: JobSpec, team: str) -> dict[str, Dataset]:
-        """The further sets by the name that they have in stages and report."""
+        """The further sets, by their name in stages and report."""
         found: dict[str, Dataset] = {}
         for position, wanted in enumerate(spec.evaluation):
             dataset = self._known(wanted.dataset, spec, team, param=f"evaluation.{position}.dataset")

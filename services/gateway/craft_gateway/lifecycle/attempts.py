@@ -1,4 +1,4 @@
-"""What a worker's claim and reports change within one transaction."""
+"""Changes to a stage that a worker's claim and reports make, within one transaction."""
 
 from datetime import timedelta
 from typing import Any
@@ -17,7 +17,6 @@ from craft.errors import StageTimeout
 from craft.infra.settings.coordinator import CoordinatorSettings
 from craft_gateway.lifecycle.job_transaction import JobTransaction
 from craft_gateway.lifecycle.reuse import done_stages, resolved_inputs
-from craft_gateway.lifecycle.transitions import MOVING
 from craft_gateway.scheduling.allowances import TeamAllowances, out_of_jobs
 from craft_gateway.scheduling.fair_share import note_start
 from craft_gateway.store.database import lock_key
@@ -27,9 +26,9 @@ _PROGRESS_SECONDS = 1.0
 
 
 def claimable(unit: JobTransaction, stage: Stage, teams: TeamAllowances) -> bool:
-    """Whether a worker may have the stage now: no pause, its team may, and nobody works at the same key."""
+    """True where a worker may have the stage now: no pause, its team may, and no other stage of its key runs."""
     waits = stage.not_before is not None and stage.not_before > unit.now
-    if stage.status is not StageStatus.READY or waits or unit.job.status not in MOVING:
+    if stage.status is not StageStatus.READY or waits or not unit.job.status.schedulable:
         return False
     if unit.job.status is JobStatus.QUEUED and not _may_begin(unit, teams):
         return False
@@ -50,7 +49,7 @@ def _may_begin(unit: JobTransaction, teams: TeamAllowances) -> bool:
 def hand_out(
     unit: JobTransaction, stage: Stage, claim: Claim, *, rules: CoordinatorSettings, teams: TeamAllowances
 ) -> ClaimedStage:
-    """The stage runs, under a new fence. Raises IntegrityError where its key began to run at the same moment."""
+    """Start the stage under a new fence. Raises IntegrityError where its key began to run at the same moment."""
     attempt = _attempt(unit, stage, claim, teams)
     note_start(unit.session, attempt)
     unit.session.add(attempt)
@@ -105,21 +104,21 @@ def _attempt(unit: JobTransaction, stage: Stage, claim: Claim, teams: TeamAllowa
 
 
 def extend(unit: JobTransaction, stage: Stage, renew: Renew, rules: CoordinatorSettings) -> Renewed:
-    """A beat: the lease lasts longer, progress and log lines are kept."""
+    """A heartbeat: extend the lease, keep progress and log lines."""
     late = past_deadline(unit, stage)
-    # Past the deadline nothing is extended: a worker that will not stop is reaped.
+    # Past the deadline the lease is not extended: a worker that will not stop is reaped.
     until = stage.lease_expires_at if late else unit.now + timedelta(seconds=rules.lease_seconds)
     progress = renew.progress.model_dump(mode="json") if renew.progress else stage.progress
     unit.move(stage, StageStatus.RUNNING, lease_expires_at=until, progress=progress)
     unit.log(stage, renew.log_lines)
-    moving = unit.job.status in MOVING
-    if renew.progress is not None and moving:
+    schedulable = unit.job.status.schedulable
+    if renew.progress is not None and schedulable:
         _report_progress(unit, stage, renew.progress)
-    return Renewed(stop=late or not moving)
+    return Renewed(stop=late or not schedulable)
 
 
 def past_deadline(unit: JobTransaction, stage: Stage) -> bool:
-    """Whether the attempt has had its time."""
+    """True where the attempt has run past its deadline."""
     return stage.deadline_at is not None and unit.now >= stage.deadline_at
 
 
@@ -129,11 +128,9 @@ def timeout_error(stage: Stage) -> StageError:
 
 
 def succeed(unit: JobTransaction, stage: Stage, manifest: Manifest, ref: ArtifactRef) -> None:
-    """The stage has made its artifact; `ref` names the bytes that count for the key."""
+    """Mark the stage as done; `ref` names the bytes that count for the key."""
     _register(unit, manifest, ref)
-    attempt = unit.session.get(Attempt, (stage.id, stage.fence))
-    if attempt is not None:
-        attempt.work = _work(unit, stage, manifest)
+    unit.session.get_one(Attempt, (stage.id, stage.fence)).work = _work(unit, stage, manifest)
     unit.end_attempt(stage, StageStatus.SUCCEEDED, artifact_key=ref.key, artifact_digest=ref.digest, error=None)
     if not unit.job.status.terminal:
         unit.job.percent = unit.percent()
@@ -147,7 +144,7 @@ def succeed(unit: JobTransaction, stage: Stage, manifest: Manifest, ref: Artifac
 
 
 def _work(unit: JobTransaction, stage: Stage, manifest: Manifest) -> dict[str, Any] | None:
-    """What the stage's time depended on; None for jobs that came without an estimate."""
+    """The amount of work, which the stage's time depends on; None for jobs without an estimate."""
     if unit.job.estimate is None:
         return None
     estimate = Estimate.model_validate(unit.job.estimate)

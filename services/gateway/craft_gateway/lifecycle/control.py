@@ -1,4 +1,4 @@
-"""What a user asks of jobs: make them, cancel, pause, resume and pin them. Each method is one transaction.
+"""The users' changes to jobs: create, cancel, pause, resume, pin. Each method is one transaction.
 
 The artifact store is asked before the transaction: a slow store must not hold a lock.
 """
@@ -23,7 +23,7 @@ from craft_gateway.lifecycle.creation import (
 )
 from craft_gateway.lifecycle.job_transaction import JobTransaction, job_transaction
 from craft_gateway.lifecycle.reuse import ArtifactExists, reusable, reusable_of_plan, stages_of
-from craft_gateway.lifecycle.transitions import MOVING, PAUSES, cancel, pause, resume
+from craft_gateway.lifecycle.transitions import cancel, pause, resume
 from craft_gateway.plan.stages import PlannedStage, ResolvedJob, plan
 from craft_gateway.store.database import Database, lock_key
 
@@ -36,7 +36,7 @@ class JobControl:
         self._exists = exists
 
     def reusable(self, stages: Sequence[PlannedStage], *, recompute: Container[str] = ()) -> Mapping[str, ArtifactRef]:
-        """By name, what a new job with these stages need not compute, but for those of `recompute`."""
+        """Artifacts that a new job with these stages can reuse, by stage name, except those of `recompute`."""
         with self._database.read() as session:
             return reusable_of_plan(session, stages, self._exists, recompute=recompute)
 
@@ -71,7 +71,7 @@ class JobControl:
         return created
 
     def create_jobs(self, new: Sequence[NewJob]) -> list[CreatedJob | Exception]:
-        """Store each job with its stages and queue what can run, in one transaction; or say what speaks against it.
+        """Store each job with its stages and dispatch what can run, in one transaction; or give its error.
 
         That is IdempotencyConflict where the same key came with another body, with `new_data` RequestInvalid where a
         dataset was deleted meanwhile, and Unavailable where the database does not answer.
@@ -84,7 +84,7 @@ class JobControl:
         except Unavailable as error:
             return [error] * len(new)
         except Exception as error:
-            # Nothing was stored. Whatever is wrong with one of several is no other's concern.
+            # Nothing was stored. One job's error must not fail the others.
             if len(new) > 1:
                 return [outcome for each in new for outcome in self.create_jobs([each])]
             if isinstance(error, IntegrityError) and new[0].idempotency is not None:
@@ -110,9 +110,9 @@ class JobControl:
         One that pauses already stays as it is. Raises NotFound, Conflict where the job ends or has ended.
         """
         with job_transaction(self._database, job_id) as unit:
-            if unit.job.status in MOVING:
+            if unit.job.status.schedulable:
                 pause(unit)
-            elif unit.job.status not in PAUSES:
+            elif not unit.job.status.pause_requested:
                 raise Conflict(f"The job is {unit.job.status.value}; only one that waits or runs can be paused.")
             return unit.job.status
 
@@ -121,9 +121,9 @@ class JobControl:
         with self._database.read() as session:
             found = reusable(session, stages_of(session, job_id), self._exists)
         with job_transaction(self._database, job_id) as unit:
-            if unit.job.status in PAUSES:
+            if unit.job.status.pause_requested:
                 resume(unit, found)
-            elif unit.job.status not in MOVING:
+            elif not unit.job.status.schedulable:
                 raise Conflict(
                     f"The job is {unit.job.status.value}; only a paused one can be resumed.",
                     hint="`retry` makes a new job of one that has ended.",
@@ -131,12 +131,12 @@ class JobControl:
             return unit.job.status
 
     def pin(self, job_id: str) -> None:
-        """Keep what the job made. What expired before has gone for good. Raises NotFound."""
+        """Keep the job's artifacts; those that expired before are gone. Raises NotFound."""
         with self._database.write() as session:
             self._set(session, job_id, pinned=True)
 
     def unpin(self, job_id: str) -> None:
-        """Let it expire as that of any other job; what is overdue goes with the next sweep. Raises NotFound."""
+        """Let its artifacts expire like any other job's; garbage collection removes overdue ones. Raises NotFound."""
         with self._database.write() as session:
             self._set(session, job_id, pinned=False)
 
@@ -144,7 +144,7 @@ class JobControl:
         unit = JobTransaction.open(session, self._database.now, job_id)
         if unit.job.pinned is pinned:
             return
-        # A sweep that looks at one of them now ends first, or sees the pin.
+        # Garbage collection that looks at one of them now ends first, or sees the pin.
         for key in sorted({stage.artifact_key for stage in unit.stages if stage.artifact_key}):
             lock_key(session, key)
         unit.job.pinned = pinned

@@ -1,4 +1,4 @@
-"""The rows of new jobs: of many that come at once, in one transaction."""
+"""Writes the rows of new jobs: several that come at once in one transaction."""
 
 import hashlib
 import json
@@ -36,12 +36,10 @@ class Idempotency:
 
     @classmethod
     def of(cls, key: str | None, team: str, asked: JobSpec | str) -> "Idempotency | None":
-        """That of a request with a key: two bodies that differ in spelling only are the same. Raises RequestInvalid."""
+        """From a request's key and body: bodies that differ in spelling only are the same. Raises RequestInvalid."""
         if key is None:
             return None
-        # No request's key has a space, so none is another team's. The default team's are as old as the table.
-        stored = key if team == DEFAULT_TEAM else f"{team} {_sha256(key)}"
-        return cls(stored, _sha256(asked if isinstance(asked, str) else _canonical(asked)))
+        return cls(f"{team} {_sha256(key)}", _sha256(asked if isinstance(asked, str) else _canonical(asked)))
 
 
 def _canonical(spec: JobSpec) -> str:
@@ -60,7 +58,7 @@ def _sha256(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a job comes from: its team, who asks, the request's W3C trace context, and what it does again as a retry.
+    """The origin of a job: its team, the caller, the request's W3C trace context, and the job that it retries.
 
     `recompute` names stages that run although their artifacts exist.
     """
@@ -73,7 +71,7 @@ class Origin:
 
 
 NO_ORIGIN = Origin()
-"""Of the default team, asked for outside any trace, and no retry."""
+"""The default team, outside any trace, no retry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +106,7 @@ class NewJob:
 def earlier_jobs(
     session: Session, asked: Sequence[Idempotency | None]
 ) -> list[CreatedJob | IdempotencyConflict | None]:
-    """For each the job that its key made before, if any, or an error where that job's body was another."""
+    """For each key the job that it made before, None, or an error where that job's body was another."""
     keys = [each.key for each in asked if each is not None]
     if not keys:
         return [None] * len(asked)
@@ -125,13 +123,13 @@ def _repeated(job: Job, asked: Idempotency) -> CreatedJob | IdempotencyConflict:
 
 
 def store_jobs(session: Session, clock: Clock, new: Sequence[NewJob]) -> list[CreatedJob | CraftError]:
-    """Each job that could be stored, or was before, or what speaks against it: then nothing of it is stored.
+    """Store each job, or find the one that its key made before, or give the error: then nothing of it is stored.
 
     Raises IntegrityError where another transaction stored one of their idempotency keys in between.
     """
     earlier = earlier_jobs(session, [each.idempotency for each in new])
-    held = lock_datasets(session, [each.job for each in new])
-    refused = [missing_dataset(each.job, held) if each.new_data else None for each in new]
+    existing = lock_datasets(session, [each.job for each in new])
+    refused = [missing_dataset(each.job, existing) if each.new_data else None for each in new]
     accepted: dict[str | int, NewJob] = {}
     for position, each in enumerate(new):
         if earlier[position] is None and refused[position] is None:
@@ -150,7 +148,7 @@ def store_jobs(session: Session, clock: Clock, new: Sequence[NewJob]) -> list[Cr
 
 
 def _own_name(new: NewJob, position: int) -> str | int:
-    """One of several with the same idempotency key is stored, the first."""
+    """Jobs with the same idempotency key have one name: the first of them is stored."""
     return new.idempotency.key if new.idempotency else position
 
 
@@ -159,7 +157,7 @@ def _store(session: Session, clock: Clock, new: Sequence[NewJob]) -> list[JobTra
         return []
     now = clock(session)
     units = [_new_job(session, now, each) for each in new]
-    # Everybody takes locks in the same order: PostgreSQL's unique keys are such locks too.
+    # All transactions take locks in the same order: PostgreSQL's unique keys are locks too.
     in_order: list[Job] = sorted([unit.job for unit in units], key=_idempotency_key)
     session.add_all(in_order)
     session.flush()
@@ -209,7 +207,7 @@ def _new_job(session: Session, now: datetime, new: NewJob) -> JobTransaction:
 def _stage_rows(unit: JobTransaction, new: NewJob) -> list[dict[str, Any]]:
     """The stages of the plan; those that need no other's result are ready.
 
-    Where something may be taken over nothing is ready yet: `advance` says what is left to do.
+    Where artifacts may be reused no stage is ready yet: `advance` finds what is left to do.
     """
     return [
         {
@@ -249,15 +247,15 @@ _LOCKED_DATASETS = (
 
 
 def lock_datasets(session: Session, jobs: Iterable[ResolvedJob]) -> AbstractSet[str]:
-    """Those of the jobs' datasets that are there; until the transaction's end nobody deletes them."""
+    """Ids of the jobs' datasets that exist; they cannot be deleted until the transaction ends."""
     wanted = {dataset_id for job in jobs for dataset_id in job.datasets}
     return {row.id for row in session.connection().execute(_LOCKED_DATASETS, {"wanted": list(wanted)})}
 
 
-def missing_dataset(job: ResolvedJob, held: Container[str]) -> RequestInvalid | None:
-    """What to say where one is missing."""
+def missing_dataset(job: ResolvedJob, existing: Container[str]) -> RequestInvalid | None:
+    """The error where one of the job's datasets is missing."""
     for dataset_id in job.datasets:
-        if dataset_id not in held:
+        if dataset_id not in existing:
             return RequestInvalid(
                 f"There is no dataset {dataset_id}.", hint="`GET /craft/datasets` lists them.", param="dataset.id"
             )

@@ -1,4 +1,4 @@
-"""Whether the artifact store's disk has space for what another stage would write."""
+"""Free space on the artifact store's disk: no stage starts without some."""
 
 import shutil
 import threading
@@ -37,11 +37,11 @@ class FreeSpace:
         self._seen_bytes = 0
 
     def __call__(self) -> bool:
-        """Whether at least `min_free_bytes` are free."""
+        """True where at least `min_free_bytes` are free."""
         return self._min_free_bytes == 0 or self.free_bytes() >= self._min_free_bytes
 
     def free_bytes(self) -> int:
-        """What is free on the disk, as of less than a second ago."""
+        """Free bytes of the disk, as of less than a second ago."""
         with self._lock:
             moment = self._clock()
             if self._seen_at is None or moment - self._seen_at >= _FRESH_SECONDS:

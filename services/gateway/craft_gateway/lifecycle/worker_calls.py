@@ -1,4 +1,4 @@
-"""What workers ask for: claim, renew, complete, fail and release a stage. Each method is one transaction.
+"""The workers' calls: claim, renew, complete, fail and release a stage. Each method is one transaction.
 
 The artifact store is asked before the transaction: a slow store must not hold a lock.
 """
@@ -53,8 +53,8 @@ class WorkerCalls:
     def claim(self, stage_id: str, claim: Claim) -> ClaimedStage | None:
         """Give the worker a stage of its queue, or None where there is nothing to do. Raises NotFound.
 
-        The hint is a turn, not an order: `fair_share` says which of the ready stages is next. What the same process
-        holds by our records it never heard of, for it does one stage at a time: that is given back first.
+        The message is a wake-up, not an order: `fair_share` chooses among the ready stages. A process does one stage at
+        a time, so a stage that our records give to the same owner never reached it: it is given back first.
         """
         seen = self._stage(stage_id)
         for unheard in self._held_by(claim.owner):
@@ -73,7 +73,7 @@ class WorkerCalls:
             return extend(unit, unit.held(stage_id, renew.fence), renew, self._settings)
 
     def complete(self, stage_id: str, complete: Complete) -> None:
-        """Adopt the artifact and queue what depends on it; saying so twice is the same as once.
+        """Adopt the artifact and make ready what depends on it. Idempotent.
 
         Raises LeaseLost where the fence is old, Conflict where the artifact is another stage's or is not in the store.
         """
@@ -124,9 +124,9 @@ class WorkerCalls:
         self._settle_others(seen)
 
     def settle(self, key: str, *, but: str | None = None) -> None:
-        """Stages that waited for another job's attempt at `key`: take over its artifact, or hint them again.
+        """Stages that waited for another job's attempt at `key` reuse its artifact, or are dispatched again.
 
-        Each is a transaction of its own. A crash in between costs time only: the sweep finds them.
+        Each is a transaction of its own. A crash in between costs time only: maintenance finds them.
         """
         with self._database.read() as session:
             waiting = select(Stage).where(Stage.status == StageStatus.READY, Stage.key == key, Stage.id != but)
@@ -145,11 +145,11 @@ class WorkerCalls:
         with job_transaction(self._database, seen.job_id) as unit:
             lock_keys(unit.session, found)
             advance(unit, found)
-            # The artifact may have been swept since, or its job paused.
+            # The artifact may have been collected since, or its job paused.
             return unit.stage(seen.id).status is not StageStatus.READY
 
     def held_up(self) -> Blocked:
-        """Whose stages free workers would not get just now."""
+        """The reasons for which free workers would not get ready stages now."""
         with self._database.read() as session:
             teams = teams_out_of_seconds(session, team_allowances(session), self._database.now(session))
         return Blocked(no_space=not self._has_space(), teams=teams)
@@ -182,15 +182,15 @@ class WorkerCalls:
     def _hint_again(self, seen: Stage) -> None:
         with job_transaction(self._database, seen.job_id) as unit:
             stage = unit.stage(seen.id)
-            # One that falls due later will be sent then.
+            # A stage that falls due later will be dispatched then.
             if stage.status is StageStatus.READY and (stage.hinted_at is None or stage.hinted_at <= unit.now):
                 unit.move(stage, StageStatus.READY, hinted_at=unit.now)
                 unit.hint(stage)
 
     def _counting(self, session: Session, stage: Stage, manifest: Manifest) -> ArtifactRef:
-        """Which bytes count for the key: the first committed ones, while the store has them.
+        """The bytes that count for the key: the first committed ones, while the store has them.
 
-        Where it was computed again because somebody asked for it, the new ones.
+        Where a user asked for recomputation, the new ones.
         """
         first = None if stage.recompute else session.get(Artifact, manifest.key)
         return first.ref if first is not None and self._exists(first.ref) else manifest.ref

@@ -45,7 +45,7 @@ class Database:
 
     @property
     def is_sqlite(self) -> bool:
-        """Whether this is the local default."""
+        """True for the local default."""
         return self.engine.dialect.name == "sqlite"
 
     @contextmanager
@@ -65,7 +65,7 @@ class Database:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """On SQLite, this process's turn to write: its own way of waiting is to look again every few milliseconds."""
+        """On SQLite, this process's write lock: SQLite itself would only poll every few milliseconds."""
         if not self.is_sqlite:
             yield
             return
@@ -133,7 +133,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def lock_key(session: Session, name: str) -> None:
-    """Let nobody else who asks for the same name go on before this transaction has ended.
+    """Hold a lock of this name until the transaction ends: others who ask for it wait.
 
     On SQLite a transaction that writes has the whole database for itself already. Take several in sorted order.
     """

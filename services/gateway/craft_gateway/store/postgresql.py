@@ -54,7 +54,7 @@ def connect_with_timeout(engine: Engine) -> None:
 
 @contextmanager
 def without_statement_timeout(connection: SqlConnection) -> Iterator[None]:
-    """What must not take a request half a minute, such as the index of a large table, may take a migration hours."""
+    """A request must not take half a minute; a migration, such as the index of a large table, may take hours."""
     driver = connection.connection.driver_connection
     if not isinstance(driver, TimedConnection):
         yield

@@ -29,7 +29,7 @@ def downgrade(database: Database, revision: str = "base") -> None:
 
 
 def is_current(database: Database) -> bool:
-    """Whether the schema is the newest that this code knows, or newer still: migrations only add to what is there.
+    """True where the schema is the newest that this code knows, or newer: migrations only add to what is there.
 
     So the replicas of the version before work on while a new one comes, and after it is taken back. Raises Unavailable.
     """
