@@ -63,8 +63,8 @@ def event(type_: str) -> tuple[str, str]:
     """One more event at the end of the first job."""
     return (
         "UPDATE job SET event_seq = event_seq + 1 WHERE id = :first",
-        "INSERT INTO event (job_id, seq, type, data, created_at) "  # noqa: S608 - our own words
-        f"SELECT id, event_seq, '{type_}', '{{\"stage\": \"report\"}}', updated_at FROM job WHERE id = :first",
+        "INSERT INTO event (job_id, seq, team, type, data, created_at) "  # noqa: S608 - our own words
+        f"SELECT id, event_seq, team, '{type_}', '{{\"stage\": \"report\"}}', updated_at FROM job WHERE id = :first",
     )
 
 

@@ -30,8 +30,8 @@ def announce(session: Session, event: Event) -> None:
     session.connection().execute(insert(Delivery), [row.model_dump() for row in new])
 
 
-def _hooks(session: Session, team: str | None) -> Sequence[tuple[str, list[str]]]:
-    known: dict[str | None, Sequence[tuple[str, list[str]]]] = session.info.setdefault("webhooks", {})
+def _hooks(session: Session, team: str) -> Sequence[tuple[str, list[str]]]:
+    known: dict[str, Sequence[tuple[str, list[str]]]] = session.info.setdefault("webhooks", {})
     if team not in known:
         # Not through the session: it would write all that waits to be written before it looks.
         query = select(Webhook.id, Webhook.types).where(col(Webhook.team) == team, col(Webhook.active))

@@ -114,9 +114,7 @@ class JobTransaction:
         self.move(stage, to, **free, **ended, **values)
 
     def _close_attempt(self, stage: Stage, outcome: AttemptOutcome | None, error: dict[str, Any] | None) -> None:
-        attempt = self.session.get(Attempt, (stage.id, stage.fence))
-        if attempt is None:
-            return  # claimed before attempts were kept
+        attempt = self.session.get_one(Attempt, (stage.id, stage.fence))
         attempt.outcome = outcome or (AttemptOutcome.FAILED if error else AttemptOutcome.RELEASED)
         attempt.error = error
         attempt.ended_at = self.now

@@ -22,7 +22,7 @@ from sqlalchemy import (
 from sqlmodel import Field, SQLModel
 
 from craft.contracts.events import EventType, StageStatus
-from craft.contracts.public.accounts import DEFAULT_TEAM, Role
+from craft.contracts.public.accounts import Role
 from craft.contracts.public.publishing import PublicationStatus
 from craft.contracts.public.webhooks import DeliveryStatus
 from craft.contracts.spec.jobs import JobStatus
@@ -70,7 +70,7 @@ class Job(SQLModel, table=True):
     team: str = Field(max_length=100)
     priority: int = 50
     estimate: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
-    """An `Estimate` as it was made when the job was accepted; jobs that are older than the column have none."""
+    """An `Estimate` as it was made when the job was accepted; a retry whose datasets are gone has none."""
     percent: float = 0.0
     pinned: bool = False
     """What it made is kept without limit of time."""
@@ -268,7 +268,7 @@ class Dataset(SQLModel, table=True):
     key: str = Field(max_length=64)
     digest: str = Field(max_length=64)
     statistics: dict[str, Any] = Field(default_factory=dict, sa_column=_json())
-    team: str = Field(max_length=100, sa_column_kwargs={"server_default": DEFAULT_TEAM})
+    team: str = Field(max_length=100)
     content_hash: str = Field(max_length=64)
     """Same rows, same dataset: a team's second upload finds the first one's id. Teams share the bytes, not the row."""
     columns: dict[str, str] | None = Field(default=None, sa_column=_json(nullable=True))
@@ -325,8 +325,8 @@ class Event(SQLModel, table=True):
     subject: str = Field(sa_column=Column("job_id", String(120), primary_key=True))
     """The id of what it happened to, or `team:` and a team's name."""
     seq: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
-    team: str | None = Field(default=None, max_length=100)
-    """Whose audit shows it; of events older than audits nothing is known."""
+    team: str = Field(max_length=100)
+    """Whose audit shows it."""
     actor: str | None = Field(default=None, max_length=250)
     """Who made it happen; None where the system did."""
     type: EventType = Field(sa_column=Column(EnumText(EventType), nullable=False))
