@@ -22,6 +22,11 @@ class StageStatus(StrEnum):
         """Whether nothing can change it any more."""
         return self not in {StageStatus.PENDING, StageStatus.READY, StageStatus.RUNNING}
 
+    @property
+    def waits(self) -> bool:
+        """Whether the stage is still to be done and no worker has it."""
+        return self in {StageStatus.PENDING, StageStatus.READY}
+
 
 class EventType(StrEnum):
     """What happened. `stage.*` and `job.progress` carry `stage` in their data; `stage.*` also `attempt`."""

@@ -19,7 +19,7 @@ from craft.infra.models.shape import ModelShape, read_shape
 from craft_gateway.estimates.bounds import memory, most_rehearsed, upper_bounds
 from craft_gateway.estimates.checks import gpu_seconds_left, running_jobs
 from craft_gateway.plan.stages import PlannedStage, ResolvedJob
-from craft_gateway.scheduling.allowances import ON_ACCELERATORS, begun_jobs, gpu_seconds, team_allowances
+from craft_gateway.scheduling.allowances import begun_jobs, gpu_seconds, team_allowances
 from craft_gateway.scheduling.duration_model import DurationModel, history, relevant, total
 from craft_gateway.scheduling.queue import expected_wait
 from craft_gateway.store.database import Database
@@ -98,7 +98,7 @@ class Estimator:
         needed = [
             each.seconds.seconds
             for each, stage in zip(found.stage_estimates, sized.stages, strict=True)
-            if stage.service in ON_ACCELERATORS and not each.reused
+            if stage.service.uses_accelerator and not each.reused
         ]
         return [
             running_jobs(begun, allowance.max_running_jobs, sized.team),
@@ -108,7 +108,7 @@ class Estimator:
     def _queue(self, sized: SizedJob) -> QueueEstimate:
         wanted = [stage for stage in sized.stages if stage.name not in sized.reused]
         # What comes before takes seconds: it is for an accelerator that jobs wait.
-        on_accelerator = next((stage for stage in wanted if stage.service in ON_ACCELERATORS), None)
+        on_accelerator = next((stage for stage in wanted if stage.service.uses_accelerator), None)
         kinds = {stage.kind for stage in (*wanted[:1], on_accelerator) if stage is not None}
         found = [self._outlook(kind, sized.team, 100 - sized.job.spec.priority) for kind in kinds]
         waits = [seconds for _, seconds in found if seconds is not None]

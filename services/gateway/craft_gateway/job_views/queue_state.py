@@ -13,9 +13,6 @@ from craft.contracts.stages.kinds import Service
 from craft_gateway.scheduling.queue import DeviceHolder, QueuePosition, QueueSnapshot
 
 _WAITED_STEP_SECONDS = 10
-_MOVING = {JobStatus.QUEUED, JobStatus.RUNNING}
-_ON_DEVICES = {Service.INFERENCE, Service.TRAINING}
-"""Whose stages wait for a device, wherever one is shared."""
 
 
 class JobColumns(Protocol):
@@ -76,7 +73,7 @@ class QueuedJob:
 
 def waiter(job: JobColumns, stages: Sequence[StageColumns]) -> QueuedJob:
     """Of `stages` only those count that are ready or running."""
-    wanted = (stage for stage in stages if stage.status is StageStatus.READY and stage.queue in _ON_DEVICES)
+    wanted = (stage for stage in stages if stage.status is StageStatus.READY and stage.queue.uses_accelerator)
     return QueuedJob(
         team=job.team,
         status=job.status,
@@ -121,7 +118,7 @@ def _held_up(job: QueuedJob, place: QueuePosition | None) -> str | None:
 
 def _waits_for_device(job: QueuedJob, holder: DeviceHolder | None) -> str | None:
     """Who holds a device while nothing of this job runs and a stage of it is ready that would take one."""
-    if job.status not in _MOVING or job.runs or job.needs_device is None or holder is None:
+    if not job.status.schedulable or job.runs or job.needs_device is None or holder is None:
         return None
     stage, service = job.needs_device
     whose = f"{holder.stage} of {holder.job_id}" if holder.team == job.team else "another team's job"

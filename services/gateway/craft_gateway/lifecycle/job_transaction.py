@@ -19,7 +19,7 @@ from craft_gateway.access.identity import current_actor
 from craft_gateway.events import announce
 from craft_gateway.lifecycle.dispatch import dispatch_next_job
 from craft_gateway.plan.progress import StageShare, percent_done
-from craft_gateway.scheduling.allowances import BEGUN, team_allowances
+from craft_gateway.scheduling.allowances import team_allowances
 from craft_gateway.scheduling.fair_share import charge
 from craft_gateway.store.database import Clock, Database
 from craft_gateway.store.tables import Attempt, Event, Job, Outbox, Stage, StageLog
@@ -45,9 +45,9 @@ def job_transaction(database: Database, job_id: str) -> Iterator["JobTransaction
     """One transaction on the job. Where it frees a place of its team, the team's next job is dispatched. NotFound."""
     with database.write() as session:
         unit = JobTransaction.open(session, database.now, job_id)
-        begun = unit.job.status in BEGUN
+        counted = unit.job.status.counts_as_running
         yield unit
-        freed = begun and unit.job.status not in BEGUN
+        freed = counted and not unit.job.status.counts_as_running
         if freed and team_allowances(session).allowance(unit.job.team).max_running_jobs is not None:
             dispatch_next_job(session, unit.job.team, unit.now)
 

@@ -6,7 +6,6 @@ from sqlalchemy import bindparam
 from sqlalchemy import select as columns
 from sqlmodel import Session, col, select
 
-from craft.contracts.events import StageStatus
 from craft.contracts.stages.artifacts import ArtifactRef, stage_key
 from craft.contracts.stages.parameters import PARAMETERS
 from craft.errors import NotFound
@@ -18,7 +17,6 @@ ArtifactExists = Callable[[ArtifactRef], bool]
 """Whether the artifact store still has it. May be slow: never called inside a transaction that writes."""
 
 _DIGEST = columns(col(Artifact.digest)).where(col(Artifact.key) == bindparam("key"))
-_WAITING = {StageStatus.PENDING, StageStatus.READY}
 
 
 def exists_in(store: ArtifactStore) -> ArtifactExists:
@@ -96,7 +94,7 @@ def reusable(
 ) -> dict[str, ArtifactRef]:
     """By key, what the waiting ones of a job's stages could take over; `finished` adds stages about to succeed."""
     done = {**done_stages(stages), **(finished or {})}
-    waiting = [stage for stage in stages if stage.status in _WAITING and stage.name not in done]
+    waiting = [stage for stage in stages if stage.status.waits and stage.name not in done]
     recompute = {stage.name for stage in waiting if stage.recompute}
     found = reusable_of_plan(session, map(_planned, waiting), exists, recompute=recompute, done=done)
     return {ref.key: ref for ref in found.values()}

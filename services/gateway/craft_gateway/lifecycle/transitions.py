@@ -27,11 +27,6 @@ RETRY_SECONDS: Mapping[str, float] = {
 _LONGEST_PAUSE_SECONDS = 300.0
 _SURROUNDINGS = {"disk_full", "device_busy"}
 """What a stage waits for as long as it takes: no attempt is used up."""
-_WAITING = {StageStatus.PENDING, StageStatus.READY}
-MOVING = {JobStatus.QUEUED, JobStatus.RUNNING}
-PAUSES = {JobStatus.PAUSING, JobStatus.PAUSED}
-_UNENDED = MOVING | {JobStatus.PAUSING}
-"""Statuses of a job whose stages may start."""
 
 
 def advance(unit: JobTransaction, found: Mapping[str, ArtifactRef]) -> None:
@@ -40,11 +35,11 @@ def advance(unit: JobTransaction, found: Mapping[str, ArtifactRef]) -> None:
     Ends the job where nothing is left to do. Changes nothing in a job that is being cancelled or has ended. The keys of
     `found` are locked.
     """
-    if unit.job.status not in MOVING:
+    if not unit.job.status.schedulable:
         return
     done = done_stages(unit.stages)
     for stage in unit.stages:
-        if stage.status not in _WAITING:
+        if not stage.status.waits:
             continue
         inputs = resolved_inputs(stage, done)
         if inputs is None:
@@ -91,7 +86,7 @@ def give_back(unit: JobTransaction, stage: Stage) -> None:
     if _ended_with_job(unit, stage):
         return
     _again(unit, stage, due=unit.now)
-    if unit.job.status in MOVING:
+    if unit.job.status.schedulable:
         unit.job.status_reason = f"{stage.name} waits for another worker"
     unit.emit(EventType.STAGE_RETRIED, stage=stage.name, attempt=stage.attempt, retry_seconds=0.0)
     end_if_idle(unit)
@@ -109,7 +104,7 @@ def lose(unit: JobTransaction, stage: Stage, error: StageError, *, most_attempts
     seconds = _pause_seconds(error.code, stage.waits if blameless else stage.attempt - 1) if pause else 0.0
     counted = {"waits": stage.waits + 1} if blameless else {"attempt": stage.attempt + 1, "waits": 0}
     _again(unit, stage, due=unit.now + timedelta(seconds=seconds), error=shown, **counted)
-    if unit.job.status in MOVING:
+    if unit.job.status.schedulable:
         unit.job.status_reason = storable(f"{stage.name} will be tried again: {error.message}")
     unit.emit(EventType.STAGE_RETRIED, stage=stage.name, attempt=stage.attempt, error=shown, retry_seconds=seconds)
     end_if_idle(unit)
@@ -152,7 +147,7 @@ def end_if_idle(unit: JobTransaction) -> None:
     if status is JobStatus.CANCELLING:
         if StageStatus.RUNNING not in states:
             unit.end(JobStatus.CANCELLED, reason="cancelled")
-    elif status in _UNENDED and states == {StageStatus.SUCCEEDED}:
+    elif (status.schedulable or status is JobStatus.PAUSING) and states == {StageStatus.SUCCEEDED}:
         unit.start("every stage was done before")
         unit.end(JobStatus.SUCCEEDED, reason="every stage succeeded")
     elif status is JobStatus.PAUSING and StageStatus.RUNNING not in states:
@@ -163,7 +158,7 @@ def end_if_idle(unit: JobTransaction) -> None:
 
 def _again(unit: JobTransaction, stage: Stage, *, due: datetime, **values: Any) -> None:
     """The attempt is over and the stage is to be done: ready from `due` on, or pending while its job pauses."""
-    if unit.job.status not in MOVING:
+    if not unit.job.status.schedulable:
         unit.end_attempt(stage, StageStatus.PENDING, **values)
         return
     unit.end_attempt(stage, StageStatus.READY, not_before=due, hinted_at=due, ready_at=unit.now, **values)
@@ -192,7 +187,7 @@ def _fail_job(unit: JobTransaction, stage: Stage, error: StageError) -> None:
 
 
 def _drop_waiting(unit: JobTransaction, to: StageStatus) -> None:
-    waiting: Iterable[Stage] = [stage for stage in unit.stages if stage.status in _WAITING]
+    waiting: Iterable[Stage] = [stage for stage in unit.stages if stage.status.waits]
     for stage in waiting:
         unit.end_attempt(stage, to)
 

@@ -12,10 +12,8 @@ from craft.contracts.spec.jobs import JobStatus
 from craft.contracts.stages.kinds import Service
 from craft_gateway.store.tables import Attempt, Job, Team
 
-ON_ACCELERATORS = frozenset({Service.INFERENCE, Service.TRAINING})
-"""Whose seconds count against a quota of GPU seconds."""
-BEGUN = (JobStatus.RUNNING, JobStatus.PAUSING, JobStatus.CANCELLING)
-"""Statuses of a job that takes one of its team's places."""
+_COUNTED = [status for status in JobStatus if status.counts_as_running]
+_ON_ACCELERATORS = [service for service in Service if service.uses_accelerator]
 _DAY = timedelta(days=1)
 
 
@@ -52,7 +50,7 @@ def out_of_jobs(session: Session, team: str, allowance: TeamSettings) -> bool:
 
 def begun_jobs(session: Session, team: str) -> int:
     """How many of the team's jobs have begun and not ended."""
-    begun = select(func.count()).select_from(Job).where(col(Job.status).in_(BEGUN), Job.team == team)
+    begun = select(func.count()).select_from(Job).where(col(Job.status).in_(_COUNTED), Job.team == team)
     return session.exec(begun).one()
 
 
@@ -70,7 +68,7 @@ def teams_out_of_seconds(session: Session, teams: TeamAllowances, now: datetime)
 
 def gpu_seconds(session: Session, team: str, now: datetime) -> float:
     """Seconds that the team's stages held an accelerator, of attempts that run or ended in the last 24 hours."""
-    of_team = (Attempt.team == team, col(Attempt.queue).in_(ON_ACCELERATORS))
+    of_team = (Attempt.team == team, col(Attempt.queue).in_(_ON_ACCELERATORS))
     ended = select(func.sum(Attempt.seconds)).where(*of_team, col(Attempt.ended_at) > now - _DAY)
     running = session.exec(select(Attempt.started_at).where(*of_team, col(Attempt.ended_at).is_(None)))
     return (session.exec(ended).one() or 0.0) + sum(max(0.0, (now - start).total_seconds()) for start in running)

@@ -17,7 +17,7 @@ from sqlmodel import Session, col, exists, select
 from craft.contracts.events import StageStatus
 from craft.contracts.spec.jobs import JobStatus
 from craft.contracts.stages.kinds import Service
-from craft_gateway.scheduling.allowances import ON_ACCELERATORS, TeamAllowances, out_of_jobs, out_of_seconds
+from craft_gateway.scheduling.allowances import TeamAllowances, out_of_jobs, out_of_seconds
 from craft_gateway.store.tables import Attempt, Job, Stage, TeamShare
 
 _CANDIDATES = 20
@@ -58,7 +58,7 @@ def next_stages(session: Session, hinted: Stage, teams: TeamAllowances, now: dat
     found: list[Stage] = []
     for turn in turns(session, queue, session.exec(ready), teams, now):
         allowance = teams.allowance(turn.team)
-        if queue in ON_ACCELERATORS and out_of_seconds(session, turn.team, allowance, now):
+        if queue.uses_accelerator and out_of_seconds(session, turn.team, allowance, now):
             continue
         full = out_of_jobs(session, turn.team, allowance)
         stages = _ready_of(session, queue, turn.team, now, only_begun=full)

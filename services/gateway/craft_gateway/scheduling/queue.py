@@ -17,7 +17,6 @@ from craft.contracts.spec.jobs import JobStatus
 from craft.contracts.stages.attempts import AttemptOutcome
 from craft.contracts.stages.kinds import SERVICE_OF, Service, StageKind
 from craft_gateway.scheduling.allowances import (
-    ON_ACCELERATORS,
     TeamAllowances,
     out_of_jobs,
     out_of_seconds,
@@ -231,7 +230,7 @@ def _held_up(
     spent, full = {}, {}
     for team in waiting:
         allowance = teams.allowance(team)
-        if queue in ON_ACCELERATORS and out_of_seconds(session, team, allowance, now):
+        if queue.uses_accelerator and out_of_seconds(session, team, allowance, now):
             quota = allowance.gpu_seconds_per_day or 0.0
             spent[team] = f"team {team} has used its {quota:,.0f} GPU seconds of the last 24 hours"
         if out_of_jobs(session, team, allowance):

@@ -12,6 +12,19 @@ class Service(StrEnum):
     SCORING = "scoring"
     TRAINING = "training"
 
+    @property
+    def uses_accelerator(self) -> bool:
+        """Whether its stages run a language model: their seconds count against a team's GPU seconds."""
+        return self in {Service.INFERENCE, Service.TRAINING}
+
+    @property
+    def locks_device(self) -> bool:
+        """Whether its workers take the device lock, where the workers of one machine are given one."""
+        # Scoring does, although it uses no GPU seconds: its sentence embedder would slow a language model on the same
+        # processor down many times. But the embedder is small, most of a stage's time is spent elsewhere, and workers
+        # of a machine of their own have no accelerator. Datasets stages run no model at all.
+        return self is not Service.DATASETS
+
 
 class StageKind(StrEnum):
     """What a stage computes. A stage's name is its kind, or `kind:which`."""

@@ -33,8 +33,7 @@ _log = logging.getLogger("craft.worker")
 
 
 def _device_lock(service: Service, settings: Settings) -> Path | None:
-    # Datasets stages compute little and need no model.
-    return None if service is Service.DATASETS else settings.worker.device_lock
+    return settings.worker.device_lock if service.locks_device else None
 
 
 def _shares_memory_with_vllm(service: Service, settings: Settings) -> bool:
