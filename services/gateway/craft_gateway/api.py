@@ -13,7 +13,7 @@ _SWITCH_SECONDS = 0.001
 
 
 def main() -> None:
-    """Serve until told to stop. Beyond loopback every caller needs a key, and the first comes from the settings."""
+    """Serve until a signal stops it. Beyond loopback every caller needs a key; the settings hold the first one."""
     settings = Settings()
     host = settings.gateway.host
     if not (is_loopback(host) or settings.gateway.operator_key or settings.gateway.oidc):
@@ -25,16 +25,16 @@ def main() -> None:
     log.configure(settings, "gateway")
     telemetry.configure(settings, "gateway")
     app = wiring_api.app(settings)
-    _answer_evenly()
+    _limit_pauses()
     serve(app, settings.gateway, settings)
 
 
-def _answer_evenly() -> None:
-    """Keep what one caller asks for from holding up all others."""
-    # A full collection over all that was imported stops every thread for a tenth of a second, and finds nothing.
+def _limit_pauses() -> None:
+    """Keep one caller's request from delaying all others."""
+    # A full collection over all imported objects stops every thread for a tenth of a second, and finds nothing.
     gc.collect()
     gc.freeze()
-    # A thread that builds a long list hands the interpreter on sooner than after the 5 ms that Python would let it.
+    # A thread that builds a long list releases the interpreter sooner than after Python's default of 5 ms.
     sys.setswitchinterval(_SWITCH_SECONDS)
 
 

@@ -1,4 +1,4 @@
-"""Bring the database's schema up to date: `python -m craft_gateway.migrate`, before a new version starts."""
+"""`python -m craft_gateway.migrate`: brings the database's schema up to date, before a new version starts."""
 
 import logging
 
@@ -6,12 +6,12 @@ from craft.infra.settings.settings import Settings
 from craft_gateway.store.database import Database
 from craft_gateway.store.schema import upgrade
 
-# It would write two lines at every readiness check.
+# Below this level it writes two lines at every readiness check.
 logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)
 
 
 def main() -> None:
-    """Upgrade the database of the settings."""
+    """Upgrade the database that the settings name."""
     database = Database(Settings().resolved_database_url)
     try:
         upgrade(database)

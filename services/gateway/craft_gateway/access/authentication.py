@@ -1,4 +1,4 @@
-"""Every request is somebody's, before its body is read: a key or token is looked up, and its rate is kept."""
+"""Identifies the caller of every request by key or token, and limits the rate, before the body is read."""
 
 import hashlib
 import hmac
@@ -24,23 +24,27 @@ from craft_gateway.access.oidc import Oidc
 KEY_PREFIX = "craft_sk_"
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"})
 _REMEMBERED_SECONDS = 5.0
-"""How long a revoked key may still work."""
+"""A revoked key may still work for this long."""
 _MOST_REMEMBERED = 10_000
-_LONGEST = 8_192
+_MOST_CALLERS = 10_000
+_MOST_CREDENTIALS_CHARACTERS = 8_192
 _LOCAL = Identity("local", {}, operator=True)
 _OPERATOR = Identity("operator", {}, operator=True)
 
 
 class KeyChecker(Protocol):
-    """Knows the API keys."""
+    """Identifies callers by their API keys."""
 
     def identify(self, key: str) -> Identity:
-        """Who has the key. Raises Unauthenticated, Unavailable."""
+        """Return the identity of the key's holder. Raises Unauthenticated, Unavailable."""
         ...
 
 
 class Authenticator:
-    """From the Authorization header to who it is. `keyless`: without one it is the operator, on this machine only."""
+    """Identifies the caller by the Authorization header.
+
+    `keyless`: a request of this machine without an API key is the operator's.
+    """
 
     def __init__(
         self,
@@ -56,28 +60,29 @@ class Authenticator:
         self._operator_key = operator_key
         self._keyless = keyless
         self._clock = clock
-        self._seen: dict[bytes, tuple[Identity, float]] = {}
+        self._remembered: dict[bytes, tuple[Identity, float]] = {}
+        """By the credentials' digest: the identity, and until when it counts."""
 
     async def identity(self, headers: Headers) -> Identity:
-        """Raises Unauthenticated, Unavailable."""
+        """Return the caller's identity. Raises Unauthenticated, Unavailable."""
         kind, _, credentials = headers.get("authorization", "").partition(" ")
         if self._keyless and not credentials.startswith(KEY_PREFIX):
-            # OpenAI's clients send something as a key whatever they are told.
+            # OpenAI's clients always send some text as a key.
             _check_local(headers)
             return _LOCAL
-        if kind.lower() != "bearer" or not 0 < len(credentials) <= _LONGEST:
+        if kind.lower() != "bearer" or not 0 < len(credentials) <= _MOST_CREDENTIALS_CHARACTERS:
             raise Unauthenticated("This needs a key.", hint="Send it as `Authorization: Bearer craft_sk_…`.")
         digest = hashlib.sha256(credentials.encode()).digest()
-        seen = self._seen.get(digest)
-        if seen is not None and self._clock() < seen[1]:
-            return seen[0]
-        found = await run_sync(self._looked_up, credentials.strip())
-        if len(self._seen) >= _MOST_REMEMBERED:
-            self._seen.clear()
-        self._seen[digest] = (found, self._clock() + _REMEMBERED_SECONDS)
-        return found
+        remembered = self._remembered.get(digest)
+        if remembered is not None and self._clock() < remembered[1]:
+            return remembered[0]
+        identity = await run_sync(self._look_up, credentials.strip())
+        if len(self._remembered) >= _MOST_REMEMBERED:
+            self._remembered.clear()
+        self._remembered[digest] = (identity, self._clock() + _REMEMBERED_SECONDS)
+        return identity
 
-    def _looked_up(self, credentials: str) -> Identity:
+    def _look_up(self, credentials: str) -> Identity:
         if self._operator_key is not None and hmac.compare_digest(
             credentials.encode(), self._operator_key.get_secret_value().encode()
         ):
@@ -88,7 +93,7 @@ class Authenticator:
 
 
 class RateLimits:
-    """Buckets of `burst` requests that fill at `per_second`. None is no limit."""
+    """A token bucket for each caller: it holds `burst` requests and fills at `per_second`. None is no limit."""
 
     def __init__(self, per_second: float | None, *, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_second = per_second
@@ -97,14 +102,14 @@ class RateLimits:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, caller: str) -> None:
-        """One request. Raises RateLimited, which says when the next is free. Call it from one thread."""
+        """Count one request of the caller. Raises RateLimited with the seconds to wait. Call it from one thread."""
         if self._per_second is None:
             return
         now = self._clock()
         left, at = self._buckets.pop(caller, (float(self._burst), now))
         left = min(float(self._burst), left + (now - at) * self._per_second)
         self._buckets[caller] = (left - 1.0 if left >= 1.0 else left, now)
-        # Who was heard of longest ago has a full bucket by now, or soon.
+        # The caller who has been silent longest has a full bucket by now, or soon.
         while len(self._buckets) > _MOST_CALLERS:
             self._buckets.popitem(last=False)
         if left < 1.0:
@@ -116,12 +121,12 @@ class RateLimits:
 
 
 class Authentication:
-    """The middleware: `scope["state"]["identity"]` is who calls."""
+    """The middleware that puts the caller's identity into `scope["state"]["identity"]`."""
 
     def __init__(
         self, app: ASGIApp, *, authenticator: Authenticator, limits: RateLimits, other_form: OtherForm
     ) -> None:
-        """`other_form`: the error as some paths want it; see `create_app`."""
+        """`other_form` renders an error for paths with a form of their own; see `create_app`."""
         self._app = app
         self._authenticator = authenticator
         self._limits = limits
@@ -150,7 +155,10 @@ class Authentication:
 
 
 def _check_local(headers: Headers) -> None:
-    """A page of some website must not use the keyless server through the browser of whoever runs it."""
+    """Refuse what a foreign website sends to the keyless server through its user's browser.
+
+    Raises Unauthenticated.
+    """
     host = urlsplit(f"//{headers.get('host', '')}").hostname or "localhost"
     origin = urlsplit(headers.get("origin", "")).hostname
     foreign = headers.get("sec-fetch-site") == "cross-site" or (origin is not None and not is_loopback(origin))
@@ -159,6 +167,3 @@ def _check_local(headers: Headers) -> None:
             "Without a key this server answers this machine only.",
             hint="Ask it at 127.0.0.1 or localhost, or with a key.",
         )
-
-
-_MOST_CALLERS = 10_000

@@ -1,4 +1,4 @@
-"""What a caller may do: a scope for each kind of route, and nothing of another team: that is not found."""
+"""Authorisation: each kind of route needs a scope, and ids of another team are not found."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
@@ -26,14 +26,14 @@ TeamHeader = Annotated[
     Header(
         alias="Craft-Team",
         description="Which of the caller's teams; needed where there are several.",
-        # Looked up, so that there is no other check of its form.
+        # The name is looked up, so its form needs no check of its own.
         json_schema_extra={"pattern": NAME},
     ),
 ]
 
 
 class RouteScopes(NamedTuple):
-    """What a kind of route asks for: of those that look, and of those that change something. None: any valid key."""
+    """The scopes that a kind of route needs: to read and to change. None: any valid key may."""
 
     reading: Scope | None
     writing: Scope | None
@@ -50,7 +50,7 @@ TEAM = RouteScopes(Scope.TEAM_READ, Scope.TEAM_WRITE)
 async def allowed(
     owners: OwnerLookup, scope: Scope | None, identity: Identity, *, team: str | None, path: Mapping[str, Any]
 ) -> Caller:
-    """The caller in the team that the request names, who has the scope and owns the path's ids.
+    """Return the caller in the request's team, after checking the scope and that the team owns the path's ids.
 
     Raises Forbidden, NotFound, RequestInvalid.
     """
@@ -63,7 +63,7 @@ async def allowed(
 
 
 def authorised(owners: OwnerLookup, access: RouteScopes) -> Sequence[params.Depends]:
-    """The dependencies of a router: who calls in which team, whether they may, and that the path's ids are theirs."""
+    """The dependencies of a router: they put the authorised caller into `request.state.caller`; see `allowed`."""
 
     async def check(request: Request, team: TeamHeader = None) -> None:
         scope = access.reading if request.method in _READING else access.writing
@@ -85,10 +85,10 @@ def operators_only() -> Sequence[params.Depends]:
 
 
 async def _caller(request: Request) -> Caller:
-    # The framework would call what is not async in a thread.
-    found: Caller = request.state.caller
-    return found
+    # The framework would call a function that is not async in a thread.
+    caller: Caller = request.state.caller
+    return caller
 
 
 CallerOf = Annotated[Caller, Depends(_caller)]
-"""The caller of a guarded route."""
+"""The caller of an authorised route."""

@@ -1,4 +1,4 @@
-"""Who calls, and what they may do in which team."""
+"""The caller of a request: identity, teams and scopes."""
 
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
@@ -12,18 +12,18 @@ _actor: ContextVar[str | None] = ContextVar("craft_actor", default=None)
 
 
 def current_actor() -> str | None:
-    """Who the request at hand is from; None where the system acts by itself."""
+    """The actor of the current request; None where the system acts by itself."""
     return _actor.get()
 
 
 def act_as(actor: str) -> None:
-    """What follows in this request is `actor`'s doing."""
+    """Make `actor` the actor of the rest of this request."""
     _actor.set(actor)
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Somebody in one team. An operator may also look at what is other teams'."""
+    """An actor in one team. An operator may also read what other teams own."""
 
     actor: str
     team: str
@@ -32,7 +32,7 @@ class Caller:
     operator: bool = False
 
     def require(self, scope: Scope) -> None:
-        """Raises Forbidden."""
+        """Check that the caller has the scope. Raises Forbidden."""
         if scope not in self.scopes:
             raise Forbidden(
                 f"This key does not have {scope.value} in team {self.team}.",
@@ -42,24 +42,24 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Somebody whose key or token was found right. `grants` are by team; an operator has all of them in every team."""
+    """An actor whose key or token is valid. `grants` are scopes by team; an operator has all scopes in every team."""
 
     actor: str
     grants: Mapping[str, frozenset[Scope]]
     operator: bool = False
 
     def require_operator(self) -> None:
-        """Raises Forbidden."""
+        """Check that this is an operator. Raises Forbidden."""
         if not self.operator:
             raise Forbidden("Only an operator of the installation may do this.", hint="Ask who runs this server.")
 
     def in_team(self, name: str | None) -> Caller:
-        """The caller in the team that the request names.
+        """Return the caller in the team that the request names.
 
-        Raises Forbidden for a team that is not theirs, RequestInvalid where they must say which of several.
+        Raises Forbidden for a team that is not theirs, RequestInvalid where they are in several and named none.
         """
         mine = tuple(sorted(self.grants))
-        team = self._own(mine) if name is None else name
+        team = self._default_team(mine) if name is None else name
         if team is None:
             raise RequestInvalid(
                 f"You are in {len(mine)} teams.",
@@ -74,8 +74,8 @@ class Identity:
             )
         return Caller(self.actor, team, self.grants[team], mine)
 
-    def _own(self, mine: Sequence[str]) -> str | None:
-        """The team that is meant where none is named; None where that cannot be told."""
+    def _default_team(self, mine: Sequence[str]) -> str | None:
+        """The team of a request that names none; None where several are possible."""
         if len(mine) == 1:
             return mine[0]
         return DEFAULT_TEAM if self.operator or DEFAULT_TEAM in mine else None

@@ -1,6 +1,7 @@
-"""Bearer tokens of the company's identity provider (OpenID Connect). Its keys are kept, its groups are roles.
+"""Identifies callers by bearer tokens of the company's identity provider (OpenID Connect).
 
-A group `craft:search:editor` makes somebody an editor of the team `search`; `craft:operator` an operator.
+The provider's keys are cached. Groups are roles: members of `craft:search:editor` are editors of the team `search`,
+members of `craft:operator` are operators.
 """
 
 import threading
@@ -17,19 +18,19 @@ from craft.infra.settings.gateway import OidcSettings
 from craft_gateway.access.identity import Identity
 
 _ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
-"""Public keys only: with HS256 whoever knows the issuer's public key could sign."""
+"""Asymmetric algorithms only: with HS256 anyone who knows the issuer's public key could sign."""
 _DISCOVERY = "/.well-known/openid-configuration"
 _TIMEOUT_SECONDS = 5.0
-_KEYS_KEPT_SECONDS = 3600.0
-_ASK_AGAIN_SECONDS = 30.0
-"""A token that names an unknown key has the keys fetched anew, but not more often than this."""
+_KEYS_LIFETIME_SECONDS = 3600.0
+_REFETCH_SECONDS = 30.0
+"""A token that names an unknown key makes the keys be fetched again, but not more often than this."""
 _LEEWAY_SECONDS = 30
 _LONGEST_SUBJECT = 200
 _OPERATOR = "operator"
 
 
 class Oidc:
-    """One issuer."""
+    """The tokens of one issuer."""
 
     def __init__(
         self,
@@ -43,14 +44,14 @@ class Oidc:
         self._clock = clock
         self._lock = threading.Lock()
         self._keys: dict[str | None, Any] = {}
-        self._asked_at: float | None = None
+        self._fetched_at: float | None = None
 
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
 
     def identify(self, token: str) -> Identity:
-        """Whose token it is. Raises Unauthenticated, Unavailable where the issuer does not answer."""
+        """Return the identity of the token's owner. Raises Unauthenticated, Unavailable (the issuer is silent)."""
         try:
             key = self._key(jwt.get_unverified_header(token).get("kid"))
             claims: Mapping[str, Any] = jwt.decode(
@@ -86,10 +87,10 @@ class Oidc:
     def _key(self, key_id: str | None) -> Any:
         with self._lock:
             now = self._clock()
-            age = None if self._asked_at is None else now - self._asked_at
-            if age is None or age > _KEYS_KEPT_SECONDS or (key_id not in self._keys and age > _ASK_AGAIN_SECONDS):
-                self._asked_at = now
-                self._keys = self._fetched() or self._keys
+            age = None if self._fetched_at is None else now - self._fetched_at
+            if age is None or age > _KEYS_LIFETIME_SECONDS or (key_id not in self._keys and age > _REFETCH_SECONDS):
+                self._fetched_at = now
+                self._keys = self._fetch_keys() or self._keys
             if not self._keys:
                 raise Unavailable(f"{self._settings.issuer} does not answer.", hint="Try again in a minute.")
             if key_id is None and len(self._keys) == 1:
@@ -98,11 +99,11 @@ class Oidc:
                 raise jwt.InvalidKeyError("it is signed with a key that the issuer does not publish")
             return self._keys[key_id]
 
-    def _fetched(self) -> dict[str | None, Any]:
-        """The issuer's keys by id; none where it does not answer, so that those at hand go on."""
+    def _fetch_keys(self) -> dict[str | None, Any]:
+        """Return the issuer's keys by id; empty where it does not answer, so that the cached keys stay in use."""
         try:
-            found = self._http.get(self._settings.issuer.rstrip("/") + _DISCOVERY).raise_for_status().json()
-            keys = self._http.get(str(found["jwks_uri"])).raise_for_status().json()
+            configuration = self._http.get(self._settings.issuer.rstrip("/") + _DISCOVERY).raise_for_status().json()
+            keys = self._http.get(str(configuration["jwks_uri"])).raise_for_status().json()
             return {key.key_id: key for key in jwt.PyJWKSet.from_dict(keys).keys}
         except (httpx.HTTPError, ValueError, KeyError, TypeError, jwt.PyJWTError):
             return {}

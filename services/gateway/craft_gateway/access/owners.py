@@ -1,4 +1,4 @@
-"""Which team an id belongs to, and the 404 of an id that names nothing or another team's thing: one answer for both."""
+"""Finds the team that owns an id. An id of another team gets the same 404 as one that does not exist."""
 
 import re
 from collections import OrderedDict
@@ -19,7 +19,7 @@ _MOST_REMEMBERED = 50_000
 
 
 class Owned(NamedTuple):
-    """One kind of id: how its team is found (None: there is no such thing), and the 404 of it."""
+    """One kind of id: the look-up of its team (None: the id does not exist), and its 404."""
 
     team: Callable[[Session, str], str | None]
     not_found: Callable[[str], NotFound]
@@ -36,7 +36,7 @@ class OwnerLookup:
         self._teams = frozenset({DEFAULT_TEAM})
 
     async def check_team(self, team: str) -> None:
-        """Raises NotFound where there is no such team. Teams are never removed."""
+        """Check that the team exists. Raises NotFound. Teams are never removed."""
         if team not in self._teams:
             self._teams = await run_sync(self._all_teams)
             if team not in self._teams:
@@ -47,24 +47,26 @@ class OwnerLookup:
             return frozenset({DEFAULT_TEAM, *session.exec(select(Team.name))})
 
     async def check(self, caller: Caller, path: Mapping[str, Any]) -> None:
-        """Raises NotFound where one of the path's ids is another team's, as it would for one that does not exist.
+        """Check the path's ids. Raises NotFound for a malformed id, and for one of another team.
 
-        An unknown id passes: the route says what is missing.
+        An unknown id passes: the route answers with the same NotFound.
         """
-        if caller.operator:
-            return
         for name, value in path.items():
             if name not in self._owned:
                 continue
-            owner = self._known.get(value) or await run_sync(self._looked_up, name, value)
+            if not _ID.fullmatch(value):
+                raise self._owned[name].not_found(value)
+            if caller.operator:
+                continue
+            owner = self._known.get(value) or await run_sync(self._look_up, name, value)
             if owner is not None and owner != caller.team:
                 raise self._owned[name].not_found(value)
 
     def of(self, name: str, value: str) -> str | None:
-        """The team that owns it; None where there is no such thing. `name` is the path parameter's."""
-        return self._known.get(value) or self._looked_up(name, value)
+        """Return the team that owns the id; None where the id does not exist. `name` is the path parameter's."""
+        return self._known.get(value) or self._look_up(name, value)
 
-    def _looked_up(self, name: str, value: str) -> str | None:
+    def _look_up(self, name: str, value: str) -> str | None:
         if not _ID.fullmatch(value):
             return None
         with self._database.read() as session:
@@ -105,34 +107,34 @@ def _delivery_team(session: Session, delivery_id: str) -> str | None:
 
 
 def no_job() -> NotFound:
-    """For `/jobs/{job_id}`."""
+    """The 404 of `/jobs/{job_id}`."""
     return NotFound("There is no job with this id.", hint="`GET /craft/jobs` lists them.")
 
 
 def no_dataset() -> NotFound:
-    """For `/datasets/{dataset_id}`."""
+    """The 404 of `/datasets/{dataset_id}`."""
     return NotFound("There is no dataset with this id.", hint="`GET /craft/datasets` lists them.")
 
 
 def no_key() -> NotFound:
-    """For `/api-keys/{key_id}`."""
+    """The 404 of `/api-keys/{key_id}`."""
     return NotFound("There is no key with this id.", hint="`GET /craft/api-keys` lists them.")
 
 
 def no_webhook() -> NotFound:
-    """For `/webhooks/{webhook_id}`."""
+    """The 404 of `/webhooks/{webhook_id}`."""
     return NotFound("There is no webhook with this id.", hint="`GET /craft/webhooks` lists them.")
 
 
 def no_delivery() -> NotFound:
-    """For `/webhooks/{webhook_id}/deliveries/{delivery_id}`."""
+    """The 404 of `/webhooks/{webhook_id}/deliveries/{delivery_id}`."""
     return NotFound(
         "There is no delivery with this id.", hint="`GET /craft/webhooks/{id}/deliveries` lists them for some days."
     )
 
 
 def no_team(name: str) -> NotFound:
-    """For the team that a request names."""
+    """The 404 of the team that a request names."""
     return NotFound(
         f"There is no team {name[:100]!r}.",
         hint="An operator makes it with `PUT /craft/teams/{team}`.",
@@ -141,7 +143,7 @@ def no_team(name: str) -> NotFound:
 
 
 def no_model(name: str) -> NotFound:
-    """For a deployed adapter's name."""
+    """The 404 of a deployed adapter's name."""
     return NotFound(f"There is no deployed model {name[:100]!r}; GET /v1/models lists them.")
 
 
@@ -153,4 +155,4 @@ OWNED: Mapping[str, Owned] = {
     "webhook_id": Owned(_webhook_team, lambda _: no_webhook()),
     "delivery_id": Owned(_delivery_team, lambda _: no_delivery()),
 }
-"""By path parameter. OpenAI's ids are other names of the same things; `openai/views.py` has those."""
+"""By path parameter. OpenAI's ids are other names of the same resources: see `openai/ids.py`."""

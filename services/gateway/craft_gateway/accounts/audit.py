@@ -1,4 +1,4 @@
-"""The audit: a page of a team's events that a person or a pipeline caused."""
+"""Reads the audit: the events of a team that a person or a pipeline caused."""
 
 from collections.abc import Sequence
 
@@ -13,29 +13,29 @@ _ORDER = (col(Event.created_at), col(Event.subject), col(Event.seq))
 
 
 def audit_page(database: Database, team: str, *, limit: int, after: str | None, subject: str | None) -> Sequence[Event]:
-    """A team's events that somebody caused, newest first, one more than `limit` where there are more.
+    """Return a team's events that have an actor, newest first, and one more than `limit` where more exist.
 
-    Raises RequestInvalid where `after` names none of them.
+    Raises RequestInvalid where `after` is no entry of the team.
     """
     query = select(Event).where(Event.team == team, col(Event.actor).is_not(None))
     if subject is not None:
         query = query.where(Event.subject == subject)
     with database.read() as session:
         if after is not None:
-            last = _named(session, team, after)
+            last = _entry(session, team, after)
             query = query.where(tuple_(*_ORDER) < tuple_(last.created_at, last.subject, last.seq))
         return session.exec(query.order_by(*(column.desc() for column in _ORDER)).limit(limit + 1)).all()
 
 
 def entry_id(event: Event) -> str:
-    """How pages name it."""
+    """Return the id of the audit entry that shows the event."""
     return f"{event.subject}.{event.seq}"
 
 
-def _named(session: Session, team: str, entry: str) -> Event:
+def _entry(session: Session, team: str, entry: str) -> Event:
     subject, _, number = entry.rpartition(".")
     seq = int(number) if number.isascii() and number.isdigit() and len(number) < 10 else 0
-    found = session.get(Event, (subject, seq))
-    if found is None or found.team != team:
+    event = session.get(Event, (subject, seq))
+    if event is None or event.team != team:
         raise RequestInvalid("There is no such entry.", hint="Give the `last_id` of the page before.", param="after")
-    return found
+    return event

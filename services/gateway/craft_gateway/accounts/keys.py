@@ -1,4 +1,4 @@
-"""API keys: `craft_sk_`, the key's id and 256 random bits, of which the database keeps a SHA-256 only."""
+"""API keys: `craft_sk_`, the key's id and 256 random bits. The database holds only their SHA-256."""
 
 import hashlib
 import hmac
@@ -25,12 +25,12 @@ from craft_gateway.store.tables import ApiKey
 _ID_PREFIX = "ckey_"
 _KEY = re.compile(rf"{KEY_PREFIX}([0-9a-hjkmnp-tv-z]{{26}})_([A-Za-z0-9_-]{{43}})")
 _SECRET_BYTES = 32
-_USE_NOTED_EVERY = timedelta(hours=1)
+_USE_RECORDED_EVERY = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """`key` is told once and kept nowhere."""
+    """A new key. The server shows `key` once and stores it nowhere."""
 
     row: ApiKey
     key: str
@@ -43,7 +43,7 @@ class ApiKeys:
         self._database = database
 
     def create(self, request: KeyRequest, caller: Caller) -> NewKey:
-        """A key of the caller's team. Raises Forbidden where it could do more than its maker."""
+        """Create a key of the caller's team. Raises Forbidden where it would have scopes that the caller lacks."""
         scopes = _scopes(request)
         beyond = sorted(scope.value for scope in scopes - caller.scopes)
         if beyond:
@@ -69,24 +69,24 @@ class ApiKeys:
         return NewKey(row, f"{KEY_PREFIX}{row.id.removeprefix(_ID_PREFIX)}_{secret}")
 
     def identify(self, key: str) -> Identity:
-        """Whose key it is. Raises Unauthenticated; what is wrong with it is not told."""
+        """Return the identity of the key's holder. Raises Unauthenticated, which does not say what is wrong."""
         match = _KEY.fullmatch(key)
         if match is None:
             raise _refused()
         with self._database.read() as session:
             row = session.get(ApiKey, f"{_ID_PREFIX}{match[1]}")
             now = self._database.now(session)
-        # An unknown id takes the same comparison.
-        right = hmac.compare_digest(_hash(match[2]), row.secret_hash if row else _hash(""))
-        if row is None or not right or not usable(row, now):
+        # An unknown id goes through the same comparison, so that the time reveals nothing.
+        matches = hmac.compare_digest(_hash(match[2]), row.secret_hash if row else _hash(""))
+        if row is None or not matches or not usable(row, now):
             raise _refused()
-        if row.last_used_at is None or now - row.last_used_at >= _USE_NOTED_EVERY:
+        if row.last_used_at is None or now - row.last_used_at >= _USE_RECORDED_EVERY:
             with suppress(Unavailable):
-                self._note_use(row.id, now)
+                self._record_use(row.id, now)
         return Identity(actor=row.id, grants={row.team: frozenset(Scope(scope) for scope in row.scopes)})
 
     def listed(self, team: str, *, limit: int, after: str | None) -> Sequence[ApiKey]:
-        """A team's keys, newest first, one more than `limit` where there are more."""
+        """Return a team's keys, newest first, and one more than `limit` where more exist."""
         query = select(ApiKey).where(ApiKey.team == team).order_by(col(ApiKey.id).desc()).limit(limit + 1)
         if after is not None:
             query = query.where(col(ApiKey.id) < after)
@@ -94,7 +94,7 @@ class ApiKeys:
             return session.exec(query).all()
 
     def find(self, key_id: str) -> ApiKey:
-        """One key. Raises NotFound."""
+        """Return one key. Raises NotFound."""
         with self._database.read() as session:
             row = session.get(ApiKey, key_id) if re.fullmatch(KEY_ID, key_id) else None
         if row is None:
@@ -102,7 +102,7 @@ class ApiKeys:
         return row
 
     def revoke(self, key_id: str) -> ApiKey:
-        """It opens nothing from some seconds on; twice is as once. Raises NotFound."""
+        """Revoke a key; a repeated call changes nothing. Caches may accept it for some seconds. Raises NotFound."""
         self.find(key_id)
         with self._database.write() as session:
             row = session.get_one(ApiKey, key_id, with_for_update=True)
@@ -112,13 +112,13 @@ class ApiKeys:
                 record(session, row.revoked_at, row.team, row.id, EventType.KEY_REVOKED, name=row.name)
         return row
 
-    def _note_use(self, key_id: str, now: datetime) -> None:
+    def _record_use(self, key_id: str, now: datetime) -> None:
         with self._database.write() as session:
             session.get_one(ApiKey, key_id).last_used_at = now
 
 
 def usable(row: ApiKey, now: datetime) -> bool:
-    """Whether it is neither revoked nor expired."""
+    """Return whether the key is neither revoked nor expired."""
     return row.revoked_at is None and (row.expires_at is None or now < row.expires_at)
 
 

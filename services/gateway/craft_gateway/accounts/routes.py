@@ -1,4 +1,4 @@
-"""The caller, the team's keys and audit, and the teams."""
+"""Routes of the caller, the team's keys and audit, and the teams."""
 
 from typing import Annotated
 
@@ -36,7 +36,7 @@ _KEYS = [{"summary": "For a pipeline", "value": {"name": "nightly runs", "role":
 
 
 def router(owners: OwnerLookup, keys: ApiKeys, database: Database) -> APIRouter:
-    """The routes over these objects."""
+    """Build the routes of a team's members: the caller, API keys and the audit."""
     routes = APIRouter()
     routes.include_router(_me(owners))
     routes.include_router(_keys(owners, keys, database))
@@ -48,7 +48,7 @@ def _me(owners: OwnerLookup) -> APIRouter:
 
     @routes.get("/me", operation_id="getMe")
     def get_me(caller: CallerOf) -> CallerView:
-        """Who the server takes the caller for, and what they may do in which team."""
+        """Return the caller's identity, and the scopes that it has in the team."""
         return CallerView(
             actor=caller.actor,
             team=caller.team,
@@ -71,11 +71,11 @@ def _keys(owners: OwnerLookup, keys: ApiKeys, database: Database) -> APIRouter:
         "/api-keys", operation_id="createKey", status_code=201, responses=documented(RequestInvalid, Unavailable)
     )
     def create_key(request: KeyRequest, caller: CallerOf, response: Response) -> CreatedKeyView:
-        """A key of the caller's team. The answer is the only place where it can be read."""
-        made = keys.create(request, caller)
-        response.headers["Location"] = f"{ROOT}/api-keys/{made.row.id}"
+        """Create a key of the caller's team. Only this answer shows the key."""
+        created = keys.create(request, caller)
+        response.headers["Location"] = f"{ROOT}/api-keys/{created.row.id}"
         response.headers["Cache-Control"] = "no-store"
-        return CreatedKeyView(**_view(made.row).model_dump(), key=made.key)
+        return CreatedKeyView(**_view(created.row).model_dump(), key=created.key)
 
     @routes.get("/api-keys", operation_id="listKeys", responses=documented(RequestInvalid))
     def list_keys(
@@ -83,23 +83,23 @@ def _keys(owners: OwnerLookup, keys: ApiKeys, database: Database) -> APIRouter:
         limit: Limit = 20,
         after: Annotated[str | None, Query(pattern=KEY_ID, description="The `last_id` of the page before.")] = None,
     ) -> KeyList:
-        """The team's keys, newest first, revoked and expired ones too."""
-        found = keys.listed(caller.team, limit=limit, after=after)
-        page = found[:limit]
+        """List the team's keys, newest first, with revoked and expired ones."""
+        rows = keys.listed(caller.team, limit=limit, after=after)
+        page = rows[:limit]
         return KeyList(
             data=[_view(row) for row in page],
-            has_more=len(found) > limit,
+            has_more=len(rows) > limit,
             last_id=page[-1].id if page else None,
         )
 
     @routes.get("/api-keys/{key_id}", operation_id="getKey", responses=documented(NotFound))
     def get_key(key_id: str) -> KeyView:
-        """One key, without its secret."""
+        """Return one key, without its secret."""
         return _view(keys.find(key_id))
 
     @routes.post("/api-keys/{key_id}/revoke", operation_id="revokeKey", responses=documented(NotFound, Unavailable))
     def revoke_key(key_id: str) -> KeyView:
-        """Within five seconds the key opens nothing any more; it stays to be seen. Twice is as once."""
+        """Revoke a key. It stops working within five seconds and stays in the list. A repeated call changes nothing."""
         return _view(keys.revoke(key_id))
 
     @routes.get("/audit", operation_id="listAudit", responses=documented(RequestInvalid))
@@ -109,12 +109,12 @@ def _keys(owners: OwnerLookup, keys: ApiKeys, database: Database) -> APIRouter:
         after: Annotated[str | None, Query(max_length=140, description="The `last_id` of the page before.")] = None,
         subject: Annotated[str | None, Query(max_length=120, description="Only of this job, key or dataset.")] = None,
     ) -> AuditList:
-        """What people and pipelines of the team made happen, newest first."""
-        found = audit_page(database, caller.team, limit=limit, after=after, subject=subject)
-        page = found[:limit]
+        """List the events that people and pipelines of the team caused, newest first."""
+        events = audit_page(database, caller.team, limit=limit, after=after, subject=subject)
+        page = events[:limit]
         return AuditList(
             data=[_entry(event) for event in page],
-            has_more=len(found) > limit,
+            has_more=len(events) > limit,
             last_id=entry_id(page[-1]) if page else None,
         )
 
@@ -151,18 +151,18 @@ _Name = Annotated[str, Path(pattern=NAME, examples=["search"])]
 
 
 def teams_router(teams: TeamRegistry) -> APIRouter:
-    """The routes over these objects."""
+    """Build the routes of the teams, which only operators may call."""
     routes = APIRouter(tags=["accounts"], route_class=TextBodyRoute, dependencies=operators_only())
 
     @routes.get("/teams", operation_id="listTeams")
     def list_teams() -> TeamList:
-        """Every team, what it may use and what it uses."""
-        found = [_team_view(use) for use in teams.all()]
-        return TeamList(data=found, last_id=found[-1].name if found else None)
+        """List every team with its limits and its use."""
+        views = [_team_view(use) for use in teams.all()]
+        return TeamList(data=views, last_id=views[-1].name if views else None)
 
     @routes.get("/teams/{team}", operation_id="getTeam", responses=documented(NotFound, RequestInvalid))
     def get_team(team: _Name) -> TeamView:
-        """One team."""
+        """Return one team."""
         return _team_view(teams.find(team))
 
     @routes.put(
@@ -174,7 +174,7 @@ def teams_router(teams: TeamRegistry) -> APIRouter:
         },
     )
     def put_team(team: _Name, settings: TeamSettings, response: Response) -> TeamView:
-        """Make a team, or change its weight and quotas; they count from the next stage that a worker takes."""
+        """Create a team, or change its weight and quotas. A change counts from the next stage that a worker takes."""
         use, new = teams.put(team, settings)
         response.status_code = 201 if new else 200
         return _team_view(use)

@@ -1,4 +1,4 @@
-"""Teams, their weights and quotas: rows that operators change."""
+"""Stores teams with their weights and quotas; operators change them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from craft_gateway.store.tables import Team
 
 @dataclass(frozen=True, slots=True)
 class TeamUse:
-    """A team and what it uses."""
+    """A team and its use of the installation."""
 
     row: Team
     running_jobs: int
@@ -30,7 +30,7 @@ class TeamRegistry:
         self._database = database
 
     def put(self, name: str, settings: TeamSettings) -> tuple[TeamUse, bool]:
-        """Make or change a team; whether it is new. Raises Conflict where there are too many."""
+        """Create or change a team; return it and whether it is new. Raises Conflict where too many teams exist."""
         with self._database.write() as session:
             row = session.get(Team, name, with_for_update=True)
             now = self._database.now(session)
@@ -46,7 +46,7 @@ class TeamRegistry:
             return self._use(session, row), new
 
     def find(self, name: str) -> TeamUse:
-        """One team. Raises NotFound."""
+        """Return one team. Raises NotFound."""
         with self._database.read() as session:
             row = session.get(Team, name)
             if row is None:
@@ -54,7 +54,7 @@ class TeamRegistry:
             return self._use(session, row)
 
     def all(self) -> Sequence[TeamUse]:
-        """Every team, by name."""
+        """Return every team, in the order of the names."""
         with self._database.read() as session:
             return [self._use(session, row) for row in session.exec(select(Team).order_by(col(Team.name)))]
 

@@ -1,4 +1,4 @@
-"""JSON bodies: bounded, UTF-8, and checked against a contract."""
+"""Reads JSON bodies: bounded, UTF-8, and checked against a contract."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -17,9 +17,9 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 async def text_body(request: Request, *, most_bytes: int = MOST_JSON_BYTES, hint: str = _AS_FILE) -> bytes:
-    """The whole body. Files are streamed, but JSON is held in memory: PayloadTooLarge above `most_bytes`, with `hint`.
+    """Read the whole body into memory; for JSON, as files are streamed.
 
-    Raises RequestInvalid where it is not UTF-8.
+    Raises PayloadTooLarge above `most_bytes`, with `hint`; RequestInvalid where the body is not UTF-8.
     """
     body = bytearray()
     async for chunk in request.stream():
@@ -40,29 +40,32 @@ async def text_body(request: Request, *, most_bytes: int = MOST_JSON_BYTES, hint
 
 
 def with_body(request: Request, body: bytes) -> Request:
-    """The request with its body to be read again, and then whatever the server tells: the client's going away."""
-    given = False
+    """Return the request with `body` as its body, to be read once more; the server's own messages follow it.
 
-    async def again() -> Message:
-        nonlocal given
-        if given:
+    Such a message says that the client has disconnected.
+    """
+    replayed = False
+
+    async def receive() -> Message:
+        nonlocal replayed
+        if replayed:
             return await request.receive()
-        given = True
+        replayed = True
         return {"type": "http.request", "body": body, "more_body": False}
 
-    return Request(request.scope, again)
+    return Request(request.scope, receive)
 
 
-def validated(model: type[ModelT], given: object) -> ModelT:
-    """`given` as a model; what is wrong with it is reported as for any other request body."""
+def validated(model: type[ModelT], value: object) -> ModelT:
+    """Return `value` as a model. Raises RequestValidationError, which reports errors as for any request body."""
     try:
-        return model.model_validate(given)
+        return model.model_validate(value)
     except ValidationError as error:
         raise RequestValidationError([{**e, "loc": ("body", *e["loc"])} for e in error.errors()]) from error
 
 
 class TextBodyRoute(APIRoute):
-    """A route whose body, if any, passes `text_body` before the framework parses it."""
+    """A route that reads its body with `text_body` before the framework parses it."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """See `APIRoute.get_route_handler`."""

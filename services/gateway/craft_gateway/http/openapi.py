@@ -1,4 +1,4 @@
-"""Links of the OpenAPI document: what an answer's id can be used for, so that tools walk from one call to the next."""
+"""Adds links to the OpenAPI document, by which tools follow an id of an answer to the calls that take it."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,21 +13,21 @@ _MADE_BY: Mapping[str, tuple[tuple[str, str], ...]] = {
     "file_id": (("createFile", "$response.body#/id"),),
     "fine_tuning_job_id": (("createTuningJob", "$response.body#/id"),),
 }
-"""By path parameter, the operations whose answers hold a value for it, and where."""
+"""By path parameter: the operations whose answers contain a value for it, and the place of the value."""
 
 
 def add_links(document: dict[str, Any]) -> None:
-    """Link every operation that makes something to those that take its id."""
+    """Link every operation that creates a resource to the operations that take its id."""
     operations = {operation["operationId"]: operation for operation in _operations(document)}
     for target in operations.values():
-        wanted = [each["name"] for each in target.get("parameters", ()) if each["in"] == "path"]
-        # One that needs two ids cannot be reached from one answer.
-        if len(wanted) != 1:
+        needed = [parameter["name"] for parameter in target.get("parameters", ()) if parameter["in"] == "path"]
+        # One answer has one id: it cannot lead to an operation that needs two.
+        if len(needed) != 1:
             continue
-        for source, where in _MADE_BY.get(wanted[0], ()):
+        for source, expression in _MADE_BY.get(needed[0], ()):
             for status, response in operations[source]["responses"].items():
                 if status.startswith("2"):
-                    link = {"operationId": target["operationId"], "parameters": {wanted[0]: where}}
+                    link = {"operationId": target["operationId"], "parameters": {needed[0]: expression}}
                     response.setdefault("links", {})[target["operationId"]] = link
 
 

@@ -1,4 +1,4 @@
-"""Parameters that several routes share; unknown query parameters are refused."""
+"""Parameters that several routes share, and the check that refuses unknown query parameters."""
 
 import difflib
 from collections.abc import Callable, Iterator
@@ -14,52 +14,55 @@ _LONGEST_NAME = 100
 
 
 class _Names(NamedTuple):
-    """What a route takes; of the parameters whose names callers choose, how they begin."""
+    """The query parameters of a route: fixed names, and prefixes of names that callers choose."""
 
     fixed: tuple[str, ...]
-    beginnings: tuple[str, ...]
+    prefixes: tuple[str, ...]
 
 
 class RefuseUnknownParameters:
-    """The dependency of routes. A dependency of a route's own may have `query_prefix`: it reads what begins so."""
+    """A dependency that refuses query parameters which the route does not have.
+
+    Another dependency of the route may have an attribute `query_prefix`: names with this prefix are then allowed.
+    """
 
     def __init__(self) -> None:
-        self._of: dict[Callable[..., Any], _Names] = {}
+        self._names: dict[Callable[..., Any], _Names] = {}
 
     async def __call__(self, request: Request) -> None:
-        """Raises RequestInvalid, which names the parameters that there are."""
+        """Check the request's query. Raises RequestInvalid, which names the route's parameters."""
         if not request.scope["query_string"]:
             return
         route = request.scope["route"]
-        names = self._of.get(route.endpoint)
+        names = self._names.get(route.endpoint)
         if names is None:
-            names = self._of[route.endpoint] = _names(route.dependant)
+            names = self._names[route.endpoint] = _names(route.dependant)
         for name in request.query_params:
-            if name not in names.fixed and not name.startswith(names.beginnings):
+            if name not in names.fixed and not name.startswith(names.prefixes):
                 raise _unknown(name, names)
 
 
 def _names(dependant: Dependant) -> _Names:
-    each = list(_with_all_below(dependant))
-    fixed = dict.fromkeys(field.alias for one in each for field in one.query_params)
-    prefixes = (getattr(one.call, "query_prefix", None) for one in each)
+    dependants = list(_tree(dependant))
+    fixed = dict.fromkeys(field.alias for part in dependants for field in part.query_params)
+    prefixes = (getattr(part.call, "query_prefix", None) for part in dependants)
     return _Names(tuple(fixed), tuple(prefix for prefix in prefixes if prefix))
 
 
-def _with_all_below(dependant: Dependant) -> Iterator[Dependant]:
+def _tree(dependant: Dependant) -> Iterator[Dependant]:
     yield dependant
-    for each in dependant.dependencies:
-        yield from _with_all_below(each)
+    for dependency in dependant.dependencies:
+        yield from _tree(dependency)
 
 
 def _unknown(name: str, names: _Names) -> RequestInvalid:
     shown = clipped(name, _LONGEST_NAME)
     close = difflib.get_close_matches(shown, names.fixed, n=1)
-    rest = [each for each in names.fixed if each not in close]
-    told = ", ".join([*(f"`{each}`" for each in (*close, *rest)), *(f"`{each}NAME`" for each in names.beginnings)])
+    rest = [fixed for fixed in names.fixed if fixed not in close]
+    known = ", ".join([*(f"`{fixed}`" for fixed in (*close, *rest)), *(f"`{prefix}NAME`" for prefix in names.prefixes)])
     return RequestInvalid(
         f"There is no query parameter `{shown}` here.",
-        hint=f"{f'Did you mean `{close[0]}`? ' if close else ''}This call takes {told or 'none'}.",
+        hint=f"{f'Did you mean `{close[0]}`? ' if close else ''}This call takes {known or 'none'}.",
         param=shown,
     )
 

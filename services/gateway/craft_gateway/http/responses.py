@@ -1,4 +1,4 @@
-"""Responses: paths, entity tags, downloads with ranges."""
+"""Responses: the paths of the API, entity tags, and downloads with ranges."""
 
 import os
 import re
@@ -13,18 +13,20 @@ from starlette.types import Receive, Scope, Send
 from craft.errors import NotFound, RangeNotSatisfiable
 from craft.infra.http.openapi import OpenApiResponses
 
+ROOT = "/craft"
+OPENAI_ROOT = "/v1"
 UNCHANGED: OpenApiResponses = {304: {"description": "`If-None-Match` names the current representation."}}
 RETRY_AFTER_SECONDS = "2"
-"""How soon to ask about a job again."""
+"""A client asks about a job again after so many seconds."""
 
 
 def etag_of(digest: str) -> str:
-    """A strong entity tag."""
+    """Return a strong entity tag."""
     return f'"{digest}"'
 
 
 def matches(if_none_match: str | None, etag: str) -> bool:
-    """Whether the caller has this representation already (RFC 9110, 13.1.2: compared weakly)."""
+    """Return whether the caller already has this representation (RFC 9110, 13.1.2: weak comparison)."""
     if if_none_match is None:
         return False
     tags = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
@@ -32,7 +34,7 @@ def matches(if_none_match: str | None, etag: str) -> bool:
 
 
 def cached(etag: str) -> Mapping[str, str]:
-    """Headers of a representation that may be kept and must be asked about."""
+    """Return headers of a representation that the caller may store and must revalidate before each use."""
     return {"ETag": etag, "Cache-Control": "private, no-cache"}
 
 
@@ -41,7 +43,10 @@ _PIECE_BYTES = 2**16
 
 
 class Download(StreamingResponse):
-    """A part of an open file, which is closed however the answer ends: a caller may leave before its first byte."""
+    """Streams a part of an open file, and closes the file however the response ends.
+
+    A caller may disconnect before the first byte.
+    """
 
     def __init__(
         self, file: BinaryIO, part: range, *, status: int, media_type: str, headers: Mapping[str, str]
@@ -58,39 +63,48 @@ class Download(StreamingResponse):
 
 
 def download(
-    path: Path, *, name: str, media_type: str, headers: Mapping[str, str], asked: str | None, if_range: str | None
+    path: Path,
+    *,
+    name: str,
+    media_type: str,
+    headers: Mapping[str, str],
+    range_header: str | None,
+    if_range: str | None,
 ) -> Download:
-    """The file under that name, or the part of it that the `Range` header `asked` for.
+    """Send the file as `name`, or the part of it that `range_header` requests.
 
-    `if_range` is the header: another entity tag than that of `headers` asks for the whole file. Raises
-    RangeNotSatisfiable where the file has no such part, NotFound where it is gone.
+    `if_range` is the header `If-Range`: an entity tag other than that of `headers` requests the whole file. Raises
+    RangeNotSatisfiable where the file has no such part, NotFound where the file was removed.
     """
     try:
-        # Before the answer begins: a sweep may remove it meanwhile.
+        # Opened before the answer begins: the garbage collector may remove the file while it is sent.
         file = path.open("rb")
     except FileNotFoundError:
         raise NotFound("The file was removed.", hint="`expires_at` tells how long results are kept.") from None
     try:
         size = os.fstat(file.fileno()).st_size
-        part = _part(asked, size) if if_range in {None, headers["ETag"]} else None
+        part = _part(range_header, size) if if_range in {None, headers["ETag"]} else None
     except BaseException:
         file.close()
         raise
-    told = {**headers, "Accept-Ranges": "bytes", "Content-Disposition": f'attachment; filename="{name}"'}
+    sent_headers = {**headers, "Accept-Ranges": "bytes", "Content-Disposition": f'attachment; filename="{name}"'}
     if part is not None:
-        told["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{size}"
+        sent_headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{size}"
     sent = range(size) if part is None else part
-    told["Content-Length"] = str(len(sent))
+    sent_headers["Content-Length"] = str(len(sent))
     status = HTTPStatus.OK if part is None else HTTPStatus.PARTIAL_CONTENT
-    return Download(file, sent, status=status, media_type=media_type, headers=told)
+    return Download(file, sent, status=status, media_type=media_type, headers=sent_headers)
 
 
-def _part(asked: str | None, size: int) -> range | None:
-    """The offsets that are wanted; None for all. What is no range, or several, is ignored, as the RFC allows."""
-    found = _ONE_RANGE.fullmatch(asked or "")
-    if found is None:
+def _part(range_header: str | None, size: int) -> range | None:
+    """Return the requested offsets; None for the whole file.
+
+    A header that holds no range, or several, is ignored (RFC 9110, 14.2).
+    """
+    match = _ONE_RANGE.fullmatch(range_header or "")
+    if match is None:
         return None
-    first, last, length = found.groups()
+    first, last, length = match.groups()
     start = max(0, size - int(length)) if first is None else int(first)
     stop = min(size, int(last) + 1) if last else size
     if last and int(last) < start:
@@ -106,7 +120,3 @@ def _pieces(file: BinaryIO, part: range) -> Iterator[bytes]:
     while left and (piece := file.read(min(_PIECE_BYTES, left))):
         left -= len(piece)
         yield piece
-
-
-ROOT = "/craft"
-OPENAI_ROOT = "/v1"

@@ -68,7 +68,7 @@ def router(owners: OwnerLookup, reader: JobReader, store: ArtifactStore) -> APIR
         if matches(if_none_match, etag):
             return Response(status_code=304, headers=headers)
         path = store.open(ref) / ADAPTER_ARCHIVE
-        return download(path, name=name, media_type=_ARCHIVE, headers=headers, asked=asked, if_range=if_range)
+        return download(path, name=name, media_type=_ARCHIVE, headers=headers, range_header=asked, if_range=if_range)
 
     return routes
 

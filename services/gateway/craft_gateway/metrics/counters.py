@@ -1,6 +1,7 @@
-"""What workers do, in numbers: the coordinator counts their calls once each has been committed.
+"""Counters of workers' attempts. The coordinator counts each call after its commit.
 
-Workers have no HTTP server to be scraped. Nothing here may fail a call: what cannot be counted is logged and left out.
+It counts for the workers, which have no HTTP server to be scraped. A failure to count must not fail the call: it is
+logged, and the call is not counted.
 """
 
 import threading
@@ -40,17 +41,15 @@ class StageMetrics:
         )
         self._attempts = Counter(
             "craft_stage_attempts",
-            "Attempts that ended; code is that of the error.",
+            "Attempts that ended; code is the error's code.",
             ("kind", "outcome", "code"),
             registry=registry,
         )
-        self._lost = Counter(
-            "craft_leases_lost", "Leases that ran out: nobody renewed them.", ("kind",), registry=registry
-        )
+        self._lost = Counter("craft_leases_lost", "Leases that ran out without renewal.", ("kind",), registry=registry)
         self._tokens = Counter("craft_generated_tokens", "Tokens that models generated.", registry=registry)
         self._speed = Histogram(
             "craft_generated_tokens_per_second",
-            "Of each stage that generated any.",
+            "Generated tokens a second of each stage that generated any.",
             ("kind",),
             buckets=_TOKENS_PER_SECOND,
             registry=registry,
@@ -60,11 +59,11 @@ class StageMetrics:
         self._lock = threading.Lock()
 
     def claimed(self, queue: Service, team: str, waited_seconds: float) -> None:
-        """A worker has the stage."""
+        """Count a claim by a worker."""
         self._wait.labels(queue.value, team).observe(waited_seconds)
 
     def ended(self, attempt: Attempt, cost: Cost | None = None) -> None:
-        """The attempt is over; `cost` is what its artifact took to make."""
+        """Count the end of an attempt; `cost` is the cost of its artifact."""
         if attempt.outcome is AttemptOutcome.RUNNING or not self._first(attempt):
             return
         kind, outcome = attempt.kind.value, attempt.outcome.value
@@ -77,7 +76,7 @@ class StageMetrics:
                 self._speed.labels(kind).observe(cost.generated_tokens / cost.seconds)
 
     def lost(self, attempt: Attempt) -> None:
-        """Nobody renewed the attempt's lease, and the stage was taken back."""
+        """Count an attempt whose lease ran out, so that the reaper took its stage back."""
         self._lost.labels(attempt.kind.value).inc()
         self.ended(attempt)
 
@@ -92,26 +91,29 @@ class StageMetrics:
 
 
 class WebhookMetrics:
-    """Attempts at messages to webhooks."""
+    """Counters of attempts to deliver webhook messages."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._attempts = Counter(
-            "craft_webhook_attempts", "Attempts at messages to webhooks that ended.", ("outcome",), registry=registry
+            "craft_webhook_attempts",
+            "Attempts to deliver webhook messages that ended.",
+            ("outcome",),
+            registry=registry,
         )
         for outcome in DeliveryOutcome:
             self._attempts.labels(outcome.value)
 
     def attempted(self, outcome: DeliveryOutcome) -> None:
-        """An attempt is over."""
+        """Count the end of an attempt."""
         self._attempts.labels(outcome.value).inc()
 
 
 def _codes() -> frozenset[str]:
-    """A worker names its error's code; only those of the error tree become labels."""
-    found = {""}
-    waiting: list[type[CraftError]] = [CraftError]
-    while waiting:
-        kind = waiting.pop()
-        found.add(kind.code)
-        waiting.extend(kind.__subclasses__())
-    return frozenset(found)
+    """Return the codes of the error tree: only they become labels, because a worker may send any code."""
+    codes = {""}
+    pending: list[type[CraftError]] = [CraftError]
+    while pending:
+        kind = pending.pop()
+        codes.add(kind.code)
+        pending.extend(kind.__subclasses__())
+    return frozenset(codes)

@@ -1,4 +1,4 @@
-"""What waits and how long, as the database has it at a scrape, and the space that is left for artifacts."""
+"""Gauges read at each scrape: waiting work and its age from the database, and the artifact store's free space."""
 
 import logging
 import shutil
@@ -23,12 +23,12 @@ from craft_gateway.store.tables import Delivery, Job, Outbox, Stage
 _UNENDED_STAGES = tuple(status for status in StageStatus if not status.terminal)
 _UNENDED_JOBS = tuple(status for status in JobStatus if not status.terminal)
 _ON_ANY_QUEUE = col(Stage.queue).in_(Service)
-"""With it the index leads to each queue's rows of a status; without it SQLite reads the whole index."""
+"""This condition lets SQLite find each queue's rows of a status by the index; without it SQLite reads it all."""
 _log = logging.getLogger("craft.metrics")
 
 
 class DatabaseMetrics(Collector):
-    """Gauges over one database. A scrape while it is away has no gauges, and every other metric."""
+    """Gauges over one database. While the database is away, a scrape lacks them and has every other metric."""
 
     def __init__(self, database: Database, artifacts: Path) -> None:
         """`artifacts` is the store's folder."""
@@ -36,11 +36,11 @@ class DatabaseMetrics(Collector):
         self._artifacts = artifacts
 
     def collect(self) -> Iterator[Metric]:
-        """Ask once."""
+        """Read all gauges, in one transaction."""
         try:
             with self._database.read() as session:
                 now = self._database.now(session)
-                found = [
+                gauges = [
                     _stages(session),
                     _oldest_ready(session, now),
                     _jobs(session),
@@ -50,7 +50,7 @@ class DatabaseMetrics(Collector):
         except CraftError as error:
             _log.warning("gauges_not_read", extra={"error": error.message})
         else:
-            yield from found
+            yield from gauges
         yield from self._free_bytes()
 
     def _free_bytes(self) -> Iterator[Metric]:
@@ -58,7 +58,7 @@ class DatabaseMetrics(Collector):
         try:
             gauge.add_metric((), shutil.disk_usage(self._artifacts).free)
         except OSError:
-            return  # not made yet
+            return  # the folder does not exist yet
         yield gauge
 
 
@@ -66,7 +66,7 @@ def _stages(session: Session) -> Metric:
     gauge = GaugeMetricFamily("craft_stages", "Stages that have not ended.", labels=("queue", "status"))
     rows = session.exec(
         select(Stage.queue, Stage.status, func.count())
-        # Those that have ended are never fewer again: each scrape would take longer than the one before.
+        # Not the stages that have ended: their number only grows, and so would the time of a scrape.
         .where(_ON_ANY_QUEUE, col(Stage.status).in_(_UNENDED_STAGES))
         .group_by(col(Stage.queue), col(Stage.status))
     )
@@ -78,10 +78,8 @@ def _stages(session: Session) -> Metric:
 
 
 def _oldest_ready(session: Session, now: datetime) -> Metric:
-    gauge = GaugeMetricFamily(
-        "craft_oldest_ready_seconds", "How long the stage has waited that waits longest.", labels=("queue",)
-    )
-    # The pause after a failure is no wait for a worker.
+    gauge = GaugeMetricFamily("craft_oldest_ready_seconds", "The longest wait of a ready stage.", labels=("queue",))
+    # The pause after a failure does not count as a wait for a worker.
     paused = col(Stage.not_before) > col(Stage.ready_at)
     free_since = case((paused, col(Stage.not_before)), else_=col(Stage.ready_at))
     rows = session.exec(
@@ -118,8 +116,8 @@ def _outbox(session: Session, now: datetime) -> Iterable[Metric]:
     ).one()
     age = max(0.0, (now - oldest).total_seconds()) if oldest else 0.0
     return (
-        GaugeMetricFamily("craft_outbox_unsent", "Hints that are due and were not sent.", value=count),
-        GaugeMetricFamily("craft_outbox_oldest_unsent_seconds", "How long the oldest of them is due.", value=age),
+        GaugeMetricFamily("craft_outbox_unsent", "Dispatch messages that are due and were not sent.", value=count),
+        GaugeMetricFamily("craft_outbox_oldest_unsent_seconds", "The time since the oldest was due.", value=age),
     )
 
 
@@ -130,8 +128,8 @@ def _webhooks(session: Session, now: datetime) -> Iterable[Metric]:
         .where(col(Delivery.ended_at).is_(None))
     ).one()
     age = max(0.0, (now - oldest).total_seconds()) if oldest else 0.0
-    told = "How long the oldest of them waits."
+    help_of_age = "The age of the oldest undelivered message."
     return (
-        GaugeMetricFamily("craft_webhook_undelivered", "Messages that were neither taken nor given up.", value=count),
-        GaugeMetricFamily("craft_webhook_oldest_undelivered_seconds", told, value=age),
+        GaugeMetricFamily("craft_webhook_undelivered", "Messages neither delivered nor given up.", value=count),
+        GaugeMetricFamily("craft_webhook_oldest_undelivered_seconds", help_of_age, value=age),
     )

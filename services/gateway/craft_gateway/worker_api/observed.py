@@ -1,4 +1,4 @@
-"""Workers' calls and lost leases under observation: counted, traced and logged once they are committed."""
+"""Counts, traces and logs workers' calls and lost leases after their commit."""
 
 import logging
 from collections.abc import Callable
@@ -17,7 +17,7 @@ _log = logging.getLogger("craft.coordinator")
 
 
 class CountedCalls:
-    """The same calls, each counted after its commit."""
+    """A `Coordinator` that counts each call of another one after its commit."""
 
     def __init__(self, calls: Coordinator, database: Database, metrics: StageMetrics) -> None:
         self._calls = calls
@@ -26,7 +26,7 @@ class CountedCalls:
 
     def claim(self, stage_id: str, claim: Claim) -> ClaimedStage | None:
         claimed = self._calls.claim(stage_id, claim)
-        # Before a claim nobody knows whose trace it belongs to; afterwards the attempt's own spans tell of it.
+        # A claim is not traced: its trace is unknown before it, and the attempt's own spans show it afterwards.
         telemetry.routine()
         if claimed is not None:
             never_failing(lambda: self._metrics.claimed(claim.service, claimed.team, claimed.waited_seconds))
@@ -60,28 +60,28 @@ class CountedCalls:
 
 
 class LostLeases:
-    """Counts, logs and traces the stages that the reaper takes back: a worker that is gone cannot."""
+    """Counts, logs and traces the stages that the reaper takes back, because the lost worker cannot."""
 
     def __init__(self, database: Database, metrics: StageMetrics) -> None:
         self._database = database
         self._metrics = metrics
 
     def report(self, stage: Stage) -> None:
-        """`stage` as it was before it was taken back."""
+        """Report the loss. `stage` has the state from before it was taken back."""
         never_failing(lambda: self._report(stage))
 
-    def _report(self, seen: Stage) -> None:
+    def _report(self, lost: Stage) -> None:
         with self._database.read() as session:
-            attempt = session.get_one(Attempt, (seen.id, seen.fence))
-            traceparent = session.get_one(Job, seen.job_id).traceparent
+            attempt = session.get_one(Attempt, (lost.id, lost.fence))
+            traceparent = session.get_one(Job, lost.job_id).traceparent
         self._metrics.lost(attempt)
         code = str(attempt.error["code"]) if attempt.error else LeaseLost.code
-        shown = {"job": seen.job_id, "stage": seen.name, "attempt": attempt.number, "owner": attempt.owner}
-        _log.warning("lease_lost", extra={**shown, "code": code, "trace_id": telemetry.trace_id_of(traceparent)})
+        fields = {"job": lost.job_id, "stage": lost.name, "attempt": attempt.number, "owner": attempt.owner}
+        _log.warning("lease_lost", extra={**fields, "code": code, "trace_id": telemetry.trace_id_of(traceparent)})
         facts = telemetry.stage_facts(
-            job_id=seen.job_id,
-            stage=seen.name,
-            kind=seen.kind.value,
+            job_id=lost.job_id,
+            stage=lost.name,
+            kind=lost.kind.value,
             attempt=attempt.number,
             fence=attempt.fence,
         )

@@ -1,4 +1,4 @@
-"""The coordinator's REST calls for workers: claim, renew, complete, fail and release a stage. Never for users."""
+"""The coordinator's routes for workers, not for users: claim, renew, complete, fail and release a stage."""
 
 from typing import Annotated
 
@@ -12,16 +12,16 @@ from craft.infra.http.bearer import bearer_check
 from craft.infra.http.openapi import documented
 from craft.infra.worker.reports import Coordinator
 
-# Ids are looked up, never parsed: a forged one is simply not found.
+# Ids are looked up and never parsed, so a forged id is not found.
 StageId = Annotated[str, Path(max_length=100)]
 
 
 class Done(Contract):
-    """The report was taken in."""
+    """The coordinator has stored the report."""
 
 
 def worker_router(calls: Coordinator, *, token: SecretStr) -> APIRouter:
-    """The routes; every call needs the workers' bearer token."""
+    """Build the routes. Every call needs the workers' bearer token."""
     router = APIRouter(
         prefix="/internal/stages/{stage_id}",
         tags=["stages"],
@@ -33,7 +33,7 @@ def worker_router(calls: Coordinator, *, token: SecretStr) -> APIRouter:
     def claim(stage_id: StageId, body: Claim) -> ClaimedStage:
         claimed = calls.claim(stage_id, body)
         if claimed is None:
-            raise Conflict("There is nothing to do.", hint="Wait for the next hint.")
+            raise Conflict("There is nothing to do.", hint="Wait for the next dispatch message.")
         return claimed
 
     @router.post("/renew", operation_id="renewStage", responses=documented(NotFound, LeaseLost))

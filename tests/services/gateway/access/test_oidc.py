@@ -1,4 +1,4 @@
-"""Tokens of a real OpenID Connect issuer on this machine, and forged ones."""
+"""Identification by tokens of a real OpenID Connect issuer on this machine, and by forged ones."""
 
 import threading
 from collections.abc import Iterator, Mapping
@@ -36,7 +36,7 @@ class Issuer:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def token(self, subject: str, *groups: str, audience: str = AUDIENCE) -> str:
-        """The ID token that the user gets by logging in."""
+        """Log the user in and return the ID token."""
         with httpx.Client(base_url=self.url) as http:
             http.put(f"/users/{subject}", json={"groups": list(groups)}).raise_for_status()
             query = {
@@ -48,8 +48,8 @@ class Issuer:
             }
             sent = http.post("/oauth2/authorize", params=query, data={"sub": subject})
             code = parse_qs(urlsplit(sent.headers["Location"]).query)["code"][0]
-            asked = {"grant_type": "authorization_code", "code": code, "redirect_uri": BACK, "client_id": audience}
-            answer = http.post("/oauth2/token", data=asked, auth=(audience, "secret")).raise_for_status()
+            exchange = {"grant_type": "authorization_code", "code": code, "redirect_uri": BACK, "client_id": audience}
+            answer = http.post("/oauth2/token", data=exchange, auth=(audience, "secret")).raise_for_status()
         return str(answer.json()["id_token"])
 
     def settings(self, **changes: Any) -> OidcSettings:
@@ -62,22 +62,22 @@ class Issuer:
 
 @pytest.fixture(scope="module")
 def issuer() -> Iterator[Issuer]:
-    made = Issuer()
-    yield made
-    made.stop()
+    issuer = Issuer()
+    yield issuer
+    issuer.stop()
 
 
 @pytest.fixture
 def oidc(issuer: Issuer) -> Iterator[Oidc]:
-    made = Oidc(issuer.settings())
-    yield made
-    made.close()
+    oidc = Oidc(issuer.settings())
+    yield oidc
+    oidc.close()
 
 
 @pytest.fixture
 def rig(tmp_path: Path, oidc: Oidc) -> Iterator[Rig]:
-    with open_rig(tmp_path, oidc=oidc) as made:
-        yield made
+    with open_rig(tmp_path, oidc=oidc) as opened:
+        yield opened
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -104,8 +104,8 @@ def test_who_is_in_several_teams_says_which(rig: Rig, issuer: Issuer) -> None:
     for team in ("ads", "search"):
         rig.teams.put(team, TeamSettings())
     token = issuer.token("bob", "craft:ads:editor", "craft:search:viewer")
-    asked = rig.get("/craft/jobs", headers=bearer(token))
-    assert (asked.status_code, asked.json()["param"]) == (422, "Craft-Team")
+    answer = rig.get("/craft/jobs", headers=bearer(token))
+    assert (answer.status_code, answer.json()["param"]) == (422, "Craft-Team")
     assert rig.get("/craft/jobs", headers=bearer(token) | {"Craft-Team": "ads"}).status_code == 200
 
 
@@ -175,60 +175,60 @@ def test_a_forged_token_opens_nothing(oidc: Oidc, issuer: Issuer, kind: str) -> 
 
 def test_an_expired_token_opens_nothing() -> None:
     late = Issuer(max_age=timedelta(hours=-1))
-    made = Oidc(late.settings())
+    oidc = Oidc(late.settings())
     with pytest.raises(Unauthenticated, match="expired"):
-        made.identify(late.token("ada", "craft:operator"))
-    made.close()
+        oidc.identify(late.token("ada", "craft:operator"))
+    oidc.close()
     late.stop()
 
 
-class Counting(httpx.BaseTransport):
-    """Passes requests on while the issuer is up, and counts them."""
+class CountingTransport(httpx.BaseTransport):
+    """Counts requests, and forwards them while the issuer is up."""
 
     def __init__(self) -> None:
         self.inner = httpx.HTTPTransport()
-        self.asked = 0
+        self.requests = 0
         self.up = True
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        self.asked += 1
+        self.requests += 1
         if not self.up:
             raise httpx.ConnectError("down")
         return self.inner.handle_request(request)
 
 
 def test_keys_are_kept_and_an_issuer_that_is_down_stops_nobody_known(issuer: Issuer) -> None:
-    transport, now = Counting(), [0.0]
-    made = Oidc(issuer.settings(), http=httpx.Client(transport=transport), clock=lambda: now[0])
+    transport, now = CountingTransport(), [0.0]
+    oidc = Oidc(issuer.settings(), http=httpx.Client(transport=transport), clock=lambda: now[0])
     token = issuer.token("ada", "craft:operator")
     for _ in range(5):
-        made.identify(token)
-    assert transport.asked == 2
+        oidc.identify(token)
+    assert transport.requests == 2
     transport.up = False
     now[0] = 7_200.0
-    assert made.identify(token).operator
-    made.close()
+    assert oidc.identify(token).operator
+    oidc.close()
 
 
 def test_unknown_keys_do_not_make_us_ask_the_issuer_again_and_again(issuer: Issuer) -> None:
-    transport, now = Counting(), [0.0]
-    made = Oidc(issuer.settings(), http=httpx.Client(transport=transport), clock=lambda: now[0])
+    transport, now = CountingTransport(), [0.0]
+    oidc = Oidc(issuer.settings(), http=httpx.Client(transport=transport), clock=lambda: now[0])
     forged = _forged(issuer)["an unknown key's id"]
     for _ in range(20):
         with pytest.raises(Unauthenticated):
-            made.identify(forged)
-    assert transport.asked == 2
+            oidc.identify(forged)
+    assert transport.requests == 2
     now[0] = 31.0
     with pytest.raises(Unauthenticated):
-        made.identify(forged)
-    assert transport.asked == 4
-    made.close()
+        oidc.identify(forged)
+    assert transport.requests == 4
+    oidc.close()
 
 
 def test_an_issuer_that_was_never_reached_is_said_to_be_away(issuer: Issuer) -> None:
-    transport = Counting()
+    transport = CountingTransport()
     transport.up = False
-    made = Oidc(issuer.settings(), http=httpx.Client(transport=transport))
+    oidc = Oidc(issuer.settings(), http=httpx.Client(transport=transport))
     with pytest.raises(Unavailable):
-        made.identify(issuer.token("ada", "craft:operator"))
-    made.close()
+        oidc.identify(issuer.token("ada", "craft:operator"))
+    oidc.close()

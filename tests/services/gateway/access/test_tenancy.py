@@ -1,4 +1,4 @@
-"""Every operation of the OpenAPI document, asked with another team's key: the first team's things do not show."""
+"""Calls every operation of the OpenAPI document with another team's key: nothing of the first team may show."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ OPEN = {"/healthz", "/readyz", "/metrics"}
 
 @dataclass(frozen=True)
 class Victim:
-    """What the first team has, by the names of path parameters; and all that must not show."""
+    """The first team's ids by path parameter, the second team's headers `theirs`, and the first team's state before."""
 
     rig: Rig
     ids: dict[str, str]
@@ -58,12 +58,12 @@ def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
 
 
 def _admin(rig: Rig, headers: dict[str, str], *, name: str) -> dict[str, Any]:
-    made: dict[str, Any] = rig.post("/craft/api-keys", json={"name": name, "role": "admin"}, headers=headers).json()
-    return made
+    key: dict[str, Any] = rig.post("/craft/api-keys", json={"name": name, "role": "admin"}, headers=headers).json()
+    return key
 
 
 def _state(rig: Rig, first: dict[str, str], job: str) -> str:
-    """All that the first team sees of what it has."""
+    """Return all that the first team reads of its own."""
     paths = (f"jobs/{job}", "jobs", "datasets", "api-keys", f"jobs/{job}/artifacts", "webhooks")
     return "\n".join(rig.get(f"/craft/{path}", headers=first).text for path in paths)
 
@@ -78,8 +78,8 @@ def _operations(rig: Rig) -> list[tuple[str, str, dict[str, Any]]]:
     ]
 
 
-def _asked(victim: Victim, method: str, path: str, operation: dict[str, Any]) -> httpx.Response:
-    names = [given["name"] for given in operation.get("parameters", ()) if given["in"] == "path"]
+def _call(victim: Victim, method: str, path: str, operation: dict[str, Any]) -> httpx.Response:
+    names = [item["name"] for item in operation.get("parameters", ()) if item["in"] == "path"]
     unknown = set(names) - set(victim.ids)
     assert not unknown, f"{path} has path parameters that this test does not know: give it the first team's {unknown}"
     filled = path
@@ -92,13 +92,13 @@ def _asked(victim: Victim, method: str, path: str, operation: dict[str, Any]) ->
 def _example(operation: dict[str, Any]) -> Any:
     content = operation["requestBody"]["content"].get("application/json", {})
     examples = content.get("examples") or {}
-    return next((each["value"] for each in examples.values()), content.get("example", {}))
+    return next((example["value"] for example in examples.values()), content.get("example", {}))
 
 
 def test_whatever_names_something_of_another_team_is_not_found(victim: Victim) -> None:
-    asked = [(method, path, op) for method, path, op in _operations(victim.rig) if "{" in path]
-    assert len(asked) > 20
-    statuses = {f"{method} {path}": _asked(victim, method, path, op).status_code for method, path, op in asked}
+    calls = [(method, path, op) for method, path, op in _operations(victim.rig) if "{" in path]
+    assert len(calls) > 20
+    statuses = {f"{method} {path}": _call(victim, method, path, op).status_code for method, path, op in calls}
     wrong = {name: status for name, status in statuses.items() if status not in {403, 404}}
     assert wrong == {}
     operator = {"Authorization": f"Bearer {OPERATOR_KEY}", "Craft-Team": "first"}
@@ -109,7 +109,7 @@ def test_what_lists_or_makes_things_shows_nothing_of_another_team(victim: Victim
     for method, path, operation in _operations(victim.rig):
         if "{" in path:
             continue
-        answer = _asked(victim, method, path, operation)
+        answer = _call(victim, method, path, operation)
         shown = [trace for trace in victim.traces if trace in answer.text]
         assert shown == [], f"{method} {path} answers {answer.status_code} with {shown}"
         assert answer.status_code < 500
@@ -123,9 +123,9 @@ def test_the_second_prefix_keeps_them_apart_as_well(victim: Victim) -> None:
 def test_a_body_that_names_another_teams_things_finds_none(victim: Victim) -> None:
     post, dataset = victim.rig.post, victim.ids["dataset_id"]
     bodies = (body(dataset={"id": dataset}), body(evaluation=[{"dataset": dataset, "role": "out_of_domain"}]))
-    for each in bodies:
+    for request in bodies:
         for path in ("/craft/jobs", "/craft/jobs/validate"):
-            assert post(path, json=each, headers=victim.theirs).status_code == 422
+            assert post(path, json=request, headers=victim.theirs).status_code == 422
     chat = {"model": victim.ids["model"], "messages": [{"role": "user", "content": "?"}]}
     assert post("/v1/chat/completions", json=chat, headers=victim.theirs).status_code == 404
 

@@ -1,4 +1,4 @@
-"""Keys, roles, teams and the audit over HTTP: who gets in, what they may do, and what they cannot even see."""
+"""Keys, roles, teams and the audit over HTTP: identification, scopes, and the separation of teams."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -16,8 +16,8 @@ OPERATOR_KEY = "an-operator-key-of-the-tests-0123456789"
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Rig]:
-    with open_rig(tmp_path, operator_key=OPERATOR_KEY) as made:
-        yield made
+    with open_rig(tmp_path, operator_key=OPERATOR_KEY) as opened:
+        yield opened
 
 
 def bearer(key: str, team: str | None = None) -> dict[str, str]:
@@ -35,8 +35,8 @@ def new_team(rig: Rig, name: str, **settings: Any) -> None:
 def new_key(rig: Rig, team: str = "default", **request: Any) -> dict[str, Any]:
     answer = rig.post("/craft/api-keys", json={"name": "a key", **request}, headers=operator(team))
     assert answer.status_code == 201, answer.text
-    made: dict[str, Any] = answer.json()
-    return made
+    key: dict[str, Any] = answer.json()
+    return key
 
 
 @pytest.mark.parametrize(
@@ -79,25 +79,25 @@ def test_a_body_is_not_read_before_its_sender_is_known(rig: Rig) -> None:
 
 def test_a_key_is_shown_once_and_its_team_is_its_own(rig: Rig) -> None:
     new_team(rig, "search")
-    made = new_key(rig, "search", role="editor")
-    assert made["key"].startswith("craft_sk_")
-    mine = bearer(made["key"])
+    key = new_key(rig, "search", role="editor")
+    assert key["key"].startswith("craft_sk_")
+    mine = bearer(key["key"])
     assert rig.get("/craft/me", headers=mine).json() == {
         "object": "craft.caller",
-        "actor": made["id"],
+        "actor": key["id"],
         "team": "search",
         "scopes": sorted(SCOPES_OF[Role.EDITOR]),
         "operator": False,
         "teams": ["search"],
     }
     listed = rig.get("/craft/api-keys", headers=operator("search")).json()["data"]
-    assert [key["id"] for key in listed] == [made["id"]]
+    assert [row["id"] for row in listed] == [key["id"]]
     assert "key" not in listed[0]
     assert "secret" not in str(listed)
 
 
 def test_the_database_holds_nothing_that_opens_anything(rig: Rig, tmp_path: Path) -> None:
-    secret = new_key(rig)["key"].split("_", maxsplit=3)[3]  # it may itself hold "_"
+    secret = new_key(rig)["key"].split("_", maxsplit=3)[3]  # it may itself contain "_"
     assert len(secret) == 43
     with sqlite3.connect(tmp_path / "craft.db") as connection:
         assert secret not in "\n".join(connection.iterdump())
@@ -105,25 +105,25 @@ def test_the_database_holds_nothing_that_opens_anything(rig: Rig, tmp_path: Path
 
 
 def test_a_revoked_key_opens_nothing(rig: Rig) -> None:
-    made = new_key(rig)
+    key = new_key(rig)
     for _ in range(2):
-        answer = rig.post(f"/craft/api-keys/{made['id']}/revoke", headers=operator())
+        answer = rig.post(f"/craft/api-keys/{key['id']}/revoke", headers=operator())
         assert answer.status_code == 200
         assert answer.json()["revoked_at"] is not None
-    assert rig.get("/craft/jobs", headers=bearer(made["key"])).status_code == 401
-    assert rig.get(f"/craft/api-keys/{made['id']}", headers=operator()).json() == answer.json()
+    assert rig.get("/craft/jobs", headers=bearer(key["key"])).status_code == 401
+    assert rig.get(f"/craft/api-keys/{key['id']}", headers=operator()).json() == answer.json()
 
 
 def test_an_expired_key_opens_nothing(rig: Rig) -> None:
-    made = new_key(rig, expires_in_days=1e-9)
-    assert rig.get("/craft/jobs", headers=bearer(made["key"])).status_code == 401
+    key = new_key(rig, expires_in_days=1e-9)
+    assert rig.get("/craft/jobs", headers=bearer(key["key"])).status_code == 401
 
 
 def test_a_key_that_was_used_says_so(rig: Rig) -> None:
-    made = new_key(rig)
-    assert made["last_used_at"] is None
-    rig.get("/craft/jobs", headers=bearer(made["key"]))
-    assert rig.get(f"/craft/api-keys/{made['id']}", headers=operator()).json()["last_used_at"] is not None
+    key = new_key(rig)
+    assert key["last_used_at"] is None
+    rig.get("/craft/jobs", headers=bearer(key["key"]))
+    assert rig.get(f"/craft/api-keys/{key['id']}", headers=operator()).json()["last_used_at"] is not None
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_a_key_that_was_used_says_so(rig: Rig) -> None:
 )
 def test_each_role_may_what_it_may(rig: Rig, role: str, statuses: dict[str, int]) -> None:
     mine = bearer(new_key(rig, role=role)["key"])
-    found = {
+    answers = {
         "list": rig.get("/craft/jobs", headers=mine),
         "submit": rig.post("/craft/jobs", json=body(), headers=mine),
         "upload": rig.post("/craft/datasets", json={"rows": body()["dataset"]["rows"]}, headers=mine),
@@ -144,8 +144,8 @@ def test_each_role_may_what_it_may(rig: Rig, role: str, statuses: dict[str, int]
         "teams": rig.get("/craft/teams", headers=mine),
         "gc": rig.post("/craft/gc", headers=mine),
     }
-    assert {name: answer.status_code for name, answer in found.items()} == statuses
-    assert {answer.json()["code"] for answer in found.values() if answer.status_code == 403} == {"forbidden"}
+    assert {name: answer.status_code for name, answer in answers.items()} == statuses
+    assert {answer.json()["code"] for answer in answers.values() if answer.status_code == 403} == {"forbidden"}
 
 
 def test_a_key_may_be_limited_to_scopes_and_gives_no_more_than_it_has(rig: Rig) -> None:
@@ -210,10 +210,10 @@ def test_the_same_rows_are_each_teams_own_dataset(rig: Rig) -> None:
 
 def test_an_idempotency_key_is_a_teams_own(rig: Rig) -> None:
     new_team(rig, "search")
-    asked = {"json": body(), "headers": operator() | {"Idempotency-Key": "one"}}
-    first, again = rig.post("/craft/jobs", **asked).json()["id"], rig.post("/craft/jobs", **asked).json()["id"]
-    asked["headers"] |= {"Craft-Team": "search"}
-    others = {rig.post("/craft/jobs", **asked).json()["id"] for _ in range(2)}
+    request = {"json": body(), "headers": operator() | {"Idempotency-Key": "one"}}
+    first, again = rig.post("/craft/jobs", **request).json()["id"], rig.post("/craft/jobs", **request).json()["id"]
+    request["headers"] |= {"Craft-Team": "search"}
+    others = {rig.post("/craft/jobs", **request).json()["id"] for _ in range(2)}
     assert first == again
     assert len(others) == 1
     assert others != {first}
@@ -236,10 +236,10 @@ def test_the_audit_tells_who_did_what(rig: Rig) -> None:
     job = rig.post("/craft/jobs", json=body(), headers=mine).json()["id"]
     rig.post(f"/craft/jobs/{job}/cancel", headers=operator())
     entries = rig.get("/craft/audit", headers=mine).json()["data"]
-    found = [(entry["type"], entry["actor"]) for entry in reversed(entries)]
-    assert found[0] == ("key.created", "operator")
-    assert ("job.created", key["id"]) in found
-    assert found[-1] == ("job.cancelled", "operator")
+    deeds = [(entry["type"], entry["actor"]) for entry in reversed(entries)]
+    assert deeds[0] == ("key.created", "operator")
+    assert ("job.created", key["id"]) in deeds
+    assert deeds[-1] == ("job.cancelled", "operator")
     of_job = rig.get("/craft/audit", params={"subject": job}, headers=mine).json()["data"]
     assert {entry["subject"] for entry in of_job} == {job}
 

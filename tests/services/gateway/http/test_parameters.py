@@ -1,4 +1,4 @@
-"""A query parameter that a call does not have is refused, not ignored."""
+"""Calls refuse query parameters that they do not have; they do not ignore them."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,12 +11,12 @@ PLACES = {"job_id": UNKNOWN_JOB, "dataset_id": UNKNOWN_DATASET, "team": "default
 
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    with open_rig(tmp_path_factory.mktemp("rig")) as made:
-        yield made
+    with open_rig(tmp_path_factory.mktemp("rig")) as opened:
+        yield opened
 
 
 def operations(rig: Rig, root: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Method, address and description of each operation below a root."""
+    """Yield method, address and description of parameter operation below a root."""
     for path, methods in rig.app.openapi()["paths"].items():
         if path.startswith(root):
             for method, operation in methods.items():
@@ -30,9 +30,9 @@ def _parts(path: str) -> list[str]:
 
 @pytest.mark.parametrize("prefix", ["", "/v1"])
 def test_no_call_below_craft_takes_what_it_does_not_document(rig: Rig, prefix: str) -> None:
-    found = list(operations(rig, "/craft/"))
-    assert len(found) > 50
-    for method, address, _ in found:
+    calls = list(operations(rig, "/craft/"))
+    assert len(calls) > 50
+    for method, address, _ in calls:
         answer = rig.request(method, f"{prefix}{address}?colour=red")
         assert (answer.status_code, answer.json()["code"]) == (422, "request_invalid"), (method, address)
         assert answer.json()["param"] == "colour"
@@ -40,10 +40,10 @@ def test_no_call_below_craft_takes_what_it_does_not_document(rig: Rig, prefix: s
 
 def test_every_documented_parameter_is_known(rig: Rig) -> None:
     for method, address, operation in operations(rig, "/craft/"):
-        for each in operation.get("parameters", ()):
-            if each["in"] == "query":
-                answer = rig.request(method, address, params={each["name"]: "%"})
-                assert "There is no query parameter" not in answer.text, (method, address, each["name"])
+        for parameter in operation.get("parameters", ()):
+            if parameter["in"] == "query":
+                answer = rig.request(method, address, params={parameter["name"]: "%"})
+                assert "There is no query parameter" not in answer.text, (method, address, parameter["name"])
         assert "422" in operation["responses"]
 
 

@@ -1,4 +1,4 @@
-"""What the coordinator's /metrics say, by their exact names, and that counting never stands in a call's way."""
+"""The coordinator's metrics by their exact names, and calls that succeed although they cannot be counted."""
 
 import asyncio
 import os
@@ -54,8 +54,8 @@ NAMES = {
 }
 
 
-class Counted:
-    """A world whose workers' calls and lost leases are counted."""
+class CountedWorld:
+    """A world that counts workers' calls and lost leases."""
 
     def __init__(self, world: World, artifacts: Path) -> None:
         self.world = world
@@ -89,11 +89,11 @@ class Counted:
 
 
 @pytest.fixture
-def counted(world: World, tmp_path: Path) -> Counted:
-    return Counted(world, tmp_path)
+def counted(world: World, tmp_path: Path) -> CountedWorld:
+    return CountedWorld(world, tmp_path)
 
 
-def test_a_claim_tells_how_long_the_stage_had_been_ready(counted: Counted) -> None:
+def test_a_claim_tells_how_long_the_stage_had_been_ready(counted: CountedWorld) -> None:
     job_id = counted.world.create(team="search")
     counted.world.clock.advance(7.0)
     counted.claim(job_id)
@@ -101,7 +101,7 @@ def test_a_claim_tells_how_long_the_stage_had_been_ready(counted: Counted) -> No
     assert counted.value("craft_stage_wait_seconds_count", queue="datasets", team="search") == 1
 
 
-def test_a_stage_that_succeeds_is_counted_with_its_time_and_its_tokens(counted: Counted) -> None:
+def test_a_stage_that_succeeds_is_counted_with_its_time_and_its_tokens(counted: CountedWorld) -> None:
     claimed = counted.claim(counted.world.create())
     counted.world.clock.advance(20.0)
     done = counted.completion(claimed, Cost(seconds=10.0, generated_tokens=500))
@@ -112,7 +112,7 @@ def test_a_stage_that_succeeds_is_counted_with_its_time_and_its_tokens(counted: 
     assert counted.value("craft_generated_tokens_per_second_sum", kind="ingest") == pytest.approx(50.0)
 
 
-def test_a_report_that_is_repeated_counts_once(counted: Counted) -> None:
+def test_a_report_that_is_repeated_counts_once(counted: CountedWorld) -> None:
     claimed = counted.claim(counted.world.create())
     done = counted.completion(claimed, Cost(seconds=1.0, generated_tokens=5))
     for _ in range(3):
@@ -121,19 +121,19 @@ def test_a_report_that_is_repeated_counts_once(counted: Counted) -> None:
     assert counted.value("craft_generated_tokens_total") == 5
 
 
-def test_a_failure_is_counted_by_its_code(counted: Counted) -> None:
+def test_a_failure_is_counted_by_its_code(counted: CountedWorld) -> None:
     counted.fail(counted.claim(counted.world.create()), GpuOutOfMemory("full"))
     assert counted.attempts(outcome="failed", code="gpu_oom") == 1
 
 
-def test_a_code_that_no_error_has_makes_no_label_of_its_own(counted: Counted) -> None:
+def test_a_code_that_no_error_has_makes_no_label_of_its_own(counted: CountedWorld) -> None:
     claimed = counted.claim(counted.world.create())
     error = StageError.of(GpuOutOfMemory("full")).model_copy(update={"code": "made_up_by_a_worker"})
     counted.calls.fail(claimed.stage_id, Fail(fence=claimed.fence, error=error))
     assert counted.attempts(outcome="failed", code="other") == 1
 
 
-def test_a_stage_that_is_given_back_and_one_that_is_stopped_are_no_failures(counted: Counted) -> None:
+def test_a_stage_that_is_given_back_and_one_that_is_stopped_are_no_failures(counted: CountedWorld) -> None:
     for cancelled in (False, True):
         claimed = counted.claim(counted.world.create())
         if cancelled:
@@ -145,7 +145,7 @@ def test_a_stage_that_is_given_back_and_one_that_is_stopped_are_no_failures(coun
     assert counted.attempts(outcome="stopped", code="") == 1
 
 
-def test_a_lost_lease_is_counted_once_and_the_zombies_report_not_at_all(counted: Counted) -> None:
+def test_a_lost_lease_is_counted_once_and_the_zombies_report_not_at_all(counted: CountedWorld) -> None:
     claimed = counted.claim(counted.world.create())
     counted.world.clock.advance(SETTINGS.lease_seconds + 1)
     assert counted.maintenance.reap() == 1
@@ -171,7 +171,7 @@ def test_a_call_that_cannot_be_counted_has_been_answered_all_the_same(world: Wor
 
 @contextmanager
 def empty_database(path: Path) -> Iterator[Database]:
-    """One that answers every question with an error: it has no tables."""
+    """A database without tables, so that every query fails."""
     database = Database(f"sqlite:///{path}")
     try:
         yield database
@@ -179,7 +179,7 @@ def empty_database(path: Path) -> Iterator[Database]:
         database.close()
 
 
-def test_stages_are_counted_by_queue_and_status_also_where_there_are_none(counted: Counted) -> None:
+def test_stages_are_counted_by_queue_and_status_also_where_there_are_none(counted: CountedWorld) -> None:
     counted.world.create()
     counted.claim(counted.world.create(seed=2))
     assert counted.value("craft_stages", queue="datasets", status="ready") == 1
@@ -187,7 +187,7 @@ def test_stages_are_counted_by_queue_and_status_also_where_there_are_none(counte
     assert counted.value("craft_stages", queue="training", status="ready") == 0
 
 
-def test_the_oldest_ready_stage_tells_how_long_nobody_came(counted: Counted) -> None:
+def test_the_oldest_ready_stage_tells_how_long_nobody_came(counted: CountedWorld) -> None:
     counted.world.create()
     counted.world.clock.advance(30.0)
     counted.world.create(seed=2)
@@ -196,7 +196,7 @@ def test_the_oldest_ready_stage_tells_how_long_nobody_came(counted: Counted) -> 
     assert counted.value("craft_oldest_ready_seconds", queue="training") == 0
 
 
-def test_the_pause_after_a_failure_is_no_wait_for_a_worker(counted: Counted) -> None:
+def test_the_pause_after_a_failure_is_no_wait_for_a_worker(counted: CountedWorld) -> None:
     counted.fail(counted.claim(counted.world.create()), Unavailable("away"))
     counted.world.clock.advance(1.0)
     assert counted.value("craft_oldest_ready_seconds", queue="datasets") == 0
@@ -206,14 +206,14 @@ def test_the_pause_after_a_failure_is_no_wait_for_a_worker(counted: Counted) -> 
     assert 0 < waited < 60
 
 
-def test_jobs_are_counted_by_status_and_team(counted: Counted) -> None:
+def test_jobs_are_counted_by_status_and_team(counted: CountedWorld) -> None:
     counted.claim(counted.world.create(team="search"))
     counted.world.create(team="search", seed=2)
     assert counted.value("craft_jobs", status="running", team="search") == 1
     assert counted.value("craft_jobs", status="queued", team="search") == 1
 
 
-def test_what_has_ended_is_not_counted_at_each_scrape_for_ever(counted: Counted) -> None:
+def test_what_has_ended_is_not_counted_at_each_scrape_for_ever(counted: CountedWorld) -> None:
     world = counted.world
     for seed in range(30):
         world.control.cancel(world.create(seed=seed))
@@ -223,15 +223,15 @@ def test_what_has_ended_is_not_counted_at_each_scrape_for_ever(counted: Counted)
     assert counted.value("craft_stages", queue="datasets", status="cancelled") is None
     with world.database.write() as session:
         session.connection().execute(text("ANALYZE"))
-    with statements(world) as asked:
+    with statements(world) as queries:
         assert counted.value("craft_jobs", status="running", team="default") == 1
     with world.database.engine.connect() as connection:
-        steps = [step for statement in asked if "GROUP BY" in statement[0] for step in plan(connection, *statement)]
+        steps = [step for statement in queries if "GROUP BY" in statement[0] for step in plan(connection, *statement)]
     assert steps
     assert not [step for step in steps if step.startswith(("SCAN stage", "SCAN job"))]
 
 
-def test_hints_that_do_not_leave_are_seen_and_those_that_are_not_due_are_not(counted: Counted) -> None:
+def test_hints_that_do_not_leave_are_seen_and_those_that_are_not_due_are_not(counted: CountedWorld) -> None:
     world = counted.world
     assert counted.value("craft_outbox_unsent") == 0
     job_id = world.create()
@@ -244,7 +244,7 @@ def test_hints_that_do_not_leave_are_seen_and_those_that_are_not_due_are_not(cou
     assert counted.value("craft_outbox_unsent") == 0
 
 
-def test_the_space_for_artifacts_is_told_once_there_is_a_store(counted: Counted, tmp_path: Path) -> None:
+def test_the_space_for_artifacts_is_told_once_there_is_a_store(counted: CountedWorld, tmp_path: Path) -> None:
     free = counted.value("craft_artifact_store_free_bytes")
     assert free is not None
     assert free > 0
@@ -293,6 +293,6 @@ def test_the_coordinator_shows_every_metric_by_its_name(tmp_path: Path) -> None:
         test_hints_that_do_not_leave_are_seen_and_those_that_are_not_due_are_not,
     ],
 )
-def test_it_holds_on_postgresql(fact: Callable[[Counted], None], tmp_path: Path) -> None:
+def test_it_holds_on_postgresql(fact: Callable[[CountedWorld], None], tmp_path: Path) -> None:
     with postgres_world(POSTGRES_URL or "") as world:
-        fact(Counted(world, tmp_path))
+        fact(CountedWorld(world, tmp_path))

@@ -1,4 +1,4 @@
-"""One trace: the POST that makes a job, its wait, a worker's attempt and its calls, over real sockets."""
+"""One trace holds the POST of a job, its wait, a worker's attempt and the worker's calls, over real sockets."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -41,24 +41,24 @@ CALLERS_SPAN = "00f067aa0ba902b7"
 
 
 class StoreWithInputs(FolderStore):
-    """Has whatever a stage reads; the rig's datasets are not real."""
+    """A store that has every artifact which a stage reads; the rig's datasets are not real."""
 
     def open(self, ref: ArtifactRef) -> Path:
         return self.scratch(ref.key)
 
 
-class PlayedChild:
-    """Does at once what the test says, in place of a process."""
+class InstantChild:
+    """Runs a test's function in place of a process, and ends at once."""
 
-    def __init__(self, deed: Callable[[StageWork], ChildOutcome]) -> None:
-        self._deed = deed
+    def __init__(self, action: Callable[[StageWork], ChildOutcome]) -> None:
+        self._action = action
 
     def start(self, work: StageWork, listener: StageListener) -> None:
         listener.on_log("at work")
-        listener.on_outcome(self._deed(work))
+        listener.on_outcome(self._action(work))
 
     def kill(self, *, grace_seconds: float | None = None) -> None:
-        """It has ended already."""
+        """Do nothing: the child has ended."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ class System:
         with self.rig.database.read() as session:
             return session.get_one(Job, answer.json()["id"])
 
-    def work(self, deed: Callable[[StageWork], ChildOutcome]) -> AttemptEnd:
-        """A worker takes the first stage and does this."""
+    def work(self, action: Callable[[StageWork], ChildOutcome]) -> AttemptEnd:
+        """Let a worker claim the first stage and run `action` for it."""
         with self.rig.database.read() as session:
             stage = session.exec(select(Stage).where(Stage.position == 0)).one()
         runner = StageRunner(
@@ -85,7 +85,7 @@ class System:
             owner="worker-1",
             coordinator=self.client,
             store=StoreWithInputs(self.artifacts),
-            child=PlayedChild(deed),
+            child=InstantChild(action),
             settings=WorkerSettings(),
         )
         return runner.run(stage.id)

@@ -1,4 +1,4 @@
-"""The workers' calls over HTTP: the token, the status codes, and the same truth behind them."""
+"""The workers' calls over HTTP: the token, the status codes, and the state in the database."""
 
 from collections.abc import Iterator
 
@@ -82,13 +82,13 @@ def test_a_failure_travels_whole(world: World, coordinator: CoordinatorClient) -
     assert (shown["code"], shown["hint"]) == ("too_few_known", "Lower tau.")
 
 
-@pytest.mark.parametrize("given", [b"", b"Bearer wrong", b"Basic dXNlcjpwYXNz", b"Bearer ", "Bearer ünïcode".encode()])
-def test_without_the_token_nothing_is_answered_or_changed(world: World, http: TestClient, given: bytes) -> None:
+@pytest.mark.parametrize("header", [b"", b"Bearer wrong", b"Basic dXNlcjpwYXNz", b"Bearer ", "Bearer ünïcode".encode()])
+def test_without_the_token_nothing_is_answered_or_changed(world: World, http: TestClient, header: bytes) -> None:
     stage = world.stage(world.create(), "ingest")
     answer = http.post(
         f"/internal/stages/{stage.id}/claim",
         json={"owner": "w", "service": "datasets"},
-        headers=[(b"authorization", given)],
+        headers=[(b"authorization", header)],
     )
     assert answer.status_code == 401
     assert answer.headers["content-type"] == PROBLEM_MEDIA_TYPE
