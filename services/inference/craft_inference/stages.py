@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from craft.contracts.documents.evaluation import HELD_OUT
 from craft.contracts.stages.artifacts import Cost, StageResult
+from craft.contracts.stages.names import QUESTIONS, evaluation_sets
 from craft.contracts.stages.parameters import AnswerParameters, ProbeParameters
 from craft.contracts.stages.rows import (
     ADAPTER_FOLDER,
@@ -29,7 +29,6 @@ from craft_inference.engine_holder import EngineHolder
 from craft_inference.prompting.prompt_runner import Answerer, Prober, PromptRun
 from craft_inference.shards import Shard, in_shards, shard_size, total
 
-_QUESTIONS = "questions"
 _ADAPTER = "adapter"
 
 
@@ -39,7 +38,7 @@ def probe(parameters: ProbeParameters, context: StageContext, *, engines: Engine
     Writes samples.jsonl in the questions' order. Every finished shard is kept in the checkpoint folder. Raises
     RequestInvalid for shots that are no rows of the task or stand in the held-out split, ContextTooLong with the id.
     """
-    folder = context.input(_QUESTIONS)
+    folder = context.input(QUESTIONS)
     questions = _questions(folder / TRAIN_FILE)
     shots = probe_shots(parameters, _questions(folder / HELD_OUT_FILE))
     with engines.lent(parameters.model, parameters.engine) as engine:
@@ -72,8 +71,8 @@ def answer(parameters: AnswerParameters, context: StageContext, *, engines: Engi
     """
     asked = [
         PromptRun(name, question)
-        for name, folder in evaluation_sets(context).items()
-        for question in _questions(folder / HELD_OUT_FILE)
+        for name, role in evaluation_sets(sorted(context.inputs)).items()
+        for question in _questions(context.input(role) / HELD_OUT_FILE)
     ]
     with engines.lent(parameters.model, parameters.engine) as engine:
         answerer = Answerer(engine, parameters, _adapter(context))
@@ -95,16 +94,6 @@ def answer(parameters: AnswerParameters, context: StageContext, *, engines: Engi
     write_rows(context.output / REPLIES_FILE, rows)
     counts = Counter(row.set for row in rows)
     return _result(dict(counts), total([shard.cost for shard in shards]), description)
-
-
-def evaluation_sets(context: StageContext) -> dict[str, Path]:
-    """Input folders by the name of their evaluation set: the job's own held-out split first, the others by name."""
-    others = {
-        role.removeprefix(f"{_QUESTIONS}:"): folder
-        for role, folder in sorted(context.inputs.items())
-        if role.startswith(f"{_QUESTIONS}:")
-    }
-    return {HELD_OUT: context.input(_QUESTIONS), **others}
 
 
 def probe_shots(parameters: ProbeParameters, held_out: Sequence[Question]) -> tuple[Question, ...]:

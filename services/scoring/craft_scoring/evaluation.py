@@ -1,17 +1,17 @@
 """The stage evaluate: judge every reply on every evaluation set, and measure the candidate against M0."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 
 from craft.contracts.documents.evaluation import (
-    HELD_OUT,
     INITIAL_BASIC,
     INITIAL_REFUSE,
     EvaluatedSet,
     EvaluationDocument,
 )
 from craft.contracts.stages.artifacts import Cost, StageResult
+from craft.contracts.stages.names import HELD_OUT, evaluation_sets
 from craft.contracts.stages.parameters import EvaluateParameters
 from craft.contracts.stages.rows import (
     EVALUATION_FILE,
@@ -40,7 +40,10 @@ def evaluate(parameters: EvaluateParameters, context: StageContext) -> StageResu
     wording = wording_for(parameters.prompts.language, parameters.prompts.extra_refusals)
     models = {INITIAL_BASIC: "initial_basic", INITIAL_REFUSE: "initial_refuse", parameters.candidate: "candidate"}
     replies = {model: _replies(context.input(role)) for model, role in models.items()}
-    sets = dict(_evaluation_sets(context))
+    sets = {
+        name: list(read_rows(context.input(role) / HELD_OUT_FILE, QuestionRow))
+        for name, role in evaluation_sets(sorted(context.inputs)).items()
+    }
     outcomes: list[OutcomeRow] = []
     measured_sets: dict[str, EvaluatedSet] = {}
     for done, (name, questions) in enumerate(sets.items()):
@@ -65,14 +68,6 @@ def evaluate(parameters: EvaluateParameters, context: StageContext) -> StageResu
         metrics=_headline(measured_sets[HELD_OUT]),
         cost=Cost(seconds=monotonic() - started),
     )
-
-
-def _evaluation_sets(context: StageContext) -> Iterator[tuple[str, list[QuestionRow]]]:
-    """The held-out questions, then each further set by name."""
-    for role in sorted(context.inputs, key=lambda role: (role != "questions", role)):
-        kind, _, name = role.partition(":")
-        if kind == "questions":
-            yield name or HELD_OUT, list(read_rows(context.input(role) / HELD_OUT_FILE, QuestionRow))
 
 
 def _replies(folder: Path) -> dict[str, list[ReplyRow]]:

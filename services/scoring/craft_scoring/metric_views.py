@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from craft.contracts.documents.evaluation import CategoryRates, Differences, EstimateView, MetricSet, ModelMetrics
-from craft.core.metrics import CategoryResult, Evaluated, MetricEstimate, evaluate, paired_difference
+from craft.core.metrics import CategoryResult, Evaluated, evaluate, paired_difference
 
 
 def measured(
@@ -13,8 +13,8 @@ def measured(
     found = evaluate(candidate, baseline, resamples=resamples, seed=seed)
     return ModelMetrics(
         count=found.count,
-        micro=MetricSet(**{metric.value: _view(estimate) for metric, estimate in found.micro.items()}),
-        macro=MetricSet(**{metric.value: _view(estimate) for metric, estimate in found.macro.items()}),
+        micro=MetricSet(**{metric.value: EstimateView.of(estimate) for metric, estimate in found.micro.items()}),
+        macro=MetricSet(**{metric.value: EstimateView.of(estimate) for metric, estimate in found.macro.items()}),
         categories={name: _rates(result) for name, result in found.per_category.items()},
     )
 
@@ -25,18 +25,9 @@ def differences(
     """`a` minus `b` in each metric, over the same resampled questions."""
     return Differences(
         **{
-            metric: _view(paired_difference(a, b, baseline, metric=metric, resamples=resamples, seed=seed))
+            metric: EstimateView.of(paired_difference(a, b, baseline, metric=metric, resamples=resamples, seed=seed))
             for metric in Differences.model_fields
         }
-    )
-
-
-def _view(estimate: MetricEstimate) -> EstimateView:
-    return EstimateView(
-        value=estimate.value,
-        low=estimate.interval.low if estimate.interval else None,
-        high=estimate.interval.high if estimate.interval else None,
-        reason=estimate.reason,
     )
 
 

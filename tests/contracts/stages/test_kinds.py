@@ -1,11 +1,11 @@
 """Every kind of artifact has its class, and every class its lifetime."""
 
-from craft.contracts.stages.kinds import RETENTION_OF, RetentionClass, StageKind
+from craft.contracts.stages.kinds import FACTS, RetentionClass, StageKind
 
 
 def test_every_kind_has_a_class() -> None:
-    assert set(RETENTION_OF) == set(StageKind)
-    of_class = {name: {kind.value for kind in StageKind if RETENTION_OF[kind] is name} for name in RetentionClass}
+    assert set(FACTS) == set(StageKind)
+    of_class = {name: {kind.value for kind in StageKind if FACTS[kind].retention is name} for name in RetentionClass}
     assert of_class[RetentionClass.RESULT] == {"package", "report", "evaluate"}
     assert of_class[RetentionClass.MODEL] == {"rehearse", "tune"}
     assert not of_class[RetentionClass.CHECKPOINT] | of_class[RetentionClass.SCRATCH] | of_class[RetentionClass.ORPHAN]

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from craft.contracts.documents.evaluation import HELD_OUT, EvaluationDocument
+from craft.contracts.documents.evaluation import INITIAL_BASIC, EvaluationDocument
 from craft.contracts.public.comparison import ComparedJob, ComparedSet, ComparedStrategy, JobComparison
+from craft.contracts.stages.names import HELD_OUT, evaluate_stage
 from craft.contracts.stages.rows import EVALUATION_FILE, OUTCOMES_FILE, OutcomeRow
 from craft.core.evaluated import Evaluated
 from craft.core.selection import Strategy
@@ -17,7 +18,6 @@ from craft_gateway.comparison.differences import (
     ComparableJob,
     differences,
     differing,
-    evaluate_stage,
     questions_digest,
     why_not,
 )
@@ -29,7 +29,6 @@ from craft_gateway.store.tables import Stage
 MOST_JOBS = 10
 _MOST_BYTES = 1 << 28
 _TOO_MUCH = f"The judged replies of these jobs are more than {_MOST_BYTES >> 20} MiB: compare fewer jobs at once."
-_BASELINE = "initial_basic"
 
 
 class Comparisons:
@@ -66,11 +65,9 @@ class Comparisons:
         """Each strategy's metrics, or why there are none."""
         documents: dict[Strategy, EvaluationDocument | str] = {}
         for strategy in found.resolved.spec.strategies:
-            ref = found.artifacts.get(evaluate_stage(strategy.value))
+            ref = found.artifacts.get(evaluate_stage(strategy))
             if ref is None:
-                documents[strategy] = (
-                    f"The job is {found.job.status.value}; {evaluate_stage(strategy.value)} is not done."
-                )
+                documents[strategy] = f"The job is {found.job.status.value}; {evaluate_stage(strategy)} is not done."
                 continue
             try:
                 text = (self._store.open(ref) / EVALUATION_FILE).read_bytes()
@@ -102,7 +99,7 @@ class Comparisons:
     def _files(self, found: ComparableJob) -> Iterator[tuple[Strategy, Path]]:
         """The judged replies of each strategy that still has them."""
         for strategy in found.resolved.spec.strategies:
-            ref = found.artifacts.get(evaluate_stage(strategy.value))
+            ref = found.artifacts.get(evaluate_stage(strategy))
             with suppress(NotFound):
                 if ref is not None and (file := self._store.open(ref) / OUTCOMES_FILE).is_file():
                     yield strategy, file
@@ -117,7 +114,7 @@ class Comparisons:
                 of_model = by_set.setdefault(row.set, {}).setdefault(row.model, [])
                 of_model.append(Evaluated(row.id, row.outcome, row.category))
             for name, models in by_set.items():
-                own, baseline = models.get(strategy.value, []), models.get(_BASELINE, [])
+                own, baseline = models.get(strategy.value, []), models.get(INITIAL_BASIC, [])
                 yield Candidate(found.job.id, strategy, name, own, baseline)
 
 

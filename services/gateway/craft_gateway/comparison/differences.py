@@ -1,18 +1,18 @@
-"""What differs between jobs: in what was asked of them, and, where they share their questions, in what came out."""
+"""Differences between jobs: in their parameters, and, where they share their questions, in their metrics."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 
-from craft.contracts.documents.evaluation import HELD_OUT, Differences, EstimateView
+from craft.contracts.documents.evaluation import Differences, EstimateView
 from craft.contracts.public.comparison import DifferingParameter, PairedDifference
 from craft.contracts.stages.artifacts import ArtifactRef
-from craft.contracts.stages.kinds import StageKind
+from craft.contracts.stages.names import evaluate_stage, ingest_stage
 from craft.core.evaluated import Evaluated
 from craft.core.metric_formulas import Metric
-from craft.core.metrics import DEFAULT_RESAMPLES, MetricEstimate, paired_difference
+from craft.core.metrics import DEFAULT_RESAMPLES, paired_difference
 from craft.core.selection import Strategy
-from craft_gateway.plan.names import flattened
+from craft_gateway.plan.parameters import resolved_parameters
 from craft_gateway.plan.stages import ResolvedJob
 from craft_gateway.store.tables import Job
 
@@ -42,14 +42,9 @@ class ComparableJob:
     """By stage name, of stages that have one."""
 
 
-def evaluate_stage(strategy: str) -> str:
-    """The name of the stage that evaluates a strategy."""
-    return f"{StageKind.EVALUATE.value}:{strategy}"
-
-
 def questions_digest(found: ComparableJob, name: str) -> str | None:
-    """Of the artifact that holds the set's questions; None where the job has no such set, or not as yet."""
-    ref = found.artifacts.get("ingest" if name == HELD_OUT else f"ingest:{name}")
+    """The digest of the artifact that holds the set's questions; None where the job has no such artifact yet."""
+    ref = found.artifacts.get(ingest_stage(name))
     return None if ref is None else ref.digest
 
 
@@ -67,7 +62,7 @@ def why_not(found: Sequence[ComparableJob], by_digest: Mapping[str, Sequence[Com
     waiting = [
         each.job.id
         for each in found
-        if not any(evaluate_stage(strategy.value) in each.artifacts for strategy in each.resolved.spec.strategies)
+        if not any(evaluate_stage(strategy) in each.artifacts for strategy in each.resolved.spec.strategies)
     ]
     return f"{', '.join(waiting)} has evaluated nothing as yet." if waiting else None
 
@@ -89,7 +84,7 @@ def _difference(model: Candidate, against: Candidate) -> PairedDifference:
         found = paired_difference(
             model.rows, against.rows, model.baseline, metric=metric, resamples=DEFAULT_RESAMPLES, seed=_SEED
         )
-        return _view(found)
+        return EstimateView.of(found)
 
     return PairedDifference(
         job=model.job_id,
@@ -105,23 +100,10 @@ def _outcomes(rows: Sequence[Evaluated]) -> dict[str, str]:
     return {row.id: row.outcome.value for row in rows}
 
 
-def _view(found: MetricEstimate) -> EstimateView:
-    low, high = (found.interval.low, found.interval.high) if found.interval else (None, None)
-    return EstimateView(value=found.value, low=low, high=high, reason=found.reason)
-
-
 def differing(found: Sequence[ComparableJob]) -> Iterator[DifferingParameter]:
     """Every parameter that is not the same in all jobs; None stands for one that a job lacks."""
-    sides = [_parameters(each) for each in found]
+    sides = [resolved_parameters(each.resolved) for each in found]
     for path in sorted({path for side in sides for path in side}):
         values = [side.get(path) for side in sides]
         if len(set(values)) > 1:
             yield DifferingParameter(path=path, values=values)
-
-
-def _parameters(found: ComparableJob) -> dict[str, str]:
-    spec = found.resolved.spec.model_dump(
-        mode="json", exclude={"name": True, "labels": True, "priority": True, "dataset": {"rows"}}
-    )
-    further = found.resolved.model_dump(mode="json", include={"model", "engine", "trainer", "embedder"})
-    return dict(flattened(spec | further))

@@ -12,7 +12,8 @@ from cachetools import TTLCache, cached
 
 from craft.contracts.documents.estimate import Check, Estimate, QueueEstimate, SecondsEstimate, StageEstimate
 from craft.contracts.stages.artifacts import ArtifactRef
-from craft.contracts.stages.kinds import StageKind
+from craft.contracts.stages.kinds import FACTS, StageKind, WorkUnit
+from craft.contracts.stages.names import which_of
 from craft.core.questions import Task
 from craft.errors import ModelRejected
 from craft.infra.models.shape import ModelShape, read_shape
@@ -137,24 +138,22 @@ class Estimator:
 
 
 def units_of(stage: PlannedStage, sized: SizedJob, counted: Estimate) -> float:
-    """What the stage's time depends on: replies, prompts, samples trained, or questions."""
+    """How many of its kind's units of work the stage has."""
     spec, train = sized.job.spec, counted.train_questions
     evaluated = counted.held_out_questions + sum(sized.evaluation.values())
     rehearsed = most_rehearsed(spec, train)
     tuned = min(train, (spec.selection.n_van or train) + (spec.selection.n_idk or train))
     replies = train * (spec.probe.samples if spec.task is Task.OPEN_ENDED else 1)
-    by_kind = {
-        StageKind.INGEST: sized.evaluation.get(stage.name.partition(":")[2], sized.questions),
-        StageKind.PROBE: replies,
-        StageKind.SCORE: replies,
-        StageKind.REHEARSE: rehearsed * spec.rehearsal.training.epochs,
-        StageKind.TUNE: tuned * spec.training.epochs,
-        StageKind.ANSWER: evaluated,
-        StageKind.EVALUATE: evaluated,
-        StageKind.PACKAGE: 1,
-        StageKind.REPORT: sized.questions,
+    counts = {
+        WorkUnit.DATASET_QUESTIONS: sized.evaluation.get(which_of(stage.name), sized.questions),
+        WorkUnit.TRAIN_QUESTIONS: train,
+        WorkUnit.PROBE_REPLIES: replies,
+        WorkUnit.REHEARSED_SAMPLES: rehearsed * spec.rehearsal.training.epochs,
+        WorkUnit.TUNED_SAMPLES: tuned * spec.training.epochs,
+        WorkUnit.EVALUATION_QUESTIONS: evaluated,
+        WorkUnit.ADAPTERS: 1,
     }
-    return float(by_kind.get(stage.kind, train))
+    return float(counts[FACTS[stage.kind].unit])
 
 
 def _stage(stage: PlannedStage, sized: SizedJob, rule: DurationModel, counted: Estimate) -> StageEstimate:

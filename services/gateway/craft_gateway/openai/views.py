@@ -12,7 +12,7 @@ from craft.contracts.openai.tuning import (
 )
 from craft.contracts.public.jobs import EventView, JobView
 from craft.contracts.spec.jobs import JobStatus, TrainingSettings
-from craft.contracts.stages.kinds import StageKind
+from craft.contracts.stages.names import INGEST
 from craft_gateway.openai.ids import event_id, openai_id
 from craft_gateway.openai.specification import API_LABEL, VALIDATION_NAME
 
@@ -92,7 +92,7 @@ def tuning_event(event: EventView, *, serves: bool) -> TuningEvent:
 
 def _status(job: JobView) -> TuningStatus:
     done = [stage for stage in job.stages if stage.status.terminal]
-    if job.status is JobStatus.RUNNING and not done and job.progress.stage == StageKind.INGEST.value:
+    if job.status is JobStatus.RUNNING and not done and job.progress.stage == INGEST:
         return "validating_files"
     return _STATUS[job.status]
 

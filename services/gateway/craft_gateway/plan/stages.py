@@ -11,7 +11,28 @@ from pydantic import Field
 from craft.contracts.base import Contract
 from craft.contracts.spec.jobs import JobSpec, PromptSettings, VanTarget
 from craft.contracts.stages.artifacts import ArtifactRef
-from craft.contracts.stages.kinds import SERVICE_OF, Service, StageKind
+from craft.contracts.stages.kinds import FACTS, Service, StageKind
+from craft.contracts.stages.names import (
+    ANSWER_BASIC,
+    ANSWER_REFUSE,
+    FLOW,
+    INGEST,
+    PROBE_INITIAL,
+    PROBE_REHEARSED,
+    QUESTIONS,
+    REHEARSAL_SET,
+    REHEARSE,
+    REPORT,
+    SCORE_INITIAL,
+    SCORE_REHEARSED,
+    answer_stage,
+    evaluate_stage,
+    ingest_stage,
+    package_stage,
+    questions_role,
+    tune_stage,
+    tuning_set_stage,
+)
 from craft.contracts.stages.parameters import (
     AnswerParameters,
     EngineRef,
@@ -52,6 +73,13 @@ class ResolvedJob(Contract):
         return {**dict(further), **({self.spec.dataset.id: self.dataset} if self.spec.dataset.id else {})}
 
 
+NOT_SHOWN: Mapping[str, bool | set[str]] = {"dataset": {"rows"}, "labels": True, "priority": True}
+"""Fields of a specification that no report and no list of parameters shows.
+
+Labels are for the user's own search, priority says only when the job runs, and rows are stored as a dataset.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class FromStage:
     """An input that an earlier stage of the same job makes."""
@@ -72,13 +100,13 @@ class PlannedStage:
 
     @property
     def kind(self) -> StageKind:
-        """What it computes."""
+        """The kind of computation."""
         return self.parameters.kind
 
     @property
     def service(self) -> Service:
-        """Who does it."""
-        return SERVICE_OF[self.kind]
+        """The service that does it."""
+        return FACTS[self.kind].service
 
     @property
     def depends_on(self) -> tuple[str, ...]:
@@ -93,11 +121,11 @@ def plan(job: ResolvedJob) -> tuple[PlannedStage, ...]:
     """
     shared = [
         *_ingests(job),
-        _probe(job, "initial"),
-        _score(job, "initial"),
+        _probe(job, PROBE_INITIAL),
+        _score(job, SCORE_INITIAL, probe=PROBE_INITIAL),
         *(_rehearsal(job) if _rehearses(job) else ()),
-        _answer(job, "basic", PromptMode.BASIC),
-        _answer(job, "refuse", PromptMode.REFUSE),
+        _answer(job, ANSWER_BASIC, PromptMode.BASIC),
+        _answer(job, ANSWER_REFUSE, PromptMode.REFUSE),
     ]
     stages = [*shared, *(stage for strategy in job.spec.strategies for stage in _strategy(job, strategy))]
     return (*stages, _report(job, stages))
@@ -110,21 +138,21 @@ def _rehearses(job: ResolvedJob) -> bool:
 def _ingests(job: ResolvedJob) -> Iterator[PlannedStage]:
     spec = job.spec
     yield PlannedStage(
-        "ingest",
+        INGEST,
         IngestParameters(task=spec.task, held_out_fraction=spec.split.held_out_fraction, seed=spec.seed),
         {"dataset": job.dataset},
     )
     for name, dataset in job.evaluation.items():
         # Nothing is drawn where all is held out, so every job's seed finds the same artifact.
         yield PlannedStage(
-            f"ingest:{name}", IngestParameters(task=spec.task, held_out_fraction=1.0, seed=0), {"dataset": dataset}
+            ingest_stage(name), IngestParameters(task=spec.task, held_out_fraction=1.0, seed=0), {"dataset": dataset}
         )
 
 
-def _probe(job: ResolvedJob, which: str, **adapter: StageInput) -> PlannedStage:
+def _probe(job: ResolvedJob, name: str, **adapter: StageInput) -> PlannedStage:
     spec = job.spec
     return PlannedStage(
-        f"probe:{which}",
+        name,
         ProbeParameters(
             task=spec.task,
             model=job.model,
@@ -133,22 +161,22 @@ def _probe(job: ResolvedJob, which: str, **adapter: StageInput) -> PlannedStage:
             prompts=_asking(spec.prompts),
             seed=spec.seed,
         ),
-        {"questions": FromStage("ingest"), **adapter},
+        {"questions": FromStage(INGEST), **adapter},
     )
 
 
-def _score(job: ResolvedJob, which: str) -> PlannedStage:
+def _score(job: ResolvedJob, name: str, *, probe: str) -> PlannedStage:
     return PlannedStage(
-        f"score:{which}",
+        name,
         ScoreParameters(task=job.spec.task, embedder=job.embedder, prompts=job.spec.prompts),
-        {"questions": FromStage("ingest"), "probe": FromStage(f"probe:{which}")},
+        {"questions": FromStage(INGEST), "probe": FromStage(probe)},
     )
 
 
 def _rehearsal(job: ResolvedJob) -> Iterator[PlannedStage]:
     spec, rehearsal = job.spec, job.spec.rehearsal
     yield PlannedStage(
-        "rehearsal_set",
+        REHEARSAL_SET,
         RehearsalSetParameters(
             task=spec.task,
             size=rehearsal.size,
@@ -158,29 +186,29 @@ def _rehearsal(job: ResolvedJob) -> Iterator[PlannedStage]:
             prompts=spec.prompts,
         ),
         {
-            "questions": FromStage("ingest"),
-            "probe": FromStage("probe:initial"),
-            "states": FromStage("score:initial"),
+            "questions": FromStage(INGEST),
+            "probe": FromStage(PROBE_INITIAL),
+            "states": FromStage(SCORE_INITIAL),
         },
     )
     yield PlannedStage(
-        "rehearse",
+        REHEARSE,
         RehearseParameters(model=job.model, trainer=job.trainer, training=rehearsal.training, seed=spec.seed),
-        {"rows": FromStage("rehearsal_set")},
+        {"rows": FromStage(REHEARSAL_SET)},
     )
-    yield _probe(job, "rehearsed", adapter=FromStage("rehearse"))
-    yield _score(job, "rehearsed")
+    yield _probe(job, PROBE_REHEARSED, adapter=FromStage(REHEARSE))
+    yield _score(job, SCORE_REHEARSED, probe=PROBE_REHEARSED)
     yield PlannedStage(
-        "flow",
+        FLOW,
         FlowParameters(),
-        {"before": FromStage("score:initial"), "after": FromStage("score:rehearsed")},
+        {"before": FromStage(SCORE_INITIAL), "after": FromStage(SCORE_REHEARSED)},
     )
 
 
-def _answer(job: ResolvedJob, which: str, mode: PromptMode, **adapter: StageInput) -> PlannedStage:
+def _answer(job: ResolvedJob, name: str, mode: PromptMode, **adapter: StageInput) -> PlannedStage:
     spec = job.spec
     return PlannedStage(
-        f"answer:{which}",
+        name,
         AnswerParameters(
             task=spec.task,
             model=job.model,
@@ -196,11 +224,11 @@ def _answer(job: ResolvedJob, which: str, mode: PromptMode, **adapter: StageInpu
 def _strategy(job: ResolvedJob, strategy: Strategy) -> Iterator[PlannedStage]:
     spec = job.spec
     # Every strategy of a job that rehearses sees the flow: to shrink to one size it must know what the others drop.
-    flow = {"flow": FromStage("flow")} if _rehearses(job) else {}
+    flow = {"flow": FromStage(FLOW)} if _rehearses(job) else {}
     own = spec.selection.van_target is VanTarget.OWN
-    probe = {"probe": FromStage("probe:initial")} if own else {}
-    tuning_set, tuned = FromStage(f"tuning_set:{strategy}"), FromStage(f"tune:{strategy}")
-    replies, evaluation = FromStage(f"answer:{strategy}"), FromStage(f"evaluate:{strategy}")
+    probe = {"probe": FromStage(PROBE_INITIAL)} if own else {}
+    tuning_set, tuned = FromStage(tuning_set_stage(strategy)), FromStage(tune_stage(strategy))
+    replies, evaluation = FromStage(answer_stage(strategy)), FromStage(evaluate_stage(strategy))
     yield PlannedStage(
         tuning_set.name,
         TuningSetParameters(
@@ -211,14 +239,14 @@ def _strategy(job: ResolvedJob, strategy: Strategy) -> Iterator[PlannedStage]:
             prompts=spec.prompts,
             seed=spec.seed,
         ),
-        {"questions": FromStage("ingest"), "states": FromStage("score:initial"), **flow, **probe},
+        {"questions": FromStage(INGEST), "states": FromStage(SCORE_INITIAL), **flow, **probe},
     )
     yield PlannedStage(
         tuned.name,
         TuneParameters(model=job.model, trainer=job.trainer, training=spec.training, seed=spec.seed),
         {"rows": tuning_set},
     )
-    yield _answer(job, strategy.value, PromptMode.REFUSE, adapter=tuned)
+    yield _answer(job, replies.name, PromptMode.REFUSE, adapter=tuned)
     yield PlannedStage(
         evaluation.name,
         EvaluateParameters(
@@ -230,13 +258,13 @@ def _strategy(job: ResolvedJob, strategy: Strategy) -> Iterator[PlannedStage]:
         ),
         {
             **_question_sets(job),
-            "initial_basic": FromStage("answer:basic"),
-            "initial_refuse": FromStage("answer:refuse"),
+            "initial_basic": FromStage(ANSWER_BASIC),
+            "initial_refuse": FromStage(ANSWER_REFUSE),
             "candidate": replies,
         },
     )
     yield PlannedStage(
-        f"package:{strategy}",
+        package_stage(strategy),
         PackageParameters(
             task=spec.task,
             model=job.model,
@@ -246,7 +274,7 @@ def _strategy(job: ResolvedJob, strategy: Strategy) -> Iterator[PlannedStage]:
             max_new_tokens=spec.evaluation_settings.max_new_tokens,
         ),
         {
-            "questions": FromStage("ingest"),
+            "questions": FromStage(INGEST),
             "tuned": tuned,
             "rows": tuning_set,
             "candidate": replies,
@@ -256,12 +284,11 @@ def _strategy(job: ResolvedJob, strategy: Strategy) -> Iterator[PlannedStage]:
 
 
 def _report(job: ResolvedJob, stages: Sequence[PlannedStage]) -> PlannedStage:
-    # Labels and priority change nothing that the report says, so they do not make it another report.
-    spec = job.spec.model_dump(mode="json", exclude={"dataset": {"rows"}, "labels": True, "priority": True})
+    spec = job.spec.model_dump(mode="json", exclude=NOT_SHOWN)
     shown = {**spec, **job.model_dump(mode="json", exclude={"spec"}), "dataset": spec["dataset"]}
     shown["evaluation"] = spec["evaluation"]
     return PlannedStage(
-        "report",
+        REPORT,
         ReportParameters(job=shown, task=job.spec.task, strategies=job.spec.strategies, seed=job.spec.seed),
         {stage.name: FromStage(stage.name) for stage in stages},
     )
@@ -269,11 +296,11 @@ def _report(job: ResolvedJob, stages: Sequence[PlannedStage]) -> PlannedStage:
 
 def _question_sets(job: ResolvedJob) -> dict[str, StageInput]:
     return {
-        "questions": FromStage("ingest"),
-        **{f"questions:{name}": FromStage(f"ingest:{name}") for name in job.evaluation},
+        QUESTIONS: FromStage(INGEST),
+        **{questions_role(name): FromStage(ingest_stage(name)) for name in job.evaluation},
     }
 
 
 def _asking(prompts: PromptSettings) -> PromptSettings:
-    """What of the prompts matters before a reply is judged."""
+    """The part of the prompts that matters before a reply is judged."""
     return prompts.model_copy(update={"extra_refusals": []})

@@ -12,7 +12,7 @@ from craft.contracts.public.publishing import HubTarget, PublishTarget
 from craft.contracts.stages.rows import ADAPTER_FOLDER, EVALUATION_FILE
 from craft.core.selection import Strategy
 from craft.infra.storage.artifacts import ArtifactStore
-from craft_gateway.plan.names import flattened, resolved_parameters
+from craft_gateway.plan.parameters import resolved_parameters
 from craft_gateway.plan.stages import ResolvedJob
 from craft_gateway.store.tables import Dataset, Job, Publication
 
@@ -77,7 +77,7 @@ def package_of(
         base_model=resolved.model.id,
         files={path.relative_to(folder).as_posix(): path for path in found if path != folder / _CARD},
         card=_card(row, resolved, dataset, target, folder),
-        parameters=dict(flattened(resolved_parameters(resolved))),
+        parameters=resolved_parameters(resolved),
         evaluation=EvaluationDocument.model_validate_json(evaluation),
         created_ms=int(row.created_at.timestamp() * 1000),
     )

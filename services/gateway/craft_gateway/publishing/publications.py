@@ -11,16 +11,16 @@ from craft.contracts.events import EventType
 from craft.contracts.problems import StageError
 from craft.contracts.public.publishing import HubTarget, MlflowTarget, PublicationStatus, PublicationView, PublishTarget
 from craft.contracts.stages.artifacts import ArtifactRef, canonical_json
-from craft.contracts.stages.kinds import StageKind
+from craft.contracts.stages.names import evaluate_stage, package_stage
 from craft.core.selection import Strategy
-from craft.errors import Conflict, Forbidden, NotFound
+from craft.errors import Conflict, Forbidden
 from craft.infra.ids import new_id
 from craft.infra.settings.publishing import PublishingSettings
 from craft_gateway.job_views.reader import JobReader
 from craft_gateway.lifecycle.job_transaction import JobTransaction
-from craft_gateway.plan.names import package_stage
+from craft_gateway.retention.uses import lock_artifact
 from craft_gateway.store.database import Database, lock_key
-from craft_gateway.store.tables import Artifact, Publication
+from craft_gateway.store.tables import Publication
 
 _LIVE = tuple(status for status in PublicationStatus if status is not PublicationStatus.FAILED)
 
@@ -51,7 +51,7 @@ class Publications:
         self._reader.last_event(job_id)  # an unknown job is not found, whatever the settings
         self._check_allowed(target)
         package = self._reader.output(job_id, package_stage(strategy))
-        evaluation = self._reader.output(job_id, f"{StageKind.EVALUATE.value}:{strategy.value}")
+        evaluation = self._reader.output(job_id, evaluate_stage(strategy))
         with self._database.write() as session:
             unit = JobTransaction.open(session, self._database.now, job_id)
             row = _find(session, job_id, strategy, target)
@@ -59,7 +59,7 @@ class Publications:
                 return Requested(publication_view(row), repeated=True)
             _check_free(session, unit.job.team, target)
             for ref in sorted((package, evaluation), key=lambda ref: ref.key):
-                _refuse_swept(session, ref)
+                lock_artifact(session, ref)
             row = row or _new_row(unit, strategy, target, package, evaluation)
             _queue(row, unit.now)
             session.add(row)
@@ -174,10 +174,3 @@ def _check_free(session: Session, team: str, target: PublishTarget) -> None:
     )
     if session.exec(other.limit(1)).first() is not None:
         raise Conflict("Another team publishes under that name.", hint="Choose another name.")
-
-
-def _refuse_swept(session: Session, ref: ArtifactRef) -> None:
-    """Have a sweep of the artifact wait, and then see that it is needed. Raises NotFound where it came first."""
-    lock_key(session, ref.key)
-    if session.get(Artifact, ref.key) is None:
-        raise NotFound("The adapter has expired.", hint="Retry the job: what is still there is used again.")

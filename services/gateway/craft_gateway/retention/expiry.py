@@ -12,7 +12,7 @@ from sqlmodel import Session, col, select
 
 from craft.contracts.events import StageStatus
 from craft.contracts.stages.artifacts import ArtifactRef
-from craft.contracts.stages.kinds import RETENTION_OF, RetentionClass, StageKind
+from craft.contracts.stages.kinds import FACTS, RetentionClass, StageKind
 from craft.infra.settings.coordinator import RetentionSettings
 from craft_gateway.retention.store import Area, CollectableStore, StoredFolder, folder_of
 from craft_gateway.retention.uses import uses, waited_for
@@ -87,7 +87,7 @@ class Expiry:
 
     def _artifacts(self, session: Session, rows: Sequence["_Row"]) -> list[Expired]:
         now = self._database.now(session)
-        lifetimes = {row.key: self._settings.lifetime(RETENTION_OF[row.kind]) for row in rows if row.kind}
+        lifetimes = {row.key: self._settings.lifetime(FACTS[row.kind].retention) for row in rows if row.kind}
         # Nothing is used last before it was made, and most are young.
         old = [row for row in rows if (life := lifetimes.get(row.key)) is not None and row.created_at + life <= now]
         needed_by = uses(session, [row.key for row in old])
@@ -98,7 +98,7 @@ class Expiry:
             if lifetime is None or row.kind is None or use.kept_by or last_used_at + lifetime > now:
                 continue
             folders = tuple(folder_of(ArtifactRef(key=row.key, digest=digest)) for digest in row.digests)
-            found.append(_expired(RETENTION_OF[row.kind], folders, last_used_at, lifetime, kind=row.kind))
+            found.append(_expired(FACTS[row.kind].retention, folders, last_used_at, lifetime, kind=row.kind))
         return found
 
     def _left_behind(self, folders: Sequence[StoredFolder]) -> list[Expired]:

@@ -12,10 +12,13 @@ from sqlmodel import Session, col
 
 from craft.contracts.events import StageStatus
 from craft.contracts.public.publishing import PublicationStatus
-from craft.contracts.stages.kinds import RETENTION_OF
+from craft.contracts.stages.artifacts import ArtifactRef
+from craft.contracts.stages.kinds import FACTS
+from craft.errors import NotFound
 from craft.infra.settings.coordinator import RetentionSettings
 from craft_gateway.store.column_types import UtcDateTime
-from craft_gateway.store.tables import Dataset, Deployment, Job, Publication, Stage
+from craft_gateway.store.database import lock_key
+from craft_gateway.store.tables import Artifact, Dataset, Deployment, Job, Publication, Stage
 
 _UNFINISHED = tuple(status for status in StageStatus if not status.terminal)
 _USED = "used"
@@ -71,6 +74,16 @@ def waited_for(session: Session, keys: Collection[str]) -> set[str]:
     return {key for key, *_ in session.connection().execute(_waited_for(keys))}
 
 
+def lock_artifact(session: Session, ref: ArtifactRef) -> None:
+    """Before a row that uses the artifact is written: the garbage collector then waits, and sees the row.
+
+    Raises NotFound where it came first.
+    """
+    lock_key(session, ref.key)
+    if session.get(Artifact, ref.key) is None:
+        raise NotFound("The adapter has expired.", hint="Retry the job: what is still there is used again.")
+
+
 def _marks(keys: Collection[str]) -> Any:
     return union_all(
         _of_jobs(keys),
@@ -124,5 +137,5 @@ def expiries(session: Session, stages: Iterable[Stage], settings: RetentionSetti
     """By key, when what these stages made or took over expires; None while it is kept. One query."""
     kinds = {stage.artifact_key: stage.kind for stage in stages if stage.artifact_key is not None}
     return {
-        key: use.expires_at(settings.lifetime(RETENTION_OF[kinds[key]])) for key, use in uses(session, kinds).items()
+        key: use.expires_at(settings.lifetime(FACTS[kinds[key]].retention)) for key, use in uses(session, kinds).items()
     }

@@ -10,11 +10,9 @@ from sqlmodel import Session, col, select
 
 from craft.contracts.documents.estimate import Basis, SecondsEstimate
 from craft.contracts.stages.attempts import AttemptOutcome, AttemptWork
-from craft.contracts.stages.kinds import StageKind
+from craft.contracts.stages.kinds import FACTS, StageKind
 from craft_gateway.store.tables import Attempt
 
-MODEL_KINDS = frozenset({StageKind.PROBE, StageKind.ANSWER, StageKind.REHEARSE, StageKind.TUNE, StageKind.PACKAGE})
-"""Whose time depends on the base model."""
 REMEMBERED = 50
 _ENOUGH_FOR_AN_INTERVAL = 3
 _ENOUGH_FOR_QUANTILES = 20
@@ -44,7 +42,7 @@ def relevant(
     past: Sequence[PastStage], kind: StageKind, model: str, parameters: int | None
 ) -> tuple[list[PastStage], Basis]:
     """Those with the model; else those with others whose size is known, as if they had had this model's."""
-    if kind not in MODEL_KINDS:
+    if not FACTS[kind].needs_model:
         return list(past), Basis.SAME
     same = [each for each in past if each.work.model == model]
     if same or not parameters:

@@ -15,7 +15,7 @@ from sqlmodel import Session, col, select
 from craft.contracts.events import StageStatus
 from craft.contracts.spec.jobs import JobStatus
 from craft.contracts.stages.attempts import AttemptOutcome
-from craft.contracts.stages.kinds import SERVICE_OF, Service, StageKind
+from craft.contracts.stages.kinds import FACTS, Service, StageKind
 from craft_gateway.scheduling.allowances import (
     TeamAllowances,
     out_of_jobs,
@@ -172,7 +172,7 @@ def expected_wait(session: Session, kind: StageKind, team: str, rank: int, now: 
 
     None where no worker of the queue was seen lately, or stages before it take unknown time.
     """
-    queue, teams = SERVICE_OF[kind], team_allowances(session)
+    queue, teams = FACTS[kind].service, team_allowances(session)
     ready = _ready(session, queue, most=_MOST)
     new = _WaitingStage("", team, kind, begun=False)
     # Of a team's stages the better rank goes first, and of equals the older job.
@@ -239,7 +239,7 @@ def _held_up(
 
 
 def _pace(session: Session, queue: Service, now: datetime) -> _Pace:
-    kinds = [kind for kind in StageKind if SERVICE_OF[kind] is queue]
+    kinds = [kind for kind, facts in FACTS.items() if facts.service is queue]
     typical = {kind: seconds for kind in kinds if (seconds := _typical_seconds(session, kind)) is not None}
     running = session.exec(
         select(Attempt.kind, Attempt.started_at, Attempt.owner).where(

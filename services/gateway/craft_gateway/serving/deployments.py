@@ -13,6 +13,7 @@ from craft.contracts.events import EventType
 from craft.contracts.public.serving import AdapterDeployment, DeploymentLinks
 from craft.contracts.services.model_server import ServedBase
 from craft.contracts.stages.artifacts import ArtifactRef
+from craft.contracts.stages.names import package_stage
 from craft.contracts.stages.rows import ADAPTER_FOLDER
 from craft.core.selection import Strategy
 from craft.errors import Conflict, NotFound
@@ -26,9 +27,9 @@ from craft_gateway.http.responses import OPENAI_ROOT, ROOT
 from craft_gateway.job_views.reader import JobReader
 from craft_gateway.jobs.checks import check_servable
 from craft_gateway.lifecycle.job_transaction import JobTransaction
-from craft_gateway.plan.names import package_stage
-from craft_gateway.store.database import Database, lock_key
-from craft_gateway.store.tables import Artifact, Deployment, Job
+from craft_gateway.retention.uses import lock_artifact
+from craft_gateway.store.database import Database
+from craft_gateway.store.tables import Deployment, Job
 
 
 def deployment_view(row: Deployment) -> AdapterDeployment:
@@ -166,7 +167,7 @@ class Deployments:
                 # The job is locked: of two that deploy at once the second finds the first one's row.
                 earlier = _find(session, job_id, strategy)
                 if earlier is None:
-                    _refuse_swept(session, ref)
+                    lock_artifact(session, ref)
                     session.add(row)
                     unit.emit(EventType.ADAPTER_DEPLOYED, model=row.id, strategy=strategy.value)
         except BaseException:
@@ -182,13 +183,6 @@ class Deployments:
         base = ServedBase.model_validate(row.base)
         folder = self._store.open(row.artifact) / ADAPTER_FOLDER
         self._adapters.publish(row.id, folder, base_model=served_path(base.model))
-
-
-def _refuse_swept(session: Session, ref: ArtifactRef) -> None:
-    """Have a sweep of the artifact wait, and then see that it is served. Raises NotFound where it came first."""
-    lock_key(session, ref.key)
-    if session.get(Artifact, ref.key) is None:
-        raise NotFound("The adapter has expired.", hint="Retry the job: what is still there is used again.")
 
 
 def _find(session: Session, job_id: str, strategy: Strategy) -> Deployment | None:

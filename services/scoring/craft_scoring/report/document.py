@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from craft.contracts.documents.evaluation import HELD_OUT, INITIAL_BASIC, INITIAL_REFUSE
+from craft.contracts.documents.evaluation import INITIAL_BASIC, INITIAL_REFUSE
 from craft.contracts.documents.report import (
     Comparison,
     DroppedExample,
@@ -15,6 +15,7 @@ from craft.contracts.documents.report import (
     StageCost,
     TrainingSummary,
 )
+from craft.contracts.stages.names import HELD_OUT, REHEARSAL, which_of
 from craft.contracts.stages.rows import CurveRow, Decision, DecisionRow, OutcomeRow, QuestionRow
 from craft.core.judging.answers import Outcome
 from craft.core.metrics import Evaluated
@@ -26,7 +27,6 @@ from craft_scoring.report.inputs import JobResults
 
 EXAMPLES_OF_A_REASON = 5
 EXAMPLES_OF_A_KIND = 3
-_REHEARSAL_STAGES = {"rehearsal_set", "rehearse", "probe:rehearsed", "score:rehearsed", "flow"}
 
 
 def report_document(results: JobResults) -> ReportDocument:
@@ -140,8 +140,8 @@ def _training(rows: Sequence[CurveRow]) -> TrainingSummary:
 def _costs(results: JobResults) -> Iterator[StageCost]:
     rehearsing = [strategy for strategy in results.strategies if Strategy(strategy).needs_flow]
     for stage, manifest in results.manifests.items():
-        which = stage.partition(":")[2]
-        everyone = rehearsing if stage in _REHEARSAL_STAGES else results.strategies
+        which = which_of(stage)
+        everyone = rehearsing if stage in REHEARSAL else results.strategies
         cost = manifest.result.cost
         yield StageCost(
             stage=stage,

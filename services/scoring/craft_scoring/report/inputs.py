@@ -1,11 +1,24 @@
 """Everything a report is made from: the job's artifacts, read by stage name."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from craft.contracts.documents.evaluation import EvaluationDocument
 from craft.contracts.stages.artifacts import Manifest
+from craft.contracts.stages.kinds import FACTS
+from craft.contracts.stages.names import (
+    FLOW,
+    INGEST,
+    SCORE_INITIAL,
+    SCORE_REHEARSED,
+    evaluate_stage,
+    evaluation_sets,
+    kind_of,
+    position,
+    tuning_set_stage,
+    which_of,
+)
 from craft.contracts.stages.parameters import ReportParameters
 from craft.contracts.stages.rows import (
     CURVE_FILE,
@@ -23,16 +36,10 @@ from craft.contracts.stages.rows import (
     QuestionRow,
     StateRow,
 )
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 from craft.infra.stage.context import StageContext
 from craft.infra.storage.artifacts import MANIFEST_FILE, read_rows
 from craft_scoring.joins import by_id
-
-# The order in which a job does its stages; further ones come last.
-_ORDER = (
-    "ingest", "probe:initial", "score:initial", "rehearsal_set", "rehearse", "probe:rehearsed", "score:rehearsed",
-    "flow", "answer:basic", "answer:refuse", "tuning_set", "tune", "answer", "evaluate", "package",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +66,25 @@ class JobResults:
 
 def read_results(parameters: ReportParameters, context: StageContext) -> JobResults:
     """Read all artifacts of a job. `after` and `flow` are empty where the job rehearsed nothing."""
-    strategies = [strategy.value for strategy in parameters.strategies]
-    inputs = {name: context.inputs[name] for name in sorted(context.inputs, key=_position(parameters.strategies))}
-    train = by_id(read_rows(context.input("ingest") / TRAIN_FILE, QuestionRow), what="train")
+    strategies = parameters.strategies
+    inputs = {name: context.inputs[name] for name in sorted(context.inputs, key=_sort_key(strategies))}
+    train = by_id(read_rows(context.input(INGEST) / TRAIN_FILE, QuestionRow), what="train")
     return JobResults(
         parameters=parameters,
         train=train,
         evaluated=dict(_evaluated(inputs)),
-        before=by_id(read_rows(context.input("score:initial") / STATES_FILE, StateRow), what="states"),
-        after=_optional_states(inputs, "score:rehearsed"),
-        flow=by_id(read_rows(inputs["flow"] / FLOW_FILE, FlowRow), what="flow") if "flow" in inputs else {},
+        before=by_id(read_rows(context.input(SCORE_INITIAL) / STATES_FILE, StateRow), what="states"),
+        after=_optional_states(inputs, SCORE_REHEARSED),
+        flow=by_id(read_rows(inputs[FLOW] / FLOW_FILE, FlowRow), what=FLOW) if FLOW in inputs else {},
         decisions={
-            name: by_id(read_rows(context.input(f"tuning_set:{name}") / DECISIONS_FILE, DecisionRow), what="decisions")
-            for name in strategies
+            strategy.value: by_id(
+                read_rows(context.input(tuning_set_stage(strategy)) / DECISIONS_FILE, DecisionRow), what="decisions"
+            )
+            for strategy in strategies
         },
         curves={name: list(read_rows(path / CURVE_FILE, CurveRow)) for name, path in inputs.items() if _trains(name)},
-        evaluations={name: _evaluation(context.input(f"evaluate:{name}")) for name in strategies},
-        outcomes={name: _outcomes(context.input(f"evaluate:{name}")) for name in strategies},
+        evaluations={each.value: _evaluation(context.input(evaluate_stage(each))) for each in strategies},
+        outcomes={each.value: _outcomes(context.input(evaluate_stage(each))) for each in strategies},
         manifests={
             name: Manifest.model_validate_json((path / MANIFEST_FILE).read_bytes()) for name, path in inputs.items()
         },
@@ -83,10 +92,8 @@ def read_results(parameters: ReportParameters, context: StageContext) -> JobResu
 
 
 def _evaluated(inputs: Mapping[str, Path]) -> Iterator[tuple[str, dict[str, QuestionRow]]]:
-    for name, path in inputs.items():
-        kind, _, which = name.partition(":")
-        if kind == "ingest":
-            yield which or "held_out", by_id(read_rows(path / HELD_OUT_FILE, QuestionRow), what=name)
+    for name, stage in evaluation_sets(inputs, own=INGEST).items():
+        yield name, by_id(read_rows(inputs[stage] / HELD_OUT_FILE, QuestionRow), what=stage)
 
 
 def _optional_states(inputs: Mapping[str, Path], name: str) -> dict[str, StateRow]:
@@ -94,7 +101,8 @@ def _optional_states(inputs: Mapping[str, Path], name: str) -> dict[str, StateRo
 
 
 def _trains(name: str) -> bool:
-    return name == "rehearse" or name.startswith("tune:")
+    kind = kind_of(name)
+    return kind is not None and FACTS[kind].unit.trained
 
 
 def _evaluation(folder: Path) -> EvaluationDocument:
@@ -109,13 +117,11 @@ def _outcomes(folder: Path) -> dict[str, list[OutcomeRow]]:
     return found
 
 
-def _position(strategies: list[Strategy]) -> Callable[[str], tuple[int, int, str]]:
-    """Sort key of stage names: the order of the work, then the strategies' order in the job, then the name."""
+def _sort_key(strategies: Sequence[Strategy]) -> Callable[[str], tuple[int, int, str]]:
+    """Sort key of stage names: the order of the stages, then the strategies' order in the job, then the name."""
     places = {strategy.value: place for place, strategy in enumerate(strategies)}
 
     def key(name: str) -> tuple[int, int, str]:
-        kind, _, which = name.partition(":")
-        known = name if name in _ORDER else kind
-        return (_ORDER.index(known) if known in _ORDER else len(_ORDER), places.get(which, -1), name)
+        return position(name), places.get(which_of(name), -1), name
 
     return key

@@ -10,8 +10,9 @@ import orjson
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from craft.contracts.documents.evaluation import HELD_OUT, INITIAL_BASIC, EstimateView, ModelMetrics
+from craft.contracts.documents.evaluation import INITIAL_BASIC, EstimateView, ModelMetrics
 from craft.contracts.documents.report import Comparison, ReportDocument, ReportSet, reuse_mark
+from craft.contracts.stages.names import HELD_OUT, which_of
 from craft.core.questions import Task
 from craft_scoring.report import texts
 from craft_scoring.report.category_table import CategoryRow, category_rows
@@ -82,7 +83,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "said": texts.said,
         "name_of": texts.name_of,
-        "stage_name": texts.stage_name,
+        "stage_title": texts.stage_title,
         "reuse_mark": lambda stage: Markup(reuse_mark(stage)),  # noqa: S704 - a stage's name is letters, `:` and `-`
         "percent": texts.percent,
         "points": texts.points,
@@ -197,8 +198,8 @@ def _short(main: ReportSet) -> list[str]:
 
 
 def _curves(results: JobResults) -> list[tuple[str, CurveChart]]:
-    tuned = {texts.name_of(name.partition(":")[2]): rows for name, rows in results.curves.items() if ":" in name}
-    rehearsed = {texts.stage_name(name): rows for name, rows in results.curves.items() if ":" not in name}
+    tuned = {texts.name_of(which_of(name)): rows for name, rows in results.curves.items() if which_of(name)}
+    rehearsed = {texts.stage_title(name): rows for name, rows in results.curves.items() if not which_of(name)}
     titled = (("Tuning: loss on the answer tokens", tuned), ("Rehearsal: loss on the answer tokens", rehearsed))
     return [(title, curve_chart(curves)) for title, curves in titled if any(curves.values())]
 

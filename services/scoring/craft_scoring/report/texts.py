@@ -3,7 +3,9 @@
 import re
 import unicodedata
 
-from craft.contracts.documents.evaluation import HELD_OUT, INITIAL_BASIC, INITIAL_REFUSE, EstimateView
+from craft.contracts.documents.evaluation import INITIAL_BASIC, INITIAL_REFUSE, EstimateView
+from craft.contracts.stages.kinds import FACTS
+from craft.contracts.stages.names import HELD_OUT, OWN_TITLES, kind_of, which_of
 
 LONGEST_TEXT = 400
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
@@ -18,26 +20,6 @@ _NAMES = {
     "cor-rait": "Cor-RAIT",
     "van-tuning": "Van-Tuning",
     HELD_OUT: "Held-out questions",
-}
-_STAGES = {
-    "ingest": "Read and split the dataset",
-    "probe:initial": "Probe M0",
-    "score:initial": "Knowledge states of M0",
-    "rehearsal_set": "Build the rehearsal set",
-    "rehearse": "Rehearse",
-    "probe:rehearsed": "Probe the rehearsed model",
-    "score:rehearsed": "Knowledge states after rehearsal",
-    "flow": "Knowledge flow",
-    "answer:basic": "Answer: M0 BASIC",
-    "answer:refuse": "Answer: M0 REFUSE",
-}
-_KINDS = {
-    "ingest": "Read the set",
-    "tuning_set": "Build the tuning set",
-    "tune": "Tune",
-    "answer": "Answer",
-    "evaluate": "Evaluate",
-    "package": "Package",
 }
 REASONS = {
     "dynamic_conflict": "M0 fails it, but rehearsal improves it: training would fight what the model is learning.",
@@ -56,12 +38,12 @@ def name_of(model: str) -> str:
     return _NAMES.get(model, said(model))
 
 
-def stage_name(stage: str) -> str:
-    """What readers call a stage."""
-    kind, _, which = stage.partition(":")
-    if stage in _STAGES:
-        return _STAGES[stage]
-    return f"{_KINDS.get(kind, kind)}: {name_of(which)}" if which else _KINDS.get(kind, stage)
+def stage_title(stage: str) -> str:
+    """The name of a stage for readers; a stage that this version does not know has its own name."""
+    kind, which = kind_of(stage), which_of(stage)
+    if stage in OWN_TITLES or kind is None:
+        return OWN_TITLES.get(stage, stage)
+    return f"{FACTS[kind].title}: {name_of(which)}" if which else FACTS[kind].title
 
 
 def said(text: object, longest: int = LONGEST_TEXT) -> str:

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from craft.contracts.documents.evaluation import HELD_OUT, EvaluationDocument
+from craft.contracts.documents.evaluation import EvaluationDocument
 from craft.contracts.stages.artifacts import Cost, StageResult
+from craft.contracts.stages.names import HELD_OUT
 from craft.contracts.stages.parameters import PackageParameters
 from craft.contracts.stages.rows import (
     ADAPTER_ARCHIVE,

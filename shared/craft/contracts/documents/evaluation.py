@@ -6,11 +6,10 @@ from pydantic import Field
 
 from craft.contracts.base import Contract
 from craft.contracts.spec.jobs import Seed
+from craft.core.metrics import MetricEstimate
 from craft.core.questions import Task
 
 MOST_CANDIDATES = 20
-HELD_OUT = "held_out"
-"""The evaluation set that the job's own dataset gives; further sets have the names that the job gave them."""
 INITIAL_BASIC = "initial_basic"
 INITIAL_REFUSE = "initial_refuse"
 Id = Annotated[str, Field(min_length=1, max_length=500)]
@@ -25,6 +24,12 @@ class EstimateView(Contract):
     low: float | None = None
     high: float | None = None
     reason: str | None = None
+
+    @classmethod
+    def of(cls, found: MetricEstimate) -> "EstimateView":
+        """The view of one of the core's metrics, or of a difference in one."""
+        low, high = (found.interval.low, found.interval.high) if found.interval else (None, None)
+        return cls(value=found.value, low=low, high=high, reason=found.reason)
 
 
 class MetricSet(Contract):

@@ -8,7 +8,7 @@ import orjson
 from pydantic import Field
 
 from craft.contracts.base import Contract, Digest
-from craft.contracts.stages.kinds import CODE_VERSION, StageKind
+from craft.contracts.stages.kinds import FACTS, StageKind
 from craft.contracts.stages.parameters import StageParameters
 
 
@@ -76,7 +76,7 @@ def stage_key(parameters: StageParameters, inputs: Mapping[str, ArtifactRef]) ->
         canonical_json(
             {
                 "kind": parameters.kind.value,
-                "code_version": CODE_VERSION[parameters.kind],
+                "code_version": FACTS[parameters.kind].code_version,
                 "parameters": parameters.model_dump(mode="json"),
                 "inputs": {role: ref.digest for role, ref in inputs.items()},
             }

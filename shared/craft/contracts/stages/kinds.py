@@ -1,6 +1,7 @@
-"""The kinds of stages, and the facts of each that more than one service needs."""
+"""The kinds of stages, and the one table of facts about each kind."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -27,7 +28,7 @@ class Service(StrEnum):
 
 
 class StageKind(StrEnum):
-    """What a stage computes. A stage's name is its kind, or `kind:which`."""
+    """The computation of a stage. Members stand in the order in which a job first does them."""
 
     INGEST = "ingest"
     PROBE = "probe"
@@ -43,52 +44,175 @@ class StageKind(StrEnum):
     REPORT = "report"
 
 
-SERVICE_OF: Mapping[StageKind, Service] = {
-    StageKind.INGEST: Service.DATASETS,
-    StageKind.PROBE: Service.INFERENCE,
-    StageKind.SCORE: Service.SCORING,
-    StageKind.REHEARSAL_SET: Service.DATASETS,
-    StageKind.REHEARSE: Service.TRAINING,
-    StageKind.FLOW: Service.SCORING,
-    StageKind.TUNING_SET: Service.DATASETS,
-    StageKind.TUNE: Service.TRAINING,
-    StageKind.ANSWER: Service.INFERENCE,
-    StageKind.EVALUATE: Service.SCORING,
-    StageKind.PACKAGE: Service.TRAINING,
-    StageKind.REPORT: Service.SCORING,
-}
-CODE_VERSION: Mapping[StageKind, int] = {
-    **dict.fromkeys(StageKind, 1),
-    StageKind.REPORT: 2,  # `report.json` has a place for the estimate since.
-    StageKind.PACKAGE: 2,  # The card holds the prompt's text since.
-    # In bfloat16 a reply's roundings depend on what else is in the call, and so on how shards are cut.
-    StageKind.PROBE: 2,
-    StageKind.ANSWER: 3,
-}
-"""Raise a kind's number when its output changes for the same input: old artifacts are then not reused."""
-
-
 class RetentionClass(StrEnum):
-    """What lies in the artifact store, by how long it is worth its space."""
+    """Content of the artifact store by how long it is kept."""
 
     RESULT = "result"
-    """What the job was for: adapters, reports, measures."""
+    """The job's results: adapters, reports, metrics."""
     MODEL = "model"
     """Weights that training left, from which the results were made."""
     INTERMEDIATE = "intermediate"
     CHECKPOINT = "checkpoint"
-    """What a later attempt at a stage can resume from."""
+    """A later attempt at a stage can resume from it."""
     SCRATCH = "scratch"
-    """What an attempt wrote and did not publish."""
+    """Files that an attempt wrote and did not publish."""
     ORPHAN = "orphan"
     """Published, but its report never came: no row knows it."""
 
 
-RETENTION_OF: Mapping[StageKind, RetentionClass] = {
-    **dict.fromkeys(StageKind, RetentionClass.INTERMEDIATE),
-    StageKind.REHEARSE: RetentionClass.MODEL,
-    StageKind.TUNE: RetentionClass.MODEL,
-    StageKind.EVALUATE: RetentionClass.RESULT,
-    StageKind.PACKAGE: RetentionClass.RESULT,
-    StageKind.REPORT: RetentionClass.RESULT,
+class WorkUnit(StrEnum):
+    """The quantity that a stage's time grows with. The estimator knows how many of each a job has."""
+
+    DATASET_QUESTIONS = "dataset_questions"
+    """Questions of one dataset: the evaluation set's that the stage's name gives, else the job's own."""
+    TRAIN_QUESTIONS = "train_questions"
+    """Questions of the training split."""
+    PROBE_REPLIES = "probe_replies"
+    """A model's replies to the training split: N to each open question, one to each choice question."""
+    REHEARSED_SAMPLES = "rehearsed_samples"
+    """Rows of the rehearsal set, counted once an epoch."""
+    TUNED_SAMPLES = "tuned_samples"
+    """Rows of a tuning set, counted once an epoch."""
+    EVALUATION_QUESTIONS = "evaluation_questions"
+    """Questions of the held-out split and of the further evaluation sets."""
+    ADAPTERS = "adapters"
+    """One adapter: the time is the same for every job on a model."""
+
+    @property
+    def trained(self) -> bool:
+        """Whether it counts trained samples. A stage that trains writes its loss curve."""
+        return self in {WorkUnit.REHEARSED_SAMPLES, WorkUnit.TUNED_SAMPLES}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageFacts:
+    """All that services need to know about a kind of stage, beside its parameters."""
+
+    service: Service
+    """The service whose workers do it."""
+    code_version: int
+    """Part of the stage's key. Raise it when the output changes for the same input: old artifacts are then not reused.
+    """
+    weight: float
+    """Relative cost, from runs of the demo job: a job's percent is the weighted share that is done."""
+    retention: RetentionClass
+    """How long its artifact is kept."""
+    needs_model: bool
+    """Whether its time depends on the base model."""
+    unit: WorkUnit
+    """The quantity that its time grows with."""
+    title: str
+    """Its name in reports and on pages."""
+
+
+FACTS: Mapping[StageKind, StageFacts] = {
+    StageKind.INGEST: StageFacts(
+        service=Service.DATASETS,
+        code_version=1,
+        weight=0.5,
+        retention=RetentionClass.INTERMEDIATE,
+        needs_model=False,
+        unit=WorkUnit.DATASET_QUESTIONS,
+        title="Read the set",
+    ),
+    StageKind.PROBE: StageFacts(
+        service=Service.INFERENCE,
+        # In bfloat16 a reply's roundings depend on the rest of its call, and so on how shards are cut.
+        code_version=2,
+        weight=30.0,
+        retention=RetentionClass.INTERMEDIATE,
+        needs_model=True,
+        unit=WorkUnit.PROBE_REPLIES,
+        title="Probe",
+    ),
+    StageKind.SCORE: StageFacts(
+        service=Service.SCORING,
+        code_version=1,
+        weight=4.0,
+        retention=RetentionClass.INTERMEDIATE,
+        needs_model=False,
+        unit=WorkUnit.PROBE_REPLIES,
+        title="Knowledge states",
+    ),
+    StageKind.REHEARSAL_SET: StageFacts(
+        service=Service.DATASETS,
+        code_version=1,
+        weight=0.5,
+        retention=RetentionClass.INTERMEDIATE,
+        needs_model=False,
+        unit=WorkUnit.TRAIN_QUESTIONS,
+        title="Build the rehearsal set",
+    ),
+    StageKind.REHEARSE: StageFacts(
+        service=Service.TRAINING,
+        code_version=1,
+        weight=6.0,
+        retention=RetentionClass.MODEL,
+        needs_model=True,
+        unit=WorkUnit.REHEARSED_SAMPLES,
+        title="Rehearse",
+    ),
+    StageKind.FLOW: StageFacts(
+        service=Service.SCORING,
+        code_version=1,
+        weight=0.5,
+        retention=RetentionClass.INTERMEDIATE,
+        needs_model=False,
+        unit=WorkUnit.TRAIN_QUESTIONS,
+        title="Knowledge flow",
+    ),
+    StageKind.TUNING_SET: StageFacts(
+        service=Service.DATASETS,
+        code_version=1,
+        weight=0.5,
+        retention=RetentionClass.INTERMEDIATE,
+        needs_model=False,
+        unit=WorkUnit.TRAIN_QUESTIONS,
+        title="Build the tuning set",
+    ),
+    StageKind.TUNE: StageFacts(
+        service=Service.TRAINING,
+        code_version=1,
+        weight=12.0,
+        retention=RetentionClass.MODEL,
+        needs_model=True,
+        unit=WorkUnit.TUNED_SAMPLES,
+        title="Tune",
+    ),
+    StageKind.ANSWER: StageFacts(
+        service=Service.INFERENCE,
+        code_version=3,  # For the reason of `probe`.
+        weight=6.0,
+        retention=RetentionClass.INTERMEDIATE,
+        needs_model=True,
+        unit=WorkUnit.EVALUATION_QUESTIONS,
+        title="Answer",
+    ),
+    StageKind.EVALUATE: StageFacts(
+        service=Service.SCORING,
+        code_version=1,
+        weight=1.0,
+        retention=RetentionClass.RESULT,
+        needs_model=False,
+        unit=WorkUnit.EVALUATION_QUESTIONS,
+        title="Evaluate",
+    ),
+    StageKind.PACKAGE: StageFacts(
+        service=Service.TRAINING,
+        code_version=2,  # The card holds the prompt's text.
+        weight=4.0,
+        retention=RetentionClass.RESULT,
+        needs_model=True,
+        unit=WorkUnit.ADAPTERS,
+        title="Package",
+    ),
+    StageKind.REPORT: StageFacts(
+        service=Service.SCORING,
+        code_version=2,  # `report.json` has a place for the estimate.
+        weight=1.0,
+        retention=RetentionClass.RESULT,
+        needs_model=False,
+        unit=WorkUnit.DATASET_QUESTIONS,
+        title="Report",
+    ),
 }

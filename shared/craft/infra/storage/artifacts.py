@@ -18,7 +18,7 @@ from uuid import uuid4
 from pydantic import BaseModel
 
 from craft.contracts.stages.artifacts import ArtifactRef, Manifest, ManifestFile, StageResult, artifact_digest
-from craft.contracts.stages.kinds import CODE_VERSION, StageKind
+from craft.contracts.stages.kinds import FACTS, StageKind
 from craft.errors import DiskFull, Internal, NotFound
 
 MANIFEST_FILE = "manifest.json"
@@ -99,7 +99,7 @@ class FolderStore:
             key=key,
             digest=artifact_digest({file.path: file.sha256 for file in files}),
             kind=kind,
-            code_version=CODE_VERSION.get(kind, 1) if isinstance(kind, StageKind) else 1,
+            code_version=FACTS[kind].code_version if isinstance(kind, StageKind) else 1,
             parameters=parameters,
             inputs=dict(inputs),
             files=files,

@@ -9,7 +9,7 @@ from craft.contracts.events import StageStatus
 from craft.contracts.public.jobs import JobView
 from craft.contracts.spec.jobs import BaseModelRef, DatasetRef, JobSpec, JobStatus
 from craft.contracts.stages.artifacts import ArtifactRef
-from craft.contracts.stages.kinds import SERVICE_OF, StageKind
+from craft.contracts.stages.kinds import FACTS, StageKind
 from craft.contracts.stages.parameters import EngineRef, ModelRef
 from craft.core.questions import Task
 from craft_gateway.job_views.views import JobRows, job_view, stage_view
@@ -95,7 +95,7 @@ def test_a_running_stage_has_run_until_its_last_sign_of_life() -> None:
             "job_id": JOB_ID,
             "name": "flow",
             "kind": StageKind.FLOW,
-            "queue": SERVICE_OF[StageKind.FLOW],
+            "queue": FACTS[StageKind.FLOW].service,
             "position": 0,
             "parameters": {},
             "inputs": {},

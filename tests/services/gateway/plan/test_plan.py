@@ -6,7 +6,7 @@ import pytest
 from tests.services.gateway.rigs.world import ref, resolved
 
 from craft.contracts.stages.artifacts import stage_key
-from craft.contracts.stages.kinds import Service, StageKind
+from craft.contracts.stages.kinds import FACTS, Service, StageKind
 from craft.contracts.stages.parameters import (
     AnswerParameters,
     IngestParameters,
@@ -16,7 +16,7 @@ from craft.contracts.stages.parameters import (
 )
 from craft.core.prompts import PromptMode
 from craft.core.selection import Strategy
-from craft_gateway.plan.progress import WEIGHT, StageShare, percent_done
+from craft_gateway.plan.progress import StageShare, percent_done
 from craft_gateway.plan.stages import FromStage, PlannedStage, ResolvedJob, plan
 
 BEFORE = ["ingest", "probe:initial", "score:initial"]
@@ -198,7 +198,7 @@ def test_every_stage_goes_to_the_queue_of_its_service() -> None:
 
 def test_percent_is_0_at_first_and_100_only_when_all_is_done() -> None:
     kinds = list(StageKind)
-    assert set(WEIGHT) == set(kinds)
+    assert set(FACTS) == set(kinds)
     assert percent_done(StageShare(kind, 0.0) for kind in kinds) == 0.0
     assert percent_done(StageShare(kind, 1.0) for kind in kinds) == 100.0
     nearly = [StageShare(kind, 1.0) for kind in kinds[:-1]] + [StageShare(kinds[-1], 0.9999)]

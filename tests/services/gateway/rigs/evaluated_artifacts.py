@@ -3,7 +3,8 @@
 import random
 from pathlib import Path
 
-from craft.contracts.documents.evaluation import HELD_OUT, EvaluatedSet, EvaluationDocument
+from craft.contracts.documents.evaluation import EvaluatedSet, EvaluationDocument
+from craft.contracts.stages.names import HELD_OUT
 from craft.contracts.stages.parameters import EvaluateParameters
 from craft.contracts.stages.rows import EVALUATION_FILE, OUTCOMES_FILE, OutcomeRow
 from craft.core.judging.answers import Outcome
