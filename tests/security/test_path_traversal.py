@@ -16,8 +16,8 @@ from tests.security.watched_files import outside, watched_files
 from tests.services.gateway.rigs.dataset_rig import datasets_service
 from tests.services.gateway.rigs.public_rig import body, open_rig, rows
 from tests.services.gateway.rigs.world import new_world
-from tests.services.inference.stages.supervised import Rig as SupervisedRig
-from tests.services.inference.stages.supervised import base
+from tests.services.inference.rigs.supervisor_rig import Rig as SupervisedRig
+from tests.services.inference.rigs.supervisor_rig import base
 
 from craft.contracts.services.model_server import BASE_MODEL_HEADER, LEASE_HEADER
 from craft.contracts.spec.jobs import BaseModelRef
@@ -42,8 +42,8 @@ SECRETS = (b"the canary's secret", b"root:x:0:0")
 TOKEN = SecretStr("sesame")
 _NOTHING_THERE = {307, 400, 404, 405, 422}
 """A name with a slash makes the path another one: no route, one without that method, or one that is redirected."""
-_FORGIVING = {"letGo"}
-"""Letting go of what nobody holds is fine."""
+_FORGIVING = {"endLease"}
+"""Ending an unknown lease is no error."""
 AUTHORIZED = {"authorization": f"Bearer {TOKEN.get_secret_value()}"}
 
 
@@ -129,7 +129,7 @@ def model_server(folder: Path) -> Target:
     routes = model_server_routes.router(SupervisedRig().supervisor, token=TOKEN)
     headers = {**AUTHORIZED, LEASE_HEADER.lower(): "x", BASE_MODEL_HEADER.lower(): base().model_dump_json()}
     return target(
-        folder, create_app(title="test", service="model-server", routers=[routes]), Honest({"hold_id": "x"}, headers)
+        folder, create_app(title="test", service="model-server", routers=[routes]), Honest({"lease_id": "x"}, headers)
     )
 
 

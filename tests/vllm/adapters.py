@@ -1,4 +1,4 @@
-"""Adapters that change what a model says, without training."""
+"""Adapters with random weights, which change a model's replies without training."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ _MODULES = ("q_proj", "v_proj", "down_proj")
 
 
 def random_adapter(model: Path, folder: Path, *, rank: int = 8, narrower: int = 1) -> Path:
-    """A LoRA adapter in PEFT layout with random weights; `narrower` than the model's layers, it is another model's."""
+    """Write a LoRA adapter in PEFT layout with random weights. With `narrower` > 1 it does not fit the model."""
     torch.manual_seed(1)
     weights: dict[str, torch.Tensor] = {}
     with safe_open(model / "model.safetensors", framework="pt") as file:

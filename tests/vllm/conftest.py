@@ -25,11 +25,11 @@ from craft.infra.storage.served_adapters import ServedAdapters
 from craft_inference.adapter_shapes import check_fits
 from craft_inference.prompting.chat import chat_of
 from craft_inference.vllm.client import ServerAccess, lease_model
-from craft_inference.vllm.engine import Served, VllmEngine
+from craft_inference.vllm.engine import ServerUse, VllmEngine
 
 SMOLLM = "HuggingFaceTB/SmolLM2-135M-Instruct"
 TWIN = "twin"
-"""Another base model as far as anyone can tell: the same files under another name."""
+"""The same files under another name, which make another base model."""
 TOKEN = SecretStr("token-of-the-tests")
 VLLM_PYTHON = Path(os.environ.get("CRAFT_INFERENCE__VLLM__PYTHON", ".craft/vllm/bin/python")).absolute()
 WITH_VLLM = {
@@ -37,7 +37,7 @@ WITH_VLLM = {
     "CRAFT_INFERENCE__VLLM__PYTHON": str(VLLM_PYTHON),
     "CRAFT_INFERENCE__VLLM__MAX_MODEL_LEN": "2048",
     "CRAFT_INFERENCE__VLLM__ENFORCE_EAGER": "true",
-    # vLLM's CPU code computes every adapter as wide as this, and slowly (shared/docs/measurements.md).
+    # vLLM's CPU code computes every adapter with this rank, and slowly (shared/docs/measurements.md).
     "CRAFT_INFERENCE__VLLM__MAX_LORA_RANK": "16",
     "CRAFT_INFERENCE__VLLM__MAX_LORAS": "1",
 }
@@ -46,7 +46,7 @@ _START_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Rig:
-    """A model server that runs, and what is needed to talk to it. `models` is its models folder."""
+    """A running model server, with its address and folders."""
 
     url: str
     state: Path
@@ -66,18 +66,18 @@ class Rig:
         return ServedBase(model=ModelFolders(self.models).find(name).ref, dtype=dtype)
 
     def engine(self, name: str = SMOLLM, dtype: str = "bfloat16") -> VllmEngine:
-        access = ServerAccess(url=self.url, token=TOKEN, has_turn=True, patience_seconds=180.0)
-        served = Served(self.base(name, dtype), prompts_in_flight=64, seeds=True)
+        access = ServerAccess(url=self.url, token=TOKEN, has_device=True, wait_seconds=180.0)
+        use = ServerUse(self.base(name, dtype), prompts_in_flight=64, seeds=True)
         chat = chat_of(self.models / name, most_tokens=2048)
         check = partial(check_fits, model=self.models / name)
-        return VllmEngine(chat, partial(lease_model, access), self.adapters, served, check_adapter=check)
+        return VllmEngine(chat, partial(lease_model, access), self.adapters, use, check_adapter=check)
 
     def view(self) -> ServerView:
         with self.http as http:
             return ServerView.model_validate_json(http.get("/v1/server").content)
 
     def vllm_processes(self) -> list[psutil.Process]:
-        """The server's own processes: what the guard started."""
+        """The server's own processes, which the process reaper started."""
         try:
             children = psutil.Process(self.process.pid).children(recursive=True)
         except psutil.NoSuchProcess:
@@ -96,8 +96,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def running(state: Path, models: Path, **settings: str) -> Iterator[Rig]:
-    """A model server with these settings, `VLLM__…` meaning `CRAFT_INFERENCE__VLLM__…`; vLLM compiles nothing, to start
-    soon, unless they say so."""
+    """Run a model server with these settings; `VLLM__…` stands for `CRAFT_INFERENCE__VLLM__…`.
+
+    By default vLLM compiles nothing, so that it starts soon.
+    """
     assert VLLM_PYTHON.exists(), f"{VLLM_PYTHON} is missing: run `make vllm`."
     (port,) = free_ports(1)
     environment = os.environ | {
@@ -128,16 +130,16 @@ def running(state: Path, models: Path, **settings: str) -> Iterator[Rig]:
 
 @pytest.fixture(scope="session")
 def rig(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[Rig]:
-    """One model server for all tests that leave it as they found it."""
+    """One model server for all tests that leave it unchanged."""
     with running(tmp_path_factory.mktemp("rig"), models) as rig:
         yield rig
 
 
 def until(fact: Callable[[], bool], seconds: float) -> None:
-    """Wait for it; fail after `seconds`."""
+    """Wait until the fact is true; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while not fact():
-        assert time.monotonic() < deadline, "It did not come true in time."
+        assert time.monotonic() < deadline, "The fact did not become true in time."
         time.sleep(0.1)
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong with a real server, and what is left of it afterwards."""
+"""Faults of a real vLLM server, and its state afterwards."""
 
 import signal
 import threading
@@ -15,7 +15,7 @@ from tests.vllm.conftest import SMOLLM, TWIN, Rig, running, until
 from craft.contracts.services.model_server import BASE_MODEL_HEADER, ModelLeaseRequest, ServerState
 from craft.core.prompts import ModelMessage
 from craft.errors import ContextTooLong, DeviceBusy, HostOutOfMemory, ModelNotFound, ModelRejected, Unavailable
-from craft.infra.worker.device import acquire_device
+from craft.infra.worker.device import device_lock
 from craft_inference.engine import Prompt, Sampling
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
@@ -28,13 +28,13 @@ def _prompts(count: int, text: str = "Say a word.") -> list[Prompt]:
 
 
 def _engine_core(rig: Rig) -> psutil.Process:
-    """The process that computes; vLLM names it so."""
+    """vLLM's process that computes, by its name."""
     (core,) = [process for process in rig.vllm_processes() if "EngineCore" in process.name()]
     return core
 
 
 @pytest.mark.parametrize("victim", ["server", "engine core"])
-def test_a_server_killed_under_its_questions_costs_no_answer(rig: Rig, victim: str) -> None:
+def test_a_server_killed_during_requests_costs_no_answer(rig: Rig, victim: str) -> None:
     engine = rig.engine()
     prompts = _prompts(40)
     expected = engine.generate(prompts[:8], FEW).rows
@@ -59,7 +59,7 @@ def test_a_server_killed_under_its_questions_costs_no_answer(rig: Rig, victim: s
 
 
 def test_more_seeded_prompts_than_one_step_prefills_leave_the_server_alive(rig: Rig) -> None:
-    """vLLM's CPU code dies of a seeded prompt that is prefilled in parts; a step takes 2,048 tokens here."""
+    """vLLM's CPU code dies from a seeded prompt that is prefilled in parts. A step takes 2,048 tokens here."""
     engine = rig.engine()
     starts = rig.view().starts
     prompts = _prompts(12, "word " * 600)
@@ -79,19 +79,19 @@ def test_what_cannot_be_served_says_why(rig: Rig, tmp_path: Path) -> None:
     with pytest.raises(ModelRejected, match="does not serve") as refused:
         engine.generate(_prompts(2), FEW, adapter=large)
     assert "MAX_LORA_RANK" in str(refused.value.hint)
-    # None of it hurt the server.
+    # The server survived all of these.
     assert len(engine.generate(_prompts(2), FEW).rows) == 2
 
 
 def test_a_model_that_is_not_there(rig: Rig) -> None:
     gone = rig.base().model.model_copy(update={"id": "nobody/nothing"})
-    request = ModelLeaseRequest(base=rig.base().model_copy(update={"model": gone}), has_turn=True)
+    request = ModelLeaseRequest(base=rig.base().model_copy(update={"model": gone}), has_device=True)
     with rig.http as http:
-        answer = http.post("/v1/holds", json=request.model_dump(mode="json"))
+        answer = http.post("/v1/leases", json=request.model_dump(mode="json"))
     assert (answer.status_code, answer.json()["code"]) == (422, ModelNotFound.code)
 
 
-def test_two_base_models_take_turns_on_one_server(rig: Rig) -> None:
+def test_two_base_models_use_one_server_in_turn(rig: Rig) -> None:
     first, second = rig.engine(), rig.engine(TWIN)
     first.generate(_prompts(2), FEW)
     done: list[int] = []
@@ -103,7 +103,7 @@ def test_two_base_models_take_turns_on_one_server(rig: Rig) -> None:
     working = threading.Thread(target=work)
     working.start()
     until(lambda: rig.view().in_flight > 10, 60)
-    # The second waits for the first, and takes its place.
+    # The second model waits for the first one and then replaces it.
     rows = second.generate(_prompts(3), FEW).rows
     working.join()
     assert (done, len(rows)) == ([40], 3)
@@ -125,7 +125,7 @@ def test_nothing_but_completions_is_passed_on(rig: Rig) -> None:
     closed += ("/update_weights", "/sleep", "/collective_rpc", "/v1/embeddings", "/generative_scoring", "/v1/responses")
     with rig.http as http, httpx.Client(base_url=rig.url) as anonymous:
         assert {http.post(path, json={}).status_code for path in closed} == {404}
-        opened = ("/v1/holds", "/v1/release", "/v1/completions", "/v1/chat/completions")
+        opened = ("/v1/leases", "/v1/release", "/v1/completions", "/v1/chat/completions")
         assert {anonymous.post(path, json={}).status_code for path in opened} == {401}
         assert {anonymous.get(path).status_code for path in ("/v1/server", "/v1/tokens")} == {401}
     (server,) = {core.parent() for core in [_engine_core(rig)]}
@@ -137,19 +137,19 @@ def test_nothing_but_completions_is_passed_on(rig: Rig) -> None:
 
 @pytest.fixture
 def own(tmp_path: Path, models: Path) -> Iterator[Rig]:
-    """A model server of one's own, with a device lock, that stops vLLM after a second without questions."""
+    """A model server for this test alone, with a device lock. It stops vLLM after a second without requests."""
     lock = tmp_path / "device.lock"
     with running(tmp_path / "own", models, VLLM__IDLE_SECONDS="1", CRAFT_WORKER__DEVICE_LOCK=str(lock)) as own:
         yield own
 
 
-def test_training_gets_the_device_and_users_are_told(own: Rig, tmp_path: Path) -> None:
+def test_training_gets_the_device_and_users_get_device_busy(own: Rig, tmp_path: Path) -> None:
     own.engine().generate(_prompts(2), FEW)
     core = _engine_core(own)
     chat = {"model": SMOLLM, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
     headers = {BASE_MODEL_HEADER: own.base().model_dump_json()}
-    with own.http as http, acquire_device(tmp_path / "device.lock")(threading.Event()):
-        # The device's turn is ours, as it is a training worker's.
+    with own.http as http, device_lock(tmp_path / "device.lock")(threading.Event()):
+        # This test has the device lock, as a training worker would.
         assert http.post("/v1/release").json()["state"] == ServerState.STOPPED
         assert not core.is_running()
         assert own.vllm_processes() == []
@@ -186,8 +186,8 @@ def test_a_server_that_does_not_come_up(
 ) -> None:
     with running(tmp_path / "bad", models, **settings) as bad:
         with bad.http as http:
-            request = ModelLeaseRequest(base=bad.base(), has_turn=True)
-            answer = http.post("/v1/holds", json=request.model_dump(mode="json"))
+            request = ModelLeaseRequest(base=bad.base(), has_device=True)
+            answer = http.post("/v1/leases", json=request.model_dump(mode="json"))
         assert answer.json()["code"] == error.code  # type: ignore[attr-defined] # all are of our tree
         assert words in answer.json()["detail"]
         assert bad.view().state is ServerState.STOPPED

@@ -1,4 +1,4 @@
-"""The two engines on the same 200 questions: replies, letters, and what `judge` makes of them."""
+"""The two engines on the same 200 questions: their replies, their letters, and the outcomes by `judge`."""
 
 import json
 import math
@@ -31,12 +31,12 @@ pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 QUESTIONS = 200
 ENGLISH = wording_for("en")
 
-# In 32 bits hardly any two tokens are as good as one another; in 16 bits the engines' roundings decide many near ties
-# differently, and a reply goes its own way from there (shared/docs/measurements.md).
+# In 32 bits two tokens are hardly ever equally likely. In 16 bits the engines' rounding decides many near ties
+# differently, and the rest of a reply then differs too (shared/docs/measurements.md).
 LEAST_EQUAL_REPLIES = {"float32": 0.97, "bfloat16": 0.7}
 LEAST_EQUAL_OUTCOMES = {"float32": 0.99, "bfloat16": 0.94}
 LARGEST_LETTER_DIFFERENCE = {"float32": 0.001, "bfloat16": 0.08}
-"""Of a letter's probability, absolute."""
+"""The largest absolute difference of a letter's probability."""
 
 
 def _questions(task: Task) -> list[Question]:
@@ -47,8 +47,8 @@ def _questions(task: Task) -> list[Question]:
 
 @pytest.fixture(scope="module", params=["bfloat16", "float32"])
 def dtype(request: pytest.FixtureRequest) -> Dtype:
-    found: Dtype = request.param
-    return found
+    value: Dtype = request.param
+    return value
 
 
 @pytest.fixture(scope="module")
@@ -97,12 +97,12 @@ def test_an_adapter_changes_both_engines_alike(
     print(f"\nadapter, {dtype}: {apart:.4f} from base, {_largest_difference(expected, tuned):.4f} between engines")
     assert apart > 3 * allowed
     assert _largest_difference(expected, tuned) <= allowed
-    # Taken out again, the base model answers as before.
+    # Without the adapter, the base model answers as before.
     assert _largest_difference(base, engine.letters(prompts).rows) <= allowed
 
 
-def test_letters_are_exact_whatever_was_asked_before(rig: Rig) -> None:
-    """Prompt log-probabilities would depend on what the prefix cache holds; these are of a generated token."""
+def test_letters_do_not_depend_on_earlier_requests(rig: Rig) -> None:
+    """Prompt log-probabilities would depend on the prefix cache's content; these belong to a generated token."""
     letters = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
     prompts = [
         LetterPrompt(f"p{n}", (ModelMessage("user", f"Choose a letter. Number {n}."),), letters) for n in range(24)
@@ -129,7 +129,7 @@ def _letter_prompts() -> list[LetterPrompt]:
 
 
 def _largest_difference(some: Sequence[LetterScores], others: Sequence[LetterScores]) -> float:
-    """Of a letter's probability, absolute."""
+    """The largest absolute difference of a letter's probability."""
     return max(
         abs(math.exp(x) - math.exp(y))
         for a, b in zip(some, others, strict=True)

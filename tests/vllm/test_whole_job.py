@@ -1,4 +1,4 @@
-"""A whole job on vLLM, killed in the middle, and its adapter served to OpenAI's own client."""
+"""A whole job on a vLLM that is killed in the middle; OpenAI's own client then uses the job's adapter."""
 
 import json
 import time
@@ -74,7 +74,7 @@ def _kill_vllm(stack: VllmStack) -> None:
 
 @pytest.fixture(scope="module")
 def finished(stack: VllmStack) -> JobHandle:
-    """The job, whose server was killed under its first probe."""
+    """The job whose server was killed during its first probe."""
     job = stack.client.jobs.create(_specification())
 
     def probed() -> int:
@@ -95,7 +95,7 @@ def test_a_killed_server_costs_the_job_nothing(stack: VllmStack, finished: JobHa
     view = finished.refresh()
     assert view.status == "succeeded"
     assert "server_died" in stack.log("model-server")
-    assert {stage.attempt for stage in view.stages} == {1}, "the stage asked again by itself"
+    assert {stage.attempt for stage in view.stages} == {1}, "the stage itself sent its requests again"
     samples = next(stage for stage in view.stages if stage.name == "probe:initial")
     assert samples.progress is not None
     assert samples.progress.done == samples.progress.total
@@ -144,16 +144,16 @@ def test_a_served_adapter_survives_a_killed_server(stack: VllmStack, finished: J
     messages: Any = [{"role": "user", "content": "Name a colour."}]
     with openai.OpenAI(base_url=f"{stack.url}/v1", api_key="none", timeout=180, max_retries=5) as client:
 
-        def said() -> str:
+        def reply() -> str:
             answer = client.chat.completions.create(
                 model=deployment.model, messages=messages, max_tokens=8, temperature=0
             )
             return answer.choices[0].message.content or ""
 
-        before = said()
+        before = reply()
         _kill_vllm(stack)
         time.sleep(1.0)
-        assert said() == before
+        assert reply() == before
 
 
 def test_an_adapter_that_vllm_cannot_serve_is_refused_at_once(stack: VllmStack) -> None:

@@ -1,4 +1,4 @@
-"""Whether an adapter belongs to a base model, by the shapes in their files: vLLM loads a foreign one without a word."""
+"""Checks by shapes that an adapter belongs to a base model. vLLM loads an adapter of another model without an error."""
 
 from pathlib import Path
 
@@ -9,12 +9,12 @@ from craft.errors import ModelRejected
 
 PREFIX = "base_model.model."
 DOWN, UP = ".lora_A.weight", ".lora_B.weight"
-"""How PEFT names a layer's two weights: the model's own name between the first and one of the others."""
+"""PEFT's name of a layer's weight is PREFIX, the layer's name in the model, and DOWN or UP."""
 Shapes = dict[str, list[int]]
 
 
 def check_fits(adapter: Path, model: Path) -> None:
-    """Raises ModelRejected where a weight of the adapter has no linear layer of the right size in the model."""
+    """Check an adapter. Raises ModelRejected where one of its weights fits no linear layer of the model."""
     base: Shapes = {}
     for file in sorted(model.glob("*.safetensors")):
         base |= _shapes(file)

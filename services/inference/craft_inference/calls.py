@@ -1,4 +1,4 @@
-"""What the REST calls do, without HTTP."""
+"""The REST calls as functions, without HTTP: a request model in, a response model out."""
 
 import math
 from collections.abc import Callable
@@ -40,7 +40,7 @@ class Calls:
         self._engine = engine
 
     def generate(self, request: GenerateRequest) -> GenerateResponse:
-        """Reply to every prompt. Raises RequestInvalid where that is too much for one call."""
+        """Reply to every prompt. Raises RequestInvalid where the request is too much for one call."""
         if len(request.prompts) * request.samples > MOST_REPLIES:
             raise RequestInvalid(
                 f"{len(request.prompts)} prompts × {request.samples} samples are more than {MOST_REPLIES} replies.",
@@ -55,7 +55,7 @@ class Calls:
             top_p=request.top_p,
             seed=request.seed,
         )
-        with self._engines.lent(self._find(request.model), self._engine) as engine:
+        with self._engines.borrow(self._find(request.model), self._engine) as engine:
             replies = engine.generate(prompts, sampling)
         return GenerateResponse(
             rows=[GeneratedRow(id=row.id, samples=list(row.texts)) for row in replies.rows],
@@ -68,7 +68,7 @@ class Calls:
         for prompt in prompts:
             if len(set(prompt.letters)) != len(prompt.letters):
                 raise RequestInvalid(f"{prompt.id} offers a letter twice.", param="prompts.letters")
-        with self._engines.lent(self._find(request.model), self._engine) as engine:
+        with self._engines.borrow(self._find(request.model), self._engine) as engine:
             letters = engine.letters(prompts)
         rows = [
             LettersRow(
@@ -81,18 +81,18 @@ class Calls:
         return LettersResponse(rows=rows, usage=TokenUsage(**asdict(letters.usage)))
 
     def engine(self) -> EngineView:
-        """What runs here and how much one call may ask for."""
+        """The engine, the limits of one call, and the loaded model."""
         current = self._engines.current
         loaded = None
         if current is not None:
-            model, described = current[0], current[1].describe()
+            model, description = current[0], current[1].describe()
             loaded = LoadedModel(
                 id=model.id,
                 revision=model.revision,
-                dtype=described.dtype,
-                device=described.device,
-                attention=described.attention,
-                context_length=described.context_length,
+                dtype=description.dtype,
+                device=description.device,
+                attention=description.attention,
+                context_length=description.context_length,
             )
         limits = {
             "prompts": MOST_PROMPTS,

@@ -1,6 +1,6 @@
-"""What every engine can do: sample replies to chats and read exact letter log-probabilities. No tensor type in sight.
+"""The Protocol that every engine fulfils: sample replies to chats, and read exact letter log-probabilities.
 
-`TransformersEngine` runs in this process; an engine that talks HTTP to a model server fits the same Protocol.
+It names no tensor type: `TransformersEngine` runs in this process, `VllmEngine` sends HTTP requests to a model server.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from craft.core.prompts import ModelMessage
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A chat that ends with the user's turn. The id names it in errors and in the random streams of its samples."""
+    """A chat that ends with the user's turn. Errors, and the random streams of its samples, are named by its id."""
 
     id: str
     messages: tuple[ModelMessage, ...]
@@ -21,16 +21,16 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class LetterPrompt(Prompt):
-    """A chat that is answered by one of `letters`."""
+    """A chat whose answer is one of `letters`."""
 
     letters: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to reply. Temperature 0 is greedy: all `samples` are then equal and computed once.
+    """Sampling parameters. Temperature 0 is greedy: all `samples` are then equal and computed once.
 
-    A sample's draws depend on (seed, prompt id, sample number, position) alone, never on what else is in the call.
+    A sample's draws depend on (seed, prompt id, sample number, position) alone, never on the other prompts of the call.
     """
 
     max_new_tokens: int
@@ -58,7 +58,7 @@ class LetterScores:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a call cost. `prompt_tokens`: the prompts' length, each once; `prefilled_tokens`: what of them ran."""
+    """The cost of a call. `prompt_tokens`: the length of all prompts; `prefilled_tokens`: those of them that ran."""
 
     prompt_tokens: int = 0
     prefilled_tokens: int = 0
@@ -92,7 +92,7 @@ class Letters:
 
 @dataclass(frozen=True, slots=True)
 class EngineDescription:
-    """What runs, for the manifest and for `GET /v1/engine`. `attention` is "shared-prefix" or "plain"."""
+    """The engine as the manifest and `GET /v1/engine` show it. `attention` is free text, such as "shared-prefix"."""
 
     name: str
     version: str
@@ -103,18 +103,18 @@ class EngineDescription:
 
 
 OnProgress = Callable[[int, int], None]
-"""Called with (prompts done, prompts in all) as a call goes on."""
+"""Called with (prompts done, prompts in all) during a call."""
 
 
 def no_progress(done: int, total: int) -> None:
-    """Nobody listens."""
+    """Ignore the progress."""
 
 
 class Engine(Protocol):
     """A loaded base model. `adapter` is the folder of a LoRA adapter in PEFT layout; None is the base model itself."""
 
     def describe(self) -> EngineDescription:
-        """What runs."""
+        """The engine's name, version, device and limits."""
         ...
 
     def generate(

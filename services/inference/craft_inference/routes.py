@@ -55,22 +55,22 @@ _ERRORS = documented(RequestInvalid, ModelNotFound, ModelRejected, ContextTooLon
 
 
 def router(calls: Calls) -> APIRouter:
-    """The routes. All are plain functions, so FastAPI runs them in its thread pool; the engine takes one at a time."""
+    """The routes. They are plain functions, so FastAPI runs them in its thread pool; the engine takes one at a time."""
     routes = APIRouter(prefix="/v1", tags=["inference"])
 
     @routes.post("/generate", operation_id="generate", responses=_ERRORS)
     def generate(request: Annotated[GenerateRequest, Body(openapi_examples=GENERATE_EXAMPLES)]) -> GenerateResponse:
-        """Reply to chats: n samples each, or greedily. Shared beginnings are computed once."""
+        """Reply to chats with n samples each, or greedily. The beginning that all chats share is computed once."""
         return calls.generate(request)
 
     @routes.post("/letters", operation_id="letters", responses=_ERRORS)
     def letters(request: Annotated[LettersRequest, Body(openapi_examples=LETTERS_EXAMPLES)]) -> LettersResponse:
-        """Exact next-token log-probabilities of the offered letters, and their total mass."""
+        """Give the exact next-token log-probabilities of the offered letters, and their total mass."""
         return calls.letters(request)
 
     @routes.get("/engine", operation_id="engine")
     def engine() -> EngineView:
-        """Which engine runs here, what one call may ask for, and the model that is loaded."""
+        """Show the engine that runs here, the limits of one call, and the loaded model."""
         return calls.engine()
 
     return routes

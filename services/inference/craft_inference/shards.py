@@ -1,4 +1,4 @@
-"""Work cut into shards that a later attempt need not do again."""
+"""Cuts a stage's work into shards. A later attempt does not repeat a finished shard."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -16,63 +16,63 @@ ItemT = TypeVar("ItemT")
 RowT = TypeVar("RowT", bound=Contract)
 
 
-class _Least(NamedTuple):
+class _SmallestShard(NamedTuple):
     questions: int
     replies: int
 
 
 _SHARDS = 8
-_LEAST: Mapping[str, _Least] = {"transformers": _Least(32, 96), "vllm": _Least(64, 640)}
-"""Below these an engine is noticeably slower: each shard begins with the shots and ends with few rows under way."""
+_SMALLEST: Mapping[str, _SmallestShard] = {"transformers": _SmallestShard(32, 96), "vllm": _SmallestShard(64, 640)}
+"""An engine is noticeably slower on smaller shards: each shard begins with the shots and ends with few rows running."""
 
 
 class Shard(Contract, Generic[RowT]):
-    """A finished shard: a row for each of its items, in their order, and what they cost."""
+    """A finished shard: a row for each of its items, in their order, and their cost."""
 
     rows: list[RowT]
     cost: Cost
 
 
 def shard_size(questions: int, *, replies_each: int, engine: EngineRef) -> int:
-    """Questions of a shard: an eighth of the stage, so that being stopped costs no more of it.
+    """The number of questions in a shard: an eighth of the stage, so that a stop loses no more than that.
 
-    More where that would be too few to keep the engine busy, and `engine.questions_per_shard` at most.
+    It is more where an eighth is too few to keep the engine busy, and at most `engine.questions_per_shard`.
     """
-    least = _LEAST[engine.name]
+    smallest = _SMALLEST[engine.name]
     return min(
         engine.questions_per_shard,
-        max(-(-questions // _SHARDS), least.questions, -(-least.replies // replies_each)),
+        max(-(-questions // _SHARDS), smallest.questions, -(-smallest.replies // replies_each)),
     )
 
 
 def in_shards(
     items: Sequence[ItemT],
-    work: Callable[[Sequence[ItemT], int], Shard[RowT]],
+    run_shard: Callable[[Sequence[ItemT], int], Shard[RowT]],
     *,
     size: int,
     folder: Path,
-    form: type[Shard[RowT]],
+    shard_type: type[Shard[RowT]],
     belongs: Callable[[RowT, ItemT], bool],
 ) -> list[Shard[RowT]]:
-    """`work(items of the shard, items before it)` for every shard that `folder` does not hold yet; all of them.
+    """All shards of `items`: those in `folder`, and the others from `run_shard(items of the shard, items before it)`.
 
-    The folder belongs to one stage key, so what it holds came from the same parameters and inputs. A file that is torn
-    (a crash while the disk was full), of another `form`, or whose rows do not belong to the items is made again.
+    The folder belongs to one stage key, so its shards came from the same parameters and inputs. A shard is run again
+    where its file is torn (a crash while the disk was full), is not of `shard_type`, or has rows of other items.
     """
     shards = []
     for start in range(0, len(items), size):
-        own = items[start : start + size]
+        part = items[start : start + size]
         path = folder / f"shard-{start:09d}-{size}.json"
-        shard = _kept(path, form)
-        if shard is None or len(shard.rows) != len(own) or not all(map(belongs, shard.rows, own)):
-            shard = work(own, start)
-            _keep(path, shard)
+        shard = _read_shard(path, shard_type)
+        if shard is None or len(shard.rows) != len(part) or not all(map(belongs, shard.rows, part)):
+            shard = run_shard(part, start)
+            _write_shard(path, shard)
         shards.append(shard)
     return shards
 
 
 def total(costs: Sequence[Cost]) -> Cost:
-    """The sum."""
+    """The sum of the costs."""
     return Cost(
         seconds=sum(cost.seconds for cost in costs),
         prompt_tokens=sum(cost.prompt_tokens for cost in costs),
@@ -81,23 +81,23 @@ def total(costs: Sequence[Cost]) -> Cost:
     )
 
 
-def _kept(path: Path, form: type[Shard[RowT]]) -> Shard[RowT] | None:
+def _read_shard(path: Path, shard_type: type[Shard[RowT]]) -> Shard[RowT] | None:
     try:
-        return form.model_validate_json(path.read_bytes())
+        return shard_type.model_validate_json(path.read_bytes())
     except (FileNotFoundError, ValidationError):
         return None
 
 
-def _keep(path: Path, shard: Shard[RowT]) -> None:
-    """Whole or absent, also after a power cut: written aside, flushed, renamed."""
-    aside = path.with_suffix(f".{uuid4().hex}.tmp")
+def _write_shard(path: Path, shard: Shard[RowT]) -> None:
+    """Write a temporary file, flush it and rename it: the shard is whole or absent, also after a power cut."""
+    temporary = path.with_suffix(f".{uuid4().hex}.tmp")
     try:
-        with aside.open("wb") as file:
+        with temporary.open("wb") as file:
             file.write(shard.model_dump_json().encode())
             file.flush()
             os.fsync(file.fileno())
-        aside.replace(path)
+        temporary.replace(path)
     except BaseException:
-        # On a full disk each attempt would leave another part, and eat the space that is freed.
-        aside.unlink(missing_ok=True)
+        # On a full disk each attempt would leave another part and use up the space that is freed.
+        temporary.unlink(missing_ok=True)
         raise

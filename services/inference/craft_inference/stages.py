@@ -35,24 +35,24 @@ _ADAPTER = "adapter"
 def probe(parameters: ProbeParameters, context: StageContext, *, engines: EngineHolder) -> StageResult:
     """Stage 1, steps 1 and 5: N sampled replies, or the letters' log-probabilities, of every training question.
 
-    Writes samples.jsonl in the questions' order. Every finished shard is kept in the checkpoint folder. Raises
-    RequestInvalid for shots that are no rows of the task or stand in the held-out split, ContextTooLong with the id.
+    Writes samples.jsonl in the questions' order, and each finished shard to the checkpoint folder. Raises
+    RequestInvalid for shots that are no rows of the task or are in the held-out split, ContextTooLong with the id.
     """
     folder = context.input(QUESTIONS)
     questions = _questions(folder / TRAIN_FILE)
     shots = probe_shots(parameters, _questions(folder / HELD_OUT_FILE))
-    with engines.lent(parameters.model, parameters.engine) as engine:
+    with engines.borrow(parameters.model, parameters.engine) as engine:
         prober = Prober(engine, parameters, shots, _adapter(context))
 
-        def work(shard: Sequence[Question], before: int) -> Shard[ProbeRow]:
+        def run_shard(shard: Sequence[Question], before: int) -> Shard[ProbeRow]:
             return prober.shard(shard, lambda done, _: context.progress(before + done, len(questions)))
 
         shards = in_shards(
             questions,
-            work,
+            run_shard,
             size=shard_size(len(questions), replies_each=_replies(parameters), engine=parameters.engine),
             folder=context.checkpoint,
-            form=Shard[ProbeRow],
+            shard_type=Shard[ProbeRow],
             belongs=lambda row, question: row.id == question.id,
         )
         description = engine.describe()
@@ -65,41 +65,41 @@ def probe(parameters: ProbeParameters, context: StageContext, *, engines: Engine
 def answer(parameters: AnswerParameters, context: StageContext, *, engines: EngineHolder) -> StageResult:
     """Greedy zero-shot replies to every held-out question, under the BASIC or the REFUSE prompt.
 
-    Reads the held-out file of the role `questions` (the set "held_out") and of each `questions:<name>` (the set
-    `<name>`); writes replies.jsonl, the sets in the order of their roles. Every finished shard is kept in the
+    Reads the held-out file of the role `questions` (the set "held_out") and of each role `questions:<name>` (the set
+    `<name>`). Writes replies.jsonl, with the sets in the order of their roles, and each finished shard to the
     checkpoint folder. Raises ContextTooLong with the id.
     """
-    asked = [
+    runs = [
         PromptRun(name, question)
         for name, role in evaluation_sets(sorted(context.inputs)).items()
         for question in _questions(context.input(role) / HELD_OUT_FILE)
     ]
-    with engines.lent(parameters.model, parameters.engine) as engine:
+    with engines.borrow(parameters.model, parameters.engine) as engine:
         answerer = Answerer(engine, parameters, _adapter(context))
 
-        def work(shard: Sequence[PromptRun], before: int) -> Shard[ReplyRow]:
-            return answerer.shard(shard, lambda done, _: context.progress(before + done, len(asked)))
+        def run_shard(shard: Sequence[PromptRun], before: int) -> Shard[ReplyRow]:
+            return answerer.shard(shard, lambda done, _: context.progress(before + done, len(runs)))
 
         shards = in_shards(
-            asked,
-            work,
-            size=shard_size(len(asked), replies_each=1, engine=parameters.engine),
+            runs,
+            run_shard,
+            size=shard_size(len(runs), replies_each=1, engine=parameters.engine),
             folder=context.checkpoint,
-            form=Shard[ReplyRow],
-            belongs=lambda row, one: (row.set, row.id) == (one.set, one.question.id),
+            shard_type=Shard[ReplyRow],
+            belongs=lambda row, run: (row.set, row.id) == (run.set, run.question.id),
         )
         description = engine.describe()
     rows = [row for shard in shards for row in shard.rows]
-    context.progress(len(rows), len(asked))
+    context.progress(len(rows), len(runs))
     write_rows(context.output / REPLIES_FILE, rows)
     counts = Counter(row.set for row in rows)
     return _result(dict(counts), total([shard.cost for shard in shards]), description)
 
 
 def probe_shots(parameters: ProbeParameters, held_out: Sequence[Question]) -> tuple[Question, ...]:
-    """The job's own shots, or ours.
+    """The job's own shots, or our default ones.
 
-    Raises RequestInvalid where one is no row of the task, or asks what the evaluation split asks.
+    Raises RequestInvalid where a shot is no row of the task, or is also a question of the evaluation split.
     """
     if parameters.probe.shots is None:
         shots: tuple[Question, ...] = (
@@ -125,7 +125,7 @@ def _shot(row: dict[str, object], number: int, task: Task) -> Question:
 
 
 def _replies(parameters: ProbeParameters) -> int:
-    """To each question; letters are read in one pass, as one reply is."""
+    """Replies to each question. Letters count as one: they are read in one forward pass."""
     return 1 if parameters.task is Task.MULTIPLE_CHOICE else parameters.probe.samples
 
 

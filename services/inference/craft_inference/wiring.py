@@ -23,14 +23,14 @@ from craft_inference.engine_holder import EngineHolder
 from craft_inference.routes import router
 
 _SAMPLES = 10
-"""The method's N: `questions_per_batch` questions of so many samples fill the engine's rows."""
+"""The method's N. `questions_per_batch` questions with N samples each fill the engine's rows."""
 
 
 def stage_functions() -> Mapping[StageKind, StageFunction]:
     """The stages of this service, bound to one warm engine; called once in a worker's child process."""
     settings = Settings()
-    # A worker has the device's turn before its child does anything.
-    engines = _engines(settings, has_turn=True)
+    # A worker has the device lock before its child does anything.
+    engines = _engines(settings, has_device=True)
     return {
         StageKind.PROBE: partial(stages.probe, engines=engines),
         StageKind.ANSWER: partial(stages.answer, engines=engines),
@@ -38,7 +38,7 @@ def stage_functions() -> Mapping[StageKind, StageFunction]:
 
 
 def app(settings: Settings) -> FastAPI:
-    """The service's HTTP application; it loads a model at the first call that names one."""
+    """The service's HTTP application. It loads a model at the first call that names one."""
     folders = ModelFolders(settings.resolved_models_dir)
 
     def find(model: BaseModelRef) -> ModelRef:
@@ -48,38 +48,38 @@ def app(settings: Settings) -> FastAPI:
     return create_app(
         title="CRaFT inference",
         service="inference",
-        routers=[router(Calls(_engines(settings, has_turn=False), find, engine))],
+        routers=[router(Calls(_engines(settings, has_device=False), find, engine))],
     )
 
 
-def _engines(settings: Settings, *, has_turn: bool) -> EngineHolder:
+def _engines(settings: Settings, *, has_device: bool) -> EngineHolder:
     folders = ModelFolders(settings.resolved_models_dir)
     load = (
-        partial(_vllm, settings, has_turn)
+        partial(_vllm, settings, has_device)
         if settings.inference.engine == "vllm"
         else partial(_transformers, settings.inference)
     )
     return EngineHolder(load, folders.locate, name=settings.inference.engine)
 
 
-def _vllm(settings: Settings, has_turn: bool, model: ModelRef, folder: Path, engine: EngineRef) -> Engine:  # noqa: FBT001
+def _vllm(settings: Settings, has_device: bool, model: ModelRef, folder: Path, engine: EngineRef) -> Engine:  # noqa: FBT001
     from craft_inference.adapter_shapes import check_fits
     from craft_inference.prompting.chat import chat_of
     from craft_inference.vllm.client import ServerAccess, lease_model
-    from craft_inference.vllm.engine import Served, VllmEngine
+    from craft_inference.vllm.engine import ServerUse, VllmEngine
 
     vllm = settings.inference.vllm
     access = ServerAccess(
         url=settings.resolved_model_server_url,
         token=settings.model_server_token,
-        has_turn=has_turn,
-        patience_seconds=vllm.start_seconds,
+        has_device=has_device,
+        wait_seconds=vllm.start_seconds,
     )
-    served = Served(ServedBase(model=model, dtype=engine.dtype), vllm.prompts_in_flight, vllm.seed_requests)
+    use = ServerUse(ServedBase(model=model, dtype=engine.dtype), vllm.prompts_in_flight, vllm.seed_requests)
     chat = chat_of(folder, most_tokens=vllm.max_model_len)
     adapters = ServedAdapters(settings.resolved_adapters_dir)
     check = partial(check_fits, model=folder)
-    return VllmEngine(chat, partial(lease_model, access), adapters, served, check_adapter=check)
+    return VllmEngine(chat, partial(lease_model, access), adapters, use, check_adapter=check)
 
 
 def _transformers(settings: InferenceSettings, _: ModelRef, folder: Path, engine: EngineRef) -> Engine:

@@ -1,4 +1,4 @@
-"""`python -m craft_inference.worker`: does the service's stages."""
+"""`python -m craft_inference.worker`: runs the service's stages."""
 
 from craft.contracts.stages.kinds import Service
 from craft.infra.settings.settings import Settings
@@ -6,16 +6,16 @@ from craft.infra.storage.served_adapters import ServedAdapters
 from craft.infra.worker.worker import run
 
 _LEFT_BEHIND_SECONDS = 2 * 24 * 3600.0
-"""Longer than any stage may run."""
+"""The age of an adapter folder that no stage can still use: longer than any stage may run."""
 
 
 def main() -> None:
-    """Work until told to stop."""
+    """Work until a signal stops the process."""
     settings = Settings()
     if settings.inference.engine == "vllm":
         adapters = ServedAdapters(settings.resolved_adapters_dir)
         adapters.ensure_root()
-        adapters.sweep(older_than_seconds=_LEFT_BEHIND_SECONDS)
+        adapters.remove_leftovers(older_than_seconds=_LEFT_BEHIND_SECONDS)
     run(Service.INFERENCE, "craft_inference.wiring:stage_functions", settings)
 
 

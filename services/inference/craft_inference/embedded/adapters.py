@@ -1,7 +1,7 @@
-"""LoRA adapters in PEFT layout, added to the weights of the loaded model and taken out again exactly.
+"""Merges LoRA adapters in PEFT layout into the weights of the loaded model, and removes them again exactly.
 
-Merged weights cost nothing at run time, where attached ones add two products to every linear layer (a third of a step
-on CPU). The replaced weights are kept aside, so that taking the adapter out gives back the very same bits.
+Merged weights cost nothing at run time, whereas attached ones add two products to every linear layer (a third of a
+step on CPU). The slot keeps the replaced weights, so that removing the adapter restores the very same bits.
 """
 
 import json
@@ -18,7 +18,7 @@ from craft.contracts.stages.rows import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from craft.errors import ModelRejected
 from craft_inference.adapter_shapes import DOWN, PREFIX, UP
 
-# What PEFT can do and we do not: each must be absent, empty or false.
+# PEFT supports these options and we do not: each must be absent, empty or false.
 _UNSUPPORTED = (
     "use_dora", "fan_in_fan_out", "modules_to_save", "alpha_pattern", "rank_pattern", "lora_bias", "layer_replication",
     "trainable_token_indices", "target_parameters", "use_qalora", "corda_config", "alora_invocation_tokens",
@@ -26,7 +26,7 @@ _UNSUPPORTED = (
 
 
 class AdapterSlot:
-    """The one adapter that a model carries at a time, or none."""
+    """Holds the one adapter that is merged into the model, or none."""
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
@@ -34,7 +34,10 @@ class AdapterSlot:
         self._replaced: dict[str, Tensor] = {}
 
     def use(self, folder: Path | None) -> None:
-        """Answer with the adapter in `folder` (None: none) from now on. Raises ModelRejected, changing nothing."""
+        """Merge the adapter in `folder` in place of the present one; None only removes it.
+
+        Raises ModelRejected, and then changes nothing.
+        """
         if folder == self._folder:
             return
         deltas = {} if folder is None else read_deltas(folder, self._model)
@@ -42,7 +45,7 @@ class AdapterSlot:
             for name, weight in self._replaced.items():
                 self._weight(name).copy_(weight)
             self._replaced = {}
-            self._folder = None  # should a merge fail half-way, the next call starts from what is kept aside
+            self._folder = None  # where a merge fails half-way, the next call restores the replaced weights first
             for name, delta in deltas.items():
                 weight = self._weight(name)
                 self._replaced[name] = weight.to("cpu", copy=True)
@@ -55,7 +58,10 @@ class AdapterSlot:
 
 
 def read_deltas(folder: Path, model: nn.Module) -> dict[str, Tensor]:
-    """What the adapter adds to each linear layer's weight, in float32, by the layer's name in `model`."""
+    """The adapter's addition to each linear layer's weight, in float32, by the layer's name in `model`.
+
+    Raises ModelRejected where the folder has no LoRA adapter for this model.
+    """
     scale, rslora = _scale(folder / ADAPTER_CONFIG)
     path = folder / ADAPTER_WEIGHTS
     if not path.is_file():
@@ -73,17 +79,17 @@ def read_deltas(folder: Path, model: nn.Module) -> dict[str, Tensor]:
 
 
 def _scale(path: Path) -> tuple[float, bool]:
-    """alpha, and whether it is divided by the root of the rank and not by the rank."""
+    """(alpha, rslora) of the configuration: with rslora, alpha is divided by the root of the rank, else by the rank."""
     config: object = None
     with suppress(OSError, ValueError):
         config = json.loads(path.read_bytes())
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         raise ModelRejected(f"{path.parent.name} is not a LoRA adapter in PEFT layout.", param="adapter")
-    wanted = [name for name in _UNSUPPORTED if config.get(name)]
+    unsupported = [name for name in _UNSUPPORTED if config.get(name)]
     if config.get("bias", "none") != "none":
-        wanted.append("bias")
-    if wanted:
-        raise ModelRejected(f"The adapter {path.parent.name} uses {', '.join(wanted)}.", param="adapter")
+        unsupported.append("bias")
+    if unsupported:
+        raise ModelRejected(f"The adapter {path.parent.name} uses {', '.join(unsupported)}.", param="adapter")
     return float(config["lora_alpha"]), bool(config.get("use_rslora"))
 
 

@@ -12,7 +12,7 @@ _VOCABULARY = 32_768  # output rows converted to float32 at a time
 
 
 class CausalLM:
-    """A transformers decoder loaded with our attention. Right for the architectures that shared_prefix.py names."""
+    """A transformers decoder that was loaded with our attention. It fits the architectures of prefix_attention.py."""
 
     def __init__(self, model: Any) -> None:
         self._body = model.get_decoder()
@@ -28,25 +28,25 @@ class CausalLM:
         self.head_size: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
     def hidden(self, tokens: Tensor, positions: Tensor, view: View) -> Tensor:
-        """Last hidden states (batch, length, size) of tokens (batch, length) at the given positions."""
+        """The last hidden states (batch, length, size) of tokens (batch, length) at the given positions."""
         output = self._body(input_ids=tokens, position_ids=positions, use_cache=False, view=view)
         states: Tensor = output.last_hidden_state
         return states
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Logits (rows, vocabulary) of hidden states (rows, size), in the model's own type."""
+        """The logits (rows, vocabulary) of hidden states (rows, size), in the model's own type."""
         result: Tensor = self._head(hidden)
         return result
 
     @staticmethod
     def in_pieces(hidden: Tensor) -> list[tuple[slice, Tensor]]:
-        """`hidden` cut so that a piece's logits stay in the cache, each with its place."""
+        """`hidden` in pieces whose logits stay in the processor's cache, each with its slice."""
         return [(slice(at, at + _ROWS), hidden[at : at + _ROWS]) for at in range(0, len(hidden), _ROWS)]
 
     def logprobs(self, hidden: Tensor) -> Tensor:
-        """Log-probabilities (rows, vocabulary), the product and the soft-max in float32.
+        """The log-probabilities (rows, vocabulary), with the product and the soft-max in float32.
 
-        In bf16 a logit of 16 has steps of 0.125: two letters would tie that do not.
+        In bf16 a logit of 16 has steps of 0.125, so different letters would tie.
         """
         states, weight, bias = hidden.float(), self._head.weight, self._head.bias
         pieces = [

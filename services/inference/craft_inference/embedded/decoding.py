@@ -1,4 +1,4 @@
-"""What a way of decoding offers the engine: token ids in, sampled ids or log-probabilities out. No text."""
+"""The Protocol of the decoders: token ids in, sampled ids or log-probabilities out. No text."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ OnDone = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """How to sample. `stream(prompt number, sample number)` gives that sample's uniform draws, one a token."""
+    """Sampling parameters. `stream(prompt number, sample number)` gives that sample's uniform draws, one a token."""
 
     samples: int
     max_new_tokens: int
@@ -25,9 +25,9 @@ class Draws:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """Sampled ids by prompt and sample (an end token, where there is one, comes last), and the tokens that ran.
+    """Sampled ids by prompt and sample (an end token, where there is one, comes last), and the prompt tokens that ran.
 
-    `prefilled_tokens` counts prompt tokens run through the model, without padding.
+    `prefilled_tokens` does not count padding.
     """
 
     tokens: list[list[list[int]]]
@@ -35,7 +35,7 @@ class Decoded:
 
     @property
     def generated_tokens(self) -> int:
-        """All sampled ids, end tokens included."""
+        """The number of sampled ids, with end tokens."""
         return sum(len(sample) for samples in self.tokens for sample in samples)
 
 
@@ -48,25 +48,25 @@ class Scored:
 
 
 class Decoding(Protocol):
-    """A way of running one loaded model. Prompts are whole: finding what they share is the decoder's business."""
+    """Runs one loaded model. Prompts are whole: the decoder itself finds what they share."""
 
     def sample(self, prompts: Sequence[Tokens], draws: Draws, on_done: OnDone) -> Decoded:
         """Sample every prompt."""
         ...
 
     def score(self, prompts: Sequence[Tokens], choices: Sequence[Tokens], on_done: OnDone) -> Scored:
-        """Next-token log-probabilities of each prompt's choices, over the whole vocabulary, in float32."""
+        """The next-token log-probabilities of each prompt's choices, over the whole vocabulary, in float32."""
         ...
 
 
 def shared_prefix_length(prompts: Sequence[Tokens]) -> int:
-    """How many tokens all prompts begin with; at least one token of each is left over for its own part."""
+    """The number of tokens with which all prompts begin. It leaves each prompt at least one token of its own."""
     if len(prompts) < 2:
         return 0
     lists = [list(prompt) for prompt in prompts]
-    first, last = min(lists), max(lists)  # in dictionary order every other prompt lies between the two
-    most = min(len(prompt) for prompt in prompts) - 1
-    for position, (one, other) in enumerate(zip(first[:most], last[:most], strict=True)):
+    first, last = min(lists), max(lists)  # in dictionary order all other prompts lie between these two
+    longest = min(len(prompt) for prompt in prompts) - 1
+    for position, (one, other) in enumerate(zip(first[:longest], last[:longest], strict=True)):
         if one != other:
             return position
-    return most
+    return longest

@@ -38,14 +38,14 @@ Dtype = Literal["bfloat16", "float32", "float16"]
 Device = Literal["auto", "cpu", "cuda"]
 _DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32, "float16": torch.float16}
 DEFAULT_ROWS = 320
-"""Samples under way at a time: on 2 CPU cores, products reach their full speed from 256 rows on."""
+"""Samples that run at a time. On 2 CPU cores, products reach their full speed from 256 rows on."""
 
 
 class TransformersEngine:
-    """See `Engine`. Not safe for use by two threads at a time."""
+    """See `Engine`. Two threads must not use it at the same time."""
 
     def __init__(self, model: Any, tokenizer: Any, *, rows: int = DEFAULT_ROWS, plain: bool = False) -> None:
-        """`plain` decodes by the model's own forward, as is done for architectures that ours does not cover."""
+        """`plain` decodes with the model's own forward pass, for architectures that our attention does not support."""
         ends = end_tokens_of(getattr(model, "generation_config", None))
         self._model = model.eval()
         self._chat = Chat(tokenizer, end_tokens=ends, context_length=context_length_of(model.config))
@@ -61,7 +61,7 @@ class TransformersEngine:
     def load(
         cls, folder: Path, *, dtype: Dtype = "bfloat16", device: Device = "auto", rows: int = DEFAULT_ROWS
     ) -> "TransformersEngine":
-        """Load a folder that `craft.infra.models.folders` checked. Raises ModelRejected where transformers cannot."""
+        """Load a folder that `craft.infra.models.folders` checked. Raises ModelRejected where it cannot be loaded."""
         prefix_attention.register()
         transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call] # transformers leaves it so
         place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
@@ -157,7 +157,7 @@ def _counting(on_progress: OnProgress, total: int) -> OnDone:
 
 @contextmanager
 def _memory_errors() -> Iterator[None]:
-    """Memory that runs out becomes an error of our tree, which says what to do."""
+    """Turn out-of-memory exceptions into errors of our tree, which say what to do."""
     try:
         yield
     except torch.OutOfMemoryError as error:

@@ -1,4 +1,4 @@
-"""Preallocated keys and values of many sequences, growing by doubling so that no step copies what is there."""
+"""Preallocated keys and values of many sequences. The cache doubles when it is full, so that steps need not copy it."""
 
 import torch
 from torch import Tensor
@@ -8,29 +8,29 @@ from craft_inference.embedded.causal_lm import CausalLM
 
 
 class KVCache:
-    """(layers, keys and values, places, key-value heads, length, head size) on the model's device, zero at first.
+    """One tensor (layers, keys and values, places, key-value heads, length, head size) on the model's device.
 
-    Zero and not empty: what lies behind a sequence's end is masked, but a NaN there would survive its weight of zero.
+    It begins as zeros. Values behind a sequence's end are masked, but a NaN there would survive its weight of zero.
     """
 
-    def __init__(self, causal: CausalLM, *, places: int, length: int) -> None:
+    def __init__(self, model: CausalLM, *, places: int, length: int) -> None:
         self._all = torch.zeros(
-            (causal.layers, 2, places, causal.kv_heads, length, causal.head_size),
-            dtype=causal.dtype,
-            device=causal.device,
+            (model.layers, 2, places, model.kv_heads, length, model.head_size),
+            dtype=model.dtype,
+            device=model.device,
         )
 
     @property
     def length(self) -> int:
-        """Tokens there is room for in each place."""
+        """The number of tokens that each place can take."""
         return self._all.shape[4]
 
     def layer(self, layer: int, places: int) -> KeyValues:
-        """The first `places` places of one layer; a view."""
+        """The first `places` places of one layer, as a view."""
         return KeyValues(self._all[layer, 0, :places], self._all[layer, 1, :places])
 
     def grow(self, length: int) -> None:
-        """Make room for `length` tokens, at least doubling; nothing where there is."""
+        """Make place for `length` tokens, at least doubling the length. A cache that is long enough stays as it is."""
         if length <= self.length:
             return
         old = self._all
@@ -40,11 +40,11 @@ class KVCache:
         self._all[:, :, :, :, : old.shape[4]] = old
 
     def store(self, layer: int, places: Tensor, new: KeyValues) -> None:
-        """Put whole sequences (batch, heads, length, size) at `places`, from their first token on."""
+        """Write whole sequences (batch, heads, length, size) to `places`, from their first token on."""
         length = new.keys.shape[2]
         self._all[layer, 0, places, :, :length] = new.keys
         self._all[layer, 1, places, :, :length] = new.values
 
     def move(self, sources: Tensor, targets: Tensor) -> None:
-        """Copy sequences from place to place; the two sets do not overlap."""
+        """Copy sequences from `sources` to `targets`; the two sets must not overlap."""
         self._all[:, :, targets] = self._all[:, :, sources]

@@ -1,7 +1,7 @@
-"""Decoding by a model's own forward and cache: any decoder-only architecture, and the reference for the fast way.
+"""Decodes any decoder-only architecture with its own forward pass and cache; the reference for the fast decoder.
 
-Prompts are padded on the left, prefilled once for all samples of a question, and finished samples leave the batch; but
-every prompt carries its whole prefix and the cache is copied at every step.
+Prompts are padded on the left and prefilled once for all samples of a question, and finished samples leave the batch.
+But every prompt carries its whole prefix, and each step copies the cache.
 """
 
 from collections.abc import Sequence
@@ -29,25 +29,25 @@ class PlainDecoder:
     @torch.inference_mode()
     def sample(self, prompts: Sequence[Tokens], draws: Draws, on_done: OnDone) -> Decoded:
         """See `Decoding.sample`."""
-        found: list[list[list[int]]] = [[] for _ in prompts]
+        tokens: list[list[list[int]]] = [[] for _ in prompts]
         for batch in self._batches(prompts, max(1, self._rows // draws.samples)):
-            said = self._sample_batch([prompts[number] for number in batch], batch, draws)
+            generated = self._sample_batch([prompts[number] for number in batch], batch, draws)
             for place, number in enumerate(batch):
-                found[number] = said[place * draws.samples : (place + 1) * draws.samples]
+                tokens[number] = generated[place * draws.samples : (place + 1) * draws.samples]
             on_done(len(batch))
-        return Decoded(found, sum(map(len, prompts)))
+        return Decoded(tokens, sum(map(len, prompts)))
 
     @torch.inference_mode()
     def score(self, prompts: Sequence[Tokens], choices: Sequence[Tokens], on_done: OnDone) -> Scored:
         """See `Decoding.score`."""
-        found: list[list[float]] = [[] for _ in prompts]
+        logprobs: list[list[float]] = [[] for _ in prompts]
         for batch in self._batches(prompts, self._rows):
             tokens, mask = self._padded([prompts[number] for number in batch])
             logits = self._forward(tokens, mask, None)
             for number, row in zip(batch, torch.log_softmax(logits.float(), dim=-1), strict=True):
-                found[number] = row[list(choices[number])].tolist()
+                logprobs[number] = row[list(choices[number])].tolist()
             on_done(len(batch))
-        return Scored(found, sum(map(len, prompts)))
+        return Scored(logprobs, sum(map(len, prompts)))
 
     @staticmethod
     def _batches(prompts: Sequence[Tokens], size: int) -> list[list[int]]:
@@ -61,7 +61,7 @@ class PlainDecoder:
         return torch.tensor(tokens, device=self._device), torch.tensor(mask, device=self._device)
 
     def _forward(self, tokens: Tensor, mask: Tensor, cache: DynamicCache | None) -> Tensor:
-        """Logits (rows, vocabulary) after the last of `tokens`; the mask covers the cache too."""
+        """The logits (rows, vocabulary) after the last of `tokens`. The mask covers the cache too."""
         positions = (mask.cumsum(dim=-1) - 1).clamp_(min=0)[:, -tokens.shape[1] :]
         output = self._model(
             input_ids=tokens,
@@ -82,18 +82,18 @@ class PlainDecoder:
         mask = mask.repeat_interleave(samples, dim=0)
         cache.batch_repeat_interleave(samples)
         streams = np.stack([draws.stream(number, sample) for number in numbers for sample in range(samples)])
-        said: list[list[int]] = [[] for _ in streams]
+        generated: list[list[int]] = [[] for _ in streams]
         live: NDArray[np.int64] = np.arange(len(streams))
         for position in range(draws.max_new_tokens):
             uniform = torch.from_numpy(streams[live, position]).to(self._device)
             drawn = draw(logits, uniform, temperature=draws.temperature, top_p=draws.top_p).cpu().numpy()
             for row, token in zip(live, drawn, strict=True):
-                said[row].append(int(token))
-            stays = np.flatnonzero(~np.isin(drawn, self._end))
-            if not len(stays) or position + 1 == draws.max_new_tokens:
+                generated[row].append(int(token))
+            unfinished = np.flatnonzero(~np.isin(drawn, self._end))
+            if not len(unfinished) or position + 1 == draws.max_new_tokens:
                 break
-            live, keep = live[stays], torch.from_numpy(stays).to(self._device)
+            live, keep = live[unfinished], torch.from_numpy(unfinished).to(self._device)
             cache.batch_select_indices(keep)
             mask = torch.nn.functional.pad(mask[keep], (0, 1), value=1)
-            logits = self._forward(torch.from_numpy(drawn[stays]).to(self._device)[:, None], mask, cache)
-        return said
+            logits = self._forward(torch.from_numpy(drawn[unfinished]).to(self._device)[:, None], mask, cache)
+        return generated

@@ -1,11 +1,11 @@
-"""Attention over keys that live in three places, so that nothing is computed or copied once per sample.
+"""Attention over keys in three places, so that samples do not each compute or copy the same keys.
 
-    prefix     the tokens all prompts begin with            one copy for the run
+    prefix     the tokens with which all prompts begin      one copy for the run
     question   the rest of a prompt                         one copy for all samples of the question
-    own        what a sample has generated                  one copy a sample, in a preallocated buffer
+    own        the tokens that a sample has generated       one copy for each sample, in a preallocated buffer
 
-Each part is attended to on its own and the parts are merged (attention.py). The functions plug into transformers'
-attention interface, so a decoder of ARCHITECTURES runs with its own modelling code.
+Attention runs over each part alone, then attention.py merges the parts. The functions plug into transformers' attention
+interface, so a decoder of ARCHITECTURES runs with its own modelling code.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,11 +21,11 @@ ATTENTION = "craft_shared_prefix"
 ARCHITECTURES = frozenset(
     {"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", "SmolLM3ForCausalLM"}
 )
-"""Decoders with plain causal attention and a bare output head; each has a test against its own plain forward."""
+"""Decoders with plain causal attention and a bare output head. A test compares each with its own plain forward pass."""
 
 
 class Grid(NamedTuple):
-    """Rows on a grid of slots × samples: the row of each cell (any, where there is none), and the cell of each row."""
+    """Rows on a grid of slots × samples: the row of each cell (any row for an empty cell), and the cell of each row."""
 
     rows_of_cells: Tensor
     cells_of_rows: Tensor
@@ -39,10 +39,10 @@ class Masks(NamedTuple):
 
 
 class View(Protocol):
-    """What one forward pass attends to besides its own tokens. Tensors are (batch, heads, length, head size)."""
+    """The keys to which one forward pass attends besides its own. Tensors are (batch, heads, length, head size)."""
 
     def attend(self, layer: int, query: Tensor, new: KeyValues) -> Tensor:
-        """Attention output, shaped like the query (which is scaled already)."""
+        """The attention output, of the query's shape. The query is already scaled."""
         ...
 
 
@@ -51,10 +51,10 @@ def _attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,  # noqa: ARG001 - always None: views know what may be seen
+    attention_mask: Tensor | None,  # noqa: ARG001 - always None: the view knows the mask
     **extra: Any,
 ) -> tuple[Tensor, None]:
-    """The function that transformers calls in every layer; `view` comes through the model's keyword arguments."""
+    """The function that transformers calls in every layer. `view` comes through the model's keyword arguments."""
     view: View = extra["view"]
     output = view.attend(module.layer_idx, query * extra["scaling"], KeyValues(key, value))
     return output.transpose(1, 2), None
@@ -66,9 +66,9 @@ def register() -> None:
 
 
 class PromptView:
-    """Forward pass over whole prompts, padded on the right: causal among themselves, and after the prefix.
+    """Forward pass over whole prompts after the prefix, padded on the right. Attention is causal within a prompt.
 
-    Padding comes after every real token, so causality alone keeps it unseen. Keeps each layer's keys and values.
+    Padding comes after every real token, so causality alone hides it. The view keeps each layer's keys and values.
     """
 
     def __init__(self, prefix: Sequence[KeyValues] | None, *, length: int, dtype: torch.dtype, device: torch.device):
@@ -91,9 +91,9 @@ class PromptView:
 
 
 class SampleView:
-    """Forward pass of one token for each row: over the prefix, the row's question and the row's own tokens so far.
+    """Forward pass of one token for each row, over the prefix, the row's question and the row's own tokens so far.
 
-    `questions` and `own` give a layer's keys by slot and by row; `positions` is where each row's own key goes.
+    `questions` and `own` give a layer's keys by slot and by row. Each row's new key goes to its place in `positions`.
     """
 
     def __init__(
@@ -129,8 +129,8 @@ class SampleView:
         slots = len(questions.keys)
         cells = rows.index_select(0, self._grid.rows_of_cells).view(slots, -1, heads, group, size)
         by_slot = cells.transpose(1, 2).reshape(slots, heads, -1, size)
-        found = attend(by_slot, questions, self._masks.questions)
-        return Attended(*(self._by_row(part, heads, group) for part in found))
+        attended = attend(by_slot, questions, self._masks.questions)
+        return Attended(*(self._by_row(part, heads, group) for part in attended))
 
     def _by_row(self, part: Tensor, heads: int, group: int) -> Tensor:
         slots, _, _, size = part.shape
@@ -139,7 +139,7 @@ class SampleView:
 
 
 def supports(config: Any) -> bool:
-    """Whether a model of this configuration attends to everything before a token, in every layer."""
+    """True where a model of this configuration attends to all earlier tokens in every layer."""
     architectures = config.architectures or [""]
     layer_types = getattr(config, "layer_types", None) or []
     return (

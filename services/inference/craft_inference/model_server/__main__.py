@@ -10,7 +10,7 @@ from craft_inference.model_server import wiring
 
 
 def main() -> None:
-    """Serve until told to stop."""
+    """Serve until a signal stops the process."""
     settings = Settings()
     if not is_loopback(settings.model_server.host) and "model_server_token" not in settings.model_fields_set:
         sys.exit("The model server listens beyond loopback only with a token of its own: set CRAFT_MODEL_SERVER_TOKEN.")

@@ -1,4 +1,4 @@
-"""vLLM's command line and environment, built from the settings: the only place that knows its option names."""
+"""Builds vLLM's command line and environment from the settings. Only this file knows vLLM's option names."""
 
 import os
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ from craft.infra.settings.inference import InferenceSettings, VllmSettings
 
 _GPU_DEVICE = Path("/dev/nvidiactl")
 _CPU_DEFAULTS = {"block_size": 32, "max_num_seqs": 256, "max_num_batched_tokens": 4096}
-"""vLLM's own on CPU: a KV block of 128 tokens, which shares nothing of a short prompt, and for servers half of what it
-gives offline batches in one step; a probe is a batch."""
+"""These replace vLLM's own defaults on CPU: a KV block of 128 tokens, of which short prompts share nothing, and half as
+many tokens in a server's step as in an offline batch's. A probe is a batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerCommand:
-    """How to start one server."""
+    """The command line, environment and working folder that start one server."""
 
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
@@ -26,7 +26,7 @@ class ServerCommand:
 
 @dataclass(frozen=True, slots=True)
 class ServerPlaces:
-    """Where the server finds models and adapters, and the Unix socket on which it listens."""
+    """The folders in which the server finds models and adapters, and the Unix socket on which it listens."""
 
     models: Path
     adapters: Path
@@ -34,7 +34,7 @@ class ServerPlaces:
 
 
 def vllm_command(settings: InferenceSettings, places: ServerPlaces, *, python: Path, base: ServedBase) -> ServerCommand:
-    """Serve the model under its path below the models folder as its name.
+    """The command that serves the model; the model's path below the models folder is its name.
 
     The path is relative, with the models folder as working folder, because vLLM's resolver takes an adapter only where
     its `base_model_name_or_path` is the very text after `--model`.
@@ -49,8 +49,8 @@ def vllm_command(settings: InferenceSettings, places: ServerPlaces, *, python: P
         words += ["--enable-lora", "--max-lora-rank", str(vllm.max_lora_rank), "--max-loras", str(vllm.max_loras)]
     words += ["--tensor-parallel-size", str(vllm.tensor_parallel_size)]
     cpu = on_cpu(settings.device)
-    # A prompt that is prefilled in parts has its sampled token taken back, which a seeded generator of a CPU cannot:
-    # "CPU Generator does not use offset" ends the server.
+    # vLLM takes back the sampled token of a prompt that is prefilled in parts. A seeded generator of a CPU cannot do
+    # that: "CPU Generator does not use offset" ends the server.
     words += ["--no-enable-chunked-prefill"] if cpu else ["--gpu-memory-utilization", str(vllm.gpu_memory_utilization)]
     defaults = _CPU_DEFAULTS if cpu else {}
     optional = {
@@ -63,25 +63,25 @@ def vllm_command(settings: InferenceSettings, places: ServerPlaces, *, python: P
         words += [] if value is None else [option, str(value)]
     words += ["--enforce-eager"] if vllm.enforce_eager else []
     return ServerCommand(
-        arguments=(_seen_from_anywhere(python), *words, *vllm.extra_arguments),
+        arguments=(_absolute(python), *words, *vllm.extra_arguments),
         environment=_environment(vllm, places, cpu=cpu),
         folder=places.models,
     )
 
 
-def _seen_from_anywhere(python: Path) -> str:
-    # A bare name is looked up in PATH; a path is our working folder's, not the models folder's.
+def _absolute(python: Path) -> str:
+    # A bare name is looked up in PATH. A relative path is relative to our working folder, not to the models folder.
     return str(python if len(python.parts) == 1 else python.absolute())
 
 
 def _environment(vllm: VllmSettings, places: ServerPlaces, *, cpu: bool) -> dict[str, str]:
-    """This process's environment without our own settings (they hold secrets), and what vLLM reads from it."""
+    """This process's environment without our own settings (which hold secrets), with the variables that vLLM reads."""
     inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith("CRAFT_")}
     own = {
-        # The working folder holds models that others made: nothing in it may be imported.
+        # Nothing in the working folder may be imported: it holds models that others made.
         "PYTHONSAFEPATH": "1",
-        # Adapters are loaded on first use. The switch also opens a call that loads any folder: hence the private
-        # socket, and a proxy that knows no such route.
+        # Adapters are loaded on first use. The switch also opens a call that loads any folder. Therefore the socket is
+        # private, and our proxy has no route for that call.
         "VLLM_PLUGINS": "lora_filesystem_resolver",
         "VLLM_LORA_RESOLVER_CACHE_DIR": str(places.adapters),
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
@@ -96,5 +96,5 @@ def _environment(vllm: VllmSettings, places: ServerPlaces, *, cpu: bool) -> dict
 
 
 def on_cpu(device: str) -> bool:
-    """Whether vLLM runs on CPU here: `auto` is a GPU where the machine has one."""
+    """True where vLLM runs on CPU here; `auto` means the GPU where the machine has one."""
     return device == "cpu" or (device == "auto" and not _GPU_DEVICE.exists())

@@ -1,5 +1,7 @@
-"""The model server's calls. Of vLLM's own, only the two that complete text are passed on: it has others, that load any
-folder as an adapter or pause the engine, and asks for no credentials at them.
+"""The model server's HTTP routes.
+
+Only the two calls of vLLM that complete text are passed on. Its other calls load any folder as an adapter or pause the
+engine, and need no credentials.
 """
 
 import json
@@ -12,7 +14,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import SecretStr, ValidationError
 from starlette.types import Receive, Scope, Send
 
-from craft.contracts.problems import said_of
+from craft.contracts.problems import validation_message
 from craft.contracts.services.model_server import (
     BASE_MODEL_HEADER,
     LEASE_HEADER,
@@ -39,7 +41,7 @@ from craft_inference.model_server.supervisor import ServerSupervisor
 
 _STARTING = documented(ModelNotFound, ModelRejected, GpuOutOfMemory, HostOutOfMemory, Unavailable)
 _JSON = "application/json"
-HoldId = Annotated[str, Path(max_length=100)]
+LeaseId = Annotated[str, Path(max_length=100)]
 
 
 def router(supervisor: ServerSupervisor, *, token: SecretStr) -> APIRouter:
@@ -51,38 +53,38 @@ def router(supervisor: ServerSupervisor, *, token: SecretStr) -> APIRouter:
         responses=documented(Unauthenticated),
     )
 
-    @routes.post("/holds", operation_id="holdModel", responses=_STARTING)
-    async def hold(body: ModelLeaseRequest) -> ModelLease:
-        """Serve a base model and keep it until the hold is let go; waits until it answers."""
-        return await supervisor.hold(body)
+    @routes.post("/leases", operation_id="leaseModel", responses=_STARTING)
+    async def lease(body: ModelLeaseRequest) -> ModelLease:
+        """Serve a base model until the lease ends. Returns when vLLM answers."""
+        return await supervisor.lease(body)
 
-    @routes.delete("/holds/{hold_id}", operation_id="letGo")
-    async def let_go(hold_id: HoldId) -> ServerView:
-        """The model may be swapped out from now on."""
-        supervisor.let_go(hold_id)
+    @routes.delete("/leases/{lease_id}", operation_id="endLease")
+    async def end_lease(lease_id: LeaseId) -> ServerView:
+        """End a lease; from now on another model may take this one's place."""
+        supervisor.end_lease(lease_id)
         return supervisor.view()
 
     @routes.post("/release", operation_id="releaseDevice")
     async def release() -> ServerView:
-        """Stop vLLM: the caller has the device's turn and needs its memory. Returns when that is free."""
-        return await supervisor.release()
+        """Stop vLLM, for a caller that has the device lock and needs the memory. Returns when the memory is free."""
+        return await supervisor.release_device()
 
     @routes.get("/server", operation_id="showServer")
     async def show() -> ServerView:
-        """What vLLM is doing."""
+        """The state of vLLM."""
         return supervisor.view()
 
     @routes.get("/tokens", operation_id="countTokens", responses=documented(Unavailable))
     async def tokens() -> ServedTokens:
-        """Prompt tokens so far."""
+        """The prompt tokens that vLLM has counted."""
         return await supervisor.tokens()
 
     @routes.post("/completions", operation_id="complete", response_class=Response, responses=documented(NotFound))
-    async def complete(request: Request, hold_id: Annotated[str, Header(alias=LEASE_HEADER)]) -> Response:
-        """vLLM's own call, under a hold."""
+    async def complete(request: Request, lease_id: Annotated[str, Header(alias=LEASE_HEADER)]) -> Response:
+        """vLLM's own call, under a lease."""
         body = await request.body()
-        async with supervisor.under(hold_id) as client:
-            return await _passed_on(request, client, "/v1/completions", body)
+        async with supervisor.leased_client(lease_id) as client:
+            return await _forward(request, client, "/v1/completions", body)
 
     @routes.post("/chat/completions", operation_id="chat", response_class=Response, responses=_STARTING)
     async def chat(request: Request, base_model: Annotated[str, Header(alias=BASE_MODEL_HEADER)]) -> Response:
@@ -90,12 +92,12 @@ def router(supervisor: ServerSupervisor, *, token: SecretStr) -> APIRouter:
         body = await request.body()
         base = _base(base_model)
         async with AsyncExitStack() as stack:
-            client = await stack.enter_async_context(supervisor.asked(base))
+            client = await stack.enter_async_context(supervisor.client_for(base))
             if not _wants_stream(body):
-                return await _passed_on(request, client, "/v1/chat/completions", body)
-            answer = await cancel_on_disconnect(request, _sent(client, "/v1/chat/completions", body, stream=True))
+                return await _forward(request, client, "/v1/chat/completions", body)
+            answer = await cancel_on_disconnect(request, _send(client, "/v1/chat/completions", body, stream=True))
             if answer is None:
-                return _nobody_listens()
+                return _caller_disconnected()
             stack.push_async_callback(answer.aclose)
             if not answer.is_success:
                 return _copy(answer, await answer.aread())
@@ -105,7 +107,7 @@ def router(supervisor: ServerSupervisor, *, token: SecretStr) -> APIRouter:
 
 
 class _Stream(StreamingResponse):
-    """vLLM's answer as it comes; hangs up on vLLM when it is through, or our caller is gone, be it before the start."""
+    """Streams vLLM's response. Closes it at its end, or when our caller disconnects, even before the first byte."""
 
     def __init__(self, answer: httpx.Response, closing: AsyncExitStack) -> None:
         super().__init__(answer.aiter_bytes(), answer.status_code, media_type=_media_type(answer))
@@ -116,17 +118,17 @@ class _Stream(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-async def _passed_on(request: Request, client: httpx.AsyncClient, path: str, body: bytes) -> Response:
-    """vLLM's answer as it is."""
-    answer = await cancel_on_disconnect(request, _sent(client, path, body, stream=False))
-    return _nobody_listens() if answer is None else _copy(answer, answer.content)
+async def _forward(request: Request, client: httpx.AsyncClient, path: str, body: bytes) -> Response:
+    """Send the request to vLLM and return its response unchanged."""
+    answer = await cancel_on_disconnect(request, _send(client, path, body, stream=False))
+    return _caller_disconnected() if answer is None else _copy(answer, answer.content)
 
 
-def _nobody_listens() -> Response:
+def _caller_disconnected() -> Response:
     return Response(status_code=499)
 
 
-async def _sent(client: httpx.AsyncClient, path: str, body: bytes, *, stream: bool) -> httpx.Response:
+async def _send(client: httpx.AsyncClient, path: str, body: bytes, *, stream: bool) -> httpx.Response:
     try:
         request = client.build_request("POST", path, content=body, headers={"Content-Type": _JSON})
         return await client.send(request, stream=stream)
@@ -146,7 +148,9 @@ def _base(header: str) -> ServedBase:
     try:
         return ServedBase.model_validate_json(header)
     except ValidationError as error:
-        raise RequestInvalid(f"{BASE_MODEL_HEADER} is no base model: {said_of(error.errors()[0])}.") from error
+        raise RequestInvalid(
+            f"{BASE_MODEL_HEADER} is no base model: {validation_message(error.errors()[0])}."
+        ) from error
 
 
 def _wants_stream(body: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""One vLLM server: a process of ours under its guard, or one that the team already runs."""
+"""One vLLM server: our own process under the process reaper, or a server that the team already runs."""
 
 import asyncio
 import os
@@ -37,32 +37,32 @@ class Server(Protocol):
 
     @property
     def client(self) -> httpx.AsyncClient:
-        """Calls to it."""
+        """The HTTP client for calls to the server."""
         ...
 
     @property
     def alive(self) -> bool:
-        """Whether its process runs."""
+        """True while the server's process runs."""
         ...
 
     async def ready(self) -> bool:
-        """Whether it answers. Raises what makes waiting pointless."""
+        """True when the server answers. Raises CraftError where it never will."""
         ...
 
     async def stop(self) -> None:
-        """End it; returns when all its memory is free."""
+        """End the server. Returns when all its memory is free."""
         ...
 
     def why_it_ended(self) -> CraftError:
-        """What its last words say."""
+        """The error that the end of its log describes."""
         ...
 
 
 class VllmProcess:
-    """A vLLM of our own behind a Unix socket that nobody else may open."""
+    """Our own vLLM process, behind a Unix socket that no other user may open."""
 
     def __init__(self, command: ServerCommand, socket: Path, log: Path) -> None:
-        """Start it. Raises OSError where that cannot be done."""
+        """Start the process. Raises OSError where that fails."""
         log.parent.mkdir(parents=True, exist_ok=True)
         socket.unlink(missing_ok=True)
         self._log = log
@@ -93,7 +93,7 @@ class VllmProcess:
         self._client = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(uds=str(socket), limits=_NO_LIMITS),
             base_url="http://vllm",
-            timeout=_PATIENT,
+            timeout=_NO_READ_TIMEOUT,
         )
 
     @property
@@ -109,17 +109,17 @@ class VllmProcess:
 
     async def stop(self) -> None:
         os.close(self._lifeline)
-        # The guard returns only when the last process of the server is gone.
+        # The reaper exits only when the last process of the server is gone.
         await asyncio.to_thread(self._popen.wait)
         await self._client.aclose()
 
     def why_it_ended(self) -> CraftError:
         text = self._end_of_log()
         last = "\n".join(text.splitlines()[-_LAST_LINES:])
-        # The first error is the cause; what follows are the processes that noticed it, one after the other.
+        # The first error is the cause. Later ones come from the processes that noticed it, one after the other.
         cause = _CAUSE.search(text)
-        said = f": {cause[1]}" if cause else "."
-        message = f"vLLM ended with exit code {self._popen.poll()}{said}\nIts last words:\n{last}"
+        reason = f": {cause[1]}" if cause else "."
+        message = f"vLLM ended with exit code {self._popen.poll()}{reason}\nThe end of its log:\n{last}"
         if _NO_GPU_MEMORY.search(text):
             return GpuOutOfMemory(
                 message,
@@ -128,7 +128,7 @@ class VllmProcess:
             )
         if _NO_HOST_MEMORY.search(text) or self._popen.poll() == 128 + 9:
             return HostOutOfMemory(message, hint="Lower CRAFT_INFERENCE__VLLM__CPU_KVCACHE_GIB.")
-        # Before the first error, words like these stand in warnings too.
+        # Warnings before the first error may contain the same words.
         if _REJECTED.search(text[cause.start() :] if cause else text):
             return ModelRejected(message, hint="See the model's and vLLM's documentation.", param="base_model")
         return Unavailable(message, hint=f"The whole log is {self._log.name}.")
@@ -140,7 +140,7 @@ class VllmProcess:
 
 
 class AttachedServer:
-    """A vLLM that the team runs: asked, never started or stopped."""
+    """A vLLM server that the team runs. This class sends it requests and never starts or stops it."""
 
     def __init__(
         self,
@@ -152,7 +152,7 @@ class AttachedServer:
     ) -> None:
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._client = httpx.AsyncClient(
-            base_url=url, headers=headers, timeout=_PATIENT, limits=_NO_LIMITS, transport=transport
+            base_url=url, headers=headers, timeout=_NO_READ_TIMEOUT, limits=_NO_LIMITS, transport=transport
         )
         self._url = url
         self._served_path = served_path
@@ -168,10 +168,10 @@ class AttachedServer:
     async def ready(self) -> bool:
         if not await _answers(self._client):
             return False
-        models = await _asked(self._client, "/v1/models")
+        models = await _get(self._client, "/v1/models")
         try:
             names = [str(model["id"]) for model in models.json()["data"]]
-        except _NOT_AS_VLLM_SAYS_IT as error:
+        except _UNEXPECTED_BODY as error:
             raise _no_vllm(models) from error
         if self._served_path not in names:
             raise ModelRejected(
@@ -189,17 +189,17 @@ class AttachedServer:
 
 
 async def version_of(client: httpx.AsyncClient) -> str:
-    """Of the vLLM that answers. Raises Unavailable."""
-    answer = await _asked(client, "/version")
+    """The version of the vLLM that answers. Raises Unavailable."""
+    answer = await _get(client, "/version")
     try:
         return str(answer.json()["version"])
-    except _NOT_AS_VLLM_SAYS_IT as error:
+    except _UNEXPECTED_BODY as error:
         raise _no_vllm(answer) from error
 
 
 async def tokens_of(client: httpx.AsyncClient) -> ServedTokens:
-    """Prompt tokens so far, and how many of them the prefix cache spared. Raises Unavailable."""
-    text = (await _asked(client, "/metrics")).text
+    """All prompt tokens since the start, and those of them that the prefix cache held. Raises Unavailable."""
+    text = (await _get(client, "/metrics")).text
     sums: dict[str, float] = {}
     for name, value in _METRIC.findall(text):
         sums[name] = sums.get(name, 0.0) + float(value)
@@ -209,9 +209,9 @@ async def tokens_of(client: httpx.AsyncClient) -> ServedTokens:
     )
 
 
-async def _asked(client: httpx.AsyncClient, path: str) -> httpx.Response:
+async def _get(client: httpx.AsyncClient, path: str) -> httpx.Response:
     try:
-        return (await client.get(path, timeout=_SOON_SECONDS)).raise_for_status()
+        return (await client.get(path, timeout=_SHORT_CALL_SECONDS)).raise_for_status()
     except httpx.HTTPError as error:
         raise Unavailable(f"vLLM did not answer {path}: {error or type(error).__name__}.") from error
 
@@ -224,13 +224,13 @@ def _no_vllm(answer: httpx.Response) -> Unavailable:
 
 async def _answers(client: httpx.AsyncClient) -> bool:
     try:
-        return (await client.get("/health", timeout=_SOON_SECONDS)).is_success
+        return (await client.get("/health", timeout=_SHORT_CALL_SECONDS)).is_success
     except httpx.TransportError:
         return False
 
 
-_NOT_AS_VLLM_SAYS_IT = (ValueError, KeyError, TypeError)
-_SOON_SECONDS = 5.0
+_UNEXPECTED_BODY = (ValueError, KeyError, TypeError)
+_SHORT_CALL_SECONDS = 5.0
 _NO_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=256)
-# A long reply takes as long as it takes; whoever asks hangs up when it no longer wants it.
-_PATIENT = httpx.Timeout(None, connect=10.0)
+# A long reply has no time limit: a caller that no longer wants it disconnects.
+_NO_READ_TIMEOUT = httpx.Timeout(None, connect=10.0)

@@ -11,15 +11,15 @@ Answer = Callable[[httpx.Request], Awaitable[httpx.Response]]
 
 
 async def echo(request: httpx.Request) -> httpx.Response:
-    """Says what it was sent, and where."""
+    """Answer with the request's own body."""
     return httpx.Response(200, content=request.content, headers={"content-type": "application/json", "x-path": "kept"})
 
 
 class FakeServer:
-    """Answers every completion by `answer`, and keeps what it was asked.
+    """Answers each completion with `answer` and keeps the requests in `requests`.
 
-    `gets_ready`, `alive`, `ended` (why it ended), `version` (None: it does not tell) and the token counts are the
-    test's to set; a dead one refuses connections.
+    A test sets `gets_ready`, `alive`, `ended` (why it ended), `version` (None: no version in the answer) and the token
+    counts. A dead server refuses connections.
     """
 
     def __init__(self, answer: Answer = echo) -> None:
@@ -29,7 +29,7 @@ class FakeServer:
         self.ended: CraftError = Unavailable("It is gone.")
         self.version: str | None = VERSION
         self.prompt_tokens = self.cached_tokens = 0
-        self.asked: list[httpx.Request] = []
+        self.requests: list[httpx.Request] = []
         self.stops = 0
         self.client = httpx.AsyncClient(transport=httpx.MockTransport(self._handle), base_url="http://vllm")
 
@@ -55,7 +55,7 @@ class FakeServer:
                 return httpx.Response(200, json={} if self.version is None else {"version": self.version})
             case "/metrics":
                 return httpx.Response(200, text=self._metrics())
-        self.asked.append(request)
+        self.requests.append(request)
         return await self.answer(request)
 
     def _metrics(self) -> str:

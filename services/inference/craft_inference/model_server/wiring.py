@@ -1,4 +1,4 @@
-"""Builds the model server from the settings. Nothing of torch is imported: vLLM has an environment of its own."""
+"""Builds the model server from the settings, without importing torch: vLLM has an environment of its own."""
 
 import asyncio
 import shutil
@@ -24,15 +24,16 @@ from craft_inference.model_server.supervisor import AcquireDeviceIfFree, ServerS
 
 
 def app(settings: Settings) -> FastAPI:
-    """The application; its lifespan watches vLLM and stops it at the end."""
+    """The application. Its lifespan runs the supervisor's watch, and stops vLLM at the end."""
     vllm = settings.inference.vllm
-    # Short, whatever the state folder is called (a socket's path has 107 bytes), and nobody else may look inside.
+    # Not below the state folder, whose path may be too long: a socket's path has at most 107 bytes. Only this user may
+    # open it.
     private = Path(tempfile.mkdtemp(prefix="craft-vllm-"))
     supervisor = ServerSupervisor(
         partial(_start, settings, private / "vllm.sock"),
         as_served=partial(_as_served, settings),
-        turn_if_free=_turn_if_free(settings),
-        patience=Timeouts(start_seconds=vllm.start_seconds, idle_seconds=vllm.idle_seconds),
+        acquire_device_if_free=_acquire_device_if_free(settings),
+        timeouts=Timeouts(start_seconds=vllm.start_seconds, idle_seconds=vllm.idle_seconds),
     )
 
     @asynccontextmanager
@@ -69,15 +70,16 @@ def _start(settings: Settings, socket: Path, base: ServedBase) -> Server:
 
 
 def _as_served(settings: Settings, base: ServedBase) -> ServedBase:
-    """On CPU a server that can add adapters cannot compile, and is three times slower: there it is one or the other.
+    """The base model as its server is started: on a GPU, and on the team's server, always with adapters.
 
-    On a GPU the difference is small and loading a model takes long, so every server there can.
+    On CPU a server that can add adapters cannot compile and is three times slower, so it gets them only where they are
+    needed. On a GPU the difference is small, and loading a model takes long.
     """
     one_for_both = settings.inference.vllm.url is not None or not on_cpu(settings.inference.device)
     return base.model_copy(update={"adapters": True}) if one_for_both else base
 
 
-def _turn_if_free(settings: Settings) -> AcquireDeviceIfFree:
+def _acquire_device_if_free(settings: Settings) -> AcquireDeviceIfFree:
     lock = settings.worker.device_lock
     if lock is None or settings.inference.vllm.url is not None:  # the team's own server keeps its memory anyway
         return lambda: nullcontext(enter_result=True)

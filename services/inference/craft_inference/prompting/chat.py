@@ -1,4 +1,4 @@
-"""Chats as token ids: the model's own template, its end tokens, and the tokens that stand for letters."""
+"""Chats as token ids, by the model's own template, with its end tokens and the tokens of letters."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,7 +10,7 @@ from craft_inference.engine import LetterPrompt, Prompt
 
 
 def chat_of(folder: Path, *, most_tokens: int | None) -> "Chat":
-    """The chat of a checked model folder whose weights are loaded elsewhere. Raises ModelRejected."""
+    """The `Chat` of a checked model folder; the weights are loaded elsewhere. Raises ModelRejected."""
     from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
     try:
@@ -30,7 +30,7 @@ def chat_of(folder: Path, *, most_tokens: int | None) -> "Chat":
 
 
 def context_length_of(config: Any) -> int:
-    """In tokens, of a model's configuration."""
+    """The context length in tokens of a model's configuration."""
     return int(getattr(config, "max_position_embeddings", None) or 2048)
 
 
@@ -41,7 +41,7 @@ def end_tokens_of(generation: Any) -> list[int]:
 
 
 class Chat:
-    """A tokenizer with a chat template, and the context length it has to keep to."""
+    """A tokenizer with a chat template, and the context length that limits each chat."""
 
     def __init__(self, tokenizer: Any, *, end_tokens: Sequence[int], context_length: int) -> None:
         if not tokenizer.chat_template:
@@ -56,7 +56,7 @@ class Chat:
         self.end_tokens: tuple[int, ...] = tuple(sorted({*own, *end_tokens}))
 
     def encode(self, prompts: Sequence[Prompt], *, new_tokens: int) -> list[list[int]]:
-        """Each chat's ids, the assistant's header last. Raises ContextTooLong where `new_tokens` do not fit."""
+        """Each chat's ids, up to the assistant's header. Raises ContextTooLong where `new_tokens` more do not fit."""
         encoded = self._ids([self._text(prompt) for prompt in prompts]) if prompts else []
         for prompt, ids in zip(prompts, encoded, strict=True):
             if len(ids) + new_tokens > self.context_length:
@@ -69,14 +69,14 @@ class Chat:
         return encoded
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of generated ids, special tokens left out."""
+        """The text of generated ids, without special tokens."""
         text: str = self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
 
     def letter_tokens(self, prompts: Sequence[LetterPrompt]) -> list[list[int]]:
-        """The one token that each letter is where the assistant's turn begins.
+        """The token of each letter at the start of the assistant's turn. Raises RequestInvalid for several tokens.
 
-        Found by encoding the chat with the letter behind it: "A" alone may be another token (" A", "▁A").
+        Each chat is encoded with the letter behind it: "A" alone may be another token (" A", "▁A").
         """
         if not prompts:
             return []

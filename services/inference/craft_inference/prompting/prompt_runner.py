@@ -1,4 +1,4 @@
-"""What the stages ask an engine, a shard at a time."""
+"""Runs the stages' prompts on an engine, one shard at a time."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -15,14 +15,14 @@ from craft_inference.shards import Shard
 
 
 class PromptRun(NamedTuple):
-    """A question of an evaluation set."""
+    """A question and the evaluation set to which it belongs."""
 
     set: str
     question: Question
 
 
 class Answerer:
-    """Asks one engine about shards of evaluation sets."""
+    """Runs shards of evaluation sets on one engine."""
 
     def __init__(self, engine: Engine, parameters: AnswerParameters, adapter: Path | None) -> None:
         templates = templates_from(parameters.prompts.templates)
@@ -31,19 +31,19 @@ class Answerer:
         self._adapter = adapter
         self._sampling = Sampling(max_new_tokens=parameters.max_new_tokens)
 
-    def shard(self, asked: Sequence[PromptRun], on_progress: OnProgress) -> Shard[ReplyRow]:
-        """The one greedy reply to each."""
-        prompts = [Prompt(one.question.id, tuple(self._messages(one.question))) for one in asked]
+    def shard(self, runs: Sequence[PromptRun], on_progress: OnProgress) -> Shard[ReplyRow]:
+        """One greedy reply to each question."""
+        prompts = [Prompt(run.question.id, tuple(self._messages(run.question))) for run in runs]
         replies = self._engine.generate(prompts, self._sampling, adapter=self._adapter, on_progress=on_progress)
         rows = [
-            ReplyRow(set=one.set, id=reply.id, reply=reply.texts[0])
-            for one, reply in zip(asked, replies.rows, strict=True)
+            ReplyRow(set=run.set, id=reply.id, reply=reply.texts[0])
+            for run, reply in zip(runs, replies.rows, strict=True)
         ]
         return Shard(rows=rows, cost=_cost(replies.usage))
 
 
 class Prober:
-    """Asks one engine about shards of questions."""
+    """Runs shards of training questions on one engine."""
 
     def __init__(
         self,
@@ -66,15 +66,15 @@ class Prober:
         )
 
     def shard(self, questions: Sequence[Question], on_progress: OnProgress) -> Shard[ProbeRow]:
-        """Letters where there are choices, else samples; a dataset holds one of the two kinds."""
+        """Log-probabilities of letters for choice questions, else samples. A dataset has questions of one kind only."""
         choices = [question for question in questions if isinstance(question, ChoiceQuestion)]
         if choices:
-            prompts = [LetterPrompt(item.id, tuple(self._messages(item)), item.letters) for item in choices]
-            scores = self._engine.letters(prompts, adapter=self._adapter, on_progress=on_progress)
+            letter_prompts = [LetterPrompt(item.id, tuple(self._messages(item)), item.letters) for item in choices]
+            scores = self._engine.letters(letter_prompts, adapter=self._adapter, on_progress=on_progress)
             rows = [ProbeRow(id=row.id, logprobs=list(row.logprobs)) for row in scores.rows]
             return Shard(rows=rows, cost=_cost(scores.usage))
-        asked = [Prompt(question.id, tuple(self._messages(question))) for question in questions]
-        replies = self._engine.generate(asked, self._sampling, adapter=self._adapter, on_progress=on_progress)
+        prompts = [Prompt(question.id, tuple(self._messages(question))) for question in questions]
+        replies = self._engine.generate(prompts, self._sampling, adapter=self._adapter, on_progress=on_progress)
         rows = [ProbeRow(id=row.id, samples=list(row.texts)) for row in replies.rows]
         return Shard(rows=rows, cost=_cost(replies.usage))
 

@@ -1,4 +1,4 @@
-"""The engine's side of the model server: hold, ask, count, let go; asking again where the server was lost."""
+"""The model server's client: leases a model, sends requests under the lease, and retries where the server was lost."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -17,13 +17,13 @@ from craft.infra.http.problem_client import error_from_problem
 
 _MOST_STARTS = 3
 _MOST_LOSSES = 5
-_PAUSE_GROWS = 4
+_PAUSE_GROWTH = 4
 _CONNECT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """One request's body, without the model's name; the id names it in errors."""
+class CompletionRequest:
+    """One request's body, without the model's name. Errors name the request by its id."""
 
     id: str
     body: Mapping[str, Any]
@@ -31,16 +31,16 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class ServerAccess:
-    """Where the model server is and how to deal with it.
+    """The model server's address, the credentials for it, and the waiting times.
 
-    `has_turn`: the caller works under the device's turn. `patience_seconds`: how long to wait for a busy device, for a
-    model to be loaded, or for a model server that is being started again. `pause_seconds`: before asking again.
+    `has_device`: the caller has the device lock. `wait_seconds`: the longest wait for a busy device, for a model that
+    is being loaded, or for a model server that is being restarted. `pause_seconds`: the pause before a retry.
     """
 
     url: str
     token: SecretStr
-    has_turn: bool
-    patience_seconds: float
+    has_device: bool
+    wait_seconds: float
     pause_seconds: float = 1.0
 
 
@@ -48,7 +48,7 @@ class ServerAccess:
 async def lease_model(
     access: ServerAccess, base: ServedBase, *, transport: httpx.AsyncBaseTransport | None = None
 ) -> "AsyncIterator[VllmSession]":
-    """A session on the base model, which stays served until the block ends. Raises what `POST /v1/holds` answers."""
+    """A session on the base model, which stays served until the block ends. Raises the errors of `POST /v1/leases`."""
     client = httpx.AsyncClient(
         base_url=access.url,
         headers={"Authorization": f"Bearer {access.token.get_secret_value()}"},
@@ -66,99 +66,99 @@ async def lease_model(
 
 
 class VllmSession:
-    """Questions under one hold; another hold is taken where the first is lost with its server."""
+    """Sends requests under one lease. Takes a new lease where the first one was lost with its server."""
 
     def __init__(self, access: ServerAccess, base: ServedBase, client: httpx.AsyncClient) -> None:
         self._access = access
         self._base = base
         self._client = client
         self._opening = asyncio.Lock()
-        self._hold: ModelLease | None = None
+        self._lease: ModelLease | None = None
 
     @property
     def version(self) -> str:
-        """Of vLLM."""
-        return "unknown" if self._hold is None else self._hold.version
+        """The version of vLLM."""
+        return "unknown" if self._lease is None else self._lease.version
 
     async def open(self) -> None:
-        """Take a hold: waits while the device is busy, and for a model to be loaded."""
-        deadline = monotonic() + self._access.patience_seconds
+        """Take a lease. Waits while the device is busy, and while the model is being loaded."""
+        deadline = monotonic() + self._access.wait_seconds
         failures = 0
-        body = ModelLeaseRequest(base=self._base, has_turn=self._access.has_turn).model_dump(mode="json")
+        body = ModelLeaseRequest(base=self._base, has_device=self._access.has_device).model_dump(mode="json")
         while True:
             try:
-                answer = await self._client.post("/v1/holds", json=body)
+                answer = await self._client.post("/v1/leases", json=body)
                 if answer.is_success:
-                    self._hold = ModelLease.model_validate_json(answer.content)
+                    self._lease = ModelLease.model_validate_json(answer.content)
                     return
-                raise _refusal(answer)
+                raise _error_of_server(answer)
             except (httpx.ConnectError, httpx.ConnectTimeout, DeviceBusy) as error:
                 if monotonic() > deadline:
-                    raise _lasting(error) from error
+                    raise _final_error(error) from error
             except (httpx.TransportError, Unavailable) as error:
                 failures += 1
                 if failures >= _MOST_STARTS:
-                    raise _lasting(error) from error
+                    raise _final_error(error) from error
             await asyncio.sleep(self._access.pause_seconds)
 
     async def close(self) -> None:
-        """Let go; a model server that does not hear it notices within a minute."""
-        await self._let_go(self._hold)
+        """End the lease. Where this call fails, the model server ends the unused lease within a minute."""
+        await self._end(self._lease)
 
     async def tokens(self) -> ServedTokens | None:
-        """The server's counters, None where it does not tell."""
+        """The server's token counters; None where it gives none."""
         with suppress(httpx.HTTPError, ValueError):
             answer = await self._client.get("/v1/tokens", timeout=_CONNECT_SECONDS)
             return ServedTokens.model_validate_json(answer.raise_for_status().content)
         return None
 
-    async def complete(self, question: Question, model: str) -> Any:
-        """vLLM's answer to the question, as JSON.
+    async def complete(self, request: CompletionRequest, model: str) -> Any:
+        """vLLM's response as JSON.
 
-        Raises ContextTooLong, ModelRejected (an adapter that it cannot load), Unavailable where the server was lost
-        under this question five times: a dying server of many gigabytes takes its time, and so does a restarted one.
+        Raises ContextTooLong, ModelRejected (an adapter that vLLM cannot load), and Unavailable where the server was
+        lost five times during this request: a server of many gigabytes takes long to die and to restart.
         """
         losses = 0
         while True:
-            hold = self._hold
+            lease = self._lease
             try:
-                return await self._once(question, model)
+                return await self._send(request, model)
             except (httpx.TransportError, NotFound, Unavailable) as error:
                 losses += 1
                 if losses >= _MOST_LOSSES:
                     raise Unavailable(
-                        f"vLLM was lost {losses} times while it answered {question.id}.",
+                        f"vLLM was lost {losses} times while it answered {request.id}.",
                         hint="See vLLM's log; the stage goes on where it was.",
                     ) from error
-            await asyncio.sleep(self._access.pause_seconds * _PAUSE_GROWS ** (losses - 1))
+            await asyncio.sleep(self._access.pause_seconds * _PAUSE_GROWTH ** (losses - 1))
             async with self._opening:
-                if self._hold is hold:  # nobody else took a new one meanwhile
+                if self._lease is lease:  # no other request has taken a new lease meanwhile
                     await self.open()
-                    await self._let_go(hold)
+                    await self._end(lease)
 
-    async def _let_go(self, hold: ModelLease | None) -> None:
-        if hold is not None:
+    async def _end(self, lease: ModelLease | None) -> None:
+        if lease is not None:
             with suppress(httpx.HTTPError):
-                await self._client.delete(f"/v1/holds/{hold.id}", timeout=_CONNECT_SECONDS)
+                await self._client.delete(f"/v1/leases/{lease.id}", timeout=_CONNECT_SECONDS)
 
-    async def _once(self, question: Question, model: str) -> Any:
-        assert self._hold is not None  # noqa: S101 - a session is opened before it is used
+    async def _send(self, request: CompletionRequest, model: str) -> Any:
+        assert self._lease is not None  # noqa: S101 - a session is opened before it is used
         answer = await self._client.post(
-            "/v1/completions", json={"model": model, **question.body}, headers={LEASE_HEADER: self._hold.id}
+            "/v1/completions", json={"model": model, **request.body}, headers={LEASE_HEADER: self._lease.id}
         )
         if answer.is_success:
             return answer.json()
         if answer.headers.get("content-type", "").startswith(PROBLEM_MEDIA_TYPE):
-            raise _refusal(answer)
-        raise _vllm_error(answer, question, model)
+            raise _error_of_server(answer)
+        raise _error_of_vllm(answer, request, model)
 
 
-def _refusal(answer: httpx.Response) -> CraftError:
+def _error_of_server(answer: httpx.Response) -> CraftError:
     return error_from_problem(answer, peer="The model server", set_by="CRAFT_MODEL_SERVER_TOKEN")
 
 
-def _vllm_error(answer: httpx.Response, question: Question, model: str) -> CraftError:
-    """What an error of vLLM's own, in OpenAI's envelope, means to a stage."""
+def _error_of_vllm(answer: httpx.Response, request: CompletionRequest, model: str) -> CraftError:
+    """The stage's error for an error of vLLM itself, which comes in OpenAI's envelope."""
     try:
         message = str(answer.json()["error"]["message"])
     except (ValueError, KeyError, TypeError):
@@ -174,14 +174,14 @@ def _vllm_error(answer: httpx.Response, question: Question, model: str) -> Craft
         )
     if "maximum context length" in message or "max_model_len" in message:
         return ContextTooLong(
-            f"The prompt of {question.id} is too long for vLLM: {message}",
+            f"The prompt of {request.id} is too long for vLLM: {message}",
             hint="Shorten the question or the shots, or raise CRAFT_INFERENCE__VLLM__MAX_MODEL_LEN.",
             param="messages",
         )
-    return Internal(f"vLLM refused the request for {question.id}: {message}")
+    return Internal(f"vLLM refused the request for {request.id}: {message}")
 
 
-def _lasting(error: Exception) -> CraftError:
+def _final_error(error: Exception) -> CraftError:
     if isinstance(error, CraftError):
         return error
     return Unavailable(

@@ -1,4 +1,4 @@
-"""The model server's own calls: hold a base model, ask it, let it go. For stages and the gateway, never for users."""
+"""The model server's calls: lease a base model, use it, end the lease. For stages and the gateway, never for users."""
 
 from enum import StrEnum
 
@@ -7,8 +7,8 @@ from pydantic import AwareDatetime, Field
 from craft.contracts.base import Contract
 from craft.contracts.stages.parameters import ModelRef
 
-LEASE_HEADER = "X-Craft-Hold"
-"""The hold under which a completion is asked for."""
+LEASE_HEADER = "X-Craft-Lease"
+"""The id of the lease under which a completion is requested."""
 BASE_MODEL_HEADER = "X-Craft-Base-Model"
 """The base model of an adapter, as JSON of a ServedBase: it is started where it is not served yet."""
 
@@ -26,10 +26,10 @@ class ServedBase(Contract):
 
 
 class ModelLeaseRequest(Contract):
-    """POST /v1/holds: keep this base model served. `has_turn`: the caller has the device's turn already."""
+    """POST /v1/leases: keep this base model served. `has_device`: the caller already has the device lock."""
 
     base: ServedBase
-    has_turn: bool
+    has_device: bool
 
 
 class ServerState(StrEnum):
@@ -41,7 +41,7 @@ class ServerState(StrEnum):
 
 
 class ModelLease(Contract):
-    """The model is served, and stays so until the hold is let go or not used for a minute."""
+    """The model is served, and stays served until the lease ends or is not used for a minute."""
 
     id: str
     version: str = Field(description="Of vLLM.")
@@ -61,6 +61,6 @@ class ServerView(Contract):
     base: ServedBase | None
     since: AwareDatetime
     starts: int = Field(description="How often vLLM was started since this process began.")
-    holds: int
+    leases: int
     in_flight: int = Field(description="Requests being answered.")
     last_error: str | None

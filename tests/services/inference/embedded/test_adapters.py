@@ -1,4 +1,4 @@
-"""LoRA adapters: as PEFT applies them, and out again without a trace."""
+"""LoRA adapters: merged as PEFT applies them, and removed without a trace."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The fast way of decoding gives what the model's own forward gives."""
+"""The fast decoder gives the same tokens as the model's own forward pass."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -95,7 +95,7 @@ def test_letters_are_the_next_tokens_log_probabilities(llama: Path) -> None:
         assert row.logprobs == pytest.approx(expected.tolist(), abs=1e-5)
 
 
-def test_letters_equal_the_plain_ways(llama: Path) -> None:
+def test_letters_equal_the_plain_decoders(llama: Path) -> None:
     asked = letter_prompts(*QUESTIONS)
     plain = plain_engine(llama, rows=2).letters(asked).rows
 
@@ -127,7 +127,7 @@ def test_progress_ends_at_all_prompts(llama: Path, make: Callable[..., Engine]) 
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
-def test_sliding_window_models_go_the_plain_way(tmp_path: Path) -> None:
+def test_sliding_window_models_use_the_plain_decoder(tmp_path: Path) -> None:
     folder = write_model(tmp_path, "MistralForCausalLM", sliding_window=16)
 
     assert not prefix_attention.supports(AutoConfig.from_pretrained(folder))

@@ -1,4 +1,4 @@
-"""The model server's calls: who may make them, what passes through, and what ends when a caller hangs up."""
+"""The model server's calls: their token, their forwarding to vLLM, and their end when a caller disconnects."""
 
 import asyncio
 import gzip
@@ -12,7 +12,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic import SecretStr
-from tests.services.inference.stages.supervised import Rig, a_while, base, in_a_loop, until
+from tests.services.inference.rigs.supervisor_rig import Rig, a_while, base, in_a_loop, until
 
 from craft.contracts.problems import PROBLEM_MEDIA_TYPE, Problem
 from craft.contracts.services.model_server import BASE_MODEL_HEADER, LEASE_HEADER, ModelLease, ModelLeaseRequest
@@ -35,7 +35,7 @@ EVENTS = [b'data: {"a": 1}\n\n', b"data: \xf0\x9f\x98\x80\n\n", b"data: [DONE]\n
 
 
 class Stream(httpx.AsyncByteStream):
-    """vLLM's stream: some chunks, then silence until it is closed where it is `endless`."""
+    """A stream of vLLM: some chunks, and then, where it is `endless`, silence until it is closed."""
 
     def __init__(self, chunks: list[bytes], *, endless: bool = False) -> None:
         self.closed = False
@@ -53,7 +53,7 @@ class Stream(httpx.AsyncByteStream):
 
 
 class Upstream:
-    """Answers with `stream`, or never while it is `silent`; sees whether it was hung up on."""
+    """Answers with `stream`, or never where there is none; `hung_up` says whether the caller disconnected."""
 
     def __init__(self, stream: Stream | None = None) -> None:
         self.stream = stream
@@ -84,8 +84,8 @@ async def client_of(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-def hold_body(name: str = "a", *, has_turn: bool = True) -> dict[str, Any]:
-    return ModelLeaseRequest(base=base(name), has_turn=has_turn).model_dump(mode="json")
+def lease_body(name: str = "a", *, has_device: bool = True) -> dict[str, Any]:
+    return ModelLeaseRequest(base=base(name), has_device=has_device).model_dump(mode="json")
 
 
 def as_user(name: str = "a") -> dict[str, str]:
@@ -98,7 +98,7 @@ def problem(answer: httpx.Response) -> Problem:
 
 
 class Caller:
-    """One request by ASGI itself, from a caller that can hang up."""
+    """One request over bare ASGI, from a caller that can disconnect."""
 
     def __init__(self, path: str, body: dict[str, Any], headers: dict[str, str]) -> None:
         self.gone = asyncio.Event()
@@ -145,8 +145,8 @@ def test_the_list_of_routes_is_what_it_is() -> None:
     assert sorted(path for _, path in ROUTES) == [
         "/v1/chat/completions",
         "/v1/completions",
-        "/v1/holds",
-        "/v1/holds/{hold_id}",
+        "/v1/leases",
+        "/v1/leases/{lease_id}",
         "/v1/release",
         "/v1/server",
         "/v1/tokens",
@@ -158,10 +158,10 @@ def test_no_call_is_answered_without_the_token(header: str | None) -> None:
     @in_a_loop
     async def scenario() -> None:
         rig = Rig()
-        headers = {**as_user(), LEASE_HEADER: "hold_x", **({} if header is None else {"Authorization": header})}
+        headers = {**as_user(), LEASE_HEADER: "lease_x", **({} if header is None else {"Authorization": header})}
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app_of(rig)), base_url="http://server") as client:
             for method, path in ROUTES:
-                answer = await client.request(method, path, json=hold_body(), headers=headers)
+                answer = await client.request(method, path, json=lease_body(), headers=headers)
                 assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer"), path
         assert rig.servers == []
 
@@ -184,34 +184,34 @@ def test_vllms_other_calls_do_not_exist(method: str) -> None:
     async def scenario() -> None:
         rig = Rig()
         async with client_of(app_of(rig)) as client:
-            hold = ModelLease.model_validate((await client.post("/v1/holds", json=hold_body())).json())
+            lease = ModelLease.model_validate((await client.post("/v1/leases", json=lease_body())).json())
             for path in VLLMS_OTHERS:
-                answer = await client.request(method, path, json={}, headers={LEASE_HEADER: hold.id, **as_user()})
+                answer = await client.request(method, path, json={}, headers={LEASE_HEADER: lease.id, **as_user()})
                 assert answer.status_code == 404, path
-        assert rig.servers[0].asked == []
+        assert rig.servers[0].requests == []
 
     scenario()
 
 
 @in_a_loop
-async def test_a_hold_from_taking_to_letting_go() -> None:
+async def test_a_lease_from_its_start_to_its_end() -> None:
     rig = Rig()
     async with client_of(app_of(rig)) as client:
-        hold = ModelLease.model_validate((await client.post("/v1/holds", json=hold_body())).json())
-        answer = await client.post("/v1/completions", content=b'{"n":  10}', headers={LEASE_HEADER: hold.id})
+        lease = ModelLease.model_validate((await client.post("/v1/leases", json=lease_body())).json())
+        answer = await client.post("/v1/completions", content=b'{"n":  10}', headers={LEASE_HEADER: lease.id})
         assert (answer.status_code, answer.content) == (200, b'{"n":  10}')
-        assert rig.servers[0].asked[0].url.path == "/v1/completions"
-        assert "authorization" not in rig.servers[0].asked[0].headers
-        assert (await client.get("/v1/server")).json()["holds"] == 1
+        assert rig.servers[0].requests[0].url.path == "/v1/completions"
+        assert "authorization" not in rig.servers[0].requests[0].headers
+        assert (await client.get("/v1/server")).json()["leases"] == 1
         assert (await client.get("/v1/tokens")).json() == {"prompt": 0, "cached": 0}
-        assert (await client.delete(f"/v1/holds/{hold.id}")).json()["holds"] == 0
-        answer = await client.post("/v1/completions", json={}, headers={LEASE_HEADER: hold.id})
+        assert (await client.delete(f"/v1/leases/{lease.id}")).json()["leases"] == 0
+        answer = await client.post("/v1/completions", json={}, headers={LEASE_HEADER: lease.id})
         assert (answer.status_code, problem(answer).code) == (404, "not_found")
         assert (await client.post("/v1/release")).json()["state"] == "stopped"
 
 
 @in_a_loop
-async def test_a_completion_without_a_hold_or_a_base_is_refused() -> None:
+async def test_a_completion_without_a_lease_or_a_base_is_refused() -> None:
     async with client_of(app_of(Rig())) as client:
         assert (await client.post("/v1/completions", json={})).status_code == 422
         assert (await client.post("/v1/chat/completions", json={})).status_code == 422
@@ -233,7 +233,7 @@ def test_why_a_server_does_not_start_is_a_problem_document(error: GpuOutOfMemory
         rig.make = make
         async with client_of(app) as client:
             for answer in (
-                await client.post("/v1/holds", json=hold_body()),
+                await client.post("/v1/leases", json=lease_body()),
                 await client.post("/v1/chat/completions", json={}, headers=as_user()),
             ):
                 assert (answer.status_code, problem(answer).code, problem(answer).hint) == (
@@ -260,14 +260,14 @@ def test_vllms_own_errors_pass_through(stream: bool) -> None:
     @in_a_loop
     async def scenario() -> None:
         rig = Rig()
-        said = {"error": {"message": "The model `x` does not exist.", "type": "NotFoundError", "code": 404}}
+        error = {"error": {"message": "The model `x` does not exist.", "type": "NotFoundError", "code": 404}}
 
         async def refuse(request: httpx.Request) -> httpx.Response:
-            return httpx.Response(404, json=said)
+            return httpx.Response(404, json=error)
 
         async with client_of(app_of(rig, refuse)) as client:
             answer = await client.post("/v1/chat/completions", json={"stream": stream}, headers=as_user())
-        assert (answer.status_code, answer.json()) == (404, said)
+        assert (answer.status_code, answer.json()) == (404, error)
         assert answer.headers["content-type"] == "application/json"
         assert rig.supervisor.view().in_flight == 0
 
@@ -333,16 +333,16 @@ def test_what_a_proxy_before_vllm_compressed_is_readable(stream: bool) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("held", [False, True])
-def test_a_caller_that_hangs_up_before_the_answer_cancels_it(stream: bool, held: bool) -> None:
+@pytest.mark.parametrize("leased", [False, True])
+def test_a_caller_that_hangs_up_before_the_answer_cancels_it(stream: bool, leased: bool) -> None:
     @in_a_loop
     async def scenario() -> None:
         rig = Rig()
         upstream = Upstream()
         app = app_of(rig, upstream)
-        hold = await rig.hold("a")
-        path = "/v1/completions" if held else "/v1/chat/completions"
-        caller = Caller(path, {"stream": stream}, {LEASE_HEADER: hold.id} if held else as_user())
+        lease = await rig.lease("a")
+        path = "/v1/completions" if leased else "/v1/chat/completions"
+        caller = Caller(path, {"stream": stream}, {LEASE_HEADER: lease.id} if leased else as_user())
         calling = asyncio.create_task(caller.call(app))
         await until(lambda: rig.supervisor.view().in_flight == 1)
         await a_while()

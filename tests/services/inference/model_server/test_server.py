@@ -1,4 +1,4 @@
-"""A server's process and the team's own server: ready, version, counters, and why it ended."""
+"""Our own server process and the team's server: readiness, version, counters, and the reason for an end."""
 
 import os
 import sys
@@ -7,14 +7,14 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.services.inference.stages.supervised import in_a_loop, until
+from tests.services.inference.rigs.supervisor_rig import in_a_loop, until
 
 from craft.contracts.services.model_server import ServedTokens
 from craft.errors import CraftError, GpuOutOfMemory, HostOutOfMemory, ModelRejected, Unavailable
 from craft_inference.model_server.command import ServerCommand
 from craft_inference.model_server.server import AttachedServer, VllmProcess, tokens_of, version_of
 
-PLAYED = """
+FAKE_VLLM = """
 import socketserver, sys
 from http.server import BaseHTTPRequestHandler
 class Handler(BaseHTTPRequestHandler):
@@ -33,7 +33,7 @@ def command(folder: Path, *words: str, **environment: str) -> ServerCommand:
 
 
 async def ended(folder: Path, script: str) -> CraftError:
-    """Why a server that runs this script ended."""
+    """The error of a server that runs this script until it ends."""
     process = VllmProcess(command(folder, "sh", "-c", script), folder / "s", folder / "logs" / "vllm.log")
     await until(lambda: not process.alive)
     assert not await process.ready()
@@ -47,8 +47,8 @@ async def test_a_process_gets_ready_answers_and_is_gone_when_stop_returns() -> N
         folder = Path(short)
         socket = folder / "s"
         socket.write_text("left by one that was killed")
-        played = command(folder, sys.executable, "-c", PLAYED, str(socket))
-        process = VllmProcess(played, socket, folder / "logs" / "vllm.log")
+        fake = command(folder, sys.executable, "-c", FAKE_VLLM, str(socket))
+        process = VllmProcess(fake, socket, folder / "logs" / "vllm.log")
         assert process.alive
         while not await process.ready():
             assert process.alive
@@ -81,7 +81,7 @@ async def test_a_process_gets_ready_answers_and_is_gone_when_stop_returns() -> N
         ("something else altogether", Unavailable),
     ],
 )
-def test_the_last_words_say_what_went_wrong(tmp_path: Path, words: str, expected: type[CraftError]) -> None:
+def test_the_end_of_the_log_says_what_went_wrong(tmp_path: Path, words: str, expected: type[CraftError]) -> None:
     @in_a_loop
     async def scenario() -> None:
         quoted = words.replace("'", "'\\''")
@@ -100,7 +100,7 @@ async def test_a_process_that_was_killed_ran_out_of_the_hosts_memory(tmp_path_fa
 
 
 @in_a_loop
-async def test_only_the_last_lines_are_told(tmp_path_factory: pytest.TempPathFactory) -> None:
+async def test_only_the_last_lines_are_shown(tmp_path_factory: pytest.TempPathFactory) -> None:
     script = "yes line | head -n 100000; printf 'caf\\351\\n'; echo the end; exit 1"
     error = await ended(tmp_path_factory.mktemp("long"), script)
     lines = error.message.splitlines()
@@ -157,7 +157,7 @@ async def test_the_teams_own_server_is_waited_for() -> None:
 
 
 @in_a_loop
-async def test_another_model_on_the_teams_own_server_is_said_at_once() -> None:
+async def test_another_model_on_the_teams_own_server_is_refused_at_once() -> None:
     server = attached({"/health": httpx.Response(200), "/v1/models": models("theirs/b", "theirs/c")})
     with pytest.raises(ModelRejected, match="serves theirs/b, theirs/c, not team/a") as caught:
         await server.ready()
@@ -193,7 +193,7 @@ vllm:generation_tokens_total{engine="0",model_name="team/a"} 9.0
 
 
 @in_a_loop
-async def test_a_server_that_tells_no_counters_is_unavailable() -> None:
+async def test_a_server_without_counters_is_unavailable() -> None:
     for answers in ({}, {"/metrics": httpx.Response(404)}):
         with pytest.raises(Unavailable):
             await tokens_of(attached(answers).client)

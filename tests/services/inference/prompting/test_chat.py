@@ -30,7 +30,7 @@ def test_a_prompt_that_leaves_no_space_is_refused_by_its_id(llama: Path) -> None
         fast_engine(llama).letters([LetterPrompt(p.id, p.messages, ("A", "B")) for p in long])
 
 
-def test_room_for_new_tokens_counts() -> None:
+def test_space_for_new_tokens_counts() -> None:
     (ids,) = chat().encode(prompts("x?"), new_tokens=1)
     exactly = chat(len(ids) + 10)
 

@@ -1,4 +1,4 @@
-"""The vllm engine: what it asks, in what order and number, and how it reads the answers."""
+"""The vllm engine: the content, order and number of its requests, and its reading of the responses."""
 
 import asyncio
 import json
@@ -10,34 +10,34 @@ from typing import Any
 
 import pytest
 from tests.services.inference.conftest import CONTEXT_LENGTH, byte_tokenizer, letter_prompts, prompts
-from tests.services.inference.stages.supervised import base
+from tests.services.inference.rigs.supervisor_rig import base
 
 from craft.contracts.services.model_server import ServedBase, ServedTokens
 from craft.errors import ContextTooLong, Internal, ModelRejected, Unavailable
 from craft.infra.storage.served_adapters import STAGE_ADAPTER, ServedAdapters
 from craft_inference.engine import Sampling
 from craft_inference.prompting.chat import Chat
-from craft_inference.vllm.client import Question, VllmSession
-from craft_inference.vllm.engine import Served, VllmEngine
+from craft_inference.vllm.client import CompletionRequest, VllmSession
+from craft_inference.vllm.engine import ServerUse, VllmEngine
 
-Answer = Callable[[Question], dict[str, Any]]
+Answer = Callable[[CompletionRequest], dict[str, Any]]
 
 
-def says(question: Question) -> dict[str, Any]:
-    """As many texts as were asked for, the last one first: vLLM gives them in no order."""
-    samples = int(question.body["n"])
-    choices = [{"index": number, "text": f"{question.id} says {number}"} for number in reversed(range(samples))]
+def says(request: CompletionRequest) -> dict[str, Any]:
+    """As many texts as requested, the last one first: vLLM gives them in no order."""
+    samples = int(request.body["n"])
+    choices = [{"index": number, "text": f"{request.id} says {number}"} for number in reversed(range(samples))]
     return {"choices": choices, "usage": {"completion_tokens": 5 * samples}}
 
 
-def scores(question: Question) -> dict[str, Any]:
+def scores(request: CompletionRequest) -> dict[str, Any]:
     """Each letter's log-probability is minus its token, and the sampled token stands among them."""
-    found = {f"token_id:{token}": -float(token) for token in [*question.body["logprob_token_ids"], 2]}
+    found = {f"token_id:{token}": -float(token) for token in [*request.body["logprob_token_ids"], 2]}
     return {"choices": [{"logprobs": {"top_logprobs": [found]}}], "usage": {"completion_tokens": 1}}
 
 
-class PlayedSession(VllmSession):
-    """Answers at once, later questions first where `backwards`; counts what is under way."""
+class FakeSession(VllmSession):
+    """Answers at once, later requests first where `backwards`; counts the requests in flight."""
 
     def __init__(self, rig: "Rig") -> None:
         self._rig = rig
@@ -49,40 +49,40 @@ class PlayedSession(VllmSession):
     async def tokens(self) -> ServedTokens | None:
         return self._rig.counters.pop(0) if self._rig.counters else None
 
-    async def complete(self, question: Question, model: str) -> Any:
+    async def complete(self, request: CompletionRequest, model: str) -> Any:
         rig = self._rig
-        rig.under_way += 1
-        rig.most_under_way = max(rig.most_under_way, rig.under_way)
+        rig.in_flight += 1
+        rig.most_in_flight = max(rig.most_in_flight, rig.in_flight)
         try:
-            turns = 40 - int(question.id[1:]) % 40 if rig.backwards else 1
+            turns = 40 - int(request.id[1:]) % 40 if rig.backwards else 1
             for _ in range(turns):
                 await asyncio.sleep(0)
-            rig.asked.append((question, model))
-            if question.id in rig.failures:
-                raise rig.failures[question.id]
-            return rig.answer(question)
+            rig.requests.append((request, model))
+            if request.id in rig.failures:
+                raise rig.failures[request.id]
+            return rig.answer(request)
         finally:
-            rig.under_way -= 1
+            rig.in_flight -= 1
 
 
 class Rig:
-    """An engine and the session that it asks."""
+    """An engine with a fake session."""
 
     def __init__(self, folder: Path, answer: Answer = says, *, in_flight: int = 64, seeds: bool = True) -> None:
-        self.asked: list[tuple[Question, str]] = []
+        self.requests: list[tuple[CompletionRequest, str]] = []
         self.with_adapters: list[bool] = []
         self.counters: list[ServedTokens | None] = []
         self.failures: dict[str, Exception] = {}
         self.answer = answer
         self.backwards = False
-        self.under_way = self.most_under_way = self.open = self.opened = 0
+        self.in_flight = self.most_in_flight = self.open = self.opened = 0
         self.adapters = ServedAdapters(folder / "served")
         self.adapters.ensure_root()
         chat = Chat(byte_tokenizer(), end_tokens=[2, 0], context_length=CONTEXT_LENGTH)
         self.chat = chat
-        self.engine = VllmEngine(chat, self._held, self.adapters, Served(base(), in_flight, seeds))
+        self.engine = VllmEngine(chat, self._lease_model, self.adapters, ServerUse(base(), in_flight, seeds))
 
-    def _held(self, served: ServedBase) -> AbstractAsyncContextManager[VllmSession]:
+    def _lease_model(self, served: ServedBase) -> AbstractAsyncContextManager[VllmSession]:
         assert served.model_copy(update={"adapters": True}) == base()
         self.with_adapters.append(served.adapters)
         return self._session()
@@ -92,12 +92,12 @@ class Rig:
         self.opened += 1
         self.open += 1
         try:
-            yield PlayedSession(self)
+            yield FakeSession(self)
         finally:
             self.open -= 1
 
     def bodies(self) -> dict[str, dict[str, Any]]:
-        return {question.id: dict(question.body) for question, _ in self.asked}
+        return {request.id: dict(request.body) for request, _ in self.requests}
 
 
 @pytest.fixture
@@ -140,11 +140,11 @@ def test_a_prompt_is_asked_once_for_all_its_samples_as_token_ids(rig: Rig) -> No
         "presence_penalty": 0.0,
         "frequency_penalty": 0.0,
     }
-    assert [model for _, model in rig.asked] == ["team/a", "team/a"]
+    assert [model for _, model in rig.requests] == ["team/a", "team/a"]
     assert replies.usage.generated_tokens == 30
 
 
-def test_greedy_is_asked_once_and_told_as_often_as_wanted(rig: Rig) -> None:
+def test_greedy_is_requested_once_and_given_as_often_as_wanted(rig: Rig) -> None:
     replies = rig.engine.generate(prompts("x?"), GREEDY)
     assert replies.rows[0].texts == ("q0 says 0",) * 3
     assert rig.bodies()["q0"]["n"] == 1
@@ -155,19 +155,19 @@ def test_rows_keep_the_order_of_the_prompts_whatever_comes_first(rig: Rig) -> No
     rig.backwards = True
     asked = prompts(*(f"{number}?" for number in range(40)))
     replies = rig.engine.generate(asked, SAMPLED)
-    assert [question.id for question, _ in rig.asked] != [prompt.id for prompt in asked]
+    assert [request.id for request, _ in rig.requests] != [prompt.id for prompt in asked]
     assert [row.id for row in replies.rows] == [prompt.id for prompt in asked]
     assert all(row.texts[0] == f"{row.id} says 0" for row in replies.rows)
 
 
 @pytest.mark.parametrize(("in_flight", "count"), [(1, 5), (4, 30), (64, 10)])
-def test_as_many_prompts_are_under_way_as_the_settings_say_and_no_more(
+def test_as_many_prompts_are_in_flight_as_the_settings_say_and_no_more(
     tmp_path: Path, in_flight: int, count: int
 ) -> None:
     rig = Rig(tmp_path, in_flight=in_flight)
     rig.engine.generate(prompts(*(f"{number}?" for number in range(count))), SAMPLED)
-    assert rig.most_under_way == min(in_flight, count)
-    assert len(rig.asked) == count
+    assert rig.most_in_flight == min(in_flight, count)
+    assert len(rig.requests) == count
 
 
 def test_progress_counts_up_to_the_end(rig: Rig) -> None:
@@ -225,9 +225,9 @@ def test_letters_are_read_by_their_tokens_at_the_first_new_token(tmp_path: Path)
 
 
 def test_a_letter_that_vllm_does_not_score_is_a_defect_and_never_a_guess(tmp_path: Path) -> None:
-    def forgetful(question: Question) -> dict[str, Any]:
-        answer = scores(question)
-        del answer["choices"][0]["logprobs"]["top_logprobs"][0][f"token_id:{question.body['logprob_token_ids'][1]}"]
+    def forgetful(request: CompletionRequest) -> dict[str, Any]:
+        answer = scores(request)
+        del answer["choices"][0]["logprobs"]["top_logprobs"][0][f"token_id:{request.body['logprob_token_ids'][1]}"]
         return answer
 
     with pytest.raises(Internal, match="no log-probability"):
@@ -237,19 +237,19 @@ def test_a_letter_that_vllm_does_not_score_is_a_defect_and_never_a_guess(tmp_pat
 def test_a_prompt_that_is_too_long_asks_nothing(rig: Rig) -> None:
     with pytest.raises(ContextTooLong, match="q1"):
         rig.engine.generate(prompts("x?", "long " * 200), SAMPLED)
-    assert (rig.asked, rig.opened) == ([], 0)
+    assert (rig.requests, rig.opened) == ([], 0)
 
 
-def test_one_failure_ends_the_call_and_lets_go(tmp_path: Path) -> None:
+def test_one_failure_ends_the_call_and_the_lease(tmp_path: Path) -> None:
     rig = Rig(tmp_path, in_flight=4)
     rig.failures["q5"] = Unavailable("lost")
     with pytest.raises(Unavailable, match="lost"):
         rig.engine.generate(prompts(*(f"{number}?" for number in range(100))), SAMPLED)
-    assert (rig.open, rig.under_way) == (0, 0)
-    assert len(rig.asked) < 20
+    assert (rig.open, rig.in_flight) == (0, 0)
+    assert len(rig.requests) < 20
 
 
-def test_an_order_to_stop_from_progress_ends_the_call_and_lets_go(tmp_path: Path) -> None:
+def test_an_order_to_stop_from_progress_ends_the_call_and_the_lease(tmp_path: Path) -> None:
     rig = Rig(tmp_path, in_flight=4)
 
     class Stopped(Exception):
@@ -261,8 +261,8 @@ def test_an_order_to_stop_from_progress_ends_the_call_and_lets_go(tmp_path: Path
 
     with pytest.raises(Stopped):
         rig.engine.generate(prompts(*(f"{number}?" for number in range(100))), SAMPLED, on_progress=progress)
-    assert (rig.open, rig.under_way) == (0, 0)
-    assert len(rig.asked) < 20
+    assert (rig.open, rig.in_flight) == (0, 0)
+    assert len(rig.requests) < 20
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_an_order_to_stop_from_progress_ends_the_call_and_lets_go(tmp_path: Path
         (ServedTokens(prompt=50, cached=10), None, None),
         (None, None, None),
     ],
-    ids=["counted", "started again in between", "untold before", "untold after", "untold"],
+    ids=["counted", "restarted in between", "unknown before", "unknown after", "unknown"],
 )
 def test_what_was_prefilled_is_counted_or_else_every_prompt(
     rig: Rig, before: ServedTokens | None, after: ServedTokens | None, prefilled: int | None
@@ -299,13 +299,13 @@ def test_an_adapter_is_published_under_the_digest_of_its_bytes(rig: Rig, tmp_pat
     rig.engine.generate(prompts("x?"), GREEDY, adapter=first)
     (name,) = rig.adapters.names()
     assert name.startswith(STAGE_ADAPTER)
-    assert [model for _, model in rig.asked] == [name]
+    assert [model for _, model in rig.requests] == [name]
     config = json.loads((tmp_path / "served" / name / "adapter_config.json").read_text())
     assert config == {"r": 8, "base_model_name_or_path": "team/a"}
 
     same = Rig(tmp_path)
     same.engine.generate(prompts("x?"), GREEDY, adapter=adapter(tmp_path, "copy"))
-    assert same.asked[0][1] == name
+    assert same.requests[0][1] == name
 
 
 def test_another_adapter_takes_the_place_of_the_one_before(rig: Rig, tmp_path: Path) -> None:
@@ -313,7 +313,7 @@ def test_another_adapter_takes_the_place_of_the_one_before(rig: Rig, tmp_path: P
     for one in (first, first, second, None, second, first):
         rig.engine.generate(prompts("x?"), GREEDY, adapter=one)
         assert len(rig.adapters.names()) == 1
-    names = [model for _, model in rig.asked]
+    names = [model for _, model in rig.requests]
     assert names[0] == names[1] == names[5] != names[2] == names[4]
     assert names[3] == "team/a"
     assert rig.adapters.names() == [names[0]]
@@ -336,8 +336,8 @@ def test_what_is_no_adapter_is_refused_and_the_one_before_still_works(rig: Rig, 
     with pytest.raises(ModelRejected):
         rig.engine.generate(prompts("x?"), GREEDY, adapter=tmp_path / "empty")
     rig.engine.generate(prompts("x?"), GREEDY, adapter=first)
-    assert rig.adapters.names() == [rig.asked[-1][1]]
-    assert len(rig.asked) == 2
+    assert rig.adapters.names() == [rig.requests[-1][1]]
+    assert len(rig.requests) == 2
 
 
 def test_it_works_from_any_thread(rig: Rig) -> None:

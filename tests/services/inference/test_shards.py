@@ -1,4 +1,4 @@
-"""A killed process costs a probe or an answer stage one shard at most; of its answers one cannot tell the shards."""
+"""A killed process costs a stage at most one shard, and the shards leave no trace in the stage's rows."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 import torch
 from tests.services.inference.conftest import byte_tokenizer, fast_engine
-from tests.services.inference.stages.test_inference_stages import MODEL, OPEN, ingested, lending
+from tests.services.inference.test_stages import MODEL, OPEN, holding, ingested
 from transformers import AutoModelForCausalLM
 
 from craft.contracts.spec.jobs import ProbeSettings, PromptSettings
@@ -27,7 +27,7 @@ from craft_inference.embedded.engine import TransformersEngine
 from craft_inference.shards import shard_size
 from craft_inference.stages import answer, probe
 
-PATIENCE_SECONDS = 60
+TIMEOUT_SECONDS = 60
 SHARD = 3
 COMMON = {
     "task": Task.OPEN_ENDED,
@@ -40,14 +40,14 @@ PROBE = ProbeParameters(**COMMON, probe=ProbeSettings(samples=1), seed=1)
 
 
 class Listener:
-    """Remembers what was asked, and how it ended."""
+    """Keeps the questions that were asked, and the outcome."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.outcomes: SimpleQueue[ChildOutcome] = SimpleQueue()
 
     def on_progress(self, progress: StageProgress) -> None:
-        """Not looked at."""
+        """Ignored."""
 
     def on_log(self, line: str) -> None:
         self.asked.append(line.removeprefix("asked "))
@@ -59,15 +59,15 @@ class Listener:
 def attempt(
     folder: Path, number: int, parameters: StageParameters, **environment: str
 ) -> tuple[ChildOutcome, list[str]]:
-    """One attempt in a process of its own: how it ended, and which questions were asked."""
-    own = {"PYTHONPATH": str(Path(__file__).parent)}
+    """One attempt in a process of its own: its outcome, and the questions that were asked."""
+    own = {"PYTHONPATH": str(Path(__file__).parent / "rigs")}
     child = WarmChild("killed_stages:stage_functions", WorkerSettings(), environment=os.environ | own | environment)
     listener, output = Listener(), folder / f"output{number}"
     output.mkdir()
     work = StageWork(parameters, {"questions": folder / "in"}, output, folder / "checkpoint")
     try:
         child.start(work, listener)
-        return listener.outcomes.get(timeout=PATIENCE_SECONDS), listener.asked
+        return listener.outcomes.get(timeout=TIMEOUT_SECONDS), listener.asked
     finally:
         child.close()
 
@@ -127,8 +127,8 @@ def test_a_shard_is_an_eighth_of_a_stage_but_keeps_the_engine_busy(
     name: Literal["transformers", "vllm"], questions: int, replies_each: int, size: int
 ) -> None:
     assert shard_size(questions, replies_each=replies_each, engine=EngineRef(name=name)) == size
-    least = EngineRef(name=name, questions_per_shard=3)
-    assert shard_size(questions, replies_each=replies_each, engine=least) == 3
+    limited = EngineRef(name=name, questions_per_shard=3)
+    assert shard_size(questions, replies_each=replies_each, engine=limited) == 3
 
 
 def test_shards_of_another_size_are_no_part_of_an_attempt(tmp_path: Path) -> None:
@@ -137,24 +137,24 @@ def test_shards_of_another_size_are_no_part_of_an_attempt(tmp_path: Path) -> Non
     otherwise = ANSWER.model_copy(update={"engine": EngineRef(questions_per_shard=2)})
     died, _ = attempt(tmp_path, 1, ANSWER, KILLED_AT="o6")
     finished, after = attempt(tmp_path, 2, otherwise)
-    again, unasked = attempt(tmp_path, 3, otherwise)
+    again, none = attempt(tmp_path, 3, otherwise)
 
     assert isinstance(died, Died)
     assert isinstance(finished, Finished)
     assert isinstance(again, Finished)
-    assert (after, unasked) == ([question.id for question in OPEN], [])
+    assert (after, none) == ([question.id for question in OPEN], [])
     made = [(tmp_path / f"output{number}" / REPLIES_FILE).read_bytes() for number in (2, 3)]
     assert made[0] == made[1]
     assert [ReplyRow.model_validate_json(line).id for line in made[0].splitlines()] == after
 
 
 def replies(model: Path, questions: Path, where: Path, *, shard: int) -> bytes:
-    """What the stage writes into a folder of its own."""
+    """The rows that the stage writes into a folder of its own."""
     context = LocalContext(where / "output", where / "checkpoint", {"questions": questions})
     context.output.mkdir(parents=True)
     context.checkpoint.mkdir()
     parameters = ANSWER.model_copy(update={"engine": EngineRef(dtype="float32", questions_per_shard=shard)})
-    answer(parameters, context, engines=lending(fast_engine(model)))
+    answer(parameters, context, engines=holding(fast_engine(model)))
     return (context.output / REPLIES_FILE).read_bytes()
 
 
@@ -172,7 +172,7 @@ def test_in_float32_shards_of_greedy_replies_are_the_bytes_of_one_call(llama: Pa
 
 
 def exact_engine(folder: Path) -> TransformersEngine:
-    """The model as the service runs it, so exactly that no rounding moves a draw over the edge of a token's share."""
+    """The model as the service runs it, in float64, so that no rounding moves a draw into another token's share."""
     prefix_attention.register()
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float64, attn_implementation=prefix_attention.ATTENTION
@@ -181,7 +181,7 @@ def exact_engine(folder: Path) -> TransformersEngine:
 
 
 def samples(model: Path, questions: Path, where: Path, *, shard: int) -> bytes:
-    """What a probe that draws writes into a folder of its own."""
+    """The rows that a sampling probe writes into a folder of its own."""
     context = LocalContext(where / "output", where / "checkpoint", {"questions": questions})
     context.output.mkdir(parents=True)
     context.checkpoint.mkdir()
@@ -189,7 +189,7 @@ def samples(model: Path, questions: Path, where: Path, *, shard: int) -> bytes:
         "engine": EngineRef(dtype="float32", questions_per_shard=shard),
         "probe": ProbeSettings(samples=3, max_new_tokens=6, shots=[{"question": "Why?", "answer": "So."}]),
     }
-    probe(PROBE.model_copy(update=drawn), context, engines=lending(exact_engine(model)))
+    probe(PROBE.model_copy(update=drawn), context, engines=holding(exact_engine(model)))
     return (context.output / SAMPLES_FILE).read_bytes()
 
 

@@ -36,7 +36,7 @@ CHOICE = [ChoiceQuestion(f"c{n}", f"Which is {n}?", ("x", "y", "z"), 1, "maths")
 HELD_OUT = [OpenQuestion("h0", "What is held out?", ("it",)), OpenQuestion("h1", "And this?", ("that",))]
 
 
-def lending(engine: Engine) -> EngineHolder:
+def holding(engine: Engine) -> EngineHolder:
     return EngineHolder(lambda *_: engine, lambda ref: Path(ref.id), name="transformers")
 
 
@@ -49,7 +49,7 @@ def ingested(folder: Path, *, train: Sequence[Question] = (), held_out: Sequence
 
 @pytest.fixture
 def context(tmp_path: Path) -> Callable[..., LocalContext]:
-    """A context of its own output folder over the one checkpoint folder: the attempts at one stage."""
+    """Makes one context for each attempt at a stage: an output folder of its own, one checkpoint folder for all."""
     attempts = iter(range(10))
     (tmp_path / "checkpoint").mkdir()
 
@@ -89,7 +89,7 @@ Contexts = Callable[..., LocalContext]
 def test_probe_samples_every_training_question_in_order(tmp_path: Path, context: Contexts) -> None:
     engine = FakeEngine()
     where = context({"questions": ingested(tmp_path / "in", train=OPEN, held_out=HELD_OUT)})
-    result = probe(probing(samples=3, temperature=0.5), where, engines=lending(engine))
+    result = probe(probing(samples=3, temperature=0.5), where, engines=holding(engine))
     rows = list(read_rows(where.output / SAMPLES_FILE, ProbeRow))
 
     assert [row.id for row in rows] == [question.id for question in OPEN]
@@ -102,7 +102,7 @@ def test_probe_samples_every_training_question_in_order(tmp_path: Path, context:
 def test_probe_puts_the_shots_before_the_question(tmp_path: Path, context: Contexts) -> None:
     engine = FakeEngine()
     where = context({"questions": ingested(tmp_path / "in", train=OPEN[:1])})
-    probe(probing(), where, engines=lending(engine))
+    probe(probing(), where, engines=holding(engine))
     roles = [message.role for message in engine.seen[0].messages]
 
     assert roles == ["user", "assistant"] * len(DEFAULT_OPEN_SHOTS) + ["user"]
@@ -112,7 +112,7 @@ def test_probe_puts_the_shots_before_the_question(tmp_path: Path, context: Conte
 def test_probe_of_choices_reads_letters_and_samples_nothing(tmp_path: Path, context: Contexts) -> None:
     engine = FakeEngine()
     where = context({"questions": ingested(tmp_path / "in", train=CHOICE)})
-    result = probe(probing(Task.MULTIPLE_CHOICE, shard=2), where, engines=lending(engine))
+    result = probe(probing(Task.MULTIPLE_CHOICE, shard=2), where, engines=holding(engine))
     rows = list(read_rows(where.output / SAMPLES_FILE, ProbeRow))
 
     assert [row.logprobs for row in rows] == [[-1.0, -2.0, -3.0]] * 5
@@ -124,27 +124,27 @@ def test_a_later_attempt_asks_only_what_is_left(tmp_path: Path, context: Context
     inputs = {"questions": ingested(tmp_path / "in", train=OPEN)}
     broken, whole, second = FakeEngine(failures={"o5": RuntimeError("killed")}), FakeEngine(), FakeEngine()
     with pytest.raises(RuntimeError, match="killed"):
-        probe(probing(shard=2), context(inputs), engines=lending(broken))
+        probe(probing(shard=2), context(inputs), engines=holding(broken))
     resumed = context(inputs)
-    result = probe(probing(shard=2), resumed, engines=lending(second))
+    result = probe(probing(shard=2), resumed, engines=holding(second))
 
     assert [prompt.id for prompt in second.seen] == ["o4", "o5", "o6"]
     fresh = LocalContext(tmp_path / "fresh", tmp_path / "other", inputs)
     fresh.output.mkdir()
     fresh.checkpoint.mkdir()
-    assert probe(probing(shard=2), fresh, engines=lending(whole)).cost == result.cost
+    assert probe(probing(shard=2), fresh, engines=holding(whole)).cost == result.cost
     assert (resumed.output / SAMPLES_FILE).read_bytes() == (fresh.output / SAMPLES_FILE).read_bytes()
 
 
 def test_a_torn_shard_is_made_again(tmp_path: Path, context: Contexts) -> None:
     inputs = {"questions": ingested(tmp_path / "in", train=OPEN)}
     first = context(inputs)
-    probe(probing(shard=4), first, engines=lending(FakeEngine()))
+    probe(probing(shard=4), first, engines=holding(FakeEngine()))
     torn = sorted(first.checkpoint.glob("shard-*.json"))[1]
     torn.write_bytes(torn.read_bytes()[:20])
     engine = FakeEngine()
     again = context(inputs)
-    probe(probing(shard=4), again, engines=lending(engine))
+    probe(probing(shard=4), again, engines=holding(engine))
 
     assert [prompt.id for prompt in engine.seen] == ["o4", "o5", "o6"]
     assert (again.output / SAMPLES_FILE).read_bytes() == (first.output / SAMPLES_FILE).read_bytes()
@@ -153,7 +153,7 @@ def test_a_torn_shard_is_made_again(tmp_path: Path, context: Contexts) -> None:
 def test_progress_counts_questions_over_all_shards(tmp_path: Path, context: Contexts) -> None:
     seen: list[StageProgress] = []
     where = context({"questions": ingested(tmp_path / "in", train=OPEN)}, seen.append)
-    probe(probing(), where, engines=lending(FakeEngine()))
+    probe(probing(), where, engines=holding(FakeEngine()))
 
     assert [progress.done for progress in seen] == [1, 2, 3, 4, 5, 6, 7, 7]
     assert {progress.total for progress in seen} == {7}
@@ -161,7 +161,7 @@ def test_progress_counts_questions_over_all_shards(tmp_path: Path, context: Cont
 
 def test_probe_with_an_adapter_uses_its_folder(tmp_path: Path, context: Contexts) -> None:
     where = context({"questions": ingested(tmp_path / "in", train=OPEN[:1]), "adapter": tmp_path / "rehearsed"})
-    probe(probing(samples=1), where, engines=lending(FakeEngine()))
+    probe(probing(samples=1), where, engines=holding(FakeEngine()))
     (row,) = read_rows(where.output / SAMPLES_FILE, ProbeRow)
 
     assert row.samples is not None
@@ -173,14 +173,14 @@ def test_shots_from_the_evaluation_split_are_refused(tmp_path: Path, context: Co
     shots = [{"question": " what is HELD out? ", "answers": ["it"]}]
 
     with pytest.raises(RequestInvalid, match="evaluation split"):
-        probe(probing(shots=shots), where, engines=lending(FakeEngine()))
+        probe(probing(shots=shots), where, engines=holding(FakeEngine()))
 
 
 def test_our_own_shots_are_refused_too_where_they_are_examined(tmp_path: Path, context: Contexts) -> None:
     where = context({"questions": ingested(tmp_path / "in", train=OPEN, held_out=DEFAULT_OPEN_SHOTS[:1])})
 
     with pytest.raises(RequestInvalid, match="evaluation split"):
-        probe(probing(), where, engines=lending(FakeEngine()))
+        probe(probing(), where, engines=holding(FakeEngine()))
 
 
 def test_a_shot_that_is_no_question_is_named(tmp_path: Path, context: Contexts) -> None:
@@ -190,7 +190,7 @@ def test_a_shot_that_is_no_question_is_named(tmp_path: Path, context: Contexts) 
         probe(
             probing(shots=[{"question": "a?", "answer": "b"}, {"question": "a?"}]),
             where,
-            engines=lending(FakeEngine()),
+            engines=holding(FakeEngine()),
         )
 
 
@@ -199,7 +199,7 @@ def test_a_prompt_that_is_too_long_fails_the_stage(tmp_path: Path, context: Cont
     where = context({"questions": ingested(tmp_path / "in", train=OPEN)})
 
     with pytest.raises(ContextTooLong, match="o2"):
-        probe(probing(), where, engines=lending(engine))
+        probe(probing(), where, engines=holding(engine))
 
 
 def test_answer_replies_greedily_to_every_set(tmp_path: Path, context: Contexts) -> None:
@@ -209,7 +209,7 @@ def test_answer_replies_greedily_to_every_set(tmp_path: Path, context: Contexts)
         "questions": ingested(tmp_path / "in", train=OPEN, held_out=HELD_OUT),
     }
     where = context(inputs)
-    result = answer(answering(PromptMode.REFUSE), where, engines=lending(engine))
+    result = answer(answering(PromptMode.REFUSE), where, engines=holding(engine))
     rows = list(read_rows(where.output / REPLIES_FILE, ReplyRow))
 
     assert [(row.set, row.id, row.reply) for row in rows] == [
@@ -222,7 +222,7 @@ def test_answer_replies_greedily_to_every_set(tmp_path: Path, context: Contexts)
 
 
 def two_sets(folder: Path) -> dict[str, Path]:
-    """Nine questions, whose shards of two have one of both sets among them; the sets share ids."""
+    """Nine questions in two sets that share ids. One of the shards of two has questions of both sets."""
     return {
         "questions": ingested(folder / "in", held_out=OPEN),
         "questions:other": ingested(folder / "other", held_out=OPEN[:2]),
@@ -234,17 +234,17 @@ def test_a_later_attempt_at_answering_asks_only_what_is_left(tmp_path: Path, con
     parameters = answering(PromptMode.BASIC, shard=2)
     broken, whole, second = FakeEngine(failures={"o5": RuntimeError("killed")}), FakeEngine(), FakeEngine()
     with pytest.raises(RuntimeError, match="killed"):
-        answer(parameters, context(inputs), engines=lending(broken))
+        answer(parameters, context(inputs), engines=holding(broken))
     seen: list[StageProgress] = []
     resumed = context(inputs, seen.append)
-    result = answer(parameters, resumed, engines=lending(second))
+    result = answer(parameters, resumed, engines=holding(second))
 
     assert [prompt.id for prompt in second.seen] == ["o4", "o5", "o6", "o0", "o1"]
     assert [progress.done for progress in seen] == [5, 6, 7, 8, 9, 9]
     fresh = LocalContext(tmp_path / "fresh", tmp_path / "empty", inputs)
     fresh.output.mkdir()
     fresh.checkpoint.mkdir()
-    again = answer(parameters, fresh, engines=lending(whole))
+    again = answer(parameters, fresh, engines=holding(whole))
     assert (again.cost, again.counts) == (result.cost, {"held_out": 7, "other": 2})
     assert (resumed.output / REPLIES_FILE).read_bytes() == (fresh.output / REPLIES_FILE).read_bytes()
 
@@ -253,7 +253,7 @@ def test_a_later_attempt_at_answering_asks_only_what_is_left(tmp_path: Path, con
 def test_how_answers_are_cut_into_shards_does_not_show(tmp_path: Path, context: Contexts, shard: int) -> None:
     inputs = two_sets(tmp_path)
     where = context(inputs)
-    answer(answering(PromptMode.REFUSE, shard=shard), where, engines=lending(FakeEngine()))
+    answer(answering(PromptMode.REFUSE, shard=shard), where, engines=holding(FakeEngine()))
     rows = list(read_rows(where.output / REPLIES_FILE, ReplyRow))
 
     assert [(row.set, row.id) for row in rows] == [
@@ -291,11 +291,11 @@ def test_a_shard_that_is_torn_or_foreign_is_made_again(
     inputs = two_sets(tmp_path)
     parameters = answering(PromptMode.BASIC, shard=2)
     first = context(inputs)
-    answer(parameters, first, engines=lending(FakeEngine()))
+    answer(parameters, first, engines=holding(FakeEngine()))
     shards = sorted(first.checkpoint.glob("shard-*.json"))
     harm(shards[1], shards[2])
     engine, again = FakeEngine(), context(inputs)
-    answer(parameters, again, engines=lending(engine))
+    answer(parameters, again, engines=holding(engine))
 
     assert [prompt.id for prompt in engine.seen] == ["o2", "o3"]
     assert (again.output / REPLIES_FILE).read_bytes() == (first.output / REPLIES_FILE).read_bytes()
@@ -307,15 +307,15 @@ def test_only_the_refuse_prompt_offers_the_refusal(
 ) -> None:
     engine = FakeEngine()
     where = context({"questions": ingested(tmp_path / "in", held_out=HELD_OUT)})
-    answer(answering(mode), where, engines=lending(engine))
+    answer(answering(mode), where, engines=holding(engine))
 
     assert all(len(prompt.messages) == 1 for prompt in engine.seen)
     assert all(("I don't know" in prompt.messages[0].content) is offered for prompt in engine.seen)
 
 
-def test_a_missing_input_is_our_own_fault(context: Contexts) -> None:
+def test_a_missing_input_is_an_internal_error(context: Contexts) -> None:
     with pytest.raises(Internal):
-        answer(answering(PromptMode.BASIC), context({}), engines=lending(FakeEngine()))
+        answer(answering(PromptMode.BASIC), context({}), engines=holding(FakeEngine()))
 
 
 def test_one_model_stays_loaded_until_another_is_asked_for() -> None:
@@ -329,7 +329,7 @@ def test_one_model_stays_loaded_until_another_is_asked_for() -> None:
     other = MODEL.model_copy(update={"id": "other"})
     assert engines.current is None
     for model, ref in [(MODEL, ENGINE), (MODEL, ENGINE), (MODEL, EngineRef(dtype="float32")), (other, ENGINE)]:
-        with engines.lent(model, ref):
+        with engines.borrow(model, ref):
             assert engines.current is not None
             assert engines.current[0] == model
 
@@ -337,5 +337,5 @@ def test_one_model_stays_loaded_until_another_is_asked_for() -> None:
 
 
 def test_another_engine_than_the_jobs_is_refused() -> None:
-    with pytest.raises(ModelRejected, match="not vllm"), lending(FakeEngine()).lent(MODEL, EngineRef(name="vllm")):
+    with pytest.raises(ModelRejected, match="not vllm"), holding(FakeEngine()).borrow(MODEL, EngineRef(name="vllm")):
         pass

@@ -131,9 +131,9 @@ def test_a_second_stage_reuses_the_model_and_starts_from_the_same_weights(
 
 
 def test_a_failed_stage_drops_the_loaded_model(folders: ModelFolders, desk: Desk, row: Row) -> None:
-    from craft.infra.settings.training import TrainingSettings_
+    from craft.infra.settings.training import TrainingServiceSettings
 
-    own = BaseModels(folders, TrainingSettings_(device="cpu"))
+    own = BaseModels(folders, TrainingServiceSettings(device="cpu"))
     loaded = own.get(desk.model, FLOAT32)
     stages = TrainingStages(own, checkpoint_seconds=1e9, throughput=KnownThroughput())
     parameters = desk.tuning(SETTINGS.model_copy(update={"target_modules": ["no_such_layer"]}))

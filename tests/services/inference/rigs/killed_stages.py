@@ -1,4 +1,4 @@
-"""The service's stages over a fake engine: it kills its process at the question `KILLED_AT`, and hangs at `HELD_AT`."""
+"""The service's stages over a fake engine that kills its process at question `KILLED_AT` and hangs at `HANGS_AT`."""
 
 import os
 import signal
@@ -15,13 +15,13 @@ from craft_inference.fake_engine import FakeEngine
 
 
 def stage_functions() -> StageFunctions:
-    """Each question that is asked is printed."""
-    killed_at, held_at = os.environ.get("KILLED_AT"), os.environ.get("HELD_AT")
+    """The stage functions. The engine prints each question that it is asked."""
+    killed_at, hangs_at = os.environ.get("KILLED_AT"), os.environ.get("HANGS_AT")
 
     def say(prompt: Prompt, sample: int, _: Path | None) -> str:
         if prompt.id == killed_at:
             os.kill(os.getpid(), signal.SIGKILL)
-        if prompt.id == held_at:
+        if prompt.id == hangs_at:
             threading.Event().wait()
         print("asked", prompt.id, flush=True)
         return f"{sample} of {prompt.id}"

@@ -1,4 +1,4 @@
-"""A worker that gets SIGTERM within a probe or an answer stage gives it back at once; the next goes on by shards."""
+"""A worker that gets SIGTERM in a probe or an answer stage returns it at once; the next worker resumes by shards."""
 
 import subprocess
 from collections.abc import Callable, Iterator
@@ -9,8 +9,8 @@ from time import monotonic
 
 import pytest
 from tests.infra.worker.real_worker import PATIENCE_SECONDS, Call, Server, SmallCoordinator, running
-from tests.services.inference.stages.test_inference_stages import OPEN, ingested
-from tests.services.inference.stages.test_resuming_by_shards import ANSWER, PROBE
+from tests.services.inference.test_shards import ANSWER, PROBE
+from tests.services.inference.test_stages import OPEN, ingested
 
 from craft.contracts.stages.artifacts import ArtifactRef, StageResult
 from craft.contracts.stages.kinds import Service
@@ -24,8 +24,8 @@ STAGE = "stg_1"
 
 
 @dataclass(frozen=True)
-class Line:
-    """The queue of inference, and the one stage that is offered there."""
+class InferenceQueue:
+    """The queue of the inference service, with the one stage that is offered there."""
 
     folder: Path
     coordinator: SmallCoordinator
@@ -34,7 +34,7 @@ class Line:
     @contextmanager
     def worker(self, **environment: str) -> Iterator["subprocess.Popen[bytes]"]:
         """A worker whose stages are `killed_stages`."""
-        functions, here = "killed_stages:stage_functions", Path(__file__).parent
+        functions, here = "killed_stages:stage_functions", Path(__file__).parent / "rigs"
         port, service = self.coordinator.port, Service.INFERENCE
         with running(self.folder, port, service=service, functions=functions, imports=here, **environment) as process:
             yield process
@@ -44,7 +44,7 @@ class Line:
         send_stage(celery_app(Settings(state_dir=self.folder)), Service.INFERENCE, STAGE)
 
     def asked_until(self, end: Callable[[Call], bool]) -> list[str]:
-        """The questions that were asked up to this call."""
+        """The questions that were asked before this call."""
         asked: list[str] = []
         while True:
             call = self.coordinator.calls.get(timeout=PATIENCE_SECONDS)
@@ -55,7 +55,7 @@ class Line:
 
 
 @pytest.fixture
-def line(tmp_path: Path) -> Iterator[Line]:
+def queue(tmp_path: Path) -> Iterator[InferenceQueue]:
     store = FolderStore(Settings(state_dir=tmp_path).resolved_artifacts_dir)
     scratch = store.scratch("questions")
     ingested(scratch / "in", train=OPEN, held_out=OPEN)
@@ -68,24 +68,24 @@ def line(tmp_path: Path) -> Iterator[Line]:
         stack.callback(server.kill)
         coordinator = SmallCoordinator()
         stack.callback(coordinator.close)
-        yield Line(tmp_path, coordinator, rows.ref)
+        yield InferenceQueue(tmp_path, coordinator, rows.ref)
 
 
 @pytest.mark.parametrize("parameters", [PROBE, ANSWER], ids=["probe", "answer"])
-def test_sigterm_gives_the_stage_back_within_5_s_and_costs_one_shard_at_most(
-    line: Line, parameters: StageParameters
+def test_sigterm_returns_the_stage_within_5_s_and_costs_one_shard_at_most(
+    queue: InferenceQueue, parameters: StageParameters
 ) -> None:
-    with line.worker(HELD_AT="o5") as told:
-        line.offer(parameters)
-        before = line.asked_until(lambda call: "asked o4" in call.body.get("log_lines", []))
+    with queue.worker(HANGS_AT="o5") as stopped:
+        queue.offer(parameters)
+        before = queue.asked_until(lambda call: "asked o4" in call.body.get("log_lines", []))
         began = monotonic()
-        told.terminate()
-        before += line.asked_until(lambda call: call.action == "release")
+        stopped.terminate()
+        before += queue.asked_until(lambda call: call.action == "release")
         assert monotonic() - began < LONGEST_SECONDS
-        assert told.wait(PATIENCE_SECONDS) == 0
-    with line.worker():
-        line.offer(parameters)
-        after = line.asked_until(lambda call: call.action == "complete")
+        assert stopped.wait(PATIENCE_SECONDS) == 0
+    with queue.worker():
+        queue.offer(parameters)
+        after = queue.asked_until(lambda call: call.action == "complete")
 
     assert before == ["o0", "o1", "o2", "o3", "o4"]
     assert after == ["o3", "o4", "o5", "o6"]

@@ -1,4 +1,4 @@
-"""A supervisor whose servers, clock and device the test plays."""
+"""A supervisor with fake servers, a fake clock and a fake device lock."""
 
 import asyncio
 import functools
@@ -16,7 +16,7 @@ PATIENCE_SECONDS = 20.0
 
 
 def in_a_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """The test, in an event loop of its own."""
+    """Run the test in an event loop of its own."""
 
     @functools.wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -26,13 +26,13 @@ def in_a_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Let the others go on until it is so."""
+    """Let the other tasks run until the condition is true."""
     while not condition():
         await asyncio.sleep(0.001)
 
 
 async def a_while() -> None:
-    """Let the others do all that they can do without the clock."""
+    """Let the other tasks do all that they can do without the clock."""
     for _ in range(5):
         await asyncio.sleep(0.002)
 
@@ -42,27 +42,27 @@ def base(name: str = "a") -> ServedBase:
 
 
 class Rig:
-    """`now` is the clock, `free` whether the device's turn is to be had; `make` gives the next server."""
+    """`now` is the clock's time; `free` says whether the device lock is free; `make` gives the next server."""
 
     def __init__(
         self,
         *,
         start_seconds: float = 900.0,
         idle_seconds: float = 600.0,
-        look_seconds: float = 0.001,
+        poll_seconds: float = 0.001,
         as_served: Callable[[ServedBase], ServedBase] = lambda served: served,
     ) -> None:
         self.now = 1000.0
         self.free = True
-        self.turns = 0
+        self.device_owners = 0
         self.servers: list[FakeServer] = []
         self.bases: list[ServedBase] = []
         self.make: Callable[[], FakeServer] = FakeServer
         self.supervisor = ServerSupervisor(
             self._start,
-            turn_if_free=self._turn,
+            acquire_device_if_free=self._acquire_device_if_free,
             as_served=as_served,
-            patience=Timeouts(start_seconds, idle_seconds, look_seconds=look_seconds),
+            timeouts=Timeouts(start_seconds, idle_seconds, poll_seconds=poll_seconds),
             clock=lambda: self.now,
         )
 
@@ -70,18 +70,18 @@ class Rig:
     def running(self) -> list[FakeServer]:
         return [server for server in self.servers if not server.stops]
 
-    async def hold(self, name: str = "a", *, has_turn: bool = True) -> ModelLease:
-        return await self.supervisor.hold(ModelLeaseRequest(base=base(name), has_turn=has_turn))
+    async def lease(self, name: str = "a", *, has_device: bool = True) -> ModelLease:
+        return await self.supervisor.lease(ModelLeaseRequest(base=base(name), has_device=has_device))
 
-    def holding(self, name: str = "a", *, has_turn: bool = True) -> "asyncio.Task[ModelLease]":
-        return asyncio.create_task(self.hold(name, has_turn=has_turn))
+    def leasing(self, name: str = "a", *, has_device: bool = True) -> "asyncio.Task[ModelLease]":
+        return asyncio.create_task(self.lease(name, has_device=has_device))
 
-    async def ask(self, hold: ModelLease) -> int:
-        async with self.supervisor.under(hold.id) as client:
+    async def ask(self, lease: ModelLease) -> int:
+        async with self.supervisor.leased_client(lease.id) as client:
             return (await client.post("/v1/completions", json={})).status_code
 
     async def ask_as_user(self, name: str = "a") -> int:
-        async with self.supervisor.asked(base(name)) as client:
+        async with self.supervisor.client_for(base(name)) as client:
             return (await client.post("/v1/chat/completions", json={})).status_code
 
     @contextmanager
@@ -100,10 +100,10 @@ class Rig:
         return server
 
     @contextmanager
-    def _turn(self) -> Iterator[bool]:
-        had = self.free
-        self.turns += had
+    def _acquire_device_if_free(self) -> Iterator[bool]:
+        acquired = self.free
+        self.device_owners += acquired
         try:
-            yield had
+            yield acquired
         finally:
-            self.turns -= had
+            self.device_owners -= acquired
