@@ -57,7 +57,7 @@ def variables(model: type[BaseModel], prefix: str = "CRAFT_") -> Iterator[str]:
 
 def deployment_files() -> list[Path]:
     k8s = [path for path in (ROOT / "k8s").rglob("*") if path.is_file()]
-    return [ROOT / "docker-compose.yml", ROOT / ".env.example", *k8s, *ROOT.glob("services/*/Dockerfile*")]
+    return [ROOT / "docker-compose.yml", ROOT / ".env.example", *k8s, *ROOT.glob("services/Dockerfile*")]
 
 
 def ours(processes: list[Process]) -> list[Process]:
@@ -97,8 +97,9 @@ def test_every_command_is_a_module_that_can_be_run(processes: list[Process]) -> 
         assert process.module is not None
         package, module = process.module.split(".")
         image = re.sub(r":.*", "", process.image).removeprefix("craft-")
-        file = ROOT / f"services/{image}/{package}/{module}.py"
-        assert file.is_file(), f"{process.name} runs {process.module} from the image {process.image}"
+        folder = ROOT / f"services/{image}/{package}"
+        file = next(filter(Path.is_file, (folder / f"{module}.py", folder / module / "__main__.py")), None)
+        assert file is not None, f"{process.name} runs {process.module} from the image {process.image}"
         assert 'if __name__ == "__main__":' in file.read_text()
 
 
@@ -251,6 +252,6 @@ def test_the_bundled_models_are_the_ones_that_the_command_fetches(processes: lis
 
 def test_the_tag_in_the_instructions_is_the_version() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    for path in [ROOT / "k8s/README.md", *ROOT.glob("services/*/Dockerfile*")]:
+    for path in [ROOT / "k8s/README.md", *ROOT.glob("services/Dockerfile*")]:
         tags = set(re.findall(r"craft-[a-z$]+:([\d.]+)", path.read_text()))
         assert tags == {version}, path

@@ -1,4 +1,4 @@
-"""Dockerfiles: small, pinned, not root, and made of files that exist."""
+"""The two Dockerfiles, for every SERVICE: small, pinned, not root, and made of files that exist."""
 
 import fnmatch
 import json
@@ -19,22 +19,54 @@ VLLM = "inference.vllm"
 @dataclass(frozen=True, slots=True)
 class Instruction:
     stage: int
-    """0 before the first FROM, then 1, 2 …"""
+    """0 before the first FROM, 1 in the stages that build the environment, 2 in those of the image."""
     word: str
     rest: str
 
 
-def parsed(text: str) -> list[Instruction]:
-    """The instructions in order: comments dropped, continued lines joined."""
+def parsed(build: str) -> list[Instruction]:
+    """The instructions that make an image, in order; a stage's come after those of the stage that it starts from.
+
+    FROM stands only where a chain of stages begins: its base is an image of others.
+    """
+    stages = stages_of(dockerfile(build).read_text().replace("${SERVICE}", build))
+    image = list(stages)[-1]
+    (source,) = {
+        source for name in chain(stages, image) for word, rest in stages[name] for source in copied_from(word, rest)
+    }
+    found = [Instruction(0, word, rest) for word, rest in stages[""]]
+    for number, last in ((1, source), (2, image)):
+        base, *further = chain(stages, last)
+        found += [Instruction(number, word, rest) for word, rest in stages[base]]
+        found += [Instruction(number, word, rest) for name in further for word, rest in stages[name][1:]]
+    return found
+
+
+def stages_of(text: str) -> dict[str, list[tuple[str, str]]]:
+    """By name the words and rests of a stage's instructions: comments dropped, continued lines joined."""
     kept = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
-    found: list[Instruction] = []
-    stage = 0
+    found: dict[str, list[tuple[str, str]]] = {"": []}
+    name = ""
     for line in kept.replace("\\\n", " ").splitlines():
         if line.strip():
             word, rest = line.strip().split(maxsplit=1)
-            stage += word == "FROM"
-            found.append(Instruction(stage, word, re.sub(r"\s+", " ", rest)))
+            if word == "FROM":
+                name = rest.partition(" AS ")[2] or "the image"
+                assert name not in found, f"two stages are called {name}"
+                found[name] = []
+            found[name].append((word, re.sub(r"\s+", " ", rest)))
     return found
+
+
+def chain(stages: dict[str, list[tuple[str, str]]], name: str) -> list[str]:
+    """The stage and those that it starts from, the first one first."""
+    base = stages[name][0][1].partition(" AS ")[0]
+    return [*(chain(stages, base) if base in stages else ()), name]
+
+
+def copied_from(word: str, rest: str) -> list[str]:
+    """The stage that a COPY takes its files from, if it takes them from one."""
+    return re.findall(r"--from=(\S+)", rest) if word == "COPY" else []
 
 
 def of(instructions: list[Instruction], word: str, *, stage: int | None = None) -> list[str]:
@@ -43,8 +75,8 @@ def of(instructions: list[Instruction], word: str, *, stage: int | None = None) 
 
 def dockerfile(build: str) -> Path:
     """Of `inference`, say, or of another build of the same service: `inference.vllm`."""
-    image, dot, variant = build.partition(".")
-    return ROOT / f"services/{image}/Dockerfile{dot}{variant}"
+    _, dot, variant = build.partition(".")
+    return ROOT / f"services/Dockerfile{dot}{variant}"
 
 
 @pytest.fixture(params=[*IMAGES, VLLM])
@@ -61,7 +93,7 @@ def image(build: str) -> str:
 
 @pytest.fixture
 def instructions(build: str) -> list[Instruction]:
-    return parsed(dockerfile(build).read_text())
+    return parsed(build)
 
 
 def test_every_instruction_is_known(instructions: list[Instruction]) -> None:
@@ -69,7 +101,7 @@ def test_every_instruction_is_known(instructions: list[Instruction]) -> None:
 
 
 def test_the_base_is_pinned_by_tag(instructions: list[Instruction]) -> None:
-    arguments = dict(rest.split("=", 1) for rest in of(instructions, "ARG", stage=0))
+    arguments = dict(rest.partition("=")[::2] for rest in of(instructions, "ARG", stage=0))
     bases = [re.sub(r" AS .*", "", rest) for rest in of(instructions, "FROM")]
     assert len(bases) == 2, "one stage builds, the other runs"
     assert len(set(bases)) == 1, "an environment runs on what it was made with"
@@ -102,7 +134,7 @@ def test_versions_are_the_pinned_ones(build: str, instructions: list[Instruction
     installs = [command for rest in of(instructions, "RUN") for command in rest.split("&&") if "pip install" in command]
     assert all("-c shared/constraints.txt" in command for command in installs)
     # Beside vLLM nothing but what every service needs: an extra would bring a second torch.
-    assert installs[-1].endswith(" ." if build == VLLM else f"'.[{build}]'")
+    assert installs[-1].endswith(" ." if build == VLLM else f'".[{build}]"')
     assert "--build-constraint shared/constraints.txt" in installs[-1]
 
 
@@ -144,7 +176,7 @@ def test_nothing_secret_and_nothing_private_is_written_down(build: str) -> None:
 
 
 def test_every_dockerfile_is_looked_at() -> None:
-    assert set(ROOT.glob("services/*/Dockerfile*")) == {dockerfile(build) for build in (*IMAGES, VLLM)}
+    assert set(ROOT.rglob("services/**/Dockerfile*")) == {dockerfile(build) for build in (*IMAGES, VLLM)}
     assert set(IMAGES) == {"gateway", *SERVICES}
 
 
@@ -154,26 +186,34 @@ BUILT = {name: service for name, service in compose()["services"].items() if "bu
 @pytest.mark.parametrize("name", sorted(BUILT))
 def test_a_volume_belongs_to_our_user_whoever_mounts_it_first(name: str) -> None:
     """A named volume takes over the owner of the folder under it, which the image must have, or it is root's."""
-    text = " ".join(of(parsed((ROOT / BUILT[name]["build"]["dockerfile"]).read_text()), "RUN", stage=2))
+    text = " ".join(of(parsed(BUILT[name]["build"].get("args", {}).get("SERVICE", VLLM)), "RUN", stage=2))
     folders = text.split("install -d -o craft -g craft -m 0750")[1].split()
     mounted = dict(compose_mount(volume) for volume in BUILT[name].get("volumes", ()))
     assert set(mounted) <= set(folders)
 
 
 def test_the_images_with_torch_differ_in_their_names_only() -> None:
-    """Docker has no include, and each service keeps a Dockerfile of its own; what they share must stay the same."""
     bare = set()
     for image in ("inference", "scoring", "training"):
-        text = dockerfile(image).read_text().replace(image, "NAME")
+        text = "\n".join(f"{i.stage} {i.word} {i.rest}" for i in parsed(image)).replace(image, "NAME")
         text = text.replace(str(getattr(Settings(), image).port), "PORT")
-        # GPUs and the folders of volumes that only some of them have.
-        text = text.replace(" \\\n    NVIDIA_DRIVER_CAPABILITIES=compute,utility", "")
-        bare.add(re.sub(r" \\\n        /var/lib/craft/[a-z/ ]+", "", text))
+        # Only two of them compute on GPUs.
+        bare.add(text.replace(" NVIDIA_DRIVER_CAPABILITIES=compute,utility", ""))
     assert len(bare) == 1
 
 
+def test_only_images_that_load_models_stay_away_from_the_hub() -> None:
+    offline = {image for image in IMAGES if any("HF_HUB_OFFLINE=1" in env for env in of(parsed(image), "ENV"))}
+    assert offline == {"inference", "scoring", "training"}, "the gateway publishes to the hub"
+
+
+def test_a_build_says_which_service_it_is_of() -> None:
+    arguments = of(parsed("gateway"), "ARG", stage=0)
+    assert "SERVICE" in arguments, "a default would give one service's name to another's image"
+
+
 def test_vllms_own_environment_is_left_alone() -> None:
-    instructions = parsed(dockerfile(VLLM).read_text())
+    instructions = parsed(VLLM)
     runs = " ".join(of(instructions, "RUN"))
     assert "venv --without-pip /opt/craft" in runs
     assert all(
@@ -189,7 +229,7 @@ def test_vllms_own_environment_is_left_alone() -> None:
 
 
 def test_what_vllm_compiles_lands_in_the_volume() -> None:
-    (environment,) = of(parsed(dockerfile(VLLM).read_text()), "ENV", stage=2)
+    (environment,) = of(parsed(VLLM), "ENV", stage=2)
     values = dict(word.split("=", 1) for word in environment.split())
     for name in ("HOME", "VLLM_CACHE_ROOT", "TORCHINDUCTOR_CACHE_DIR"):
         assert values[name].startswith("/var/cache/craft"), name
