@@ -80,7 +80,7 @@ def stages_that_nobody_here_may_start(system: Small) -> list[str]:
 def read(system: Small) -> int:
     """How many messages the workers have done with."""
     logs = "\n".join(worker.last_lines(100_000) for worker in system.workers)
-    return logs.count("hint_done") + logs.count("message_dropped")
+    return logs.count("dispatch_done") + logs.count("message_dropped")
 
 
 def test_a_thousand_forged_hints_change_nothing_and_a_true_one_is_done_after_them(system: Small) -> None:

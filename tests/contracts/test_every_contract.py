@@ -11,7 +11,7 @@ import craft.contracts
 from craft.contracts.base import Contract, rfc3339
 
 MODULES = [
-    importlib.import_module(f"craft.contracts.{found.name}") for found in pkgutil.iter_modules(craft.contracts.__path__)
+    importlib.import_module(found.name) for found in pkgutil.walk_packages(craft.contracts.__path__, "craft.contracts.")
 ]
 MODELS = sorted(
     {

@@ -12,7 +12,7 @@ from tests.pipeline.worker_rig import WorkerRig, worker_rig
 
 from craft.contracts.events import StageStatus
 from craft.contracts.spec.jobs import JobStatus
-from craft.infra.worker.device import acquire_device, acquire_device_if_free
+from craft.infra.worker.device import acquire_device_if_free, device_lock
 from craft.infra.worker.reports import AttemptEnd
 
 LONGEST_SECONDS = 5.0
@@ -44,8 +44,8 @@ def test_a_cancel_in_the_middle_of_work_that_says_nothing_frees_the_worker_in_ti
     assert child is not None
     assert cancelled_in(busy, job_id, done) < LONGEST_SECONDS
     assert gone(child)
-    with acquire_device_if_free(busy.lock) as had:
-        assert had
+    with acquire_device_if_free(busy.lock) as acquired:
+        assert acquired
 
 
 @pytest.mark.parametrize("busy", ["steps"], indirect=True)
@@ -80,7 +80,7 @@ def test_a_cancel_while_the_devices_memory_is_waited_for_frees_the_worker_in_tim
 
 @pytest.mark.parametrize("busy", ["spin"], indirect=True)
 def test_a_job_whose_stage_waits_for_the_device_is_cancelled_at_once(busy: WorkerRig) -> None:
-    with acquire_device(busy.lock)(threading.Event()):
+    with device_lock(busy.lock)(threading.Event()):
         job_id = busy.create()
         done = busy.work(job_id)
         assert busy.control.cancel(job_id) is JobStatus.CANCELLED

@@ -19,7 +19,7 @@ from craft.infra.settings.worker import WorkerSettings
 from craft.infra.storage.artifacts import FolderStore
 from craft.infra.worker.child_supervisor import WarmChild
 from craft.infra.worker.coordinator_client import CoordinatorClient
-from craft.infra.worker.device import acquire_device, no_memory_needed
+from craft.infra.worker.device import device_lock, no_memory_to_release
 from craft.infra.worker.reports import AttemptEnd
 from craft.infra.worker.runner import StageRunner
 from craft_gateway.lifecycle.control import JobControl
@@ -42,7 +42,7 @@ class WorkerRig:
         self.control = control
         self.store = FolderStore(folder)
         self.lock = folder / "device.lock"
-        self.room: Callable[[], None] = no_memory_needed
+        self.room: Callable[[], None] = no_memory_to_release
         self._began = folder / "began"
         os.mkfifo(self._began)
         environment = {**os.environ, "PYTHONPATH": str(TOYS), "TOY_DEED": deed, "TOY_BEGAN": str(self._began)}
@@ -57,8 +57,8 @@ class WorkerRig:
             store=self.store,
             child=self.child,
             settings=settings,
-            turn=acquire_device(self.lock),
-            make_room=self._make_room,
+            device_lock=device_lock(self.lock),
+            release_memory=self._release_memory,
         )
         self._threads = ThreadPoolExecutor(1)
 
@@ -94,7 +94,7 @@ class WorkerRig:
             rows = session.exec(select(StageLog).where(StageLog.job_id == job_id).order_by(col(StageLog.seq)))
             return [(row.attempt, row.line) for row in rows]
 
-    def _make_room(self) -> None:
+    def _release_memory(self) -> None:
         self.room()
 
     def close(self) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from pydantic import ValidationError
 
-from craft.contracts.problems import said_of
+from craft.contracts.problems import validation_message
 from craft_cli.session import Session, fail
 
 
@@ -24,5 +24,5 @@ def assigned(given: Iterable[str] | None, session: Session, *, what: str) -> dic
 def refusal(error: ValidationError, *, form: str) -> str:
     """The first thing that is wrong, in a sentence; `form` says how it is written."""
     wrong = error.errors()[0]
-    told = f"write {form}" if wrong["type"] == "string_pattern_mismatch" else said_of(wrong)
+    told = f"write {form}" if wrong["type"] == "string_pattern_mismatch" else validation_message(wrong)
     return f"{wrong['input']!r} cannot be used: {told}."

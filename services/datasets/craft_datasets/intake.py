@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from craft.contracts.problems import StageError
 from craft.contracts.services.datasets import DatasetStored, Reading
 from craft.contracts.stages.artifacts import StageResult, canonical_json
-from craft.contracts.stages.rows import MARKS_FILE, QUESTIONS_FILE
+from craft.contracts.stages.rows import QUESTION_HASHES_FILE, QUESTIONS_FILE
 from craft.core.questions import Task
 from craft.errors import CraftError, DatasetInvalid, DiskFull, ErrorDetail, Internal
 from craft.infra.settings.datasets import DatasetsSettings
@@ -63,7 +63,7 @@ class DatasetIntake:
             source=source,
             reading=reading,
             output=scratch / QUESTIONS_FILE,
-            marks=scratch / MARKS_FILE,
+            marks=scratch / QUESTION_HASHES_FILE,
             max_rows=self._settings.max_rows,
             max_line_bytes=self._settings.max_line_bytes,
             memory_bytes=_MEMORY_BYTES,

@@ -12,7 +12,7 @@ PROBLEM_MEDIA_TYPE = "application/problem+json"
 _MOST_DETAILS = 100
 
 
-def said_of(invalid: Mapping[str, Any]) -> str:
+def validation_message(invalid: Mapping[str, Any]) -> str:
     """The message of one of pydantic's errors: what a validator of ours says, without pydantic's words before it."""
     return str(invalid.get("msg", "invalid")).removeprefix("Value error, ").removeprefix("Assertion failed, ")
 

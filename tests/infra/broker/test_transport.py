@@ -19,7 +19,7 @@ from tests.infra.worker.real_worker import Server, SmallCoordinator, running
 
 from craft.contracts.stages.kinds import Service
 from craft.infra.broker.celery import celery_app, send_stage
-from craft.infra.broker.transport import HintTransport, hint_in
+from craft.infra.broker.transport import DispatchTransport, dispatch_message_in
 from craft.infra.settings.settings import Settings
 from craft.infra.worker import worker as worker_module
 
@@ -239,14 +239,14 @@ JSON = st.recursive(
 )
 def test_bytes_that_are_no_hint_are_a_value_error(raw: bytes) -> None:
     with pytest.raises(ValueError, match=r"\w"):
-        hint_in(raw)
+        dispatch_message_in(raw)
 
 
 def test_a_hint_that_was_sent_arrives_with_its_stage_and_nothing_else(line: Line) -> None:
     send_stage(celery_app(line.settings), Service.TRAINING, "stg_sent")
     raw = line.client.rpop("craft:training")
     assert isinstance(raw, bytes)
-    left = json.loads(hint_in(raw))
+    left = json.loads(dispatch_message_in(raw))
     assert json.loads(base64.b64decode(left["body"])) == [[], {"stage_id": "stg_sent"}, {}]
     assert set(left["headers"]) == {"task", "id"}
     assert set(left["properties"]) == {"delivery_info", "delivery_tag", "body_encoding"}
@@ -255,7 +255,7 @@ def test_a_hint_that_was_sent_arrives_with_its_stage_and_nothing_else(line: Line
 @pytest.mark.parametrize("url", ["redis://host:1/0", "rediss://host:1/0", "redis+socket:///a/socket"])
 def test_every_url_of_a_broker_leads_to_it(url: str) -> None:
     with celery_app(Settings(broker_url=url)).connection_for_write() as connection:
-        assert connection.get_transport_cls() is HintTransport
+        assert connection.get_transport_cls() is DispatchTransport
         assert bool(connection.ssl) == url.startswith("rediss:")
 
 

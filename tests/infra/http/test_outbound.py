@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from craft.errors import RequestInvalid, Unavailable
-from craft.infra.http.outbound import AsyncGuardedTransport, GuardedTransport, OutboundPolicy, Resolve
+from craft.infra.http.outbound import OutboundPolicy, OutboundTransport, Resolve
 
 PUBLIC = "93.184.215.14"
 
@@ -38,8 +38,19 @@ def at(*addresses: str) -> Resolve:
     return lambda *_: list(addresses)
 
 
-def client(guard: OutboundPolicy, sent: Recording) -> httpx.Client:
-    return httpx.Client(transport=GuardedTransport(guard, sent), follow_redirects=False)
+class Pinned(httpx.BaseTransport):
+    """Passes on what the policy lets through. `OutboundTransport` is the same for asynchronous clients."""
+
+    def __init__(self, policy: OutboundPolicy, inner: Recording) -> None:
+        self._policy = policy
+        self._inner = inner
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        return self._inner.handle_request(self._policy.pinned(request))
+
+
+def client(policy: OutboundPolicy, sent: Recording) -> httpx.Client:
+    return httpx.Client(transport=Pinned(policy, sent), follow_redirects=False)
 
 
 @pytest.mark.parametrize(
@@ -54,8 +65,8 @@ def client(guard: OutboundPolicy, sent: Recording) -> httpx.Client:
 )  # fmt: skip
 def test_an_address_that_is_not_public_is_refused_before_anything_is_sent(address: str) -> None:
     sent = Recording()
-    guard = OutboundPolicy(resolve=at(PUBLIC, address))
-    with client(guard, sent) as http, pytest.raises(RequestInvalid, match="no public address"):
+    policy = OutboundPolicy(resolve=at(PUBLIC, address))
+    with client(policy, sent) as http, pytest.raises(RequestInvalid, match="no public address"):
         http.post("https://hooks.example/in", content=b"{}")
     assert sent.sent == []
 
@@ -118,8 +129,8 @@ def test_however_loopback_is_written_it_is_refused(host: str) -> None:
 
 def test_an_allowed_host_may_be_anywhere_and_without_tls() -> None:
     sent = Recording()
-    guard = OutboundPolicy(["Mlflow.Internal"], resolve=at("10.0.0.7"))
-    with client(guard, sent) as http:
+    policy = OutboundPolicy(["Mlflow.Internal"], resolve=at("10.0.0.7"))
+    with client(policy, sent) as http:
         http.get("http://mlflow.internal:5000/api")
     assert (sent.sent[0].url.host, sent.sent[0].url.port) == ("10.0.0.7", 5000)
 
@@ -176,11 +187,11 @@ def test_the_certificate_must_be_the_names_although_the_connection_goes_to_an_ad
 ) -> None:
     port, certificate = tls_server
     trusting = ssl.create_default_context(cafile=str(certificate))
-    guard = OutboundPolicy([host], resolve=at("127.0.0.1"))
+    policy = OutboundPolicy([host], resolve=at("127.0.0.1"))
 
     async def asked() -> str:
         inner = httpx.AsyncHTTPTransport(verify=trusting, trust_env=False)
-        async with httpx.AsyncClient(transport=AsyncGuardedTransport(guard, inner)) as http:
+        async with httpx.AsyncClient(transport=OutboundTransport(policy, inner)) as http:
             return (await http.get(f"https://{host}:{port}/")).text
 
     if right:

@@ -118,7 +118,7 @@ def test_outside_of_a_request_there_is_no_trace() -> None:
 def test_without_a_collector_the_sdk_is_not_even_imported() -> None:
     script = """
 import sys
-from craft.infra import telemetry
+from craft.infra.observe import telemetry
 from craft.infra.settings.settings import Settings
 telemetry.configure(Settings(otlp_endpoint=""), "test")
 assert not [name for name in sys.modules if name.startswith(("opentelemetry.sdk", "opentelemetry.exporter"))]
@@ -209,10 +209,10 @@ def test_heartbeats_belong_to_the_attempt() -> None:
             renew,
             fence=7,
             log=LogBuffer(),
-            rhythm=HeartbeatIntervals(beat_seconds=0.01, give_up_seconds=60.0),
-            tell=verdicts.put,
+            intervals=HeartbeatIntervals(beat_seconds=0.01, give_up_seconds=60.0),
+            on_stop=verdicts.put,
             clock=time.monotonic,
-            contact=time.monotonic(),
+            last_contact=time.monotonic(),
         )
     try:
         assert sent.get(timeout=30) == {"traceparent": CALLER}
@@ -243,7 +243,7 @@ def test_nobody_waits_for_a_collector_that_does_not_answer() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         script = f"""
 import time
-from craft.infra import telemetry
+from craft.infra.observe import telemetry
 from craft.infra.settings.settings import Settings
 telemetry.configure(Settings(otlp_endpoint="http://127.0.0.1:{silent.getsockname()[1]}"), "test")
 with telemetry.request_span(method="GET", traceparent=None, request_id="r"):

@@ -38,7 +38,7 @@ def test_a_request_that_is_held_waits_for_the_end_of_the_block() -> None:
     seen: list[bool] = []
 
     def work() -> None:
-        with stop.held():
+        with stop.defer_stop():
             seen.append(stop.asked)
             stop.ask(143)
             seen.append(stop.asked)
@@ -50,7 +50,7 @@ def test_a_request_that_is_held_waits_for_the_end_of_the_block() -> None:
 
 def test_after_the_block_a_request_interrupts_at_once_again() -> None:
     stop = StopRequest()
-    with stop.held():
+    with stop.defer_stop():
         pass
     with pytest.raises(SystemExit):
         stop.ask(143)
@@ -75,7 +75,7 @@ def test_a_stage_that_fails_after_it_was_asked_to_stop_has_stopped() -> None:
     stop = StopRequest()
 
     def work() -> None:
-        with stop.held():
+        with stop.defer_stop():
             stop.ask(143)
             raise OSError("No space left to save.")
 

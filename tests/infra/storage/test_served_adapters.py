@@ -163,6 +163,6 @@ def test_only_what_killed_processes_left_long_ago_is_swept(
     half.mkdir()
     for folder in (half, tmp_path / "served" / old, tmp_path / "served" / NAME):
         os.utime(folder, (1.0, 1.0))
-    served.sweep(older_than_seconds=3600)
+    served.remove_leftovers(older_than_seconds=3600)
     assert served.names() == [NAME, new]
     assert not half.exists()

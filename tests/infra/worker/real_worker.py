@@ -26,7 +26,7 @@ PATIENCE_SECONDS = 30
 TOKEN = "a-token-of-tests"
 _WORKER = """
 import sys
-from craft.contracts.stages.parameters import Service
+from craft.contracts.stages.kinds import Service
 from craft.infra.settings.settings import Settings
 from craft.infra.worker.worker import run
 run(Service(sys.argv[1]), sys.argv[2], Settings())

@@ -14,7 +14,7 @@ from craft.errors import Unavailable
 from craft.infra.settings.worker import WorkerSettings
 from craft.infra.storage.artifacts import FolderStore
 from craft.infra.worker.child_supervisor import WarmChild
-from craft.infra.worker.device import acquire_device, acquire_device_if_free
+from craft.infra.worker.device import acquire_device_if_free, device_lock
 from craft.infra.worker.reports import AttemptEnd
 from craft.infra.worker.runner import StageRunner
 
@@ -34,7 +34,7 @@ class Bench:
             store=FolderStore(folder),
             child=self.child,
             settings=settings,
-            turn=acquire_device(self.lock),
+            device_lock=device_lock(self.lock),
         )
 
     def give(self, do: str, *, beat_seconds: float = 0.1, timeout_seconds: float = 3600.0) -> None:
@@ -79,14 +79,14 @@ def test_a_child_that_hangs_and_ignores_sigterm_is_dead_10_s_after_its_deadline_
         began = time.monotonic()
         done = thread.submit(worker.runner.run, "stg_1")
         child, grandchild = worker.progress()
-        with acquire_device_if_free(worker.lock) as had:
-            assert not had
+        with acquire_device_if_free(worker.lock) as acquired:
+            assert not acquired
         assert done.result(PATIENCE_SECONDS) is AttemptEnd.FAILED
         assert time.monotonic() - began < timeout_seconds + 10
         assert gone(child)
         assert gone(grandchild)
-        with acquire_device_if_free(worker.lock) as had:
-            assert had
+        with acquire_device_if_free(worker.lock) as acquired:
+            assert acquired
     fail = worker.coordinator.last()
     assert isinstance(fail, Fail)
     assert fail.error.code == "timeout"

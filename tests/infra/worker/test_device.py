@@ -1,4 +1,4 @@
-"""Turns on one processor."""
+"""The lock on a shared device."""
 
 import logging
 import subprocess
@@ -12,103 +12,103 @@ import pytest
 from pydantic import SecretStr
 
 from craft.errors import Unavailable
-from craft.infra.worker.device import acquire_device, acquire_device_if_free, no_device_lock, release_device
+from craft.infra.worker.device import acquire_device_if_free, device_lock, no_device_lock, release_device
 
-HOLDING = """
+LOCK_HOLDER = """
 import sys, threading
 from pathlib import Path
-from craft.infra.worker.device import turn_if_free
-with turn_if_free(Path(sys.argv[1])) as had:
-    print(had, flush=True)
+from craft.infra.worker.device import acquire_device_if_free
+with acquire_device_if_free(Path(sys.argv[1])) as acquired:
+    print(acquired, flush=True)
     threading.Event().wait()
 """
 
 
-def test_a_turn_is_had_by_one_at_a_time_and_passed_on(tmp_path: Path) -> None:
-    turn = acquire_device(tmp_path / "state" / "device.lock")
+def test_one_holder_at_a_time_has_the_lock_and_the_next_one_gets_it(tmp_path: Path) -> None:
+    lock = device_lock(tmp_path / "state" / "device.lock")
     order: list[str] = []
     waiting = threading.Event()
 
     def second() -> None:
         waiting.set()
-        with turn(threading.Event()) as had:
-            order.append(f"second {had}")
+        with lock(threading.Event()) as acquired:
+            order.append(f"second {acquired}")
 
-    with turn(threading.Event()) as had:
+    with lock(threading.Event()) as acquired:
         thread = threading.Thread(target=second)
         thread.start()
         assert waiting.wait(5)
-        order.append(f"first {had}")
+        order.append(f"first {acquired}")
     thread.join(5)
     assert order == ["first True", "second True"]
 
 
-def test_waiting_ends_when_told_to_stop(tmp_path: Path) -> None:
-    turn = acquire_device(tmp_path / "device.lock")
+def test_waiting_ends_at_a_stop(tmp_path: Path) -> None:
+    lock = device_lock(tmp_path / "device.lock")
     stopping = threading.Event()
-    found: list[bool] = []
+    outcomes: list[bool] = []
 
     def wait() -> None:
-        with turn(stopping) as had:
-            found.append(had)
+        with lock(stopping) as acquired:
+            outcomes.append(acquired)
 
-    with turn(threading.Event()):
+    with lock(threading.Event()):
         thread = threading.Thread(target=wait)
         thread.start()
         stopping.set()
         thread.join(5)
-    assert found == [False]
+    assert outcomes == [False]
 
 
-def test_a_processor_of_ones_own_is_always_free_until_told_to_stop() -> None:
+def test_without_a_shared_device_the_lock_is_always_free_until_a_stop() -> None:
     stopping = threading.Event()
-    with no_device_lock(stopping) as had:
-        assert had
+    with no_device_lock(stopping) as acquired:
+        assert acquired
     stopping.set()
-    with no_device_lock(stopping) as had:
-        assert not had
+    with no_device_lock(stopping) as acquired:
+        assert not acquired
 
 
-def test_a_turn_that_is_free_is_had_and_given_back(tmp_path: Path) -> None:
+def test_a_free_lock_is_acquired_and_released(tmp_path: Path) -> None:
     path = tmp_path / "state" / "device.lock"
-    with acquire_device_if_free(path) as had:
-        assert had
+    with acquire_device_if_free(path) as acquired:
+        assert acquired
         with acquire_device_if_free(path) as second:
             assert not second
     with acquire_device_if_free(path) as again:
         assert again
 
 
-def test_a_turn_that_is_taken_is_not_waited_for_and_not_harmed(tmp_path: Path) -> None:
+def test_a_taken_lock_is_neither_waited_for_nor_released(tmp_path: Path) -> None:
     path = tmp_path / "device.lock"
-    with acquire_device(path)(threading.Event()):
-        with acquire_device_if_free(path) as had:
-            assert not had
-        with acquire_device_if_free(path) as had:
-            assert not had
-    with acquire_device_if_free(path) as had:
-        assert had
+    with device_lock(path)(threading.Event()):
+        with acquire_device_if_free(path) as acquired:
+            assert not acquired
+        with acquire_device_if_free(path) as acquired:
+            assert not acquired
+    with acquire_device_if_free(path) as acquired:
+        assert acquired
 
 
-def test_a_turn_is_given_back_where_its_block_fails(tmp_path: Path) -> None:
+def test_the_lock_is_released_where_its_block_fails(tmp_path: Path) -> None:
     path = tmp_path / "device.lock"
     with pytest.raises(ZeroDivisionError), acquire_device_if_free(path):
         raise ZeroDivisionError
-    with acquire_device_if_free(path) as had:
-        assert had
+    with acquire_device_if_free(path) as acquired:
+        assert acquired
 
 
-def test_a_killed_process_gives_its_turn_back(tmp_path: Path) -> None:
+def test_a_killed_process_releases_its_lock(tmp_path: Path) -> None:
     path = tmp_path / "device.lock"
-    with subprocess.Popen([sys.executable, "-c", HOLDING, str(path)], stdout=subprocess.PIPE, text=True) as other:
+    with subprocess.Popen([sys.executable, "-c", LOCK_HOLDER, str(path)], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "True\n"
-        with acquire_device_if_free(path) as had:
-            assert not had
+        with acquire_device_if_free(path) as acquired:
+            assert not acquired
         other.kill()
         other.wait()
-    with acquire_device_if_free(path) as had:
-        assert had
+    with acquire_device_if_free(path) as acquired:
+        assert acquired
 
 
 class ModelServer:

@@ -73,9 +73,9 @@ class Scene:
         self,
         folder: Path,
         *,
-        turn: DeviceLock = no_device_lock,
+        device_lock: DeviceLock = no_device_lock,
         device: str | None = None,
-        make_room: Callable[[], None] = lambda: None,
+        release_memory: Callable[[], None] = lambda: None,
     ) -> None:
         self.folder = folder
         self.coordinator = FakeCoordinator()
@@ -90,9 +90,9 @@ class Scene:
             child=self.child,
             settings=WorkerSettings(give_up_seconds=60, grace_seconds=4),
             redact=lambda line: line.replace("hunter2", "[redacted]"),
-            turn=turn,
+            device_lock=device_lock,
             device=device,
-            make_room=make_room,
+            release_memory=release_memory,
             clock=self.clock,
         )
         self._threads = ThreadPoolExecutor(1)
@@ -166,69 +166,69 @@ def test_the_claim_names_this_process_and_its_service(scene: Scene) -> None:
     assert scene.coordinator.owner == Claim(owner="host-1-wrk_1", service=Service.SCORING)
 
 
-def test_the_claim_names_the_device_that_the_turn_is_on(tmp_path: Path) -> None:
+def test_the_claim_names_the_locked_device(tmp_path: Path) -> None:
     scene = Scene(tmp_path, device="gpu0")
     scene.coordinator.claimed = None
     assert scene.run() is AttemptEnd.NOTHING_TO_DO
     assert scene.coordinator.owner == Claim(owner="host-1-wrk_1", service=Service.SCORING, device="gpu0")
 
 
-def test_room_is_made_under_the_turn_for_a_stage_that_is_ours(tmp_path: Path) -> None:
+def test_memory_is_released_under_the_device_lock_and_after_the_claim(tmp_path: Path) -> None:
     order: list[str] = []
 
     @contextmanager
-    def turn(stopping: threading.Event) -> Iterator[bool]:
-        order.append("turn")
+    def device_lock(stopping: threading.Event) -> Iterator[bool]:
+        order.append("locked")
         yield True
-        order.append("turn over")
+        order.append("unlocked")
 
-    def make_room() -> None:
-        order.append(f"room {played.coordinator.calls}")
+    def release_memory() -> None:
+        order.append(f"released {played.coordinator.calls}")
 
-    played = Scene(tmp_path, turn=turn, make_room=make_room)
+    played = Scene(tmp_path, device_lock=device_lock, release_memory=release_memory)
     played.child.answer = answers(Finished(result=StageResult()))
     assert played.run() is AttemptEnd.COMPLETED
-    assert order == ["turn", "room ['claim']", "turn over"]
+    assert order == ["locked", "released ['claim']", "unlocked"]
 
 
-def test_without_a_turn_no_space_is_made(tmp_path: Path) -> None:
+def test_without_the_device_lock_no_memory_is_released(tmp_path: Path) -> None:
     made: list[None] = []
 
     @contextmanager
     def never(stopping: threading.Event) -> Iterator[bool]:
         yield False
 
-    scene = Scene(tmp_path, turn=never, make_room=lambda: made.append(None))
+    scene = Scene(tmp_path, device_lock=never, release_memory=lambda: made.append(None))
     assert scene.run() is AttemptEnd.NOTHING_TO_DO
     assert (made, scene.coordinator.calls) == ([], [])
 
 
-def test_no_space_is_made_for_a_hint_that_is_not_to_be_had(tmp_path: Path) -> None:
+def test_no_memory_is_released_for_a_stage_that_cannot_be_claimed(tmp_path: Path) -> None:
     made: list[None] = []
-    scene = Scene(tmp_path, make_room=lambda: made.append(None))
+    scene = Scene(tmp_path, release_memory=lambda: made.append(None))
     scene.coordinator.claimed = None
     assert scene.run() is AttemptEnd.NOTHING_TO_DO
     assert made == []
 
 
-def test_without_room_the_attempt_fails_and_says_why(tmp_path: Path) -> None:
-    def no_space() -> None:
+def test_memory_that_cannot_be_released_fails_the_attempt_with_the_reason(tmp_path: Path) -> None:
+    def no_memory() -> None:
         raise Unavailable("The model server did not give up the device.")
 
-    scene = Scene(tmp_path, make_room=no_space)
+    scene = Scene(tmp_path, release_memory=no_memory)
     assert scene.run() is AttemptEnd.FAILED
     assert failure(scene).code == "unavailable"
     assert scene.child.works.empty()
 
 
-def test_a_cancel_does_not_wait_until_room_is_made(tmp_path: Path) -> None:
+def test_a_cancel_does_not_wait_until_memory_is_released(tmp_path: Path) -> None:
     asked, never = threading.Event(), threading.Event()
 
-    def make_room() -> None:
+    def release_memory() -> None:
         asked.set()
         never.wait(PATIENCE_SECONDS)
 
-    scene = Scene(tmp_path, make_room=make_room)
+    scene = Scene(tmp_path, release_memory=release_memory)
     scene.coordinator.claimed = claimed(beat_seconds=0.05)
     done = scene.begin()
     assert asked.wait(PATIENCE_SECONDS)
@@ -239,13 +239,13 @@ def test_a_cancel_does_not_wait_until_room_is_made(tmp_path: Path) -> None:
     assert (scene.child.kills, scene.child.works.empty(), scene.leftovers) == ([], True, [])
 
 
-def test_room_that_is_never_made_counts_against_the_deadline(tmp_path: Path) -> None:
+def test_the_deadline_includes_the_wait_for_released_memory(tmp_path: Path) -> None:
     never = threading.Event()
 
-    def make_room() -> None:
+    def release_memory() -> None:
         never.wait(PATIENCE_SECONDS)
 
-    scene = Scene(tmp_path, make_room=make_room)
+    scene = Scene(tmp_path, release_memory=release_memory)
     scene.coordinator.claimed = claimed(timeout_seconds=0.1)
     assert scene.run() is AttemptEnd.FAILED
     never.set()
@@ -259,14 +259,14 @@ def test_log_lines_travel_without_secrets(scene: Scene) -> None:
     assert [line for call in said for line in call.log_lines] == ["a line with [redacted]"]
 
 
-def test_a_hint_for_a_stage_that_is_not_to_be_had_costs_one_call(scene: Scene) -> None:
+def test_a_dispatch_message_for_a_stage_that_cannot_be_claimed_costs_one_call(scene: Scene) -> None:
     scene.coordinator.claimed = None
     assert scene.run() is AttemptEnd.NOTHING_TO_DO
     assert scene.coordinator.calls == ["claim"]
     assert scene.leftovers == []
 
 
-def test_a_coordinator_that_is_away_at_the_claim_costs_the_hint_only(scene: Scene) -> None:
+def test_a_coordinator_that_does_not_answer_the_claim_costs_only_the_dispatch_message(scene: Scene) -> None:
     scene.coordinator.errors["claim"] = [Unavailable("away")]
     assert scene.run() is AttemptEnd.NOTHING_TO_DO
 

@@ -145,7 +145,7 @@ def _numb(parameters: object, context: StageContext) -> StageResult:
 
 def _steps(parameters: object, context: StageContext) -> StageResult:
     """Short steps as a training has them: asked to end, it saves after the step in hand."""
-    with context.stop.held():
+    with context.stop.defer_stop():
         _say_begun()
         while not context.stop.asked:
             hashlib.pbkdf2_hmac("sha256", b"", b"", 100_000)

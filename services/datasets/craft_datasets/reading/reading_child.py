@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from craft.contracts.problems import StageError
 from craft.contracts.services.datasets import DatasetStatistics, Reading
-from craft.contracts.stages.rows import MARK_BYTES, QuestionRow
+from craft.contracts.stages.rows import QUESTION_HASH_BYTES, QuestionRow
 from craft.core.questions import Question
 from craft.errors import CraftError, DatasetInvalid
 from craft.infra.process.error_mapping import error_of
@@ -51,7 +51,7 @@ def read(order: ReadingOrder) -> ReadingOutcome:
 
             def keep(question: Question, mark: int) -> None:
                 output.write(QuestionRow.of(question).model_dump_json(exclude_none=True).encode() + b"\n")
-                marks.write(mark.to_bytes(MARK_BYTES, "little"))
+                marks.write(mark.to_bytes(QUESTION_HASH_BYTES, "little"))
 
             reading = order.reading
             rows = read_raw(order.source, max_line_bytes=order.max_line_bytes, columns=reading.column_map)

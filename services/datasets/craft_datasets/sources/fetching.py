@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from craft.errors import CraftError, PayloadTooLarge, RequestInvalid, Unavailable
-from craft.infra.http.outbound import AsyncGuardedTransport, OutboundPolicy
+from craft.infra.http.outbound import OutboundPolicy, OutboundTransport
 
 _MOST_REDIRECTS = 5
 _MOST_EXPLAINED_BYTES = 2000
@@ -99,7 +99,7 @@ class Fetcher:
         limit = self._limits.idle_seconds
         client = httpx.AsyncClient(
             # A connection for each hop: a server may hang up after a redirect.
-            transport=AsyncGuardedTransport(self._guard, httpx.AsyncHTTPTransport(trust_env=False, limits=_NO_REUSE)),
+            transport=OutboundTransport(self._guard, httpx.AsyncHTTPTransport(trust_env=False, limits=_NO_REUSE)),
             timeout=httpx.Timeout(limit, connect=min(limit, _CONNECT_SECONDS)),
             follow_redirects=wanted.redirects,
             max_redirects=_MOST_REDIRECTS,

@@ -14,7 +14,7 @@ from craft.contracts.public.datasets import (
     PromptPreview,
     RenderedPrompts,
 )
-from craft.contracts.stages.rows import MARK_BYTES, MARKS_FILE, QUESTIONS_FILE, ChatMessage, QuestionRow
+from craft.contracts.stages.rows import QUESTION_HASH_BYTES, QUESTION_HASHES_FILE, QUESTIONS_FILE, ChatMessage, QuestionRow
 from craft.core.prompts import (
     DEFAULT_CHOICE_SHOTS,
     DEFAULT_OPEN_SHOTS,
@@ -110,13 +110,13 @@ def _messages(turns: Sequence[ModelMessage]) -> list[ChatMessage]:
 
 
 def _marks(folder: Path) -> _Marks:
-    path = folder / MARKS_FILE
+    path = folder / QUESTION_HASHES_FILE
     if path.is_file():
         return np.fromfile(path, dtype=np.dtype("<u8"))
     # A dataset of before marks were kept.
     rows = read_rows(folder / QUESTIONS_FILE, QuestionRow)
     return np.frombuffer(
-        b"".join(question_hash(row.question).to_bytes(MARK_BYTES, "little") for row in rows), dtype=np.dtype("<u8")
+        b"".join(question_hash(row.question).to_bytes(QUESTION_HASH_BYTES, "little") for row in rows), dtype=np.dtype("<u8")
     )
 
 

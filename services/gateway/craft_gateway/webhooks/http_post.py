@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import httpx
 
 from craft.errors import HostUnknown, RequestInvalid, Unavailable
-from craft.infra.http.outbound import AsyncGuardedTransport, OutboundPolicy
+from craft.infra.http.outbound import OutboundPolicy, OutboundTransport
 
 MOST_ANSWER_BYTES = 4096
 _SECONDS = 10.0
@@ -65,7 +65,7 @@ class HttpPoster:
 
     def __init__(self, policy: OutboundPolicy, *, seconds: float = _SECONDS) -> None:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-        transport = AsyncGuardedTransport(policy, httpx.AsyncHTTPTransport(trust_env=False, limits=limits))
+        transport = OutboundTransport(policy, httpx.AsyncHTTPTransport(trust_env=False, limits=limits))
         self._client = httpx.AsyncClient(
             transport=transport,
             follow_redirects=False,

@@ -85,7 +85,7 @@ def tune(
     transformers.set_seed(run.seed)  # LoRA's first weights are drawn before the Trainer sets its seed.
     with adapted(base, _lora(run.settings)) as model:
         trainer = _trainer(base, model, run, _watch(recorder, stop), output=kept.writing)
-        with stop.held():
+        with stop.defer_stop():
             trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
         if trainer.state.global_step != run.steps:
             raise Internal(f"Training ended at step {trainer.state.global_step} of {run.steps}.")

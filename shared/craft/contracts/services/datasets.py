@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from craft.contracts.base import Contract
-from craft.contracts.problems import said_of
+from craft.contracts.problems import validation_message
 from craft.contracts.spec.dataset_sources import DatasetSource, FetchedSource
 from craft.contracts.spec.jobs import PlainText, Seed, Share
 from craft.contracts.stages.artifacts import ArtifactRef
@@ -56,7 +56,7 @@ def columns_of(text: str) -> dict[str, str]:
         return _COLUMNS.validate_json(text)
     except ValidationError as error:
         raise RequestInvalid(
-            f"`columns` cannot be used: {said_of(error.errors()[0])[:300]}",
+            f"`columns` cannot be used: {validation_message(error.errors()[0])[:300]}",
             hint='It is a JSON object such as {"question": "prompt", "answers": "completion"}.',
             param="columns",
         ) from None

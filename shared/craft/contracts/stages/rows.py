@@ -11,9 +11,9 @@ from craft.core.selection import DropReason
 
 QUESTIONS_FILE = "questions.jsonl"
 """A dataset artifact: every valid row of an upload."""
-MARKS_FILE = "question_marks.u64"
+QUESTION_HASHES_FILE = "question_marks.u64"
 """A dataset artifact: of each row, in its order, the question's mark (`core.duplicates`), little-endian."""
-MARK_BYTES = 8
+QUESTION_HASH_BYTES = 8
 TRAIN_FILE = "train.jsonl"
 HELD_OUT_FILE = "held_out.jsonl"
 SAMPLES_FILE = "samples.jsonl"

@@ -66,7 +66,7 @@ def refusal_kind(reply: str, wording: RefusalWording) -> RefusalKind | None:
         return RefusalKind.STATED
     kinds: list[RefusalKind] = []
     for sentence in _SENTENCE_END.split(reply):
-        reading = _Reading()
+        reading = _SentenceReading()
         for clause in patterns.clauses(sentence):
             reading.take(clause, patterns)
         if reading.answers:
@@ -145,7 +145,7 @@ def _any_of(phrases: Iterable[str]) -> re.Pattern[str]:
     return re.compile(rf"(?<![^ ])(?:{'|'.join(map(re.escape, longest_first)) or '(?!)'})")
 
 
-class _Reading:
+class _SentenceReading:
     """What the clauses of one sentence have said so far."""
 
     def __init__(self) -> None:

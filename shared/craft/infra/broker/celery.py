@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from craft.contracts.stages.kinds import Service
 from craft.errors import Unavailable
-from craft.infra.broker.transport import use_hint_transport
+from craft.infra.broker.transport import use_dispatch_transport
 from craft.infra.settings.settings import Settings
 
 TASK_NAME = "craft.stage"
@@ -21,7 +21,7 @@ _CONNECT_TIMEOUT_SECONDS = 3
 
 def celery_app(settings: Settings) -> Celery:
     """A Celery application with the four queues declared. It connects when first used, not here."""
-    use_hint_transport()
+    use_dispatch_transport()
     app = Celery("craft", broker=settings.resolved_broker_url, set_as_current=False)
     app.conf.update(
         broker_transport_options={

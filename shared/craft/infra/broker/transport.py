@@ -20,9 +20,9 @@ _SHOWN_BYTES = 80
 _log = logging.getLogger("craft.broker")
 
 
-def use_hint_transport() -> None:
+def use_dispatch_transport() -> None:
     """From now on `redis://`, `rediss://` and `redis+socket://` mean this transport."""
-    here = f"{__name__}:HintTransport"
+    here = f"{__name__}:DispatchTransport"
     TRANSPORT_ALIASES.update(redis=here, rediss=here)
 
 
@@ -60,7 +60,7 @@ _BODY: TypeAdapter[tuple[tuple[()], _Words, dict[str, Any]]] = TypeAdapter(tuple
 """The task's positional arguments, its keyword arguments, and what Celery would do next."""
 
 
-def hint_in(message: bytes) -> bytes:
+def dispatch_message_in(message: bytes) -> bytes:
     """The message with what a hint needs and nothing more. Raises ValueError where it is none."""
     envelope = _Envelope.model_validate_json(message)
     arguments, words, _ = _BODY.validate_json(base64.b64decode(envelope.body, validate=True))
@@ -68,7 +68,7 @@ def hint_in(message: bytes) -> bytes:
     return envelope.model_dump_json(by_alias=True).encode()
 
 
-class _HintsOnly(redis.PrefixedStrictRedis):
+class _DispatchClient(redis.PrefixedStrictRedis):
     """A client to which what is no hint never came."""
 
     def parse_response(self, connection: Any, command_name: str, **options: Any) -> Any:
@@ -78,19 +78,19 @@ class _HintsOnly(redis.PrefixedStrictRedis):
             return answer
         queue, message = answer
         try:
-            return queue, hint_in(message)
+            return queue, dispatch_message_in(message)
         except ValueError:
             shown = ascii(message[:_SHOWN_BYTES])
             _log.warning("message_dropped", extra={"queue": queue.decode(), "bytes": len(message), "begins": shown})
             return None
 
 
-class _Channel(redis.Channel):
+class _DispatchChannel(redis.Channel):
     def _get_client(self) -> Any:
-        return partial(_HintsOnly, global_keyprefix=self.global_keyprefix)
+        return partial(_DispatchClient, global_keyprefix=self.global_keyprefix)
 
 
-class HintTransport(redis.Transport):
+class DispatchTransport(redis.Transport):
     """Sends as kombu's own does."""
 
-    Channel = _Channel
+    Channel = _DispatchChannel

@@ -78,33 +78,17 @@ class OutboundPolicy:
             raise RequestInvalid(f"{url.host[:200]} is to be reached by https.", hint=_HINT)
 
 
-class GuardedTransport(httpx.BaseTransport):
-    """For `httpx.Client(transport=…, follow_redirects=False)`."""
-
-    def __init__(self, guard: OutboundPolicy, inner: httpx.BaseTransport | None = None) -> None:
-        self._guard = guard
-        # No proxy of the environment: it would resolve the name again.
-        self._inner = inner or httpx.HTTPTransport(trust_env=False)
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """See `httpx.BaseTransport`. Raises RequestInvalid, Unavailable too."""
-        return self._inner.handle_request(self._guard.pinned(request))
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._inner.close()
-
-
-class AsyncGuardedTransport(httpx.AsyncBaseTransport):
+class OutboundTransport(httpx.AsyncBaseTransport):
     """For `httpx.AsyncClient(transport=…, follow_redirects=False)`."""
 
-    def __init__(self, guard: OutboundPolicy, inner: httpx.AsyncBaseTransport | None = None) -> None:
-        self._guard = guard
+    def __init__(self, policy: OutboundPolicy, inner: httpx.AsyncBaseTransport | None = None) -> None:
+        self._policy = policy
+        # No proxy from the environment: it would resolve the name again.
         self._inner = inner or httpx.AsyncHTTPTransport(trust_env=False)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """See `httpx.AsyncBaseTransport`. Raises RequestInvalid, Unavailable too."""
-        return await self._inner.handle_async_request(await run_sync(self._guard.pinned, request))
+        return await self._inner.handle_async_request(await run_sync(self._policy.pinned, request))
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -15,7 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from craft.contracts.problems import PROBLEM_MEDIA_TYPE, Problem, said_of
+from craft.contracts.problems import PROBLEM_MEDIA_TYPE, Problem, validation_message
 from craft.errors import (
     CraftError,
     ErrorDetail,
@@ -103,7 +103,7 @@ def validation_details(errors: Sequence[Mapping[str, Any]]) -> list[ErrorDetail]
     """Where the input is wrong, as field paths such as `dataset.rows.3.question`; long input is never echoed."""
     return [
         ErrorDetail(
-            message=clipped(said_of(error), _LONGEST_MESSAGE),
+            message=clipped(validation_message(error), _LONGEST_MESSAGE),
             field=clipped(_path(error.get("loc", ())), _LONGEST_FIELD) or None,
             excerpt=_excerpt(error.get("input")),
         )

@@ -72,7 +72,7 @@ def load_functions(path: str) -> StageFunctions:
 def main(arguments: list[str]) -> None:
     """Serve stages until the parent closes the channel or asks to end."""
     path, parent, descriptor, lifeline, memory_bytes = arguments
-    _start_guard(int(lifeline), others=(0, 1, 2, int(descriptor)))
+    _start_reaper(int(lifeline), others=(0, 1, 2, int(descriptor)))
     die_with_parent(int(parent))
     if int(memory_bytes):
         resource.setrlimit(resource.RLIMIT_AS, (int(memory_bytes), int(memory_bytes)))
@@ -151,7 +151,7 @@ def _finite_result(result: StageResult) -> StageResult:
     return result.model_copy(update={"metrics": metrics, "notes": [*result.notes, *notes]})
 
 
-def _start_guard(lifeline: int, *, others: Sequence[int]) -> None:
+def _start_reaper(lifeline: int, *, others: Sequence[int]) -> None:
     """Fork a process that waits for the worker's end of the lifeline to close, then kills this process group.
 
     The kernel's death signal reaches this process only, not those that a stage starts; and a thread of this process

@@ -19,7 +19,7 @@ class StopRequest:
     """Somebody wants the stage to end: at once, by SystemExit, or, while the stage holds it, where that suits it."""
 
     def __init__(self) -> None:
-        self._held = False
+        self._deferred = False
         self._exit_code: int | None = None
 
     @property
@@ -35,20 +35,20 @@ class StopRequest:
         if self.asked:
             return
         self._exit_code = exit_code
-        if not self._held:
+        if not self._deferred:
             raise SystemExit(exit_code)
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def defer_stop(self) -> Iterator[None]:
         """Inside the block nothing is interrupted: look at `asked`, save, leave. The block then ends in SystemExit.
 
         Whoever asked waits for seconds only and kills then, so hold it around steps that are short.
         """
-        self._held = True
+        self._deferred = True
         try:
             yield
         finally:
-            self._held = False
+            self._deferred = False
             if self._exit_code is not None:
                 raise SystemExit(self._exit_code)
 

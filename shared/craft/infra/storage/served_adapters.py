@@ -62,7 +62,7 @@ class ServedAdapters:
             return
         shutil.rmtree(aside, ignore_errors=True)
 
-    def sweep(self, *, older_than_seconds: float) -> None:
+    def remove_leftovers(self, *, older_than_seconds: float) -> None:
         """Remove what killed processes left behind: unfinished copies, and what stages published for themselves."""
         oldest = time.time() - older_than_seconds
         with os.scandir(self._root) as entries:

@@ -56,7 +56,7 @@ class RunningAttempt:
         clock: Callable[[], float],
         began: float,
         stopping: threading.Event,
-        make_room: Callable[[], None],
+        release_memory: Callable[[], None],
     ) -> None:
         self._claimed = claimed
         self._store = store
@@ -65,7 +65,7 @@ class RunningAttempt:
         self._log = log
         self._clock = clock
         self._deadline = began + claimed.timeout_seconds
-        self._make_room = make_room
+        self._release_memory = release_memory
         self._stopping = stopping
         self._at_work = False
         # Reentrant, so that a signal handler may put something in.
@@ -75,10 +75,10 @@ class RunningAttempt:
             lambda renew: coordinator.renew(claimed.stage_id, renew),
             fence=claimed.fence,
             log=log,
-            rhythm=HeartbeatIntervals(beat_seconds=claimed.beat_seconds, give_up_seconds=settings.give_up_seconds),
-            tell=self._mailbox.put,
+            intervals=HeartbeatIntervals(beat_seconds=claimed.beat_seconds, give_up_seconds=settings.give_up_seconds),
+            on_stop=self._mailbox.put,
             clock=clock,
-            contact=began,
+            last_contact=began,
         )
         self._reports = Reports(claimed, coordinator, self._heartbeat, logger=self._logger, stopping=stopping)
 
@@ -101,7 +101,7 @@ class RunningAttempt:
         try:
             scratch = self._store.scratch(f"{self._claimed.stage_id}-{self._claimed.fence}")
             # Aside, and while the heart beats: it may take longer than the lease, and a cancel does not wait for it.
-            threading.Thread(target=self._clear_room, name="make-room", daemon=True).start()
+            threading.Thread(target=self._free_memory, name="release-memory", daemon=True).start()
             ended = self._supervise(scratch)
         except Exception as error:  # an attempt's edge: a failure that is not reported would look like a lost worker
             self._logger.exception("attempt_crashed")
@@ -140,9 +140,9 @@ class RunningAttempt:
                 seconds = self._claimed.timeout_seconds
                 return self._fail(StageTimeout(f"The stage ran for more than {seconds:g} s.", hint="Raise the limit."))
 
-    def _clear_room(self) -> None:
+    def _free_memory(self) -> None:
         try:
-            self._make_room()
+            self._release_memory()
         except Exception as error:  # a thread's edge: whoever waits for the room hears of it
             self._mailbox.put(Failed(error=StageError.of(error_of(error)), reusable=True))
         else:

@@ -24,7 +24,7 @@ DeviceLock = Callable[[threading.Event], AbstractContextManager[bool]]
 """Given what says "stop waiting": a context whose value is whether the turn was had."""
 
 
-def acquire_device(path: Path) -> DeviceLock:
+def device_lock(path: Path) -> DeviceLock:
     """Turns by a lock on this file; the kernel frees it with the process that holds it, however that ends."""
 
     @contextmanager
@@ -58,7 +58,7 @@ def _locked(file: IO[str]) -> bool:
     return True
 
 
-def no_memory_needed() -> None:
+def no_memory_to_release() -> None:
     """Nobody keeps memory that this service needs."""
 
 

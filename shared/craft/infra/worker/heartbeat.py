@@ -39,19 +39,19 @@ class Heartbeat:
         *,
         fence: int,
         log: LogBuffer,
-        rhythm: HeartbeatIntervals,
-        tell: Callable[[StopReason], None],
+        intervals: HeartbeatIntervals,
+        on_stop: Callable[[StopReason], None],
         clock: Callable[[], float],
-        contact: float,
+        last_contact: float,
     ) -> None:
         """`contact` is the clock's reading before the claim was sent."""
         self._renew = renew
         self._fence = fence
         self._log = log
-        self._rhythm = rhythm
-        self._tell = tell
+        self._intervals = intervals
+        self._on_stop = on_stop
         self._clock = clock
-        self._contact = contact
+        self._last_contact = last_contact
         self._progress: StageProgress | None = None
         self._news = False
         self._beating = threading.Lock()
@@ -83,12 +83,12 @@ class Heartbeat:
                 _log.warning("renewal_failed", extra={"error": error.message})
                 return StopReason.LOST if self.overdue() else None
             # The lease counts from when the coordinator heard us, which was not before we began to speak.
-            self._contact = began
+            self._last_contact = began
             return StopReason.STOP if answer.stop else None
 
     def overdue(self) -> bool:
         """Whether so long has passed since the coordinator heard us that the stage may soon be another's."""
-        return self._clock() - self._contact > self._rhythm.give_up_seconds
+        return self._clock() - self._last_contact > self._intervals.give_up_seconds
 
     def close(self) -> None:
         """Beat no more by itself. Returns when no renewal is on its way."""
@@ -104,15 +104,15 @@ class Heartbeat:
         return self._log.take()
 
     def _run(self) -> None:
-        pause = min(self._rhythm.report_seconds, self._rhythm.beat_seconds)
+        pause = min(self._intervals.report_seconds, self._intervals.beat_seconds)
         waited = 0.0
         while not self._closed.wait(pause):
             waited += pause
-            due = waited >= self._rhythm.beat_seconds
+            due = waited >= self._intervals.beat_seconds
             if not (due or self._news or self._log.waiting):
                 continue
             waited = 0.0
             verdict = self.beat()
             if verdict is not None:
-                self._tell(verdict)
+                self._on_stop(verdict)
                 return

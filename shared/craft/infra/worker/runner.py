@@ -12,7 +12,7 @@ from craft.infra.observe import telemetry
 from craft.infra.settings.worker import WorkerSettings
 from craft.infra.storage.artifacts import ArtifactStore
 from craft.infra.worker.attempt import Child, RunningAttempt
-from craft.infra.worker.device import DeviceLock, no_device_lock, no_memory_needed
+from craft.infra.worker.device import DeviceLock, no_device_lock, no_memory_to_release
 from craft.infra.worker.reports import AttemptEnd, Coordinator
 from craft.infra.worker.stage_log import LogBuffer
 
@@ -22,7 +22,7 @@ _log = logging.getLogger("craft.worker")
 class StageRunner:
     """Does one stage at a time. `owner` names this process and no other.
 
-    `device` names what `turn` is a turn on; `make_room` has whoever keeps its memory without a turn give that up.
+    `device` names what `turn` is a turn on; `release_memory` has whoever keeps its memory without a turn give that up.
     """
 
     def __init__(
@@ -35,19 +35,19 @@ class StageRunner:
         child: Child,
         settings: WorkerSettings,
         redact: Callable[[str], str] = str,
-        turn: DeviceLock = no_device_lock,
+        device_lock: DeviceLock = no_device_lock,
         device: str | None = None,
-        make_room: Callable[[], None] = no_memory_needed,
+        release_memory: Callable[[], None] = no_memory_to_release,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._claim = Claim(owner=owner, service=service, device=device)
-        self._make_room = make_room
+        self._release_memory = release_memory
         self._coordinator = coordinator
         self._store = store
         self._child = child
         self._settings = settings
         self._redact = redact
-        self._turn = turn
+        self._device_lock = device_lock
         self._clock = clock
         self._stopping = threading.Event()
         self._attempt: RunningAttempt | None = None
@@ -58,8 +58,8 @@ class StageRunner:
         A hint for a stage that is not to be had costs one call. While it waits the stage is nobody's: another worker
         may take it.
         """
-        with self._turn(self._stopping) as had:
-            return self._run(stage_id) if had else AttemptEnd.NOTHING_TO_DO
+        with self._device_lock(self._stopping) as acquired:
+            return self._run(stage_id) if acquired else AttemptEnd.NOTHING_TO_DO
 
     def _run(self, stage_id: str) -> AttemptEnd:
         began = self._clock()
@@ -89,7 +89,7 @@ class StageRunner:
             clock=self._clock,
             began=began,
             stopping=self._stopping,
-            make_room=self._make_room,
+            release_memory=self._release_memory,
         )
         if self._stopping.is_set():
             attempt.stop()

@@ -25,14 +25,14 @@ from craft.infra.settings.settings import Settings
 from craft.infra.storage.artifacts import FolderStore
 from craft.infra.worker.child_supervisor import WarmChild
 from craft.infra.worker.coordinator_client import CoordinatorClient
-from craft.infra.worker.device import acquire_device, no_device_lock, no_memory_needed, release_device
+from craft.infra.worker.device import device_lock, no_device_lock, no_memory_to_release, release_device
 from craft.infra.worker.runner import StageRunner
 
 _LOOK_AGAIN_SECONDS = 0.02
 _log = logging.getLogger("craft.worker")
 
 
-def _device_lock(service: Service, settings: Settings) -> Path | None:
+def _device_lock_path(service: Service, settings: Settings) -> Path | None:
     return settings.worker.device_lock if service.locks_device else None
 
 
@@ -51,15 +51,15 @@ def run(service: Service, stage_functions_path: str, settings: Settings) -> None
     # Our own lines say what became of a message; Celery's would say it twice more.
     for chatty in ("celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    make_room: Callable[[], None] = no_memory_needed
+    release_memory: Callable[[], None] = no_memory_to_release
     own = settings.worker
     if _shares_memory_with_vllm(service, settings):
         # Each would keep the device's memory while it does nothing: vLLM is stopped, and our child does not stay warm.
-        make_room = partial(release_device, settings.resolved_model_server_url, settings.model_server_token)
+        release_memory = partial(release_device, settings.resolved_model_server_url, settings.model_server_token)
         own = own.model_copy(update={"warm_seconds": 0.0})
     child = WarmChild(stage_functions_path, own)
     client = CoordinatorClient(settings.resolved_coordinator_url, settings.worker_token)
-    lock = _device_lock(service, settings)
+    lock_path = _device_lock_path(service, settings)
     runner = StageRunner(
         service=service,
         owner=_owner(),
@@ -68,9 +68,9 @@ def run(service: Service, stage_functions_path: str, settings: Settings) -> None
         child=child,
         settings=own,
         redact=log.redactor(settings),
-        turn=no_device_lock if lock is None else acquire_device(lock),
-        device=None if lock is None else lock.stem,
-        make_room=make_room,
+        device_lock=no_device_lock if lock_path is None else device_lock(lock_path),
+        device=None if lock_path is None else lock_path.stem,
+        release_memory=release_memory,
     )
     app = celery_app(settings)
     _register(app, runner)
@@ -110,7 +110,7 @@ def _register(app: Celery, runner: StageRunner) -> None:
     def stage(stage_id: str) -> None:
         """A hint that a stage may be ready. What happens next is for the coordinator to say."""
         ended = runner.run(stage_id)
-        _log.info("hint_done", extra={"stage_id": stage_id, "ended": ended.value})
+        _log.info("dispatch_done", extra={"stage_id": stage_id, "ended": ended.value})
 
     app.task(name=TASK_NAME, ignore_result=True)(stage)
 
