@@ -1,4 +1,4 @@
-"""One attempt at one claimed stage: what to do about each thing that can happen to it."""
+"""One attempt at a claimed stage, from its start to its report; reacts to each event that can happen meanwhile."""
 
 import contextlib
 import queue
@@ -26,11 +26,11 @@ from craft.infra.worker.reports import AttemptEnd, Coordinator, Reports
 from craft.infra.worker.stage_log import LogBuffer
 
 _LAST_LINES_SECONDS = 3.0
-"""A killed child's pipe is read to its end before its death is told; this only bounds the wait for it."""
+"""A killed child's pipe is read to its end before its death is reported; this bounds the wait."""
 
 
 class Child(Protocol):
-    """What does the work; see `WarmChild`."""
+    """The process that runs the stage; see `WarmChild`."""
 
     def start(self, work: StageWork, listener: StageListener) -> None: ...
     def kill(self, *, grace_seconds: float | None = None) -> None: ...
@@ -38,11 +38,11 @@ class Child(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class MemoryReleased:
-    """Whoever kept memory that the stage needs has given it up."""
+    """The memory that the stage needs is free."""
 
 
 class RunningAttempt:
-    """One claimed stage. It is the child's listener."""
+    """Runs one claimed stage, and listens to the child that computes it."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class RunningAttempt:
         self._release_memory = release_memory
         self._stopping = stopping
         self._at_work = False
-        # Reentrant, so that a signal handler may put something in.
+        # SimpleQueue is reentrant, so a signal handler may put an event in.
         self._mailbox: queue.SimpleQueue[MemoryReleased | ChildOutcome | StopReason] = queue.SimpleQueue()
         self._logger = stage_logger(job=claimed.job_id, stage=claimed.name, attempt=claimed.attempt)
         self._heartbeat = Heartbeat(
@@ -100,7 +100,7 @@ class RunningAttempt:
         scratch: Path | None = None
         try:
             scratch = self._store.scratch(f"{self._claimed.stage_id}-{self._claimed.fence}")
-            # Aside, and while the heart beats: it may take longer than the lease, and a cancel does not wait for it.
+            # In a thread, while the heartbeat runs: it may outlast the lease, and a cancel must not wait for it.
             threading.Thread(target=self._free_memory, name="release-memory", daemon=True).start()
             ended = self._supervise(scratch)
         except Exception as error:  # an attempt's edge: a failure that is not reported would look like a lost worker
@@ -127,12 +127,12 @@ class RunningAttempt:
             case Died() as died:
                 return self._died(died)
             case StopReason.STOP:
-                # Nobody waits for a worker that leaves; the next job waits for one that is told to stop.
+                # No job waits for a worker that shuts down. The next job waits where only the stage stops.
                 grace = self._settings.grace_seconds / 2 if self._stopping.is_set() else self._settings.stop_seconds
                 self._end_child(grace)
                 return self._reports.release()
             case StopReason.LOST:
-                # At once: whoever has the stage now may already write into the same checkpoint.
+                # Without grace: the new owner of the stage may already write into the same checkpoint.
                 self._child.kill(grace_seconds=0)
                 return AttemptEnd.LOST
             case None:
@@ -143,13 +143,13 @@ class RunningAttempt:
     def _free_memory(self) -> None:
         try:
             self._release_memory()
-        except Exception as error:  # a thread's edge: whoever waits for the room hears of it
+        except Exception as error:  # a thread's edge: the attempt waits for this result
             self._mailbox.put(Failed(error=StageError.of(error_of(error)), reusable=True))
         else:
             self._mailbox.put(MemoryReleased())
 
     def _next_event(self) -> MemoryReleased | ChildOutcome | StopReason | None:
-        """What happens next, or None at the deadline."""
+        """The next event, or None at the deadline."""
         try:
             return self._mailbox.get(timeout=max(0.0, self._deadline - self._clock()))
         except queue.Empty:
@@ -159,7 +159,7 @@ class RunningAttempt:
         try:
             inputs = {role: self._store.open(ref) for role, ref in self._claimed.inputs.items()}
         except NotFound as error:
-            # The caller asked for a job, not for an artifact: it is no fault of theirs.
+            # The caller named a job and not this artifact, so it is not a fault of the caller.
             raise Internal(f"An input of the stage is gone: {error.message}", hint="Retry the job.") from error
         return StageWork(
             parameters=self._claimed.parameters,
@@ -169,7 +169,7 @@ class RunningAttempt:
         )
 
     def _end_child(self, grace_seconds: float) -> None:
-        """End what works, if anything does yet, and wait until its last line has arrived."""
+        """End the child if it has started, and wait until its last log line has arrived."""
         if not self._at_work:
             return
         self._child.kill(grace_seconds=grace_seconds)
@@ -197,11 +197,11 @@ class RunningAttempt:
         return ended
 
     def _forget_checkpoint(self) -> None:
-        """Nothing resumes a finished stage, and checkpoints are as large as what they lead to."""
-        # The sweep finds what is left where the disk does not play along.
+        """Remove the checkpoint: a finished stage is never resumed, and a checkpoint is as large as its result."""
+        # Garbage collection removes the rest where the disk fails here.
         with contextlib.suppress(OSError):
             aside = self._store.scratch("checkpoint")
-            # Aside in one step: who is to compute the key again by now makes a folder of this name while it is removed.
+            # First renamed, in one step: an attempt that computes the same key again may create a folder of this name.
             self._store.checkpoint(self._claimed.key).rename(aside / "checkpoint")
             shutil.rmtree(aside, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""One child process as its worker sees it: what it is asked, what it says and prints, and how it ends."""
+"""One child process, seen from its worker: its requests, messages, log lines and end."""
 
 import contextlib
 import os
@@ -29,7 +29,7 @@ _REMINDER_SECONDS = 0.25
 
 @dataclass(frozen=True, slots=True)
 class StageWork:
-    """What a child is asked to do. All paths exist."""
+    """One stage for a child to run. All paths exist."""
 
     parameters: StageParameters
     inputs: Mapping[str, Path]
@@ -50,18 +50,18 @@ ChildOutcome = Finished | Failed | Died
 
 
 class StageListener(Protocol):
-    """Who hears of a stage; called from the supervisor's threads."""
+    """Receives the events of a stage. The supervisor's threads call it."""
 
     def on_progress(self, progress: StageProgress) -> None:
-        """The latest progress."""
+        """Receive the latest progress."""
         ...
 
     def on_log(self, line: str) -> None:
-        """One line that the stage printed, free of control characters, at most 4,000 characters long."""
+        """Receive one line that the stage printed: without control characters, at most 4,000 characters long."""
         ...
 
     def on_outcome(self, outcome: ChildOutcome) -> None:
-        """The stage is over; nothing else follows. Called once, also after a kill."""
+        """Receive the stage's end. Called once, also after a kill; no other call follows."""
         ...
 
 
@@ -92,11 +92,11 @@ class ChildProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether it runs."""
+        """Whether the process runs."""
         return not self._gone.is_set()
 
     def begin(self, work: StageWork, listener: StageListener) -> None:
-        """Do this stage; no other may be under way."""
+        """Run this stage. No other stage may be running."""
         with self._lock:
             self._listener = listener
             self._log_end = f"end of stage {secrets.token_hex(16)}"
@@ -112,11 +112,11 @@ class ChildProcess:
                 )
             )
         except OSError:
-            # It is dying; whoever awaits its end tells the listener.
+            # The child is dying; the thread that awaits its end tells the listener.
             self._signal(signal.SIGKILL)
 
     def end(self, grace_seconds: float) -> None:
-        """SIGTERM to the group, after the grace SIGKILL. Returns when the process is gone."""
+        """Send SIGTERM to the group, and SIGKILL after the grace period. Returns when the process is gone."""
         if grace_seconds > 0:
             self._signal(signal.SIGTERM)
             self._await(grace_seconds)
@@ -124,9 +124,10 @@ class ChildProcess:
         self._gone.wait()
 
     def _await(self, seconds: float) -> None:
-        """Wait until it is gone, and remind it meanwhile.
+        """Wait until the process is gone, and repeat SIGTERM meanwhile.
 
-        Python notices a signal when its main thread wakes: one that came just before that began to wait would be late.
+        Python handles a signal when its main thread wakes up; a signal that arrives just before the thread starts to
+        wait would be handled late.
         """
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0 and not self._gone.wait(min(left, _REMINDER_SECONDS)):
@@ -136,7 +137,7 @@ class ChildProcess:
 
     def _signal(self, number: signal.Signals) -> None:
         with self._lock:
-            # Once it is reaped its number may belong to somebody else.
+            # After it is reaped, its number may belong to another process.
             if not self._gone.is_set():
                 _signal_group(self.pid, number)
 
@@ -158,13 +159,13 @@ class ChildProcess:
                 if listener := self._listener:
                     listener.on_progress(message.progress)
             else:
-                # Printed before, read by another thread: wait for it, so that no line is lost or put to the next stage.
+                # Another thread reads the log. Wait for it, so that no line is lost or counted for the next stage.
                 self._log_ended.wait(_LOG_WAIT_SECONDS)
                 self._deliver(message)
         self._signal(signal.SIGKILL)
 
     def _await_end(self) -> None:
-        # Without reaping: as long as it is a zombie, its group's number is its own.
+        # WNOWAIT does not reap: while the child is a zombie, no other process can get its group's number.
         os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
         with self._lock:
             _signal_group(self.pid, signal.SIGKILL)
@@ -208,7 +209,7 @@ def _popen(
 
 
 def _reap_orphans(group: int) -> None:
-    """In a container this process may be the first one, to which killed processes of the group fall as zombies."""
+    """Reap the group's killed processes: where this process is a container's first one, it inherits their zombies."""
     with contextlib.suppress(ChildProcessError):
         while True:
             os.waitpid(-group, 0)
@@ -220,7 +221,7 @@ def _signal_group(group: int, number: signal.Signals) -> None:
 
 
 def _lines(pipe: IO[bytes]) -> Iterator[str]:
-    """Lines as they come; a progress bar's carriage returns end lines too, and overlong lines are cut."""
+    """Lines as they arrive. A carriage return, as progress bars print it, also ends a line; overlong lines are cut."""
     rest = b""
     while block := pipe.read1(65536) if hasattr(pipe, "read1") else pipe.read(65536):
         *whole, rest = re.split(rb"[\r\n]+", rest + block)

@@ -1,4 +1,4 @@
-"""Keeps at most one child process: starts it, lets it stay warm between stages, ends it."""
+"""Supervises at most one child process: starts it, keeps it warm between stages and ends it."""
 
 import os
 import threading
@@ -10,20 +10,21 @@ from craft.infra.stage.channel import Failed, Finished
 from craft.infra.worker.child_process import ChildOutcome, ChildProcess, StageListener, StageWork
 
 _KEPT_FROM_CHILD = ("CRAFT_WORKER_TOKEN", "CRAFT_DATABASE_URL", "CRAFT_BROKER_URL", "OTEL_EXPORTER_OTLP_HEADERS")
-"""A stage loads models and parses data that others wrote: it gets no key to anything."""
+"""Secrets are kept from the child, because a stage loads models and parses data that others wrote."""
 
 
 class WarmChild:
-    """At most one child process at a time. It stays for the next stage while it is well, `warm_seconds` at most.
+    """At most one child process at a time. A healthy child stays for the next stage, for `warm_seconds` at most.
 
-    With 0 it is gone, and its memory free, before the outcome is told.
+    With `warm_seconds` 0 the child is gone and its memory is free before the listener receives the outcome.
     """
 
     def __init__(
         self, functions_path: str, settings: WorkerSettings, *, environment: Mapping[str, str] | None = None
     ) -> None:
-        """`functions_path` is `package.module:callable`; the child inherits this process's environment less its keys,
-        unless told another.
+        """`functions_path` is `package.module:callable`.
+
+        The child gets `environment`, by default this process's own, without the secrets in it.
         """
         self._functions_path = functions_path
         self._environment = dict(os.environ if environment is None else environment)
@@ -36,7 +37,7 @@ class WarmChild:
 
     @property
     def pid(self) -> int | None:
-        """The living child's process id, which is its group's too."""
+        """The process id of the running child, which is also its group's id."""
         process = self._process
         return process.pid if process and process.alive else None
 
@@ -46,10 +47,10 @@ class WarmChild:
             self._stop_idling()
             if self._process is None or not self._process.alive:
                 self._process = self._starter.submit(self._spawn).result()
-            self._process.begin(work, _Returning(self, self._process, listener))
+            self._process.begin(work, _ReturningListener(self, self._process, listener))
 
     def kill(self, *, grace_seconds: float | None = None) -> None:
-        """End the child and all it started: SIGTERM, after the grace SIGKILL. Returns when they are gone."""
+        """End the child and its descendants: SIGTERM, after the grace period SIGKILL. Returns when they are gone."""
         with self._lock:
             self._stop_idling()
             process, self._process = self._process, None
@@ -57,7 +58,7 @@ class WarmChild:
             process.end(self._settings.grace_seconds if grace_seconds is None else grace_seconds)
 
     def close(self) -> None:
-        """Kill the child and start no more."""
+        """Kill the child and start no other."""
         self.kill()
         self._starter.shutdown()
 
@@ -91,8 +92,8 @@ class WarmChild:
             self._idle = None
 
 
-class _Returning:
-    """Passes everything on; before the outcome it gives the process back, so that the next stage finds it."""
+class _ReturningListener:
+    """Forwards every event. Before the outcome it returns the process, so that the next stage finds it warm."""
 
     def __init__(self, owner: WarmChild, process: "ChildProcess", listener: StageListener) -> None:
         self._owner = owner

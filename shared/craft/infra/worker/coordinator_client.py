@@ -1,4 +1,4 @@
-"""The worker's side of the coordinator's internal REST: claim, renew, complete, fail, release."""
+"""The client of the coordinator's internal API: claim, renew, complete, fail, release."""
 
 import json
 from typing import Self, TypeVar
@@ -14,13 +14,15 @@ from craft.infra.http.problem_client import error_from_problem
 from craft.infra.observe.telemetry import trace_headers
 
 _TIMEOUT = httpx.Timeout(5.0, connect=3.0)
-"""A renewal that hangs must fail long before the lease runs out."""
+"""A renewal that hangs must fail long before the lease expires."""
 ModelT = TypeVar("ModelT", bound=Contract)
 
 
 class CoordinatorClient:
-    """Safe to use from several threads. Every call raises Unavailable where the coordinator does not answer properly,
-    LeaseLost where the fence is old, and the error that its problem document names otherwise.
+    """Calls the coordinator; safe to use from several threads.
+
+    Every call raises Unavailable where the coordinator does not answer properly, LeaseLost where the fence is old, and
+    otherwise the error that the problem document names.
     """
 
     def __init__(self, base_url: str, token: SecretStr, *, transport: httpx.BaseTransport | None = None) -> None:
@@ -32,26 +34,26 @@ class CoordinatorClient:
         )
 
     def claim(self, stage_id: str, claim: Claim) -> ClaimedStage | None:
-        """The stage, now ours, or None where there is nothing to do (unknown, taken, done, not ready)."""
+        """Claim the stage. None where it is unknown, taken, done or not ready."""
         try:
             return _parsed(self._post(stage_id, "claim", claim), ClaimedStage)
         except (NotFound, Conflict):
             return None
 
     def renew(self, stage_id: str, renew: Renew) -> Renewed:
-        """Keep the lease and say how far the stage is."""
+        """Renew the lease and report the stage's progress."""
         return _parsed(self._post(stage_id, "renew", renew), Renewed)
 
     def complete(self, stage_id: str, complete: Complete) -> None:
-        """The artifact is published. Repeating it with the same fence and manifest changes nothing."""
+        """Report the published artifact. Repeating the call with the same fence and manifest changes nothing."""
         self._post(stage_id, "complete", complete)
 
     def fail(self, stage_id: str, fail: Fail) -> None:
-        """The attempt failed."""
+        """Report a failed attempt."""
         self._post(stage_id, "fail", fail)
 
     def release(self, stage_id: str, release: Release) -> None:
-        """Give the stage back undone; it is no fault."""
+        """Give the stage back unfinished; this does not count as a failure."""
         self._post(stage_id, "release", release)
 
     def close(self) -> None:
@@ -80,10 +82,10 @@ class CoordinatorClient:
 
 def _parsed(body: bytes, model: type[ModelT]) -> ModelT:
     try:
-        said = json.loads(body)
-        # A newer coordinator may say more than this worker knows of. But not within a member: an artifact's key is
-        # made of all parameters, and without one of them something else would be computed under it.
-        known = {name: said[name] for name in model.model_fields if name in said}
+        received = json.loads(body)
+        # A newer coordinator may send members that this worker does not know; they are dropped at the top level only.
+        # An artifact's key is made of all parameters: without one of them another result would be stored under it.
+        known = {name: received[name] for name in model.model_fields if name in received}
         return model.model_validate(known)
     except (ValueError, TypeError) as error:
         raise Unavailable(
@@ -92,7 +94,7 @@ def _parsed(body: bytes, model: type[ModelT]) -> ModelT:
 
 
 def _error_of(answer: httpx.Response) -> CraftError:
-    """A 5xx or 429 of any kind is Unavailable: the call may be repeated. Others are what the problem says."""
+    """Unavailable for any 5xx or 429, because the call may be repeated; otherwise the problem document's error."""
     if answer.status_code >= 500 or answer.status_code == 429:
         return Unavailable(f"The coordinator answered {answer.status_code}.")
     return error_from_problem(answer, peer="The coordinator")

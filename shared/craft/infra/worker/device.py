@@ -1,7 +1,7 @@
-"""Taking turns on one processor: workers of several services on one machine compute one at a time.
+"""The lock on a device that several workers of one machine share: they compute one at a time.
 
-Two processes that both use all cores are not half as fast each but an eighth: their threads spin at barriers that the
-other one's threads hold up. On one GPU they would run out of memory instead.
+Two processes that both use all cores each run at an eighth of the speed and not at half of it: their threads spin at
+barriers where they wait for the other process's threads. On one GPU they would run out of memory instead.
 """
 
 import fcntl
@@ -21,14 +21,14 @@ _LOOK_SECONDS = 0.05
 _RELEASE_SECONDS = 120.0
 _log = logging.getLogger("craft.worker")
 DeviceLock = Callable[[threading.Event], AbstractContextManager[bool]]
-"""Given what says "stop waiting": a context whose value is whether the turn was had."""
+"""Waits for the device until the event is set. The context's value says whether the lock was acquired."""
 
 
 def device_lock(path: Path) -> DeviceLock:
-    """Turns by a lock on this file; the kernel frees it with the process that holds it, however that ends."""
+    """A lock on this file. The kernel releases it when its process ends, however that ends."""
 
     @contextmanager
-    def turn(stopping: threading.Event) -> Iterator[bool]:
+    def acquire(stopping: threading.Event) -> Iterator[bool]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a") as file:
             while not stopping.is_set():
@@ -38,19 +38,19 @@ def device_lock(path: Path) -> DeviceLock:
                 stopping.wait(_LOOK_SECONDS)
             yield False
 
-    return turn
+    return acquire
 
 
 @contextmanager
 def acquire_device_if_free(path: Path) -> Iterator[bool]:
-    """A turn where nobody has it just now, without waiting; the value says whether it was had."""
+    """Acquire the lock if it is free, without waiting. The value says whether it was acquired."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         yield _locked(file)
 
 
 def _locked(file: IO[str]) -> bool:
-    """Whether the lock was free, and is ours from now on until the file is closed."""
+    """Try to lock the file until it is closed. False where another process has the lock."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -59,13 +59,13 @@ def _locked(file: IO[str]) -> bool:
 
 
 def no_memory_to_release() -> None:
-    """Nobody keeps memory that this service needs."""
+    """Do nothing: no other process occupies memory that this service needs."""
 
 
 def release_device(model_server_url: str, token: SecretStr) -> None:
-    """Have the model server stop vLLM, and wait until its memory is free. Where none listens, none holds any.
+    """Have the model server stop vLLM, and wait until its memory is free. No server means that no memory is taken.
 
-    Raises Unavailable where one listens and does not do it: whoever computed now would run out of memory.
+    Raises Unavailable where a server answers but does not stop vLLM: a stage that started now would run out of memory.
     """
     headers = {"Authorization": f"Bearer {token.get_secret_value()}"}
     timeout = httpx.Timeout(_RELEASE_SECONDS, connect=5.0)
@@ -82,5 +82,5 @@ def release_device(model_server_url: str, token: SecretStr) -> None:
 
 @contextmanager
 def no_device_lock(stopping: threading.Event) -> Iterator[bool]:
-    """A processor of one's own."""
+    """The lock of a device that no other worker shares: always free."""
     yield not stopping.is_set()

@@ -1,4 +1,4 @@
-"""Keeps a stage's lease while a child works, and learns from the answers whether to go on."""
+"""Renews a stage's lease while a child works. The answers say whether to continue."""
 
 import contextvars
 import logging
@@ -15,7 +15,7 @@ _log = logging.getLogger("craft.worker")
 
 
 class StopReason(StrEnum):
-    """Why to end the child: the stage is no longer ours, or somebody asks us to stop."""
+    """Why to end the child. LOST: the lease is no longer ours. STOP: the coordinator or a signal asks for it."""
 
     LOST = "lost"
     STOP = "stop"
@@ -23,7 +23,7 @@ class StopReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatIntervals:
-    """How often to renew, when to give up, and how soon news of progress travels (all in seconds)."""
+    """How often to renew, when to give up, and how soon to report progress; all in seconds."""
 
     beat_seconds: float
     give_up_seconds: float
@@ -31,7 +31,10 @@ class HeartbeatIntervals:
 
 
 class Heartbeat:
-    """Renews every beat, and sooner where there is news. `tell` hears one verdict at most, from the heart's thread."""
+    """Renews at every beat, and sooner where there is progress or log output.
+
+    `on_stop` is called once at most, from the heartbeat's thread.
+    """
 
     def __init__(
         self,
@@ -44,7 +47,7 @@ class Heartbeat:
         clock: Callable[[], float],
         last_contact: float,
     ) -> None:
-        """`contact` is the clock's reading before the claim was sent."""
+        """`last_contact` is the clock's reading before the claim was sent."""
         self._renew = renew
         self._fence = fence
         self._log = log
@@ -56,18 +59,18 @@ class Heartbeat:
         self._news = False
         self._beating = threading.Lock()
         self._closed = threading.Event()
-        # In the span of whoever made it, so that the renewals belong to the attempt's trace.
+        # In the caller's context, so that the renewals belong to the attempt's trace.
         beating = contextvars.copy_context()
         self._thread = threading.Thread(target=beating.run, args=(self._run,), name="heartbeat", daemon=True)
         self._thread.start()
 
     def progress(self, progress: StageProgress) -> None:
-        """The latest progress; what was not sent yet is replaced."""
+        """Report the latest progress. It replaces progress that was not sent yet."""
         self._progress = progress
         self._news = True
 
     def beat(self) -> StopReason | None:
-        """Renew now. None: go on, also where the coordinator was away, but not for too long yet."""
+        """Renew now. None: continue, also where the coordinator does not answer and the lease may still be ours."""
         with self._beating:
             began = self._clock()
             if self.overdue():
@@ -82,23 +85,23 @@ class Heartbeat:
                 self._log.restore(lines)
                 _log.warning("renewal_failed", extra={"error": error.message})
                 return StopReason.LOST if self.overdue() else None
-            # The lease counts from when the coordinator heard us, which was not before we began to speak.
+            # The lease counts from when the coordinator received the call, which was not before we began to send it.
             self._last_contact = began
             return StopReason.STOP if answer.stop else None
 
     def overdue(self) -> bool:
-        """Whether so long has passed since the coordinator heard us that the stage may soon be another's."""
+        """Whether the last renewal is so old that the coordinator may soon give the stage to another worker."""
         return self._clock() - self._last_contact > self._intervals.give_up_seconds
 
     def close(self) -> None:
-        """Beat no more by itself. Returns when no renewal is on its way."""
+        """Stop renewing. Returns when no renewal is in flight."""
         self._closed.set()
         self._thread.join()
 
-    def last_words(self) -> list[str]:
-        """The lines that wait, for the attempt's last report. What one report cannot take goes ahead of it."""
+    def remaining_lines(self) -> list[str]:
+        """The unsent lines, for the attempt's last report. Lines that do not fit into it are sent before it."""
         while (before := self._log.waiting) > MOST_LINES_SENT:
-            # Nobody hears us, or the stage is another's.
+            # The coordinator does not answer, or the lease is lost.
             if self.beat() is StopReason.LOST or self._log.waiting >= before:
                 break
         return self._log.take()
@@ -112,7 +115,7 @@ class Heartbeat:
             if not (due or self._news or self._log.waiting):
                 continue
             waited = 0.0
-            verdict = self.beat()
-            if verdict is not None:
-                self._on_stop(verdict)
+            reason = self.beat()
+            if reason is not None:
+                self._on_stop(reason)
                 return

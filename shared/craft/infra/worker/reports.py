@@ -1,4 +1,4 @@
-"""What is told to the coordinator when an attempt ends."""
+"""The report that an attempt sends to the coordinator at its end."""
 
 import logging
 import threading
@@ -17,7 +17,7 @@ _LONGEST_PAUSE_SECONDS = 5.0
 
 
 class Coordinator(Protocol):
-    """What a worker asks of the coordinator; errors as in `CoordinatorClient`."""
+    """The coordinator's calls that a worker uses; errors as in `CoordinatorClient`."""
 
     def claim(self, stage_id: str, claim: Claim) -> ClaimedStage | None: ...
     def renew(self, stage_id: str, renew: Renew) -> Renewed: ...
@@ -27,7 +27,7 @@ class Coordinator(Protocol):
 
 
 class AttemptEnd(StrEnum):
-    """How a message ended. LOST: somebody else has the stage, or nobody could be told."""
+    """How an attempt ended. LOST: another worker has the stage, or the coordinator did not answer the report."""
 
     NOTHING_TO_DO = "nothing_to_do"
     COMPLETED = "completed"
@@ -37,7 +37,7 @@ class AttemptEnd(StrEnum):
 
 
 class Reports:
-    """One attempt's last word, with its last lines. It ends the heartbeat, which has nothing to keep any more."""
+    """Sends one attempt's last report, with its remaining log lines, and ends its heartbeat."""
 
     def __init__(
         self,
@@ -56,26 +56,26 @@ class Reports:
         self._stopping = stopping
 
     def complete(self, manifest: Manifest) -> AttemptEnd:
-        """The artifact is published."""
-        complete = Complete(fence=self._fence, manifest=manifest, log_lines=self._last_words())
-        return self._told(lambda: self._coordinator.complete(self._id, complete), AttemptEnd.COMPLETED)
+        """Report that the artifact is published."""
+        complete = Complete(fence=self._fence, manifest=manifest, log_lines=self._remaining_lines())
+        return self._send(lambda: self._coordinator.complete(self._id, complete), AttemptEnd.COMPLETED)
 
     def fail(self, error: StageError) -> AttemptEnd:
-        """The attempt failed."""
-        fail = Fail(fence=self._fence, error=error, log_lines=self._last_words())
-        return self._told(lambda: self._coordinator.fail(self._id, fail), AttemptEnd.FAILED)
+        """Report that the attempt failed."""
+        fail = Fail(fence=self._fence, error=error, log_lines=self._remaining_lines())
+        return self._send(lambda: self._coordinator.fail(self._id, fail), AttemptEnd.FAILED)
 
     def release(self) -> AttemptEnd:
-        """The stage is given back. LOST where nobody hears it: the lease runs out by itself."""
-        release = Release(fence=self._fence, log_lines=self._last_words())
-        return self._told(lambda: self._coordinator.release(self._id, release), AttemptEnd.RELEASED)
+        """Give the stage back. LOST where the coordinator does not answer: the lease then expires by itself."""
+        release = Release(fence=self._fence, log_lines=self._remaining_lines())
+        return self._send(lambda: self._coordinator.release(self._id, release), AttemptEnd.RELEASED)
 
-    def _last_words(self) -> list[str]:
+    def _remaining_lines(self) -> list[str]:
         self._heartbeat.close()
-        return self._heartbeat.last_words()
+        return self._heartbeat.remaining_lines()
 
-    def _told(self, call: Callable[[], None], ended: AttemptEnd) -> AttemptEnd:
-        """Repeat the call while the coordinator is away and the lease may still be ours; each call is idempotent."""
+    def _send(self, call: Callable[[], None], ended: AttemptEnd) -> AttemptEnd:
+        """Repeat the idempotent call while the coordinator does not answer and the lease may still be ours."""
         pause = _FIRST_PAUSE_SECONDS
         while True:
             try:

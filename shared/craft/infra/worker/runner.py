@@ -1,4 +1,4 @@
-"""From a hint to a claim to an attempt: a worker's decisions, free of Celery, HTTP and processes."""
+"""Handles a dispatch message: claims the stage and runs an attempt. Knows nothing of Celery, HTTP or processes."""
 
 import logging
 import threading
@@ -20,9 +20,10 @@ _log = logging.getLogger("craft.worker")
 
 
 class StageRunner:
-    """Does one stage at a time. `owner` names this process and no other.
+    """Runs one stage at a time. `owner` names this process and no other.
 
-    `device` names what `turn` is a turn on; `release_memory` has whoever keeps its memory without a turn give that up.
+    `device` names the device that `device_lock` locks. `release_memory` makes a process that occupies the device's
+    memory without the lock release it.
     """
 
     def __init__(
@@ -53,10 +54,10 @@ class StageRunner:
         self._attempt: RunningAttempt | None = None
 
     def run(self, stage_id: str) -> AttemptEnd:
-        """Wait for a turn on the processor, claim the stage and do it.
+        """Wait for the device, claim the stage and run it.
 
-        A hint for a stage that is not to be had costs one call. While it waits the stage is nobody's: another worker
-        may take it.
+        While this worker waits, no worker owns the stage, and another one may claim it. A dispatch message for a stage
+        that cannot be claimed costs one call.
         """
         with self._device_lock(self._stopping) as acquired:
             return self._run(stage_id) if acquired else AttemptEnd.NOTHING_TO_DO
@@ -66,7 +67,7 @@ class StageRunner:
         try:
             claimed = self._coordinator.claim(stage_id, self._claim)
         except CraftError as error:
-            # The stage stays ready, and the coordinator sends its hint again.
+            # The stage stays ready, and the coordinator sends its dispatch message again.
             _log.warning("claim_failed", extra={"stage_id": stage_id, "detail": error.message})
             return AttemptEnd.NOTHING_TO_DO
         if claimed is None:
@@ -99,7 +100,7 @@ class StageRunner:
             self._attempt = None
 
     def stop(self) -> None:
-        """End the stage in hand, give it back and take no other. May be called from a signal handler."""
+        """Stop the running stage, give it back and claim no other. May be called from a signal handler."""
         self._stopping.set()
         if attempt := self._attempt:
             attempt.stop()

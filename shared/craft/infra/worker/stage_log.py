@@ -1,16 +1,16 @@
-"""The lines that a stage prints: kept until the coordinator has them, and the last ones for a failure's report."""
+"""The log lines of a stage: kept until the coordinator has them; the last ones also for the report of a failure."""
 
 import threading
 from collections import deque
 from collections.abc import Callable
 
 MOST_LINES_SENT = 1000
-"""As many as one call of the contracts takes."""
+"""The most that one call of the contracts accepts."""
 _LINES_IN_A_REPORT = 50
 
 
 class LogBuffer:
-    """Bounded: of a stage that prints faster than it is sent, the oldest lines that wait are dropped, and counted."""
+    """A bounded buffer: where a stage prints faster than lines are sent, the oldest are dropped and counted."""
 
     def __init__(self, *, redact: Callable[[str], str] = str, most_waiting: int = 10 * MOST_LINES_SENT) -> None:
         self._redact = redact
@@ -21,7 +21,7 @@ class LogBuffer:
         self._lock = threading.Lock()
 
     def append(self, line: str) -> None:
-        """One line more."""
+        """Add one line."""
         line = self._redact(line)
         with self._lock:
             self._last.append(line)
@@ -31,7 +31,7 @@ class LogBuffer:
                 self._dropped += 1
 
     def take(self) -> list[str]:
-        """The oldest waiting lines, as many as one call takes; give them back with `restore` where it fails."""
+        """Take out the oldest unsent lines, as many as one call accepts; `restore` puts them back after a failure."""
         with self._lock:
             note = [f"[{self._dropped} lines dropped]"] if self._dropped else []
             self._dropped = 0
@@ -39,13 +39,13 @@ class LogBuffer:
             return note + [self._waiting.popleft() for _ in range(count)]
 
     def restore(self, lines: list[str]) -> None:
-        """Put lines back that `take` gave and nobody received."""
+        """Put back lines that `take` returned and that were not received."""
         with self._lock:
             self._waiting.extendleft(reversed(lines))
 
     @property
     def waiting(self) -> int:
-        """How many lines are still to be sent."""
+        """The number of unsent lines."""
         return len(self._waiting)
 
     @property

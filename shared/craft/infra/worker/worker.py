@@ -1,6 +1,6 @@
-"""The worker process of a service: a Celery worker whose only task hands a stage's id to the runner.
+"""The worker process of a service: a Celery worker whose only task passes a stage's id to the runner.
 
-It never imports a service's stages: they, and the libraries they need, live in the child process.
+It never imports a service's stages: the child process imports them and the libraries that they need.
 """
 
 import logging
@@ -28,7 +28,7 @@ from craft.infra.worker.coordinator_client import CoordinatorClient
 from craft.infra.worker.device import device_lock, no_device_lock, no_memory_to_release, release_device
 from craft.infra.worker.runner import StageRunner
 
-_LOOK_AGAIN_SECONDS = 0.02
+_POLL_AGAIN_SECONDS = 0.02
 _log = logging.getLogger("craft.worker")
 
 
@@ -42,19 +42,19 @@ def _shares_memory_with_vllm(service: Service, settings: Settings) -> bool:
 
 
 def run(service: Service, stage_functions_path: str, settings: Settings) -> None:
-    """Work on the service's queue until SIGTERM or SIGINT, then exit within the grace period of the settings.
+    """Process the service's queue until SIGTERM or SIGINT, then exit within the grace period of the settings.
 
-    `stage_functions_path` is `package.module:callable`, which gives `StageFunctions`; only the child imports it.
+    `stage_functions_path` is `package.module:callable`, which returns `StageFunctions`; only the child imports it.
     """
     log.configure(settings, f"{service.value}-worker")
     telemetry.configure(settings, f"{service.value}-worker")
-    # Our own lines say what became of a message; Celery's would say it twice more.
+    # Our own lines report the outcome of each message; Celery would report it twice more.
     for chatty in ("celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     release_memory: Callable[[], None] = no_memory_to_release
     own = settings.worker
     if _shares_memory_with_vllm(service, settings):
-        # Each would keep the device's memory while it does nothing: vLLM is stopped, and our child does not stay warm.
+        # Both would occupy the device's memory while idle: vLLM is stopped, and our child does not stay warm.
         release_memory = partial(release_device, settings.resolved_model_server_url, settings.model_server_token)
         own = own.model_copy(update={"warm_seconds": 0.0})
     child = WarmChild(stage_functions_path, own)
@@ -75,7 +75,7 @@ def run(service: Service, stage_functions_path: str, settings: Settings) -> None
     app = celery_app(settings)
     _register(app, runner)
 
-    # The signal handler only puts into this queue, which is reentrant; a thread of its own does the rest.
+    # The signal handler only puts into this queue, which is reentrant; a separate thread does the rest.
     stops: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def stop_soon(**_: object) -> None:
@@ -90,14 +90,14 @@ def run(service: Service, stage_functions_path: str, settings: Settings) -> None
             pool="threads",
             concurrency=1,
             queues=[service.value],
-            # Workers need not know of each other, and their lease says that they live: these three would only cost
-            # connections and a right to the broker's channels.
+            # Workers need not know each other, and their leases show that they live: these three would only cost
+            # connections, and need rights on the broker's channels.
             without_gossip=True,
             without_mingle=True,
             without_heartbeat=True,
             quiet=True,
         )
-        signals.task_postrun.connect(_listener_for_the_next(worker), weak=False)
+        signals.task_postrun.connect(_poll_after_task(worker), weak=False)
         worker.start()
     finally:
         child.close()
@@ -108,39 +108,39 @@ def run(service: Service, stage_functions_path: str, settings: Settings) -> None
 
 def _register(app: Celery, runner: StageRunner) -> None:
     def stage(stage_id: str) -> None:
-        """A hint that a stage may be ready. What happens next is for the coordinator to say."""
+        """Handle a dispatch message: a stage may be ready. The coordinator decides what happens next."""
         ended = runner.run(stage_id)
         _log.info("dispatch_done", extra={"stage_id": stage_id, "ended": ended.value})
 
     app.task(name=TASK_NAME, ignore_result=True)(stage)
 
 
-def _listener_for_the_next(worker: Any) -> Callable[..., None]:
-    """With prefetch disabled Celery looks for the next message once a second; this makes it look when a task is done.
+def _poll_after_task(worker: Any) -> Callable[..., None]:
+    """Make Celery poll when a task is done; with prefetch disabled it polls for the next message once a second.
 
-    Not at once: the finished task counts until shortly after its signal.
+    The poll comes a little later, because the finished task counts until shortly after its signal.
     """
 
-    def look(**_: object) -> None:
-        worker.hub.call_soon(worker.hub.timer.call_after, _LOOK_AGAIN_SECONDS, lambda: None)
+    def poll(**_: object) -> None:
+        worker.hub.call_soon(worker.hub.timer.call_after, _POLL_AGAIN_SECONDS, lambda: None)
 
-    return look
+    return poll
 
 
 def _owner() -> str:
-    """Names this process: a restarted one on the same host is another owner."""
+    """A name for this process. A restarted process on the same host is another owner."""
     return f"{socket.gethostname()[:100]}-{os.getpid()}-{new_id('wrk')}"
 
 
 def _leave_logging(**_: object) -> None:
-    """A receiver of this signal keeps Celery from replacing the handlers."""
+    """Receive the signal and do nothing: a receiver keeps Celery from replacing the log handlers."""
 
 
 def _stop(stops: "queue.SimpleQueue[None]", runner: StageRunner, child: WarmChild, settings: Settings) -> None:
     stops.get()
     runner.stop()
     time.sleep(settings.worker.grace_seconds)
-    # The last resort where a call hangs: the lease runs out by itself, a worker that will not go does not.
+    # The last resort where a call hangs. The lease expires by itself, but the process would not end.
     _log.error("shutdown_overdue")
     child.kill(grace_seconds=0)
     os._exit(1)
