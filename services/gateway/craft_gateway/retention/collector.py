@@ -17,19 +17,19 @@ from craft_gateway.store.tables import Artifact, Job, StageLog
 
 MOST_LISTED = 1000
 _MOST_REMOVED = 50
-"""In one step of a round."""
+"""Items removed in one step of a cycle."""
 _log = logging.getLogger("craft.retention")
 
 
 class CollectionRun(NamedTuple):
-    """What is gone, or would go. `more`: the limit was reached first."""
+    """The items that a run removed, or would remove. `more`: the run stopped at its limit, before the end."""
 
-    found: Sequence[Expired]
+    expired: Sequence[Expired]
     more: bool
 
 
 class GarbageCollector:
-    """Safe to run in several processes at once, and at any moment."""
+    """Removes expired artifacts and log lines. Several processes may run it at once, at any moment."""
 
     def __init__(
         self, database: Database, store: CollectableStore, settings: RetentionSettings, *, page: int = PAGE
@@ -37,87 +37,94 @@ class GarbageCollector:
         self._database = database
         self._store = store
         self._expiry = Expiry(database, store, settings, page=page)
-        self._logs = OldLogs(database, settings.log_lifetime, page=page)
-        self._round: Iterator[Sequence[Expired]] | None = None
+        self._logs = LogCollector(database, settings.log_lifetime, page=page)
+        self._cycle: Iterator[Sequence[Expired]] | None = None
 
-    def sweep(self) -> bool:
-        """One step of a round over everything: look at a page, remove what expired. False at the round's end.
+    def collect_page(self) -> bool:
+        """Run one step of a cycle over everything: read a page and remove its expired items. False at the cycle's end.
 
-        `dry_run` and `collect` are about the store only: log lines wait for the round.
+        Only the cycle deletes log lines; `dry_run` and `collect` are limited to the store.
         """
-        if self._round is None:
-            self._round = self._steps()
+        if self._cycle is None:
+            self._cycle = self._steps()
         try:
-            page = next(self._round, None)
+            page = next(self._cycle, None)
         except BaseException:
-            self._round = None  # what raised cannot go on; the next step begins anew
+            self._cycle = None  # a generator that raised cannot continue; the next step begins a new cycle
             raise
         if page is None:
-            self._round = None
-        gone = [expired for expired in page or () if self._removed(expired)]
-        if gone:
-            _log.info("swept", extra={"removed": len(gone), "bytes": sum(expired.bytes for expired in gone)})
-        # What a crashed sweep left, too.
+            self._cycle = None
+        removed = [expired for expired in page or () if self._try_remove(expired)]
+        if removed:
+            _log.info(
+                "artifacts_collected",
+                extra={"removed": len(removed), "bytes": sum(expired.bytes for expired in removed)},
+            )
+        # This also frees the space that a collector left when its process died.
         self._store.empty_trash()
         return page is not None
 
     def dry_run(self, *, limit: int = MOST_LISTED) -> CollectionRun:
-        """What a round would remove now, the first `limit` of it."""
-        found = list(islice(chain.from_iterable(self._expiry.pages()), limit + 1))
-        return CollectionRun(found[:limit], more=len(found) > limit)
+        """List the first `limit` items that a cycle would remove now."""
+        expired = list(islice(chain.from_iterable(self._expiry.pages()), limit + 1))
+        return CollectionRun(expired[:limit], more=len(expired) > limit)
 
     def collect(self, *, limit: int = MOST_LISTED) -> CollectionRun:
-        """Remove what a round would, up to `limit`."""
-        seen = self.dry_run(limit=limit)
-        gone = [expired for expired in seen.found if self._removed(expired)]
+        """Remove the items that a cycle would remove now, up to `limit`."""
+        listed = self.dry_run(limit=limit)
+        removed = [expired for expired in listed.expired if self._try_remove(expired)]
         self._store.empty_trash()
-        return CollectionRun(gone, more=seen.more and bool(gone))
+        return CollectionRun(removed, more=listed.more and bool(removed))
 
-    def remove(self, seen: Expired) -> bool:
-        """Remove what was seen to have expired; False where that is no longer so. Raises Unavailable, OSError.
+    def remove(self, expired: Expired) -> bool:
+        """Remove an expired item; return False where it is in use again. Raises Unavailable, OSError.
 
-        Should the commit fail after the folder went, the row is left: whoever reuses artifacts asks the store too.
+        If the commit fails after the folder was moved, the row stays. It does no harm: an artifact is reused only
+        where the store has it too.
         """
-        if not self._expiry.still_old(seen):
+        if not self._expiry.still_old(expired):
             return False
         with self._database.write() as session:
-            if seen.key is not None:
-                lock_key(session, seen.key)
-            folders = self._expiry.again(session, seen)
+            if expired.key is not None:
+                lock_key(session, expired.key)
+            folders = self._expiry.recheck(session, expired)
             if folders is None:
                 return False
-            if seen.kind is not None:
-                session.connection().execute(delete(Artifact).where(col(Artifact.key) == seen.key))
+            if expired.kind is not None:
+                session.connection().execute(delete(Artifact).where(col(Artifact.key) == expired.key))
             for folder in folders:
                 self._store.trash(folder)
         return True
 
     def _steps(self) -> Iterator[Sequence[Expired]]:
-        """Pages, and where much of one has expired, parts of it: a step must not hold up the process's end."""
+        """Yield pages, and large pages in parts: a long step would delay the end of the process."""
         for page in self._expiry.pages():
             for start in range(0, max(len(page), 1), _MOST_REMOVED):
                 yield page[start : start + _MOST_REMOVED]
-        for lines in self._logs.forget():
+        for lines in self._logs.steps():
             if lines:
-                _log.info("log_lines_swept", extra={"lines": lines})
+                _log.info("log_lines_deleted", extra={"lines": lines})
             yield ()
 
-    def _removed(self, seen: Expired) -> bool:
+    def _try_remove(self, expired: Expired) -> bool:
         try:
-            return self.remove(seen)
+            return self.remove(expired)
         except OSError as error:
-            # One folder that will not go is no reason to keep all others.
-            names = [folder.name for folder in seen.folders]
-            _log.warning("sweep_failed", extra={"folders": names, "error": str(error)[:300]})
+            # One folder that cannot be moved must not keep all others.
+            names = [folder.name for folder in expired.folders]
+            _log.warning("collection_failed", extra={"folders": names, "error": str(error)[:300]})
             return False
 
 
 MOST_LINES = 5000
-"""Deleted in one transaction."""
+"""Lines deleted in one transaction."""
 
 
-class OldLogs:
-    """Pinned jobs keep their lines. `lifetime` counts from the job's end, None is without end; `page` is of jobs."""
+class LogCollector:
+    """Deletes the old log lines of jobs that are not pinned.
+
+    `lifetime` counts from the job's end; None keeps the lines for ever. `page` is a number of jobs.
+    """
 
     def __init__(
         self, database: Database, lifetime: timedelta | None, *, page: int, most_lines: int = MOST_LINES
@@ -127,37 +134,37 @@ class OldLogs:
         self._page = page
         self._most_lines = most_lines
 
-    def forget(self) -> Iterator[int]:
-        """One round: each step looks at a page of jobs, or deletes so many lines of one job."""
+    def steps(self) -> Iterator[int]:
+        """Run one cycle: each step reads a page of jobs (0), or deletes some lines of one job (their number)."""
         after = ""
-        while self._lifetime is not None and (jobs := self._with_lines(after)):
+        while self._lifetime is not None and (jobs := self._jobs_with_lines(after)):
             yield 0
             for job_id in self._old(jobs):
-                while lines := self._forget_some(job_id):
+                while lines := self._delete_some(job_id):
                     yield lines
             after = jobs[-1]
 
-    def _with_lines(self, after: str) -> list[str]:
-        """The next jobs that have lines, in order of their ids: a step along the index for each, however many lines."""
-        found: list[str] = []
+    def _jobs_with_lines(self, after: str) -> list[str]:
+        """Return the next jobs that have lines, by id. Each costs one step in the index, however many lines it has."""
+        jobs: list[str] = []
         with self._database.read() as session:
-            while len(found) < self._page:
-                following = select(func.min(StageLog.job_id)).where(StageLog.job_id > (found[-1] if found else after))
+            while len(jobs) < self._page:
+                following = select(func.min(StageLog.job_id)).where(StageLog.job_id > (jobs[-1] if jobs else after))
                 job_id = session.exec(following).one()
                 if job_id is None:
                     break
-                found.append(job_id)
-        return found
+                jobs.append(job_id)
+        return jobs
 
     def _old(self, jobs: Sequence[str]) -> Sequence[str]:
         with self._database.read() as session:
-            old = select(Job.id).where(col(Job.id).in_(jobs), *self._over(session))
+            old = select(Job.id).where(col(Job.id).in_(jobs), *self._is_old(session))
             return session.exec(old.order_by(col(Job.id))).all()
 
-    def _forget_some(self, job_id: str) -> int:
+    def _delete_some(self, job_id: str) -> int:
         with self._database.write() as session:
-            # The row's lock: who pins the job comes before, or keeps what is left.
-            old = select(Job.id).where(Job.id == job_id, *self._over(session)).with_for_update()
+            # The lock on the row orders this and a pin of the job: the pin keeps the lines that are left then.
+            old = select(Job.id).where(Job.id == job_id, *self._is_old(session)).with_for_update()
             if session.exec(old).first() is None:
                 return 0
             first = session.exec(select(func.min(StageLog.seq)).where(StageLog.job_id == job_id)).one()
@@ -166,7 +173,7 @@ class OldLogs:
             lines = delete(StageLog).where(col(StageLog.job_id) == job_id, col(StageLog.seq) < first + self._most_lines)
             return session.connection().execute(lines).rowcount
 
-    def _over(self, session: Session) -> tuple[ColumnElement[bool], ...]:
-        """Of a job, that its lines' time is over."""
+    def _is_old(self, session: Session) -> tuple[ColumnElement[bool], ...]:
+        """Return the conditions of a job whose log lines have expired."""
         before: datetime = self._database.now(session) - (self._lifetime or timedelta())
         return col(Job.finished_at) <= before, ~col(Job.pinned)

@@ -1,4 +1,4 @@
-"""What has expired: artifacts by the jobs that used them, and what attempts left behind by its age in the store."""
+"""Finds expired items: artifacts by the end of the jobs that used them, other folders by their age in the store."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from craft.contracts.stages.artifacts import ArtifactRef
 from craft.contracts.stages.kinds import FACTS, RetentionClass, StageKind
 from craft.infra.settings.coordinator import RetentionSettings
 from craft_gateway.retention.store import Area, CollectableStore, StoredFolder, folder_of
-from craft_gateway.retention.uses import uses, waited_for
+from craft_gateway.retention.uses import keys_of_unfinished_stages, uses
 from craft_gateway.store.database import Database
 from craft_gateway.store.tables import Artifact, Stage
 
@@ -30,7 +30,7 @@ _KINDS = {kind.value: kind for kind in StageKind}
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """Something whose time is over. `kind` is None of what no row of `artifact` knows; `bytes` is 0 until measured."""
+    """An expired item. `kind` is None where it has no row in `artifact`; `bytes` is 0 until measured."""
 
     retention_class: RetentionClass
     folders: tuple[StoredFolder, ...]
@@ -42,9 +42,9 @@ class Expired:
 
 
 class Expiry:
-    """Looks, and changes nothing. `page`: how much of it at a time.
+    """Finds expired items and changes nothing. `page`: rows or folders read at a time.
 
-    Folders are walked outside of any transaction: a slow store must not hold a lock, nor a connection.
+    It walks folders outside of any transaction, so that a slow store holds neither a lock nor a connection.
     """
 
     def __init__(
@@ -56,80 +56,85 @@ class Expiry:
         self._page = page
 
     def pages(self) -> Iterator[Sequence[Expired]]:
-        """All that has expired, a page at a time; each is one short read transaction, and may be empty."""
+        """Yield all expired items in pages. A page takes one short read transaction, and may be empty."""
         yield from self._pages_of_artifacts()
         for area in (Area.CHECKPOINTS, Area.SCRATCH, Area.ARTIFACTS):
             folders = self._store.folders(area)
             while page := list(islice(folders, self._page)):
-                yield self._measured(self._left_behind(page))
+                yield self._measured(self._expired_folders(page))
 
-    def still_old(self, seen: Expired) -> bool:
-        """Whether nobody has written to a folder that goes by its own age since it was seen."""
-        return seen.kind is not None or bool(self._old(seen.folders, _CLASS_OF_AREA[seen.folders[0].area]))
+    def still_old(self, expired: Expired) -> bool:
+        """Return whether an item that expires by its folder's age has not been written to since it was found."""
+        return expired.kind is not None or bool(self._old(expired.folders, _CLASS_OF_AREA[expired.folders[0].area]))
 
-    def again(self, session: Session, seen: Expired) -> Sequence[StoredFolder] | None:
-        """The folders that are to go by what the rows say now; None where it has not expired any longer."""
-        if seen.kind is None:
-            return _unneeded(session, seen.folders) or None
-        found = self._artifacts(session, _rows(session, _COLUMNS.where(col(Artifact.key) == seen.key)))
-        return found[0].folders if found else None
+    def recheck(self, session: Session, expired: Expired) -> Sequence[StoredFolder] | None:
+        """Return the folders to remove by the rows as they are now; None where the item is in use again."""
+        if expired.kind is None:
+            return _unused(session, expired.folders) or None
+        artifacts = self._artifacts(session, _rows(session, _COLUMNS.where(col(Artifact.key) == expired.key)))
+        return artifacts[0].folders if artifacts else None
 
     def _pages_of_artifacts(self) -> Iterator[Sequence[Expired]]:
         after = ""
         while True:
             with self._database.read() as session:
                 rows = _rows(session, _COLUMNS.where(col(Artifact.key) > after).limit(self._page))
-                found = self._artifacts(session, rows)
+                expired = self._artifacts(session, rows)
             if not rows:
                 return
-            yield self._measured(found)
+            yield self._measured(expired)
             after = rows[-1].key
 
     def _artifacts(self, session: Session, rows: Sequence["_Row"]) -> list[Expired]:
         now = self._database.now(session)
         lifetimes = {row.key: self._settings.lifetime(FACTS[row.kind].retention) for row in rows if row.kind}
-        # Nothing is used last before it was made, and most are young.
+        # An artifact's last use is not before its creation, and most artifacts are young: few rows need more queries.
         old = [row for row in rows if (life := lifetimes.get(row.key)) is not None and row.created_at + life <= now]
-        needed_by = uses(session, [row.key for row in old])
-        found = []
+        use_of = uses(session, [row.key for row in old])
+        expired = []
         for row in old:
-            use, lifetime = needed_by[row.key], lifetimes[row.key]
+            use, lifetime = use_of[row.key], lifetimes[row.key]
             last_used_at = use.last_used_at or row.created_at
             if lifetime is None or row.kind is None or use.kept_by or last_used_at + lifetime > now:
                 continue
             folders = tuple(folder_of(ArtifactRef(key=row.key, digest=digest)) for digest in row.digests)
-            found.append(_expired(FACTS[row.kind].retention, folders, last_used_at, lifetime, kind=row.kind))
-        return found
+            expired.append(_expired(FACTS[row.kind].retention, folders, last_used_at, lifetime, kind=row.kind))
+        return expired
 
-    def _left_behind(self, folders: Sequence[StoredFolder]) -> list[Expired]:
-        """Those folders of one area that nothing needs and whose time is over."""
-        of_class = _CLASS_OF_AREA[folders[0].area]
-        lifetime = self._settings.lifetime(of_class)
+    def _expired_folders(self, folders: Sequence[StoredFolder]) -> list[Expired]:
+        """Return the folders, all of one area, that are unused and older than their lifetime."""
+        retention_class = _CLASS_OF_AREA[folders[0].area]
+        lifetime = self._settings.lifetime(retention_class)
         if lifetime is None:
             return []
         with self._database.read() as session:
             now = self._database.now(session)
-            unneeded = _unneeded(session, folders)
-        return [_expired(of_class, (folder,), now - age, lifetime) for folder, age in self._old(unneeded, of_class)]
+            unused = _unused(session, folders)
+        return [
+            _expired(retention_class, (folder,), now - age, lifetime)
+            for folder, age in self._old(unused, retention_class)
+        ]
 
-    def _old(self, folders: Sequence[StoredFolder], of_class: RetentionClass) -> list[tuple[StoredFolder, timedelta]]:
-        """Those that have not changed for the lifetime of their class, with the time since."""
-        lifetime = self._settings.lifetime(of_class)
+    def _old(
+        self, folders: Sequence[StoredFolder], retention_class: RetentionClass
+    ) -> list[tuple[StoredFolder, timedelta]]:
+        """Return the folders that have not changed for the lifetime of their class, with the time since."""
+        lifetime = self._settings.lifetime(retention_class)
         if lifetime is None:
             return []
-        store_now, found = self._store.now(), []
+        store_now, old = self._store.now(), []
         for folder in folders:
             changed_at = self._store.changed_at(folder)
             if changed_at is not None and (age := timedelta(seconds=store_now - changed_at)) >= lifetime:
-                found.append((folder, age))
-        return found
+                old.append((folder, age))
+        return old
 
-    def _measured(self, found: Sequence[Expired]) -> Sequence[Expired]:
-        return [replace(one, bytes=sum(self._store.bytes_of(folder) for folder in one.folders)) for one in found]
+    def _measured(self, expired: Sequence[Expired]) -> Sequence[Expired]:
+        return [replace(item, bytes=sum(self._store.bytes_of(folder) for folder in item.folders)) for item in expired]
 
 
 def _expired(
-    of_class: RetentionClass,
+    retention_class: RetentionClass,
     folders: tuple[StoredFolder, ...],
     last_used_at: datetime,
     lifetime: timedelta,
@@ -137,7 +142,7 @@ def _expired(
     kind: StageKind | None = None,
 ) -> Expired:
     return Expired(
-        retention_class=of_class,
+        retention_class=retention_class,
         folders=folders,
         key=folders[0].key,
         kind=kind,
@@ -147,7 +152,7 @@ def _expired(
 
 
 class _Row(NamedTuple):
-    """`kind` is None where this version knows no such kind: its artifacts are left alone."""
+    """An artifact's row. `kind` is None where this version does not know it: such an artifact does not expire."""
 
     key: str
     kind: StageKind | None
@@ -165,23 +170,23 @@ _COLUMNS: Select[Any] = select_columns(
 
 
 def _rows(session: Session, query: Select[Any]) -> list[_Row]:
-    found = session.connection().execute(query)
-    return [_Row(row.key, _KINDS.get(row.kind), [row.digest, *row.other_digests], row.created_at) for row in found]
+    rows = session.connection().execute(query)
+    return [_Row(row.key, _KINDS.get(row.kind), [row.digest, *row.other_digests], row.created_at) for row in rows]
 
 
-def _unneeded(session: Session, folders: Sequence[StoredFolder]) -> list[StoredFolder]:
-    """Those folders of one area that no row needs."""
+def _unused(session: Session, folders: Sequence[StoredFolder]) -> list[StoredFolder]:
+    """Return the folders, all of one area, that no row of the database needs."""
     if folders[0].area is Area.SCRATCH:
         ids = [folder.attempt.stage_id for folder in folders if folder.attempt]
         running = select(Stage.id, Stage.fence).where(col(Stage.id).in_(ids), Stage.status == StageStatus.RUNNING)
-        at_work = set(session.exec(running).all())
-        return [folder for folder in folders if folder.attempt not in at_work]
+        running_attempts = set(session.exec(running).all())
+        return [folder for folder in folders if folder.attempt not in running_attempts]
     keys = {folder.key for folder in folders if folder.key}
     if folders[0].area is Area.CHECKPOINTS:
-        needed = waited_for(session, keys)
+        needed = keys_of_unfinished_stages(session, keys)
     else:
-        # In this order: what a stage that ends in between has published is known by one or by the other.
+        # The order of the queries matters: an artifact of a stage that ends in between appears in one of them.
         needed = {key for key, use in uses(session, keys).items() if use.kept_by}
-        # All folders of a key that has a row go with the row: jobs may point at bytes that no longer count.
+        # Folders of a key that has a row are removed with the row: jobs may refer to digests other than the row's.
         needed |= set(session.exec(select(Artifact.key).where(col(Artifact.key).in_(keys))))
     return [folder for folder in folders if folder.key not in needed]

@@ -13,26 +13,25 @@ from craft_gateway.retention.expiry import Expired
 
 
 def router(collector: GarbageCollector) -> APIRouter:
-    """The routes over these objects."""
+    """Build the route by which operators list or remove expired artifacts."""
     routes = APIRouter(tags=["retention"], dependencies=operators_only())
 
     @routes.post("/gc", operation_id="collectGarbage", responses=documented(RequestInvalid, Unavailable))
     def collect_garbage(
-        dry_run: Annotated[bool, Query(description="Only say what would go.")] = True,  # noqa: FBT002 - a query parameter
+        dry_run: Annotated[bool, Query(description="Only list the items; remove nothing.")] = True,  # noqa: FBT002 - a query parameter
         limit: Annotated[int, Query(ge=1, le=MOST_LISTED, description="Remove or list at most so many.")] = MOST_LISTED,
     ) -> GcView:
-        """Remove what has expired, as the sweep does by itself every hour; by default only a list of it is answered.
+        """Remove expired artifacts, as the garbage collector does every hour; by default, only list them.
 
-        Where `has_more` is true, ask again for the rest.
+        Where `has_more` is true, repeat the call for the rest.
         """
-        sweep = collector.dry_run if dry_run else collector.collect
-        found, more = sweep(limit=limit)
+        run = collector.dry_run(limit=limit) if dry_run else collector.collect(limit=limit)
         return GcView(
             dry_run=dry_run,
-            data=[_view(expired) for expired in found],
-            total=len(found),
-            total_bytes=sum(expired.bytes for expired in found),
-            has_more=more,
+            data=[_view(expired) for expired in run.expired],
+            total=len(run.expired),
+            total_bytes=sum(expired.bytes for expired in run.expired),
+            has_more=run.more,
         )
 
     return routes

@@ -1,6 +1,6 @@
-"""The artifact store as a sweep sees it: folders with their age and size, and a way to be rid of them.
+"""The artifact store for the garbage collector: lists folders with their age and size, and removes them.
 
-Ages come from the file system's own clock: hosts that share it disagree about the time.
+Ages go by the file system's own clock, because the clocks of hosts that share it differ.
 """
 
 import os
@@ -34,11 +34,11 @@ _NAMES = {
     Area.CHECKPOINTS: re.compile(r"(?P<key>[0-9a-f]{64})"),
     Area.SCRATCH: re.compile(r"(?:(?P<stage>stg_[0-9a-z]{26})-(?P<fence>[0-9]+)|(?!trash-).+)-[0-9a-f]{32}"),
 }
-"""Folders of other names are not the store's, and are left alone."""
+"""The store's folders have these names; the collector ignores others."""
 
 
-class Claimed(NamedTuple):
-    """An attempt at a stage: the stage's id and the fence under which it runs."""
+class AttemptId(NamedTuple):
+    """Identifies an attempt at a stage: the stage's id, and the fence under which the attempt runs."""
 
     stage_id: str
     fence: int
@@ -53,51 +53,51 @@ class StoredFolder:
 
     @property
     def key(self) -> str | None:
-        """The key of an artifact or a checkpoint; None of scratch."""
-        return self._named().get("key")
+        """The key of an artifact or a checkpoint; None for scratch."""
+        return self._name_parts().get("key")
 
     @property
-    def attempt(self) -> Claimed | None:
-        """Whose scratch it is; None where no stage's attempt made it."""
-        named = self._named()
-        stage_id, fence = named.get("stage"), named.get("fence")
-        return Claimed(stage_id, int(fence)) if stage_id and fence else None
+    def attempt(self) -> AttemptId | None:
+        """The attempt that wrote this scratch; None where no attempt did."""
+        parts = self._name_parts()
+        stage_id, fence = parts.get("stage"), parts.get("fence")
+        return AttemptId(stage_id, int(fence)) if stage_id and fence else None
 
-    def _named(self) -> dict[str, str | None]:
-        found = _NAMES[self.area].fullmatch(self.name)
-        return found.groupdict() if found else {}
+    def _name_parts(self) -> dict[str, str | None]:
+        match = _NAMES[self.area].fullmatch(self.name)
+        return match.groupdict() if match else {}
 
 
 def folder_of(ref: ArtifactRef) -> StoredFolder:
-    """Where an artifact's bytes lie."""
+    """Return the folder of an artifact."""
     return StoredFolder(Area.ARTIFACTS, artifact_folder(ref))
 
 
 class CollectableStore(Protocol):
-    """What a sweep asks of the store. A folder may vanish at any moment: it is then 0 bytes and of no age."""
+    """A store whose folders the collector may remove. A folder that vanishes meanwhile has 0 bytes and no age."""
 
     def folders(self, area: Area) -> Iterator[StoredFolder]:
-        """Every folder of one area, in no order, read on as the caller goes on."""
+        """Yield every folder of one area, in no order, reading as the caller iterates."""
         ...
 
     def now(self) -> float:
-        """The present by the store's own clock, in seconds."""
+        """Return the current time of the store's own clock, in seconds."""
         ...
 
     def changed_at(self, folder: StoredFolder) -> float | None:
-        """When anything in it changed last, by the store's own clock; None where it is gone."""
+        """Return the time of the last change in the folder by the store's own clock; None where it is gone."""
         ...
 
     def bytes_of(self, folder: StoredFolder) -> int:
-        """How much space its files take."""
+        """Return the size of the folder's files."""
         ...
 
     def trash(self, folder: StoredFolder) -> None:
-        """Take it out of its area in one step, however large it is. Raises OSError."""
+        """Move the folder out of its area in one step, however large it is. Raises OSError."""
         ...
 
     def empty_trash(self) -> None:
-        """Free the space of all that was ever taken out."""
+        """Free the space of all folders that were moved out."""
         ...
 
 
@@ -108,21 +108,21 @@ class ArtifactFolders:
         self._root = root
 
     def folders(self, area: Area) -> Iterator[StoredFolder]:
-        """See `SweptStore.folders`."""
+        """See `CollectableStore.folders`."""
         with suppress(FileNotFoundError), os.scandir(self._root / area.value) as entries:
             for entry in entries:
                 if _NAMES[area].fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
                     yield StoredFolder(area, entry.name)
 
     def now(self) -> float:
-        """See `SweptStore.now`."""
-        # One file that stays: on a full disk, where a sweep is needed most, no new one could be made.
+        """See `CollectableStore.now`."""
+        # The clock's file is never removed: on a full disk, which needs the collector most, no new file can be made.
         clock = self._root / Area.SCRATCH.value / _CLOCK
         clock.touch()
         return clock.stat().st_mtime
 
     def changed_at(self, folder: StoredFolder) -> float | None:
-        """See `SweptStore.changed_at`."""
+        """See `CollectableStore.changed_at`."""
         times = []
         for parent, _, files in os.walk(self._path(folder)):
             for name in (".", *files):
@@ -131,7 +131,7 @@ class ArtifactFolders:
         return max(times, default=None)
 
     def bytes_of(self, folder: StoredFolder) -> int:
-        """See `SweptStore.bytes_of`."""
+        """See `CollectableStore.bytes_of`."""
         total = 0
         for parent, _, files in os.walk(self._path(folder)):
             for name in files:
@@ -140,12 +140,12 @@ class ArtifactFolders:
         return total
 
     def trash(self, folder: StoredFolder) -> None:
-        """See `SweptStore.trash`."""
+        """See `CollectableStore.trash`."""
         with suppress(FileNotFoundError):
             self._path(folder).rename(self._root / Area.SCRATCH.value / f"{_TRASH}{uuid4().hex}")
 
     def empty_trash(self) -> None:
-        """See `SweptStore.empty_trash`."""
+        """See `CollectableStore.empty_trash`."""
         with suppress(FileNotFoundError), os.scandir(self._root / Area.SCRATCH.value) as entries:
             for entry in entries:
                 if entry.name.startswith(_TRASH):

@@ -1,4 +1,4 @@
-"""When artifacts were last used, and by which jobs: expiry counts from there."""
+"""Finds the uses of artifacts: which rows need them, and when a job last used them. Expiry counts from the last use."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -28,56 +28,56 @@ _NO_MOMENT = cast(null(), UtcDateTime())
 
 
 class KeptBy(StrEnum):
-    """Why something does not expire as yet."""
+    """A reason why an artifact does not expire yet."""
 
     JOB = "job"
-    """A job made it or took it over that has not ended, or of which a stage still runs."""
+    """A job that computed or reused it has not ended, or has a stage that still runs."""
     STAGE = "stage"
-    """A stage waits or runs that would make the same: it may take it over at any moment."""
+    """An unfinished stage has the same key: it may reuse the artifact at any moment."""
     PIN = "pin"
     DEPLOYMENT = "deployment"
     PUBLICATION = "publication"
-    """It waits to be published, or just is."""
+    """A publication of it waits or runs."""
     DATASET = "dataset"
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What becomes of an artifact. `last_used_at`: the end of the last job that used it, None where none has."""
+    """The use of an artifact. `last_used_at`: the end of the last job that used it; None where none has ended."""
 
     last_used_at: datetime | None = None
     kept_by: frozenset[KeptBy] = frozenset()
 
     def expires_at(self, lifetime: timedelta | None) -> datetime | None:
-        """When its time is over; None while it is kept, or where no job used it."""
+        """Return the time of expiry; None while the artifact is kept, or where no job used it."""
         if self.kept_by or self.last_used_at is None or lifetime is None:
             return None
         return self.last_used_at + lifetime
 
 
 def uses(session: Session, keys: Collection[str]) -> dict[str, Use]:
-    """Of each key, who needs its artifact."""
-    found = {key: Use() for key in keys}
-    if not found:
-        return found
-    # One statement: between two, a stage that just ends could be overlooked by both.
-    for key, mark, moment in session.connection().execute(_marks(list(found))):
-        use = found[key]
+    """Return the use of each key's artifact."""
+    use_of = {key: Use() for key in keys}
+    if not use_of:
+        return use_of
+    # One statement: two could both miss a stage that ends between them.
+    for key, mark, moment in session.connection().execute(_marks(list(use_of))):
+        use = use_of[key]
         kept_by = use.kept_by if mark == _USED else use.kept_by | {KeptBy(mark)}
         last_used_at = max(filter(None, (use.last_used_at, moment)), default=None)
-        found[key] = Use(last_used_at, kept_by)
-    return found
+        use_of[key] = Use(last_used_at, kept_by)
+    return use_of
 
 
-def waited_for(session: Session, keys: Collection[str]) -> set[str]:
-    """Those of the keys that an unfinished stage has."""
-    return {key for key, *_ in session.connection().execute(_waited_for(keys))}
+def keys_of_unfinished_stages(session: Session, keys: Collection[str]) -> set[str]:
+    """Return those of the keys that an unfinished stage has."""
+    return {key for key, *_ in session.connection().execute(_of_unfinished_stages(keys))}
 
 
 def lock_artifact(session: Session, ref: ArtifactRef) -> None:
-    """Before a row that uses the artifact is written: the garbage collector then waits, and sees the row.
+    """Lock the artifact before a row that uses it is written: the garbage collector then waits, and sees the row.
 
-    Raises NotFound where it came first.
+    Raises NotFound where the collector was first.
     """
     lock_key(session, ref.key)
     if session.get(Artifact, ref.key) is None:
@@ -87,32 +87,32 @@ def lock_artifact(session: Session, ref: ArtifactRef) -> None:
 def _marks(keys: Collection[str]) -> Any:
     return union_all(
         _of_jobs(keys),
-        _waited_for(keys),
+        _of_unfinished_stages(keys),
         select(col(Deployment.artifact_key), literal(KeptBy.DEPLOYMENT.value), _NO_MOMENT).where(
             col(Deployment.artifact_key).in_(keys)
         ),
-        *(_to_be_published(key, keys) for key in (col(Publication.artifact_key), col(Publication.evaluation_key))),
-        # A dataset's key is its content's hash, and that has an index.
+        *(_of_publications(key, keys) for key in (col(Publication.artifact_key), col(Publication.evaluation_key))),
+        # A dataset's key equals its content hash, which has an index.
         select(col(Dataset.content_hash), literal(KeptBy.DATASET.value), _NO_MOMENT).where(
             col(Dataset.content_hash).in_(keys)
         ),
     )
 
 
-def _to_be_published(key: Mapped[str], keys: Collection[str]) -> _Marks:
+def _of_publications(key: Mapped[str], keys: Collection[str]) -> _Marks:
     return select(key, literal(KeptBy.PUBLICATION.value), _NO_MOMENT).where(
         key.in_(keys), col(Publication.status).in_([PublicationStatus.QUEUED, PublicationStatus.RUNNING])
     )
 
 
 def _of_jobs(keys: Collection[str]) -> _Marks:
-    """What the jobs that used each key say of it, each mark once with the last of these jobs' ends."""
+    """Select each mark that jobs give a key, once, with the latest end of these jobs."""
     sibling = aliased(Stage)
-    at_work = select(col(sibling.id)).where(
+    running = select(col(sibling.id)).where(
         col(sibling.job_id) == col(Job.id), col(sibling.status) == StageStatus.RUNNING
     )
     mark = case(
-        (or_(col(Job.finished_at).is_(None), at_work.exists()), KeptBy.JOB.value),
+        (or_(col(Job.finished_at).is_(None), running.exists()), KeptBy.JOB.value),
         (col(Job.pinned).is_(True), KeptBy.PIN.value),
         else_=_USED,
     )
@@ -125,7 +125,7 @@ def _of_jobs(keys: Collection[str]) -> _Marks:
     return select(used.c.key, used.c.mark, func.max(used.c.moment)).group_by(used.c.key, used.c.mark)
 
 
-def _waited_for(keys: Collection[str]) -> _Marks:
+def _of_unfinished_stages(keys: Collection[str]) -> _Marks:
     return (
         select(col(Stage.key), literal(KeptBy.STAGE.value), _NO_MOMENT)
         .where(col(Stage.key).in_(keys), col(Stage.status).in_(_UNFINISHED))
@@ -134,7 +134,7 @@ def _waited_for(keys: Collection[str]) -> _Marks:
 
 
 def expiries(session: Session, stages: Iterable[Stage], settings: RetentionSettings) -> dict[str, datetime | None]:
-    """By key, when what these stages made or took over expires; None while it is kept. One query."""
+    """Return by key when the artifacts of these stages expire; None while they are kept. Takes one query."""
     kinds = {stage.artifact_key: stage.kind for stage in stages if stage.artifact_key is not None}
     return {
         key: use.expires_at(settings.lifetime(FACTS[kinds[key]].retention)) for key, use in uses(session, kinds).items()

@@ -335,9 +335,9 @@ def test_the_bytes_of_a_deleted_dataset_expire(both: DatasetRig) -> None:
     for path in (*folder.iterdir(), folder):
         os.utime(path, (long_ago, long_ago))
     retention = GarbageCollector(both.rig.database, ArtifactFolders(both.rig.artifacts), RetentionSettings())
-    assert retention.collect().found == []
+    assert retention.collect().expired == []
     both.rig.request("DELETE", f"/craft/datasets/{made}")
-    assert len(retention.collect().found) == 1
+    assert len(retention.collect().expired) == 1
     assert not folder.exists()
 
 

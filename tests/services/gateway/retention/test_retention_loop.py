@@ -1,4 +1,4 @@
-"""The coordinator sweeps by itself."""
+"""The coordinator collects garbage by itself."""
 
 import asyncio
 import os
@@ -15,19 +15,19 @@ from craft_gateway.store import schema
 from craft_gateway.store.database import Database
 from craft_gateway.wiring_coordinator import coordinator_app
 
-_BETWEEN_ROUNDS = 1234.5
+_PAUSE_SECONDS = 1234.5
 
 
 def test_the_coordinator_sweeps_as_soon_as_it_runs_and_then_rests(tmp_path: Path) -> None:
-    settings = Settings(state_dir=tmp_path, retention=RetentionSettings(sweep_seconds=_BETWEEN_ROUNDS))
-    old = FolderStore(settings.resolved_artifacts_dir).checkpoint(sha("a stage that nobody waits for"))
+    settings = Settings(state_dir=tmp_path, retention=RetentionSettings(sweep_seconds=_PAUSE_SECONDS))
+    old = FolderStore(settings.resolved_artifacts_dir).checkpoint(sha("a stage without a row"))
     os.utime(old, (0, 0))
     database = Database(settings.resolved_database_url)
     schema.upgrade(database)
     rests = threading.Event()
 
     async def pause(seconds: float) -> None:
-        if seconds == _BETWEEN_ROUNDS:
+        if seconds == _PAUSE_SECONDS:
             rests.set()
         await asyncio.sleep(0.01)
 

@@ -1,4 +1,4 @@
-"""Pins, expiry and the sweep on demand, as the API shows them."""
+"""Pins, expiry and garbage collection on demand over the API."""
 
 import os
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 
 
 def age(rig: Rig, job_id: str, *, days: float) -> None:
-    """The job, and what it made, are that old."""
+    """Date the job and all artifacts so many days back."""
     with rig.database.write() as session:
         moment = rig.database.now(session) - timedelta(days=days)
         session.connection().execute(update(Job).where(col(Job.id) == job_id).values(finished_at=moment))
@@ -42,26 +42,26 @@ def test_a_finished_job_tells_when_its_results_expire(rig: Rig) -> None:
     assert days_left(job, job["report"]["expires_at"]) == 365
     assert days_left(job, job["adapters"][0]["expires_at"]) == 365
     artifacts = rig.get(f"/craft/jobs/{job_id}/artifacts").json()["data"]
-    found = {each["stage"]: (each["retention_class"], days_left(job, each["expires_at"])) for each in artifacts}
-    assert found["probe:initial"] == ("intermediate", 30)
-    assert found["tune:cor-rait"] == ("model", 30)
-    assert found["evaluate:cor-rait"] == ("result", 365)
+    shown = {item["stage"]: (item["retention_class"], days_left(job, item["expires_at"])) for item in artifacts}
+    assert shown["probe:initial"] == ("intermediate", 30)
+    assert shown["tune:cor-rait"] == ("model", 30)
+    assert shown["evaluate:cor-rait"] == ("result", 365)
 
 
 def test_expiry_costs_one_query_for_a_page_of_ended_jobs_and_none_for_others(rig: Rig) -> None:
-    asked: list[str] = []
-    event.listen(rig.database.engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
+    statements: list[str] = []
+    event.listen(rig.database.engine, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
 
-    def looks(path: str) -> int:
-        asked.clear()
+    def queries(path: str) -> int:
+        statements.clear()
         assert rig.get(path).status_code == 200
-        return sum("FROM deployment" in statement for statement in asked)
+        return sum("FROM deployment" in statement for statement in statements)
 
     ids = [rig.submit(seed=seed) for seed in range(3)]
-    assert [looks("/craft/jobs"), looks(f"/craft/jobs/{ids[0]}"), looks("/craft/queue")] == [0, 0, 0]
+    assert [queries("/craft/jobs"), queries(f"/craft/jobs/{ids[0]}"), queries("/craft/queue")] == [0, 0, 0]
     rig.finish(ids[0])
     rig.finish(ids[1])
-    assert [looks("/craft/jobs"), looks(f"/craft/jobs/{ids[0]}"), looks(f"/craft/jobs/{ids[2]}")] == [1, 1, 0]
+    assert [queries("/craft/jobs"), queries(f"/craft/jobs/{ids[0]}"), queries(f"/craft/jobs/{ids[2]}")] == [1, 1, 0]
 
 
 def test_nothing_of_an_unfinished_job_expires(rig: Rig) -> None:
@@ -100,15 +100,15 @@ def test_the_sweep_on_demand_lists_first_and_removes_when_told(rig: Rig) -> None
     would = rig.post("/craft/gc").json()
     assert (would["object"], would["dry_run"], would["has_more"]) == ("list", True, False)
     assert would["total"] == len(would["data"]) > 5
-    assert would["total_bytes"] == sum(each["bytes"] for each in would["data"]) > 0
-    assert {each["kind"] for each in would["data"]}.isdisjoint({"report", "package", "evaluate"})
-    assert all(each["expires_at"].endswith("Z") and each["key"] for each in would["data"])
+    assert would["total_bytes"] == sum(item["bytes"] for item in would["data"]) > 0
+    assert {item["kind"] for item in would["data"]}.isdisjoint({"report", "package", "evaluate"})
+    assert all(item["expires_at"].endswith("Z") and item["key"] for item in would["data"])
     gone = rig.post("/craft/gc", params={"dry_run": "false"}).json()
     assert (gone["dry_run"], gone["data"]) == (False, would["data"])
     assert rig.post("/craft/gc").json()["data"] == []
     assert rig.get(f"/craft/jobs/{job_id}/report").status_code == 200
     assert (rig.artifacts / "artifacts" / folder_of(report).name).is_dir()
-    assert [each["stage"] for each in rig.get(f"/craft/jobs/{job_id}/artifacts").json()["data"]] == [
+    assert [item["stage"] for item in rig.get(f"/craft/jobs/{job_id}/artifacts").json()["data"]] == [
         "evaluate:cor-rait",
         "package:cor-rait",
         "report",
@@ -120,7 +120,7 @@ def test_an_adapter_that_a_sweep_takes_meanwhile_is_not_deployed(tmp_path: Path)
         job_id = rig.submit()
         rig.finish(job_id)
         with rig.database.write() as session:
-            # The row is gone and the folder about to go: so far a sweep has come.
+            # The state in the middle of a collection: the row is deleted, the folder still exists.
             session.connection().execute(delete(Artifact))
         answer = rig.post(f"/craft/jobs/{job_id}/deploy", json={})
         assert (answer.status_code, answer.json()["detail"]) == (404, "The adapter has expired.")

@@ -1,4 +1,4 @@
-"""What a sweep sees of the artifact store, and how folders leave it."""
+"""The garbage collector's view of the artifact store, and the removal of folders."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ from craft.contracts.stages.artifacts import ArtifactRef, StageResult
 from craft.contracts.stages.kinds import StageKind
 from craft.errors import NotFound
 from craft.infra.storage.artifacts import FolderStore
-from craft_gateway.retention.store import Area, ArtifactFolders, Claimed, StoredFolder, folder_of
+from craft_gateway.retention.store import Area, ArtifactFolders, AttemptId, StoredFolder, folder_of
 
 KEY = "a" * 64
 STAGE_ID = "stg_01jgywz3x4v5q6r7s8t9vawbxc"
@@ -43,7 +43,7 @@ def test_artifacts_and_checkpoints_tell_their_key(root: Path) -> None:
 def test_scratch_tells_whose_it_is(root: Path) -> None:
     FolderStore(root).scratch(f"{STAGE_ID}-12")
     (folder,) = ArtifactFolders(root).folders(Area.SCRATCH)
-    assert (folder.attempt, folder.key) == (Claimed(STAGE_ID, 12), None)
+    assert (folder.attempt, folder.key) == (AttemptId(STAGE_ID, 12), None)
 
 
 def test_scratch_of_an_upload_is_of_no_stage(root: Path) -> None:
@@ -71,8 +71,8 @@ def test_an_age_is_that_of_the_last_change_by_the_stores_own_clock(root: Path) -
     store = ArtifactFolders(root)
     folder = folder_of(publish(root))
     path = root / "artifacts" / folder.name
-    for found in (*path.iterdir(), path):
-        os.utime(found, (1000.0, 1000.0))
+    for entry in (*path.iterdir(), path):
+        os.utime(entry, (1000.0, 1000.0))
     assert store.changed_at(folder) == 1000.0
     deep = path / "deep"
     deep.mkdir()
@@ -81,7 +81,7 @@ def test_an_age_is_that_of_the_last_change_by_the_stores_own_clock(root: Path) -
     os.utime(deep, (1000.0, 1000.0))
     changed_at = store.changed_at(folder)
     assert changed_at is not None
-    # The host's clock has no part in it.
+    # The host's clock does not count.
     assert 0.0 <= store.now() - changed_at < 60.0
 
 
@@ -121,8 +121,8 @@ def test_what_was_trashed_can_be_published_again(root: Path) -> None:
 def test_publishing_what_is_there_makes_it_young(root: Path) -> None:
     store, ref = ArtifactFolders(root), publish(root)
     path = root / "artifacts" / folder_of(ref).name
-    for found in (*path.iterdir(), path):
-        os.utime(found, (1000.0, 1000.0))
+    for entry in (*path.iterdir(), path):
+        os.utime(entry, (1000.0, 1000.0))
     assert publish(root) == ref
     changed_at = store.changed_at(folder_of(ref))
     assert changed_at is not None

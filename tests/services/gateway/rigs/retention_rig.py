@@ -1,4 +1,4 @@
-"""A store of real folders under a world, with jobs and artifacts whose last use is as long ago as a fact wants."""
+"""A world with a store of real folders, in which tests make jobs and artifacts of any age."""
 
 import os
 from collections.abc import Iterator
@@ -31,34 +31,34 @@ from craft_gateway.store.tables import Artifact, Job, Stage, StageLog
 LIFETIMES = RetentionSettings()
 
 
-class Storeroom:
-    """What a sweep meets, and short words for what a fact needs of it."""
+class RetentionRig:
+    """A database and an artifact store for the garbage collector, and short calls for the tests."""
 
     def __init__(self, world: World, root: Path) -> None:
         self.world = world
         self.root = root
         self.store = FolderStore(root)
-        self.swept = ArtifactFolders(root)
+        self.folders = ArtifactFolders(root)
         world.connect(exists_in(self.store))
 
-    def retention(
+    def collector(
         self, settings: RetentionSettings = LIFETIMES, *, store: CollectableStore | None = None, page: int = 500
     ) -> GarbageCollector:
-        return GarbageCollector(self.world.database, store or self.swept, settings, page=page)
+        return GarbageCollector(self.world.database, store or self.folders, settings, page=page)
 
     def expired(self) -> list[Expired]:
-        """What a round sees, as a sweep does before it removes anything."""
-        pages = Expiry(self.world.database, self.swept, LIFETIMES).pages()
+        """Return the items that the collector finds, before it removes any."""
+        pages = Expiry(self.world.database, self.folders, LIFETIMES).pages()
         return [expired for page in pages for expired in page]
 
-    def sweep(self, settings: RetentionSettings = LIFETIMES, *, page: int = 500) -> None:
-        """A whole round."""
-        retention = self.retention(settings, page=page)
-        while retention.sweep():
+    def collect(self, settings: RetentionSettings = LIFETIMES, *, page: int = 500) -> None:
+        """Run a whole cycle."""
+        collector = self.collector(settings, page=page)
+        while collector.collect_page():
             pass
 
     def publish(self, name: str, *, kind: StageKind = StageKind.SCORE, key: str | None = None) -> ArtifactRef:
-        """A folder in the store that no row knows."""
+        """Publish an artifact without a row."""
         scratch = self.store.scratch("by hand")
         (scratch / "rows.jsonl").write_text(name)
         manifest = self.store.publish(
@@ -67,7 +67,7 @@ class Storeroom:
         return manifest.ref
 
     def artifact(self, name: str, *, kind: StageKind = StageKind.SCORE) -> ArtifactRef:
-        """An artifact with its row, made now, that no stage uses."""
+        """Publish an artifact with a row of the present time; no stage uses it."""
         ref = self.publish(name, kind=kind)
         manifest = self.store.manifest(ref).model_dump(mode="json")
         with self.world.database.write() as session:
@@ -75,7 +75,7 @@ class Storeroom:
         return ref
 
     def job(self, *made: ArtifactRef, ended: bool = True) -> str:
-        """A job whose first stages made, or took over, these; it ends now unless told otherwise."""
+        """Create a job whose first stages have these artifacts. With `ended` it ends now."""
         job_id = self.world.create(Strategy.VAN_TUNING)
         names = list(self.world.stages(job_id))
         for name, ref in zip(names, made, strict=False):
@@ -95,31 +95,31 @@ class Storeroom:
         with self.world.database.write() as session:
             session.connection().execute(update(Job).where(col(Job.id) == job_id).values(**values))
 
-    def says(self, job_id: str, lines: int) -> None:
-        """The job's first stage writes so many lines."""
+    def write_log(self, job_id: str, lines: int) -> None:
+        """Write so many log lines for the job's first stage."""
         with self.world.database.write() as session:
             unit = JobTransaction.open(session, self.world.database.now, job_id)
             unit.log(unit.stages[0], (f"line {n}" for n in range(lines)))
 
     def lines(self, job_id: str) -> list[int]:
-        """The numbers of the log lines that the job has."""
+        """Return the numbers of the job's log lines."""
         with self.world.database.read() as session:
             rows = select(StageLog.seq).where(StageLog.job_id == job_id).order_by(col(StageLog.seq))
             return list(session.exec(rows))
 
-    def days_pass(self, days: float) -> None:
-        """For rows; folders get `aged`."""
+    def advance_days(self, days: float) -> None:
+        """Advance the clock of the rows; `age_folder` does so for folders."""
         self.world.clock.advance(timedelta(days=days).total_seconds())
 
-    def aged(self, folder: Path, days: float) -> Path:
-        """The same folder, with all in it changed so many days ago."""
-        moment = self.swept.now() - timedelta(days=days).total_seconds()
+    def age_folder(self, folder: Path, days: float) -> Path:
+        """Date the folder, and all in it, so many days back; return it."""
+        moment = self.folders.now() - timedelta(days=days).total_seconds()
         for path in [*folder.rglob("*"), folder]:
             os.utime(path, (moment, moment))
         return folder
 
     def complete(self, claimed: ClaimedStage, content: str = "") -> ArtifactRef:
-        """Publish and report as a worker does."""
+        """Publish an artifact and report the stage's end, as a worker does."""
         scratch = self.store.scratch(f"{claimed.stage_id}-{claimed.fence}")
         (scratch / "rows.jsonl").write_text(f"{claimed.key} {content}")
         manifest = self.store.publish(
@@ -133,15 +133,15 @@ class Storeroom:
         self.world.calls.complete(claimed.stage_id, Complete(fence=claimed.fence, manifest=manifest))
         return manifest.ref
 
-    def holds(self, ref: ArtifactRef) -> bool:
-        """Whether the folder is there."""
+    def has_folder(self, ref: ArtifactRef) -> bool:
+        """Return whether the artifact's folder exists."""
         return self.path(ref).is_dir()
 
     def path(self, ref: ArtifactRef) -> Path:
         return self.root / "artifacts" / folder_of(ref).name
 
-    def knows(self, ref: ArtifactRef) -> bool:
-        """Whether the row is there."""
+    def has_row(self, ref: ArtifactRef) -> bool:
+        """Return whether the artifact's row exists."""
         with self.world.database.read() as session:
             return session.exec(select(Artifact.key).where(Artifact.key == ref.key)).first() is not None
 
@@ -150,7 +150,7 @@ class Storeroom:
             return uses(session, [ref.key])[ref.key]
 
     def scratch(self, stage_id: str, fence: int) -> Path:
-        """What an attempt left, as the worker names it."""
+        """Create an attempt's scratch folder, named as the worker names it."""
         folder = self.store.scratch(f"{stage_id}-{fence}")
         (folder / "rows.jsonl").write_text("half a row")
         return folder
@@ -158,15 +158,15 @@ class Storeroom:
     def trash(self) -> list[Path]:
         return list((self.root / "tmp").glob("trash-*"))
 
-    def left_trash(self) -> None:
-        """What a sweep that was killed leaves."""
+    def leave_trash(self) -> None:
+        """Leave trash, as a collector does that was killed."""
         folder = self.root / "tmp" / f"trash-{uuid4().hex}" / "deep"
         folder.mkdir(parents=True)
         (folder / "weights").write_text("0")
 
 
 @contextmanager
-def storeroom(world: World) -> Iterator[Storeroom]:
-    """Over an empty folder, gone at the end."""
+def retention_rig(world: World) -> Iterator[RetentionRig]:
+    """Open a rig over an empty folder, which is removed at the end."""
     with TemporaryDirectory() as folder:
-        yield Storeroom(world, Path(folder))
+        yield RetentionRig(world, Path(folder))
