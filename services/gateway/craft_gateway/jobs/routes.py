@@ -95,21 +95,18 @@ def _control(routes: APIRouter, retries: Retries, control: JobControl, reader: J
     @routes.post("/jobs/{job_id}/cancel", operation_id="cancelJob", responses=documented(NotFound))
     def cancel_job(job_id: str) -> JobView:
         """End a job. A running stage stops within seconds; a job that has ended already stays as it is."""
-        reader.row(job_id)  # raises NotFound before a malformed id goes any further
         control.cancel(job_id)
         return reader.job(job_id)
 
     @routes.post("/jobs/{job_id}/pause", operation_id="pauseJob", responses=documented(NotFound, Conflict))
     def pause_job(job_id: str) -> JobView:
         """Free the workers for others: a running stage stops within seconds and keeps what it can go on from."""
-        reader.row(job_id)
         control.pause(job_id)
         return reader.job(job_id)
 
     @routes.post("/jobs/{job_id}/resume", operation_id="resumeJob", responses=documented(NotFound, Conflict))
     def resume_job(job_id: str) -> JobView:
         """Go on with a paused job where it stopped. One that is not paused stays as it is."""
-        reader.row(job_id)
         control.resume(job_id)
         return reader.job(job_id)
 
@@ -144,14 +141,12 @@ def _pins(routes: APIRouter, control: JobControl, reader: JobReader) -> None:
     @routes.put("/jobs/{job_id}/pin", operation_id="pinJob", responses=documented(NotFound, Unavailable))
     def pin_job(job_id: str) -> JobView:
         """Keep all that the job made or took over, without limit of time, until it is unpinned."""
-        reader.last_event(job_id)  # raises NotFound before a malformed id goes any further
         control.pin(job_id)
         return reader.job(job_id)
 
     @routes.delete("/jobs/{job_id}/pin", operation_id="unpinJob", responses=documented(NotFound, Unavailable))
     def unpin_job(job_id: str) -> JobView:
         """Let the job's artifacts expire like any other job's; the next garbage collection removes overdue ones."""
-        reader.last_event(job_id)
         control.unpin(job_id)
         return reader.job(job_id)
 

@@ -14,8 +14,9 @@ from craft.contracts.events import EventType, StageStatus
 from craft.contracts.spec.jobs import JobStatus
 from craft.contracts.stages.attempts import AttemptOutcome
 from craft.contracts.stages.claims import StageProgress
-from craft.errors import Internal, LeaseLost, NotFound
+from craft.errors import Internal, LeaseLost
 from craft_gateway.access.identity import current_actor
+from craft_gateway.access.owners import no_job
 from craft_gateway.events import announce
 from craft_gateway.lifecycle.dispatch import dispatch_next_job
 from craft_gateway.plan.progress import StageShare, percent_done
@@ -69,7 +70,7 @@ class JobTransaction:
             select(Job).where(Job.id == job_id).with_for_update().execution_options(populate_existing=True)
         ).one_or_none()
         if job is None:
-            raise NotFound(f"There is no job {job_id}.")
+            raise no_job()
         return cls(session, clock(session), job, actor=current_actor())
 
     @cached_property
@@ -122,7 +123,7 @@ class JobTransaction:
         charge(self.session, attempt)
 
     def hint(self, stage: Stage, *, due: datetime | None = None) -> None:
-        """Put a hint into the outbox: it is sent after the commit, not before `due`."""
+        """Put a dispatch message into the outbox: it is sent after the commit, not before `due`."""
         row = Outbox(stage_id=stage.id, queue=stage.queue, created_at=self.now, due_at=due or self.now)
         self.session.add(row)
 
