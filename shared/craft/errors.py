@@ -16,7 +16,6 @@ CraftError
 │   ├── Conflict                   409 conflict
 │   ├── PayloadTooLarge            413 payload_too_large
 │   ├── RangeNotSatisfiable        416 range_not_satisfiable
-│   ├── QuotaExceeded              429 quota_exceeded
 │   ├── RateLimited                429 rate_limited         retryable (carries when to try again)
 │   ├── TooFewKnown                422 too_few_known
 │   ├── TooFewUnknown              422 too_few_unknown
@@ -207,13 +206,6 @@ class RangeNotSatisfiable(UserError):
     ) -> None:
         super().__init__(message, hint=hint, param=param, details=details)
         self.size = size
-
-
-class QuotaExceeded(UserError):
-    """The team has used up its share."""
-
-    status = 429
-    code = "quota_exceeded"
 
 
 class RateLimited(UserError):

@@ -12,7 +12,7 @@ from tests.services.cli.views import JOB_ID, as_sse, event, job_view
 from craft.contracts.problems import Problem
 from craft.contracts.public.jobs import JobView
 from craft.contracts.spec.jobs import JobStatus
-from craft.errors import QuotaExceeded, RateLimited, Unavailable
+from craft.errors import RateLimited, Unavailable
 from craft_client import ApiError, AsyncClient, Client, ClientError, JobFailed, ServerUnreachable, UnexpectedAnswer
 from craft_client.aio.transport import AsyncTransport
 from craft_client.retrying import pause_seconds
@@ -81,9 +81,10 @@ def test_a_key_is_asked_for_again_where_nobody_saw_the_request() -> None:
     assert pauses == [0.5, 3.0]
 
 
-def test_a_used_up_quota_is_not_waited_for() -> None:
+def test_a_429_that_says_it_is_final_is_not_waited_for() -> None:
     asked: list[httpx.Request] = []
-    problem = Problem.of(QuotaExceeded("Used up.")).model_dump_json().encode()
+    final = Problem.of(RateLimited("Used up.")).model_copy(update={"retryable": False})
+    problem = final.model_dump_json().encode()
     with client(httpx.Response(429, content=problem), asked=asked) as api, pytest.raises(ApiError, match="Used up"):
         api.jobs.cancel(JOB_ID)
     assert len(asked) == 1
