@@ -1,4 +1,4 @@
-"""Identifiers that sort by time: a prefix and a ULID in lower-case Crockford base 32, as contracts/base.py wants."""
+"""Identifiers that sort by time: a prefix and a ULID in lower-case Crockford base 32, as contracts/base.py defines."""
 
 import base64
 import secrets
@@ -13,7 +13,7 @@ _MOST = 2 ** (48 + _RANDOM_BITS) - 1
 
 
 class IdSource:
-    """Makes ids that only grow within a process, even inside one millisecond or when the clock steps back."""
+    """Makes ids that increase within a process, even inside one millisecond or when the clock steps back."""
 
     def __init__(
         self,
@@ -30,13 +30,13 @@ class IdSource:
         """`prefix_` and 26 characters: 48 bits of milliseconds since 1970, then 80 random bits."""
         with self._lock:
             fresh = (self._clock_ms() << _RANDOM_BITS) | self._random_bits(_RANDOM_BITS)
-            # Adding one to the last keeps the order where the clock does not; 2**80 ids fit into a millisecond.
+            # Where the clock does not increase, adding one to the last id keeps the order; a millisecond has 2**80 ids.
             self._last = min(max(fresh, self._last + 1), _MOST)
             return f"{prefix}_{_encode(self._last)}"
 
 
 def _encode(number: int) -> str:
-    # 128 bits after two zeros are 26 digits of 5 bits each; what follows them makes whole bytes.
+    # Two zero bits and the 128 bits are 26 digits of 5 bits; the bits after them fill the last byte.
     return base64.b32encode((number << 6).to_bytes(17)).translate(_CROCKFORD)[:_LENGTH].decode()
 
 

@@ -1,7 +1,7 @@
-"""Kombu's transport for Redis, which hands on hints and nothing else.
+"""Kombu's transport for Redis, limited to dispatch messages.
 
-Others may write to the broker. Celery itself takes far more than hints (tasks to send when this one is done, times to
-wait for, limits), and what it cannot read ends its process.
+Others may write to the broker. Celery itself accepts far more than dispatch messages (tasks to send after this one,
+times to wait for, limits), and a message that it cannot read ends its process.
 """
 
 import base64
@@ -21,13 +21,13 @@ _log = logging.getLogger("craft.broker")
 
 
 def use_dispatch_transport() -> None:
-    """From now on `redis://`, `rediss://` and `redis+socket://` mean this transport."""
+    """Make this transport the one for `redis://`, `rediss://` and `redis+socket://`."""
     here = f"{__name__}:DispatchTransport"
     TRANSPORT_ALIASES.update(redis=here, rediss=here)
 
 
 class _Headers(BaseModel):
-    task: Literal["craft.stage"]  # broker.TASK_NAME
+    task: Literal["craft.stage"]  # celery.TASK_NAME
     id: str = Field(max_length=_LONGEST_ID)
 
 
@@ -43,7 +43,7 @@ class _Properties(BaseModel):
 
 
 class _Envelope(BaseModel):
-    """What kombu needs of a message. Members that are not named here are left behind."""
+    """The members of a message that kombu needs. All others are dropped."""
 
     body: str
     content_type: Literal["application/json"] = Field(alias="content-type")
@@ -52,27 +52,29 @@ class _Envelope(BaseModel):
     properties: _Properties
 
 
-class _Words(Contract):
+class _Arguments(Contract):
     stage_id: str = Field(max_length=_LONGEST_ID)
 
 
-_BODY: TypeAdapter[tuple[tuple[()], _Words, dict[str, Any]]] = TypeAdapter(tuple[tuple[()], _Words, dict[str, Any]])
-"""The task's positional arguments, its keyword arguments, and what Celery would do next."""
+_BODY: TypeAdapter[tuple[tuple[()], _Arguments, dict[str, Any]]] = TypeAdapter(
+    tuple[tuple[()], _Arguments, dict[str, Any]]
+)
+"""The task's positional arguments, its keyword arguments, and Celery's follow-up tasks."""
 
 
 def dispatch_message_in(message: bytes) -> bytes:
-    """The message with what a hint needs and nothing more. Raises ValueError where it is none."""
+    """The message, reduced to the members of a dispatch message. Raises ValueError for any other message."""
     envelope = _Envelope.model_validate_json(message)
-    arguments, words, _ = _BODY.validate_json(base64.b64decode(envelope.body, validate=True))
-    envelope.body = base64.b64encode(_BODY.dump_json((arguments, words, {}))).decode()
+    positional, arguments, _ = _BODY.validate_json(base64.b64decode(envelope.body, validate=True))
+    envelope.body = base64.b64encode(_BODY.dump_json((positional, arguments, {}))).decode()
     return envelope.model_dump_json(by_alias=True).encode()
 
 
 class _DispatchClient(redis.PrefixedStrictRedis):
-    """A client to which what is no hint never came."""
+    """A client that drops every message except dispatch messages."""
 
     def parse_response(self, connection: Any, command_name: str, **options: Any) -> Any:
-        """As the base class; None, as when nothing lies on the queue, for a message that is dropped."""
+        """See the base class. Returns None for a dropped message, as for an empty queue."""
         answer = super().parse_response(connection, command_name, **options)
         if command_name != "BRPOP" or not answer:
             return answer
@@ -91,6 +93,6 @@ class _DispatchChannel(redis.Channel):
 
 
 class DispatchTransport(redis.Transport):
-    """Sends as kombu's own does."""
+    """Receives dispatch messages only; sends as kombu's own transport does."""
 
     Channel = _DispatchChannel

@@ -1,4 +1,4 @@
-"""What an exception of a stage means in our error tree."""
+"""Maps exceptions of a stage to our error tree."""
 
 import errno
 
@@ -8,15 +8,15 @@ _LONGEST_MESSAGE = 1000
 _HOST_MEMORY_WORDS = "DefaultCPUAllocator: can't allocate memory"
 """torch's allocator on the host raises a RuntimeError with these words."""
 _FULL_DISK_WORDS = ("No space left on device", "PytorchStreamWriter failed writing", "unexpected pos")
-"""What safetensors and torch's writer say, which raise no OSError where the disk is full."""
+"""Messages of safetensors and of torch's writer, which raise no OSError where the disk is full."""
 
 
 def error_of(error: BaseException) -> CraftError:
-    """The error of our tree that says what happened; what we do not know is a defect (Internal)."""
+    """The error of our tree for an exception. An unknown exception is a defect (Internal)."""
     if isinstance(error, CraftError):
         return error
     text = str(error)
-    # By name, because the process that asks may not import torch.
+    # Compared by name, because the calling process may not import torch.
     if type(error).__name__ == "OutOfMemoryError" and type(error).__module__.startswith("torch"):
         return GpuOutOfMemory("The accelerator's memory ran out.", hint="Lower the batch size, or use a smaller model.")
     if isinstance(error, MemoryError) or _HOST_MEMORY_WORDS in text:

@@ -1,4 +1,4 @@
-"""Ties processes to one another by prctl, which only Linux has; elsewhere the kernel is asked for nothing."""
+"""Ends processes with their parents, by Linux's prctl. Other systems have no such call, and it is left out there."""
 
 import ctypes
 import os
@@ -12,9 +12,9 @@ _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def die_with_parent(parent: int, *, death_signal: signal.Signals = signal.SIGKILL) -> None:
-    """From now on the kernel sends `death_signal` to this process when the thread that started it ends.
+    """Make the kernel send `death_signal` to this process when the thread that started it ends.
 
-    `parent` is that process's id. To be called in the child: after a fork, in a `preexec_fn`, or in its program.
+    `parent` is the id of the parent process. Call it in the child: after a fork, in a `preexec_fn` or in its program.
     """
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
@@ -24,6 +24,6 @@ def die_with_parent(parent: int, *, death_signal: signal.Signals = signal.SIGKIL
 
 
 def adopt_orphans() -> None:
-    """From now on a descendant whose parent died becomes this process's child, so that its end can be awaited."""
+    """Make this process the parent of each descendant whose own parent ends, so that it can wait for them."""
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

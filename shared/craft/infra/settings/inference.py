@@ -1,4 +1,4 @@
-"""Settings of the inference service, of vLLM and of the model server."""
+"""Settings of the inference service, vLLM and the model server."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,38 +11,46 @@ from craft.infra.settings.listen import Listen
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 
-def _a_rank_of_vllm(rank: int) -> int:
+def _vllm_rank(rank: int) -> int:
     if rank not in _LORA_RANKS:
         raise ValueError(f"vLLM knows the ranks {', '.join(map(str, _LORA_RANKS))}")
     return rank
 
 
 class VllmSettings(BaseModel):
-    """vLLM, where the engine is "vllm": its server's command line, and how the service uses it."""
+    """vLLM, for the engine "vllm": its server's command line, and how the service uses it."""
 
-    url: str | None = Field(None, description="A vLLM server that the team runs already; then none is started here.")
-    api_key: SecretStr | None = Field(None, description="What the team's own server asks for.")
-    python: Path | None = Field(None, description="Interpreter of the environment that holds vLLM; ours by default.")
-    max_model_len: int | None = Field(None, description="Context in tokens; the model's own by default.")
-    max_lora_rank: Annotated[int, AfterValidator(_a_rank_of_vllm)] = 64
+    url: str | None = Field(None, description="A vLLM server that already runs; then none is started here.")
+    api_key: SecretStr | None = Field(None, description="The key of that server.")
+    python: Path | None = Field(
+        None, description="Python of the environment in which vLLM is installed; by default this one."
+    )
+    max_model_len: int | None = Field(None, description="Context in tokens; by default the model's own.")
+    max_lora_rank: Annotated[int, AfterValidator(_vllm_rank)] = 64
     max_loras: int = Field(4, ge=1, description="Adapters in one batch.")
     tensor_parallel_size: int = Field(1, ge=1)
     gpu_memory_utilization: float = Field(0.85, gt=0.0, le=1.0)
-    max_num_seqs: int | None = Field(None, description="Sequences in one step; on CPU 256, else vLLM's default.")
-    max_num_batched_tokens: int | None = Field(None, description="Tokens in one step; on CPU 4096, else vLLM's own.")
-    block_size: int | None = Field(None, description="Tokens of a KV block; on CPU 32 shares what 128 does not.")
-    enforce_eager: bool = Field(default=False, description="No compilation: starts sooner, runs slower.")
+    max_num_seqs: int | None = Field(None, description="Sequences in one step; by default 256 on CPU, else vLLM's own.")
+    max_num_batched_tokens: int | None = Field(
+        None, description="Tokens in one step; by default 4096 on CPU, else vLLM's own."
+    )
+    block_size: int | None = Field(
+        None, description="Tokens of a KV block. On CPU, 32 shares prefixes that 128 does not."
+    )
+    enforce_eager: bool = Field(default=False, description="Without compilation: starts sooner, runs slower.")
     cpu_kvcache_gib: int | None = Field(None, description="KV cache on CPU, in GiB.")
     cpu_threads: str | None = Field(None, description='Cores to bind on CPU, such as "0-1".')
-    seed_requests: bool = Field(default=True, description="A seed in each request: the same job draws the same.")
-    prompts_in_flight: int = Field(64, ge=1, description="Requests sent before the first of them is answered.")
-    start_seconds: float = Field(900.0, description="A server that is not ready by then is stopped.")
-    idle_seconds: float = Field(600.0, description="A server that nobody used for so long is stopped.")
-    extra_arguments: list[str] = Field(default_factory=list, description="Further words of vLLM's command line.")
+    seed_requests: bool = Field(
+        default=True, description="A seed in each request, so that the same job draws the same samples."
+    )
+    prompts_in_flight: int = Field(64, ge=1, description="Requests that are sent before the first one is answered.")
+    start_seconds: float = Field(900.0, description="A server that is not ready after this time is stopped.")
+    idle_seconds: float = Field(600.0, description="A server without requests for this time is stopped.")
+    extra_arguments: list[str] = Field(default_factory=list, description="Further arguments of vLLM's command line.")
 
 
 class ModelServerSettings(Listen):
-    """The process beside vLLM that starts it, watches it and stands before it."""
+    """The process beside vLLM that starts it, watches it and forwards requests to it."""
 
     port: int = 8086
 
@@ -61,7 +69,7 @@ class InferenceSettings(Listen):
 
 
 def engine_ref(settings: InferenceSettings) -> EngineRef:
-    """The engine of this deployment, as stages name it."""
+    """The engine of this deployment, as the stages' parameters name it."""
     return EngineRef(
         name=settings.engine,
         dtype=settings.dtype,

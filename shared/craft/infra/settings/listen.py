@@ -4,12 +4,12 @@ from pydantic import BaseModel
 
 
 class Listen(BaseModel):
-    """Where an HTTP server listens. Loopback unless told otherwise."""
+    """The address on which an HTTP server listens; loopback by default."""
 
     host: str = "127.0.0.1"
     port: int
 
     @property
     def url(self) -> str:
-        """Base URL for callers on the same machine."""
+        """The base URL for callers on the same machine."""
         return f"http://{self.host}:{self.port}"

@@ -27,16 +27,16 @@ class Settings(BaseSettings):
     broker_url: str | None = Field(None, description="redis:// URL; by default the local server's Unix socket.")
     artifacts_dir: Path | None = None
     models_dir: Path | None = None
-    adapters_dir: Path | None = Field(None, description="Where vLLM finds the adapters that it may serve.")
+    adapters_dir: Path | None = Field(None, description="The folder of the adapters that vLLM may serve.")
     datasets_url: str | None = None
     model_server_url: str | None = None
     coordinator_url: str | None = None
     worker_token: SecretStr = SecretStr("local-workers")
     model_server_token: SecretStr = Field(
-        SecretStr("local-models"), description="Opens the model server only: a stage's process gets this one."
+        SecretStr("local-models"), description="Token of the model server only, because a stage's process gets it."
     )
     log_format: Literal["text", "json"] = "text"
-    otlp_endpoint: str | None = Field(None, description="Base URL of an OTLP/HTTP collector; traces are sent there.")
+    otlp_endpoint: str | None = Field(None, description="Base URL of the OTLP/HTTP collector that traces are sent to.")
 
     gateway: GatewaySettings = GatewaySettings()
     coordinator: CoordinatorSettings = CoordinatorSettings()
@@ -79,15 +79,15 @@ class Settings(BaseSettings):
 
     @property
     def resolved_model_server_url(self) -> str:
-        """Where stages and the gateway find the model server."""
+        """The model server's URL, for stages and the gateway."""
         return self.model_server_url or self.model_server.url
 
     @property
     def resolved_datasets_url(self) -> str:
-        """Where the gateway finds the datasets service."""
+        """The datasets service's URL, for the gateway."""
         return self.datasets_url or self.datasets.url
 
     @property
     def resolved_coordinator_url(self) -> str:
-        """Where workers find the coordinator."""
+        """The coordinator's URL, for workers."""
         return self.coordinator_url or self.coordinator.url

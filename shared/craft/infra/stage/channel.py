@@ -1,5 +1,6 @@
-"""What a worker and its child process say to one another: JSON frames on a socket pair. No pickles: a child that went
-wrong can send nothing that runs in its parent.
+"""The messages between a worker and its child process: JSON frames on a socket pair.
+
+There are no pickles: a compromised child can send nothing that runs in its parent.
 """
 
 import contextlib
@@ -20,7 +21,7 @@ _LONGEST_FRAME = 256 * 2**20
 
 
 class RunStage(Contract):
-    """Parent to child: do this. After its last log line the child writes `log_end` as a line of its own."""
+    """Parent to child: run this stage. After the last log line the child prints `log_end` as a separate line."""
 
     parameters: StageParameters
     inputs: dict[str, str]
@@ -44,7 +45,7 @@ class Finished(Contract):
 
 
 class Failed(Contract):
-    """Child to parent: the stage raised. `reusable` says whether the process may do another."""
+    """Child to parent: the stage failed. `reusable` says whether the process may run another stage."""
 
     type: Literal["failed"] = "failed"
     error: StageError
@@ -56,7 +57,7 @@ CHILD_MESSAGE: TypeAdapter[ChildMessage] = TypeAdapter(ChildMessage)
 
 
 class Channel:
-    """One end of the socket pair. Any thread may send; one thread receives."""
+    """One end of the socket pair. Any thread may send; only one thread receives."""
 
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
@@ -64,13 +65,13 @@ class Channel:
         self._sending = threading.Lock()
 
     def send(self, message: Contract) -> None:
-        """Raises OSError where the other end is gone."""
+        """Send a message. Raises OSError where the other end is closed."""
         body = message.model_dump_json().encode()
         with self._sending:
             self._socket.sendall(len(body).to_bytes(_LENGTH_BYTES, "big") + body)
 
     def receive(self) -> bytes | None:
-        """The next frame's JSON, or None where the other end is gone or talks nonsense."""
+        """The JSON of the next frame, or None where the other end is closed or the frame is invalid."""
         try:
             length = int.from_bytes(self._reader.read(_LENGTH_BYTES), "big")
             body = self._reader.read(length) if 0 < length <= _LONGEST_FRAME else b""
@@ -79,8 +80,8 @@ class Channel:
         return body if body and len(body) == length else None
 
     def close(self) -> None:
-        """The other end then receives None."""
-        # Wakes a thread that still reads; closing alone would wait for it.
+        """Close this end; the other end then receives None."""
+        # Shutdown wakes up a thread that still reads; close alone would wait for it.
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()

@@ -1,5 +1,5 @@
-"""The process in which stages run, started by `craft.infra.worker.child_supervisor` as
-`python -m craft.infra.stage.child FUNCTIONS PARENT_PID SOCKET_FD LIFELINE_FD MEMORY_BYTES`; it serves stages in turn.
+"""The process in which stages run, one after another. `craft.infra.worker.child_supervisor` starts it:
+`python -m craft.infra.stage.child FUNCTIONS PARENT_PID SOCKET_FD LIFELINE_FD MEMORY_BYTES`.
 """
 
 import importlib
@@ -31,7 +31,7 @@ _PROGRESS_PAUSE_SECONDS = 0.1
 
 
 class ProgressSender:
-    """Sends the latest progress, ten times a second at most, from its own thread: reporting costs a stage nothing."""
+    """Sends the latest progress from its own thread, so that it costs a stage nothing: ten times a second at most."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -41,13 +41,13 @@ class ProgressSender:
         threading.Thread(target=self._run, name="progress", daemon=True).start()
 
     def put(self, progress: StageProgress) -> None:
-        """Replace what was not sent yet."""
+        """Replace the progress that was not sent yet."""
         with self._lock:
             self._latest = progress
         self._news.set()
 
     def flush(self) -> None:
-        """Send what was not sent yet, now."""
+        """Send the unsent progress now."""
         with self._lock:
             latest, self._latest = self._latest, None
             # Sent inside the lock, so that an older progress never arrives after a newer one.
@@ -70,14 +70,14 @@ def load_functions(path: str) -> StageFunctions:
 
 
 def main(arguments: list[str]) -> None:
-    """Serve stages until the parent closes the channel or asks to end."""
+    """Run stages until the parent closes the channel or sends SIGTERM."""
     path, parent, descriptor, lifeline, memory_bytes = arguments
     _start_reaper(int(lifeline), others=(0, 1, 2, int(descriptor)))
     die_with_parent(int(parent))
     if int(memory_bytes):
         resource.setrlimit(resource.RLIMIT_AS, (int(memory_bytes), int(memory_bytes)))
     stop = StopRequest()
-    # An exception, so that a stage's `finally` may still save what it has; or later, where the stage asks for that.
+    # It raises an exception, so that a stage's `finally` can save its work; later, where the stage defers stops.
     signal.signal(signal.SIGTERM, lambda signum, _: stop.ask(128 + signum))
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     channel = Channel(socket.socket(fileno=int(descriptor)))
@@ -86,7 +86,7 @@ def main(arguments: list[str]) -> None:
     try:
         _serve(path, channel, inbox, stop)
     except SystemExit as end:
-        # At once: an orderly end of the interpreter waits for threads and libraries, and the worker waits for us.
+        # Exit without the interpreter's clean-up: it waits for threads and libraries while the worker waits for us.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(end.code if isinstance(end.code, int) else 1)
@@ -99,7 +99,7 @@ def _serve(path: str, channel: Channel, inbox: "queue.SimpleQueue[RunStage]", st
         work = inbox.get()
         try:
             functions = functions or load_functions(path)
-            message: Finished | Failed = _do(work, functions, sender, stop)
+            message: Finished | Failed = _run_stage(work, functions, sender, stop)
         except Exception as error:  # the child's edge: every failure travels to the parent
             message = _failure(error)
         sender.flush()
@@ -107,7 +107,7 @@ def _serve(path: str, channel: Channel, inbox: "queue.SimpleQueue[RunStage]", st
         channel.send(message)
 
 
-def _do(work: RunStage, functions: StageFunctions, sender: ProgressSender, stop: StopRequest) -> Finished:
+def _run_stage(work: RunStage, functions: StageFunctions, sender: ProgressSender, stop: StopRequest) -> Finished:
     kind = work.parameters.kind
     if kind not in functions:
         raise Internal(f"This worker does no {kind.value} stages.", hint="A stage was sent to the wrong queue.")
@@ -121,23 +121,23 @@ def _do(work: RunStage, functions: StageFunctions, sender: ProgressSender, stop:
     return Finished(result=_finite_result(functions[kind](work.parameters, context)))
 
 
-def _end_log(mark: str) -> None:
+def _end_log(log_end: str) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
-    # To the descriptor, for a library may have put something else into sys.stdout.
-    os.write(1, f"\n{mark}\n".encode())
+    # Written to the descriptor, because a library may have replaced sys.stdout.
+    os.write(1, f"\n{log_end}\n".encode())
 
 
 def _failure(error: Exception) -> Failed:
     known = error_of(error)
     if not isinstance(error, CraftError):
         traceback.print_exception(error)
-    # After running out of memory, or a defect, nobody knows what state the process is in.
+    # After a lack of memory or a defect the state of the process is unknown.
     return Failed(error=StageError.of(known), reusable=known.fault is Fault.USER)
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
-    """JSON has neither NaN nor infinities."""
+    """The finite values: JSON has neither NaN nor infinities."""
     return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
 
 
@@ -152,10 +152,10 @@ def _finite_result(result: StageResult) -> StageResult:
 
 
 def _start_reaper(lifeline: int, *, others: Sequence[int]) -> None:
-    """Fork a process that waits for the worker's end of the lifeline to close, then kills this process group.
+    """Fork a process that waits until the worker's end of the lifeline closes, and then kills this process group.
 
-    The kernel's death signal reaches this process only, not those that a stage starts; and a thread of this process
-    could not act while a stage holds the interpreter's lock.
+    The kernel's death signal reaches this process only, and not the processes that a stage starts. A thread of this
+    process could not act while a stage holds the interpreter's lock.
     """
     if os.fork():
         os.close(lifeline)
@@ -171,7 +171,7 @@ def _start_reaper(lifeline: int, *, others: Sequence[int]) -> None:
 def _receive(channel: Channel, inbox: "queue.SimpleQueue[RunStage]") -> None:
     while frame := channel.receive():
         inbox.put(RunStage.model_validate_json(frame))
-    # The parent is gone, or wants us gone. Processes that the stage started are in our group and go with us.
+    # The parent is gone or has closed the channel. The stage's own processes are in our group and end with us.
     os.killpg(0, signal.SIGKILL)
 
 

@@ -1,6 +1,7 @@
-"""What a stage function is: `(parameters, context) -> StageResult`. It reads inputs and writes `context.output`.
+"""The interface of a stage function: `(parameters, context) -> StageResult`.
 
-The same function runs in a worker's child process and in a test with `LocalContext`.
+A stage function reads its inputs and writes into `context.output`. The same function runs in a worker's child process
+and in a test with `LocalContext`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +17,7 @@ from craft.errors import Internal
 
 
 class StopRequest:
-    """Somebody wants the stage to end: at once, by SystemExit, or, while the stage holds it, where that suits it."""
+    """A request to end the stage: at once, by SystemExit, or after the block in which the stage defers stops."""
 
     def __init__(self) -> None:
         self._deferred = False
@@ -24,13 +25,14 @@ class StopRequest:
 
     @property
     def asked(self) -> bool:
-        """Whether the stage should come to an end."""
+        """Whether the stage was asked to end."""
         return self._exit_code is not None
 
     def ask(self, exit_code: int) -> None:
-        """For a signal handler of the thread that does the stage. Raises SystemExit unless the request is held.
+        """Ask the stage to end. Raises SystemExit, except inside `defer_stop`.
 
-        Asking again changes nothing: a stage that saves what it has is not interrupted a second time.
+        The signal handler calls it, in the thread that runs the stage. A second call changes nothing: a stage that
+        saves its work is not interrupted again.
         """
         if self.asked:
             return
@@ -40,9 +42,9 @@ class StopRequest:
 
     @contextmanager
     def defer_stop(self) -> Iterator[None]:
-        """Inside the block nothing is interrupted: look at `asked`, save, leave. The block then ends in SystemExit.
+        """No stop interrupts the block: check `asked`, save, and leave the block, which then raises SystemExit.
 
-        Whoever asked waits for seconds only and kills then, so hold it around steps that are short.
+        The worker kills the process after a few seconds, so defer stops only around short steps.
         """
         self._deferred = True
         try:
@@ -54,7 +56,7 @@ class StopRequest:
 
 
 class StageContext(Protocol):
-    """What a stage may ask of its surroundings."""
+    """The folders and calls that a stage uses."""
 
     @property
     def output(self) -> Path:
@@ -63,17 +65,17 @@ class StageContext(Protocol):
 
     @property
     def checkpoint(self) -> Path:
-        """A folder that survives this attempt: what a later attempt at the same key can resume from."""
+        """A folder that survives this attempt: a later attempt at the same key can resume from it."""
         ...
 
     @property
     def inputs(self) -> Mapping[str, Path]:
-        """Input artifact folders by role, to read only."""
+        """The folders of the input artifacts by role; read-only."""
         ...
 
     @property
     def stop(self) -> StopRequest:
-        """A stage that can save what it has in the middle of its work holds this meanwhile."""
+        """The stop request; a stage that can save unfinished work defers it with `defer_stop`."""
         ...
 
     def input(self, role: str) -> Path:
@@ -81,19 +83,19 @@ class StageContext(Protocol):
         ...
 
     def progress(self, done: int, total: int, metrics: Mapping[str, float] | None = None) -> None:
-        """Say how far the stage is. Cheap: call it at every step."""
+        """Report the stage's progress. The call is cheap: make it at every step."""
         ...
 
 
 StageFunction = Callable[[Any, StageContext], StageResult]
-"""Takes the parameter model of its kind. A service's `wiring.stage_functions()` maps kinds to bound functions."""
+"""Takes the parameters of its kind. A service's `wiring.stage_functions()` maps kinds to bound functions."""
 
 StageFunctions = Mapping[StageKind, StageFunction]
 
 
 @dataclass
 class LocalContext:
-    """A context over plain folders: the fake for tests, and what the child process fills in."""
+    """A context over plain folders. The child process uses it, and tests use it as their fake."""
 
     output: Path
     checkpoint: Path
