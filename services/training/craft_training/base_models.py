@@ -1,4 +1,4 @@
-"""Base models in memory: loaded once per process, adapted and put back exactly as they were."""
+"""Base models in memory: loaded once per process, adapted, and restored exactly."""
 
 import logging
 import warnings
@@ -22,7 +22,7 @@ _log = logging.getLogger("craft.training")
 
 @dataclass(frozen=True, slots=True)
 class BaseModel:
-    """A loaded model with its tokenizer. `model` may be changed only inside `adapted` or `with_adapter`."""
+    """A loaded model with its tokenizer. Only `adapted` and `with_adapter` may change `model`."""
 
     ref: ModelRef
     model: Any
@@ -31,12 +31,12 @@ class BaseModel:
 
     @property
     def context_length(self) -> int:
-        """The most tokens that the model takes."""
+        """The largest number of tokens that the model takes."""
         return int(getattr(self.model.config, "max_position_embeddings", 2048))
 
 
 class BaseModels:
-    """Loads models from the operator's folder and keeps the last one, so a warm process serves stage after stage."""
+    """Loads models from the operator's folder and keeps the last one, so that the next stage finds it loaded."""
 
     def __init__(self, folders: ModelFolders, settings: TrainingServiceSettings) -> None:
         self._folders = folders
@@ -51,13 +51,13 @@ class BaseModels:
         return self._device
 
     def get(self, ref: ModelRef, trainer: TrainerRef) -> BaseModel:
-        """The model, loaded now or kept from before. Raises ModelNotFound, ModelRejected.
+        """The kept model, or the model loaded now. Raises ModelNotFound, ModelRejected.
 
-        `trainer.dtype` is what base weights are held and multiplied in; LoRA weights are float32.
+        Base weights are stored and multiplied in `trainer.dtype`; LoRA weights are float32.
         """
         if self._loaded is None or (self._loaded.ref, self._loaded.trainer) != (ref, trainer):
             path = self._folders.locate(ref)
-            self._loaded = None  # Two models need not fit into memory together.
+            self._loaded = None  # Two models together may not fit into memory.
             transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
             dtype = _dtype(trainer.dtype, self._device)
             model: Any = AutoModelForCausalLM.from_pretrained(
@@ -69,15 +69,15 @@ class BaseModels:
         return self._loaded
 
     def forget(self) -> None:
-        """Drop the kept model: what a failure inside `adapted` leaves behind is not trusted."""
+        """Drop the kept model, because a failure inside `adapted` may have left it changed."""
         self._loaded = None
 
 
 @contextmanager
 def adapted(base: BaseModel, config: LoraConfig) -> Iterator[PeftModel]:
-    """The model with fresh LoRA layers, trainable; afterwards the very base model again.
+    """The model with new, trainable LoRA layers. At the block's end it is exactly the base model again.
 
-    Raises RequestInvalid where the model has no layers of the names that `config` wants.
+    Raises RequestInvalid where the model has no layers with the names in `config`.
     """
     with _restored(base.model):
         try:
@@ -85,7 +85,7 @@ def adapted(base: BaseModel, config: LoraConfig) -> Iterator[PeftModel]:
                 model = get_peft_model(base.model, config)
         except ValueError as error:
             raise RequestInvalid(
-                f"{base.ref.id} cannot be tuned so: {str(error)[:300]}",
+                f"{base.ref.id} cannot be tuned like this: {str(error)[:300]}",
                 hint="Name linear layers of the model in target_modules, or leave it at all-linear.",
                 param="training.target_modules",
             ) from error
@@ -97,7 +97,7 @@ def adapted(base: BaseModel, config: LoraConfig) -> Iterator[PeftModel]:
 
 @contextmanager
 def with_adapter(base: BaseModel, folder: str) -> Iterator[PeftModel]:
-    """The model with a stored adapter, for inference; afterwards the very base model again."""
+    """The model with a stored adapter, for inference. At the block's end it is exactly the base model again."""
     with _restored(base.model):
         with _quiet():
             model = PeftModel.from_pretrained(base.model, folder)
@@ -109,16 +109,16 @@ def with_adapter(base: BaseModel, folder: str) -> Iterator[PeftModel]:
 
 @contextmanager
 def _restored(model: Any) -> Iterator[None]:
-    """Put back what PEFT and the Trainer change besides layers: modes, gradient flags, cache use, PEFT's marks."""
+    """Restore what PEFT and the Trainer change besides layers: modes, gradient flags, cache use, PEFT's attributes."""
     use_cache = model.config.use_cache
     needs_gradient = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     try:
         yield
     finally:
         model.config.use_cache = use_cache
-        for mark in ("peft_config", "_hf_peft_config_loaded"):
-            if mark in vars(model):
-                delattr(model, mark)
+        for attribute in ("peft_config", "_hf_peft_config_loaded"):
+            if attribute in vars(model):
+                delattr(model, attribute)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(needs_gradient.get(name, True))
             parameter.grad = None
@@ -127,7 +127,7 @@ def _restored(model: Any) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """PEFT 0.21 reads a name that transformers 5 has deprecated; nothing that we could mend."""
+    """Ignore a warning that we cannot remove: PEFT 0.21 reads a name that transformers 5 has deprecated."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
         yield
@@ -138,6 +138,6 @@ def _device(wanted: Literal["auto", "cpu", "cuda"]) -> str:
 
 
 def _dtype(wanted: Literal["bfloat16", "float32"], device: str) -> torch.dtype:
-    """Bfloat16 only where the machine multiplies in it; elsewhere it is emulated, slower than float32."""
+    """Bfloat16 only where the machine multiplies in it. Elsewhere it is emulated and slower than float32."""
     native = torch.cuda.is_bf16_supported() if device == "cuda" else torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return torch.bfloat16 if wanted == "bfloat16" and native else torch.float32

@@ -1,13 +1,13 @@
-"""What a run would take, from the model's shapes alone: no weights are loaded, torch is not imported.
+"""Estimates a run from the model's shapes alone, without loading weights or importing torch.
 
 With P the parameters of the layers' matrices, L those of LoRA, T the trained tokens (rows x tokens x epochs):
 - work = (4 P + 6 L) T floating-point operations: 2 forward and 2 backward for a frozen weight, whose own gradient
-  nobody needs, and 2 more for a trained one.
-- seconds = work / speed. A measured speed is this installation's last run by the same formula, so that shared
-  prompt beginnings are in it; the assumed one is a cautious guess.
+  is not needed, and 2 more for a trained one.
+- seconds = work / speed. The measured speed comes from this installation's last run by the same formula, so it
+  includes the gain from shared prompt beginnings. The assumed speed is a cautious guess.
 - memory = weights + 16 L bytes (float32 weight, gradient and Adam's two moments) + activations of one pass
   (150 bytes for each token, layer and hidden unit in bfloat16, as measured with SmolLM2; twice that in float32)
-  + logits of one pass. Shared prompt beginnings make it less.
+  + logits of one pass. Shared prompt beginnings reduce it.
 """
 
 import math
@@ -21,12 +21,12 @@ _ASSUMED_FLOPS = {"cpu": 1e11, "cuda": 5e13}
 
 
 def steps_of(rows: int, settings: TrainingSettings) -> int:
-    """Optimiser steps over `rows` samples; an epoch's last batch may be smaller."""
+    """The optimiser steps over `rows` samples. An epoch's last batch may be smaller than the others."""
     return math.ceil(rows / settings.batch_size) * settings.epochs
 
 
 def training_flops(layer_parameters: int, lora_parameters: int, tokens: int) -> float:
-    """Work of training `tokens` tokens."""
+    """The floating-point operations of training `tokens` tokens."""
     return (4.0 * layer_parameters + 6.0 * lora_parameters) * tokens
 
 
@@ -38,7 +38,7 @@ def estimate(
     weight_bytes: int,
     measured_flops: float | None,
 ) -> TrainingEstimate:
-    """The formulas of this file's head. `weight_bytes` is 2 for bfloat16 and 4 for float32."""
+    """Estimate a run by the formulas at this file's top. `weight_bytes` is 2 for bfloat16 and 4 for float32."""
     settings = request.training
     tokens = request.rows * request.tokens_per_row * settings.epochs
     lora = shape.lora_parameters(settings)

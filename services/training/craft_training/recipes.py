@@ -1,4 +1,4 @@
-"""Named recipes: parameters that are known to work, for callers who would rather not choose them."""
+"""Named recipes: training parameters that are known to work."""
 
 from craft.contracts.services.training import Recipe
 from craft.contracts.spec.jobs import TrainingSettings

@@ -22,12 +22,12 @@ def router(
 
     @routes.get("/recipes", operation_id="listRecipes")
     def list_recipes() -> Recipes:
-        """Named training parameters that are known to work."""
+        """List named training parameters that are known to work."""
         return Recipes(data=list(RECIPES))
 
     @routes.post("/estimate", operation_id="estimateTraining", responses=documented(ModelNotFound, ModelRejected))
     def estimate_training(request: TrainingEstimateRequest) -> TrainingEstimate:
-        """Steps, seconds and memory that a training run would take here."""
+        """Estimate the steps, seconds and memory that a training run takes on this installation."""
         folder = folders.find(request.model.id, request.model.revision)
         return estimate(
             request,

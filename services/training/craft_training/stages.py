@@ -20,7 +20,7 @@ from craft_training.tuning.tuning import TuningRun, tune
 
 
 class TrainingStages:
-    """The stages over one process's base models, so that a warm process loads a model once."""
+    """The stages over one process's base models, so that the process loads a model once."""
 
     def __init__(self, models: BaseModels, *, checkpoint_seconds: float, throughput: Throughput) -> None:
         self._models = models
@@ -36,15 +36,15 @@ class TrainingStages:
         }
 
     def rehearse(self, parameters: RehearseParameters, context: StageContext) -> StageResult:
-        """Tune M0 on what it knows best (method.md, step 4). Raises RehearsalTooShort below `min_steps`."""
+        """Tune M0 on questions that it knows best (method.md, step 4). Raises RehearsalTooShort below `min_steps`."""
         return self._tune(parameters, context, too_short=RehearsalTooShort)
 
     def tune(self, parameters: TuneParameters, context: StageContext) -> StageResult:
-        """Tune M0 on a strategy's set (method.md, step 9). Raises DatasetInvalid below `min_steps`."""
+        """Tune M0 on a strategy's training set (method.md, step 9). Raises DatasetInvalid below `min_steps`."""
         return self._tune(parameters, context, too_short=DatasetInvalid)
 
     def package(self, parameters: PackageParameters, context: StageContext) -> StageResult:
-        """Build the deliverable and prove that it answers as the engine did. Raises AdapterUnservable."""
+        """Build the deliverable and check that it replies as the engine did. Raises AdapterUnservable."""
         base = self._models.get(parameters.model, parameters.trainer)
         try:
             return package(parameters, context, base)
@@ -55,7 +55,7 @@ class TrainingStages:
     def _tune(
         self, parameters: RehearseParameters | TuneParameters, context: StageContext, *, too_short: type[CraftError]
     ) -> StageResult:
-        """Input `rows`; writes adapter/ and curve.jsonl; tells of every step."""
+        """Read the input `rows`, write adapter/ and curve.jsonl, and report each step as progress."""
         settings = parameters.training
         rows = list(read_rows(context.input("rows") / TRAINING_FILE, TrainingRow))
         _check_steps(len(rows), settings, too_short)
@@ -65,12 +65,12 @@ class TrainingStages:
         try:
             return self._run(base, run, context)
         except Exception:
-            # A failure while layers were being replaced may leave some of them behind.
+            # A failure during the replacement of layers may leave some of them replaced.
             self._models.forget()
             raise
 
     def _run(self, base: BaseModel, run: TuningRun, context: StageContext) -> StageResult:
-        def tell(row: CurveRow, steps: int) -> None:
+        def report_step(row: CurveRow, steps: int) -> None:
             context.progress(
                 row.step, steps, {"loss": row.loss, "learning_rate": row.learning_rate, "epoch": row.epoch}
             )
@@ -81,7 +81,7 @@ class TrainingStages:
             adapter=context.output / ADAPTER_FOLDER,
             checkpoints=context.checkpoint,
             checkpoint_seconds=self._checkpoint_seconds,
-            on_step=tell,
+            on_step=report_step,
             stop=context.stop,
         )
         write_rows(context.output / CURVE_FILE, tuned.curve)
@@ -107,10 +107,10 @@ class TrainingStages:
 
 def _check_steps(rows: int, settings: TrainingSettings, too_short: type[CraftError]) -> None:
     steps = steps_of(rows, settings)
-    # An empty set is told apart by `tokenise`.
+    # `tokenise` refuses an empty set.
     if rows and steps < settings.min_steps:
         raise too_short(
-            f"{rows} rows give {steps} optimiser steps; at least {settings.min_steps} are wanted.",
+            f"{rows} rows give {steps} optimiser steps; at least {settings.min_steps} are needed.",
             hint="Give more rows or epochs, a smaller batch_size, or lower min_steps.",
             param="training.min_steps" if too_short is not RehearsalTooShort else "rehearsal.training.min_steps",
         )

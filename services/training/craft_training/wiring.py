@@ -15,7 +15,7 @@ from craft_training.tuning.throughput import ThroughputFile
 
 def stage_functions() -> StageFunctions:
     """This service's stages by kind, for the worker's child process."""
-    # Imported here: the HTTP process needs no torch, which takes seconds and half a gigabyte.
+    # Imported here because the HTTP process does not need torch, which takes seconds and half a gigabyte.
     from craft_training.base_models import BaseModels
     from craft_training.stages import TrainingStages
 
@@ -48,7 +48,7 @@ def _throughput(settings: Settings) -> ThroughputFile:
 
 
 def _device(wanted: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cuda"]:
-    """What `auto` will be in the worker, without asking torch."""
+    """The worker's device, where `auto` is resolved without importing torch."""
     if wanted == "auto":
         return "cuda" if Path("/dev/nvidia0").exists() else "cpu"
     return wanted

@@ -19,7 +19,7 @@ MODEL_ID = "tests/tiny"
 
 
 def _tiny() -> ModuleType:
-    """`tests/tiny_model.py`, by its path: tests are no package."""
+    """`tests/tiny_model.py`, loaded by its path: the tests are not a package."""
     spec = importlib.util.spec_from_file_location("tiny_model", Path(__file__).parents[2] / "tiny_model.py")
     assert spec is not None
     assert spec.loader is not None
@@ -30,19 +30,19 @@ def _tiny() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def facts() -> list[tuple[str, str]]:
-    made: list[tuple[str, str]] = _tiny().made_up_facts(40, seed=5)
-    return made
+    pairs: list[tuple[str, str]] = _tiny().made_up_facts(40, seed=5)
+    return pairs
 
 
 @pytest.fixture(scope="session")
 def known(facts: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = _tiny().known_facts(facts)
-    return found
+    pairs: list[tuple[str, str]] = _tiny().known_facts(facts)
+    return pairs
 
 
 @pytest.fixture(scope="session")
 def models_dir(tmp_path_factory: pytest.TempPathFactory, facts: list[tuple[str, str]]) -> Path:
-    """A models folder that holds the tiny model."""
+    """A models folder with the tiny model."""
     root = tmp_path_factory.mktemp("models")
     _tiny().make_tiny_model(root / MODEL_ID, facts, seed=1)
     return root
@@ -50,19 +50,19 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory, facts: list[tuple[str, 
 
 @pytest.fixture(scope="session")
 def folders(models_dir: Path) -> ModelFolders:
-    """What is in it."""
+    """The content of the models folder."""
     return ModelFolders(models_dir)
 
 
 @pytest.fixture(scope="session")
 def models(folders: ModelFolders) -> BaseModels:
-    # One thread: so small a model gains nothing from two, and loses much where others use the machine.
+    # One thread: such a small model gains nothing from two, and loses much where others use the machine.
     return BaseModels(folders, TrainingServiceSettings(device="cpu", threads=1))
 
 
 @pytest.fixture(scope="session")
 def base(models: BaseModels, folders: ModelFolders) -> BaseModel:
-    """The tiny model in float32, shared: whoever changes it must put it back."""
+    """The tiny model in float32. Tests share it, so a test that changes it must restore it."""
     return models.get(folders.find(MODEL_ID).ref, TrainerRef(dtype="float32"))
 
 

@@ -1,4 +1,4 @@
-"""Estimates agree with what training really makes; recipes are valid; both over HTTP."""
+"""Estimates agree with real training, and recipes are valid; both also over HTTP."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -71,7 +71,7 @@ def test_a_measured_speed_replaces_the_assumed_one(ask: Ask) -> None:
     assert ask(rows=200, measured=1e6).seconds == pytest.approx(2 * measured.seconds, rel=1e-3)
 
 
-def test_what_would_fail_is_told(ask: Ask) -> None:
+def test_notes_name_what_would_fail(ask: Ask) -> None:
     assert ask().notes == []
     assert "fewer than min_steps (99)" in ask(min_steps=99).notes[0]
     assert "longer than the 64 allowed" in ask(tokens=65, max_length=64).notes[0]
@@ -120,12 +120,12 @@ def test_a_wrong_estimate_request_is_a_problem(
 
 
 def test_the_measured_speed_survives_in_its_file(tmp_path: Path) -> None:
-    kept = ThroughputFile(tmp_path / "training" / "throughput.json")
-    assert kept.read() is None
-    kept.write(2.5e9)
+    file = ThroughputFile(tmp_path / "training" / "throughput.json")
+    assert file.read() is None
+    file.write(2.5e9)
     assert ThroughputFile(tmp_path / "training" / "throughput.json").read() == 2.5e9
     (tmp_path / "training" / "throughput.json").write_text("no number")
-    assert kept.read() is None
+    assert file.read() is None
 
 
 def test_a_speed_that_cannot_be_kept_is_no_failure(tmp_path: Path) -> None:

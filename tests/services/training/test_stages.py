@@ -1,4 +1,4 @@
-"""The rehearse and tune stages: what they write, what they refuse, and that one model serves stage after stage."""
+"""The rehearse and tune stages: their output, their refusals, and the model that they share."""
 
 import json
 from collections.abc import Callable
@@ -25,8 +25,8 @@ SETTINGS = TrainingSettings(lora_r=4, learning_rate=5e-3, epochs=2, batch_size=4
 
 
 @dataclass
-class Desk:
-    """Stages over the tiny model, and a folder to work in."""
+class Rig:
+    """Stages over the tiny model, and a working folder."""
 
     stages: TrainingStages
     model: ModelRef
@@ -53,10 +53,10 @@ class Desk:
 
 
 @pytest.fixture
-def desk(models: BaseModels, folders: ModelFolders, tmp_path: Path) -> Desk:
+def rig(models: BaseModels, folders: ModelFolders, tmp_path: Path) -> Rig:
     throughput = KnownThroughput()
     stages = TrainingStages(models, checkpoint_seconds=1e9, throughput=throughput)
-    return Desk(stages, folders.find("tests/tiny").ref, tmp_path, throughput)
+    return Rig(stages, folders.find("tests/tiny").ref, tmp_path, throughput)
 
 
 @pytest.fixture
@@ -64,86 +64,86 @@ def rows(row: Row, facts: list[tuple[str, str]]) -> list[TrainingRow]:
     return [row(question, answer) for question, answer in facts[:8]]
 
 
-def test_tuning_writes_adapter_and_curve_and_tells_of_each_step(desk: Desk, rows: list[TrainingRow]) -> None:
-    context = desk.context(rows)
-    result = desk.stages.tune(desk.tuning(), context)
+def test_tuning_writes_adapter_and_curve_and_reports_each_step(rig: Rig, rows: list[TrainingRow]) -> None:
+    context = rig.context(rows)
+    result = rig.stages.tune(rig.tuning(), context)
     assert sorted(path.name for path in context.output.iterdir()) == ["adapter", "curve.jsonl"]
     curve = list(read_rows(context.output / "curve.jsonl", CurveRow))
     assert [row.step for row in curve] == [1, 2, 3, 4]
-    assert [(progress.done, progress.total) for progress in desk.seen] == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    assert [progress.metrics["loss"] for progress in desk.seen] == [row.loss for row in curve]
+    assert [(progress.done, progress.total) for progress in rig.seen] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert [progress.metrics["loss"] for progress in rig.seen] == [row.loss for row in curve]
     assert result.counts["rows"] == 8
     assert result.counts["steps"] == 4
     assert result.cost.trained_tokens > 8 * 2 * 20
     assert set(result.versions) == {"torch", "transformers", "peft"}
-    assert desk.throughput.flops_per_second is not None
+    assert rig.throughput.flops_per_second is not None
 
 
-def test_a_rehearsal_of_too_few_steps_fails_with_a_hint(desk: Desk, rows: list[TrainingRow]) -> None:
+def test_a_rehearsal_of_too_few_steps_fails_with_a_hint(rig: Rig, rows: list[TrainingRow]) -> None:
     settings = SETTINGS.model_copy(update={"min_steps": 5})
     with pytest.raises(RehearsalTooShort, match="4 optimiser steps; at least 5") as raised:
-        desk.stages.rehearse(desk.rehearsal(settings), desk.context(rows))
+        rig.stages.rehearse(rig.rehearsal(settings), rig.context(rows))
     assert "batch_size" in str(raised.value.hint)
     with pytest.raises(DatasetInvalid, match="at least 5"):
-        desk.stages.tune(desk.tuning(settings), desk.context(rows))
+        rig.stages.tune(rig.tuning(settings), rig.context(rows))
 
 
-def test_a_rehearsal_of_just_enough_steps_runs(desk: Desk, rows: list[TrainingRow]) -> None:
+def test_a_rehearsal_of_just_enough_steps_runs(rig: Rig, rows: list[TrainingRow]) -> None:
     settings = SETTINGS.model_copy(update={"min_steps": 4})
-    assert desk.stages.rehearse(desk.rehearsal(settings), desk.context(rows)).counts["steps"] == 4
+    assert rig.stages.rehearse(rig.rehearsal(settings), rig.context(rows)).counts["steps"] == 4
 
 
-def test_an_empty_set_is_an_error(desk: Desk) -> None:
+def test_an_empty_set_is_an_error(rig: Rig) -> None:
     with pytest.raises(DatasetInvalid, match="empty"):
-        desk.stages.tune(desk.tuning(), desk.context([]))
+        rig.stages.tune(rig.tuning(), rig.context([]))
 
 
-def test_a_row_that_is_too_long_is_named(desk: Desk, rows: list[TrainingRow], row: Row) -> None:
+def test_a_row_that_is_too_long_is_named(rig: Rig, rows: list[TrainingRow], row: Row) -> None:
     long = row("Who " + "and who " * 60 + "?", "Mugoze")
     with pytest.raises(ContextTooLong, match="row of Who and who"):
-        desk.stages.tune(desk.tuning(SETTINGS.model_copy(update={"max_length": 64})), desk.context([*rows, long]))
+        rig.stages.tune(rig.tuning(SETTINGS.model_copy(update={"max_length": 64})), rig.context([*rows, long]))
 
 
-def test_the_models_own_context_is_a_limit_too(desk: Desk, row: Row) -> None:
+def test_the_models_own_context_is_a_limit_too(rig: Rig, row: Row) -> None:
     long = row("Who " + "and who " * 900 + "?", "Mugoze")
     settings = SETTINGS.model_copy(update={"max_length": 100_000})
     with pytest.raises(ContextTooLong, match="at most 2048"):
-        desk.stages.tune(desk.tuning(settings), desk.context([long]))
+        rig.stages.tune(rig.tuning(settings), rig.context([long]))
 
 
-def test_a_changed_model_is_refused(desk: Desk, rows: list[TrainingRow]) -> None:
-    parameters = desk.tuning().model_copy(update={"model": desk.model.model_copy(update={"digest": "0" * 64})})
+def test_a_changed_model_is_refused(rig: Rig, rows: list[TrainingRow]) -> None:
+    parameters = rig.tuning().model_copy(update={"model": rig.model.model_copy(update={"digest": "0" * 64})})
     with pytest.raises(ModelNotFound, match="changed"):
-        desk.stages.tune(parameters, desk.context(rows))
+        rig.stages.tune(parameters, rig.context(rows))
 
 
 def test_a_second_stage_reuses_the_model_and_starts_from_the_same_weights(
-    desk: Desk, rows: list[TrainingRow], models: BaseModels
+    rig: Rig, rows: list[TrainingRow], models: BaseModels
 ) -> None:
-    first = desk.context(rows, "first")
-    desk.stages.tune(desk.tuning(), first)
-    loaded = models.get(desk.model, FLOAT32)
-    second = desk.context(rows, "second")
-    desk.stages.tune(desk.tuning(), second)
-    assert models.get(desk.model, FLOAT32) is loaded
+    first = rig.context(rows, "first")
+    rig.stages.tune(rig.tuning(), first)
+    loaded = models.get(rig.model, FLOAT32)
+    second = rig.context(rows, "second")
+    rig.stages.tune(rig.tuning(), second)
+    assert models.get(rig.model, FLOAT32) is loaded
     name = "adapter/adapter_model.safetensors"
     assert (first.output / name).read_bytes() == (second.output / name).read_bytes()
 
 
-def test_a_failed_stage_drops_the_loaded_model(folders: ModelFolders, desk: Desk, row: Row) -> None:
+def test_a_failed_stage_drops_the_loaded_model(folders: ModelFolders, rig: Rig, row: Row) -> None:
     from craft.infra.settings.training import TrainingServiceSettings
 
     own = BaseModels(folders, TrainingServiceSettings(device="cpu"))
-    loaded = own.get(desk.model, FLOAT32)
+    loaded = own.get(rig.model, FLOAT32)
     stages = TrainingStages(own, checkpoint_seconds=1e9, throughput=KnownThroughput())
-    parameters = desk.tuning(SETTINGS.model_copy(update={"target_modules": ["no_such_layer"]}))
+    parameters = rig.tuning(SETTINGS.model_copy(update={"target_modules": ["no_such_layer"]}))
     with pytest.raises(RequestInvalid, match="no_such_layer"):
-        stages.tune(parameters, desk.context([row("Who?", "Mugoze")]))
-    assert own.get(desk.model, FLOAT32) is not loaded
+        stages.tune(parameters, rig.context([row("Who?", "Mugoze")]))
+    assert own.get(rig.model, FLOAT32) is not loaded
 
 
-def test_target_modules_choose_the_layers(desk: Desk, rows: list[TrainingRow]) -> None:
-    context = desk.context(rows)
-    desk.stages.tune(desk.tuning(SETTINGS.model_copy(update={"target_modules": ["q_proj", "v_proj"]})), context)
+def test_target_modules_choose_the_layers(rig: Rig, rows: list[TrainingRow]) -> None:
+    context = rig.context(rows)
+    rig.stages.tune(rig.tuning(SETTINGS.model_copy(update={"target_modules": ["q_proj", "v_proj"]})), context)
     config = json.loads((context.output / "adapter" / "adapter_config.json").read_text())
     assert config["target_modules"] == ["q_proj", "v_proj"]

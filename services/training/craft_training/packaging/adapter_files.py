@@ -1,4 +1,4 @@
-"""Adapters on disk in PEFT's layout, with nothing in them that the adapter does not need."""
+"""Writes adapters in PEFT's layout, with only the fields that the adapter needs."""
 
 import gzip
 import json
@@ -16,11 +16,11 @@ from craft.contracts.stages.rows import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 def write_adapter(model: PeftModel, folder: Path, *, base_model_id: str) -> None:
     """Write `adapter_config.json` and `adapter_model.safetensors`; the base model's own weights are not saved.
 
-    The base model is named by its id: a path of this machine would mean nothing elsewhere.
+    The configuration names the base model by its id: a path of this machine would mean nothing elsewhere.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = model.peft_config[model.active_adapter]
-    assert isinstance(config, LoraConfig)  # noqa: S101 - for the type checker: we make no other
+    assert isinstance(config, LoraConfig)  # noqa: S101 - for the type checker: we make no other kind
     minimal = {
         "base_model_name_or_path": base_model_id,
         "bias": "none",
@@ -43,7 +43,7 @@ def write_adapter(model: PeftModel, folder: Path, *, base_model_id: str) -> None
 
 
 def _target_modules(model: PeftModel) -> list[str]:
-    """The adapted modules' last names, as serving engines expect them; whole names where a last name is not enough."""
+    """The adapted modules' last names, as serving engines expect; whole names where a last name is ambiguous."""
     modules = dict(model.get_base_model().named_modules())
     adapted = {name for name, module in modules.items() if isinstance(module, LoraLayer)}
     last_names = {name.rpartition(".")[2] for name in adapted}
@@ -56,8 +56,8 @@ def _is_linear(module: nn.Module) -> bool:
 
 
 def write_archive(folder: Path, archive: Path) -> None:
-    """`folder` as `archive` (tar.gz): the same files give the same bytes, whenever and by whomever it is made."""
-    # Weights hardly compress: the least effort is nearly as small and many times faster.
+    """Write `folder` as `archive` (tar.gz). The same files always give the same bytes."""
+    # Weights hardly compress: the lowest level is nearly as small as the highest and many times faster.
     with (
         archive.open("wb") as raw,
         gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=1, mtime=0) as packed,

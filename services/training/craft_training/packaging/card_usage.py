@@ -1,4 +1,4 @@
-"""How a packaged adapter is asked, as its card says it: the prompt's own text, and code to copy that fills it."""
+"""The usage section of an adapter's card: the text of the prompt, and code that fills it in."""
 
 import re
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ PROMPT = {prompt!r}
 
 
 def filled(template, values):
-    return re.sub(r"{{([a-z_]+)}}", lambda found: values.get(found[1], found[0]), template)
+    return re.sub(r"{{([a-z_]+)}}", lambda match: values.get(match[1], match[0]), template)
 
 """
 _OPEN = """\
@@ -57,7 +57,7 @@ _EXAMPLES = {
 
 
 def usage(parameters: PackageParameters, *, refuses: bool) -> list[str]:
-    """The card's lines. `refuses`: the refusal was taught, which makes a promise of it, and no more."""
+    """The section's lines. `refuses`: the refusal was taught, and only then the card names it."""
     templates = templates_from(parameters.prompts.templates)
     prompt = answer_template(parameters.task, PromptMode.REFUSE, templates)
     fence = "`" * (max([2, *map(len, re.findall("`+", prompt))]) + 1)

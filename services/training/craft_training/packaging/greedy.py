@@ -1,4 +1,4 @@
-"""Greedy replies by transformers' own `generate`: an implementation that shares nothing with the serving engine."""
+"""Greedy replies by transformers' own `generate`, which shares no code with the serving engine."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ def greedy(
     max_new_tokens: int,
     on_progress: Callable[[int, int], None],
 ) -> list[str]:
-    """A reply to each rendered prompt, without special tokens, in the prompts' order."""
+    """One reply to each rendered prompt, without special tokens, in the prompts' order."""
     config = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=False,
         max_new_tokens=max_new_tokens,
@@ -48,18 +48,18 @@ class DifferingReply(NamedTuple):
     other: str
 
 
-def margins(model: PeftModel, tokenizer: Any, parted: Sequence[DifferingReply]) -> list[float]:
-    """For each pair, by how many nats the model prefers one over the other at the first token where they part."""
+def margins(model: PeftModel, tokenizer: Any, differing: Sequence[DifferingReply]) -> list[float]:
+    """For each pair, the model's preference in nats between the two tokens at which the replies first differ."""
     end = end_of_turn(tokenizer)
     contexts: list[list[int]] = []
     choices: list[tuple[int, int]] = []
-    for pair in parted:
+    for pair in differing:
         prompt, own, other = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in pair)
         own, other = [*own, end], [*other, end]
         at = next(place for place, (a, b) in enumerate(zip(own, other, strict=False)) if a != b)
         contexts.append([*prompt, *own[:at]])
         choices.append((own[at], other[at]))
-    found: list[float] = []
+    results: list[float] = []
     for start in range(0, len(contexts), _BATCH):
         tokens, mask = _left_padded(contexts[start : start + _BATCH])
         places = (mask.cumsum(dim=1) - 1).clamp(min=0)
@@ -75,12 +75,12 @@ def margins(model: PeftModel, tokenizer: Any, parted: Sequence[DifferingReply]) 
                 .float()
             )
         for row, (own, other) in zip(logits, choices[start : start + _BATCH], strict=True):
-            found.append(abs(float(row[own] - row[other])))
-    return found
+            results.append(abs(float(row[own] - row[other])))
+    return results
 
 
 def _ends(model: PeftModel, tokenizer: Any) -> list[int]:
-    """Every token that ends a reply: the model's own, and the one that ends the template's turn."""
+    """All tokens that end a reply: the model's own, and the one that ends a turn of the template."""
     base: Any = model.get_base_model()
     own = base.generation_config.eos_token_id
     listed = own if isinstance(own, list) else [own]

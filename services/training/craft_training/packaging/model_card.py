@@ -1,4 +1,4 @@
-"""The README.md of a packaged adapter: what it is, how to use it, what it was trained on and how it did."""
+"""The README.md of a packaged adapter: its purpose, usage, training data, parameters and results."""
 
 import json
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ _HEADINGS = ("right", "wrong", "refused", "THS", "over-refusal")
 
 @dataclass(frozen=True, slots=True)
 class CardFacts:
-    """What a card tells. `tuned` is the tuned artifact's folder; `equal` of `compared` replies were the engine's."""
+    """The facts on a card. `tuned` is the tuned artifact's folder; `equal` of `compared` replies were the engine's."""
 
     parameters: PackageParameters
     tuned: Path
@@ -32,7 +32,7 @@ class CardFacts:
 
 
 def model_card(facts: CardFacts) -> str:
-    """The card as Markdown with the hub's front matter. It holds counts, parameters and metrics, no row of the data."""
+    """The card as Markdown with the hub's front matter. It has counts, parameters and metrics, but no data row."""
     strategy, model = facts.parameters.strategy.value, facts.parameters.model
     aim = "answer what the base model knows and to refuse what it does not" if _refuses(facts) else "answer"
     return "\n".join(
@@ -96,7 +96,7 @@ def _data(facts: CardFacts) -> list[str]:
 
 
 def _parameters(facts: CardFacts) -> list[tuple[str, str]]:
-    """From the tuned artifact's manifest; outside an artifact store, what the adapter itself says."""
+    """The model, the training settings and the losses."""
     model = facts.parameters.model
     common = [("base model", model.id), ("revision", model.revision), ("base model digest", model.digest[:16])]
     curve = list(read_rows(facts.tuned / CURVE_FILE, CurveRow))
@@ -106,16 +106,17 @@ def _parameters(facts: CardFacts) -> list[tuple[str, str]]:
 
 
 def _training_settings(tuned: Path) -> list[tuple[str, str]]:
+    """The settings in the artifact's manifest; outside an artifact store, those in the adapter's own configuration."""
     try:
         parameters = Manifest.model_validate_json((tuned / MANIFEST_FILE).read_bytes()).parameters
         settings = parameters["training"]
-        found = {**settings, "seed": parameters.get("seed")} if isinstance(settings, dict) else {}
+        values = {**settings, "seed": parameters.get("seed")} if isinstance(settings, dict) else {}
     except (OSError, ValidationError, KeyError):
         config = json.loads((tuned / ADAPTER_FOLDER / ADAPTER_CONFIG).read_bytes())
-        found = {f"lora_{name}": config[name] for name in ("r",)} | {
+        values = {f"lora_{name}": config[name] for name in ("r",)} | {
             name: config[name] for name in ("lora_alpha", "lora_dropout", "target_modules")
         }
-    return [(name.replace("_", " "), _shown(value)) for name, value in found.items()]
+    return [(name.replace("_", " "), _shown(value)) for name, value in values.items()]
 
 
 def _shown(value: object) -> str:
@@ -124,14 +125,14 @@ def _shown(value: object) -> str:
 
 def _results(facts: CardFacts) -> list[str]:
     lines: list[str] = []
-    for name, found in facts.evaluation.sets.items():
+    for name, results in facts.evaluation.sets.items():
         models = {
-            "base, BASIC prompt": found.initial_basic,
-            "base, REFUSE prompt": found.initial_refuse,
-            "this adapter, REFUSE prompt": found.candidate,
+            "base, BASIC prompt": results.initial_basic,
+            "base, REFUSE prompt": results.initial_refuse,
+            "this adapter, REFUSE prompt": results.candidate,
         }
         rows = [(label, *_metrics(metrics)) for label, metrics in models.items()]
-        lines += [f"### {name.replace('_', ' ')}: {found.candidate.count} questions", ""]
+        lines += [f"### {name.replace('_', ' ')}: {results.candidate.count} questions", ""]
         lines += [*_table(("model", *_HEADINGS), rows), ""]
     return [*lines, "Percent, with bootstrap 95 % intervals. THS is 0 for the base model under the BASIC prompt."]
 

@@ -1,4 +1,4 @@
-"""The deliverable: an adapter in PEFT's layout with tokenizer, template and model card, proven to answer as served."""
+"""Packages the deliverable, an adapter in PEFT's layout with tokenizer and card, and compares it with the engine."""
 
 import shutil
 from pathlib import Path
@@ -37,14 +37,14 @@ from craft_training.tuning.samples import prompt_text
 
 MOST_COMPARED = 32
 NEAR_TIE_NATS = 1.0
-"""Two next tokens whose log-probabilities lie closer than this are a tie that rounding decides: the engine merges the
-adapter into 16-bit weights, PEFT adds it at every layer."""
+"""Rounding decides between two next tokens whose log-probabilities are closer than this: the engine merges the adapter
+into 16-bit weights, whereas PEFT adds it at every layer."""
 
 
 class ReplyComparison(NamedTuple):
-    """How the loaded adapter's greedy replies compare with the serving engine's.
+    """The comparison of the loaded adapter's greedy replies with the serving engine's.
 
-    `equal` are the same to the letter; `near_ties` part first at a token where both choices are as good as one another.
+    `equal` replies are the same text. `near_ties` first differ at a token where both choices are about equally likely.
     """
 
     equal: int
@@ -53,12 +53,12 @@ class ReplyComparison(NamedTuple):
 
     @property
     def agreeing(self) -> int:
-        """Replies that the same model gives."""
+        """The replies that show the same model."""
         return self.equal + self.near_ties
 
     @property
     def share(self) -> float:
-        """Of agreeing replies, in [0, 1]."""
+        """The share of agreeing replies, in [0, 1]."""
         return self.agreeing / self.compared
 
 
@@ -66,7 +66,7 @@ def package(parameters: PackageParameters, context: StageContext, base: BaseMode
     """Write adapter/ and adapter.tar.gz, after comparing greedy replies with the engine's.
 
     Raises AdapterUnservable where less than `least_equal_share` of at most 32 held-out replies agree, and Internal
-    where an input lacks what it must hold.
+    where an input is incomplete.
     """
     started = monotonic()
     folder = context.output / ADAPTER_FOLDER
@@ -78,8 +78,8 @@ def package(parameters: PackageParameters, context: StageContext, base: BaseMode
     if comparison.share < parameters.least_equal_share:
         raise AdapterUnservable(
             f"Loaded back, the adapter gives the engine's reply to {comparison.agreeing} of {comparison.compared} "
-            f"held-out questions ({comparison.share:.1%}); at least {parameters.least_equal_share:.1%} are wanted.",
-            hint="Train and serve with the same dtype; float32 in both is the surest.",
+            f"held-out questions ({comparison.share:.1%}); at least {parameters.least_equal_share:.1%} are needed.",
+            hint="Train and serve with the same dtype; float32 in both is the safest.",
         )
     (folder / "README.md").write_text(model_card(_facts(parameters, context, comparison)), encoding="utf-8")
     write_archive(folder, context.output / ADAPTER_ARCHIVE)
@@ -91,7 +91,7 @@ def package(parameters: PackageParameters, context: StageContext, base: BaseMode
 
 
 def _compare(parameters: PackageParameters, context: StageContext, base: BaseModel, folder: Path) -> ReplyComparison:
-    """Ask evenly spread held-out questions under the REFUSE prompt, as the engine was asked."""
+    """Reply to evenly spread held-out questions under the REFUSE prompt, as the engine did, and compare."""
     rows = list(read_rows(context.input("questions") / HELD_OUT_FILE, QuestionRow))
     if not rows:
         raise Internal("There is no held-out question to compare replies on.")
@@ -122,13 +122,13 @@ def _compare(parameters: PackageParameters, context: StageContext, base: BaseMod
             max_new_tokens=parameters.max_new_tokens,
             on_progress=context.progress,
         )
-        parted = [
+        differing = [
             DifferingReply(prompt, own.strip(), served[row.id].strip())
             for row, prompt, own in zip(chosen, prompts, replies, strict=True)
             if own.strip() != served[row.id].strip()
         ]
-        near_ties = sum(margin <= NEAR_TIE_NATS for margin in margins(model, base.tokenizer, parted))
-    return ReplyComparison(len(chosen) - len(parted), near_ties, len(chosen))
+        near_ties = sum(margin <= NEAR_TIE_NATS for margin in margins(model, base.tokenizer, differing))
+    return ReplyComparison(len(chosen) - len(differing), near_ties, len(chosen))
 
 
 def _facts(parameters: PackageParameters, context: StageContext, comparison: ReplyComparison) -> CardFacts:

@@ -1,4 +1,4 @@
-"""transformers' Trainer with its step replaced: logits only where a token is learned, samples packed (ADR 0003)."""
+"""transformers' Trainer with its own step: logits only for learned tokens, and packed samples (ADR 0003)."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,7 +19,7 @@ StepLog = Mapping[str, float]
 
 
 def answer_loss(model: Any, batch: Batch, *, autocast: bool) -> torch.Tensor:
-    """Summed cross-entropy of a batch's learned tokens, in float32. `autocast` multiplies in bfloat16."""
+    """The summed cross-entropy of a batch's learned tokens, in float32. `autocast` multiplies in bfloat16."""
     device = batch["input_ids"].device.type
     with torch.autocast(device, torch.bfloat16, enabled=autocast):
         logits = model(
@@ -33,7 +33,7 @@ def answer_loss(model: Any, batch: Batch, *, autocast: bool) -> torch.Tensor:
 
 
 class AnswerTrainer(Trainer):
-    """Takes `{"batches": [Batch, …]}` for an optimiser step; the loss is the mean over all of its learned tokens."""
+    """Takes `{"batches": [Batch, …]}` for an optimiser step. The loss is the mean over all of its learned tokens."""
 
     def __init__(self, *, base_model_id: str, autocast: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -44,8 +44,8 @@ class AnswerTrainer(Trainer):
     def training_step(
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
-        """One optimiser step's gradient, batch by batch, so that memory is bounded by one batch. Raises Internal."""
-        del num_items_in_batch  # Counted here: the learned tokens of all batches together.
+        """Compute one optimiser step's gradient batch by batch, so that memory holds one batch. Raises Internal."""
+        del num_items_in_batch  # The sum below counts the learned tokens of all batches.
         model.train()
         batches: list[Batch] = list(self._prepare_inputs(inputs)["batches"])
         learned = sum(len(batch["targets"]) for batch in batches)
@@ -63,20 +63,20 @@ class AnswerTrainer(Trainer):
         return total
 
     def floating_point_ops(self, inputs: object) -> int:
-        """None: the Trainer would count them at every step, and nobody reads them."""
+        """Return 0: the Trainer would count the operations at each step, and nothing reads them."""
         del inputs
         return 0
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:  # noqa: FBT001, FBT002 - the Trainer's own signature
-        """A checkpoint holds the adapter alone, and no pickled arguments."""
+        """Write the adapter alone into a checkpoint, without pickled arguments."""
         assert isinstance(self.model, PeftModel)  # noqa: S101 - for the type checker: `tuning` gives no other
         write_adapter(self.model, Path(str(output_dir or self.args.output_dir)), base_model_id=self._base_model_id)
 
 
 class StepWatch(TrainerCallback):
-    """Tells of every optimiser step, asks for a checkpoint when one is due, and hands over what was written.
+    """Reports each optimiser step, requests a checkpoint when one is due, and passes on each written checkpoint.
 
-    Where the stage is asked to end, the step in hand is the last: it gets a checkpoint, and the training stops.
+    After a stop request the current step is the last one: it gets a checkpoint, and training ends.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class StepWatch(TrainerCallback):
         logs: StepLog | None = None,
         **_: Any,
     ) -> None:
-        """Each step's log; the Trainer's summary at the end has no loss of its own and is passed over."""
+        """Report each step's log. The Trainer's summary at the end has no loss and is ignored."""
         if logs is not None and "loss" in logs:
             self._on_step(state.global_step, logs)
 
@@ -111,7 +111,10 @@ class StepWatch(TrainerCallback):
         control: TrainerControl,
         **_: Any,
     ) -> TrainerControl:
-        """After the last step the adapter itself follows at once: no checkpoint, unless the stage is to end here."""
+        """Request a checkpoint when one is due, or after a stop request.
+
+        The last step needs none, because the adapter itself is written next.
+        """
         due = state.global_step < state.max_steps and self._checkpoint_due()
         if due or self._stop.asked:
             control.should_save = True
@@ -124,7 +127,7 @@ class StepWatch(TrainerCallback):
         control: TrainerControl,
         **_: Any,
     ) -> TrainerControl:
-        """The Trainer has just written a whole checkpoint."""
+        """Pass on the checkpoint that the Trainer has just written, and end training after a stop request."""
         self._on_checkpoint(state.global_step, Path(str(args.output_dir)) / f"checkpoint-{state.global_step}")
         if self._stop.asked:
             control.should_training_stop = True

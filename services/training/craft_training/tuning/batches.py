@@ -1,8 +1,8 @@
-"""From samples to tensors: many samples in one sequence that cannot see one another, or a plain padded batch.
+"""Turns samples into tensors: many samples in one sequence that cannot see one another, or a plain padded batch.
 
-A packed sequence holds the tokens that all its samples begin with once, then each sample's rest. A block mask lets a
-token attend to the shared beginning and to its own sample, and position ids restart, so losses and gradients are
-those of the plain batch; the shared tokens are merely not computed again (and get one dropout mask instead of many).
+A packed sequence has the tokens with which all its samples begin once, and then the rest of each sample. A block mask
+lets a token attend to the shared beginning and to its own sample, and position ids restart. So losses and gradients
+are those of the plain batch, but the shared tokens are computed once (and get one dropout mask instead of many).
 """
 
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ import torch
 from craft_training.tuning.samples import Sample
 
 PACKED_MODEL_TYPES = frozenset({"granite", "llama", "mistral", "olmo2", "qwen2", "qwen3", "smollm3"})
-"""Architectures whose attention is a plain softmax over all earlier tokens, so that a block mask is the whole truth."""
+"""Architectures whose attention is a plain softmax over all earlier tokens, so that a block mask is exact."""
 
 
 class Batch(TypedDict):
-    """What one forward pass needs. B sequences of L tokens, K places with logits, N learned tokens.
+    """The tensors of one forward pass: B sequences of L tokens, K places with logits, N learned tokens.
 
-    `input_ids` and `position_ids` (B, L); `attention_mask` (B, L), or (1, 1, L, L) with True where a row may attend to
-    a column; `keep` (K,) the places along L whose logits are made; then, for each learned token, its sequence `rows`
-    (N,), the place in `keep` that predicts it `columns` (N,), and the token itself `targets` (N,).
+    `input_ids` and `position_ids`: (B, L). `attention_mask`: (B, L), or (1, 1, L, L) with True where a row may attend
+    to a column. `keep`: (K,), the places along L whose logits are computed. For each learned token, (N,): `rows` is its
+    sequence, `columns` the index in `keep` of the place that predicts it, and `targets` the token itself.
     """
 
     input_ids: torch.Tensor
@@ -34,14 +34,14 @@ class Batch(TypedDict):
 
 
 def may_pack(config: object) -> bool:
-    """Whether packing is safe for a model's transformers configuration."""
+    """True where packing is safe for a model's transformers configuration."""
     kind, window = getattr(config, "model_type", ""), getattr(config, "sliding_window", None)
     sliding = window is not None and getattr(config, "use_sliding_window", True)
     return kind in PACKED_MODEL_TYPES and not sliding
 
 
 def batches_of(samples: Sequence[Sample], *, packed: bool, most_tokens: int) -> list[Batch]:
-    """One optimiser step's samples as one batch, or as several where one would hold more than `most_tokens`."""
+    """One optimiser step's samples as one batch, or as several where one would have more than `most_tokens` tokens."""
     build = pack if packed else pad
     groups: list[list[Sample]] = [[]]
     for sample in samples:
@@ -55,10 +55,10 @@ def batches_of(samples: Sequence[Sample], *, packed: bool, most_tokens: int) -> 
 
 
 def shared_prefix(samples: Sequence[Sample]) -> int:
-    """How many tokens all samples begin with, short of the last prompt token, whose logits each sample needs itself."""
+    """The number of tokens with which all samples begin, without a last prompt token: each sample needs its logits."""
     longest = min(sample.prompt_length for sample in samples) - 1
     first, last = min(s.tokens for s in samples), max(s.tokens for s in samples)
-    # Whatever the smallest and the largest in dictionary order share, all between them share.
+    # In dictionary order all other samples lie between these two, so they share the same beginning.
     for place in range(longest):
         if first[place] != last[place]:
             return place
@@ -66,7 +66,7 @@ def shared_prefix(samples: Sequence[Sample]) -> int:
 
 
 def pack(samples: Sequence[Sample]) -> Batch:
-    """All samples in one sequence of their shared beginning and their own rests."""
+    """One sequence of the samples' shared beginning and the rest of each sample."""
     prefix = shared_prefix(samples)
     tokens = list(samples[0].tokens[:prefix])
     positions, owners = list(range(prefix)), [-1] * prefix
@@ -91,7 +91,7 @@ def pack(samples: Sequence[Sample]) -> Batch:
 
 
 def pad(samples: Sequence[Sample]) -> Batch:
-    """A sequence for each sample, padded on the right: for architectures that `may_pack` does not know."""
+    """One sequence for each sample, padded on the right, for architectures that `may_pack` refuses."""
     longest = max(len(sample.tokens) for sample in samples)
     places = [
         (row, place)
@@ -117,6 +117,6 @@ def _packed_length(samples: Sequence[Sample]) -> int:
 
 
 def _block_mask(owners: torch.Tensor) -> torch.Tensor:
-    """(1, 1, L, L): True where the key is not later than the query and is shared or of the query's own sample."""
+    """(1, 1, L, L), True where the key is not later than the query and is shared or of the query's sample."""
     visible = (owners[None, :] == owners[:, None]) | (owners[None, :] == -1)
     return visible.tril()[None, None]

@@ -1,7 +1,7 @@
-"""Checkpoints of one training run: whole or absent, and resumed only where every byte is what was written.
+"""Checkpoints of one training run. Each is whole or absent, and is resumed only where every byte is unchanged.
 
-`<root>/writing/` is where the Trainer writes; a finished checkpoint gets `sealed.json` (each file's SHA-256 and the
-run's fingerprint), is flushed and renamed to `<root>/step-<n>/`. Its pickles are read by torch with `weights_only`.
+The Trainer writes to `<root>/writing/`. A finished checkpoint gets a manifest, `sealed.json` (each file's SHA-256 and
+the run's fingerprint), is flushed and renamed to `<root>/step-<n>/`. torch reads its pickles with `weights_only`.
 """
 
 import hashlib
@@ -15,12 +15,12 @@ from craft.contracts.base import Contract, Digest
 from craft.contracts.stages.rows import CurveRow
 from craft.infra.storage.artifacts import flush
 
-_SEAL = "sealed.json"
+_MANIFEST = "sealed.json"
 _log = logging.getLogger("craft.training")
 
 
 class CheckpointManifest(Contract):
-    """What makes a folder a checkpoint of ours. `curve` is the run's so far, earlier attempts included."""
+    """The content of `sealed.json`. `curve` is the run's curve so far, with that of earlier attempts."""
 
     fingerprint: str
     files: dict[str, Digest]
@@ -28,7 +28,7 @@ class CheckpointManifest(Contract):
 
 
 class Checkpoints:
-    """The checkpoints below one root. `fingerprint` names data, parameters and model: another run's are not taken."""
+    """The checkpoints below one root. Only those with this `fingerprint` of data, parameters and model are resumed."""
 
     def __init__(self, root: Path, *, fingerprint: str) -> None:
         self._root = root
@@ -37,10 +37,10 @@ class Checkpoints:
         shutil.rmtree(self.writing, ignore_errors=True)
         self.writing.mkdir(parents=True)
 
-    def seal(self, written: Path, *, step: int, curve: list[CurveRow]) -> Path:
-        """Make what the Trainer wrote the newest checkpoint, then drop the older ones. Returns its folder."""
-        seal = CheckpointManifest(fingerprint=self._fingerprint, files=_digests(written), curve=curve)
-        (written / _SEAL).write_text(seal.model_dump_json())
+    def save(self, written: Path, *, step: int, curve: list[CurveRow]) -> Path:
+        """Make the folder `written` the newest checkpoint and drop the older ones. Returns its new path."""
+        manifest = CheckpointManifest(fingerprint=self._fingerprint, files=_digests(written), curve=curve)
+        (written / _MANIFEST).write_text(manifest.model_dump_json())
         for path in [*written.rglob("*"), written]:
             flush(path)
         older = self._folders()
@@ -54,11 +54,11 @@ class Checkpoints:
         return folder
 
     def latest(self) -> tuple[Path, CheckpointManifest] | None:
-        """The newest whole checkpoint of this run; broken and foreign ones are passed over."""
+        """The newest whole checkpoint of this run; damaged ones and those of other runs are skipped."""
         for folder in reversed(self._folders()):
-            seal = _read_seal(folder)
-            if seal and seal.fingerprint == self._fingerprint and seal.files == _digests(folder):
-                return folder, seal
+            manifest = _read_manifest(folder)
+            if manifest and manifest.fingerprint == self._fingerprint and manifest.files == _digests(folder):
+                return folder, manifest
             _log.warning("checkpoint_refused", extra={"folder": folder.name})
         return None
 
@@ -66,9 +66,9 @@ class Checkpoints:
         return sorted(path for path in self._root.glob("step-*") if path.is_dir())
 
 
-def _read_seal(folder: Path) -> CheckpointManifest | None:
+def _read_manifest(folder: Path) -> CheckpointManifest | None:
     try:
-        return CheckpointManifest.model_validate_json((folder / _SEAL).read_bytes())
+        return CheckpointManifest.model_validate_json((folder / _MANIFEST).read_bytes())
     except (OSError, ValidationError):
         return None
 
@@ -77,5 +77,5 @@ def _digests(folder: Path) -> dict[str, str]:
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != _SEAL
+        if path.is_file() and path.name != _MANIFEST
     }

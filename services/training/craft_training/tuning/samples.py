@@ -1,4 +1,4 @@
-"""Training rows as token ids, split exactly as the engine will see them: the rendered prompt, then the reply."""
+"""Training rows as token ids, split exactly as the engine splits them: the rendered prompt, then the reply."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ _MARK = "\u241ereply\u241e"
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One supervised example. Loss is on `tokens[prompt_length:]`: the target and the token that ends the turn."""
+    """One supervised example. The loss is on `tokens[prompt_length:]`: the target and the token that ends the turn."""
 
     id: str
     tokens: tuple[int, ...]
@@ -20,10 +20,10 @@ class Sample:
 
 
 def tokenise(rows: Iterable[TrainingRow], tokenizer: Any, *, max_length: int) -> list[Sample]:
-    """All rows as samples, in their order. `tokenizer` is transformers' and must have a chat template.
+    """All rows as samples, in their order. `tokenizer` is a transformers tokenizer with a chat template.
 
-    Raises DatasetInvalid for no rows, ModelRejected for a tokenizer without a chat template, and ContextTooLong naming
-    the first row of more than `max_length` tokens: cutting it would teach a reply to half a question.
+    Raises DatasetInvalid for no rows, ModelRejected for a tokenizer without a chat template, and ContextTooLong with
+    the first row of more than `max_length` tokens: a cut row would teach a reply to half a question.
     """
     end = end_of_turn(tokenizer)
     samples = [_sample(row, tokenizer, end) for row in rows]
@@ -40,16 +40,16 @@ def tokenise(rows: Iterable[TrainingRow], tokenizer: Any, *, max_length: int) ->
 
 
 def prompt_text(messages: Sequence[ChatMessage], tokenizer: Any) -> str:
-    """The chat rendered up to where the assistant begins to write."""
+    """The chat, rendered up to the start of the assistant's reply."""
     return str(
         tokenizer.apply_chat_template(_turns(messages), add_generation_prompt=True, tokenize=False),
     )
 
 
 def end_of_turn(tokenizer: Any) -> int:
-    """The token with which the chat template ends an assistant's turn; the tokenizer's end token where it has none.
+    """The token with which the chat template ends an assistant's turn; without one, the tokenizer's end token.
 
-    A model that was taught another end would not stop where the engine looks for it.
+    A model that learned another end token would not stop where the engine expects it.
     """
     if not tokenizer.chat_template:
         raise ModelRejected(

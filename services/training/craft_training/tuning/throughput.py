@@ -1,4 +1,4 @@
-"""How fast this installation trains, as its last run measured it: kept for estimates, of no other consequence."""
+"""The training speed that this installation's last run measured. Only estimates use it."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ class Throughput(Protocol):
 
 
 class KnownThroughput:
-    """In memory: the fake for tests."""
+    """Keeps the speed in memory: the fake for tests."""
 
     def __init__(self, flops_per_second: float | None = None) -> None:
         self.flops_per_second = flops_per_second
@@ -33,7 +33,7 @@ class KnownThroughput:
 
 
 class ThroughputFile:
-    """In a small file that worker and API share. A missing or unwritable one only costs an estimate its accuracy."""
+    """Keeps the speed in a small file that worker and API share. Without the file, estimates are only less accurate."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -48,10 +48,10 @@ class ThroughputFile:
 
     def write(self, flops_per_second: float) -> None:
         """See `Throughput`."""
-        aside = self._path.with_name(f"{self._path.name}.{uuid4().hex}")
+        temporary = self._path.with_name(f"{self._path.name}.{uuid4().hex}")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            aside.write_text(json.dumps({"flops_per_second": flops_per_second}))
-            aside.replace(self._path)
+            temporary.write_text(json.dumps({"flops_per_second": flops_per_second}))
+            temporary.replace(self._path)
         except OSError as error:
             _log.warning("throughput_not_kept", extra={"error": str(error)})

@@ -1,4 +1,4 @@
-"""One training run: LoRA on a base model (method.md, steps 4 and 9), reproducible by seed and resumable."""
+"""One training run: LoRA on a base model (method.md, steps 4 and 9), reproducible by its seed, and resumable."""
 
 import hashlib
 import math
@@ -33,7 +33,7 @@ OnStep = Callable[[CurveRow, int], None]
 
 @dataclass(frozen=True, slots=True)
 class TuningRun:
-    """What a run is made of. Two equal runs on one machine give the same adapter."""
+    """The samples, settings and seed of a run. Two equal runs on one machine give the same adapter."""
 
     samples: Sequence[Sample]
     settings: TrainingSettings
@@ -41,19 +41,19 @@ class TuningRun:
 
     @property
     def steps(self) -> int:
-        """Optimiser steps of the whole run."""
+        """The optimiser steps of the whole run."""
         return steps_of(len(self.samples), self.settings)
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over all of it: a checkpoint of another run is of no use."""
+        """The SHA-256 of the whole run. A checkpoint fits only the run with the same fingerprint."""
         whole = [self.seed, self.settings.model_dump(), [[s.tokens, s.prompt_length] for s in self.samples]]
         return hashlib.sha256(orjson.dumps(whole, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """What a run gave. `resumed_at` is the step that it began after (0: from the start)."""
+    """The result of a run. `resumed_at` is the last step of the checkpoint that it resumed (0: from the start)."""
 
     curve: list[CurveRow]
     seconds: float
@@ -71,20 +71,20 @@ def tune(
     on_step: OnStep,
     stop: StopRequest,
 ) -> Tuned:
-    """Train and write the adapter into `adapter`; continue from the newest whole checkpoint below `checkpoints`.
+    """Train, and write the adapter into `adapter`. Resume from the newest whole checkpoint below `checkpoints`.
 
-    Asked to stop, it ends the step in hand, keeps it as a checkpoint and leaves by SystemExit. The base model is
-    afterwards what it was before, whatever happens. Raises Internal where the loss is not finite.
+    After a stop request it ends the current step, writes a checkpoint and raises SystemExit. In all cases the base
+    model is restored. Raises Internal where the loss is not finite.
     """
-    # Other versions of the libraries may store their state, and draw their numbers, in another way.
+    # Another version of the libraries may store its state, and draw its random numbers, in another way.
     versions = f"{torch.__version__}:{transformers.__version__}"
     fingerprint = f"{base.ref.digest}:{base.model.dtype}:{versions}:{run.fingerprint}"
-    kept = Checkpoints(checkpoints, fingerprint=fingerprint)
-    resumed = kept.latest()
-    recorder = _Recorder(kept, checkpoint_seconds, resumed[1].curve if resumed else [], run.steps, on_step)
-    transformers.set_seed(run.seed)  # LoRA's first weights are drawn before the Trainer sets its seed.
+    saved = Checkpoints(checkpoints, fingerprint=fingerprint)
+    resumed = saved.latest()
+    recorder = _Recorder(saved, checkpoint_seconds, resumed[1].curve if resumed else [], run.steps, on_step)
+    transformers.set_seed(run.seed)  # LoRA's initial weights are drawn before the Trainer sets its seed.
     with adapted(base, _lora(run.settings)) as model:
-        trainer = _trainer(base, model, run, _watch(recorder, stop), output=kept.writing)
+        trainer = _trainer(base, model, run, _watch(recorder, stop), output=saved.writing)
         with stop.defer_stop():
             trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
         if trainer.state.global_step != run.steps:
@@ -101,7 +101,7 @@ def tune(
 
 
 class _Recorder:
-    """Keeps the curve, the clock of all attempts together, and the checkpoints' rhythm."""
+    """Records the curve, counts the seconds of all attempts, and decides when a checkpoint is due."""
 
     def __init__(
         self, checkpoints: Checkpoints, every_seconds: float, curve: list[CurveRow], steps: int, on_step: OnStep
@@ -131,7 +131,7 @@ class _Recorder:
         return time.monotonic() - self._saved >= self._every_seconds
 
     def checkpoint(self, step: int, written: Path) -> None:
-        self._checkpoints.seal(written, step=step, curve=self.curve)
+        self._checkpoints.save(written, step=step, curve=self.curve)
         self._saved = time.monotonic()
 
 
@@ -160,7 +160,7 @@ def _trainer(base: BaseModel, model: Any, run: TuningRun, watch: StepWatch, *, o
     packed = may_pack(base.model.config)
     return AnswerTrainer(
         base_model_id=base.ref.id,
-        # LoRA's weights are float32; they too are multiplied in the base model's bfloat16.
+        # LoRA's weights are float32, but they too are multiplied in the base model's bfloat16.
         autocast=base.model.dtype is torch.bfloat16,
         model=model,
         args=_arguments(run, output, on_cpu=base.model.device.type == "cpu"),
@@ -188,8 +188,8 @@ def _arguments(run: TuningRun, output: Path, *, on_cpu: bool) -> TrainingArgumen
         use_cpu=on_cpu,
         dataloader_pin_memory=not on_cpu,
         logging_steps=1,
-        logging_nan_inf_filter=False,  # It would hide a loss that is not finite.
-        save_strategy="no",  # `StepWatch` asks for checkpoints by time.
+        logging_nan_inf_filter=False,  # The filter would hide a loss that is not finite.
+        save_strategy="no",  # `StepWatch` requests checkpoints by time.
         report_to="none",
         disable_tqdm=True,
         remove_unused_columns=False,

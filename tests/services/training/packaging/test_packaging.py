@@ -1,4 +1,4 @@
-"""The deliverable loads with PEFT, answers as the engine did, tells its story, and is the same bytes each time."""
+"""The deliverable loads with PEFT, replies as the engine did, has a card, and is the same bytes each time."""
 
 import json
 import re
@@ -48,7 +48,7 @@ def _prompt(base: BaseModel, question: str) -> str:
 
 
 def _silent(done: int, total: int) -> None:
-    """Nobody watches."""
+    """Ignore the progress."""
 
 
 def _metrics(pc: float) -> ModelMetrics:
@@ -61,7 +61,7 @@ def _metrics(pc: float) -> ModelMetrics:
 
 def _evaluation() -> EvaluationDocument:
     difference = Differences(**dict.fromkeys(Differences.model_fields, EstimateView(value=0.1)))
-    found = EvaluatedSet(
+    results = EvaluatedSet(
         initial_basic=_metrics(0.5),
         initial_refuse=_metrics(0.4),
         candidate=_metrics(0.3),
@@ -69,7 +69,7 @@ def _evaluation() -> EvaluationDocument:
         versus_initial_refuse=difference,
     )
     return EvaluationDocument(
-        task=Task.OPEN_ENDED, candidate="craft", resamples=100, seed=1, sets={"held_out": found, "far-away": found}
+        task=Task.OPEN_ENDED, candidate="craft", resamples=100, seed=1, sets={"held_out": results, "far-away": results}
     )
 
 
@@ -82,7 +82,7 @@ def stages(models: BaseModels) -> TrainingStages:
 def inputs(
     stages: TrainingStages, base: BaseModel, facts: Facts, known: Facts, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Path]:
-    """All inputs of a package stage, from a real tuning that teaches refusal of what is not known."""
+    """All inputs of a package stage, from a real tuning that teaches refusal for the unknown facts."""
     root = tmp_path_factory.mktemp("package")
     folders = {name: root / name for name in ("questions", "tuned", "rows", "candidate", "evaluation", "checkpoint")}
     for folder in folders.values():
@@ -107,7 +107,7 @@ def inputs(
     held_out = [QuestionRow(id=f"h{i}", question=q, answers=[a]) for i, (q, a) in enumerate(facts)]
     write_rows(folders["questions"] / "held_out.jsonl", held_out)
     with with_adapter(base, str(folders["tuned"] / "adapter")) as model:
-        # One at a time: as different from the stage's batches as replies can be computed.
+        # One at a time, which differs from the stage's batches as much as possible.
         replies = [
             greedy(model, base.tokenizer, [_prompt(base, q)], max_new_tokens=8, on_progress=_silent)[0]
             for q, _ in facts
@@ -203,7 +203,7 @@ def test_the_same_inputs_give_the_same_archive(
     assert archives[0] == archives[1]
 
 
-def test_an_adapter_that_answers_otherwise_is_not_servable(
+def test_an_adapter_with_other_replies_is_not_servable(
     stages: TrainingStages, parameters: PackageParameters, context: Context, inputs: dict[str, Path], tmp_path: Path
 ) -> None:
     made = context("out")
@@ -217,7 +217,7 @@ def test_an_adapter_that_answers_otherwise_is_not_servable(
     assert not (made.output / "adapter.tar.gz").exists()
 
 
-def test_a_reply_that_is_missing_is_a_defect(
+def test_a_missing_reply_is_an_internal_error(
     stages: TrainingStages, parameters: PackageParameters, context: Context, inputs: dict[str, Path], tmp_path: Path
 ) -> None:
     made = context("out")
@@ -244,7 +244,7 @@ def test_the_base_model_answers_as_before_after_packaging(
     assert base.tokenizer.decode(out[0], skip_special_tokens=True).endswith(known[0][1])
 
 
-def test_the_card_tells_data_parameters_and_results(
+def test_the_card_shows_data_parameters_and_results(
     stages: TrainingStages, parameters: PackageParameters, context: Context
 ) -> None:
     made = context("out")
@@ -263,16 +263,16 @@ def test_the_card_tells_data_parameters_and_results(
 
 
 def _code(card: str) -> str:
-    found = re.search(r"^(`{3,})python\n(.*?)\n\1$", card, re.DOTALL | re.MULTILINE)
-    assert found is not None
-    return found[2]
+    match = re.search(r"^(`{3,})python\n(.*?)\n\1$", card, re.DOTALL | re.MULTILINE)
+    assert match is not None
+    return match[2]
 
 
 def _prompt_of(card: str) -> Callable[..., str]:
-    """The card's own function, without the lines that need a model."""
+    """The card's `prompt` function, without the lines that need a model."""
     code = _code(card)
     names: dict[str, Any] = {"re": re, "string": string}
-    exec(code[code.index("PROMPT = ") : code.index("def ask(")], names)  # noqa: S102 - our own card's
+    exec(code[code.index("PROMPT = ") : code.index("def ask(")], names)  # noqa: S102 - code of our own card
     made: Callable[..., str] = names["prompt"]
     return made
 
@@ -293,7 +293,7 @@ def test_the_cards_code_gives_the_replies_that_were_evaluated(
     monkeypatch.chdir(made.output)
     code = _code((made.output / "adapter" / "README.md").read_text())
     names: dict[str, Any] = {}
-    exec(code.replace("'tests/tiny'", repr(str(folders.find("tests/tiny").path))), names)  # noqa: S102 - our own card's
+    exec(code.replace("'tests/tiny'", repr(str(folders.find("tests/tiny").path))), names)  # noqa: S102 - code of our own card
     assert capsys.readouterr().out.endswith("\n")
     served = [row.reply.strip() for row in read_rows(inputs["candidate"] / "replies.jsonl", ReplyRow)]
     assert [names["ask"](question) for question, _ in facts[:6]] == served[:6]

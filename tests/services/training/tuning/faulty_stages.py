@@ -1,5 +1,6 @@
-"""The service's own stages for a worker's child whose disk gets stuck: the optimizer's state that is saved after the
-step `STUCK_AFTER` and the next goes into the pipe `STUCK_IN`.
+"""The tune stage for a worker's child whose disk gets stuck.
+
+The optimiser state of the step after `STUCK_AFTER` is written into the pipe `STUCK_IN`.
 """
 
 import os
@@ -14,20 +15,20 @@ from craft_training.wiring import stage_functions as real_functions
 
 
 def stage_functions() -> StageFunctions:
-    """Tuning alone."""
+    """The tune stage alone."""
     tune = real_functions()[StageKind.TUNE]
     stuck_after = int(os.environ["STUCK_AFTER"])
 
     def stuck(parameters: Any, context: StageContext) -> StageResult:
         assert isinstance(context, LocalContext)
 
-        def told(progress: StageProgress) -> None:
+        def on_progress(progress: StageProgress) -> None:
             if progress.done == stuck_after:
                 folder = context.checkpoint / "writing" / f"checkpoint-{stuck_after + 1}"
                 folder.mkdir()
                 (folder / "optimizer.pt").symlink_to(os.environ["STUCK_IN"])
             context.on_progress(progress)
 
-        return tune(parameters, replace(context, on_progress=told))
+        return tune(parameters, replace(context, on_progress=on_progress))
 
     return {StageKind.TUNE: stuck}

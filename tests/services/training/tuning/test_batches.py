@@ -32,13 +32,13 @@ def _gradients(base: BaseModel, batch: Batch) -> tuple[float, dict[str, torch.Te
     base.model.zero_grad()
     loss = answer_loss(base.model, batch, autocast=False)
     loss.backward()  # type: ignore[no-untyped-call]
-    found = {n: p.grad.clone() for n, p in base.model.named_parameters() if p.grad is not None}
+    gradients = {n: p.grad.clone() for n, p in base.model.named_parameters() if p.grad is not None}
     base.model.zero_grad()
-    return loss.item(), found
+    return loss.item(), gradients
 
 
 def _reference_loss(base: BaseModel, sample: Sample) -> float:
-    """The plain way: one sequence alone, logits everywhere, labels shifted by one."""
+    """The plain loss: one sequence alone, logits at all places, labels shifted by one."""
     tokens = torch.tensor([sample.tokens])
     logits = base.model(input_ids=tokens).logits[0, sample.prompt_length - 1 : -1]
     return cross_entropy(logits, tokens[0, sample.prompt_length :], reduction="sum").item()
@@ -76,9 +76,9 @@ def test_a_packed_sample_does_not_see_another(base: BaseModel, samples: list[Sam
             position_ids=batch["position_ids"],
             logits_to_keep=batch["keep"],
         ).logits[0]
-        each = cross_entropy(logits, batch["targets"], reduction="none")
+        losses = cross_entropy(logits, batch["targets"], reduction="none")
         first, second = _learned(samples[0]), _learned(changed)
-        return torch.cat([each[:first], each[first + second :]])
+        return torch.cat([losses[:first], losses[first + second :]])
 
     middle = samples[1]
     other = replace(middle, tokens=tuple((t + 7) % 500 + 3 if i > 36 else t for i, t in enumerate(middle.tokens)))
@@ -88,7 +88,7 @@ def test_a_packed_sample_does_not_see_another(base: BaseModel, samples: list[Sam
 
 
 def test_a_mask_without_blocks_would_leak(base: BaseModel, samples: list[Sample]) -> None:
-    """The two facts above are no accident of a model that ignores what came before."""
+    """The two tests above are not true merely because the model ignores earlier tokens."""
     batch = pack(samples)
     length = batch["input_ids"].shape[1]
     leaky = batch.copy()

@@ -1,4 +1,4 @@
-"""Checkpoints on disk: a half-written or foreign one is never taken, the one before it is."""
+"""Checkpoints on disk: a half-written one or one of another run is never resumed, but the one before it is."""
 
 import hashlib
 import shutil
@@ -21,7 +21,7 @@ def curve(steps: int) -> list[CurveRow]:
 
 
 def written(checkpoints: Checkpoints, step: int) -> Path:
-    """What the Trainer leaves behind, each step another."""
+    """A folder as the Trainer writes it, with other bytes at each step."""
     folder = checkpoints.writing / f"checkpoint-{step}"
     folder.mkdir()
     for name, content in FILES.items():
@@ -29,13 +29,13 @@ def written(checkpoints: Checkpoints, step: int) -> Path:
     return folder
 
 
-def sealed(root: Path, *steps: int, fingerprint: str = "run") -> Checkpoints:
-    """Checkpoints with these steps kept beside one another, as a crash before the tidying leaves them."""
+def saved(root: Path, *steps: int, fingerprint: str = "run") -> Checkpoints:
+    """Checkpoints of all these steps, as a crash before the removal of the older ones leaves them."""
     checkpoints = Checkpoints(root, fingerprint=fingerprint)
     aside = root / "aside"
     aside.mkdir(exist_ok=True)
     for step in steps:
-        folder = checkpoints.seal(written(checkpoints, step), step=step, curve=curve(step))
+        folder = checkpoints.save(written(checkpoints, step), step=step, curve=curve(step))
         shutil.copytree(folder, aside / folder.name)
     for folder in aside.iterdir():
         shutil.copytree(folder, root / folder.name, dirs_exist_ok=True)
@@ -44,41 +44,41 @@ def sealed(root: Path, *steps: int, fingerprint: str = "run") -> Checkpoints:
 
 
 def latest_step(root: Path, fingerprint: str = "run") -> int | None:
-    """The step that a new attempt would go on after."""
+    """The step from which a new attempt would resume."""
     found = Checkpoints(root, fingerprint=fingerprint).latest()
     return None if found is None else found[1].curve[-1].step
 
 
-def test_a_sealed_checkpoint_is_taken_with_its_curve(tmp_path: Path) -> None:
-    sealed(tmp_path, 3)
+def test_a_saved_checkpoint_is_resumed_with_its_curve(tmp_path: Path) -> None:
+    saved(tmp_path, 3)
     found = Checkpoints(tmp_path, fingerprint="run").latest()
     assert found is not None
-    folder, seal = found
-    assert seal.curve == curve(3)
+    folder, manifest = found
+    assert manifest.curve == curve(3)
     assert (folder / "optimizer.pt").read_bytes() == b"moments 3"
 
 
 def test_only_the_newest_is_kept(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, fingerprint="run")
     for step in (2, 4):
-        checkpoints.seal(written(checkpoints, step), step=step, curve=curve(step))
+        checkpoints.save(written(checkpoints, step), step=step, curve=curve(step))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000004", "writing"]
 
 
-def test_what_was_being_written_when_the_process_died_is_swept_and_the_one_before_taken(tmp_path: Path) -> None:
-    checkpoints = sealed(tmp_path, 3)
+def test_a_half_written_checkpoint_is_removed_and_the_one_before_is_resumed(tmp_path: Path) -> None:
+    checkpoints = saved(tmp_path, 3)
     written(checkpoints, 5)
     assert latest_step(tmp_path) == 3
     assert list((tmp_path / "writing").iterdir()) == []
 
 
-def without_seal(folder: Path) -> None:
+def without_manifest(folder: Path) -> None:
     (folder / "sealed.json").unlink()
 
 
-def with_half_a_seal(folder: Path) -> None:
-    seal = folder / "sealed.json"
-    seal.write_bytes(seal.read_bytes()[:40])
+def with_half_a_manifest(folder: Path) -> None:
+    manifest = folder / "sealed.json"
+    manifest.write_bytes(manifest.read_bytes()[:40])
 
 
 def without_a_file(folder: Path) -> None:
@@ -105,8 +105,8 @@ def with_zeros(folder: Path) -> None:
 @pytest.mark.parametrize(
     "harm",
     [
-        without_seal,
-        with_half_a_seal,
+        without_manifest,
+        with_half_a_manifest,
         without_a_file,
         with_half_a_file,
         with_other_bytes,
@@ -114,21 +114,19 @@ def with_zeros(folder: Path) -> None:
         with_zeros,
     ],
 )
-def test_of_a_harmed_checkpoint_nothing_is_taken_but_the_one_before(
-    tmp_path: Path, harm: Callable[[Path], None]
-) -> None:
-    sealed(tmp_path, 3, 5)
+def test_a_damaged_checkpoint_is_skipped_for_the_one_before(tmp_path: Path, harm: Callable[[Path], None]) -> None:
+    saved(tmp_path, 3, 5)
     assert latest_step(tmp_path) == 5
     harm(tmp_path / "step-00000005")
     assert latest_step(tmp_path) == 3
 
 
-def test_a_checkpoint_of_another_run_is_not_taken(tmp_path: Path) -> None:
-    sealed(tmp_path, 3, fingerprint="other data, or another version of a library")
+def test_a_checkpoint_of_another_run_is_not_resumed(tmp_path: Path) -> None:
+    saved(tmp_path, 3, fingerprint="other data, or another version of a library")
     assert latest_step(tmp_path) is None
 
 
-def test_the_seal_names_every_file_by_its_digest(tmp_path: Path) -> None:
-    sealed(tmp_path, 3)
-    seal = CheckpointManifest.model_validate_json((tmp_path / "step-00000003" / "sealed.json").read_bytes())
-    assert seal.files == {name: hashlib.sha256(content + b" 3").hexdigest() for name, content in FILES.items()}
+def test_the_manifest_has_every_files_digest(tmp_path: Path) -> None:
+    saved(tmp_path, 3)
+    manifest = CheckpointManifest.model_validate_json((tmp_path / "step-00000003" / "sealed.json").read_bytes())
+    assert manifest.files == {name: hashlib.sha256(content + b" 3").hexdigest() for name, content in FILES.items()}

@@ -1,4 +1,4 @@
-"""The real small model of the demo, in the precision that this machine is fast in."""
+"""The real small model of the demo, in the precision in which this machine is fast."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +41,7 @@ def samples(smol: BaseModel, row: Callable[[str, str], TrainingRow]) -> list[Sam
     return tokenise(rows, smol.tokenizer, max_length=512)
 
 
-def test_the_end_of_turn_is_the_one_that_the_model_stops_at(smol: BaseModel) -> None:
+def test_the_end_of_turn_is_the_token_at_which_the_model_stops(smol: BaseModel) -> None:
     assert end_of_turn(smol.tokenizer) == smol.model.generation_config.eos_token_id
 
 

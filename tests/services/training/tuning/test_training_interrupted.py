@@ -1,4 +1,4 @@
-"""A training in a worker's real child process: asked to end, killed, killed while it saves."""
+"""Training in a worker's real child process: stopped, and killed while it saves."""
 
 import os
 import queue
@@ -19,18 +19,18 @@ from craft.infra.storage.artifacts import write_rows
 from craft.infra.worker.child_process import ChildOutcome, Died, StageWork
 from craft.infra.worker.child_supervisor import WarmChild
 
-PATIENCE_SECONDS = 120.0
+TIMEOUT_SECONDS = 120.0
 WIRING = "craft_training.wiring:stage_functions"
 FAULTY = "faulty_stages:stage_functions"
 GRACE_SECONDS = WorkerSettings().stop_seconds
-"""What a worker that is asked to stop gives its child."""
+"""The time that a stopping worker gives its child."""
 LONG = TrainingSettings(lora_r=32, learning_rate=1e-3, epochs=100, batch_size=4)
 SHORT = LONG.model_copy(update={"epochs": 3})
 Row = Callable[[str, str], TrainingRow]
 
 
 class Listener:
-    """Remembers what the child says."""
+    """Keeps the child's steps, log lines and outcome."""
 
     def __init__(self) -> None:
         self.steps: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -48,7 +48,7 @@ class Listener:
 
 
 class Training:
-    """One tuning stage, attempt after attempt, each in a process of its own."""
+    """The attempts at one tuning stage, each in a process of its own."""
 
     def __init__(self, folder: Path, folders: ModelFolders, models_dir: Path, rows: list[TrainingRow]) -> None:
         self.folder = folder
@@ -79,8 +79,8 @@ class Training:
         child.start(StageWork(parameters, {"rows": self.folder / "rows"}, output, self.checkpoint), listener)
         return child, listener
 
-    def kept_step(self) -> int:
-        """The one whole checkpoint's step."""
+    def saved_step(self) -> int:
+        """The step of the one whole checkpoint."""
         (folder,) = self.checkpoint.glob("step-*")
         return int(folder.name.removeprefix("step-"))
 
@@ -99,22 +99,22 @@ def training(
     made.close()
 
 
-def test_on_sigterm_the_step_in_hand_becomes_a_checkpoint_and_the_next_attempt_goes_on_from_it(
+def test_on_sigterm_the_current_step_becomes_a_checkpoint_and_the_next_attempt_resumes_it(
     training: Training,
 ) -> None:
     child, listener = training.attempt(LONG, checkpoint_seconds=1e9)
-    seen = [listener.steps.get(timeout=PATIENCE_SECONDS) for _ in range(3)][-1]
+    seen = [listener.steps.get(timeout=TIMEOUT_SECONDS) for _ in range(3)][-1]
     began = time.monotonic()
     child.kill(grace_seconds=GRACE_SECONDS)
     assert time.monotonic() - began < GRACE_SECONDS
-    died = listener.outcomes.get(timeout=PATIENCE_SECONDS)
+    died = listener.outcomes.get(timeout=TIMEOUT_SECONDS)
     assert isinstance(died, Died)
     assert died.exit_code == 143, listener.lines
-    kept = training.kept_step()
-    assert kept >= seen
-    # No checkpoint was due: without this one the next attempt would begin at the beginning.
+    saved = training.saved_step()
+    assert saved >= seen
+    # No checkpoint was due: without this one the next attempt would start from the beginning.
     _, again = training.attempt(LONG, checkpoint_seconds=1e9)
-    assert again.steps.get(timeout=PATIENCE_SECONDS) == kept + 1
+    assert again.steps.get(timeout=TIMEOUT_SECONDS) == saved + 1
 
 
 def test_a_process_that_is_killed_while_it_saves_leaves_the_checkpoint_before(training: Training) -> None:
@@ -125,10 +125,10 @@ def test_a_process_that_is_killed_while_it_saves_leaves_the_checkpoint_before(tr
     with half.open("rb") as pipe:
         assert pipe.read(1000)
         child.kill(grace_seconds=0)
-    assert isinstance(listener.outcomes.get(timeout=PATIENCE_SECONDS), Died)
-    assert training.kept_step() == 7
+    assert isinstance(listener.outcomes.get(timeout=TIMEOUT_SECONDS), Died)
+    assert training.saved_step() == 7
     _, again = training.attempt(SHORT, checkpoint_seconds=0.0)
-    outcome = again.outcomes.get(timeout=PATIENCE_SECONDS)
+    outcome = again.outcomes.get(timeout=TIMEOUT_SECONDS)
     assert isinstance(outcome, Finished), again.lines
     assert (outcome.result.counts["resumed_at_step"], outcome.result.counts["steps"]) == (7, 30)
-    assert training.kept_step() is not None
+    assert training.saved_step() is not None

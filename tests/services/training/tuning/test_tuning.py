@@ -1,4 +1,4 @@
-"""Training: it learns, it is reproducible, it resumes, and it leaves the base model as it was."""
+"""Training learns, is reproducible, resumes, and leaves the base model unchanged."""
 
 import hashlib
 import json
@@ -28,11 +28,11 @@ SETTINGS = TrainingSettings(lora_r=8, learning_rate=1e-2, epochs=4, batch_size=8
 
 
 class Interrupted(Exception):
-    """What stands for a killed process."""
+    """Stands for a killed process."""
 
 
 class Canary:
-    """Makes a folder where it is unpickled."""
+    """Makes a folder when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -53,20 +53,23 @@ def _tune(
     folder: Path,
     *,
     checkpoint_seconds: float = 1e9,
+    die_at: int | None = None,
     stop_at: int | None = None,
-    ask_at: int | None = None,
     before_saving: tuple[int, Callable[[int], None]] | None = None,
 ) -> tuple[Tuned, list[CurveRow]]:
-    """`stop_at`: die after that step; `ask_at`: be asked to stop within the next; `before_saving`: do this then."""
+    """Tune. `die_at`: the run dies after this step. `stop_at`: it gets a stop request in the next step.
+
+    `before_saving`: it calls this function after that step.
+    """
     seen: list[CurveRow] = []
     stop = StopRequest()
 
     def on_step(row: CurveRow, steps: int) -> None:
         assert steps == run.steps
         seen.append(row)
-        if row.step == stop_at:
+        if row.step == die_at:
             raise Interrupted
-        if row.step == ask_at:
+        if row.step == stop_at:
             stop.ask(143)
         if before_saving is not None and row.step == before_saving[0]:
             before_saving[1](row.step)
@@ -95,7 +98,7 @@ def _digest(base: BaseModel) -> str:
     return hashlib.sha256(whole).hexdigest()
 
 
-def test_training_lowers_the_loss_and_tells_of_every_step(base: BaseModel, run: TuningRun, tmp_path: Path) -> None:
+def test_training_lowers_the_loss_and_reports_every_step(base: BaseModel, run: TuningRun, tmp_path: Path) -> None:
     tuned, seen = _tune(base, run, tmp_path)
     assert [row.step for row in seen] == list(range(1, run.steps + 1))
     assert tuned.curve == seen
@@ -124,12 +127,12 @@ def test_the_same_seed_gives_the_same_adapter(base: BaseModel, run: TuningRun, t
     assert one != other
 
 
-def test_an_interrupted_run_resumes_and_ends_as_if_it_had_not_been(
+def test_an_interrupted_run_resumes_and_ends_as_an_uninterrupted_one(
     base: BaseModel, run: TuningRun, tmp_path: Path
 ) -> None:
     whole, _ = _tune(base, run, tmp_path / "whole")
     with pytest.raises(Interrupted):
-        _tune(base, run, tmp_path / "parts", checkpoint_seconds=0.0, stop_at=6)
+        _tune(base, run, tmp_path / "parts", checkpoint_seconds=0.0, die_at=6)
     resumed, seen = _tune(base, run, tmp_path / "parts", checkpoint_seconds=0.0)
     assert resumed.resumed_at == 5
     assert seen[0].step == 6
@@ -141,15 +144,13 @@ def test_an_interrupted_run_resumes_and_ends_as_if_it_had_not_been(
         torch.testing.assert_close(found[name], tensor, msg=name)
 
 
-def test_a_run_that_is_asked_to_stop_goes_on_from_that_very_step(
-    base: BaseModel, run: TuningRun, tmp_path: Path
-) -> None:
+def test_a_stopped_run_resumes_from_that_very_step(base: BaseModel, run: TuningRun, tmp_path: Path) -> None:
     whole, _ = _tune(base, run, tmp_path / "whole")
-    for ask_at in (2, 5):
+    for stop_at in (2, 5):
         with pytest.raises(SystemExit):
-            _tune(base, run, tmp_path / "parts", ask_at=ask_at)
-        (kept,) = (tmp_path / "parts" / "checkpoints").glob("step-*")
-        assert kept.name == f"step-{ask_at + 1:08d}"
+            _tune(base, run, tmp_path / "parts", stop_at=stop_at)
+        (saved,) = (tmp_path / "parts" / "checkpoints").glob("step-*")
+        assert saved.name == f"step-{stop_at + 1:08d}"
     resumed, seen = _tune(base, run, tmp_path / "parts")
     assert (resumed.resumed_at, seen[0].step) == (6, 7)
     assert _losses(resumed.curve) == _losses(whole.curve)
@@ -159,11 +160,9 @@ def test_a_run_that_is_asked_to_stop_goes_on_from_that_very_step(
         torch.testing.assert_close(found[name], tensor, msg=name)
 
 
-def test_a_run_that_is_asked_to_stop_in_its_last_step_trains_no_more(
-    base: BaseModel, run: TuningRun, tmp_path: Path
-) -> None:
+def test_a_run_that_is_stopped_in_its_last_step_trains_no_more(base: BaseModel, run: TuningRun, tmp_path: Path) -> None:
     with pytest.raises(SystemExit):
-        _tune(base, run, tmp_path, ask_at=run.steps - 1)
+        _tune(base, run, tmp_path, stop_at=run.steps - 1)
     resumed, seen = _tune(base, run, tmp_path)
     assert (resumed.resumed_at, seen) == (run.steps, [])
     assert [row.step for row in resumed.curve] == list(range(1, run.steps + 1))
@@ -185,18 +184,18 @@ def test_a_full_disk_while_saving_fails_the_run_and_spares_the_checkpoint_before
     assert resumed.resumed_at == 5
 
 
-def test_a_pickle_with_a_call_in_it_is_not_executed_even_under_a_valid_seal(
+def test_a_pickle_with_a_call_in_it_is_not_executed_even_with_a_valid_manifest(
     base: BaseModel, run: TuningRun, tmp_path: Path
 ) -> None:
     with pytest.raises(SystemExit):
-        _tune(base, run, tmp_path, ask_at=3)
+        _tune(base, run, tmp_path, stop_at=3)
     canary = tmp_path / "canary"
-    (kept,) = (tmp_path / "checkpoints").glob("step-*")
-    torch.save(Canary(canary), kept / "optimizer.pt")
-    seal = CheckpointManifest.model_validate_json((kept / "sealed.json").read_bytes())
-    digest = hashlib.sha256((kept / "optimizer.pt").read_bytes()).hexdigest()
-    forged = seal.model_copy(update={"files": seal.files | {"optimizer.pt": digest}})
-    (kept / "sealed.json").write_text(forged.model_dump_json())
+    (saved,) = (tmp_path / "checkpoints").glob("step-*")
+    torch.save(Canary(canary), saved / "optimizer.pt")
+    manifest = CheckpointManifest.model_validate_json((saved / "sealed.json").read_bytes())
+    digest = hashlib.sha256((saved / "optimizer.pt").read_bytes()).hexdigest()
+    forged = manifest.model_copy(update={"files": manifest.files | {"optimizer.pt": digest}})
+    (saved / "sealed.json").write_text(forged.model_dump_json())
     with pytest.raises(UnpicklingError):
         _tune(base, run, tmp_path)
     assert not canary.exists()
@@ -206,7 +205,7 @@ def test_a_finished_run_whose_adapter_was_not_published_is_not_trained_again(
     base: BaseModel, run: TuningRun, tmp_path: Path
 ) -> None:
     _tune(base, run, tmp_path, checkpoint_seconds=0.0)
-    # The full disk, or the kill, came after training and before the artifact was in the store.
+    # The disk was full, or the process was killed, after training and before the artifact was published.
     shutil.rmtree(tmp_path / "adapter")
     tuned, _ = _tune(base, run, tmp_path, checkpoint_seconds=0.0)
     assert tuned.resumed_at > 0
@@ -214,7 +213,7 @@ def test_a_finished_run_whose_adapter_was_not_published_is_not_trained_again(
 
 def test_a_damaged_checkpoint_is_not_resumed(base: BaseModel, run: TuningRun, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
-        _tune(base, run, tmp_path, checkpoint_seconds=0.0, stop_at=4)
+        _tune(base, run, tmp_path, checkpoint_seconds=0.0, die_at=4)
     (optimizer,) = (tmp_path / "checkpoints").glob("step-*/optimizer.pt")
     damaged = bytearray(optimizer.read_bytes())
     damaged[len(damaged) // 2] ^= 1
@@ -225,27 +224,27 @@ def test_a_damaged_checkpoint_is_not_resumed(base: BaseModel, run: TuningRun, tm
 
 def test_another_runs_checkpoint_is_not_resumed(base: BaseModel, run: TuningRun, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
-        _tune(base, run, tmp_path, checkpoint_seconds=0.0, stop_at=4)
+        _tune(base, run, tmp_path, checkpoint_seconds=0.0, die_at=4)
     other = TuningRun(run.samples, run.settings, seed=run.seed + 1)
     assert _tune(base, other, tmp_path)[0].resumed_at == 0
 
 
-@pytest.mark.parametrize("stop_at", [None, 3])
-def test_the_base_model_is_afterwards_what_it_was(
-    base: BaseModel, run: TuningRun, tmp_path: Path, stop_at: int | None
+@pytest.mark.parametrize("die_at", [None, 3])
+def test_the_base_model_is_unchanged_afterwards(
+    base: BaseModel, run: TuningRun, tmp_path: Path, die_at: int | None
 ) -> None:
     before, modules = _digest(base), [name for name, _ in base.model.named_modules()]
     try:
-        _tune(base, run, tmp_path, stop_at=stop_at)
+        _tune(base, run, tmp_path, die_at=die_at)
     except Interrupted:
-        assert stop_at is not None
+        assert die_at is not None
     assert _digest(base) == before
     assert [name for name, _ in base.model.named_modules()] == modules
     assert not base.model.training
     assert base.model.config.use_cache
 
 
-def test_the_adapter_names_the_model_by_id_and_holds_no_embeddings(
+def test_the_adapter_names_the_model_by_id_and_has_no_embeddings(
     base: BaseModel, run: TuningRun, tmp_path: Path
 ) -> None:
     _tune(base, run, tmp_path)
@@ -261,7 +260,7 @@ def test_the_adapter_names_the_model_by_id_and_holds_no_embeddings(
 
 
 def test_a_loss_that_is_not_finite_names_the_learning_rate(base: BaseModel, row: Row, tmp_path: Path) -> None:
-    # So large that attention scores overflow float32 after the first real step. (No job may ask for it.)
+    # Attention scores overflow float32 after the first real step. (No job may have such a rate.)
     settings = SETTINGS.model_copy(update={"learning_rate": 1e30, "epochs": 20})
     samples = tokenise([row("Who?", "Mugoze")], base.tokenizer, max_length=256)
     with pytest.raises(Internal, match="loss became") as raised:
@@ -270,7 +269,7 @@ def test_a_loss_that_is_not_finite_names_the_learning_rate(base: BaseModel, row:
 
 
 @pytest.mark.parametrize("modules", [["no_such_layer"], []])
-def test_layers_that_the_model_lacks_are_the_callers_to_mend(
+def test_layers_that_the_model_lacks_are_a_wrong_request(
     base: BaseModel, run: TuningRun, tmp_path: Path, modules: list[str]
 ) -> None:
     before = _digest(base)
