@@ -74,7 +74,7 @@ def render(results: JobResults, document: ReportDocument) -> str:
 
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("craft_scoring"),
+        loader=PackageLoader("craft_scoring", "report/templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
