@@ -1,11 +1,11 @@
-"""Upper bounds of a job's work and memory, counted from its specification: pure functions."""
+"""Upper bounds of a job's work and memory, computed from its specification by pure functions."""
 
 import math
 from collections.abc import Collection, Sequence
 
 from craft.contracts.documents.estimate import Check, CheckOutcome, Estimate, MemoryEstimate
 from craft.contracts.spec.jobs import JobSpec, TrainingSettings
-from craft.contracts.stages.kinds import StageKind
+from craft.contracts.stages.kinds import FACTS, StageKind, WorkUnit
 from craft.contracts.stages.parameters import EngineRef
 from craft.core.questions import Task
 from craft.core.selection import default_rehearsal_count
@@ -16,19 +16,22 @@ _SIGMAS = 4.0
 
 
 def most_trained(spec: JobSpec, questions: int) -> int:
-    """The largest training split of so many questions, but for one in 30,000: each one's side is drawn by its hash."""
+    """Return the size that the training split of so many questions does not exceed, except once in 30,000 splits.
+
+    The hash of each question decides its side, so the size of the split varies.
+    """
     held_out = spec.split.held_out_fraction
     likely = questions * (1 - held_out) + _SIGMAS * math.sqrt(questions * held_out * (1 - held_out))
     return min(questions, math.ceil(likely))
 
 
 def most_rehearsed(spec: JobSpec, questions: int) -> int:
-    """The largest rehearsal set that so many questions can give (method.md, step 3)."""
+    """Return the size of the largest rehearsal set from so many questions (method.md, step 3)."""
     return min(spec.rehearsal.size or default_rehearsal_count(questions), questions)
 
 
 def optimiser_steps(training: TrainingSettings, samples: int) -> int:
-    """Steps that a training set of this size takes; an epoch's last batch may be small."""
+    """Return the steps that training on so many samples takes; the last batch of an epoch may be small."""
     return training.epochs * math.ceil(samples / training.batch_size)
 
 
@@ -40,21 +43,27 @@ def upper_bounds(
     stages: Sequence[StageKind],
     reused: Collection[int] = (),
 ) -> Estimate:
-    """An upper bound. `evaluation_questions` are those of further sets; `reused` are positions in `stages`."""
+    """Return an upper bound of the job's work.
+
+    `evaluation_questions` counts the questions of further sets; `reused` are positions in `stages`.
+    """
     held_out = round(questions * spec.split.held_out_fraction)
     train = questions - held_out
-    probed = train * sum(kind is StageKind.PROBE for position, kind in enumerate(stages) if position not in reused)
-    answers = sum(kind is StageKind.ANSWER for position, kind in enumerate(stages) if position not in reused)
-    answered = answers * (held_out + evaluation_questions)
+    computed = [FACTS[kind] for position, kind in enumerate(stages) if position not in reused]
+    asking = [facts.unit for facts in computed if facts.needs_model]
+    probed = asking.count(WorkUnit.PROBE_REPLIES) * train
+    answered = asking.count(WorkUnit.EVALUATION_QUESTIONS) * (held_out + evaluation_questions)
     replies = spec.probe.samples * probed if spec.task is Task.OPEN_ENDED else 0
     tuned = min(train, (spec.selection.n_van or train) + (spec.selection.n_idk or train))
     rehearsed = most_rehearsed(spec, train)
+    runs = {
+        WorkUnit.REHEARSED_SAMPLES: (spec.rehearsal.training, rehearsed),
+        WorkUnit.TUNED_SAMPLES: (spec.training, tuned),
+    }
     samples = steps = 0
-    for position, kind in enumerate(stages):
-        if position not in reused and kind in {StageKind.REHEARSE, StageKind.TUNE}:
-            training, size = (
-                (spec.rehearsal.training, rehearsed) if kind is StageKind.REHEARSE else (spec.training, tuned)
-            )
+    for facts in computed:
+        if facts.unit.trained:
+            training, size = runs[facts.unit]
             samples += training.epochs * size
             steps += optimiser_steps(training, size)
     return Estimate(
@@ -76,7 +85,7 @@ _KEYS_AND_VALUES = frozenset({"k_proj", "v_proj"})
 
 
 def memory(job: ResolvedJob, shape: ModelShape) -> MemoryEstimate:
-    """Bytes at most, of weights, training and generation."""
+    """Return upper bounds, in bytes, of the memory for weights, training and generation."""
     weight_bytes = _BYTES[job.engine.dtype]
     weights = weight_bytes * shape.parameters
     runs = [job.spec.training]
@@ -106,7 +115,7 @@ def memory(job: ResolvedJob, shape: ModelShape) -> MemoryEstimate:
 
 
 def _cached_numbers(shape: ModelShape) -> int:
-    """Keys and values of one token over all layers."""
+    """Return how many numbers the keys and values of one token have over all layers."""
     named = [
         outputs
         for name, (outputs, _) in shape.matrices.items()
@@ -122,7 +131,7 @@ def _cached_tokens(job: ResolvedJob, engine: EngineRef) -> int:
 
 
 def memory_check(memory: MemoryEstimate | None) -> Check:
-    """What it needs; which worker has how much is not known to the gateway."""
+    """Check the memory. The outcome is UNKNOWN: the gateway does not know the workers' memory."""
     if memory is None:
         return Check(
             name="memory",
@@ -134,5 +143,5 @@ def memory_check(memory: MemoryEstimate | None) -> Check:
         name="memory",
         outcome=CheckOutcome.UNKNOWN,
         message=f"About {memory.device_bytes / 2**30:.1f} GiB of a worker's accelerator, or of its host without one.",
-        hint="See that inference and training workers have as much free.",
+        hint="Make sure that inference and training workers have as much free.",
     )

@@ -1,4 +1,4 @@
-"""What a job will likely take, from this installation's history, the model's shapes and the queues as they are."""
+"""Estimates a job's time and memory from this installation's history, the model's shapes and the current queues."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,48 +26,48 @@ from craft_gateway.scheduling.queue import expected_wait
 from craft_gateway.store.database import Database
 
 _MOST_REMEMBERED = 1000
-_RULE_SECONDS = 5.0
-"""How long a rule counts; one stage more among the last ones hardly changes it."""
+_DURATION_MODEL_SECONDS = 5.0
+"""A duration model is used for so long; one more stage in the history hardly changes it."""
 _QUEUE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class SizedJob:
-    """A job with what its cost depends on. `evaluation` counts the questions of further sets, by name."""
+    """A job with the facts that determine its cost. `evaluation` counts the questions of further sets, by name."""
 
     job: ResolvedJob
     stages: Sequence[PlannedStage]
     reused: Mapping[str, ArtifactRef]
-    """By name, of the stages that need not be computed."""
+    """Artifacts of the stages that need not be computed, by the stage's name."""
     questions: int
     evaluation: Mapping[str, int]
     team: str
     model_folder: Path | None
-    """None where the model is gone."""
+    """None where the model was removed."""
 
 
 class Estimator:
-    """Estimates jobs. What it read a moment ago it believes: of many jobs that come at once, one asks the database."""
+    """Estimates jobs. It caches its queries for seconds: of many jobs that arrive at once, one reads the database."""
 
     def __init__(
         self,
         database: Database,
         *,
-        rule_seconds: float = _RULE_SECONDS,
+        duration_model_seconds: float = _DURATION_MODEL_SECONDS,
         queue_seconds: float = _QUEUE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """How long what was read counts."""
+        """`duration_model_seconds`, `queue_seconds`: lifetimes of the cached duration models and expected waits."""
         self._database = database
-        rules = TTLCache[Any, DurationModel](_MOST_REMEMBERED, rule_seconds, clock)
-        outlooks = TTLCache[Any, tuple[int, float | None]](_MOST_REMEMBERED, queue_seconds, clock)
+        models = TTLCache[Any, DurationModel](_MOST_REMEMBERED, duration_model_seconds, clock)
+        waits = TTLCache[Any, tuple[int, float | None]](_MOST_REMEMBERED, queue_seconds, clock)
         self._shapes: dict[str, ModelShape] = {}
-        self._rule = cached(rules, condition=Condition())(self._read_rule)
-        self._outlook = cached(outlooks, condition=Condition())(self._read_outlook)
+        self._duration_model = cached(models, condition=Condition())(self._read_duration_model)
+        self._wait = cached(waits, condition=Condition())(self._read_wait)
 
     def estimate(self, sized: SizedJob) -> Estimate:
-        """Of a job that would be queued now."""
-        counted = upper_bounds(
+        """Estimate the job as if it were queued now."""
+        bounds = upper_bounds(
             sized.job.spec,
             questions=sized.questions,
             evaluation_questions=sum(sized.evaluation.values()),
@@ -76,30 +76,32 @@ class Estimator:
         )
         shape = self.shape(sized)
         model, parameters = sized.job.model.digest, shape.parameters if shape else None
-        stages = [_stage(stage, sized, self._rule(stage.kind, model, parameters), counted) for stage in sized.stages]
-        wanted = [each for each in stages if not each.reused]
-        return counted.model_copy(
+        stages = [
+            _stage(stage, sized, self._duration_model(stage.kind, model, parameters), bounds) for stage in sized.stages
+        ]
+        computed = [stage for stage in stages if not stage.reused]
+        return bounds.model_copy(
             update={
                 "stage_estimates": stages,
-                "seconds": _sum(wanted),
-                "expected_generated_tokens": _tokens([each.generated_tokens for each in wanted]),
-                "expected_trained_tokens": _tokens([each.trained_tokens for each in wanted]),
+                "seconds": _sum(computed),
+                "expected_generated_tokens": _tokens([stage.generated_tokens for stage in computed]),
+                "expected_trained_tokens": _tokens([stage.trained_tokens for stage in computed]),
                 "memory": None if shape is None else memory(sized.job, shape),
                 "queue": self._queue(sized),
             }
         )
 
-    def quota_checks(self, sized: SizedJob, found: Estimate) -> list[Check]:
-        """Whether the team may run the job now, later or never."""
+    def quota_checks(self, sized: SizedJob, estimate: Estimate) -> list[Check]:
+        """Check whether the team's quotas let the job run now, later or never."""
         with self._database.read() as session:
             now = self._database.now(session)
             allowance = team_allowances(session).allowance(sized.team)
             begun = begun_jobs(session, sized.team)
             spent = gpu_seconds(session, sized.team, now)
         needed = [
-            each.seconds.seconds
-            for each, stage in zip(found.stage_estimates, sized.stages, strict=True)
-            if stage.service.uses_accelerator and not each.reused
+            estimated.seconds.seconds
+            for estimated, stage in zip(estimate.stage_estimates, sized.stages, strict=True)
+            if stage.service.uses_accelerator and not estimated.reused
         ]
         return [
             running_jobs(begun, allowance.max_running_jobs, sized.team),
@@ -107,40 +109,40 @@ class Estimator:
         ]
 
     def _queue(self, sized: SizedJob) -> QueueEstimate:
-        wanted = [stage for stage in sized.stages if stage.name not in sized.reused]
-        # What comes before takes seconds: it is for an accelerator that jobs wait.
-        on_accelerator = next((stage for stage in wanted if stage.service.uses_accelerator), None)
-        kinds = {stage.kind for stage in (*wanted[:1], on_accelerator) if stage is not None}
-        found = [self._outlook(kind, sized.team, 100 - sized.job.spec.priority) for kind in kinds]
-        waits = [seconds for _, seconds in found if seconds is not None]
+        computed = [stage for stage in sized.stages if stage.name not in sized.reused]
+        # Jobs wait for accelerators; the stages before the first one on an accelerator take only seconds.
+        on_accelerator = next((stage for stage in computed if stage.service.uses_accelerator), None)
+        kinds = {stage.kind for stage in (*computed[:1], on_accelerator) if stage is not None}
+        waits = [self._wait(kind, sized.team, 100 - sized.job.spec.priority) for kind in kinds]
+        known = [seconds for _, seconds in waits if seconds is not None]
         return QueueEstimate(
-            seconds=max(waits, default=0.0) if len(waits) == len(found) else None,
-            ahead=max((ahead for ahead, _ in found), default=0),
+            seconds=max(known, default=0.0) if len(known) == len(waits) else None,
+            ahead=max((ahead for ahead, _ in waits), default=0),
         )
 
     def shape(self, sized: SizedJob) -> ModelShape | None:
-        """The base model's. None where the model is gone or cannot be read just now: that is not remembered."""
+        """Return the base model's shape; None, which is not cached, where the model is gone or cannot be read now."""
         digest = sized.job.model.digest
-        found = self._shapes.get(digest)
-        if found is None and sized.model_folder is not None:
+        shape = self._shapes.get(digest)
+        if shape is None and sized.model_folder is not None:
             with suppress(ModelRejected, OSError, ValueError):
-                found = self._shapes[digest] = read_shape(sized.model_folder)
-        return found
+                shape = self._shapes[digest] = read_shape(sized.model_folder)
+        return shape
 
-    def _read_rule(self, kind: StageKind, model: str, parameters: int | None) -> DurationModel:
+    def _read_duration_model(self, kind: StageKind, model: str, parameters: int | None) -> DurationModel:
         with self._database.read() as session:
             past = history(session, kind)
         return DurationModel.of(*relevant(past, kind, model, parameters))
 
-    def _read_outlook(self, kind: StageKind, team: str, rank: int) -> tuple[int, float | None]:
+    def _read_wait(self, kind: StageKind, team: str, rank: int) -> tuple[int, float | None]:
         with self._database.read() as session:
             return expected_wait(session, kind, team, rank, self._database.now(session))
 
 
-def units_of(stage: PlannedStage, sized: SizedJob, counted: Estimate) -> float:
-    """How many of its kind's units of work the stage has."""
-    spec, train = sized.job.spec, counted.train_questions
-    evaluated = counted.held_out_questions + sum(sized.evaluation.values())
+def units_of(stage: PlannedStage, sized: SizedJob, bounds: Estimate) -> float:
+    """Return the stage's amount of work, in the unit of its kind."""
+    spec, train = sized.job.spec, bounds.train_questions
+    evaluated = bounds.held_out_questions + sum(sized.evaluation.values())
     rehearsed = most_rehearsed(spec, train)
     tuned = min(train, (spec.selection.n_van or train) + (spec.selection.n_idk or train))
     replies = train * (spec.probe.samples if spec.task is Task.OPEN_ENDED else 1)
@@ -156,27 +158,30 @@ def units_of(stage: PlannedStage, sized: SizedJob, counted: Estimate) -> float:
     return float(counts[FACTS[stage.kind].unit])
 
 
-def _stage(stage: PlannedStage, sized: SizedJob, rule: DurationModel, counted: Estimate) -> StageEstimate:
-    units = units_of(stage, sized, counted)
+def _stage(stage: PlannedStage, sized: SizedJob, model: DurationModel, bounds: Estimate) -> StageEstimate:
+    units = units_of(stage, sized, bounds)
     return StageEstimate(
         stage=stage.name,
         kind=stage.kind,
         units=units,
         reused=stage.name in sized.reused,
-        seconds=rule.seconds(units),
-        generated_tokens=rule.generated_tokens(units),
-        trained_tokens=rule.trained_tokens(units),
+        seconds=model.seconds(units),
+        generated_tokens=model.generated_tokens(units),
+        trained_tokens=model.trained_tokens(units),
     )
 
 
 def _sum(stages: Sequence[StageEstimate]) -> SecondsEstimate:
-    """Ends are added too: stages of one job are slow or fast together, so nothing cancels out."""
-    bases = {each.seconds.basis for each in stages if each.seconds.basis}
+    """Add up the stages' seconds.
+
+    The ends of the intervals are added too: the stages of one job are slow or fast together, so errors do not cancel.
+    """
+    bases = {stage.seconds.basis for stage in stages if stage.seconds.basis}
     return SecondsEstimate(
-        seconds=total([each.seconds.seconds for each in stages]),
-        low=total([each.seconds.low for each in stages]),
-        high=total([each.seconds.high for each in stages]),
-        based_on=sum(each.seconds.based_on for each in stages),
+        seconds=total([stage.seconds.seconds for stage in stages]),
+        low=total([stage.seconds.low for stage in stages]),
+        high=total([stage.seconds.high for stage in stages]),
+        based_on=sum(stage.seconds.based_on for stage in stages),
         basis=max(bases, default=None),
     )
 

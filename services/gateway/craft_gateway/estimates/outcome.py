@@ -1,4 +1,4 @@
-"""The estimate that a job was accepted with, against what it took: a pure function of its rows."""
+"""Compares the estimate that a job was accepted with to the time it took: a pure function of its rows."""
 
 from collections.abc import Sequence
 
@@ -8,21 +8,24 @@ from craft_gateway.store.tables import Job, Stage
 
 
 def estimate_outcome(job: Job, stages: Sequence[Stage]) -> EstimateOutcome | None:
-    """Of a job that has ended; None where it was accepted without an estimate, as a retry without its dataset is."""
+    """Compare the estimate of a job that has ended.
+
+    None where the job was accepted without an estimate, such as a retry whose dataset is gone.
+    """
     if job.estimate is None:
         return None
     estimate = Estimate.model_validate(job.estimate)
-    expected = {each.stage: each for each in estimate.stage_estimates}
-    found = [_stage(stage, expected.get(stage.name)) for stage in stages]
-    both = [
-        (each.estimated_seconds, each.seconds)
-        for each in found
-        if each.estimated_seconds is not None and each.seconds is not None
+    expected = {stage.stage: stage for stage in estimate.stage_estimates}
+    outcomes = [_stage(stage, expected.get(stage.name)) for stage in stages]
+    compared = [
+        (outcome.estimated_seconds, outcome.seconds)
+        for outcome in outcomes
+        if outcome.estimated_seconds is not None and outcome.seconds is not None
     ]
-    estimated, took = sum(pair[0] for pair in both), sum(pair[1] for pair in both)
+    estimated, took = sum(pair[0] for pair in compared), sum(pair[1] for pair in compared)
     return EstimateOutcome(
-        stages=found,
-        compared=len(both),
+        stages=outcomes,
+        compared=len(compared),
         estimated_seconds=estimated,
         seconds=took,
         ratio=took / estimated if estimated else None,
@@ -32,13 +35,13 @@ def estimate_outcome(job: Job, stages: Sequence[Stage]) -> EstimateOutcome | Non
 
 
 def _stage(stage: Stage, expected: StageEstimate | None) -> StageOutcome:
-    done = stage.status is StageStatus.SUCCEEDED and not stage.reused
-    seconds = stage.seconds if done else None
-    wanted = expected.seconds if expected is not None and not expected.reused else None
-    low, high = (wanted.low, wanted.high) if wanted else (None, None)
+    computed = stage.status is StageStatus.SUCCEEDED and not stage.reused
+    seconds = stage.seconds if computed else None
+    estimated = expected.seconds if expected is not None and not expected.reused else None
+    low, high = (estimated.low, estimated.high) if estimated else (None, None)
     return StageOutcome(
         stage=stage.name,
-        estimated_seconds=wanted.seconds if wanted else None,
+        estimated_seconds=estimated.seconds if estimated else None,
         low=low,
         high=high,
         seconds=seconds,

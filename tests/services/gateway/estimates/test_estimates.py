@@ -1,4 +1,4 @@
-"""A job's estimate: from the history of this installation, kept as it was made, and held against what happened."""
+"""A job's estimate comes from the installation's history, is stored, and is compared with the job's actual time."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -26,8 +26,8 @@ PARAMETERS = 100 * 8 + 4 * 64 + 256
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Rig]:
-    with open_rig(tmp_path) as made:
-        yield made
+    with open_rig(tmp_path) as opened:
+        yield opened
 
 
 def shaped(rig: Rig, name: str, **changes: Any) -> None:
@@ -46,8 +46,8 @@ def finished(rig: Rig, **changes: Any) -> str:
     return job
 
 
-def took(rig: Rig, job: str, seconds_for_each_unit: float) -> None:
-    """As if the job's attempts had taken that long."""
+def set_seconds(rig: Rig, job: str, seconds_for_each_unit: float) -> None:
+    """Set the seconds of the job's attempts."""
     with rig.database.write() as session:
         for attempt in session.exec(select(Attempt).where(Attempt.job_id == job)):
             assert attempt.work is not None
@@ -55,8 +55,8 @@ def took(rig: Rig, job: str, seconds_for_each_unit: float) -> None:
             session.add(attempt)
 
 
-def checks(found: dict[str, Any]) -> dict[str, str]:
-    return {each["name"]: each["outcome"] for each in found["checks"]}
+def checks(validation: dict[str, Any]) -> dict[str, str]:
+    return {check["name"]: check["outcome"] for check in validation["checks"]}
 
 
 def test_a_new_installation_knows_no_seconds_and_says_so(rig: Rig) -> None:
@@ -69,16 +69,16 @@ def test_a_new_installation_knows_no_seconds_and_says_so(rig: Rig) -> None:
 
 def test_seconds_come_from_what_stages_took_here_for_each_unit(rig: Rig) -> None:
     for seed in (1, 2, 3):
-        took(rig, finished(rig, seed=seed), 0.5)
+        set_seconds(rig, finished(rig, seed=seed), 0.5)
     estimate = validated(rig, seed=4)["estimate"]
-    probe = next(each for each in estimate["stage_estimates"] if each["stage"] == "probe:initial")
+    probe = next(stage for stage in estimate["stage_estimates"] if stage["stage"] == "probe:initial")
     assert probe["units"] == 160 * 10
     assert probe["seconds"]["seconds"] == pytest.approx(800.0)
     assert (probe["seconds"]["based_on"], probe["seconds"]["basis"]) == (3, "same")
     assert probe["seconds"]["low"] < 800 < probe["seconds"]["high"]
     assert probe["generated_tokens"] == 5  # what each of the rig's stages generates
     assert estimate["seconds"]["seconds"] == pytest.approx(
-        sum(each["seconds"]["seconds"] for each in estimate["stage_estimates"])
+        sum(stage["seconds"]["seconds"] for stage in estimate["stage_estimates"])
     )
 
 
@@ -98,11 +98,11 @@ def test_of_many_jobs_at_once_one_asks_the_database(rig: Rig) -> None:
     first = estimator.estimate(sized)
     assert first.seconds is not None
     assert first.seconds.based_on == 0
-    took(rig, finished(rig, seed=2), 0.5)
-    asked: list[object] = []
-    event.listen(rig.database.engine, "before_cursor_execute", lambda *call: asked.append(call))
+    set_seconds(rig, finished(rig, seed=2), 0.5)
+    queries: list[object] = []
+    event.listen(rig.database.engine, "before_cursor_execute", lambda *call: queries.append(call))
     assert estimator.estimate(sized) == first
-    assert asked == []
+    assert queries == []
     moment[0] = 60.0
     later = estimator.estimate(sized)
     assert later.seconds is not None
@@ -124,7 +124,7 @@ def test_shapes_that_could_not_be_read_once_are_read_again(rig: Rig) -> None:
 
 def test_stages_that_are_reused_cost_nothing(rig: Rig) -> None:
     for seed in (1, 2, 3):
-        took(rig, finished(rig, seed=seed), 0.5)
+        set_seconds(rig, finished(rig, seed=seed), 0.5)
     again = validated(rig, seed=3)["estimate"]
     assert again["seconds"]["seconds"] == 0
     assert again["reused_stages"] == again["stages"]
@@ -134,20 +134,20 @@ def test_another_models_stages_count_scaled_by_its_size(rig: Rig) -> None:
     shaped(rig, "tiny/one")
     shaped(rig, "tiny/same-size", rope_theta=5)
     for seed in (1, 2, 3):
-        took(rig, finished(rig, seed=seed, base_model={"id": "tiny/one"}), 0.5)
+        set_seconds(rig, finished(rig, seed=seed, base_model={"id": "tiny/one"}), 0.5)
     estimate = validated(rig, seed=1, base_model={"id": "tiny/same-size"})["estimate"]
-    probe = next(each for each in estimate["stage_estimates"] if each["stage"] == "probe:initial")
+    probe = next(stage for stage in estimate["stage_estimates"] if stage["stage"] == "probe:initial")
     assert (probe["seconds"]["basis"], probe["seconds"]["seconds"]) == ("scaled", pytest.approx(800.0))
 
 
 def test_a_job_keeps_its_estimate_as_it_was_made_and_is_held_against_it(rig: Rig) -> None:
     for seed in (1, 2, 3):
-        took(rig, finished(rig, seed=seed), 0.5)
+        set_seconds(rig, finished(rig, seed=seed), 0.5)
     job = rig.submit(seed=4)
     before = rig.get(f"/craft/jobs/{job}").json()
     assert before["estimate_outcome"] is None
     rig.finish(job)
-    took(rig, job, 999.0)
+    set_seconds(rig, job, 999.0)
     after = rig.get(f"/craft/jobs/{job}").json()
     assert after["estimate"] == before["estimate"]
     outcome = after["estimate_outcome"]
@@ -159,7 +159,7 @@ def test_a_job_keeps_its_estimate_as_it_was_made_and_is_held_against_it(rig: Rig
 
 def test_the_report_shows_the_estimate_against_what_happened(rig: Rig) -> None:
     for seed in (1, 2, 3):
-        took(rig, finished(rig, seed=seed), 0.5)
+        set_seconds(rig, finished(rig, seed=seed), 0.5)
     job = finished(rig, seed=4)
     outcome = rig.get(f"/craft/jobs/{job}").json()["estimate_outcome"]
     assert rig.get(f"/craft/jobs/{job}/report.json").json()["estimate"] == outcome
@@ -167,10 +167,10 @@ def test_the_report_shows_the_estimate_against_what_happened(rig: Rig) -> None:
 
 def test_a_retry_is_estimated_too(rig: Rig) -> None:
     for seed in (1, 2, 3):
-        took(rig, finished(rig, seed=seed), 0.5)
+        set_seconds(rig, finished(rig, seed=seed), 0.5)
     job = finished(rig, seed=4)
     again = rig.post(f"/craft/jobs/{job}/retry", json={"from_stage": "tune:cor-rait"}).json()
-    stages = {each["stage"]: each for each in again["estimate"]["stage_estimates"]}
+    stages = {stage["stage"]: stage for stage in again["estimate"]["stage_estimates"]}
     assert not stages["tune:cor-rait"]["reused"]
     assert stages["probe:initial"]["reused"]
     assert stages["tune:cor-rait"]["seconds"]["based_on"] == 4
@@ -186,9 +186,9 @@ def test_memory_is_computed_from_the_models_shapes(rig: Rig) -> None:
 
 
 def test_a_model_whose_shapes_are_unknown_has_no_invented_memory(rig: Rig) -> None:
-    found = validated(rig)
-    assert found["estimate"]["memory"] is None
-    assert checks(found)["memory"] == "unknown"
+    validation = validated(rig)
+    assert validation["estimate"]["memory"] is None
+    assert checks(validation)["memory"] == "unknown"
 
 
 def test_quotas_say_whether_it_runs_now_later_or_never(rig: Rig) -> None:
@@ -196,13 +196,13 @@ def test_quotas_say_whether_it_runs_now_later_or_never(rig: Rig) -> None:
     rig.teams.put(DEFAULT_TEAM, TeamSettings(max_running_jobs=1, gpu_seconds_per_day=0.0))
     running = rig.submit()
     rig.claim(running)
-    found = checks(validated(rig, seed=9))
-    assert (found["running_jobs"], found["gpu_seconds"]) == ("waits", "never")
+    outcomes = checks(validated(rig, seed=9))
+    assert (outcomes["running_jobs"], outcomes["gpu_seconds"]) == ("waits", "never")
 
 
 def test_a_job_that_needs_more_than_is_left_of_the_day_waits_in_the_middle(rig: Rig) -> None:
     for seed in (1, 2, 3):
-        took(rig, finished(rig, seed=seed), 0.01)
+        set_seconds(rig, finished(rig, seed=seed), 0.01)
     rig.teams.put(DEFAULT_TEAM, TeamSettings(gpu_seconds_per_day=75.0))
     assert checks(validated(rig, seed=4))["gpu_seconds"] == "waits"
     rig.teams.put(DEFAULT_TEAM, TeamSettings(gpu_seconds_per_day=1e6))
@@ -211,7 +211,7 @@ def test_a_job_that_needs_more_than_is_left_of_the_day_waits_in_the_middle(rig: 
 
 def test_the_wait_counts_what_is_served_before(rig: Rig) -> None:
     for seed in (1, 2, 3):
-        took(rig, finished(rig, seed=seed), 0.5)
+        set_seconds(rig, finished(rig, seed=seed), 0.5)
     before = validated(rig, seed=4)["estimate"]["queue"]
     assert (before["ahead"], before["seconds"]) == (0, 0.0)
     rig.submit(seed=5)
@@ -229,7 +229,7 @@ def test_a_folder_without_a_tokenizer_is_refused_before_anything_runs(rig: Rig) 
     assert "tokenizer" in answer.json()["detail"]
 
 
-def test_a_job_of_an_older_version_still_shows_what_can_be_counted(rig: Rig) -> None:
+def test_a_job_without_an_estimate_shows_what_can_be_counted(rig: Rig) -> None:
     job = finished(rig)
     with rig.database.write() as session:
         row = rig.reader.row(job)

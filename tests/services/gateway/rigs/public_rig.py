@@ -213,7 +213,7 @@ class Rig:
             reader=self.reader,
             control=self.control,
             registry=self.registry,
-            estimator=Estimator(self.database, rule_seconds=0.0, queue_seconds=0.0),
+            estimator=Estimator(self.database, duration_model_seconds=0.0, queue_seconds=0.0),
         )
 
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
@@ -288,7 +288,7 @@ class Rig:
             model_server=self.model_server,
             reader=self.reader,
             feed=self.feed,
-            estimator=Estimator(self.database, rule_seconds=0.0, queue_seconds=0.0),
+            estimator=Estimator(self.database, duration_model_seconds=0.0, queue_seconds=0.0),
             authenticator=self.authenticator,
             limits=self.limits,
         )
