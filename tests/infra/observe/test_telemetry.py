@@ -48,7 +48,7 @@ def ask(path: str, *, method: str = "GET", traceparent: str | None = None) -> ht
 
     @router.get("/routine/{number}")
     def routine(number: int) -> None:
-        telemetry.routine()
+        telemetry.mark_routine()
         if number == 409:
             raise Conflict("taken")
         if number == 507:
@@ -169,8 +169,8 @@ def test_routine_leaves_only_its_defects(collector: Collector) -> None:
 def test_an_attempt_and_its_wait_hang_below_the_job(collector: Collector) -> None:
     with telemetry.stage_span(claimed()):
         inside = telemetry.current_traceparent()
-        telemetry.note(outcome="failed")
-        telemetry.failed("gpu_oom")
+        telemetry.set_attributes(outcome="failed")
+        telemetry.mark_failed("gpu_oom")
     queue, stage = collector.only("queue"), collector.only("stage")
     assert {queue.trace_id, stage.trace_id} == {TRACE}
     assert {queue.parent_id, stage.parent_id} == {"00f067aa0ba902b7"}

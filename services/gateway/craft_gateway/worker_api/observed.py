@@ -27,14 +27,14 @@ class CountedCalls:
     def claim(self, stage_id: str, claim: Claim) -> ClaimedStage | None:
         claimed = self._calls.claim(stage_id, claim)
         # A claim is not traced: its trace is unknown before it, and the attempt's own spans show it afterwards.
-        telemetry.routine()
+        telemetry.mark_routine()
         if claimed is not None:
             never_failing(lambda: self._metrics.claimed(claim.service, claimed.team, claimed.waited_seconds))
         return claimed
 
     def renew(self, stage_id: str, renew: Renew) -> Renewed:
         renewed = self._calls.renew(stage_id, renew)
-        telemetry.routine()
+        telemetry.mark_routine()
         return renewed
 
     def complete(self, stage_id: str, complete: Complete) -> None:
@@ -78,7 +78,7 @@ class LostLeases:
         code = str(attempt.error["code"]) if attempt.error else LeaseLost.code
         fields = {"job": lost.job_id, "stage": lost.name, "attempt": attempt.number, "owner": attempt.owner}
         _log.warning("lease_lost", extra={**fields, "code": code, "trace_id": telemetry.trace_id_of(traceparent)})
-        facts = telemetry.stage_facts(
+        attributes = telemetry.stage_attributes(
             job_id=lost.job_id,
             stage=lost.name,
             kind=lost.kind.value,
@@ -91,5 +91,5 @@ class LostLeases:
             traceparent,
             began=began,
             ended=began + (attempt.seconds or 0.0),
-            facts={**facts, "craft.outcome": "lost", "craft.error_code": code, "craft.owner": attempt.owner},
+            attributes={**attributes, "craft.outcome": "lost", "craft.error_code": code, "craft.owner": attempt.owner},
         )

@@ -1,4 +1,4 @@
-"""The one shape of an HTTP service: problem documents, request ids, a body limit, health, metrics and OpenAPI."""
+"""Builds every HTTP service alike: problem documents, request ids, a body limit, health, metrics and OpenAPI."""
 
 import asyncio
 import importlib.metadata
@@ -27,24 +27,24 @@ __all__ = ["MAX_BODY_BYTES", "Health", "JsonResponse", "Mounted", "Readiness", "
 
 MAX_BODY_BYTES = 64 * 2**20
 SERVER_OPTIONS: Mapping[str, Any] = {
-    # Not httptools: over it uvicorn takes headers without end, and the body of a request that offers an upgrade (curl
-    # --http2 and Java's client do) as the next request.
+    # Not httptools: with it uvicorn accepts endless headers, and takes the body of a request that offers an upgrade
+    # (curl --http2 and Java's client send these) for the next request.
     "http": "h11",
     "log_config": None,
     "access_log": False,
     "server_header": False,
 }
-"""Of uvicorn."""
+"""Options of uvicorn."""
 _READY_SECONDS = 5.0
 _log = logging.getLogger("craft.http")
 
 Ready = Callable[[], Awaitable[dict[str, bool]]]
-"""Names the parts that a service needs and whether each answers."""
+"""Returns the names of the parts that a service needs, and whether each one answers."""
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
 class Mounted(NamedTuple):
-    """A router below a prefix of the application: FastAPI matches a router within a router many times over."""
+    """A router under a prefix. Routers inside routers are avoided, because FastAPI matches them many times."""
 
     router: APIRouter
     prefix: str = ""
@@ -60,7 +60,7 @@ class Health(Contract):
 
 
 class Readiness(Contract):
-    """Every part that the service needs answers."""
+    """Each part that the service needs answers."""
 
     status: Literal["ready"] = "ready"
     checks: dict[str, bool]
@@ -81,16 +81,16 @@ def create_app(
 ) -> FastAPI:
     """An application with the routers and /healthz, /readyz, /metrics; its registry is `app.state.metrics`.
 
-    `service` labels metrics; one with metrics of its own brings the `registry` that they are in. A body of more than
-    `max_body_bytes` is answered 413. `inner` is what stands between the edge and the routes; `describe` adds to the
-    OpenAPI document. Errors raised by routes become problem documents; list a route's own with
-    `responses=documented(NotFound, …)`. `other_form` is for the edge's own errors, on paths where that is not theirs.
+    `service` labels the metrics; a service with its own metrics passes their `registry`. A body of more than
+    `max_body_bytes` is answered with 413. `inner` is the middleware between the edge and the routes; `describe` adds
+    to the OpenAPI document. Errors of routes become problem documents; list a route's own errors with
+    `responses=documented(NotFound, …)`. `other_form` gives the edge's own errors on paths with another error format.
     """
     registry = registry or CollectorRegistry()
     app = FastAPI(title=title, version=_version(), lifespan=_with_last_spans(lifespan), middleware=inner)
     app.state.metrics = registry
     problems.install(app, describe=describe)
-    parts = [each if isinstance(each, Mounted) else Mounted(each) for each in routers]
+    parts = [router if isinstance(router, Mounted) else Mounted(router) for router in routers]
     app.add_middleware(HeadAsGet)
     app.add_middleware(
         Edge,
@@ -112,7 +112,7 @@ def create_app(
 
 
 def _with_last_spans(lifespan: Lifespan | None) -> Lifespan:
-    """The service's own lifespan, and at its end the spans that have not left yet."""
+    """The service's own lifespan; at its end the remaining spans are sent."""
 
     @asynccontextmanager
     async def whole(app: FastAPI) -> AsyncIterator[None]:
@@ -147,7 +147,7 @@ def _operations(registry: CollectorRegistry, ready: Ready | None) -> APIRouter:
             )
         return Readiness(checks=checks)
 
-    # No coroutine: a collector may ask a database.
+    # Not a coroutine, because a collector may query a database.
     @router.get("/metrics", operation_id="metrics", summary="Prometheus metrics", response_class=Response)
     def metrics() -> Response:
         return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
@@ -174,7 +174,7 @@ def _version() -> str:
 
 
 def serve(app: FastAPI, listen: Listen, settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; open streams get the grace period of the settings, then are cut."""
+    """Serve until SIGTERM or SIGINT. Open streams are cut after the grace period of the settings."""
     uvicorn.run(
         app,
         host=listen.host,

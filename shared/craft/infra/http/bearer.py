@@ -1,4 +1,4 @@
-"""The workers' shared token, as a dependency of the routes that only the system's own processes may call."""
+"""A check of the workers' shared token, for routes that only the system's own processes may call."""
 
 import hmac
 from collections.abc import Callable
@@ -15,7 +15,7 @@ def bearer_check(token: SecretStr) -> Callable[..., None]:
     scheme = HTTPBearer(auto_error=False, description="The workers' shared token.")
 
     def check(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(scheme)]) -> None:
-        # No token at all is never right, not even where an empty one was set.
+        # A missing token is never valid, even where the configured token is empty.
         if credentials is None or not hmac.compare_digest(
             credentials.credentials.encode(), token.get_secret_value().encode()
         ):

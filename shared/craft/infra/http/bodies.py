@@ -1,4 +1,4 @@
-"""Bodies that no field of is wrong, because they could not be read at all: what is said of them."""
+"""Errors for request bodies that cannot be read as JSON at all."""
 
 import json
 from collections.abc import Mapping
@@ -12,14 +12,14 @@ _LONGEST_TYPE = 100
 
 
 def unread_body(error: RequestValidationError, headers: Mapping[str, str]) -> RequestInvalid | None:
-    """What is wrong with the body as a whole; None where it was read, and something in it is wrong."""
-    of_body = [each for each in error.errors() if each["loc"][:1] == ("body",)]
-    if not of_body:
+    """The error of the body as a whole; None where the body was read and one of its fields is wrong."""
+    body_errors = [detail for detail in error.errors() if detail["loc"][:1] == ("body",)]
+    if not body_errors:
         return None
-    first = of_body[0]
+    first = body_errors[0]
     if first["type"] == "json_invalid":
         return not_json(json.JSONDecodeError(first["ctx"]["error"], str(error.body), first["loc"][1]))
-    # What the framework does not take for JSON it hands over as it came.
+    # The framework passes on the bytes of a body that it does not take for JSON.
     if isinstance(error.body, bytes) and error.body:
         kind = headers.get("content-type", "")[:_LONGEST_TYPE]
         return RequestInvalid(
@@ -33,7 +33,7 @@ def unread_body(error: RequestValidationError, headers: Mapping[str, str]) -> Re
 
 
 def not_json(error: json.JSONDecodeError) -> RequestInvalid:
-    """For a body that the parser fails at."""
+    """The error for a body that the JSON parser cannot read."""
     return RequestInvalid(
         f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}.",
         hint="Mend it there. Names and texts stand in double quotes, and after the last member comes no comma.",

@@ -1,4 +1,4 @@
-"""A caller that hangs up: what was begun for it is ended, so that nobody's question is worked on."""
+"""Cancels the work for a caller that disconnects."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -10,17 +10,20 @@ ResultT = TypeVar("ResultT")
 
 
 async def cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, ResultT]) -> ResultT | None:
-    """What the work gives; None, and the work is cancelled, where the caller hangs up first. Its body must be read."""
-    working, leaving = asyncio.create_task(work), asyncio.create_task(_gone(request))
+    """The result of `work`. If the caller disconnects first, the work is cancelled and the result is None.
+
+    The request's body must have been read before.
+    """
+    working, waiting = asyncio.create_task(work), asyncio.create_task(_disconnected(request))
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
         return working.result() if working.done() else None
     finally:
-        for task in (working, leaving):
+        for task in (working, waiting):
             task.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
+        await asyncio.gather(working, waiting, return_exceptions=True)
 
 
-async def _gone(request: Request) -> None:
+async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass

@@ -1,5 +1,5 @@
-"""The outermost layer of an HTTP service, in pure ASGI so that streams pass unbuffered: request ids, the body's byte
-limit, metrics, a span and one log line for each request, and the last resort for defects.
+"""The outermost layer of an HTTP service: request ids, the byte limit of bodies, metrics, a span and one log line for
+each request, and the last handler of defects. It is pure ASGI, so that streams pass unbuffered.
 """
 
 import logging
@@ -29,7 +29,7 @@ _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
 OtherForm = Callable[[Scope, CraftError], Response | None]
-"""An error as the callers of some paths expect it; None where that is a problem document."""
+"""An error in the format of some paths' callers; None where the format is a problem document."""
 
 
 class RequestMetrics:
@@ -44,13 +44,13 @@ class RequestMetrics:
         )
 
     def observe(self, *, method: str, route: str, status: int, seconds: float) -> None:
-        """One request is done."""
+        """Count one finished request."""
         self._requests.labels(self._service, method, route, str(status)).inc()
         self._seconds.labels(self._service, method, route).observe(seconds)
 
 
 class Edge:
-    """The middleware. A body of more than `max_body_bytes` is answered 413, whatever Content-Length says."""
+    """The middleware. A body of more than `max_body_bytes` is answered with 413, whatever its Content-Length says."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Edge:
         prefixes: Collection[str] = (),
         other_form: OtherForm = lambda _scope, _error: None,
     ) -> None:
-        """`prefixes`: below which routers are mounted."""
+        """`prefixes` are the prefixes of the mounted routers."""
         self._app = app
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
@@ -74,9 +74,9 @@ class Edge:
             return
         exchange = _Exchange(scope, receive, send, self._max_body_bytes, self._other_form)
         with _span(scope, exchange.request_id):
-            await self._answered(scope, exchange)
+            await self._observed(scope, exchange)
 
-    async def _answered(self, scope: Scope, exchange: "_Exchange") -> None:
+    async def _observed(self, scope: Scope, exchange: "_Exchange") -> None:
         began = time.perf_counter()
         try:
             await exchange.run(self._app)
@@ -85,9 +85,9 @@ class Edge:
             seconds = time.perf_counter() - began
             method = _method(scope)
             self._metrics.observe(method=method, route=route, status=exchange.status, seconds=seconds)
-            telemetry.answered(method=method, route=route, status=exchange.status)
+            telemetry.record_response(method=method, route=route, status=exchange.status)
             fields = {"method": scope["method"], "route": route, "status": exchange.status}
-            # Callers that poll hear mostly that nothing is new: that would be most of the log.
+            # Polls mostly get 304, and these lines would fill the log.
             level = logging.DEBUG if route in _QUIET or exchange.status == HTTPStatus.NOT_MODIFIED else logging.INFO
             _log.log(
                 level,
@@ -96,11 +96,11 @@ class Edge:
             )
 
     def _route(self, scope: Scope) -> str:
-        """The template of the path: the framework tells a route's own, without its router's prefix."""
+        """The template of the path with its prefix; the framework gives the route's own path only."""
         path = getattr(scope.get("route"), "path", None)
         if path is None:
             return "unmatched"
-        prefix = next((each for each in self._prefixes if scope["path"].startswith(f"{each}/")), "")
+        prefix = next((prefix for prefix in self._prefixes if scope["path"].startswith(f"{prefix}/")), "")
         return f"{prefix}{path}"
 
 
@@ -121,7 +121,7 @@ class _Exchange:
         scope.setdefault("state", {})["request_id"] = self.request_id
 
     async def run(self, app: ASGIApp) -> None:
-        """Call the application; answer 413 or 500 in its place where it may not or cannot."""
+        """Call the application; answer 413 for a body that is too large, and 500 where the application fails."""
         if _content_length(self._scope) > self._limit:
             self._too_large = True
         else:
@@ -133,7 +133,7 @@ class _Exchange:
                 if self._started:
                     raise
                 if not self._too_large:
-                    await self._answer(_shown(error))
+                    await self._answer(_public_error(error))
         if self._too_large and not self._started:
             await self._answer(PayloadTooLarge(f"The body is larger than {self._limit} bytes.", hint="Send less."))
 
@@ -143,7 +143,7 @@ class _Exchange:
             self._left -= len(message.get("body", b""))
             if self._left < 0:
                 self._too_large = True
-                # The framework passes HTTPException on and turns all else into 400; `_write` drops its answer.
+                # The framework turns any other exception into 400; `_write` drops its answer to this one.
                 raise HTTPException(413)
         return message
 
@@ -171,8 +171,8 @@ class _Exchange:
         await response(self._scope, self._receive, self._forward)
 
 
-def _shown(error: Exception) -> CraftError:
-    """What the caller hears: a machine without disk or memory says so, and a defect keeps its text to the log."""
+def _public_error(error: Exception) -> CraftError:
+    """The error for the caller. A lack of disk or memory is named; the text of a defect stays in the log."""
     known = error_of(error)
     if isinstance(known, DiskFull | HostOutOfMemory):
         return known
@@ -185,7 +185,7 @@ def _header(scope: Scope, name: bytes) -> bytes | None:
 
 
 def _span(scope: Scope, request_id: str) -> AbstractContextManager[None]:
-    """The request's span; probes and scrapes, which come every few seconds, have none."""
+    """The request's span. Probes and scrapes have none, because they come every few seconds."""
     if scope["path"] in _QUIET:
         return nullcontext()
     given = _header(scope, b"traceparent")
@@ -195,12 +195,12 @@ def _span(scope: Scope, request_id: str) -> AbstractContextManager[None]:
 
 
 def _method(scope: Scope) -> str:
-    """Callers may invent methods; metrics and spans are not named after them."""
+    """The method, or "other": callers may invent methods, and these must not name metrics and spans."""
     return scope["method"] if scope["method"] in _METHODS else "other"
 
 
 def _request_id(scope: Scope) -> str:
-    """The caller's id where it is harmless in logs and headers, else a new one."""
+    """The caller's id if it is safe in logs and headers, otherwise a new one."""
     given = _header(scope, b"x-request-id")
     return given.decode() if given and _REQUEST_ID.fullmatch(given) else new_id("req")
 

@@ -1,11 +1,11 @@
-"""HEAD wherever there is GET, and what it answers but for the body (RFC 9110, 9.3.2)."""
+"""Answers HEAD wherever there is GET: the same response without its body (RFC 9110, 9.3.2)."""
 
 import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class HeadAsGet:
-    """The middleware: the application takes HEAD for a GET, and stops once its answer's head is out."""
+    """The middleware: the application sees a GET, and is stopped once the response's head is sent."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -15,8 +15,8 @@ class HeadAsGet:
         if scope["type"] != "http" or scope["method"] != "HEAD":
             await self._app(scope, receive, send)
             return
-        # A copy, since the server has to know what was asked. Ranges are GET's only (RFC 9110, 14.2).
-        headers = [each for each in scope["headers"] if each[0] != b"range"]
+        # A copy, because the server must know the original method. Only GET has ranges (RFC 9110, 14.2).
+        headers = [(name, value) for name, value in scope["headers"] if name != b"range"]
         as_get = {**scope, "method": "GET", "headers": headers}
         try:
             with anyio.CancelScope() as answering:
@@ -24,16 +24,16 @@ class HeadAsGet:
         except _HeadSent:
             pass
         finally:
-            # For metrics and logs, which have the original.
+            # For metrics and logs, which read the original scope.
             scope["route"] = as_get.get("route")
 
 
 class _HeadSent(Exception):
-    """Keeps an application from reading on what nobody is sent. Unlike one that is cancelled it can close files."""
+    """Stops an application from reading a body that is not sent. It can close its files, unlike a cancelled one."""
 
 
 class _HeadOnly:
-    """Sends an answer without its body."""
+    """Sends a response without its body."""
 
     def __init__(self, send: Send, answering: anyio.CancelScope) -> None:
         self._send = send
@@ -49,5 +49,5 @@ class _HeadOnly:
         await self._send(message)
         await self._send({"type": "http.response.body"})
         if not any(name == b"content-length" for name, _ in message["headers"]):
-            # An event stream may be silent for long and has no end. Files are not cancelled: see `_HeadSent`.
+            # Cancelled, because an event stream may be silent for long and never ends. For files see `_HeadSent`.
             self._answering.cancel()

@@ -1,4 +1,4 @@
-"""What an HTTP service's OpenAPI document says: every status that an operation may answer with."""
+"""Completes an HTTP service's OpenAPI document with every status that an operation may answer."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -34,7 +34,7 @@ def documented(*errors: type[CraftError]) -> OpenApiResponses:
 
 
 def openapi(app: FastAPI, describe: Describe | None) -> dict[str, Any]:
-    """The application's document: made once."""
+    """The application's OpenAPI document, built once."""
     if app.openapi_schema is None:
         schema = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
@@ -57,7 +57,10 @@ def openapi(app: FastAPI, describe: Describe | None) -> dict[str, Any]:
 
 
 def _complete(method: str, operation: dict[str, Any]) -> None:
-    """Add what any operation of its kind may answer. One whose 500 is no problem has errors of a form of its own."""
+    """Add the errors that any such operation may answer.
+
+    An operation whose 500 is no problem document has its own error format, and is left as it is.
+    """
     responses: dict[str, Any] = operation["responses"]
     if responses.get("422", {}).get("content") == _FRAMEWORKS_422:
         del responses["422"]

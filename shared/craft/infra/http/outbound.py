@@ -1,7 +1,7 @@
-"""Calls to addresses that users name (webhooks, datasets by URL): public ones only, unless the operator allows a host.
+"""Calls to addresses that users give (webhooks, datasets by URL): public ones only, unless the operator allows a host.
 
-A name is resolved once, every address it has is checked, and the connection goes to the one that was checked: that the
-name resolves to something else a moment later changes nothing. Redirects are not followed.
+A name is resolved once, all of its addresses are checked, and the connection goes to a checked address. A later change
+of the name's addresses therefore has no effect. Redirects are not followed.
 """
 
 import ipaddress
@@ -18,24 +18,24 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _HINT = "Name a public https address, or have the operator add the host to CRAFT_OUTBOUND__ALLOWED_HOSTS."
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], Sequence[str]]
-"""A host's addresses. Raises socket.gaierror."""
+"""Returns a host's addresses. Raises socket.gaierror."""
 
 
 def resolve(host: str, port: int) -> Sequence[str]:
-    """What the machine's resolver says, in its order."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(address[0]) for *_, address in found]
+    """The addresses that the machine's resolver gives, in its order."""
+    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(address[0]) for *_, address in addresses]
 
 
 class OutboundPolicy:
-    """Says where a call may go. `allowed_hosts` may be anywhere, and without TLS."""
+    """Decides which addresses may be called. `allowed_hosts` may have any address, and need no TLS."""
 
     def __init__(self, allowed_hosts: Iterable[str] = (), *, resolve: Resolve = resolve) -> None:
         self._allowed = frozenset(host.lower() for host in allowed_hosts)
         self._resolve = resolve
 
     def check_form(self, url: str) -> None:
-        """What can be refused before anything is resolved. Raises RequestInvalid."""
+        """Refuse a URL that is wrong before its name is resolved. Raises RequestInvalid."""
         try:
             parsed = httpx.URL(url)
         except httpx.InvalidURL as error:
@@ -45,25 +45,25 @@ class OutboundPolicy:
             _check_public(parsed.host, parsed.host)
 
     def pinned(self, request: httpx.Request) -> httpx.Request:
-        """The same request to the very address that was checked. Raises RequestInvalid, HostUnknown, Unavailable."""
+        """The same request to a checked address. Raises RequestInvalid, HostUnknown, Unavailable."""
         self._check_scheme(request.url)
         host = request.url.host
         try:
-            found = self._resolve(host, request.url.port or _HTTPS_PORT)
+            addresses = self._resolve(host, request.url.port or _HTTPS_PORT)
         except (socket.gaierror, UnicodeError) as error:
             if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
                 raise Unavailable("The machine's resolver does not answer.", hint="Try again in a minute.") from error
             raise HostUnknown(f"The host {host[:200]} is not known.", hint="Check its name.") from error
-        if not found:
+        if not addresses:
             raise HostUnknown(f"The host {host[:200]} has no address.", hint="Check its name.")
         if host.lower() not in self._allowed:
-            # All of them: which one is taken must not depend on their order.
-            for address in found:
+            # All addresses are checked, so that their order does not matter.
+            for address in addresses:
                 _check_public(host, address)
         extensions = {**request.extensions, "sni_hostname": host}
         return httpx.Request(
             request.method,
-            request.url.copy_with(host=found[0].partition("%")[0]),
+            request.url.copy_with(host=addresses[0].partition("%")[0]),
             headers=request.headers,
             stream=request.stream,
             extensions=extensions,
@@ -79,7 +79,7 @@ class OutboundPolicy:
 
 
 class OutboundTransport(httpx.AsyncBaseTransport):
-    """For `httpx.AsyncClient(transport=…, follow_redirects=False)`."""
+    """Applies the policy to each request: `httpx.AsyncClient(transport=…, follow_redirects=False)`."""
 
     def __init__(self, policy: OutboundPolicy, inner: httpx.AsyncBaseTransport | None = None) -> None:
         self._policy = policy
@@ -87,7 +87,7 @@ class OutboundTransport(httpx.AsyncBaseTransport):
         self._inner = inner or httpx.AsyncHTTPTransport(trust_env=False)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """See `httpx.AsyncBaseTransport`. Raises RequestInvalid, Unavailable too."""
+        """See `httpx.AsyncBaseTransport`. Also raises RequestInvalid, HostUnknown and Unavailable."""
         return await self._inner.handle_async_request(await run_sync(self._policy.pinned, request))
 
     async def aclose(self) -> None:
@@ -113,7 +113,7 @@ def _check_public(host: str, text: str) -> None:
 
 
 def _embedded(address: Address) -> Address:
-    """The IPv4 address that an IPv6 one stands for, where it does."""
+    """The IPv4 address that an IPv6 address embeds, if any; otherwise the address itself."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
     if address in _NAT64:

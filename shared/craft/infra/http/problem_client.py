@@ -1,4 +1,4 @@
-"""The other side of problem documents: the error that an answer of one of our own services stands for."""
+"""Turns the problem document of another of our services back into an error."""
 
 from functools import cache
 
@@ -10,7 +10,7 @@ from craft.errors import Conflict, CraftError, ErrorDetail, Internal, NotFound, 
 
 
 def error_from_problem(answer: httpx.Response, *, peer: str, set_by: str = "CRAFT_WORKER_TOKEN") -> CraftError:
-    """What a refusal says. `peer` names the service, at the start of a sentence; `set_by` the setting of its token."""
+    """The error in a response. `peer` names the service, to start a sentence; `set_by` is the setting of its token."""
     if answer.status_code in {401, 403}:
         return Internal(f"{peer} refuses this process's token.", hint=f"Set the same {set_by} in both.")
     try:
@@ -31,11 +31,11 @@ def error_from_problem(answer: httpx.Response, *, peer: str, set_by: str = "CRAF
 
 @cache
 def _by_code() -> dict[str, type[CraftError]]:
-    # The roots of the tree have this code too.
-    found: dict[str, type[CraftError]] = {Internal.code: Internal}
+    # The tree's root classes have this code too.
+    by_code: dict[str, type[CraftError]] = {Internal.code: Internal}
     waiting: list[type[CraftError]] = [CraftError]
     while waiting:
         kind = waiting.pop(0)
-        found.setdefault(kind.code, kind)
+        by_code.setdefault(kind.code, kind)
         waiting.extend(kind.__subclasses__())
-    return found
+    return by_code

@@ -1,4 +1,4 @@
-"""Every error of an HTTP service as a problem document (RFC 9457)."""
+"""Answers every error of an HTTP service with a problem document (RFC 9457)."""
 
 import http.client
 import json
@@ -49,15 +49,15 @@ _CODES: Mapping[int, str] = {
 
 
 class JsonResponse(JSONResponse):
-    """JSON in which NaN and the infinities are null, because JSON has no such numbers."""
+    """JSON with null for NaN and the infinities, which JSON does not have."""
 
     def render(self, content: object) -> bytes:
-        """The body's bytes."""
+        """See `JSONResponse.render`."""
         return orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS)
 
 
 def problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
-    """The problem as an answer; says when to try again where waiting may help."""
+    """The problem as a response; with Retry-After where waiting may help."""
     extra = dict(headers or {})
     if problem.status in _WAIT_AND_RETRY:
         extra.setdefault("Retry-After", str(_RETRY_AFTER_SECONDS))
@@ -66,7 +66,7 @@ def problem_response(problem: Problem, headers: Mapping[str, str] | None = None)
 
 
 def error_headers(error: CraftError) -> Mapping[str, str]:
-    """What an error says in headers."""
+    """The headers that an error needs."""
     if isinstance(error, Unauthenticated):
         return {"WWW-Authenticate": "Bearer"}
     if isinstance(error, RateLimited):
@@ -77,7 +77,7 @@ def error_headers(error: CraftError) -> Mapping[str, str]:
 
 
 def status_problem(status: int, detail: str, *, hint: str | None = None, request_id: str | None) -> Problem:
-    """The problem of a bare HTTP status, such as the framework's own 404 and 405."""
+    """The problem for a plain HTTP status, such as the framework's own 404 and 405."""
     phrase = http.client.responses.get(status, "Error")
     code = _CODES.get(status) or phrase.lower().replace(" ", "_").replace("-", "_")
     return Problem(
@@ -94,13 +94,13 @@ def status_problem(status: int, detail: str, *, hint: str | None = None, request
 
 
 def clipped(text: str, most: int) -> str:
-    """At most `most` characters that any encoder takes: lone surrogates become question marks."""
+    """At most `most` characters that can be encoded: lone surrogates become question marks."""
     short = text if len(text) <= most else f"{text[: most - 1]}…"
     return short.encode("utf-8", "replace").decode()
 
 
 def validation_details(errors: Sequence[Mapping[str, Any]]) -> list[ErrorDetail]:
-    """Where the input is wrong, as field paths such as `dataset.rows.3.question`; long input is never echoed."""
+    """The wrong places of the input, with field paths such as `dataset.rows.3.question`; long input is never echoed."""
     return [
         ErrorDetail(
             message=clipped(validation_message(error), _LONGEST_MESSAGE),
@@ -117,7 +117,7 @@ def _path(location: Sequence[int | str]) -> str:
 
 
 def _excerpt(value: object) -> str | None:
-    """Scalars only: a container's text costs time and shows what was right as well."""
+    """An excerpt of a scalar; None for containers, whose text is long and mostly right."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, str):
@@ -125,24 +125,24 @@ def _excerpt(value: object) -> str | None:
     if isinstance(value, bool | float):
         return str(value)
     if isinstance(value, int):
-        # Python refuses to print integers of thousands of digits.
+        # Python does not print integers of thousands of digits.
         return str(value) if value.bit_length() < 256 else "a number of more than 76 digits"
     return None
 
 
 def error_response(error: CraftError, *, request_id: str | None) -> Response:
-    """The error as a problem document; what is the server's own fault is logged."""
+    """The error as a problem document. Errors of the server are logged."""
     if error.status >= 500:
-        # Where something is away every request fails alike: a trace for each would bury the log, and cost more.
+        # While another part does not answer, all requests fail alike: a trace for each would fill the log.
         away = isinstance(error, Unavailable)
         cause = str(error.__cause__)[:_LONGEST_MESSAGE] if away and error.__cause__ else None
-        told = {"code": error.code, "detail": error.message, "cause": cause}
-        _log.warning("request_failed", extra=told, exc_info=None if away else error)
+        fields = {"code": error.code, "detail": error.message, "cause": cause}
+        _log.warning("request_failed", extra=fields, exc_info=None if away else error)
     return problem_response(Problem.of(error, request_id=request_id), error_headers(error))
 
 
 def install(app: FastAPI, *, describe: Describe | None = None) -> None:
-    """Give the application its error handlers and an OpenAPI document that knows the Problem schema.
+    """Give the application its error handlers and an OpenAPI document with the Problem schema.
 
     `describe` may add to the document.
     """
@@ -172,7 +172,7 @@ def install(app: FastAPI, *, describe: Describe | None = None) -> None:
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 - as above
         if error.status_code == HTTPStatus.BAD_REQUEST:
-            # The framework's word for a body that its parser fails at.
+            # The framework answers 400 for a body that its parser cannot read.
             hint = "Send JSON in UTF-8, not nested hundreds of times and without numbers of thousands of digits."
             return await craft_error(request, RequestInvalid("The body cannot be read.", hint=hint))
         headers: Mapping[str, str] | None = error.headers
@@ -193,7 +193,7 @@ def install(app: FastAPI, *, describe: Describe | None = None) -> None:
 
 
 def status_hint(app: FastAPI, status: int, path: str) -> str | None:
-    """What to do about the framework's own 404 and 405."""
+    """A hint for the framework's own 404 and 405."""
     if status == HTTPStatus.NOT_FOUND:
         return "There is no such path: /docs shows those that there are, and /openapi.json lists them."
     methods = _allowed(app, path) if status == HTTPStatus.METHOD_NOT_ALLOWED else ()
@@ -201,11 +201,11 @@ def status_hint(app: FastAPI, status: int, path: str) -> str | None:
 
 
 def _allowed(app: FastAPI, path: str) -> list[str]:
-    """The documented methods of a path: the framework names those of the first route only."""
+    """The documented methods of a path; the framework names only those of the first route."""
     paths: dict[str, Any] = app.openapi()["paths"]
-    fitting = [each for each in paths if re.fullmatch(_NAMED.sub("[^/]+", re.escape(each)), path)]
-    # `/jobs/validate` is also a `/jobs/{job_id}`.
-    closest = min(fitting, key=lambda each: each.count("{"), default=None)
+    matching = [template for template in paths if re.fullmatch(_NAMED.sub("[^/]+", re.escape(template)), path)]
+    # `/jobs/validate` also matches `/jobs/{job_id}`.
+    closest = min(matching, key=lambda template: template.count("{"), default=None)
     if closest is None:
         return []
     # The edge answers HEAD wherever there is a GET.

@@ -1,7 +1,7 @@
-"""Render chat templates in a process of its own with hard limits: `python -m craft.infra.models.chat_template_child`.
+"""Renders chat templates in a separate process with hard limits: `python -m craft.infra.models.chat_template_child`.
 
-The order comes as JSON on standard input, the outcome goes as JSON to standard output. The sandbox is the one that
-transformers renders in, set up without importing it, so that this process starts in a tenth of a second.
+The request is JSON on standard input, the result is JSON on standard output. The sandbox is the one of transformers,
+set up without importing transformers, so that this process starts in a tenth of a second.
 """
 
 import json
@@ -23,15 +23,15 @@ from jinja2.utils import Namespace
 _MOST_CHARACTERS = 2**20
 _LONGEST_REASON = 200
 _DEFAULT = "default"
-_ASKED = {"role": "user", "content": "Question: What is the capital of Peru? 水, naïve, 🧪 <b> {{ x }}\nAnswer:"}
-_ANSWERED = {"role": "assistant", "content": "Lima."}
+_USER = {"role": "user", "content": "Question: What is the capital of Peru? 水, naïve, 🧪 <b> {{ x }}\nAnswer:"}
+_ASSISTANT = {"role": "assistant", "content": "Lima."}
 _SYSTEM = {"role": "system", "content": "Answer in one word."}
 _TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
-"""For a tokenizer whose class, not its files, names them."""
+"""For tokenizers whose files do not name these tokens, because their class does."""
 
 
 class Conversation(NamedTuple):
-    """One rendering. A template may refuse those that no job needs."""
+    """One conversation to render. A template may refuse those that no job needs."""
 
     messages: tuple[Mapping[str, str], ...]
     add_generation_prompt: bool
@@ -39,31 +39,31 @@ class Conversation(NamedTuple):
 
 
 CONVERSATIONS = (
-    Conversation((_ASKED,), add_generation_prompt=True, needed=True),
-    Conversation((_ASKED, _ANSWERED), add_generation_prompt=False, needed=True),
-    Conversation((_ASKED, _ANSWERED) * 5 + (_ASKED,), add_generation_prompt=True, needed=True),
-    # Some models have no system message, and say so.
-    Conversation((_SYSTEM, _ASKED, _ANSWERED, _ASKED), add_generation_prompt=True, needed=False),
-    Conversation((_SYSTEM, _ASKED, _ANSWERED), add_generation_prompt=False, needed=False),
+    Conversation((_USER,), add_generation_prompt=True, needed=True),
+    Conversation((_USER, _ASSISTANT), add_generation_prompt=False, needed=True),
+    Conversation((_USER, _ASSISTANT) * 5 + (_USER,), add_generation_prompt=True, needed=True),
+    # Some templates refuse system messages.
+    Conversation((_SYSTEM, _USER, _ASSISTANT, _USER), add_generation_prompt=True, needed=False),
+    Conversation((_SYSTEM, _USER, _ASSISTANT), add_generation_prompt=False, needed=False),
 )
 
 
 class _Generation(jinja2.ext.Extension):
-    """`{% generation %}…{% endgeneration %}` marks what the assistant says; the text itself is left as it is."""
+    """`{% generation %}…{% endgeneration %}` marks the assistant's text; the text itself does not change."""
 
     tags = {"generation"}  # noqa: RUF012 - jinja2 declares it so
 
     def parse(self, parser: Parser) -> nodes.Node:
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return nodes.CallBlock(self.call_method("_said"), [], [], body).set_lineno(line)
+        return nodes.CallBlock(self.call_method("_unchanged"), [], [], body).set_lineno(line)
 
-    def _said(self, caller: Macro) -> str:
+    def _unchanged(self, caller: Macro) -> str:
         return str(caller())
 
 
 class _Dict:
-    """`dict` without what hangs on the class."""
+    """`dict` without the attributes of its class."""
 
     def __call__(self, *pairs: Any, **named: Any) -> dict[Any, Any]:
         return dict(*pairs, **named)
@@ -73,10 +73,10 @@ class _Dict:
 
 
 class _Namespace(Namespace):
-    """`namespace` without names that begin with an underscore."""
+    """`namespace` without names that start with an underscore."""
 
     def __init__(*positional: Any, **named: Any) -> None:
-        # No `self` in the signature: a template may call one of its names so.
+        # The signature has no `self`, because a template may use that name.
         self, *pairs = positional
         values = dict(*pairs, **named)
         for name in values:
@@ -104,7 +104,7 @@ def sandbox() -> ImmutableSandboxedEnvironment:
 
 
 def render(template: str, conversation: Conversation, tokens: Mapping[str, str]) -> str:
-    """The conversation as text. Raises what jinja2 and the template raise, ValueError above 1 Mi characters."""
+    """The conversation as text. Raises errors of jinja2 and of the template, and ValueError above 1 Mi characters."""
     variables = {**_TOKENS, **tokens, "add_generation_prompt": conversation.add_generation_prompt}
     messages = [dict(message) for message in conversation.messages]
     written: list[str] = []
@@ -119,9 +119,9 @@ def render(template: str, conversation: Conversation, tokens: Mapping[str, str])
 
 
 def fault_of(templates: Mapping[str, str], tokens: Mapping[str, str]) -> str | None:
-    """Why these templates cannot be used, None where they can. Raises MemoryError.
+    """The reason why these templates cannot be used, or None. Raises MemoryError.
 
-    Only the one called "default" is used here; others may fail, but not escape.
+    Only the template called "default" is used; others may fail, but must not break out of the sandbox.
     """
     for name, template in templates.items():
         for conversation in CONVERSATIONS:
@@ -136,38 +136,38 @@ def fault_of(templates: Mapping[str, str], tokens: Mapping[str, str]) -> str | N
 
 
 def main() -> None:
-    """Take one order, limit this process, carry it out."""
-    order = json.load(sys.stdin)
-    seconds, memory_bytes = order["seconds"], order["memory_bytes"]
+    """Read one request, set this process's limits and answer the request."""
+    request = json.load(sys.stdin)
+    seconds, memory_bytes = request["seconds"], request["memory_bytes"]
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
-    # Without a handler its signal ends the process, also while C code holds the interpreter.
+    # Without a handler the signal ends the process, even while C code holds the interpreter's lock.
     signal.setitimer(signal.ITIMER_REAL, seconds)
     if sys.platform == "linux":
         limit = _address_space_bytes() + memory_bytes
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     try:
-        outcome = _outcome(order)
+        result = _answer(request)
     except MemoryError:
-        outcome = {"fault": f"needs more than {memory_bytes // 2**20} MiB of memory"}
-    json.dump(outcome, sys.stdout)
+        result = {"fault": f"needs more than {memory_bytes // 2**20} MiB of memory"}
+    json.dump(result, sys.stdout)
 
 
-def _outcome(order: Mapping[str, Any]) -> dict[str, Any]:
-    chats = order.get("chats")
+def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
+    chats = request.get("chats")
     if chats is None:
-        return {"fault": fault_of(order["templates"], order["tokens"])}
+        return {"fault": fault_of(request["templates"], request["tokens"])}
     try:
-        return {"fault": None, "texts": [_rendered(chat, order) for chat in chats]}
+        return {"fault": None, "texts": [_rendered(chat, request) for chat in chats]}
     except MemoryError:
         raise
     except Exception as error:  # a template may raise anything
         return {"fault": f"fails with {type(error).__name__}: {str(error)[:_LONGEST_REASON]}"}
 
 
-def _rendered(chat: Sequence[Mapping[str, str]], order: Mapping[str, Any]) -> str:
+def _rendered(chat: Sequence[Mapping[str, str]], request: Mapping[str, Any]) -> str:
     conversation = Conversation(tuple(chat), add_generation_prompt=True, needed=True)
-    return render(order["templates"][_DEFAULT], conversation, order["tokens"])
+    return render(request["templates"][_DEFAULT], conversation, request["tokens"])
 
 
 def _address_space_bytes() -> int:
@@ -176,7 +176,7 @@ def _address_space_bytes() -> int:
 
 
 def _to_json(value: Any, *options: Any, **named: Any) -> str:
-    # jinja2's own escapes HTML.
+    # jinja2's own filter escapes HTML.
     names = ("ensure_ascii", "indent", "separators", "sort_keys")
     return json.dumps(value, **{"ensure_ascii": False, **dict(zip(names, options, strict=False)), **named})
 

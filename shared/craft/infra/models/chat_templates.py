@@ -1,4 +1,4 @@
-"""Chat templates are programs of strangers: each is tried in a limited child before anything here renders it."""
+"""Checks and renders chat templates. They are untrusted programs, so only a child process with limits runs them."""
 
 import json
 import logging
@@ -15,48 +15,49 @@ from craft.errors import Internal, ModelRejected, Unavailable
 
 _SECONDS = 2
 _MEMORY_BYTES = 64 * 2**20
-_PATIENCE_SECONDS = 60.0
+_WAIT_SECONDS = 60.0
 _LARGEST_FILE = 16 * 2**20
 _LONGEST_TEMPLATE = 2**20
-_REMEMBERED = 64
+_CACHED_RESULTS = 64
 _LONGEST_OUTPUT = 2000
 _TOO_SLOW = f"takes longer than {_SECONDS} s"
 _log = logging.getLogger("craft.models")
 
 
 def check_chat_template(folder: Path) -> None:
-    """Render the folder's templates for conversations such as jobs have. A folder without any passes.
+    """Render the folder's templates with conversations like those of jobs. A folder without templates passes.
 
-    The outcome is remembered for as long as the process lives. Raises ModelRejected for a template that fails, runs
-    longer than 2 s, needs more than 64 MiB, or writes more than 1 Mi characters; Unavailable on a choked machine.
+    The process caches the result. Raises ModelRejected for a template that fails, runs longer than 2 s, needs more than
+    64 MiB or writes more than 1 Mi characters, and Unavailable on an overloaded machine.
     """
     settings = _read_json(folder / "tokenizer_config.json")
     templates = _templates(folder, settings)
     if not templates:
         return
-    fault = _fault(_order(folder, settings, templates))
+    fault = _fault(_request(folder, settings, templates))
     if fault is not None:
         raise _rejected(fault)
 
 
 def render_chats(folder: Path, chats: Sequence[Sequence[Mapping[str, str]]]) -> list[str]:
-    """Each chat as the folder's template writes it, up to where a reply begins. Raises as `check_chat_template` does,
-    and ModelRejected for a folder without a template.
+    """Each chat as the folder's template renders it, up to the start of a reply.
+
+    Raises as `check_chat_template`, and ModelRejected for a folder without a template.
     """
     settings = _read_json(folder / "tokenizer_config.json")
     templates = _templates(folder, settings)
     if not templates:
         raise _rejected("is missing")
-    order = json.loads(_order(folder, settings, templates))
-    outcome = _tried({**order, "chats": chats})
-    if outcome["fault"] is not None:
-        raise _rejected(outcome["fault"])
-    texts: list[str] = outcome["texts"]
+    request = json.loads(_request(folder, settings, templates))
+    result = _run_child({**request, "chats": chats})
+    if result["fault"] is not None:
+        raise _rejected(result["fault"])
+    texts: list[str] = result["texts"]
     return texts
 
 
-def _order(folder: Path, settings: dict[str, Any], templates: dict[str, str]) -> str:
-    """What the child is asked, as one text."""
+def _request(folder: Path, settings: dict[str, Any], templates: dict[str, str]) -> str:
+    """The request to the child, as JSON."""
     if "default" not in templates:
         raise _rejected(f"is called {', '.join(sorted(templates))[:100]}; one must be called default")
     if sum(map(len, templates.values())) > _LONGEST_TEMPLATE:
@@ -66,15 +67,15 @@ def _order(folder: Path, settings: dict[str, Any], templates: dict[str, str]) ->
 
 
 def _templates(folder: Path, settings: dict[str, Any]) -> dict[str, str]:
-    """By name, found where transformers finds them: files come before tokenizer_config.json."""
+    """Templates by name, found as transformers finds them: files take precedence over tokenizer_config.json."""
     files = {path.stem: path for path in sorted((folder / "additional_chat_templates").glob("*.jinja"))}
     if (folder / "chat_template.jinja").is_file():
         files["default"] = folder / "chat_template.jinja"
     if files:
         return {name: _read_text(path) for name, path in files.items()}
     given = settings.get("chat_template") or {}
-    if isinstance(given, list) and all(isinstance(each, dict) for each in given):
-        given = {each.get("name"): each.get("template") for each in given}
+    if isinstance(given, list) and all(isinstance(item, dict) for item in given):
+        given = {item.get("name"): item.get("template") for item in given}
     named = {"default": given} if isinstance(given, str) else given
     if not isinstance(named, dict) or not all(isinstance(text, str) for pair in named.items() for text in pair):
         raise _rejected("is no text")
@@ -82,31 +83,31 @@ def _templates(folder: Path, settings: dict[str, Any]) -> dict[str, str]:
 
 
 def _tokens(settings: dict[str, Any]) -> dict[str, str]:
-    """The special tokens that templates see by name."""
+    """The special tokens that templates can use by name."""
     extra = settings.get("extra_special_tokens")
     named = settings | extra if isinstance(extra, dict) else settings
-    texts = {name: each.get("content") if isinstance(each, dict) else each for name, each in named.items()}
+    texts = {name: token.get("content") if isinstance(token, dict) else token for name, token in named.items()}
     return {name: text for name, text in texts.items() if name.endswith("_token") and isinstance(text, str)}
 
 
-@lru_cache(_REMEMBERED)
-def _fault(order: str) -> str | None:
-    """What is wrong with the templates. What is raised is not remembered: the machine may have been busy."""
-    fault: str | None = _tried(json.loads(order))["fault"]
+@lru_cache(_CACHED_RESULTS)
+def _fault(request: str) -> str | None:
+    """The fault of the templates, or None. Errors are not cached, because a busy machine may be their cause."""
+    fault: str | None = _run_child(json.loads(request))["fault"]
     return fault
 
 
-def _tried(order: dict[str, Any]) -> dict[str, Any]:
-    """The child's outcome: its `fault`, None where there is none, and the `texts` of chats that were asked for."""
+def _run_child(request: dict[str, Any]) -> dict[str, Any]:
+    """The child's result: its `fault`, which may be None, and the `texts` of the requested chats."""
     limits = {"seconds": _SECONDS, "memory_bytes": _MEMORY_BYTES}
     try:
         child = subprocess.run(
             [sys.executable, "-m", "craft.infra.models.chat_template_child"],
-            input=json.dumps(order | limits).encode(),
+            input=json.dumps(request | limits).encode(),
             capture_output=True,
-            # Passwords and tokens are none of its business.
+            # The child gets no passwords and tokens.
             env={name: value for name, value in os.environ.items() if not name.startswith("CRAFT_")},
-            timeout=_PATIENCE_SECONDS,
+            timeout=_WAIT_SECONDS,
             check=False,
         )
     except subprocess.TimeoutExpired:
@@ -122,12 +123,12 @@ def _tried(order: dict[str, Any]) -> dict[str, Any]:
             "template_check_failed", extra={"output": child.stderr[-_LONGEST_OUTPUT:].decode(errors="replace")}
         )
         raise Internal("The process that checks chat templates failed.", hint="Its output is in the log.")
-    outcome: dict[str, Any] = json.loads(child.stdout)
-    return outcome
+    result: dict[str, Any] = json.loads(child.stdout)
+    return result
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """The object in a file; empty where there is no such file."""
+    """The JSON object in a file; empty where the file does not exist."""
     if not path.is_file():
         return {}
     try:

@@ -1,6 +1,6 @@
-"""Base models on disk: found below the operator's models folder, checked before anything is loaded, named by digest.
+"""Base models in the operator's models folder: found, checked before anything is loaded, and identified by digest.
 
-Only safetensors is ever loaded; a folder with pickled weights alone, or one that asks for remote code, is refused.
+Only safetensors files are loaded. A folder with only pickled weights, or one that asks for remote code, is refused.
 """
 
 import hashlib
@@ -35,12 +35,12 @@ class ModelFolder:
 
 
 def served_path(ref: ModelRef) -> str:
-    """The folder below the models folder, by which a server that runs there loads the model and adapters name it."""
+    """The path in the models folder: a server that runs there loads the model by it, and adapters name it so."""
     return _folder_name(ref.id, ref.revision)
 
 
 class ModelFolders:
-    """Finds models below one root: `<root>/<owner>/<name>` or `<root>/<name>`, `@revision` appended unless `main`."""
+    """Finds models in `<root>/<owner>/<name>` or `<root>/<name>`; `@revision` follows unless it is `main`."""
 
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
@@ -48,8 +48,10 @@ class ModelFolders:
         self._known: set[tuple[str, str]] = set()
 
     def find(self, model_id: str, revision: str = "main") -> ModelFolder:
-        """The checked folder. Raises ModelNotFound, ModelRejected (pickles only, remote code, broken header, hostile
-        chat template).
+        """Find and check a folder.
+
+        Raises ModelNotFound, and ModelRejected for only pickled weights, remote code, a broken header or a hostile chat
+        template.
         """
         path = self._path(model_id, revision)
         config = _read_config(path / "config.json", model_id)
@@ -74,26 +76,26 @@ class ModelFolders:
         )
 
     def is_known(self, model_id: str, revision: str = "main") -> bool:
-        """Whether this process has had its digest before, so that `find` need not read the weights."""
+        """Whether this process has the model's digest, so that `find` does not read the weights."""
         return (model_id, revision) in self._known
 
     def locate(self, ref: ModelRef) -> Path:
-        """The folder of a resolved model. Raises ModelNotFound where it is gone or is another model by now."""
-        found = self.find(ref.id, ref.revision)
-        if found.ref.digest != ref.digest:
+        """The folder of a resolved model. Raises ModelNotFound where it is missing or has changed."""
+        folder = self.find(ref.id, ref.revision)
+        if folder.ref.digest != ref.digest:
             raise ModelNotFound(
                 f"{ref.id} has changed since the job was accepted.", hint="Submit the job again.", param="base_model"
             )
-        return found.path
+        return folder.path
 
-    def _there(self) -> str:
-        found = sorted(
+    def _available(self) -> str:
+        names = sorted(
             folder.relative_to(self._root).as_posix()
             for pattern in ("*/config.json", "*/*/config.json")
             for folder in (config.parent for config in self._root.glob(pattern))
         )
-        more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
-        return f"There are {', '.join(found[:_MOST_NAMED])}{more}. " if found else ""
+        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+        return f"There are {', '.join(names[:_MOST_NAMED])}{more}. " if names else ""
 
     def _path(self, model_id: str, revision: str) -> Path:
         if not re.match(MODEL_ID, model_id) or not re.match(REVISION, revision):
@@ -103,7 +105,7 @@ class ModelFolders:
         if not path.is_relative_to(self._root.resolve()) or not path.is_dir():
             raise ModelNotFound(
                 f"There is no model {name} in the models folder.",
-                hint=f"{self._there()}Whoever runs this installation adds others with `craft models fetch`.",
+                hint=f"{self._available()}Whoever runs this installation adds others with `craft models fetch`.",
                 param="base_model",
             )
         return path
@@ -143,7 +145,7 @@ def _check_weights(path: Path, model_id: str) -> None:
 
 
 def _check_header(path: Path, model_id: str) -> None:
-    """Refuse a safetensors file whose header lies: length within bounds, JSON, offsets inside the file."""
+    """Refuse a safetensors file unless its header is JSON of a valid length, with offsets inside the file."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -160,7 +162,7 @@ def _check_header(path: Path, model_id: str) -> None:
 
 
 def _digest(path: Path) -> str:
-    """SHA-256 over the names and bytes of all files that make the model what it is."""
+    """SHA-256 of the names and bytes of all files that define the model."""
     files = sorted({file for pattern in _DESCRIBING for file in path.glob(pattern)})
     digest = hashlib.sha256()
     for file in files:
@@ -172,10 +174,10 @@ def _digest(path: Path) -> str:
 
 
 class _DigestCache:
-    """Digests kept beside the models, so that 16 GB are hashed once and not in every request and every worker.
+    """Digests stored beside the models, so that 16 GB are hashed once and not in every request and every worker.
 
-    An entry counts while no file's name, size or modification time has changed. Of a read-only folder each process
-    remembers its own.
+    An entry is valid while no file's name, size or modification time has changed. Where the folder is read-only, each
+    process keeps its own entries.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -1,6 +1,6 @@
-"""A model's shapes, from config.json and the headers of its safetensors files, and what they take of memory.
+"""A model's shapes, from config.json and the headers of its safetensors files, and the memory that they need.
 
-No weights are loaded and torch is not imported.
+No weights are loaded, and torch is not imported.
 """
 
 import json
@@ -12,13 +12,13 @@ from craft.contracts.spec.jobs import TrainingSettings
 from craft.errors import ModelRejected
 
 MOST_TOKENS_PER_PASS = 4096
-"""Of one forward pass; an optimiser step of more tokens is done in several."""
+"""The limit of one forward pass; an optimiser step with more tokens takes several."""
 _NOT_LAYERS = ("embed_tokens", "lm_head", "wte", "wpe")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """`matrices` are (outputs, inputs) of the layers' linear maps by name; `parameters` counts everything."""
+    """`matrices`: (outputs, inputs) of the layers' linear maps by name. `parameters` counts all weights."""
 
     matrices: dict[str, tuple[int, int]]
     parameters: int
@@ -29,7 +29,7 @@ class ModelShape:
 
     @property
     def layer_parameters(self) -> int:
-        """P of the formula."""
+        """P of the formula: the weights of the layers' linear maps."""
         return sum(outputs * inputs for outputs, inputs in self.matrices.values())
 
     def lora_parameters(self, settings: TrainingSettings) -> int:
@@ -43,12 +43,12 @@ class ModelShape:
 
 
 def is_layer_matrix(name: str, dimensions: int) -> bool:
-    """Whether a weight is a linear map of a layer, which every token passes."""
+    """Whether a weight is a linear map of a layer, which every token passes through."""
     return dimensions == 2 and not any(part in name for part in _NOT_LAYERS)
 
 
 def read_shape(folder: Path) -> ModelShape:
-    """A checked model folder's shape, from config.json and the headers of its safetensors files."""
+    """The shape of a checked model folder, from config.json and the headers of its safetensors files."""
     config = json.loads((folder / "config.json").read_bytes())
     shapes: dict[str, list[int]] = {}
     for file in sorted(folder.glob("*.safetensors")):
@@ -77,9 +77,9 @@ def training_bytes(
     answer_tokens_per_row: int,
     weight_bytes: int,
 ) -> int:
-    """Most that tuning holds at once: weights, LoRA's float32 weights, gradients and moments, activations, logits.
+    """Peak memory of tuning: weights, LoRA's float32 weights, gradients and moments, activations and logits.
 
-    `weight_bytes` is 2 for bfloat16 and 4 for float32. Shared prompt beginnings make it less.
+    `weight_bytes` is 2 for bfloat16 and 4 for float32. Shared prompt prefixes reduce the memory.
     """
     at_once = max(1, min(rows, settings.batch_size, MOST_TOKENS_PER_PASS // tokens_per_row))
     activations = 75 * weight_bytes * at_once * tokens_per_row * shape.layers * shape.hidden

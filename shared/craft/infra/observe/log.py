@@ -1,4 +1,4 @@
-"""Structured logs: a line is an event with fields, as text for people or JSON for machines; secrets never appear.
+"""Structured logs: a line is an event with fields, as text for people or JSON for machines, without secrets.
 
 Within a request or a span each line carries the `trace_id`, and the `request_id` or the job, stage and attempt.
 """
@@ -18,12 +18,12 @@ from craft.infra.settings.settings import Settings
 _metrics_log = logging.getLogger("craft.metrics")
 _REDACTED = "[redacted]"
 _SHORTEST_SECRET = 6
-"""Shorter secrets are not searched for: replacing `a` everywhere would destroy the log and reveal the secret."""
+"""Shorter secrets are not redacted: replacing `a` everywhere would destroy the log and reveal the secret."""
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 def configure(settings: Settings, service: str, *, stream: TextIO | None = None) -> None:
-    """Send this process's logs to `stream` (standard error) in the settings' format. Safe to call twice."""
+    """Write this process's logs to `stream` (standard error) in the settings' format. Safe to call again."""
     handler = logging.StreamHandler(stream or sys.stderr)
     form = _JsonFormatter if settings.log_format == "json" else _TextFormatter
     handler.setFormatter(form(service, redactor(settings)))
@@ -32,13 +32,13 @@ def configure(settings: Settings, service: str, *, stream: TextIO | None = None)
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(logging.INFO)
-    # Every request of theirs would be a line; our own client and server log what matters.
+    # They log a line for each request; our own client and server log what is needed.
     for noisy in ("httpx", "httpcore", "uvicorn.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
 class _EventLogger(logging.LoggerAdapter[logging.Logger]):
-    """Adds its own fields to each line's; `extra` of the call wins."""
+    """Adds its own fields to each line. Fields of the call's `extra` take precedence."""
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         kwargs["extra"] = {**(self.extra or {}), **kwargs.get("extra", {})}
@@ -46,9 +46,9 @@ class _EventLogger(logging.LoggerAdapter[logging.Logger]):
 
 
 def stage_logger(*, job: str, stage: str, attempt: int) -> logging.LoggerAdapter[logging.Logger]:
-    """A logger whose lines all carry the job, the stage's name and the attempt, and the trace that it is made in.
+    """A logger whose lines carry the job, the stage's name, the attempt and the current trace, in every thread.
 
-    They do so in every thread; `telemetry.stage_span` gives the same to lines of others, but only in its own.
+    `telemetry.stage_span` adds the same fields to the lines of other loggers, but only in its own thread.
     """
     fields: dict[str, object] = {"job": job, "stage": stage, "attempt": attempt}
     if trace_id := telemetry.log_fields().get("trace_id"):
@@ -57,16 +57,16 @@ def stage_logger(*, job: str, stage: str, attempt: int) -> logging.LoggerAdapter
 
 
 def secrets_in(model: BaseModel) -> tuple[str, ...]:
-    """Every secret string in the settings, longest first, with passwords inside URLs among them."""
-    found: set[str] = set()
+    """Every secret string in the settings, passwords inside URLs included, longest first."""
+    secrets: set[str] = set()
     for value in dict(model).values():
         if isinstance(value, SecretStr):
-            found.add(value.get_secret_value())
+            secrets.add(value.get_secret_value())
         elif isinstance(value, BaseModel):
-            found.update(secrets_in(value))
+            secrets.update(secrets_in(value))
         elif isinstance(value, str) and "://" in value:
-            found.update(_password_in(value))
-    return tuple(sorted((s for s in found if len(s) >= _SHORTEST_SECRET), key=len, reverse=True))
+            secrets.update(_password_in(value))
+    return tuple(sorted((secret for secret in secrets if len(secret) >= _SHORTEST_SECRET), key=len, reverse=True))
 
 
 def _password_in(url: str) -> Iterable[str]:
@@ -76,7 +76,7 @@ def _password_in(url: str) -> Iterable[str]:
 
 
 def redactor(settings: Settings) -> Callable[[str], str]:
-    """A function that blots every secret of the settings out of a text."""
+    """A function that replaces every secret of the settings in a text."""
     secrets = secrets_in(settings)
 
     def redacted(text: str) -> str:
@@ -95,7 +95,7 @@ class _Formatter(logging.Formatter):
 
     def _members(self, record: logging.LogRecord) -> dict[str, object]:
         extra = {k: v for k, v in vars(record).items() if k not in _STANDARD and v is not None}
-        # The line's own fields win, and stand first.
+        # The line's own fields take precedence and come first.
         extra |= {k: v for k, v in telemetry.log_fields().items() if k not in extra}
         return {
             "time": datetime.fromtimestamp(record.created, UTC)
@@ -124,7 +124,7 @@ class _TextFormatter(_Formatter):
         members = self._members(record)
         head = f"{members.pop('time')} {members.pop('level')!s:7} {members.pop('service')} {members.pop('event')}"
         line = " ".join([head, *(f"{key}={_value(value)}" for key, value in members.items())])
-        # One event is one line: an input with a line break must not forge another.
+        # One event is one line: a line break in an input must not forge a second event.
         line = line.replace("\r", "\\r").replace("\n", "\\n")
         trace = self._trace(record)
         return self._redacted(f"{line}\n{trace}" if trace else line)
@@ -148,8 +148,8 @@ def _clean(value: object, redacted: Callable[[str], str]) -> object:
 
 
 def never_failing(count: Callable[[], None]) -> None:
-    """Count, whatever becomes of it: the call that is counted has been committed already."""
+    """Count, and only log an error of counting: the counted call is already committed."""
     try:
         count()
-    except Exception:  # the edge of what is only counted
+    except Exception:  # the edge of counting
         _metrics_log.warning("not_counted", exc_info=True)

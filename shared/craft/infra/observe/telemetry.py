@@ -1,7 +1,7 @@
-"""Traces: the request that makes a job, its wait in the queue, each attempt at a stage. Log lines carry their ids.
+"""Traces: the request that creates a job, each stage's wait in the queue, and each attempt. Log lines carry their ids.
 
-Spans leave by OTLP over HTTP where the settings name a collector. Elsewhere nothing is recorded; the ids still travel,
-the caller's own (W3C `traceparent`) or new ones, so that a job's lines can be found in the logs of all processes.
+Where the settings name a collector, spans are sent to it by OTLP over HTTP. Otherwise no span is recorded, but the ids
+still travel: the caller's own (W3C `traceparent`) or new ones. They find a job's lines in the logs of all processes.
 """
 
 import secrets
@@ -33,10 +33,10 @@ from craft.infra.settings.settings import Settings
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
-Fact = str | int | float | bool
+AttributeValue = str | int | float | bool
 
 ROUTINE = "craft.routine"
-"""The attribute of a span that is not exported."""
+"""The attribute that keeps a span from export."""
 _HEADER = "traceparent"
 _LONGEST_HEADER = 128
 _FLUSH_SECONDS = 1.0
@@ -47,7 +47,7 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 
 @dataclass(slots=True)
 class _Tracing:
-    """Where this process's spans go. Not OpenTelemetry's global provider: that one can be set only once."""
+    """This process's tracer. OpenTelemetry's global provider is not used, because it can be set only once."""
 
     tracer: Tracer
     provider: "TracerProvider | None" = None
@@ -57,13 +57,13 @@ _tracing = _Tracing(NoOpTracer())
 
 
 def configure(settings: Settings, service: str) -> None:
-    """Export this process's spans to the settings' collector, or nothing where they name none. Safe to call twice."""
+    """Export this process's spans to the settings' collector, if they name one. Safe to call again."""
     before = _tracing.provider
     if settings.otlp_endpoint:
-        # The SDK takes 150 ms to import.
-        from craft.infra.observe.telemetry_export import exporting
+        # Imported here, because the SDK takes 150 ms to import.
+        from craft.infra.observe.telemetry_export import exporting_provider
 
-        _tracing.provider = exporting(settings.otlp_endpoint, service)
+        _tracing.provider = exporting_provider(settings.otlp_endpoint, service)
         _tracing.tracer = _tracing.provider.get_tracer("craft")
     else:
         _tracing.provider, _tracing.tracer = None, NoOpTracer()
@@ -72,7 +72,7 @@ def configure(settings: Settings, service: str) -> None:
 
 
 def flush(seconds: float = _FLUSH_SECONDS) -> None:
-    """Send the spans that have ended; a collector that does not answer holds nobody up for longer than `seconds`."""
+    """Send the finished spans. A collector that does not answer delays the caller by `seconds` at most."""
     if _tracing.provider is not None:
         sending = threading.Thread(target=_tracing.provider.force_flush, name="telemetry-flush", daemon=True)
         sending.start()
@@ -81,15 +81,15 @@ def flush(seconds: float = _FLUSH_SECONDS) -> None:
 
 @contextmanager
 def request_span(*, method: str, traceparent: str | None, request_id: str) -> Iterator[None]:
-    """The span of a request that this process answers, below the caller's where there is one; say `answered` inside."""
-    facts: dict[str, Fact] = {"http.request.method": method, "craft.request_id": request_id}
-    span = _begun(method, _remote(traceparent), kind=SpanKind.SERVER, facts=facts)
-    with _inside(span, {"request_id": request_id}):
+    """The span of a request that this process answers, a child of the caller's span. Call `record_response` inside."""
+    attributes: dict[str, AttributeValue] = {"http.request.method": method, "craft.request_id": request_id}
+    span = _start_span(method, _remote(traceparent), kind=SpanKind.SERVER, attributes=attributes)
+    with _current_span(span, {"request_id": request_id}):
         yield
 
 
-def answered(*, method: str, route: str, status: int) -> None:
-    """What became of the current request. A span's name holds the route, not the address: addresses are too many."""
+def record_response(*, method: str, route: str, status: int) -> None:
+    """Record the response on the current span. Its name has the route and not the path: there are too many paths."""
     current = trace.get_current_span()
     if current.is_recording():
         current.update_name(f"{method} {route}")
@@ -100,60 +100,62 @@ def answered(*, method: str, route: str, status: int) -> None:
 
 @contextmanager
 def stage_span(claimed: ClaimedStage) -> Iterator[None]:
-    """The span of one attempt, and the one of the wait before it, both below the job's.
+    """The span of one attempt and the span of the wait before it, both children of the job's span.
 
-    Inside, log lines carry the job, the stage and the attempt. Say how it ended with `note` and `failed`.
+    Inside, log lines carry the job, the stage and the attempt. Report the end with `set_attributes` and `mark_failed`.
     """
     job = _remote(claimed.traceparent)
-    facts = stage_facts(
+    attributes = stage_attributes(
         job_id=claimed.job_id,
         stage=claimed.name,
         kind=claimed.parameters.kind.value,
         attempt=claimed.attempt,
         fence=claimed.fence,
     )
-    # The claim has just been answered; the wait counts back from here, so that the two spans meet on one clock.
+    # The claim was answered just now. The wait counts back from here, so that both spans use one clock.
     now = time.time()
-    past_span("queue", claimed.traceparent, began=now - claimed.waited_seconds, ended=now, facts=facts)
+    past_span("queue", claimed.traceparent, began=now - claimed.waited_seconds, ended=now, attributes=attributes)
     fields = {"job": claimed.job_id, "stage": claimed.name, "attempt": claimed.attempt}
-    with _inside(_begun("stage", job, kind=SpanKind.CONSUMER, facts=facts), fields):
+    with _current_span(_start_span("stage", job, kind=SpanKind.CONSUMER, attributes=attributes), fields):
         yield
 
 
-def stage_facts(*, job_id: str, stage: str, kind: str, attempt: int, fence: int) -> dict[str, Fact]:
-    """The attributes by which spans of an attempt are found."""
-    return _named({"job_id": job_id, "stage": stage, "stage_kind": kind, "attempt": attempt, "fence": fence})
+def stage_attributes(*, job_id: str, stage: str, kind: str, attempt: int, fence: int) -> dict[str, AttributeValue]:
+    """The attributes of an attempt's spans."""
+    return _prefixed({"job_id": job_id, "stage": stage, "stage_kind": kind, "attempt": attempt, "fence": fence})
 
 
-def past_span(name: str, traceparent: str | None, *, began: float, ended: float, facts: Mapping[str, Fact]) -> None:
-    """A span told of afterwards, in seconds of Unix time, below `traceparent`; of an untraced job nothing is told."""
+def past_span(
+    name: str, traceparent: str | None, *, began: float, ended: float, attributes: Mapping[str, AttributeValue]
+) -> None:
+    """Record a span after its end, as a child of `traceparent`; times are Unix seconds. Untraced jobs get none."""
     if traceparent is None or _tracing.provider is None:
         return
-    told = _tracing.tracer.start_span(name, _remote(traceparent), attributes=facts, start_time=_nanoseconds(began))
-    if "craft.error_code" in facts:
-        told.set_status(StatusCode.ERROR)
-    told.end(_nanoseconds(ended))
+    span = _tracing.tracer.start_span(name, _remote(traceparent), attributes=attributes, start_time=_nanoseconds(began))
+    if "craft.error_code" in attributes:
+        span.set_status(StatusCode.ERROR)
+    span.end(_nanoseconds(ended))
 
 
-def note(**facts: Fact) -> None:
-    """Put facts on the current span."""
-    trace.get_current_span().set_attributes(_named(facts))
+def set_attributes(**attributes: AttributeValue) -> None:
+    """Set attributes of the current span."""
+    trace.get_current_span().set_attributes(_prefixed(attributes))
 
 
-def failed(code: str) -> None:
-    """What the current span is about has failed. Only the code leaves: a message may quote a user's data."""
+def mark_failed(code: str) -> None:
+    """Mark the current span as failed. Only the code is exported, because a message may quote a user's data."""
     current = trace.get_current_span()
-    current.set_attributes(_named({"error_code": code}))
+    current.set_attributes(_prefixed({"error_code": code}))
     current.set_status(Status(StatusCode.ERROR, code))
 
 
-def routine() -> None:
-    """The current span need not leave: nobody looks for the one of a thousand beats that went well."""
+def mark_routine() -> None:
+    """Keep the current span from export if its request succeeds, as thousands of heartbeats do."""
     trace.get_current_span().set_attribute(ROUTINE, value=True)
 
 
 def current_traceparent() -> str | None:
-    """The current span as a W3C `traceparent`; None outside of one."""
+    """The current span as a W3C `traceparent`; None outside of a span."""
     here = trace.get_current_span().get_span_context()
     if not here.is_valid:
         return None
@@ -161,64 +163,68 @@ def current_traceparent() -> str | None:
 
 
 def trace_id_of(traceparent: str | None) -> str | None:
-    """The trace that a `traceparent` belongs to."""
-    found = trace.get_current_span(_remote(traceparent)).get_span_context()
-    return f"{found.trace_id:032x}" if found.is_valid else None
+    """The trace id in a `traceparent`."""
+    parent = trace.get_current_span(_remote(traceparent)).get_span_context()
+    return f"{parent.trace_id:032x}" if parent.is_valid else None
 
 
 def trace_headers() -> dict[str, str]:
-    """What a request to another of our services carries, so that its spans hang below the current one."""
+    """The headers that make the spans of another of our services children of the current span."""
     here = current_traceparent()
     return {_HEADER: here} if here else {}
 
 
 def log_fields() -> dict[str, object]:
-    """What every log line written here and now carries."""
+    """The fields of every log line in the current context."""
     fields = context.get_value(_LOG_FIELDS)
-    found: dict[str, object] = dict(fields) if isinstance(fields, Mapping) else {}
+    members: dict[str, object] = dict(fields) if isinstance(fields, Mapping) else {}
     here = trace.get_current_span().get_span_context()
     if here.is_valid:
-        found["trace_id"] = f"{here.trace_id:032x}"
-    return found
+        members["trace_id"] = f"{here.trace_id:032x}"
+    return members
 
 
 def _remote(traceparent: str | None) -> Context:
-    """The context that the header names; an empty one where it is absent or malformed."""
+    """The context of a `traceparent` header; an empty one where the header is absent or malformed."""
     if traceparent is None or len(traceparent) > _LONGEST_HEADER:
         return _NOWHERE
     return _PROPAGATOR.extract({_HEADER: traceparent}, _NOWHERE)
 
 
-def _begun(
-    name: str, parent: Context, *, kind: SpanKind = SpanKind.INTERNAL, facts: Mapping[str, Fact] | None = None
+def _start_span(
+    name: str,
+    parent: Context,
+    *,
+    kind: SpanKind = SpanKind.INTERNAL,
+    attributes: Mapping[str, AttributeValue] | None = None,
 ) -> Span:
-    """A span; where none is recorded, its parent's ids or new ones, which say that they were not sampled."""
-    begun = _tracing.tracer.start_span(name, parent, kind=kind, attributes=facts)
-    if begun.get_span_context().is_valid:
-        return begun
+    """Start a span. Where none is recorded, it has its parent's ids or new ones and is marked as not sampled."""
+    span = _tracing.tracer.start_span(name, parent, kind=kind, attributes=attributes)
+    if span.get_span_context().is_valid:
+        return span
     flags = TraceFlags(TraceFlags.DEFAULT)
     ids = SpanContext(secrets.randbits(128) or 1, secrets.randbits(64) or 1, is_remote=False, trace_flags=flags)
     return NonRecordingSpan(ids)
 
 
 @contextmanager
-def _inside(begun: Span, fields: Mapping[str, object] | None = None) -> Iterator[None]:
-    here = trace.set_span_in_context(begun)
+def _current_span(span: Span, fields: Mapping[str, object] | None = None) -> Iterator[None]:
+    here = trace.set_span_in_context(span)
     if fields is not None:
         here = context.set_value(_LOG_FIELDS, fields, here)
     token = context.attach(here)
     try:
         yield
     except Exception as error:
-        begun.set_status(Status(StatusCode.ERROR, type(error).__name__))
+        span.set_status(Status(StatusCode.ERROR, type(error).__name__))
         raise
     finally:
         context.detach(token)
-        begun.end()
+        span.end()
 
 
-def _named(facts: Mapping[str, Fact]) -> dict[str, Fact]:
-    return {f"craft.{name}": value for name, value in facts.items()}
+def _prefixed(attributes: Mapping[str, AttributeValue]) -> dict[str, AttributeValue]:
+    return {f"craft.{name}": value for name, value in attributes.items()}
 
 
 def _nanoseconds(seconds: float) -> int:

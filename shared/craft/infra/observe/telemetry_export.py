@@ -1,7 +1,7 @@
-"""Spans on their way out, by OTLP over HTTP. Imported only where the settings name a collector.
+"""Exports spans by OTLP over HTTP. Imported only where the settings name a collector.
 
-What OpenTelemetry itself reads from the environment still counts: `OTEL_EXPORTER_OTLP_HEADERS` for a collector that
-asks for a token, `OTEL_TRACES_SAMPLER` to record fewer, `OTEL_RESOURCE_ATTRIBUTES`.
+OpenTelemetry also reads its own environment variables: `OTEL_EXPORTER_OTLP_HEADERS` for a collector that asks for a
+token, `OTEL_TRACES_SAMPLER` to record fewer spans, `OTEL_RESOURCE_ATTRIBUTES`.
 """
 
 import logging
@@ -19,28 +19,28 @@ from craft.infra.observe.telemetry import ROUTINE
 _PATH = "/v1/traces"
 _EXPORT_SECONDS = 5.0
 _DELAY_MILLISECONDS = 1000.0
-"""Spans wait so long for company; those of a killed process are lost."""
+"""Spans wait this long to be sent as a batch. A killed process loses them."""
 _DEFECT = 500
 _log = logging.getLogger("craft.telemetry")
 _library_log = logging.getLogger("opentelemetry.exporter")
 
 
-class _WorthTelling(BatchSpanProcessor):
-    """Leaves out routine that went well: a day of heartbeats is more spans than a trace can hold."""
+class _WithoutRoutine(BatchSpanProcessor):
+    """Drops successful routine spans: a day of heartbeats is more spans than one trace can show."""
 
     def on_end(self, span: ReadableSpan) -> None:
-        if not _went_well(span):
+        if not _is_routine(span):
             super().on_end(span)
 
 
-def _went_well(span: ReadableSpan) -> bool:
-    facts = span.attributes or {}
-    status = facts.get("http.response.status_code", 0)
-    return bool(facts.get(ROUTINE)) and isinstance(status, int) and status < _DEFECT
+def _is_routine(span: ReadableSpan) -> bool:
+    attributes = span.attributes or {}
+    status = attributes.get("http.response.status_code", 0)
+    return bool(attributes.get(ROUTINE)) and isinstance(status, int) and status < _DEFECT
 
 
-class _SaidOnce(SpanExporter):
-    """Trouble with the collector is logged once, and its end; the library alone would say it with each batch."""
+class _LoggedExporter(SpanExporter):
+    """Logs a failing collector once, and its recovery once. The library alone would log every failed batch."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
@@ -60,10 +60,10 @@ class _SaidOnce(SpanExporter):
         self._exporter.shutdown()
 
 
-def exporting(endpoint: str, service: str) -> TracerProvider:
-    """A provider whose spans go to the collector at `endpoint`, its base URL, in batches and from a thread of its own.
+def exporting_provider(endpoint: str, service: str) -> TracerProvider:
+    """A provider that sends spans to the collector with the base URL `endpoint`, in batches, from its own thread.
 
-    A collector that does not answer costs spans and nothing else.
+    Where the collector does not answer, spans are lost and nothing else happens.
     """
     url = endpoint.rstrip("/")
     exporter = OTLPSpanExporter(endpoint=url if url.endswith(_PATH) else url + _PATH, timeout=_EXPORT_SECONDS)
@@ -73,7 +73,7 @@ def exporting(endpoint: str, service: str) -> TracerProvider:
             "service.instance.id": f"{socket.gethostname()}-{os.getpid()}",
         }
     )
-    # Not at exit: with the collector away that would take half a minute; `telemetry.flush` is bounded.
+    # No shutdown at exit: it takes half a minute where the collector does not answer; `telemetry.flush` is bounded.
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    provider.add_span_processor(_WorthTelling(_SaidOnce(exporter), schedule_delay_millis=_DELAY_MILLISECONDS))
+    provider.add_span_processor(_WithoutRoutine(_LoggedExporter(exporter), schedule_delay_millis=_DELAY_MILLISECONDS))
     return provider

@@ -1,8 +1,8 @@
 """The artifact store: immutable folders `artifacts/<key>-<digest>/`, whole or absent.
 
-A stage writes into a scratch folder; publishing hashes every file, writes `manifest.json`, flushes files and folder to
-disk and renames the scratch folder to its final name. Two attempts at the same key that produce the same bytes
-publish the same folder; different bytes lie beside one another, and the database says which one counts.
+A stage writes into a scratch folder. Publishing hashes every file, writes `manifest.json`, flushes files and folder to
+disk and renames the scratch folder to its final name. Two attempts at one key that produce the same bytes publish the
+same folder. Different bytes become separate folders, and the database says which one is valid.
 """
 
 import errno
@@ -28,14 +28,14 @@ RowT = TypeVar("RowT", bound=BaseModel)
 
 
 class ArtifactStore(Protocol):
-    """Where artifacts live. All paths are local folders that the caller may read."""
+    """A store of artifacts. All paths are local folders that the caller may read."""
 
     def scratch(self, name: str) -> Path:
-        """A new empty folder to write an artifact into; `name` is for people who look."""
+        """A new empty folder to write an artifact into; `name` helps people who look at the folders."""
         ...
 
     def checkpoint(self, key: str) -> Path:
-        """The folder where attempts at the stage with this key keep what a later attempt can resume from."""
+        """The folder for checkpoints of the stage with this key; a later attempt can resume from it."""
         ...
 
     def publish(
@@ -48,11 +48,11 @@ class ArtifactStore(Protocol):
         inputs: Mapping[str, ArtifactRef],
         result: StageResult,
     ) -> Manifest:
-        """Make the scratch folder's content an artifact in one step. Raises DiskFull; leaves no partial artifact."""
+        """Turn the scratch folder into an artifact in one step. Raises DiskFull; leaves no partial artifact."""
         ...
 
     def open(self, ref: ArtifactRef) -> Path:
-        """The artifact's folder, to read only. Raises NotFound."""
+        """The artifact's folder, read-only. Raises NotFound."""
         ...
 
     def manifest(self, ref: ArtifactRef) -> Manifest:
@@ -136,9 +136,9 @@ class FolderStore:
 
     def _rename(self, scratch: Path, folder: Path) -> None:
         while not _moved(scratch, folder):
-            # The same bytes are there already: another attempt at the same key was first. They are young again:
-            # until somebody points at them, a sweep would take an old folder for one that was left behind.
-            with suppress(FileNotFoundError):  # a sweep has just taken them: ours are needed after all
+            # Another attempt at the same key has published the same bytes. The folder gets a new time: until the
+            # database refers to it, garbage collection would take an old folder for an orphan.
+            with suppress(FileNotFoundError):  # garbage collection has just removed it, so ours is needed
                 os.utime(folder)
                 shutil.rmtree(scratch)
                 break
@@ -146,12 +146,12 @@ class FolderStore:
 
 
 def artifact_folder(ref: ArtifactRef) -> str:
-    """The name of an artifact's folder."""
+    """The folder name of an artifact."""
     return f"{ref.key}-{ref.digest[:16]}"
 
 
 def _moved(scratch: Path, folder: Path) -> bool:
-    """Rename; False where the target is there already."""
+    """Rename a folder; False where the target exists."""
     try:
         scratch.rename(folder)
     except OSError as error:
@@ -176,7 +176,7 @@ def _described(path: Path, root: Path) -> ManifestFile:
 
 
 def flush(path: Path) -> None:
-    """Have the kernel write a file, or a folder's entries, to disk before going on."""
+    """Write a file, or a folder's entries, from the kernel's cache to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -190,7 +190,7 @@ def _flush_tree(folder: Path) -> None:
 
 
 def write_rows(path: Path, rows: Iterable[BaseModel]) -> int:
-    """Write models as JSONL (UTF-8, absent members left out); returns how many."""
+    """Write models as JSONL (UTF-8, without absent members); returns their number."""
     count = 0
     with path.open("wb") as file:
         for row in rows:

@@ -1,6 +1,6 @@
-"""The folder from which vLLM's filesystem resolver loads an adapter on its first use, by the adapter's name.
+"""The folder from which vLLM's filesystem resolver loads an adapter by its name, on its first use.
 
-Every replica reads the same folder, so a restart loses nothing and no runtime call that loads adapters is needed.
+Every replica reads the same folder, so a restart loses nothing, and no runtime call has to load adapters.
 """
 
 import json
@@ -18,52 +18,52 @@ from craft.errors import Internal, ModelRejected
 from craft.infra.storage.artifacts import flush
 
 STAGE_ADAPTER = "stage-"
-"""How the name of an adapter begins that a stage publishes for itself, and takes out again."""
+"""The prefix of the names of adapters that a stage publishes for itself and then withdraws."""
 
 
 class ServedAdapters:
-    """Adapters by name. A name always means the same bytes: callers make it from an id or a digest."""
+    """Adapters by name. A name always stands for the same bytes: callers derive it from an id or a digest."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     def publish(self, name: str, adapter: Path, *, base_model: str) -> None:
-        """Copy a PEFT folder in, whole or not at all. `base_model` must be the name that the server loads it by.
+        """Copy a PEFT folder, whole or not at all. `base_model` must be the name of the base model in the server.
 
-        Raises ModelRejected where the folder is no adapter, OSError where the disk is full.
+        Raises ModelRejected where the folder is not an adapter, OSError where the disk is full.
         """
         target = self._folder(name)
         if target.exists():
             return
         config = _config(adapter)
-        aside = self._root / f".{name[:80]}.{uuid4().hex}"
-        aside.mkdir(parents=True)
+        draft = self._root / f".{name[:80]}.{uuid4().hex}"
+        draft.mkdir(parents=True)
         try:
-            shutil.copyfile(adapter / ADAPTER_WEIGHTS, aside / ADAPTER_WEIGHTS)
-            # vLLM's resolver serves an adapter only where this is the very name of the model that it runs.
-            (aside / ADAPTER_CONFIG).write_text(json.dumps({**config, "base_model_name_or_path": base_model}))
-            for path in (aside / ADAPTER_WEIGHTS, aside / ADAPTER_CONFIG, aside):
+            shutil.copyfile(adapter / ADAPTER_WEIGHTS, draft / ADAPTER_WEIGHTS)
+            # vLLM's resolver serves an adapter only where this is exactly the name of the running model.
+            (draft / ADAPTER_CONFIG).write_text(json.dumps({**config, "base_model_name_or_path": base_model}))
+            for path in (draft / ADAPTER_WEIGHTS, draft / ADAPTER_CONFIG, draft):
                 flush(path)
             try:
-                aside.rename(target)
+                draft.rename(target)
             except OSError:
                 if not target.exists():
                     raise
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(draft, ignore_errors=True)
 
     def withdraw(self, name: str) -> None:
-        """Take an adapter out; nothing happens where there is none. A server that has it loaded keeps it."""
+        """Remove an adapter, if there is one. A server that has loaded it keeps it."""
         folder = self._folder(name)
-        aside = self._root / f".{name[:80]}.{uuid4().hex}"
+        removed = self._root / f".{name[:80]}.{uuid4().hex}"
         try:
-            folder.rename(aside)
+            folder.rename(removed)
         except FileNotFoundError:
             return
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(removed, ignore_errors=True)
 
     def remove_leftovers(self, *, older_than_seconds: float) -> None:
-        """Remove what killed processes left behind: unfinished copies, and what stages published for themselves."""
+        """Remove leftovers of killed processes: unfinished copies and adapters that stages published for themselves."""
         oldest = time.time() - older_than_seconds
         with os.scandir(self._root) as entries:
             left = [entry.path for entry in entries if entry.name.startswith((".", STAGE_ADAPTER))]
@@ -78,7 +78,7 @@ class ServedAdapters:
             return sorted(entry.name for entry in entries if entry.is_dir() and re.fullmatch(NAME, entry.name))
 
     def ensure_root(self) -> Path:
-        """The folder, made where it was missing: vLLM refuses to start without it."""
+        """The folder, created if missing: vLLM does not start without it."""
         self._root.mkdir(parents=True, exist_ok=True)
         return self._root
 

@@ -221,5 +221,5 @@ class RunningAttempt:
 
     def _report_failure(self, error: StageError) -> AttemptEnd:
         self._logger.warning("stage_failed", extra={"code": error.code, "detail": error.message})
-        telemetry.failed(error.code)
+        telemetry.mark_failed(error.code)
         return self._reports.fail(error.model_copy(update={"last_log_lines": self._log.last}))

@@ -74,9 +74,9 @@ class StageRunner:
             return AttemptEnd.NOTHING_TO_DO
         with telemetry.stage_span(claimed):
             ended = self._attempted(claimed, began)
-            telemetry.note(outcome=ended.value)
+            telemetry.set_attributes(outcome=ended.value)
             if ended is AttemptEnd.LOST:
-                telemetry.failed(LeaseLost.code)
+                telemetry.mark_failed(LeaseLost.code)
             return ended
 
     def _attempted(self, claimed: ClaimedStage, began: float) -> AttemptEnd:
