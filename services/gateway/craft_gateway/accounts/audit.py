@@ -1,19 +1,18 @@
 """Reads the audit: the events of a team that a person or a pipeline caused."""
 
-from collections.abc import Sequence
-
 from sqlalchemy import tuple_
 from sqlmodel import Session, col, select
 
 from craft.errors import RequestInvalid
 from craft_gateway.store.database import Database
+from craft_gateway.store.paging import ListPage, read_page
 from craft_gateway.store.tables import Event
 
 _ORDER = (col(Event.created_at), col(Event.subject), col(Event.seq))
 
 
-def audit_page(database: Database, team: str, *, limit: int, after: str | None, subject: str | None) -> Sequence[Event]:
-    """Return a team's events that have an actor, newest first, and one more than `limit` where more exist.
+def audit_page(database: Database, team: str, *, limit: int, after: str | None, subject: str | None) -> ListPage[Event]:
+    """Return a page of a team's events that have an actor, newest first.
 
     Raises RequestInvalid where `after` is no entry of the team.
     """
@@ -24,7 +23,7 @@ def audit_page(database: Database, team: str, *, limit: int, after: str | None, 
         if after is not None:
             last = _entry(session, team, after)
             query = query.where(tuple_(*_ORDER) < tuple_(last.created_at, last.subject, last.seq))
-        return session.exec(query.order_by(*(column.desc() for column in _ORDER)).limit(limit + 1)).all()
+        return read_page(session, query.order_by(*(column.desc() for column in _ORDER)), limit)
 
 
 def entry_id(event: Event) -> str:

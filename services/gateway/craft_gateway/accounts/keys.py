@@ -4,7 +4,6 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,6 +19,7 @@ from craft_gateway.access.identity import Caller, Identity
 from craft_gateway.access.owners import no_key
 from craft_gateway.events import record
 from craft_gateway.store.database import Database
+from craft_gateway.store.paging import ListPage, read_page
 from craft_gateway.store.tables import ApiKey
 
 _ID_PREFIX = "ckey_"
@@ -85,13 +85,13 @@ class ApiKeys:
                 self._record_use(row.id, now)
         return Identity(actor=row.id, grants={row.team: frozenset(Scope(scope) for scope in row.scopes)})
 
-    def listed(self, team: str, *, limit: int, after: str | None) -> Sequence[ApiKey]:
-        """Return a team's keys, newest first, and one more than `limit` where more exist."""
-        query = select(ApiKey).where(ApiKey.team == team).order_by(col(ApiKey.id).desc()).limit(limit + 1)
+    def listed(self, team: str, *, limit: int, after: str | None) -> ListPage[ApiKey]:
+        """Return a page of a team's keys, newest first."""
+        query = select(ApiKey).where(ApiKey.team == team).order_by(col(ApiKey.id).desc())
         if after is not None:
             query = query.where(col(ApiKey.id) < after)
         with self._database.read() as session:
-            return session.exec(query).all()
+            return read_page(session, query, limit)
 
     def find(self, key_id: str) -> ApiKey:
         """Return one key. Raises NotFound."""

@@ -84,12 +84,11 @@ def _keys(owners: OwnerLookup, keys: ApiKeys, database: Database) -> APIRouter:
         after: Annotated[str | None, Query(pattern=KEY_ID, description="The `last_id` of the page before.")] = None,
     ) -> KeyList:
         """List the team's keys, newest first, with revoked and expired ones."""
-        rows = keys.listed(caller.team, limit=limit, after=after)
-        page = rows[:limit]
+        page = keys.listed(caller.team, limit=limit, after=after)
         return KeyList(
-            data=[_view(row) for row in page],
-            has_more=len(rows) > limit,
-            last_id=page[-1].id if page else None,
+            data=[_view(row) for row in page.rows],
+            has_more=page.has_more,
+            last_id=page.last.id if page.last else None,
         )
 
     @routes.get("/api-keys/{key_id}", operation_id="getKey", responses=documented(NotFound))
@@ -110,12 +109,11 @@ def _keys(owners: OwnerLookup, keys: ApiKeys, database: Database) -> APIRouter:
         subject: Annotated[str | None, Query(max_length=120, description="Only of this job, key or dataset.")] = None,
     ) -> AuditList:
         """List the events that people and pipelines of the team caused, newest first."""
-        events = audit_page(database, caller.team, limit=limit, after=after, subject=subject)
-        page = events[:limit]
+        page = audit_page(database, caller.team, limit=limit, after=after, subject=subject)
         return AuditList(
-            data=[_entry(event) for event in page],
-            has_more=len(events) > limit,
-            last_id=entry_id(page[-1]) if page else None,
+            data=[_entry(event) for event in page.rows],
+            has_more=page.has_more,
+            last_id=entry_id(page.last) if page.last else None,
         )
 
     return routes

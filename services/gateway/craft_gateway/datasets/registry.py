@@ -27,6 +27,7 @@ from craft_gateway.datasets.client import DatasetsClient
 from craft_gateway.events import record
 from craft_gateway.http.responses import ROOT
 from craft_gateway.store.database import Database
+from craft_gateway.store.paging import read_page
 from craft_gateway.store.tables import Dataset, Job
 
 _UNFINISHED = [status for status in JobStatus if not status.terminal]
@@ -71,13 +72,13 @@ class DatasetRegistry:
 
     def listed(self, *, team: str, limit: int, after: str | None) -> DatasetList:
         """A page of a team's datasets, newest first."""
-        query = select(Dataset).where(Dataset.team == team).order_by(col(Dataset.id).desc()).limit(limit + 1)
+        query = select(Dataset).where(Dataset.team == team).order_by(col(Dataset.id).desc())
         if after is not None:
             query = query.where(col(Dataset.id) < after)
         with self._database.read() as session:
-            found = session.exec(query).all()
-        views = [dataset_view(dataset) for dataset in found[:limit]]
-        return DatasetList(data=views, has_more=len(found) > limit, last_id=views[-1].id if views else None)
+            page = read_page(session, query, limit)
+        views = [dataset_view(dataset) for dataset in page.rows]
+        return DatasetList(data=views, has_more=page.has_more, last_id=page.last.id if page.last else None)
 
     def delete(self, dataset_id: str) -> None:
         """Forget it; its bytes expire as what nothing needs does. Raises NotFound, Conflict where a job needs it."""

@@ -9,6 +9,7 @@ from sqlalchemy import bindparam
 from sqlalchemy import select as columns
 from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from craft.contracts.base import JOB_ID
 from craft.contracts.events import EventType, StageStatus
@@ -157,7 +158,11 @@ def event_heads(session: Session, job_ids: Sequence[str]) -> dict[str, int]:
     return dict(session.exec(select(Job.id, Job.event_seq).where(col(Job.id).in_(job_ids))).all())
 
 
+def events_after(job_id: str, after: int) -> SelectOfScalar[Event]:
+    """The query for a job's events with numbers above `after`, in order."""
+    return select(Event).where(Event.subject == job_id, col(Event.seq) > after).order_by(col(Event.seq))
+
+
 def events_of(session: Session, job_id: str, *, after: int, limit: int) -> list[EventView]:
-    """A job's events with numbers above `after`, in order."""
-    query = select(Event).where(Event.subject == job_id, col(Event.seq) > after).order_by(col(Event.seq)).limit(limit)
-    return [event_view(event) for event in session.exec(query)]
+    """A job's first `limit` events with numbers above `after`, in order."""
+    return [event_view(event) for event in session.exec(events_after(job_id, after).limit(limit))]

@@ -25,6 +25,7 @@ from craft.infra.settings.coordinator import RetentionSettings
 from craft_gateway.job_views.queries import (
     MOST_QUEUED,
     event_heads,
+    events_after,
     events_of,
     find_job,
     job_rows,
@@ -40,6 +41,7 @@ from craft_gateway.job_views.views import (
     artifact_view,
     attempt_view,
     device_view,
+    event_view,
     job_view,
     log_line,
     stage_view,
@@ -48,6 +50,7 @@ from craft_gateway.plan.stages import ResolvedJob
 from craft_gateway.retention.uses import expiries
 from craft_gateway.scheduling.queue import QueueSnapshots, held_devices
 from craft_gateway.store.database import Database
+from craft_gateway.store.paging import read_page
 from craft_gateway.store.tables import Attempt, Job, Stage, StageLog
 
 _LIFETIMES = RetentionSettings()
@@ -98,7 +101,7 @@ class JobReader:
 
     def jobs(self, wanted: JobFilter) -> JobList:
         """A page of jobs, newest first."""
-        query = select(Job).where(Job.team == wanted.team).order_by(col(Job.id).desc()).limit(wanted.limit + 1)
+        query = select(Job).where(Job.team == wanted.team).order_by(col(Job.id).desc())
         if wanted.after is not None:
             query = query.where(col(Job.id) < wanted.after)
         if wanted.statuses:
@@ -108,9 +111,9 @@ class JobReader:
         for key, value in wanted.labels.items():
             query = query.where(col(Job.labels)[key].as_string() == value)
         with self._database.read() as session:
-            jobs = session.exec(query).all()
-            views = self._views(session, jobs[: wanted.limit])
-        return JobList(data=views, has_more=len(jobs) > wanted.limit, last_id=views[-1].id if views else None)
+            page = read_page(session, query, wanted.limit)
+            views = self._views(session, page.rows)
+        return JobList(data=views, has_more=page.has_more, last_id=page.last.id if page.last else None)
 
     def events(self, job_id: str, *, after: int, limit: int) -> Sequence[EventView]:
         """See `sse.EventSource.events`. An unknown job has none."""
@@ -121,9 +124,9 @@ class JobReader:
         """A page of a job's events."""
         with self._database.read() as session:
             find_job(session, job_id)
-            events = events_of(session, job_id, after=after, limit=limit + 1)
-        page = events[:limit]
-        return EventList(data=page, has_more=len(events) > limit, last_id=page[-1].seq if page else None)
+            page = read_page(session, events_after(job_id, after), limit)
+        data = [event_view(event) for event in page.rows]
+        return EventList(data=data, has_more=page.has_more, last_id=page.last.seq if page.last else None)
 
     def newer(self, heads: Mapping[str, int]) -> Mapping[str, Sequence[EventView]]:
         """See `sse.EventSource.newer`."""
@@ -164,9 +167,9 @@ class JobReader:
                 if not wanted:
                     raise NotFound("The job has no such stage.", param="stage")
                 query = query.where(StageLog.stage_id == wanted[0])
-            lines = session.exec(query.order_by(col(StageLog.seq)).limit(limit + 1)).all()
-        page = [log_line(line, stage=names[line.stage_id]) for line in lines[:limit]]
-        return LogList(data=page, has_more=len(lines) > limit, last_id=page[-1].id if page else None)
+            page = read_page(session, query.order_by(col(StageLog.seq)), limit)
+        data = [log_line(line, stage=names[line.stage_id]) for line in page.rows]
+        return LogList(data=data, has_more=page.has_more, last_id=page.last.seq if page.last else None)
 
     def attempts(self, job_id: str) -> AttemptList:
         """Every claim of the job's stages, in the order in which they began."""

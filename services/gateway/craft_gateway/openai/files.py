@@ -16,6 +16,7 @@ from craft_gateway.datasets.registry import DatasetRegistry
 from craft_gateway.openai.chat_rows import chat_of_rows, rows_of_chat
 from craft_gateway.openai.ids import no_file, openai_id, own_id
 from craft_gateway.store.database import Database
+from craft_gateway.store.paging import read_page
 from craft_gateway.store.tables import Dataset
 
 Order = Literal["asc", "desc"]
@@ -44,16 +45,16 @@ class OpenAiFiles:
 
     def listed(self, team: str, *, limit: int, after: str | None, order: Order) -> FileList:
         """A page of the team's files. Raises NotFound where `after` is no file's id."""
-        query = select(Dataset).where(Dataset.team == team, Dataset.task == Task.OPEN_ENDED).limit(limit + 1)
+        query = select(Dataset).where(Dataset.team == team, Dataset.task == Task.OPEN_ENDED)
         column = col(Dataset.id)
         if after is not None:
             last = _own(after)
             query = query.where(column < last if order == "desc" else column > last)
         with self._database.read() as session:
-            found = session.exec(query.order_by(column.desc() if order == "desc" else column)).all()
-        views = [self._view(row) for row in found[:limit]]
+            page = read_page(session, query.order_by(column.desc() if order == "desc" else column), limit)
+        views = [self._view(row) for row in page.rows]
         first, last_id = (views[0].id, views[-1].id) if views else (None, None)
-        return FileList(data=views, first_id=first, last_id=last_id, has_more=len(found) > limit)
+        return FileList(data=views, first_id=first, last_id=last_id, has_more=page.has_more)
 
     def content(self, file_id: str) -> Iterator[bytes]:
         """The file's lines, as `add` takes them. Raises NotFound."""

@@ -25,6 +25,7 @@ from craft_gateway.openai.specification import API_LABEL, API_VALUE, in_openais_
 from craft_gateway.openai.views import tuning_event, tuning_job
 from craft_gateway.serving.deployments import Deployments
 from craft_gateway.store.database import Database
+from craft_gateway.store.paging import read_page
 from craft_gateway.store.tables import Event
 
 
@@ -87,18 +88,17 @@ class OpenAiTuning:
     def events(self, tuning_id: str, *, limit: int, after: str | None) -> TuningEventList:
         """A page of its events, newest first. Raises NotFound, RequestInvalid where `after` is no event of it."""
         job_id = self._known(tuning_id)
-        query = select(Event).where(Event.subject == job_id).order_by(col(Event.seq).desc()).limit(limit + 1)
+        query = select(Event).where(Event.subject == job_id).order_by(col(Event.seq).desc())
         if after is not None:
             seq = event_seq(after, job_id)
             if seq is None:
                 raise RequestInvalid("The job has no such event.", hint="Give the last event's id.", param="after")
             query = query.where(col(Event.seq) < seq)
         with self._database.read() as session:
-            found = [event_view(event) for event in session.exec(query)]
+            page = read_page(session, query, limit)
         serves = self._deployments.serves
-        return TuningEventList(
-            data=[tuning_event(event, serves=serves) for event in found[:limit]], has_more=len(found) > limit
-        )
+        data = [tuning_event(event_view(event), serves=serves) for event in page.rows]
+        return TuningEventList(data=data, has_more=page.has_more)
 
     def known(self, tuning_id: str) -> None:
         """Raises NotFound."""

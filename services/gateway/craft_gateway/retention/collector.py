@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from itertools import chain, islice
+from itertools import chain
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, delete, func
@@ -13,6 +13,7 @@ from craft.infra.settings.coordinator import RetentionSettings
 from craft_gateway.retention.expiry import PAGE, Expired, Expiry
 from craft_gateway.retention.store import CollectableStore
 from craft_gateway.store.database import Database, lock_key
+from craft_gateway.store.paging import ListPage
 from craft_gateway.store.tables import Artifact, Job, StageLog
 
 MOST_LISTED = 1000
@@ -66,8 +67,8 @@ class GarbageCollector:
 
     def dry_run(self, *, limit: int = MOST_LISTED) -> CollectionRun:
         """List the first `limit` items that a cycle would remove now."""
-        expired = list(islice(chain.from_iterable(self._expiry.pages()), limit + 1))
-        return CollectionRun(expired[:limit], more=len(expired) > limit)
+        page = ListPage.of(chain.from_iterable(self._expiry.pages()), limit)
+        return CollectionRun(page.rows, more=page.has_more)
 
     def collect(self, *, limit: int = MOST_LISTED) -> CollectionRun:
         """Remove the items that a cycle would remove now, up to `limit`."""

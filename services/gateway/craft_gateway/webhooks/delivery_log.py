@@ -1,7 +1,6 @@
 """What was sent to a webhook and what came of it; messages that are sent again, and those for a try."""
 
 import re
-from collections.abc import Sequence
 
 from sqlmodel import Session, col, select
 
@@ -10,6 +9,7 @@ from craft.errors import Conflict
 from craft_gateway.access.owners import no_delivery, no_webhook
 from craft_gateway.events import TRIED_FOR, message, queued
 from craft_gateway.store.database import Database
+from craft_gateway.store.paging import ListPage, read_page
 from craft_gateway.store.tables import Delivery, Webhook
 
 # A receiver that cannot read Unicode should fail now.
@@ -24,15 +24,15 @@ class DeliveryLog:
 
     def listed(
         self, webhook_id: str, *, limit: int, after: str | None, status: DeliveryStatus | None
-    ) -> Sequence[Delivery]:
-        """A webhook's deliveries, newest first, one more than `limit` where there are more."""
+    ) -> ListPage[Delivery]:
+        """A page of a webhook's deliveries, newest first."""
         query = select(Delivery).where(Delivery.webhook_id == webhook_id)
         if status is not None:
             query = query.where(Delivery.status == status)
         if after is not None:
             query = query.where(col(Delivery.id) < after)
         with self._database.read() as session:
-            return session.exec(query.order_by(col(Delivery.id).desc()).limit(limit + 1)).all()
+            return read_page(session, query.order_by(col(Delivery.id).desc()), limit)
 
     def find(self, webhook_id: str, delivery_id: str) -> Delivery:
         """One delivery of that webhook. Raises NotFound."""

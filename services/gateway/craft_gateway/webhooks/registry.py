@@ -27,6 +27,7 @@ from craft_gateway.access.identity import Caller
 from craft_gateway.access.owners import no_webhook
 from craft_gateway.events import record
 from craft_gateway.store.database import Database, lock_key
+from craft_gateway.store.paging import ListPage, read_page
 from craft_gateway.store.tables import Webhook
 from craft_gateway.webhooks.secrets import SecretBox, new_secret
 
@@ -76,13 +77,13 @@ class Webhooks:
             record(session, now, row.team, row.id, EventType.WEBHOOK_CREATED, host=host, types=row.types)
         return NewSecret(row, secret)
 
-    def listed(self, team: str, *, limit: int, after: str | None) -> Sequence[Webhook]:
-        """A team's webhooks, newest first, one more than `limit` where there are more."""
-        query = select(Webhook).where(Webhook.team == team).order_by(col(Webhook.id).desc()).limit(limit + 1)
+    def listed(self, team: str, *, limit: int, after: str | None) -> ListPage[Webhook]:
+        """A page of a team's webhooks, newest first."""
+        query = select(Webhook).where(Webhook.team == team).order_by(col(Webhook.id).desc())
         if after is not None:
             query = query.where(col(Webhook.id) < after)
         with self._database.read() as session:
-            return session.exec(query).all()
+            return read_page(session, query, limit)
 
     def find(self, webhook_id: str) -> Webhook:
         """One webhook. Raises NotFound."""

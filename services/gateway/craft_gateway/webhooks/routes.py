@@ -71,10 +71,11 @@ def _webhooks(owners: OwnerLookup, webhooks: Webhooks) -> APIRouter:
         after: Annotated[str | None, Query(pattern=WEBHOOK_ID, description=_AFTER)] = None,
     ) -> WebhookList:
         """The team's webhooks, newest first."""
-        found = webhooks.listed(caller.team, limit=limit, after=after)
-        page = found[:limit]
+        page = webhooks.listed(caller.team, limit=limit, after=after)
         return WebhookList(
-            data=[_view(row) for row in page], has_more=len(found) > limit, last_id=page[-1].id if page else None
+            data=[_view(row) for row in page.rows],
+            has_more=page.has_more,
+            last_id=page.last.id if page.last else None,
         )
 
     @routes.get("/webhooks/{webhook_id}", operation_id="getWebhook", responses=documented(NotFound))
@@ -140,10 +141,11 @@ def _deliveries(owners: OwnerLookup, webhooks: Webhooks, deliveries: DeliveryLog
     ) -> DeliveryList:
         """What was sent and what came of it, newest first."""
         webhooks.find(webhook_id)
-        found = deliveries.listed(webhook_id, limit=limit, after=after, status=status)
-        page = found[:limit]
+        page = deliveries.listed(webhook_id, limit=limit, after=after, status=status)
         return DeliveryList(
-            data=[_delivery(row) for row in page], has_more=len(found) > limit, last_id=page[-1].id if page else None
+            data=[_delivery(row) for row in page.rows],
+            has_more=page.has_more,
+            last_id=page.last.id if page.last else None,
         )
 
     @routes.get(f"{path}/{{delivery_id}}", operation_id="getDelivery", responses=documented(NotFound))
