@@ -1,4 +1,4 @@
-"""OpenAI's error envelope, on the routes that speak OpenAI's API and nowhere else."""
+"""Renders errors in OpenAI's envelope, on the routes of OpenAI's API only."""
 
 import http
 import json
@@ -46,49 +46,50 @@ NO_SUCH_MODEL: OpenApiResponses = {
 
 
 def missing(what: str) -> OpenApiResponses:
-    """The 404 of a route whose path names something."""
+    """Return the OpenAPI response 404 of a route whose path has an id."""
     return {404: {"description": f"`not_found`: {what}.", "model": OpenAiErrorBody}}
 
 
 def error_response(
     status: int, message: str, *, param: str | None = None, code: str | None = None, retry_after: str | None = None
 ) -> Response:
-    """An error in the envelope; 503 says when to try again."""
+    """Render an error in the envelope; 429 and 503 say when to try again."""
     kind = "server_error" if status >= 500 else "rate_limit_error" if status == 429 else "invalid_request_error"
     error = OpenAiError(message=message[:_LONGEST_MESSAGE], type=kind, param=param, code=code)
     seconds = retry_after if retry_after and len(retry_after) < _LONGEST_RETRY_AFTER else _RETRY_AFTER_SECONDS
     headers = {"Retry-After": seconds} if status in {429, 503} else None
-    # Escaped, because a message may quote a lone surrogate.
+    # JSON escapes the text, because a message may quote a lone surrogate.
     body = json.dumps(OpenAiErrorBody(error=error).model_dump(mode="json"))
     return Response(body, status_code=status, media_type="application/json", headers=headers)
 
 
 def error_of(error: CraftError) -> Response:
-    """An error of our tree in the envelope."""
-    places = [f"line {each.line}: {each.field}: {each.message}" for each in error.details[:_MOST_PLACES] if each.line]
+    """Render an error of the error tree in the envelope."""
+    details = error.details[:_MOST_PLACES]
+    places = [f"line {detail.line}: {detail.field}: {detail.message}" for detail in details if detail.line]
     message = " ".join([error.message, *places, *([error.hint] if error.hint else [])])
     if isinstance(error, NotFound):
         code = "not_found" if error.param else "model_not_found"
         return error_response(404, message, param=error.param or "model", code=code)
-    # OpenAI's clients know 400 as "the request is wrong", and 422 hardly.
+    # OpenAI's clients understand 400 as "the request is wrong"; they hardly know 422.
     status = 400 if error.status == http.HTTPStatus.UNPROCESSABLE_ENTITY else error.status
     return error_response(status, message, param=error.param, code=error.code)
 
 
 def invalid_request(errors: Sequence[Mapping[str, Any]]) -> Response:
-    """The first of a body's validation errors, of which there is at least one."""
-    found, kind = validation_details(errors[:1])[0], str(errors[0].get("type"))
-    param = _member(found.field or "")
-    message = "Extra inputs are not taken" if kind == "extra_forbidden" else found.message
+    """Render the first of a body's validation errors; there is at least one."""
+    detail, kind = validation_details(errors[:1])[0], str(errors[0].get("type"))
+    param = _member(detail.field or "")
+    message = "Extra inputs are not taken" if kind == "extra_forbidden" else detail.message
     shown = f"{param}: {message}." if param else f"{message}."
     return error_response(400, shown, param=param or None, code=_CODES.get(kind, "invalid_value"))
 
 
 def upstream_error(status: int, body: bytes, retry_after: str | None) -> Response:
-    """What the model server or vLLM refused, in one form.
+    """Render a refusal of the model server or of vLLM.
 
-    The caller's own mistakes stay theirs; whatever else is wrong behind this service is 503, or 500 where waiting
-    would not help.
+    Mistakes of the caller keep their status. Every other error behind this service becomes 503, or 500 where waiting
+    does not help.
     """
     try:
         problem = Problem.model_validate_json(body)
@@ -99,7 +100,7 @@ def upstream_error(status: int, body: bytes, retry_after: str | None) -> Respons
 
 
 def _vllm_error(status: int, body: bytes, retry_after: str | None) -> Response:
-    message, param = _said(body)
+    message, param = _upstream_message(body)
     if message is None or status >= 500 or status in {401, 403}:
         return error_response(503, "The model server does not answer just now.", code="unavailable")
     if status == 404:
@@ -110,13 +111,13 @@ def _vllm_error(status: int, body: bytes, retry_after: str | None) -> Response:
     return error_response(400, message, param=param, code="context_length_exceeded" if too_long else "invalid_value")
 
 
-def _said(body: bytes) -> tuple[str | None, str | None]:
-    """Message and parameter of an error that is none of ours; older servers leave the envelope out."""
+def _upstream_message(body: bytes) -> tuple[str | None, str | None]:
+    """Return message and parameter of a foreign error; older servers send it without the envelope."""
     try:
-        given = json.loads(body)
+        document = json.loads(body)
     except (ValueError, RecursionError):
         return None, None
-    error = given.get("error", given) if isinstance(given, dict) else None
+    error = document.get("error", document) if isinstance(document, dict) else None
     if not isinstance(error, dict) or not isinstance(error.get("message"), str):
         return None, None
     param = error.get("param")
@@ -124,35 +125,35 @@ def _said(body: bytes) -> tuple[str | None, str | None]:
 
 
 def _member(path: str) -> str:
-    """The request's member: without the kinds of value that pydantic tried there (`stop.list[constrained-str].0`)."""
+    """Return the request's member without the types that pydantic tried there (`stop.list[constrained-str].0`)."""
     return ".".join(takewhile(lambda part: part not in _KINDS and "[" not in part, path.split(".")))
 
 
 def speaks_openai(path: str) -> bool:
-    """Whether a path is one of OpenAI's."""
+    """Return whether a path belongs to OpenAI's API."""
     return path.startswith(f"{OPENAI_ROOT}/") and not path.startswith(f"{OPENAI_ROOT}{ROOT}")
 
 
 def in_openais_form(scope: Scope, error: CraftError) -> Response | None:
-    """The error in the envelope, on OpenAI's paths."""
+    """Render the error in the envelope on OpenAI's paths; None on others."""
     return error_of(error) if speaks_openai(scope["path"]) else None
 
 
 def answer_unknown_paths(app: FastAPI) -> None:
-    """What lies at none of OpenAI's routes is said in their envelope too."""
-    usual = app.exception_handlers[HTTPException]
+    """Render the 404 and 405 of OpenAI's unknown paths in the envelope too."""
+    default_handler = app.exception_handlers[HTTPException]
 
     async def answered(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 - the registration below says so; mypy cannot know
-        found = usual(request, error)
-        answer = await found if isinstance(found, Awaitable) else found
+        result = default_handler(request, error)
+        answer = await result if isinstance(result, Awaitable) else result
         if not speaks_openai(request.url.path):
             return answer
         hint = status_hint(app, error.status_code, request.url.path)
-        told = f"{error.detail}. {hint}" if hint else str(error.detail)
-        said = error_response(error.status_code, told, code="unknown_url")
+        message = f"{error.detail}. {hint}" if hint else str(error.detail)
+        response = error_response(error.status_code, message, code="unknown_url")
         if "allow" in answer.headers:
-            said.headers["Allow"] = answer.headers["Allow"]
-        return said
+            response.headers["Allow"] = answer.headers["Allow"]
+        return response
 
     app.add_exception_handler(HTTPException, answered)

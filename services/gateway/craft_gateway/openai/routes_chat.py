@@ -1,4 +1,4 @@
-"""OpenAI's calls: which adapters are served, and chat completions by one of them."""
+"""OpenAI's routes of models and chat completions, for deployed adapters."""
 
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Annotated, Any, ClassVar
@@ -37,9 +37,7 @@ from craft_gateway.store.tables import Deployment
 MOST_CHAT_BYTES = 4 * 2**20
 _MOST_ERROR_BYTES = 2**16
 _STREAM = "text/event-stream"
-_NOT_PASSED_ON = {"user"}
-
-
+_NOT_FORWARDED = {"user"}
 _ANSWERS: OpenApiResponses = {
     200: {
         "description": "OpenAI's `chat.completion`; with `stream` its chunks as server-sent events up to `[DONE]`.",
@@ -57,7 +55,7 @@ _ANSWERS: OpenApiResponses = {
 
 
 class OpenAiRoute(APIRoute):
-    """A route that answers errors in OpenAI's envelope; its body is bounded, and the client's going away is seen."""
+    """A route with a bounded body that answers errors in OpenAI's envelope and notices when the client disconnects."""
 
     most_bytes: ClassVar[int | None] = MOST_CHAT_BYTES
 
@@ -65,7 +63,7 @@ class OpenAiRoute(APIRoute):
         """See `APIRoute.get_route_handler`."""
         handle = super().get_route_handler()
 
-        async def answered(request: Request) -> Response:
+        async def with_envelope(request: Request) -> Response:
             try:
                 if request.method == "POST" and self.most_bytes is not None:
                     body = await text_body(request, most_bytes=self.most_bytes, hint="Send less.")
@@ -79,18 +77,18 @@ class OpenAiRoute(APIRoute):
             except HTTPException as error:
                 return error_response(error.status_code, str(error.detail), code="invalid_value")
 
-        return answered
+        return with_envelope
 
 
 class RelayedResponse(StreamingResponse):
-    """The model server's answer byte for byte as it comes. However it ends, the connection behind it is closed."""
+    """Relays the model server's answer byte for byte, and closes its connection however the relay ends."""
 
     def __init__(self, reply: ModelServerReply) -> None:
         self._reply = reply
         streams = reply.media_type.startswith(_STREAM)
         kind = reply.media_type or "application/json"
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Content-Type": kind}
-        super().__init__(_mended(reply.chunks) if streams else reply.chunks, headers=headers)
+        super().__init__(_with_error_event(reply.chunks) if streams else reply.chunks, headers=headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See `Response.__call__`."""
@@ -104,7 +102,7 @@ class RelayedResponse(StreamingResponse):
 def router(
     owners: OwnerLookup, deployments: Deployments, model_server: ModelServer, *, seeds_requests: bool
 ) -> APIRouter:
-    """The routes over these objects. `seeds_requests`: whether the model server takes a seed."""
+    """Build the routes. `seeds_requests`: the model server takes a seed."""
     routes = APIRouter(
         tags=["serving"],
         route_class=OpenAiRoute,
@@ -114,25 +112,25 @@ def router(
 
     @routes.get("/models", operation_id="listModels")
     def list_models(caller: CallerOf) -> ServedModelList:
-        """Every deployed adapter, newest first; `id` is what `/v1/chat/completions` takes as `model`."""
+        """List every deployed adapter, newest first. Its `id` is the `model` of `/v1/chat/completions`."""
         return ServedModelList(data=[_model(row) for row in deployments.listed(caller.team)])
 
     @routes.get("/models/{model:path}", operation_id="getModel", responses=NO_SUCH_MODEL)
     def get_model(model: Annotated[str, Path(max_length=300)]) -> ServedModel:
-        """One deployed adapter."""
+        """Return one deployed adapter."""
         return _model(deployments.find(model))
 
     @routes.post("/chat/completions", operation_id="createChatCompletion", response_class=Response, responses=_ANSWERS)
     async def create_chat_completion(
         request: Request, caller: CallerOf, chat: Annotated[ChatRequest, Body(openapi_examples=CHAT_EXAMPLES)]
     ) -> Response:
-        """A reply of a deployed adapter, as OpenAI's API gives it; `stream` sends it token by token.
+        """Return a reply of a deployed adapter in the form of OpenAI's API; `stream` sends it token by token.
 
-        What the model does not know it says itself: a refusal is a reply like any other.
+        The model refuses questions that it cannot answer; a refusal is a reply like any other.
         """
         await owners.check(caller, {"model": chat.model})
         base = await run_in_threadpool(deployments.base_of, chat.model)
-        left_out = _NOT_PASSED_ON if seeds_requests else {*_NOT_PASSED_ON, "seed"}
+        left_out = _NOT_FORWARDED if seeds_requests else {*_NOT_FORWARDED, "seed"}
         body = chat.model_dump_json(exclude=left_out, exclude_none=True).encode()
         reply = await cancel_on_disconnect(request, model_server.chat(body, base=base))
         if reply is None:
@@ -153,7 +151,7 @@ def _model(row: Deployment) -> ServedModel:
 
 
 async def _start_of(chunks: AsyncIterator[bytes]) -> bytes:
-    """The first bytes of an error's body, which is all that an error needs."""
+    """Read the first bytes of an error's body; an error needs no more."""
     start = bytearray()
     async for chunk in chunks:
         start += chunk
@@ -162,8 +160,8 @@ async def _start_of(chunks: AsyncIterator[bytes]) -> bytes:
     return bytes(start)
 
 
-async def _mended(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """An event stream that breaks off between two events ends with an error event, which OpenAI's clients raise."""
+async def _with_error_event(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """End an event stream that breaks off between two events with an error event, which OpenAI's clients raise."""
     end = b"\n\n"
     try:
         async for chunk in chunks:
@@ -172,5 +170,5 @@ async def _mended(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     except Unavailable as error:
         if end != b"\n\n":
             raise
-        told = OpenAiErrorBody(error=OpenAiError(message=error.message, type="server_error", code=error.code))
-        yield f"data: {told.model_dump_json()}\n\n".encode()
+        body = OpenAiErrorBody(error=OpenAiError(message=error.message, type="server_error", code=error.code))
+        yield f"data: {body.model_dump_json()}\n\n".encode()

@@ -1,4 +1,4 @@
-"""OpenAI's files: chat lines come in and become datasets."""
+"""OpenAI's routes of files: they store uploaded chat lines as datasets."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -19,7 +19,7 @@ from craft_gateway.openai.files import OpenAiFiles, Order
 from craft_gateway.openai.routes_chat import OpenAiRoute
 
 _LONGEST_NAME = 200
-_MOST_ASKED = 10_000
+_LARGEST_LIMIT = 10_000
 FileId = Annotated[str, Path(max_length=100, examples=["file-01jgywz3x4v5q6r7s8t9vawbxc"])]
 _NO_FILE = missing("no such file")
 _BODY: dict[str, Any] = {
@@ -52,13 +52,13 @@ _CONTENT: OpenApiResponses = {
 
 
 class OpenAiFileRoute(OpenAiRoute):
-    """The same for bodies that are files: streamed, and bounded by the server alone."""
+    """An `OpenAiRoute` whose body is a file: the route streams it, and only the server limits its size."""
 
     most_bytes = None
 
 
 def router(owners: OwnerLookup, files: OpenAiFiles) -> APIRouter:
-    """The routes over these objects."""
+    """Build the routes."""
     routes = APIRouter(
         prefix="/files",
         tags=["files"],
@@ -69,43 +69,43 @@ def router(owners: OwnerLookup, files: OpenAiFiles) -> APIRouter:
 
     @routes.post("", operation_id="createFile", openapi_extra={"requestBody": _BODY})
     async def create_file(request: Request, caller: CallerOf) -> FileObject:
-        """Validate and keep chat lines as a dataset: of each its one question and its one answer.
+        """Validate chat lines and store them as a dataset; each line has one question and one answer.
 
-        What is wrong is told by line. `answers` beside `messages` may list further texts that count as right.
+        Errors name their lines. `answers` beside `messages` may list further texts that count as right.
         """
         async with request.form(max_files=1, max_fields=8) as form:
             file, purpose = form.get("file"), form.get("purpose")
             if not isinstance(file, UploadFile):
                 raise RequestInvalid("The form has no file.", hint="Send multipart/form-data.", param="file")
             if purpose != "fine-tune":
-                raise RequestInvalid("Files are for fine-tuning here.", hint="Say fine-tune.", param="purpose")
+                raise RequestInvalid("Files are for fine-tuning here.", hint="Set it to fine-tune.", param="purpose")
             further = sorted(set(form) - {"file", "purpose"})
             if further:
                 raise RequestInvalid(f"{further[0][:100]} is not taken.", hint="Leave it out.", param=further[0][:100])
-            name = "".join(mark for mark in file.filename or "" if mark.isprintable())[:_LONGEST_NAME]
+            name = "".join(character for character in file.filename or "" if character.isprintable())[:_LONGEST_NAME]
             return await run_in_threadpool(files.add, file.file, name=name or None, team=caller.team)
 
     @routes.get("", operation_id="listFiles")
     def list_files(
         caller: CallerOf,
-        limit: Annotated[int, Query(ge=1, le=_MOST_ASKED, description="A page has 500 at most.")] = 100,
+        limit: Annotated[int, Query(ge=1, le=_LARGEST_LIMIT, description="A page has 500 at most.")] = 100,
         after: Annotated[str | None, Query(max_length=100)] = None,
         order: Order = "desc",
         purpose: Annotated[str | None, Query(max_length=100, description="All are `fine-tune`.")] = None,
     ) -> FileList:
-        """The team's open-ended datasets."""
+        """List the team's open-ended datasets."""
         if purpose not in {None, "fine-tune"}:
             return FileList(data=[], first_id=None, last_id=None, has_more=False)
         return files.listed(caller.team, limit=min(limit, MOST_ON_A_PAGE), after=after, order=order)
 
     @routes.get("/{file_id}", operation_id="getFile", responses=_NO_FILE)
     def get_file(file_id: FileId) -> FileObject:
-        """One file."""
+        """Return one file."""
         return files.find(file_id)
 
     @routes.delete("/{file_id}", operation_id="deleteFile", responses=_NO_FILE)
     def delete_file(file_id: FileId) -> FileDeleted:
-        """Forget a file. One that an unfinished job still needs stays: 409."""
+        """Delete a file. The answer is 409 while an unfinished job needs it."""
         files.remove(file_id)
         return FileDeleted(id=file_id)
 
@@ -113,7 +113,7 @@ def router(owners: OwnerLookup, files: OpenAiFiles) -> APIRouter:
         "/{file_id}/content", operation_id="getFileContent", response_class=StreamingResponse, responses=_CONTENT
     )
     def get_file_content(file_id: FileId) -> StreamingResponse:
-        """The file's lines, as the upload takes them."""
+        """Return the file's lines, in the form of an upload."""
         lines: Iterator[bytes] = files.content(file_id)
         return StreamingResponse(lines, media_type="application/jsonl")
 

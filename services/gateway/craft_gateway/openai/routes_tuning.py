@@ -1,4 +1,4 @@
-"""OpenAI's fine-tuning jobs."""
+"""OpenAI's routes of fine-tuning jobs."""
 
 import re
 from typing import Annotated
@@ -29,7 +29,7 @@ _NO_JOB = missing("no such fine-tuning job")
 
 
 def router(owners: OwnerLookup, tuning: OpenAiTuning) -> APIRouter:
-    """The routes over these objects."""
+    """Build the routes."""
     routes = APIRouter(
         prefix="/fine_tuning/jobs",
         tags=["fine-tuning"],
@@ -37,58 +37,58 @@ def router(owners: OwnerLookup, tuning: OpenAiTuning) -> APIRouter:
         responses=OPENAI_RESPONSES,
         dependencies=authorised(owners, JOBS),
     )
-    _making(routes, tuning)
-    _steering(routes, tuning)
+    _add_job_routes(routes, tuning)
+    _add_control_routes(routes, tuning)
     return routes
 
 
-def _making(routes: APIRouter, tuning: OpenAiTuning) -> None:
+def _add_job_routes(routes: APIRouter, tuning: OpenAiTuning) -> None:
     @routes.post("", operation_id="createTuningJob")
     async def create_tuning_job(
         request: Annotated[TuningJobRequest, Body(openapi_examples=TUNING_EXAMPLES)],
         caller: CallerOf,
         idempotency_key: IdempotencyKey = None,
     ) -> TuningJob:
-        """Queue a job on a file: supervised, on a base model of this installation."""
+        """Queue a supervised job on a file, for a base model of this installation."""
         origin = Origin(team=caller.team, actor=caller.actor, traceparent=current_traceparent())
         return await tuning.create(request, idempotency_key=idempotency_key, origin=origin)
 
     @routes.get("", operation_id="listTuningJobs")
     def list_tuning_jobs(request: Request, caller: CallerOf, limit: Limit = 20, after: _After = None) -> TuningJobList:
-        """Jobs that were created here, newest first; `metadata[k]=v` keeps those that have it."""
+        """List the jobs that were created by this API, newest first. `metadata[k]=v` selects jobs with this value."""
         pairs = ((_METADATA.fullmatch(name), value) for name, value in request.query_params.multi_items())
-        metadata = {found[1]: value for found, value in pairs if found is not None}
+        metadata = {match[1]: value for match, value in pairs if match is not None}
         return tuning.listed(caller.team, limit=limit, after=after, metadata=metadata)
 
     @routes.get("/{fine_tuning_job_id}", operation_id="getTuningJob", responses=_NO_JOB)
     def get_tuning_job(fine_tuning_job_id: _Id, caller: CallerOf) -> TuningJob:
-        """One job. Once it has succeeded, its adapter is served where this installation serves adapters."""
+        """Return one job. After its success its adapter is served, if this installation serves adapters."""
         return tuning.find(fine_tuning_job_id, caller)
 
     @routes.get("/{fine_tuning_job_id}/events", operation_id="listTuningEvents", responses=_NO_JOB)
     def list_tuning_events(fine_tuning_job_id: _Id, limit: Limit = 20, after: _After = None) -> TuningEventList:
-        """What happened to a job, newest first."""
+        """List the events of a job, newest first."""
         return tuning.events(fine_tuning_job_id, limit=limit, after=after)
 
     @routes.get("/{fine_tuning_job_id}/checkpoints", operation_id="listTuningCheckpoints", responses=_NO_JOB)
     def list_tuning_checkpoints(fine_tuning_job_id: _Id) -> TuningCheckpointList:
-        """None: a checkpoint here is what a stopped training goes on from, and is not served."""
-        tuning.known(fine_tuning_job_id)
+        """Return an empty list: checkpoints here only resume a stopped training, and are not served."""
+        tuning.check_exists(fine_tuning_job_id)
         return TuningCheckpointList()
 
 
-def _steering(routes: APIRouter, tuning: OpenAiTuning) -> None:
+def _add_control_routes(routes: APIRouter, tuning: OpenAiTuning) -> None:
     @routes.post("/{fine_tuning_job_id}/cancel", operation_id="cancelTuningJob", responses=_NO_JOB)
     def cancel_tuning_job(fine_tuning_job_id: _Id, caller: CallerOf) -> TuningJob:
-        """End a job; one that has ended stays as it is."""
+        """Cancel a job. A job that has ended does not change."""
         return tuning.cancel(fine_tuning_job_id, caller)
 
     @routes.post("/{fine_tuning_job_id}/pause", operation_id="pauseTuningJob", responses=_NO_JOB)
     def pause_tuning_job(fine_tuning_job_id: _Id, caller: CallerOf) -> TuningJob:
-        """Free a job's workers for others."""
+        """Pause a job, which frees its workers for others."""
         return tuning.pause(fine_tuning_job_id, caller)
 
     @routes.post("/{fine_tuning_job_id}/resume", operation_id="resumeTuningJob", responses=_NO_JOB)
     def resume_tuning_job(fine_tuning_job_id: _Id, caller: CallerOf) -> TuningJob:
-        """Go on with a paused job."""
+        """Resume a paused job."""
         return tuning.resume(fine_tuning_job_id, caller)

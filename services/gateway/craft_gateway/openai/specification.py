@@ -1,4 +1,7 @@
-"""What OpenAI's fine-tuning asks for as a job's specification: pure; what would mean something else is refused."""
+"""Translates a request of OpenAI's fine-tuning API into a job's specification, by pure functions.
+
+Settings that have another meaning here are refused.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,10 +16,10 @@ from craft.errors import RequestInvalid, UserError
 from craft_gateway.openai.ids import own_id
 
 API_LABEL = "craft.api"
-"""Marks the jobs that came in OpenAI's form: they alone are listed there, and deployed once they have succeeded."""
+"""Marks jobs that OpenAI's API created: only they are listed there, and deployed after their success."""
 API_VALUE = "openai"
 VALIDATION_NAME = "validation"
-_BEYOND = frozenset(
+_CRAFT_MEMBERS = frozenset(
     {"strategies", "split", "probe", "rehearsal", "selection", "training", "evaluation_settings", "prompts", "priority"}
 )
 _SETTING = {"n_epochs": "epochs", "batch_size": "batch_size", "learning_rate_multiplier": "learning_rate"}
@@ -29,8 +32,8 @@ _PARAMS = {
 
 
 def specification(request: TuningJobRequest) -> JobSpec:
-    """Raises RequestInvalid, which names the member, or RequestValidationError."""
-    settings = _beyond(request)
+    """Return the specification. Raises RequestInvalid, which names the member, or RequestValidationError."""
+    settings = _craft_settings(request)
     settings["training"] = _training(request, settings.get("training", {}))
     body: dict[str, Any] = {
         **settings,
@@ -48,42 +51,43 @@ def specification(request: TuningJobRequest) -> JobSpec:
     try:
         return JobSpec.model_validate(body)
     except ValidationError as error:
-        told = [{**each, "loc": ("body", *_place(each["loc"]))} for each in error.errors()]
-        raise RequestValidationError(told) from None
+        details = [{**detail, "loc": ("body", *_place(detail["loc"]))} for detail in error.errors()]
+        raise RequestValidationError(details) from None
 
 
-def in_openais_words(error: UserError) -> UserError:
-    """A refusal of the job, naming the member that the caller gave."""
+def with_openai_param(error: UserError) -> UserError:
+    """Return the error with the name of the member in OpenAI's request, instead of the specification's."""
     param = error.param or ""
-    shown = _PARAMS.get(param, f"craft.{param}" if param.split(".")[0] in _BEYOND else param or None)
-    error.param = shown
+    error.param = _PARAMS.get(param, f"craft.{param}" if param.split(".")[0] in _CRAFT_MEMBERS else param or None)
     return error
 
 
-def _beyond(request: TuningJobRequest) -> dict[str, Any]:
+def _craft_settings(request: TuningJobRequest) -> dict[str, Any]:
     if request.integrations:
         raise RequestInvalid(
             "Integrations are not offered.", hint="Read the job's events and report instead.", param="integrations"
         )
-    unknown = sorted(set(request.craft or {}) - _BEYOND)
+    unknown = sorted(set(request.craft or {}) - _CRAFT_MEMBERS)
     if unknown:
         raise RequestInvalid(
-            f"`craft` takes no {unknown[0][:100]}.", hint=f"It takes {', '.join(sorted(_BEYOND))}.", param="craft"
+            f"`craft` takes no {unknown[0][:100]}.",
+            hint=f"It takes {', '.join(sorted(_CRAFT_MEMBERS))}.",
+            param="craft",
         )
     return dict(request.craft or {})
 
 
 def _training(request: TuningJobRequest, further: object) -> object:
-    wanted = _hyperparameters(request)
-    given = {name: getattr(wanted, name) for name in _SETTING if getattr(wanted, name) not in {None, "auto"}}
+    requested = _hyperparameters(request)
+    values = {name: getattr(requested, name) for name in _SETTING if getattr(requested, name) not in {None, "auto"}}
     if not isinstance(further, Mapping):
-        return further  # the specification's own check says what is wrong with it
-    for name in given:
+        return further  # the specification's own check reports the error
+    for name in values:
         if _SETTING[name] in further:
             raise RequestInvalid(f"{name} is given twice.", hint="Leave it out of `craft.training`.", param=name)
-    if "learning_rate_multiplier" in given:
-        given["learning_rate_multiplier"] *= TrainingSettings().learning_rate
-    return {**further, **{_SETTING[name]: value for name, value in given.items()}}
+    if "learning_rate_multiplier" in values:
+        values["learning_rate_multiplier"] *= TrainingSettings().learning_rate
+    return {**further, **{_SETTING[name]: value for name, value in values.items()}}
 
 
 def _hyperparameters(request: TuningJobRequest) -> TuningHyperparameters:
@@ -93,7 +97,7 @@ def _hyperparameters(request: TuningJobRequest) -> TuningHyperparameters:
     if method.type != "supervised" or method.dpo is not None or method.reinforcement is not None:
         raise RequestInvalid(
             f"The method {method.type[:100]} is not offered: jobs here are supervised.",
-            hint='Say {"type": "supervised"}, or leave `method` out.',
+            hint='Set it to {"type": "supervised"}, or leave `method` out.',
             param="method.type",
         )
     newer = method.supervised.hyperparameters if method.supervised else None
@@ -111,14 +115,14 @@ def _labels(metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def _dataset(file_id: str, param: str) -> str:
-    found = own_id(file_id, "file")
-    if found is None:
+    dataset_id = own_id(file_id, "file")
+    if dataset_id is None:
         raise RequestInvalid(
             f"There is no file {file_id!r}.", hint="Upload it with purpose fine-tune: POST /v1/files.", param=param
         )
-    return found
+    return dataset_id
 
 
 def _place(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
     known = _PARAMS.get(".".join(str(part) for part in location))
-    return (known,) if known else ("craft", *location) if location and location[0] in _BEYOND else location
+    return (known,) if known else ("craft", *location) if location and location[0] in _CRAFT_MEMBERS else location

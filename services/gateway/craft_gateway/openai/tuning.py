@@ -1,4 +1,4 @@
-"""OpenAI's fine-tuning jobs: jobs that came in that form."""
+"""OpenAI's fine-tuning jobs: jobs that were submitted by OpenAI's API."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -21,7 +21,7 @@ from craft_gateway.jobs.submission import Submission
 from craft_gateway.lifecycle.control import JobControl
 from craft_gateway.lifecycle.creation import Origin
 from craft_gateway.openai.ids import event_seq, no_tuning_job, own_id
-from craft_gateway.openai.specification import API_LABEL, API_VALUE, in_openais_words, specification
+from craft_gateway.openai.specification import API_LABEL, API_VALUE, specification, with_openai_param
 from craft_gateway.openai.views import tuning_event, tuning_job
 from craft_gateway.serving.deployments import Deployments
 from craft_gateway.store.database import Database
@@ -30,7 +30,7 @@ from craft_gateway.store.tables import Event
 
 
 class OpenAiTuning:
-    """Jobs by OpenAI's ids. Those that came in OpenAI's form are served once an editor looks at their success."""
+    """Jobs by OpenAI's ids. The adapter of a job from this API is deployed when an editor first reads its success."""
 
     def __init__(
         self,
@@ -47,23 +47,23 @@ class OpenAiTuning:
         self._deployments = deployments
 
     async def create(self, request: TuningJobRequest, *, idempotency_key: str | None, origin: Origin) -> TuningJob:
-        """Queue a job. Raises what `BatchedSubmissions.submit` raises, in OpenAI's words."""
-        asked = Submission(specification(request), idempotency_key, origin)
+        """Queue a job. Raises the errors of `BatchedSubmissions.submit`, with OpenAI's names of members."""
+        submission = Submission(specification(request), idempotency_key, origin)
         try:
-            job = await self._batched.submit(asked)
+            job = await self._batched.submit(submission)
         except UserError as error:
-            raise in_openais_words(error) from None
+            raise with_openai_param(error) from None
         return await run_sync(self._view, job, {})
 
     def find(self, tuning_id: str, caller: Caller) -> TuningJob:
-        """One job; its adapter is served from now on, where it can be and nobody withdrew it. Raises NotFound."""
+        """Return one job, and deploy its adapter where possible, unless it was withdrawn. Raises NotFound."""
         job = self._reader.job(_own(tuning_id))
         if Scope.JOBS_WRITE in caller.scopes:
-            self._serve(job)
+            self._deploy_once(job)
         return self._view(job, self._served(job.team))
 
     def listed(self, team: str, *, limit: int, after: str | None, metadata: Mapping[str, str]) -> TuningJobList:
-        """A page of the team's jobs. Raises NotFound where `after` is no job's id."""
+        """Return a page of the team's jobs. Raises NotFound where `after` is no job's id."""
         labels = {**metadata, API_LABEL: API_VALUE}
         last = None if after is None else _own(after)
         page = self._reader.jobs(JobFilter(team=team, limit=limit, after=last, labels=labels))
@@ -71,23 +71,26 @@ class OpenAiTuning:
         return TuningJobList(data=[self._view(job, served) for job in page.data], has_more=page.has_more)
 
     def cancel(self, tuning_id: str, caller: Caller) -> TuningJob:
-        """End it. Raises NotFound."""
-        self._control.cancel(self._known(tuning_id))
+        """Cancel a job. Raises NotFound."""
+        self._control.cancel(self._job_id(tuning_id))
         return self.find(tuning_id, caller)
 
     def pause(self, tuning_id: str, caller: Caller) -> TuningJob:
-        """Free its workers. Raises NotFound, Conflict."""
-        self._control.pause(self._known(tuning_id))
+        """Pause a job, which frees its workers. Raises NotFound, Conflict."""
+        self._control.pause(self._job_id(tuning_id))
         return self.find(tuning_id, caller)
 
     def resume(self, tuning_id: str, caller: Caller) -> TuningJob:
-        """Go on with it. Raises NotFound, Conflict."""
-        self._control.resume(self._known(tuning_id))
+        """Resume a job. Raises NotFound, Conflict."""
+        self._control.resume(self._job_id(tuning_id))
         return self.find(tuning_id, caller)
 
     def events(self, tuning_id: str, *, limit: int, after: str | None) -> TuningEventList:
-        """A page of its events, newest first. Raises NotFound, RequestInvalid where `after` is no event of it."""
-        job_id = self._known(tuning_id)
+        """Return a page of a job's events, newest first.
+
+        Raises NotFound; RequestInvalid where `after` is no event of the job.
+        """
+        job_id = self._job_id(tuning_id)
         query = select(Event).where(Event.subject == job_id).order_by(col(Event.seq).desc())
         if after is not None:
             seq = event_seq(after, job_id)
@@ -100,24 +103,24 @@ class OpenAiTuning:
         data = [tuning_event(event_view(event), serves=serves) for event in page.rows]
         return TuningEventList(data=data, has_more=page.has_more)
 
-    def known(self, tuning_id: str) -> None:
-        """Raises NotFound."""
-        self._known(tuning_id)
+    def check_exists(self, tuning_id: str) -> None:
+        """Check that the job exists. Raises NotFound."""
+        self._job_id(tuning_id)
 
-    def _known(self, tuning_id: str) -> str:
+    def _job_id(self, tuning_id: str) -> str:
         try:
             return self._reader.row(_own(tuning_id)).id
         except NotFound:
             raise no_tuning_job() from None
 
-    def _serve(self, job: JobView) -> None:
-        wanted = job.status is JobStatus.SUCCEEDED and job.labels.get(API_LABEL) == API_VALUE
-        if not (wanted and self._deployments.serves):
+    def _deploy_once(self, job: JobView) -> None:
+        deployable = job.status is JobStatus.SUCCEEDED and job.labels.get(API_LABEL) == API_VALUE
+        if not (deployable and self._deployments.serves):
             return
         with self._database.read() as session:
-            if _decided(session, job.id):
+            if _was_deployed(session, job.id):
                 return
-        # Where it cannot be served the name is null, and deploying it by hand says why.
+        # Where the deployment fails, the model's name stays null; `POST /craft/jobs/{id}/deploy` says why.
         with suppress(Conflict, DiskFull, NotFound, RequestInvalid):
             self._deployments.deploy(job.id, job.resolved.strategies[0])
 
@@ -130,19 +133,19 @@ class OpenAiTuning:
         return tuning_job(job, model=model, trained_tokens=tokens)
 
     def _trained_tokens(self, job_id: str) -> int:
-        made = self._reader.artifacts(job_id).data
-        return sum(artifact.cost.trained_tokens for artifact in made if artifact.kind is StageKind.TUNE)
+        artifacts = self._reader.artifacts(job_id).data
+        return sum(artifact.cost.trained_tokens for artifact in artifacts if artifact.kind is StageKind.TUNE)
 
 
-def _decided(session: Session, job_id: str) -> bool:
-    """Whether the adapter was deployed or withdrawn before: what people decided stays so."""
-    told = (EventType.ADAPTER_DEPLOYED, EventType.ADAPTER_WITHDRAWN)
-    query = select(Event.seq).where(Event.subject == job_id, col(Event.type).in_(told))
+def _was_deployed(session: Session, job_id: str) -> bool:
+    """Return whether the adapter was deployed or withdrawn before: people's decisions stay."""
+    types = (EventType.ADAPTER_DEPLOYED, EventType.ADAPTER_WITHDRAWN)
+    query = select(Event.seq).where(Event.subject == job_id, col(Event.type).in_(types))
     return session.exec(query.limit(1)).first() is not None
 
 
 def _own(tuning_id: str) -> str:
-    found = own_id(tuning_id, "ftjob")
-    if found is None:
+    job_id = own_id(tuning_id, "ftjob")
+    if job_id is None:
         raise no_tuning_job()
-    return found
+    return job_id

@@ -1,4 +1,4 @@
-"""The model server as the gateway sees it: it answers chat completions of adapters, starting vLLM where it must."""
+"""Calls the model server, which answers chat completions of adapters and starts vLLM when needed."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -12,32 +12,32 @@ from craft.errors import Unavailable
 from craft.infra.observe.telemetry import trace_headers
 
 _TIMEOUT = httpx.Timeout(10.0, read=600.0)
-"""Reading waits for a model that loads and for a long reply, as OpenAI's own client does; connecting does not."""
+"""The read timeout covers a model that loads and a long reply, as in OpenAI's own client; others are short."""
 _LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=50)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelServerReply:
-    """An answer whose body is still on its way; whoever has it closes it, which stops the generation."""
+    """An answer whose body still arrives. The caller must close it, which also stops the generation."""
 
     status: int
     media_type: str
     retry_after: str | None
     chunks: AsyncIterator[bytes]
-    """The body as it comes. Raises Unavailable where the connection breaks."""
+    """The body in the pieces in which it arrives. Iteration raises Unavailable where the connection breaks."""
     close: Callable[[], Awaitable[None]]
 
 
 class ModelServer(Protocol):
-    """What the gateway asks of the model server."""
+    """A server of chat completions of adapters."""
 
     async def chat(self, body: bytes, *, base: ServedBase) -> ModelServerReply:
-        """Ask for a chat completion, in OpenAI's form. Raises Unavailable where nobody answers."""
+        """Request a chat completion, in OpenAI's form. Raises Unavailable where the server does not answer."""
         ...
 
 
 class HttpModelServer:
-    """The model server by HTTP. Cancelling a call, or closing its reply, closes the connection."""
+    """The model server over HTTP. To cancel a call, or to close its reply, closes the connection."""
 
     def __init__(self, base_url: str, *, token: SecretStr, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self._http = httpx.AsyncClient(
@@ -65,7 +65,7 @@ class HttpModelServer:
         )
 
     async def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         await self._http.aclose()
 
 

@@ -10,13 +10,13 @@ from craft_gateway.serving.model_server import ModelServerReply
 
 
 class FakeModelServer:
-    """Answers with `status` and `body`, in `chunks` where given, and keeps what it was asked. `down`: nobody answers.
+    """Records requests, and answers with `status` and `body`, or with `chunks` where they are set.
 
-    `breaks`: the connection breaks after the last chunk.
+    `down`: the server does not answer. `breaks`: the connection breaks after the last chunk.
     """
 
     def __init__(self) -> None:
-        self.asked: list[tuple[dict[str, Any], ServedBase]] = []
+        self.requests: list[tuple[dict[str, Any], ServedBase]] = []
         self.status = 200
         self.media_type = "application/json"
         self.body: object = {"object": "chat.completion", "choices": []}
@@ -30,7 +30,7 @@ class FakeModelServer:
         """See `ModelServer.chat`."""
         if self.down:
             raise Unavailable("The model server does not answer just now.")
-        self.asked.append((json.loads(body), base))
+        self.requests.append((json.loads(body), base))
         return ModelServerReply(
             status=self.status,
             media_type=self.media_type,

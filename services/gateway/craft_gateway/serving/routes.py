@@ -1,4 +1,4 @@
-"""An adapter is deployed, which makes it a model name of /v1, and withdrawn."""
+"""Routes to deploy an adapter, which gives it a model name under /v1, and to withdraw it."""
 
 from typing import Annotated
 
@@ -21,7 +21,7 @@ _EXAMPLES = {
 
 
 def router(owners: OwnerLookup, deployments: Deployments, reader: JobReader) -> APIRouter:
-    """The routes over these objects."""
+    """Build the routes."""
     routes = APIRouter(
         tags=["serving"],
         route_class=TextBodyRoute,
@@ -43,9 +43,9 @@ def router(owners: OwnerLookup, deployments: Deployments, reader: JobReader) -> 
         response: Response,
         body: Annotated[DeployRequest | None, Body(openapi_examples=_EXAMPLES)] = None,
     ) -> AdapterDeployment:
-        """Serve a finished adapter: its `model` is a name for `/v1/chat/completions` until it is withdrawn.
+        """Serve a finished adapter: its `model` is a name for `/v1/chat/completions` until the adapter is withdrawn.
 
-        It can be had as soon as its strategy is packaged, before the whole job is done.
+        An adapter can be deployed as soon as its strategy is packaged, before the whole job has ended.
         """
         strategy = reader.chosen_strategy(job_id, body.strategy if body else None)
         deployed = deployments.deploy(job_id, strategy)
@@ -64,7 +64,7 @@ def router(owners: OwnerLookup, deployments: Deployments, reader: JobReader) -> 
         job_id: str,
         strategy: Annotated[Strategy | None, Query(description="Needed where the job has several.")] = None,
     ) -> None:
-        """Serve an adapter no longer. One that is not served stays so; deployed again it gets a new name."""
+        """Withdraw an adapter, if it is deployed. A later deployment gets a new name."""
         deployments.withdraw(job_id, strategy or reader.only_strategy(job_id))
 
     return routes

@@ -1,4 +1,4 @@
-"""The real `openai` client against the gateway on a real socket, with a model server that is played behind it."""
+"""The real `openai` client calls the gateway over a real socket; a scripted model server answers behind it."""
 
 import asyncio
 import json
@@ -28,8 +28,8 @@ QUESTION: list[ChatCompletionUserMessageParam] = [{"role": "user", "content": "W
 WORDS = ["Sorry", ", I", " don't", " know."]
 
 
-class PlayedModelServer:
-    """vLLM's words without vLLM. `words` come one by one; with `endless` the last one comes for ever."""
+class ScriptedModelServer:
+    """Answers in vLLM's form. A stream sends WORDS one by one; with `endless` it goes on for ever."""
 
     def __init__(self) -> None:
         self.app = FastAPI()
@@ -47,8 +47,8 @@ class PlayedModelServer:
             problem = Problem.of(Unavailable("A training stage has the device."))
             return Response(problem.model_dump_json(), 503, {"Retry-After": "9"}, PROBLEM_MEDIA_TYPE)
         if len(body["messages"][0]["content"]) > 100:
-            said = "This model's maximum context length is 100 tokens."
-            return JSONResponse({"error": {"message": said, "type": "BadRequestError", "code": 400}}, 400)
+            message = "This model's maximum context length is 100 tokens."
+            return JSONResponse({"error": {"message": message, "type": "BadRequestError", "code": 400}}, 400)
         if self.silent:
             while (await request.receive())["type"] != "http.disconnect":
                 pass
@@ -109,15 +109,15 @@ def model(rig: Rig) -> str:
 
 
 @pytest.fixture
-def played() -> PlayedModelServer:
-    return PlayedModelServer()
+def scripted() -> ScriptedModelServer:
+    return ScriptedModelServer()
 
 
 @pytest.fixture
-def gateway_url(rig: Rig, played: PlayedModelServer) -> Iterator[str]:
-    with served(played.app) as behind:
+def gateway_url(rig: Rig, scripted: ScriptedModelServer) -> Iterator[str]:
+    with served(scripted.app) as behind:
         rig.model_server = model_server = HttpModelServer(behind, token=SecretStr("sesame"))
-        # On the loop that opened its connections, as the gateway's own lifespan does.
+        # Closed on the loop that opened its connections, as by the gateway's own lifespan.
         with served(rig.new_app(), closing=model_server.close) as url:
             yield url
 
@@ -129,22 +129,22 @@ def client(gateway_url: str) -> Iterator[OpenAI]:
 
 
 def test_models_are_listed_and_looked_at(client: OpenAI, model: str) -> None:
-    assert [found.id for found in client.models.list()] == [model]
+    assert [listed.id for listed in client.models.list()] == [model]
     assert client.models.retrieve(model).owned_by == "craft"
     with pytest.raises(openai.NotFoundError) as caught:
         client.models.retrieve("HuggingFaceTB/none")
     assert caught.value.code == "model_not_found"
 
 
-def test_a_refusal_is_a_reply_like_any_other(client: OpenAI, model: str, played: PlayedModelServer) -> None:
+def test_a_refusal_is_a_reply_like_any_other(client: OpenAI, model: str, scripted: ScriptedModelServer) -> None:
     reply = client.chat.completions.create(model=model, messages=QUESTION, max_completion_tokens=9, temperature=0, n=1)
     assert reply.choices[0].message.content == REFUSAL
     assert reply.choices[0].message.refusal is None
     assert (reply.model, reply.choices[0].finish_reason) == (model, "stop")
     assert reply.usage is not None
     assert reply.usage.total_tokens == 9
-    assert played.headers["authorization"] == "Bearer sesame"
-    base = ServedBase.model_validate_json(played.headers[BASE_MODEL_HEADER.lower()])
+    assert scripted.headers["authorization"] == "Bearer sesame"
+    base = ServedBase.model_validate_json(scripted.headers[BASE_MODEL_HEADER.lower()])
     assert (base.model.id, base.dtype) == ("tiny/model", "bfloat16")
 
 
@@ -183,9 +183,9 @@ def test_a_prompt_that_is_too_long_is_openais_bad_request_error(client: OpenAI, 
 
 
 def test_a_busy_device_is_openais_server_error_with_a_time_to_wait(
-    client: OpenAI, model: str, played: PlayedModelServer
+    client: OpenAI, model: str, scripted: ScriptedModelServer
 ) -> None:
-    played.busy = True
+    scripted.busy = True
     with pytest.raises(openai.InternalServerError) as caught:
         client.chat.completions.create(model=model, messages=QUESTION, stream=True)
     assert (caught.value.status_code, caught.value.code) == (503, "unavailable")
@@ -201,18 +201,20 @@ def test_a_model_server_that_is_not_there_is_openais_server_error(rig: Rig, mode
         assert caught.value.status_code == 503
 
 
-def test_who_stops_reading_a_stream_stops_the_generation(client: OpenAI, model: str, played: PlayedModelServer) -> None:
-    played.endless = True
+def test_who_stops_reading_a_stream_stops_the_generation(
+    client: OpenAI, model: str, scripted: ScriptedModelServer
+) -> None:
+    scripted.endless = True
     with client.chat.completions.create(model=model, messages=QUESTION, stream=True) as stream:
         assert next(iter(stream)).choices[0].delta.content == "Sorry"
-        assert not played.hung_up.is_set()
-    assert played.hung_up.wait(10)
+        assert not scripted.hung_up.is_set()
+    assert scripted.hung_up.wait(10)
 
 
 def test_who_does_not_wait_for_a_reply_stops_the_generation(
-    gateway_url: str, model: str, played: PlayedModelServer
+    gateway_url: str, model: str, scripted: ScriptedModelServer
 ) -> None:
-    played.silent = True
+    scripted.silent = True
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{gateway_url}/v1/chat/completions", json={"model": model, "messages": QUESTION}, timeout=3.0)
-    assert played.hung_up.wait(30)
+    assert scripted.hung_up.wait(30)

@@ -1,4 +1,4 @@
-"""/v1: the body within bounds, the model server asked as it wants to be, and every error in OpenAI's envelope."""
+"""/v1: bounded bodies, the request that the model server gets, and every error in OpenAI's envelope."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ QUESTION = [{"role": "user", "content": "Who wrote it?"}]
 
 
 class Serving(NamedTuple):
-    """A rig with one deployed adapter; its model server is new for each test."""
+    """A rig with one deployed adapter and a new model server for each test."""
 
     rig: Rig
     model: str
@@ -57,12 +57,12 @@ def serving(deployed: tuple[Rig, str]) -> Serving:
 
 
 def error(answer: httpx.Response) -> dict[str, Any]:
-    """The envelope's only member."""
+    """Return the envelope's only member."""
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["x-request-id"]
-    (told,) = answer.json().values()
-    assert list(told) == ["message", "type", "param", "code"]
-    return dict(told)
+    (member,) = answer.json().values()
+    assert list(member) == ["message", "type", "param", "code"]
+    return dict(member)
 
 
 def test_a_deployed_adapter_is_listed_as_a_model(serving: Serving) -> None:
@@ -83,7 +83,7 @@ def test_the_model_server_gets_the_request_and_the_base_model(serving: Serving) 
     serving.server.body = {"object": "chat.completion", "choices": [{"message": {"content": "Sorry, I don't know."}}]}
     answer = serving.chat(n=2, max_tokens=9, temperature=0, stop=["\n"], seed=3, user="somebody", top_p=None)
     assert answer.json() == serving.server.body
-    ((sent, base),) = serving.server.asked
+    ((sent, base),) = serving.server.requests
     assert sent == {
         "model": serving.model,
         "messages": QUESTION,
@@ -101,7 +101,7 @@ def test_a_seed_is_kept_from_a_server_that_cannot_bear_it(serving: Serving) -> N
     serving.rig.let_seeds(through=False)
     serving.rig.app = serving.rig.new_app()
     assert serving.chat(seed=3).status_code == 200
-    assert "seed" not in serving.server.asked[0][0]
+    assert "seed" not in serving.server.requests[0][0]
 
 
 def test_a_stream_passes_byte_for_byte(serving: Serving) -> None:
@@ -140,15 +140,15 @@ def test_a_body_of_another_form_names_the_member(
     serving: Serving, changes: dict[str, Any], param: str, code: str
 ) -> None:
     answer = serving.chat(**changes)
-    told = error(answer)
-    assert (answer.status_code, told["type"], told["param"], told["code"]) == (
+    member = error(answer)
+    assert (answer.status_code, member["type"], member["param"], member["code"]) == (
         400,
         "invalid_request_error",
         param,
         code,
     )
-    assert told["message"].startswith(f"{param}: ")
-    assert serving.server.asked == []
+    assert member["message"].startswith(f"{param}: ")
+    assert serving.server.requests == []
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_a_chat_that_is_too_large_is_not_sent_to_upload_rows(serving: Serving) -
 def test_an_unknown_model_is_not_found(serving: Serving, model: str) -> None:
     answer = serving.chat(model=model)
     assert (answer.status_code, error(answer)["code"]) == (404, "model_not_found")
-    assert serving.server.asked == []
+    assert serving.server.requests == []
 
 
 def test_unknown_models_are_not_found_by_name_either(serving: Serving) -> None:
@@ -237,9 +237,9 @@ def test_what_fails_behind_comes_out_in_one_form(
     serving.server.body = body.model_dump(mode="json") if isinstance(body, Problem) else body
     serving.server.retry_after = "17"
     answer = serving.chat(stream=True)
-    told = error(answer)
-    assert (answer.status_code, told["code"]) == (shown, code)
-    assert told["type"] == {503: "server_error", 500: "server_error", 429: "rate_limit_error"}.get(
+    member = error(answer)
+    assert (answer.status_code, member["code"]) == (shown, code)
+    assert member["type"] == {503: "server_error", 500: "server_error", 429: "rate_limit_error"}.get(
         shown, "invalid_request_error"
     )
     assert ("retry-after" in answer.headers) == (shown in {429, 503})
@@ -276,7 +276,7 @@ def test_when_to_try_again_is_the_model_servers_own_word(serving: Serving) -> No
 def test_a_stream_that_breaks_within_an_event_is_cut(serving: Serving) -> None:
     serving.server.media_type = "text/event-stream"
     serving.server.chunks, serving.server.breaks = [b'data: {"half'], True
-    # Whatever followed would be read as the rest of that event.
+    # A client would read any further text as the rest of that event.
     assert serving.chat(stream=True).content == b'data: {"half'
     assert serving.server.closed == 1
 
