@@ -1,10 +1,10 @@
-"""The one error tree. Each class knows its HTTP status, its code, whose fault it is and whether a retry may help.
+"""The one error tree. Each class has an HTTP status, a code, a fault (user or system) and says if a retry may help.
 
 CraftError
-├── UserError                      the caller can mend it                              fault=user
+├── UserError                      the caller can correct it                           fault=user
 │   ├── RequestInvalid             422 request_invalid
 │   │   ├── DatasetInvalid         422 dataset_invalid      (carries row errors)
-│   │   ├── HostUnknown            422 request_invalid      (a name that the user gave resolves to nothing)
+│   │   ├── HostUnknown            422 request_invalid      (a host name of the user has no address)
 │   │   ├── IdempotencyConflict    422 idempotency_conflict
 │   │   └── ModelRejected          422 model_unsupported
 │   ├── ModelNotFound              422 model_not_found
@@ -16,15 +16,15 @@ CraftError
 │   ├── Conflict                   409 conflict
 │   ├── PayloadTooLarge            413 payload_too_large
 │   ├── RangeNotSatisfiable        416 range_not_satisfiable
-│   ├── RateLimited                429 rate_limited         retryable (carries when to try again)
+│   ├── RateLimited                429 rate_limited         retryable (says when to try again)
 │   ├── TooFewKnown                422 too_few_known
 │   ├── TooFewUnknown              422 too_few_unknown
 │   └── RehearsalTooShort          422 rehearsal_too_short
-└── SystemError_                   ours or the machine's                               fault=system
+└── SystemFault                    a fault of this system or its machines              fault=system
     ├── Internal                   500 internal
     │   └── MissingStates          500 internal             (a join lost a question)
     ├── AdapterUnservable          500 adapter_unservable
-    ├── PublishingRefused          502 publishing_refused   (a registry or hub says no; only people can mend it)
+    ├── PublishingRefused          502 publishing_refused   (a registry or hub refuses; only people can correct it)
     ├── DiskFull                   507 disk_full            retryable
     ├── HostOutOfMemory            503 host_oom             retryable
     ├── GpuOutOfMemory             503 gpu_oom              retryable
@@ -32,7 +32,7 @@ CraftError
     │   └── DeviceBusy             503 device_busy          retryable
     ├── StageTimeout               504 timeout              retryable
     ├── WorkerLost                 500 worker_lost          retryable
-    └── LeaseLost                  409 lease_lost           (an old fencing token: stop, change nothing)
+    └── LeaseLost                  409 lease_lost           (an old fencing token: stop and change nothing)
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,7 +42,7 @@ from typing import ClassVar
 
 
 class Fault(StrEnum):
-    """Who can mend an error: the caller, or the people who run the system."""
+    """The side that can correct an error: USER, the caller; SYSTEM, the people who run the system."""
 
     USER = "user"
     SYSTEM = "system"
@@ -62,7 +62,7 @@ class ErrorDetail:
 
 
 class CraftError(Exception):
-    """Base of all errors that carry a code. `hint` says what to do next; `param` names the field to change."""
+    """The base of all our errors. `hint` says what to do next; `param` names the field to change."""
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
@@ -85,7 +85,7 @@ class CraftError(Exception):
 
 
 class UserError(CraftError):
-    """The caller can mend it."""
+    """The caller can correct it."""
 
     status = 400
     code = "bad_request"
@@ -100,7 +100,7 @@ class RequestInvalid(UserError):
 
 
 class DatasetInvalid(RequestInvalid):
-    """Rows of a dataset cannot be used; `details` holds up to 100 of them, `error_counts` all by kind."""
+    """Rows of a dataset cannot be used. `details` has up to 100 of them; `error_counts` counts all by kind."""
 
     code = "dataset_invalid"
 
@@ -118,7 +118,7 @@ class DatasetInvalid(RequestInvalid):
 
 
 class HostUnknown(RequestInvalid):
-    """The host that a URL names has no address."""
+    """The host in a URL has no address."""
 
 
 class IdempotencyConflict(RequestInvalid):
@@ -128,20 +128,20 @@ class IdempotencyConflict(RequestInvalid):
 
 
 class ModelRejected(RequestInvalid):
-    """The model folder is not something we load (pickled weights, remote code, unknown architecture)."""
+    """The model folder cannot be loaded: pickled weights, remote code or an unknown architecture."""
 
     code = "model_unsupported"
 
 
 class ModelNotFound(UserError):
-    """No such model here."""
+    """This installation has no such model."""
 
     status = 422
     code = "model_not_found"
 
 
 class ModelGated(UserError):
-    """The hub asks for a licence click or a token."""
+    """The hub asks for a token, or for consent to a licence."""
 
     status = 422
     code = "model_gated"
@@ -162,14 +162,14 @@ class Unauthenticated(UserError):
 
 
 class Forbidden(UserError):
-    """The key or token is valid, and does not allow this."""
+    """The key or token is valid, but does not allow this."""
 
     status = 403
     code = "forbidden"
 
 
 class NotFound(UserError):
-    """No such resource (or it belongs to another team, which is told the same)."""
+    """There is no such resource, or it belongs to another team."""
 
     status = 404
     code = "not_found"
@@ -183,14 +183,14 @@ class Conflict(UserError):
 
 
 class PayloadTooLarge(UserError):
-    """The body is larger than the server takes."""
+    """The body is larger than the server accepts."""
 
     status = 413
     code = "payload_too_large"
 
 
 class RangeNotSatisfiable(UserError):
-    """The file has no such part; `size` is how many bytes it has."""
+    """The file has no such part; `size` is its size in bytes."""
 
     status = 416
     code = "range_not_satisfiable"
@@ -243,17 +243,17 @@ class TooFewUnknown(UserError):
 
 
 class RehearsalTooShort(UserError):
-    """Rehearsal made fewer optimiser steps than the minimum, so the flow would be noise."""
+    """Rehearsal made fewer optimiser steps than the minimum, so its flow would be noise."""
 
     status = 422
     code = "rehearsal_too_short"
 
 
-class SystemError_(CraftError):  # noqa: N801 - SystemError is Python's own
-    """Ours or the machine's to mend."""
+class SystemFault(CraftError):
+    """A fault of this system or of its machines."""
 
 
-class Internal(SystemError_):
+class Internal(SystemFault):
     """A defect of this system."""
 
 
@@ -261,28 +261,28 @@ class MissingStates(Internal):
     """Two tables that must hold the same questions do not."""
 
 
-class AdapterUnservable(SystemError_):
-    """The adapter does not answer in the serving engine as it did in training."""
+class AdapterUnservable(SystemFault):
+    """The adapter answers differently in the serving engine than in training."""
 
     code = "adapter_unservable"
 
 
-class PublishingRefused(SystemError_):
-    """The place to publish to does not take it: credentials, rights or settings are missing or wrong."""
+class PublishingRefused(SystemFault):
+    """The publishing target refuses: credentials, rights or settings are missing or wrong."""
 
     status = 502
     code = "publishing_refused"
 
 
-class DiskFull(SystemError_):
-    """No space left where the artifact was being written."""
+class DiskFull(SystemFault):
+    """The disk is full where the artifact was written."""
 
     status = 507
     code = "disk_full"
     retryable = True
 
 
-class HostOutOfMemory(SystemError_):
+class HostOutOfMemory(SystemFault):
     """The machine's memory ran out."""
 
     status = 503
@@ -290,7 +290,7 @@ class HostOutOfMemory(SystemError_):
     retryable = True
 
 
-class GpuOutOfMemory(SystemError_):
+class GpuOutOfMemory(SystemFault):
     """The accelerator's memory ran out."""
 
     status = 503
@@ -298,8 +298,8 @@ class GpuOutOfMemory(SystemError_):
     retryable = True
 
 
-class Unavailable(SystemError_):
-    """A part of the system does not answer just now."""
+class Unavailable(SystemFault):
+    """A part of the system does not answer at the moment."""
 
     status = 503
     code = "unavailable"
@@ -307,28 +307,28 @@ class Unavailable(SystemError_):
 
 
 class DeviceBusy(Unavailable):
-    """The accelerator, or the server on it, is needed by somebody else just now."""
+    """Another process uses the accelerator, or the server on it, at the moment."""
 
     code = "device_busy"
 
 
-class StageTimeout(SystemError_):
-    """A stage ran past its deadline."""
+class StageTimeout(SystemFault):
+    """A stage ran longer than its time limit."""
 
     status = 504
     code = "timeout"
     retryable = True
 
 
-class WorkerLost(SystemError_):
-    """The process that did the stage died."""
+class WorkerLost(SystemFault):
+    """The process that ran the stage died."""
 
     code = "worker_lost"
     retryable = True
 
 
-class LeaseLost(SystemError_):
-    """The fencing token is old: somebody else does this stage now."""
+class LeaseLost(SystemFault):
+    """The fencing token is old: another worker has the stage."""
 
     status = 409
     code = "lease_lost"

@@ -13,7 +13,7 @@ OURS = [
     for kind in vars(errors).values()
     if isinstance(kind, type)
     and issubclass(kind, CraftError)
-    and kind not in (CraftError, errors.UserError, errors.SystemError_)
+    and kind not in (CraftError, errors.UserError, errors.SystemFault)
     # These have their parent's code, and come back as that.
     and kind not in (errors.MissingStates, errors.HostUnknown)
     # To another of our services these mean that a token is set wrong: below.

@@ -39,7 +39,7 @@ _SomeDays = Annotated[Annotated[float, Field(gt=0.0, le=36_500.0)] | None, Befor
 
 
 class RetentionSettings(BaseModel):
-    """How long artifacts are kept after the last job that used them, by `RetentionClass`."""
+    """Retention times after the last job that used an artifact, one for each `RetentionClass`."""
 
     result_days: Days = 365.0
     model_days: Days = 30.0

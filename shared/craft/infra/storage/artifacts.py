@@ -164,7 +164,7 @@ def _moved(scratch: Path, folder: Path) -> bool:
 def _refuse_links(paths: Iterable[Path]) -> None:
     for path in paths:
         if path.is_symlink():
-            raise Internal(f"An artifact may not hold a link: {path.name}")
+            raise Internal(f"An artifact must not contain a link: {path.name}")
 
 
 def _described(path: Path, root: Path) -> ManifestFile:

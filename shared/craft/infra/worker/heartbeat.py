@@ -23,7 +23,7 @@ class StopReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatIntervals:
-    """How often to renew, when to give up, and how soon to report progress; all in seconds."""
+    """Intervals, in seconds, for renewing the lease, giving it up and reporting progress."""
 
     beat_seconds: float
     give_up_seconds: float

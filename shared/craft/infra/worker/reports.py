@@ -27,7 +27,7 @@ class Coordinator(Protocol):
 
 
 class AttemptEnd(StrEnum):
-    """How an attempt ended. LOST: another worker has the stage, or the coordinator did not answer the report."""
+    """The end of an attempt. LOST: another worker has the stage, or the coordinator did not answer the report."""
 
     NOTHING_TO_DO = "nothing_to_do"
     COMPLETED = "completed"
