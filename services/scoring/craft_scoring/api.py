@@ -7,7 +7,7 @@ from craft_scoring import wiring
 
 
 def main() -> None:
-    """Serve until told to stop."""
+    """Serve until a signal stops the process."""
     settings = Settings()
     log.configure(settings, "scoring")
     telemetry.configure(settings, "scoring")

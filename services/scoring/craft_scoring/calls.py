@@ -1,4 +1,4 @@
-"""The service's own calls as functions: a request model in, a response model out, bad rows named."""
+"""The REST calls as functions: a request model in, a response model out. Errors name the bad rows."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -40,14 +40,14 @@ from craft_scoring.metric_views import differences, measured
 from craft_scoring.states import choice_state_row, open_states
 
 MOST_DRAWS = 5_000_000
-"""Bootstrap draws that one request may ask for: categories × resamples × models. About three seconds of one core."""
+"""The most bootstrap draws of one request: categories × resamples × models. About three seconds on one core."""
 _MOST_DETAILS = 100
 RowT = TypeVar("RowT")
 ReadT = TypeVar("ReadT")
 
 
 def judged(request: OpenJudgeRequest | ChoiceJudgeRequest) -> JudgeResponse:
-    """Judge each reply. RequestInvalid names the rows that are no questions, and unknown languages."""
+    """Judge each reply. Raises RequestInvalid with the rows that are no questions, or for an unknown language."""
     rows: Sequence[OpenReply | ChoiceReply] = request.rows
     wording = cache(wording_for)
     questions = _read_all(rows, _question)
@@ -57,39 +57,42 @@ def judged(request: OpenJudgeRequest | ChoiceJudgeRequest) -> JudgeResponse:
     ]
     return JudgeResponse(
         rows=[
-            JudgedRow(id=row.id, outcome=each.outcome, parsed=each.parsed)
-            for row, each in zip(rows, judgements, strict=True)
+            JudgedRow(id=row.id, outcome=judgement.outcome, parsed=judgement.parsed)
+            for row, judgement in zip(rows, judgements, strict=True)
         ]
     )
 
 
 def states(request: OpenStatesRequest | ChoiceStatesRequest, embedder: Callable[[], Embedder]) -> StatesResponse:
-    """The knowledge state of each row; the embedder is asked for only where open-ended rows need it."""
+    """The knowledge state of each row. `embedder` is called only for open-ended rows."""
     if isinstance(request, ChoiceStatesRequest):
         return StatesResponse(rows=_read_all(request.rows, _choice_state))
-    asked = _read_all(request.rows, lambda row: (_open_question(row), row.samples))
+    sampled = _read_all(request.rows, lambda row: (_open_question(row), row.samples))
     wording = wording_for(request.language)
-    return StatesResponse(rows=list(open_states(asked, embedder=embedder(), wording=wording)))
+    return StatesResponse(rows=list(open_states(sampled, embedder=embedder(), wording=wording)))
 
 
 def flow(request: FlowRequest) -> FlowResponse:
-    """State after minus state before. RequestInvalid where an id is in one list only, or twice in one."""
+    """The state after minus the state before. Raises RequestInvalid for an id that is not exactly once in each list."""
     try:
-        moved = flows(_known(request.before, "before"), _known(request.after, "after"))
+        changes = flows(_known(request.before, "before"), _known(request.after, "after"))
     except MissingStates as error:
         raise RequestInvalid(error.message, hint=error.hint, param="after") from error
     return FlowResponse(
-        rows=[FlowRow(id=name, correctness=each.correctness, certainty=each.certainty) for name, each in moved.items()]
+        rows=[
+            FlowRow(id=name, correctness=change.correctness, certainty=change.certainty)
+            for name, change in changes.items()
+        ]
     )
 
 
 def evaluation(request: EvaluateRequest) -> EvaluateResponse:
-    """Every metric of the baseline and of each candidate. RequestInvalid where they are not over the same questions."""
+    """All metrics of the baseline and of each candidate. Raises RequestInvalid where their questions differ."""
     categories = {row.category for rows in (request.baseline, *request.candidates.values()) for row in rows}
     if len(categories) * request.resamples * (len(request.candidates) + 1) > MOST_DRAWS:
         raise RequestInvalid(
-            f"{len(categories)} categories times {request.resamples} resamples is more than one request may ask for.",
-            hint="Ask for fewer resamples or candidates, or leave out categories that hold single questions.",
+            f"{len(categories)} categories times {request.resamples} resamples is too much for one request.",
+            hint="Use fewer resamples or candidates, or leave out categories with a single question.",
             param="resamples",
         )
     baseline = _evaluated(request.baseline)
@@ -110,12 +113,12 @@ def evaluation(request: EvaluateRequest) -> EvaluateResponse:
 
 
 def _read_all(rows: Sequence[RowT], read: Callable[[RowT], ReadT]) -> list[ReadT]:
-    """`read` for each row; RequestInvalid with every row that it refuses, at most 100 of them in detail."""
-    found: list[ReadT] = []
+    """Call `read` for each row. Raises RequestInvalid with all rows that it refuses, at most 100 of them in detail."""
+    results: list[ReadT] = []
     wrong: list[ErrorDetail] = []
     for number, row in enumerate(rows):
         try:
-            found.append(read(row))
+            results.append(read(row))
         except RowInvalid as error:
             field = f"rows[{number}].{error.field}"
             wrong.append(ErrorDetail(message=error.reason, field=field, line=number + 1, excerpt=error.excerpt))
@@ -128,7 +131,7 @@ def _read_all(rows: Sequence[RowT], read: Callable[[RowT], ReadT]) -> list[ReadT
             param="rows",
             details=wrong[:_MOST_DETAILS],
         )
-    return found
+    return results
 
 
 def _question(row: OpenReply | ChoiceReply) -> Question:

@@ -1,4 +1,4 @@
-"""The stage evaluate: judge every reply on every evaluation set, and measure the candidate against M0."""
+"""The stage evaluate: judges all replies on all evaluation sets, and measures the candidate against M0."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,7 +35,7 @@ _HEADLINE = ("pc", "pw", "pr", "pu", "ths", "over_refusal")
 
 
 def evaluate(parameters: EvaluateParameters, context: StageContext) -> StageResult:
-    """Judge the replies of M0 under both prompts and of the candidate, and measure them on every evaluation set."""
+    """Judge the replies of M0 under both prompts and of the candidate, and measure them on each evaluation set."""
     started = monotonic()
     wording = wording_for(parameters.prompts.language, parameters.prompts.extra_refusals)
     models = {INITIAL_BASIC: "initial_basic", INITIAL_REFUSE: "initial_refuse", parameters.candidate: "candidate"}
@@ -71,10 +71,10 @@ def evaluate(parameters: EvaluateParameters, context: StageContext) -> StageResu
 
 
 def _replies(folder: Path) -> dict[str, list[ReplyRow]]:
-    found: dict[str, list[ReplyRow]] = {}
+    replies: dict[str, list[ReplyRow]] = {}
     for row in read_rows(folder / REPLIES_FILE, ReplyRow):
-        found.setdefault(row.set, []).append(row)
-    return found
+        replies.setdefault(row.set, []).append(row)
+    return replies
 
 
 def _judged(
@@ -110,11 +110,11 @@ def _measured_set(judged: Mapping[str, Sequence[OutcomeRow]], parameters: Evalua
 
 
 def evaluated(rows: Sequence[OutcomeRow]) -> list[Evaluated]:
-    """Judged replies as the core's metrics take them."""
+    """Judged replies in the form that the core's metrics take."""
     return [Evaluated(row.id, row.outcome, row.category) for row in rows]
 
 
-def _headline(found: EvaluatedSet) -> dict[str, float]:
-    """Metrics for the job's own view; an undefined one is left out."""
-    values = {name: getattr(found.candidate.micro, name).value for name in _HEADLINE}
+def _headline(results: EvaluatedSet) -> dict[str, float]:
+    """The metrics for the job's own view, without undefined ones."""
+    values = {name: getattr(results.candidate.micro, name).value for name in _HEADLINE}
     return {name: value for name, value in values.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Joins by question id that never lose a row in silence."""
+"""Joins by question id that never lose a row without an error."""
 
 from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
@@ -19,23 +19,23 @@ RowT = TypeVar("RowT", bound=HasId)
 
 
 def by_id(rows: Iterable[RowT], *, what: str) -> dict[str, RowT]:
-    """The rows by id, in their order. MissingStates where two have the same id: one of them would be lost."""
-    found: dict[str, RowT] = {}
+    """The rows by id, in their order. Raises MissingStates where two have the same id: one of them would be lost."""
+    rows_by_id: dict[str, RowT] = {}
     for row in rows:
-        if row.id in found:
+        if row.id in rows_by_id:
             raise MissingStates(f"{what}: the question {row.id} is there twice")
-        found[row.id] = row
-    return found
+        rows_by_id[row.id] = row
+    return rows_by_id
 
 
 def joined(questions: Sequence[HasId], rows: Iterable[RowT], *, what: str) -> list[RowT]:
-    """One row for each question, in the questions' order. MissingStates where any is missing or left over."""
-    found = by_id(rows, what=what)
+    """One row for each question, in the questions' order. Raises MissingStates where a row is missing or left over."""
+    given = by_id(rows, what=what)
     wanted = by_id(questions, what="questions")
-    if found.keys() != wanted.keys():
-        missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+    if given.keys() != wanted.keys():
+        missing, extra = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
         raise MissingStates(
             f"{what}: {len(missing)} questions have no row and {len(extra)} rows have no question",
             hint=f"for example {', '.join((missing + extra)[:3])}",
         )
-    return [found[question_id] for question_id in wanted]
+    return [given[question_id] for question_id in wanted]

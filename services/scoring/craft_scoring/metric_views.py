@@ -1,4 +1,4 @@
-"""The core's metrics as the models that travel and are stored."""
+"""Converts the core's metrics to the models of the contracts."""
 
 from collections.abc import Sequence
 
@@ -9,13 +9,13 @@ from craft.core.metrics import CategoryResult, Evaluated, evaluate, paired_diffe
 def measured(
     candidate: Sequence[Evaluated], baseline: Sequence[Evaluated], *, resamples: int, seed: int
 ) -> ModelMetrics:
-    """Every metric of one model on one set; `baseline` is M0 under BASIC on the same questions."""
-    found = evaluate(candidate, baseline, resamples=resamples, seed=seed)
+    """All metrics of one model on one set. `baseline` is M0 under the BASIC prompt on the same questions."""
+    result = evaluate(candidate, baseline, resamples=resamples, seed=seed)
     return ModelMetrics(
-        count=found.count,
-        micro=MetricSet(**{metric.value: EstimateView.of(estimate) for metric, estimate in found.micro.items()}),
-        macro=MetricSet(**{metric.value: EstimateView.of(estimate) for metric, estimate in found.macro.items()}),
-        categories={name: _rates(result) for name, result in found.per_category.items()},
+        count=result.count,
+        micro=MetricSet(**{metric.value: EstimateView.of(estimate) for metric, estimate in result.micro.items()}),
+        macro=MetricSet(**{metric.value: EstimateView.of(estimate) for metric, estimate in result.macro.items()}),
+        categories={name: _rates(category) for name, category in result.per_category.items()},
     )
 
 
@@ -31,11 +31,11 @@ def differences(
     )
 
 
-def _rates(result: CategoryResult) -> CategoryRates:
+def _rates(category: CategoryResult) -> CategoryRates:
     return CategoryRates(
-        count=result.count,
-        right=result.rates.right,
-        wrong=result.rates.wrong,
-        refused=result.rates.refused,
-        unparsed=result.rates.unparsed,
+        count=category.count,
+        right=category.rates.right,
+        wrong=category.rates.wrong,
+        refused=category.rates.refused,
+        unparsed=category.rates.unparsed,
     )

@@ -59,12 +59,12 @@ STATES_EXAMPLES: dict[str, Example] = {
 
 
 def router(embedder: Callable[[], Embedder]) -> APIRouter:
-    """The routes; `embedder` is called at need. All are plain functions, so FastAPI runs them in its thread pool."""
+    """The routes. `embedder` is called at need. They are plain functions, so FastAPI runs them in its thread pool."""
     routes = APIRouter(prefix="/v1", tags=["scoring"], responses=documented(RequestInvalid))
 
     @routes.post("/judge", operation_id="judge")
     def judge(request: Annotated[JudgeRequest, Body(openapi_examples=JUDGE_EXAMPLES)]) -> JudgeResponse:
-        """Say of each reply whether it is right, wrong, refused or unparsed."""
+        """Judge each reply as right, wrong, refused or unparsed."""
         return calls.judged(request)
 
     @routes.post(
@@ -74,17 +74,17 @@ def router(embedder: Callable[[], Embedder]) -> APIRouter:
         responses=documented(RequestInvalid, ModelNotFound, ModelRejected),
     )
     def states(request: Annotated[StatesRequest, Body(openapi_examples=STATES_EXAMPLES)]) -> StatesResponse:
-        """Correctness and certainty of each question, from sampled replies or letter log-probabilities."""
+        """Compute each question's correctness and certainty from sampled replies or letter log-probabilities."""
         return calls.states(request, embedder)
 
     @routes.post("/flow", operation_id="flow")
     def flow(request: FlowRequest) -> FlowResponse:
-        """Knowledge flow: each question's state after rehearsal minus its state before."""
+        """Compute the knowledge flow: each question's state after rehearsal minus its state before."""
         return calls.flow(request)
 
     @routes.post("/evaluate", operation_id="evaluate")
     def evaluate(request: EvaluateRequest) -> EvaluateResponse:
-        """Every metric with its bootstrap 95 % interval, and each candidate's paired differences to the baseline."""
+        """Compute all metrics with bootstrap 95 % intervals, and the candidates' paired differences to the baseline."""
         return calls.evaluation(request)
 
     return routes

@@ -1,4 +1,4 @@
-"""The stages score and flow. Each reads artifacts and writes one; the numbers are the core's."""
+"""The stages score and flow. Each reads artifacts and writes one; the core computes the numbers."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -30,17 +30,21 @@ from craft_scoring.states import QUESTIONS_AT_ONCE, choice_states, open_states
 
 
 def score(parameters: ScoreParameters, context: StageContext, *, embedders: EmbedderSource) -> StageResult:
-    """Knowledge states of all probed questions, in the order of the training split (method.md, step 2)."""
+    """Compute the knowledge states of all probed questions, in the training split's order (method.md, step 2)."""
     started = monotonic()
     questions = list(read_rows(context.input("questions") / TRAIN_FILE, QuestionRow))
     probed = joined(questions, read_rows(context.input("probe") / SAMPLES_FILE, ProbeRow), what="probe")
-    asked = [(row.to_question(), probe) for row, probe in zip(questions, probed, strict=True)]
+    probed_questions = [(row.to_question(), probe) for row, probe in zip(questions, probed, strict=True)]
     versions: dict[str, str] = {}
     if parameters.task is Task.OPEN_ENDED:
         embedder = embedders(parameters.embedder)
         versions["embedder"] = embedder.version
         states = open_states(
-            [(question, _samples(question, probe)) for question, probe in asked if isinstance(question, OpenQuestion)],
+            [
+                (question, _samples(question, probe))
+                for question, probe in probed_questions
+                if isinstance(question, OpenQuestion)
+            ],
             embedder=embedder,
             wording=wording_for(parameters.prompts.language, parameters.prompts.extra_refusals),
         )
@@ -48,27 +52,29 @@ def score(parameters: ScoreParameters, context: StageContext, *, embedders: Embe
         states = choice_states(
             [
                 (question, _logprobs(question, probe))
-                for question, probe in asked
+                for question, probe in probed_questions
                 if isinstance(question, ChoiceQuestion)
             ]
         )
-    found = list(_with_progress(states, len(asked), context))
-    if len(found) != len(questions):
-        raise MissingStates(f"{len(questions) - len(found)} questions belong to another task than the job's")
-    write_rows(context.output / STATES_FILE, found)
+    rows = list(_with_progress(states, len(questions), context))
+    if len(rows) != len(questions):
+        raise MissingStates(f"{len(questions) - len(rows)} questions belong to another task than the job's")
+    write_rows(context.output / STATES_FILE, rows)
     return StageResult(
-        counts={"questions": len(found), "never_right": sum(state.correctness == 0 for state in found)},
-        metrics=_means(found),
+        counts={"questions": len(rows), "never_right": sum(state.correctness == 0 for state in rows)},
+        metrics=_means(rows),
         cost=Cost(seconds=monotonic() - started),
         versions=versions,
     )
 
 
-def flow(parameters: FlowParameters, context: StageContext) -> StageResult:  # noqa: ARG001 - it has no parameters
-    """State after rehearsal minus state before it, joined by id (method.md, step 5)."""
+def flow(parameters: FlowParameters, context: StageContext) -> StageResult:  # noqa: ARG001 - the stage has no parameters
+    """Compute the state after rehearsal minus the state before it, joined by id (method.md, step 5)."""
     started = monotonic()
-    moved = flows(_states(context.input("before")), _states(context.input("after")))
-    rows = [FlowRow(id=name, correctness=each.correctness, certainty=each.certainty) for name, each in moved.items()]
+    changes = flows(_states(context.input("before")), _states(context.input("after")))
+    rows = [
+        FlowRow(id=name, correctness=change.correctness, certainty=change.certainty) for name, change in changes.items()
+    ]
     write_rows(context.output / FLOW_FILE, rows)
     return StageResult(
         counts={
@@ -83,13 +89,13 @@ def flow(parameters: FlowParameters, context: StageContext) -> StageResult:  # n
 
 def _samples(question: Question, probe: ProbeRow) -> list[str]:
     if not probe.samples:
-        raise Internal(f"The probe holds no samples for the question {question.id}.")
+        raise Internal(f"The probe has no samples for the question {question.id}.")
     return probe.samples
 
 
 def _logprobs(question: ChoiceQuestion, probe: ProbeRow) -> list[float | None]:
     if probe.logprobs is None or len(probe.logprobs) != len(question.choices):
-        raise Internal(f"The probe holds no log-probability for each option of the question {question.id}.")
+        raise Internal(f"The probe has no log-probability for each option of the question {question.id}.")
     return probe.logprobs
 
 

@@ -1,4 +1,4 @@
-"""Knowledge states of many questions at once: the core's numbers with the embeddings batched."""
+"""Knowledge states of many questions: the core computes them, this file batches the embeddings."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -13,29 +13,29 @@ from craft.core.questions import ChoiceQuestion, OpenQuestion
 from craft_scoring.embedding.embedder import Embedder, embed_once
 
 QUESTIONS_AT_ONCE = 500
-"""Bounds memory: 500 questions of 10 samples are at most 5,000 embeddings."""
+"""Limits memory: 500 questions with 10 samples each are at most 5,000 embeddings."""
 
 
 def open_states(
-    asked: Sequence[tuple[OpenQuestion, Sequence[str]]], *, embedder: Embedder, wording: RefusalWording
+    sampled: Sequence[tuple[OpenQuestion, Sequence[str]]], *, embedder: Embedder, wording: RefusalWording
 ) -> Iterator[StateRow]:
     """The state of each open-ended question from its sampled replies, in order."""
-    for start in range(0, len(asked), QUESTIONS_AT_ONCE):
-        part = asked[start : start + QUESTIONS_AT_ONCE]
+    for start in range(0, len(sampled), QUESTIONS_AT_ONCE):
+        part = sampled[start : start + QUESTIONS_AT_ONCE]
         embeddings = embed_once(embedder, [sample for _, samples in part for sample in samples])
         for (question, samples), rows in zip(part, _by_question(embeddings, part), strict=True):
             yield _row(question.id, open_state(samples, rows, question, wording=wording))
 
 
 def choice_state_row(question_id: str, logprobs: Sequence[float | None], answer: int) -> StateRow:
-    """The state of one multiple-choice question; None is a probability of 0 (JSON has no minus infinity)."""
-    found = choice_state([-math.inf if value is None else value for value in logprobs], answer)
-    return _row(question_id, found.state, letter_mass=found.letter_mass)
+    """The state of one multiple-choice question. None means a probability of 0 (JSON has no minus infinity)."""
+    result = choice_state([-math.inf if value is None else value for value in logprobs], answer)
+    return _row(question_id, result.state, letter_mass=result.letter_mass)
 
 
-def choice_states(asked: Sequence[tuple[ChoiceQuestion, Sequence[float | None]]]) -> Iterator[StateRow]:
+def choice_states(scored: Sequence[tuple[ChoiceQuestion, Sequence[float | None]]]) -> Iterator[StateRow]:
     """The state of each multiple-choice question from its letters' log-probabilities, in order."""
-    for question, logprobs in asked:
+    for question, logprobs in scored:
         yield choice_state_row(question.id, logprobs, question.answer)
 
 

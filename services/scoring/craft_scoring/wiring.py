@@ -20,7 +20,7 @@ MAX_BODY_BYTES = 64 * 2**20
 
 
 class Embedders:
-    """Loads sentence-transformers at the first need only: flow, evaluate, report and most calls do without torch."""
+    """Imports sentence-transformers at the first use: flow, evaluate, report and most calls do not need torch."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -40,7 +40,7 @@ class Embedders:
 
 
 def stage_functions() -> Mapping[StageKind, StageFunction]:
-    """The stages of this service, bound to its embedders; called once in a worker's child process."""
+    """The stages of this service with its embedders. Called once in a worker's child process."""
     return {
         StageKind.SCORE: partial(score, embedders=Embedders(Settings())),
         StageKind.FLOW: flow,

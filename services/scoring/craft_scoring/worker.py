@@ -1,4 +1,4 @@
-"""`python -m craft_scoring.worker`: does the service's stages."""
+"""`python -m craft_scoring.worker`: runs the service's stages."""
 
 from craft.contracts.stages.kinds import Service
 from craft.infra.settings.settings import Settings
@@ -6,7 +6,7 @@ from craft.infra.worker.worker import run
 
 
 def main() -> None:
-    """Work until told to stop."""
+    """Work until a signal stops the process."""
     run(Service.SCORING, "craft_scoring.wiring:stage_functions", Settings())
 
 

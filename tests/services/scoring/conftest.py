@@ -1,4 +1,4 @@
-"""A whole job's artifacts, made up but consistent: states, decisions and evaluations come from the real code."""
+"""A whole job's artifacts, made up but consistent: the real code makes states, decisions and evaluations."""
 
 import hashlib
 import random
@@ -39,8 +39,8 @@ from craft_scoring.stages import flow
 
 PLACES = {"capital": 0.72, "continent": 0.85, "chemistry": 0.4, "author": 0.22, "painter": 0.15, "currency": 0.5}
 REFUSAL = "I don't know."
-# How readily each model refuses, and how much of that follows what it knows.
-TEMPERS = {"initial_refuse": (0.02, 0.0), "craft": (0.05, 0.95), "craft-no-flow": (0.12, 0.9),
+# For each model: its rate of refusals at random, and its rate of refusals that follow what it does not know.
+REFUSAL_RATES = {"initial_refuse": (0.02, 0.0), "craft": (0.05, 0.95), "craft-no-flow": (0.12, 0.9),
            "craft-no-certainty": (0.15, 0.85), "cor-rait": (0.45, 0.5), "van-tuning": (0.0, 0.0)}  # fmt: skip
 
 
@@ -68,7 +68,7 @@ class MadeUpJob:
         self.known: dict[str, float] = {}
 
     def build(self) -> "MadeUpJob":
-        """Every stage up to the report."""
+        """Make the artifacts of all stages before the report."""
         train, held_out = self._questions("train", self.train), self._questions("held", self.held_out)
         self.publish("ingest", StageKind.INGEST, {TRAIN_FILE: train, HELD_OUT_FILE: held_out})
         sets = {"held_out": held_out}
@@ -100,7 +100,7 @@ class MadeUpJob:
         return ReportParameters(job=job, task=self.task, strategies=list(self.strategies), seed=self.seed)
 
     def context(self, inputs: Mapping[str, str] | None = None) -> LocalContext:
-        """A stage's context over artifacts by role, or over all of them by stage name."""
+        """A stage's context over artifacts by role, or over all artifacts by stage name."""
         output = self.store.scratch("test")
         roles = {role: self.folders[name] for role, name in inputs.items()} if inputs is not None else self.folders
         return LocalContext(output=output, checkpoint=self.root / "checkpoint", inputs=dict(roles))
@@ -179,12 +179,12 @@ class MadeUpJob:
             self.publish(f"answer:{mode}", StageKind.ANSWER, {REPLIES_FILE: self._replies(model, sets)}, cost=cost)
 
     def _replies(self, model: str, sets: Mapping[str, Sequence[QuestionRow]]) -> list[ReplyRow]:
-        readiness, sense = TEMPERS.get(model, (0.0, 0.0))
+        random_rate, unknown_rate = REFUSAL_RATES.get(model, (0.0, 0.0))
         rows = []
         for name, questions in sets.items():
             for row in questions:
                 known = 1.0 if self.initial_right and model == "initial_basic" else self.known[row.id]
-                refuses = self.rng.random() < readiness + sense * (1 - known) ** 1.5
+                refuses = self.rng.random() < random_rate + unknown_rate * (1 - known) ** 1.5
                 right = self.rng.random() < known
                 rows.append(ReplyRow(set=name, id=row.id, reply=REFUSAL if refuses else self._reply(row, right=right)))
         return rows
@@ -192,7 +192,7 @@ class MadeUpJob:
     def _reply(self, row: QuestionRow, *, right: bool) -> str:
         if row.choices is not None and row.answer is not None:
             return f"{'ABCD'[row.answer if right else (row.answer + 1) % 4]}."
-        return f"It is {(row.answers or [''])[0]}." if right else "It is Elsewhere, as far as anybody can tell."
+        return f"It is {(row.answers or [''])[0]}." if right else "It is Elsewhere, as far as one can tell."
 
     def _strategy(
         self, strategy: Strategy, train: Sequence[QuestionRow], sets: Mapping[str, Sequence[QuestionRow]]
@@ -214,8 +214,8 @@ class MadeUpJob:
 
     def _decisions(self, strategy: Strategy) -> list[DecisionRow]:
         before, after = self._known_states("score:initial"), self._known_states("score:rehearsed")
-        moved = flows(before, after) if after else {}
-        states = [QuestionFlow(name, state, moved.get(name)) for name, state in before.items()]
+        changes = flows(before, after) if after else {}
+        states = [QuestionFlow(name, state, changes.get(name)) for name, state in before.items()]
         rule = SelectionRule(n_van=len(states) // 4, n_idk=len(states) // 16, seed=self.seed)
         try:
             chosen = select(states, strategy=strategy, rule=rule)

@@ -1,4 +1,4 @@
-"""The four REST calls: what they answer, and how they name what is wrong."""
+"""The four REST calls: their answers, and the problems that they report."""
 
 import math
 from collections.abc import Iterator
@@ -127,7 +127,7 @@ def test_states_refuse_what_are_no_log_probabilities(http: TestClient, row: obje
     _problem(http, "/v1/states", {"task": "multiple_choice", "rows": [row]})
 
 
-def test_a_missing_embedder_is_said_so() -> None:
+def test_a_missing_embedder_is_a_problem() -> None:
     def absent() -> Embedder:
         raise ModelNotFound("There is no sentence embedder.", hint="Fetch it.", param="embedder")
 
@@ -155,29 +155,29 @@ def test_flow_refuses_lists_over_different_questions(http: TestClient, after: li
 
 
 def test_evaluate_worked_by_hand(http: TestClient) -> None:
-    """Pc0/Pw0 = 3/1; the candidate is right twice, refuses one that M0 knew and the one that it did not."""
+    """Pc0/Pw0 = 3/1. The candidate is right twice, and refuses one known question and the one unknown to M0."""
     baseline = [{"id": str(n), "outcome": outcome} for n, outcome in enumerate(["right", "right", "right", "wrong"])]
     candidate = [
         {"id": str(n), "outcome": outcome} for n, outcome in enumerate(["right", "right", "refused", "refused"])
     ]
     answer = http.post("/v1/evaluate", json={"baseline": baseline, "candidates": {"craft": candidate[::-1]}})
     assert answer.status_code == 200, answer.text
-    found = answer.json()
-    micro = found["candidates"]["craft"]["metrics"]["micro"]
+    result = answer.json()
+    micro = result["candidates"]["craft"]["metrics"]["micro"]
     assert micro["ths"]["value"] == pytest.approx(0.5)
     assert micro["over_refusal"]["value"] == pytest.approx(1 / 3)
     assert micro["abstain_f1"]["value"] == pytest.approx(2 / 3)
     assert micro["ths"]["low"] <= 0.5 <= micro["ths"]["high"]
-    assert found["baseline"]["micro"]["ths"]["value"] == pytest.approx(0.0)
-    difference = found["candidates"]["craft"]["versus_baseline"]
+    assert result["baseline"]["micro"]["ths"]["value"] == pytest.approx(0.0)
+    difference = result["candidates"]["craft"]["versus_baseline"]
     assert difference["ths"]["value"] == pytest.approx(0.5)
     assert difference["pr"]["value"] == pytest.approx(0.5)
 
 
 def test_an_undefined_ths_is_null_with_its_reason(http: TestClient) -> None:
     rows = [{"id": "a", "outcome": "right"}, {"id": "b", "outcome": "refused"}]
-    found = http.post("/v1/evaluate", json={"baseline": rows, "candidates": {"x": rows}}).json()
-    ths = found["candidates"]["x"]["metrics"]["micro"]["ths"]
+    result = http.post("/v1/evaluate", json={"baseline": rows, "candidates": {"x": rows}}).json()
+    ths = result["candidates"]["x"]["metrics"]["micro"]["ths"]
     assert (ths["value"], ths["low"], ths["high"]) == (None, None, None)
     assert "THS is undefined" in ths["reason"]
 
@@ -198,7 +198,7 @@ def test_evaluate_refuses(http: TestClient, change: dict[str, object]) -> None:
     _problem(http, "/v1/evaluate", {"baseline": rows, "candidates": {"x": rows}} | change)
 
 
-def test_evaluate_refuses_more_work_than_a_request_should_cause(http: TestClient) -> None:
+def test_evaluate_refuses_too_much_work_for_one_request(http: TestClient) -> None:
     rows = [{"id": str(n), "outcome": "right", "category": str(n)} for n in range(400)]
     problem = _problem(http, "/v1/evaluate", {"baseline": rows, "candidates": {"x": rows}, "resamples": 10_000})
     assert problem["param"] == "resamples"

@@ -1,4 +1,4 @@
-"""The stages score, flow and evaluate on artifacts small enough to work out by hand."""
+"""The stages score, flow and evaluate, on artifacts that are small enough to compute by hand."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -43,8 +43,8 @@ GOLD = QuestionRow(id="gold", question="Symbol of gold?", answers=["Au"], catego
 PICK = QuestionRow(id="pick", question="Pick", choices=["red", "green", "blue"], answer=1)
 
 
-class Workbench:
-    """Folders of rows as stage inputs."""
+class Rig:
+    """Makes folders of rows as stage inputs."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -70,8 +70,8 @@ class Workbench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Workbench:
-    return Workbench(tmp_path)
+def rig(tmp_path: Path) -> Rig:
+    return Rig(tmp_path)
 
 
 def _fake(name: str) -> HashingEmbedder:
@@ -80,11 +80,11 @@ def _fake(name: str) -> HashingEmbedder:
 
 
 def _score(
-    bench: Workbench, questions: list[QuestionRow], probes: list[ProbeRow], task: Task = Task.OPEN_ENDED
+    rig: Rig, questions: list[QuestionRow], probes: list[ProbeRow], task: Task = Task.OPEN_ENDED
 ) -> LocalContext:
-    context = bench.context(
-        questions=bench.folder("questions", {TRAIN_FILE: questions}),
-        probe=bench.folder("probe", {SAMPLES_FILE: probes}),
+    context = rig.context(
+        questions=rig.folder("questions", {TRAIN_FILE: questions}),
+        probe=rig.folder("probe", {SAMPLES_FILE: probes}),
     )
     parameters = ScoreParameters(task=task, embedder="fake", prompts=PromptSettings())
     result = score(parameters, context, embedders=_fake)
@@ -93,22 +93,22 @@ def _score(
     return context
 
 
-def test_states_are_the_cores_in_the_order_of_the_questions(bench: Workbench) -> None:
+def test_states_are_the_cores_in_the_order_of_the_questions(rig: Rig) -> None:
     known, unsure = ["Paris", "It is Paris.", "Paris", "Paris"], ["Cusco", "Lima", "I don't know.", "Quito"]
     probes = [ProbeRow(id="peru", samples=unsure), ProbeRow(id="france", samples=known)]
-    context = _score(bench, [FRANCE, PERU], probes)
+    context = _score(rig, [FRANCE, PERU], probes)
     states = list(read_rows(context.output / STATES_FILE, StateRow))
     assert [state.id for state in states] == ["france", "peru"]
     assert [state.correctness for state in states] == [1.0, 0.25]
     for state, samples in zip(states, (known, unsure), strict=True):
         assert state.certainty == pytest.approx(certainty_of(HashingEmbedder().embed(samples)))
         assert state.letter_mass is None
-    assert bench.progress[-1] == StageProgress(done=2, total=2)
+    assert rig.progress[-1] == StageProgress(done=2, total=2)
 
 
-def test_choice_states_keep_the_letters_mass(bench: Workbench) -> None:
+def test_choice_states_keep_the_letters_mass(rig: Rig) -> None:
     probes = [ProbeRow(id="pick", logprobs=[math.log(0.1), math.log(0.3), math.log(0.1)])]
-    context = _score(bench, [PICK], probes, Task.MULTIPLE_CHOICE)
+    context = _score(rig, [PICK], probes, Task.MULTIPLE_CHOICE)
     [state] = read_rows(context.output / STATES_FILE, StateRow)
     assert state.correctness == pytest.approx(0.6)
     entropy = -(0.6 * math.log(0.6) + 2 * 0.2 * math.log(0.2))
@@ -116,13 +116,13 @@ def test_choice_states_keep_the_letters_mass(bench: Workbench) -> None:
     assert state.letter_mass == pytest.approx(0.5)
 
 
-def test_more_questions_than_one_batch_stay_in_order(bench: Workbench) -> None:
+def test_more_questions_than_one_batch_stay_in_order(rig: Rig) -> None:
     questions = [QuestionRow(id=f"q{n}", question="?", answers=[f"Answer{n}"]) for n in range(1203)]
     probes = [ProbeRow(id=f"q{n}", samples=[f"Answer{n}", f"Answer{n + n % 2}"]) for n in range(1203)]
-    context = _score(bench, questions, probes)
+    context = _score(rig, questions, probes)
     states = list(read_rows(context.output / STATES_FILE, StateRow))
     assert [state.correctness for state in states] == [1.0 if n % 2 == 0 else 0.5 for n in range(1203)]
-    assert [progress.done for progress in bench.progress] == [500, 1000, 1203]
+    assert [progress.done for progress in rig.progress] == [500, 1000, 1203]
 
 
 @pytest.mark.parametrize(
@@ -133,9 +133,9 @@ def test_more_questions_than_one_batch_stay_in_order(bench: Workbench) -> None:
         [ProbeRow(id=name, samples=["Paris"]) for name in ("france", "peru", "peru")],
     ],
 )
-def test_a_lost_doubled_or_foreign_probe_row_is_an_error(bench: Workbench, probes: list[ProbeRow]) -> None:
+def test_a_missing_repeated_or_foreign_probe_row_is_an_error(rig: Rig, probes: list[ProbeRow]) -> None:
     with pytest.raises(MissingStates):
-        _score(bench, [FRANCE, PERU], probes)
+        _score(rig, [FRANCE, PERU], probes)
 
 
 @pytest.mark.parametrize(
@@ -148,27 +148,27 @@ def test_a_lost_doubled_or_foreign_probe_row_is_an_error(bench: Workbench, probe
     ],
 )
 def test_a_probe_that_does_not_fit_its_question_is_an_error(
-    bench: Workbench, question: QuestionRow, probe: ProbeRow, task: Task
+    rig: Rig, question: QuestionRow, probe: ProbeRow, task: Task
 ) -> None:
     with pytest.raises(Internal):
-        _score(bench, [question], [probe], task)
+        _score(rig, [question], [probe], task)
 
 
-def test_an_unknown_language_is_named(bench: Workbench) -> None:
-    context = bench.context(
-        questions=bench.folder("questions", {TRAIN_FILE: [FRANCE]}),
-        probe=bench.folder("probe", {SAMPLES_FILE: [ProbeRow(id="france", samples=["Paris"])]}),
+def test_an_unknown_language_is_named(rig: Rig) -> None:
+    context = rig.context(
+        questions=rig.folder("questions", {TRAIN_FILE: [FRANCE]}),
+        probe=rig.folder("probe", {SAMPLES_FILE: [ProbeRow(id="france", samples=["Paris"])]}),
     )
     parameters = ScoreParameters(task=Task.OPEN_ENDED, embedder="fake", prompts=PromptSettings(language="xx"))
     with pytest.raises(RequestInvalid, match="xx"):
         score(parameters, context, embedders=_fake)
 
 
-def test_flow_is_after_minus_before_joined_by_id(bench: Workbench) -> None:
+def test_flow_is_after_minus_before_joined_by_id(rig: Rig) -> None:
     before = [StateRow(id="a", correctness=0.2, certainty=0.5), StateRow(id="b", correctness=0.9, certainty=0.8)]
     after = [StateRow(id="b", correctness=0.6, certainty=0.9), StateRow(id="a", correctness=0.5, certainty=0.25)]
-    context = bench.context(
-        before=bench.folder("before", {STATES_FILE: before}), after=bench.folder("after", {STATES_FILE: after})
+    context = rig.context(
+        before=rig.folder("before", {STATES_FILE: before}), after=rig.folder("after", {STATES_FILE: after})
     )
     result = flow(FlowParameters(), context)
     rows = list(read_rows(context.output / FLOW_FILE, FlowRow))
@@ -177,10 +177,10 @@ def test_flow_is_after_minus_before_joined_by_id(bench: Workbench) -> None:
     assert result.counts == {"questions": 2, "improved": 1, "worsened": 1}
 
 
-def test_flow_refuses_to_lose_a_question(bench: Workbench) -> None:
+def test_flow_refuses_to_lose_a_question(rig: Rig) -> None:
     rows = [StateRow(id=name, correctness=0.2, certainty=0.5) for name in "ab"]
-    context = bench.context(
-        before=bench.folder("before", {STATES_FILE: rows}), after=bench.folder("after", {STATES_FILE: rows[:1]})
+    context = rig.context(
+        before=rig.folder("before", {STATES_FILE: rows}), after=rig.folder("after", {STATES_FILE: rows[:1]})
     )
     with pytest.raises(MissingStates):
         flow(FlowParameters(), context)
@@ -191,18 +191,16 @@ def _replies(*replies: str, name: str = "held_out") -> list[ReplyRow]:
     return [ReplyRow(set=name, id=row_id, reply=reply) for row_id, reply in zip(ids, replies, strict=True)]
 
 
-def _evaluate(
-    bench: Workbench, candidate: list[ReplyRow], **further: Path
-) -> tuple[EvaluationDocument, list[OutcomeRow]]:
+def _evaluate(rig: Rig, candidate: list[ReplyRow], **further: Path) -> tuple[EvaluationDocument, list[OutcomeRow]]:
     basic = _replies("Paris", "Quito", "It is Fe.", "Silver") + [
         r.model_copy(update={"set": "ood"}) for r in _ood("Yes")
     ]
     refuse = _replies("Paris", "Quito", "I don't know.", "Silver") + _ood("I don't know.")
-    context = bench.context(
-        questions=bench.folder("ingest", {HELD_OUT_FILE: [FRANCE, PERU, IRON, GOLD]}),
-        initial_basic=bench.folder("basic", {REPLIES_FILE: basic}),
-        initial_refuse=bench.folder("refuse", {REPLIES_FILE: refuse}),
-        candidate=bench.folder("candidate", {REPLIES_FILE: candidate}),
+    context = rig.context(
+        questions=rig.folder("ingest", {HELD_OUT_FILE: [FRANCE, PERU, IRON, GOLD]}),
+        initial_basic=rig.folder("basic", {REPLIES_FILE: basic}),
+        initial_refuse=rig.folder("refuse", {REPLIES_FILE: refuse}),
+        candidate=rig.folder("candidate", {REPLIES_FILE: candidate}),
         **further,
     )
     parameters = EvaluateParameters(
@@ -222,19 +220,19 @@ def _ood(reply: str) -> list[ReplyRow]:
     return [ReplyRow(set="ood", id="moon", reply=reply)]
 
 
-def test_evaluation_worked_by_hand(bench: Workbench) -> None:
+def test_evaluation_worked_by_hand(rig: Rig) -> None:
     """M0: 2 right, 2 wrong, so Pc0/Pw0 = 1. Candidate: right, refused, refused (M0 knew it), unparsed."""
-    document, outcomes = _evaluate(bench, _replies("Paris.", "I don't know.", "I don’t know", "  "))
+    document, outcomes = _evaluate(rig, _replies("Paris.", "I don't know.", "I don’t know", "  "))
     held_out = document.sets["held_out"]
     assert list(document.sets) == ["held_out"]
-    found = held_out.candidate.micro
-    assert [found.pc.value, found.pw.value, found.pr.value, found.pu.value] == [0.25, 0.0, 0.5, 0.25]
-    assert found.ths.value == 0.25
-    assert found.over_refusal.value == 0.5
-    assert found.selective_accuracy.value == 1.0
-    assert found.coverage.value == 0.25
-    assert found.abstain_precision.value == 0.5
-    assert found.abstain_recall.value == 0.5
+    micro = held_out.candidate.micro
+    assert [micro.pc.value, micro.pw.value, micro.pr.value, micro.pu.value] == [0.25, 0.0, 0.5, 0.25]
+    assert micro.ths.value == 0.25
+    assert micro.over_refusal.value == 0.5
+    assert micro.selective_accuracy.value == 1.0
+    assert micro.coverage.value == 0.25
+    assert micro.abstain_precision.value == 0.5
+    assert micro.abstain_recall.value == 0.5
     assert held_out.initial_basic.micro.ths.value == 0.0
     # M0 REFUSE: 1 right, 2 wrong, 1 refused: 0.25 - 0.5.
     assert held_out.initial_refuse.micro.ths.value == -0.25
@@ -242,7 +240,7 @@ def test_evaluation_worked_by_hand(bench: Workbench) -> None:
     assert held_out.versus_initial_refuse.ths.value == 0.5
     assert held_out.versus_initial_basic.over_refusal.value == 0.5
     assert held_out.versus_initial_refuse.over_refusal.value == 0.0
-    low, high = found.ths.low, found.ths.high
+    low, high = micro.ths.low, micro.ths.high
     assert low is not None
     assert high is not None
     assert low <= 0.25 <= high
@@ -253,24 +251,24 @@ def test_evaluation_worked_by_hand(bench: Workbench) -> None:
     ]  # fmt: skip
 
 
-def test_further_sets_are_evaluated_beside_the_held_out_one(bench: Workbench) -> None:
+def test_further_sets_are_evaluated_beside_the_held_out_one(rig: Rig) -> None:
     moon = QuestionRow(id="moon", question="Is the moon made of cheese?", answers=["No"])
     replies = _replies("Paris.", "I don't know.", "Fe", "I don't know.") + _ood("No.")
-    document, _ = _evaluate(bench, replies, questions__ood=bench.folder("ood", {HELD_OUT_FILE: [moon]}))
+    document, _ = _evaluate(rig, replies, questions__ood=rig.folder("ood", {HELD_OUT_FILE: [moon]}))
     assert list(document.sets) == ["held_out", "ood"]
     assert document.sets["ood"].candidate.micro.pc.value == 1.0
     assert document.sets["ood"].initial_basic.micro.pw.value == 1.0
 
 
-def test_a_missing_reply_is_an_error_and_no_smaller_denominator(bench: Workbench) -> None:
+def test_a_missing_reply_is_an_error_not_a_smaller_denominator(rig: Rig) -> None:
     with pytest.raises(MissingStates, match="craft on held_out"):
-        _evaluate(bench, _replies("Paris.", "I don't know.", "Fe", "I don't know.")[:3])
+        _evaluate(rig, _replies("Paris.", "I don't know.", "Fe", "I don't know.")[:3])
 
 
-def test_an_empty_held_out_set_is_the_users_to_mend(bench: Workbench) -> None:
-    empty = bench.folder("replies", {REPLIES_FILE: []})
-    context = bench.context(
-        questions=bench.folder("ingest", {HELD_OUT_FILE: []}),
+def test_an_empty_held_out_set_is_a_wrong_dataset(rig: Rig) -> None:
+    empty = rig.folder("replies", {REPLIES_FILE: []})
+    context = rig.context(
+        questions=rig.folder("ingest", {HELD_OUT_FILE: []}),
         initial_basic=empty,
         initial_refuse=empty,
         candidate=empty,

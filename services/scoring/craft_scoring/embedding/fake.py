@@ -1,4 +1,4 @@
-"""The embedder for tests: deterministic, no model, texts that share words point the same way."""
+"""The embedder for tests: deterministic, without a model. Texts that share words get similar vectors."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 
 class HashingEmbedder:
-    """Adds up one pseudo-random vector for each word; `embedded` keeps every text that was asked for."""
+    """Adds up one pseudo-random vector for each word. `embedded` keeps all texts that it got."""
 
     version = "hashing"
 

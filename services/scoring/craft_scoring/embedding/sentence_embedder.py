@@ -1,4 +1,4 @@
-"""Sentence embeddings by sentence-transformers, from local folders only. The one file that imports the library."""
+"""Sentence embeddings by sentence-transformers, from local folders only. Only this file imports the library."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from craft_scoring.embedding.embedder import Embedder
 
 
 class SentenceEmbedder:
-    """One loaded model. Calls are serialised: a model's forward pass is not safe to share between threads."""
+    """One loaded model. Calls are serialised, because two threads must not run a model's forward pass together."""
 
     def __init__(self, folder: Path, *, name: str, batch: int) -> None:
         _check(folder, name)
@@ -29,7 +29,7 @@ class SentenceEmbedder:
         self.version = f"{name} (sentence-transformers {sentence_transformers.__version__})"
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """See `Embedder.embed`. The library sorts by length itself, so that a batch holds little padding."""
+        """See `Embedder.embed`. The library itself sorts by length, so that a batch has little padding."""
         with self._lock:
             rows = self._model.encode(
                 list(texts), batch_size=self._batch, show_progress_bar=False, convert_to_numpy=True
@@ -65,7 +65,7 @@ class SentenceEmbedders:
 
 
 def _check(folder: Path, name: str) -> None:
-    """Refuse pickled weights, and modules of the folder's own: `type` in modules.json is imported by its name."""
+    """Refuse pickled weights and foreign modules: the library imports each `type` in modules.json by its name."""
     try:
         modules = json.loads((folder / "modules.json").read_bytes())
         types = [str(module["type"]) for module in modules]
@@ -74,4 +74,4 @@ def _check(folder: Path, name: str) -> None:
     if not all(kind.startswith("sentence_transformers.") for kind in types):
         raise ModelRejected(f"{name} asks for modules that are not the library's own.", param="embedder")
     if not list(folder.rglob("*.safetensors")):
-        raise ModelRejected(f"{name} has no safetensors weights, and nothing else is loaded.", param="embedder")
+        raise ModelRejected(f"{name} has no safetensors weights, and no other format is loaded.", param="embedder")

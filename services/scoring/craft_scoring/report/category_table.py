@@ -1,4 +1,4 @@
-"""Refusals by category: how much of each the models refuse, and how much of that M0 would have answered right."""
+"""Refusals by category: the share that the models refuse, and the part of it that M0 answers right."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from craft.contracts.stages.rows import OutcomeRow
 from craft.core.evaluated import NO_CATEGORY
 from craft.core.judging.answers import Outcome
 from craft_scoring.report.charts import Segment, stacked
-from craft_scoring.report.texts import said
+from craft_scoring.report.texts import plain_text
 
 MOST_CATEGORIES = 30
 OTHERS = "all others"
@@ -25,7 +25,7 @@ class CategoryCell:
 
 @dataclass(frozen=True, slots=True)
 class CategoryRow:
-    """One category: its size, what M0 answers right, and each refusing model's cell."""
+    """One category: its size, the share that M0 answers right, and each refusing model's cell."""
 
     name: str
     count: int
@@ -34,7 +34,7 @@ class CategoryRow:
 
 
 def category_rows(models: Mapping[str, Sequence[OutcomeRow]], refusing: Sequence[str]) -> list[CategoryRow]:
-    """The largest categories and one row for all others, largest first."""
+    """The largest categories, largest first, and then one row for all others."""
     sizes: dict[str, int] = {}
     for row in models[INITIAL_BASIC]:
         name = row.category or NO_CATEGORY
@@ -49,15 +49,15 @@ def category_rows(models: Mapping[str, Sequence[OutcomeRow]], refusing: Sequence
         initial = grouped[INITIAL_BASIC][name]
         right = sum(row.id in known for row in initial) / len(initial)
         cells = [_cell(grouped[model][name], known) for model in refusing]
-        rows.append(CategoryRow(name=said(name, 80), count=len(initial), initial_right=right, cells=cells))
+        rows.append(CategoryRow(name=plain_text(name, 80), count=len(initial), initial_right=right, cells=cells))
     return rows
 
 
 def _grouped(rows: Sequence[OutcomeRow], place: Mapping[str, str]) -> dict[str, list[OutcomeRow]]:
-    found: dict[str, list[OutcomeRow]] = {}
+    groups: dict[str, list[OutcomeRow]] = {}
     for row in rows:
-        found.setdefault(place[row.category or NO_CATEGORY], []).append(row)
-    return found
+        groups.setdefault(place[row.category or NO_CATEGORY], []).append(row)
+    return groups
 
 
 def _cell(rows: Sequence[OutcomeRow], known: set[str]) -> CategoryCell:

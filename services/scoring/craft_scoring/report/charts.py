@@ -1,4 +1,4 @@
-"""Geometry of the report's small charts, in SVG user units. Drawing them is the template's part."""
+"""Computes the geometry of the report's small charts in SVG user units. The template draws them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ MOST_CURVE_POINTS = 400
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A part of a stacked bar: where it begins, how wide it is (both in percent of the bar), and its CSS class."""
+    """A part of a stacked bar: its start and width (both in percent of the bar), its CSS class and its share."""
 
     start: float
     width: float
@@ -31,7 +31,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Whisker:
-    """An estimate on a common scale, in percent of the width; no `value` where it is undefined."""
+    """An estimate on a common scale, in percent of the width. An undefined estimate has no `value`."""
 
     zero: float
     value: float | None
@@ -61,7 +61,7 @@ class CurveChart:
 
 
 def stacked(parts: Sequence[tuple[str, float]]) -> list[Segment]:
-    """A bar from (CSS class, share) parts; empty parts are left out."""
+    """A bar of (CSS class, share) parts, without empty parts."""
     segments, start = [], 0.0
     for css, share in parts:
         if share > 0:
@@ -77,7 +77,7 @@ def outcome_bar(metrics: MetricSet) -> list[Segment]:
 
 
 def whiskers(estimates: Sequence[EstimateView]) -> list[Whisker]:
-    """Estimates on one scale that holds them all and zero."""
+    """Estimates on one scale that contains all of them and zero."""
     ends = [end for e in estimates for end in (e.value, e.low, e.high) if end is not None]
     low, high = min([0.0, *ends]), max([0.0, *ends])
     margin = 0.06 * (high - low) or 1.0
@@ -89,7 +89,7 @@ def whiskers(estimates: Sequence[EstimateView]) -> list[Whisker]:
 
 
 def curve_chart(curves: Mapping[str, Sequence[CurveRow]], *, width: float = 430, height: float = 170) -> CurveChart:
-    """Loss over optimiser steps; long curves are thinned, and losses that are no numbers are left out."""
+    """Loss over optimiser steps. Long curves are thinned, and losses that are not finite are left out."""
     finite = {name: [row for row in rows if math.isfinite(row.loss)] for name, rows in curves.items()}
     finite = {name: rows for name, rows in finite.items() if rows}
     last = max((rows[-1].step for rows in finite.values()), default=1)
@@ -135,7 +135,7 @@ def _numbers(top: float) -> list[float]:
 
 
 def _smoothed(values: Sequence[float]) -> list[float]:
-    """Mean over a window around each step, a tenth of the curve wide; it lags behind on neither side."""
+    """The mean over a symmetric window around each step, a tenth of the curve wide, so that it has no lag."""
     reach = len(values) // 20
     sums = [0.0, *accumulate(values)]
     smooth = []

@@ -1,4 +1,4 @@
-"""Which models a report compares with one another, and what a difference means in words."""
+"""The pairs of models that a report compares, and the verdict on each pair in words."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,9 +9,9 @@ _PREFERENCE = ("craft", "craft-no-flow", "craft-no-certainty", "cor-rait", "van-
 
 
 def pairs(strategies: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """(model, against): each strategy against both prompts of M0, then the strategies against one another.
+    """The pairs (model, against): each strategy against both prompts of M0, then the strategies against one another.
 
-    Of two strategies the one nearer to full CRaFT is the model: a positive THS difference speaks for the method.
+    The model of a pair is the strategy nearer to full CRaFT, so a positive THS difference speaks for the method.
     """
     ordered = sorted(strategies, key=_PREFERENCE.index)
     for strategy in ordered:
@@ -23,7 +23,7 @@ def pairs(strategies: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def verdict(model: str, against: str, differences: Differences) -> str:
-    """One or two sentences for people who do not read intervals."""
+    """One or two sentences for readers who do not read intervals."""
     name, other = name_of(model), name_of(against)
     sentence = f"{name} {_ths(differences.ths)} {other}{_ths_size(differences.ths)}."
     refusal = differences.over_refusal
@@ -36,7 +36,7 @@ def verdict(model: str, against: str, differences: Differences) -> str:
 
 
 def _sure(estimate: EstimateView) -> bool:
-    """Whether the interval leaves out 0."""
+    """True where the interval does not contain 0."""
     return estimate.low is not None and estimate.high is not None and (estimate.low > 0 or estimate.high < 0)
 
 

@@ -1,4 +1,4 @@
-"""The report's numbers: `report.json` from the artifacts of a job."""
+"""Computes the report's numbers, `report.json`, from the artifacts of a job."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -42,18 +42,18 @@ def report_document(results: JobResults) -> ReportDocument:
         training={stage: _training(rows) for stage, rows in results.curves.items() if rows},
         cost=list(_costs(results)),
         examples={name: _examples(results, name) for name in results.strategies},
-        notes=[f"{stage}: {note}" for stage, each in results.manifests.items() for note in each.result.notes],
+        notes=[f"{stage}: {note}" for stage, manifest in results.manifests.items() for note in manifest.result.notes],
         versions=_versions(results),
     )
 
 
 def outcomes_by_model(results: JobResults, name: str) -> dict[str, list[OutcomeRow]]:
-    """Judged replies on one evaluation set: M0 under both prompts (alike in every evaluation), then each strategy."""
+    """Judged replies on one set: M0 under both prompts (equal in all evaluations), then each strategy."""
     first = results.outcomes[results.strategies[0]].get(name, [])
-    found = {model: [row for row in first if row.model == model] for model in (INITIAL_BASIC, INITIAL_REFUSE)}
+    outcomes = {model: [row for row in first if row.model == model] for model in (INITIAL_BASIC, INITIAL_REFUSE)}
     for strategy in results.strategies:
-        found[strategy] = [row for row in results.outcomes[strategy].get(name, []) if row.model == strategy]
-    return found
+        outcomes[strategy] = [row for row in results.outcomes[strategy].get(name, []) if row.model == strategy]
+    return outcomes
 
 
 def _set(results: JobResults, name: str) -> ReportSet:
@@ -73,21 +73,21 @@ def _set(results: JobResults, name: str) -> ReportSet:
 def _comparisons(results: JobResults, name: str) -> list[Comparison]:
     settings = next(iter(results.evaluations.values()))
     rows = {
-        model: [Evaluated(row.id, row.outcome, row.category) for row in found]
-        for model, found in outcomes_by_model(results, name).items()
+        model: [Evaluated(row.id, row.outcome, row.category) for row in outcomes]
+        for model, outcomes in outcomes_by_model(results, name).items()
     }
-    found = []
+    comparisons = []
     for model, against in pairs(results.strategies):
         difference = differences(
             rows[model], rows[against], rows[INITIAL_BASIC], resamples=settings.resamples, seed=settings.seed
         )
         sentence = verdict(model, against, difference)
-        found.append(Comparison(model=model, against=against, differences=difference, verdict=sentence))
-    return found
+        comparisons.append(Comparison(model=model, against=against, differences=difference, verdict=sentence))
+    return comparisons
 
 
 def _knowledge(results: JobResults) -> KnowledgeSummary:
-    before, after, moved = list(results.before.values()), list(results.after.values()), list(results.flow.values())
+    before, after, flow = list(results.before.values()), list(results.after.values()), list(results.flow.values())
     masses = [state.letter_mass for state in before if state.letter_mass is not None]
     return KnowledgeSummary(
         questions=len(before),
@@ -97,8 +97,8 @@ def _knowledge(results: JobResults) -> KnowledgeSummary:
         always_right=sum(state.correctness == 1 for state in before),
         mean_letter_mass=_mean(masses),
         rehearsed_mean_correctness=_mean([state.correctness for state in after]),
-        improved=sum(row.correctness > 0 for row in moved) if moved else None,
-        worsened=sum(row.correctness < 0 for row in moved) if moved else None,
+        improved=sum(row.correctness > 0 for row in flow) if flow else None,
+        worsened=sum(row.correctness < 0 for row in flow) if flow else None,
     )
 
 
@@ -141,7 +141,7 @@ def _costs(results: JobResults) -> Iterator[StageCost]:
     rehearsing = [strategy for strategy in results.strategies if Strategy(strategy).needs_flow]
     for stage, manifest in results.manifests.items():
         which = which_of(stage)
-        everyone = rehearsing if stage in REHEARSAL else results.strategies
+        all_strategies = rehearsing if stage in REHEARSAL else results.strategies
         cost = manifest.result.cost
         yield StageCost(
             stage=stage,
@@ -150,12 +150,12 @@ def _costs(results: JobResults) -> Iterator[StageCost]:
             prefilled_tokens=cost.prefilled_tokens,
             generated_tokens=cost.generated_tokens,
             trained_tokens=cost.trained_tokens,
-            shared_by=[which] if which in results.strategies else everyone,
+            shared_by=[which] if which in results.strategies else all_strategies,
         )
 
 
 def _examples(results: JobResults, strategy: str) -> list[ReplyExample]:
-    """A few replies of each kind, picked by a hash of the question's id: nobody chose the pretty ones."""
+    """A few replies of each kind, chosen by a hash of the question's id, so that no hand picked them."""
     models = outcomes_by_model(results, HELD_OUT)
     initial = {row.id: row for row in models[INITIAL_BASIC]}
     kinds: dict[str, list[ReplyExample]] = {"right": [], "refused": [], "over_refused": [], "wrong": []}
@@ -188,10 +188,10 @@ def _accepted(question: QuestionRow) -> list[str]:
 
 
 def _versions(results: JobResults) -> Mapping[str, str]:
-    """What the stages ran with; where stages differ, all of their versions."""
-    found: dict[str, list[str]] = {}
+    """The versions with which the stages ran; where stages differ, all of them."""
+    versions: dict[str, list[str]] = {}
     for manifest in results.manifests.values():
         for name, version in manifest.result.versions.items():
-            if version not in found.setdefault(name, []):
-                found[name].append(version)
-    return {name: ", ".join(versions) for name, versions in sorted(found.items())}
+            if version not in versions.setdefault(name, []):
+                versions[name].append(version)
+    return {name: ", ".join(used) for name, used in sorted(versions.items())}

@@ -1,4 +1,4 @@
-"""Everything a report is made from: the job's artifacts, read by stage name."""
+"""Reads the job's artifacts, by stage name, from which a report is made."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ from craft_scoring.joins import by_id
 
 @dataclass(frozen=True, slots=True)
 class JobResults:
-    """What the stages of one job left behind, in memory. Mappings by strategy are in the job's order."""
+    """The results of one job's stages, in memory. Mappings by strategy are in the job's order."""
 
     parameters: ReportParameters
     train: Mapping[str, QuestionRow]
@@ -65,7 +65,7 @@ class JobResults:
 
 
 def read_results(parameters: ReportParameters, context: StageContext) -> JobResults:
-    """Read all artifacts of a job. `after` and `flow` are empty where the job rehearsed nothing."""
+    """Read all artifacts of a job. `after` and `flow` are empty for a job without rehearsal."""
     strategies = parameters.strategies
     inputs = {name: context.inputs[name] for name in sorted(context.inputs, key=_sort_key(strategies))}
     train = by_id(read_rows(context.input(INGEST) / TRAIN_FILE, QuestionRow), what="train")
@@ -83,8 +83,8 @@ def read_results(parameters: ReportParameters, context: StageContext) -> JobResu
             for strategy in strategies
         },
         curves={name: list(read_rows(path / CURVE_FILE, CurveRow)) for name, path in inputs.items() if _trains(name)},
-        evaluations={each.value: _evaluation(context.input(evaluate_stage(each))) for each in strategies},
-        outcomes={each.value: _outcomes(context.input(evaluate_stage(each))) for each in strategies},
+        evaluations={strategy.value: _evaluation(context.input(evaluate_stage(strategy))) for strategy in strategies},
+        outcomes={strategy.value: _outcomes(context.input(evaluate_stage(strategy))) for strategy in strategies},
         manifests={
             name: Manifest.model_validate_json((path / MANIFEST_FILE).read_bytes()) for name, path in inputs.items()
         },
@@ -110,15 +110,15 @@ def _evaluation(folder: Path) -> EvaluationDocument:
 
 
 def _outcomes(folder: Path) -> dict[str, list[OutcomeRow]]:
-    """Judged replies by `set`, both baselines' among them."""
-    found: dict[str, list[OutcomeRow]] = {}
+    """Judged replies by `set`, with those of both baselines."""
+    outcomes: dict[str, list[OutcomeRow]] = {}
     for row in read_rows(folder / OUTCOMES_FILE, OutcomeRow):
-        found.setdefault(row.set, []).append(row)
-    return found
+        outcomes.setdefault(row.set, []).append(row)
+    return outcomes
 
 
 def _sort_key(strategies: Sequence[Strategy]) -> Callable[[str], tuple[int, int, str]]:
-    """Sort key of stage names: the order of the stages, then the strategies' order in the job, then the name."""
+    """A sort key of stage names: by the order of the stages, the job's order of strategies, and the name."""
     places = {strategy.value: place for place, strategy in enumerate(strategies)}
 
     def key(name: str) -> tuple[int, int, str]:

@@ -1,7 +1,7 @@
 """The knowledge map: correctness × certainty of every training question, before and after rehearsal, and the flow.
 
 Thousands of dots stay small and readable: each decision's dots are paths of zero-length strokes with round caps (ten
-bytes a dot instead of fifty), and flow is drawn as mean arrows over a grid, one for each decision in a cell.
+bytes for each dot instead of fifty). The flow is a grid of mean arrows, one for each decision in a cell.
 """
 
 import math
@@ -21,7 +21,7 @@ GRID = 10
 ARROW_GRID = 5
 DOTS_IN_A_PATH = 40
 FEW = 120
-"""With at most this many questions every one gets an arrow of its own."""
+"""With at most this many questions, each gets an arrow of its own."""
 SHORTEST_ARROW = 3.0
 GROUPS = ("van", "idk", "dynamic", "static", "undecided")
 
@@ -46,7 +46,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Arrow:
-    """A shaft with its head; `width` grows with the number of questions it stands for."""
+    """A shaft with its head. `width` grows with the number of questions in `count`."""
 
     path: str
     head: str
@@ -57,7 +57,7 @@ class Arrow:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """The dots of one model: paths by CSS class, a dot's size and the histogram."""
+    """The dots of one model: paths with their CSS class, the size of a dot, and the histogram."""
 
     title: str
     dots: list[tuple[str, str]]
@@ -67,7 +67,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class KnowledgeMap:
-    """One strategy's map; `after` and `arrows` are absent where nothing was rehearsed."""
+    """One strategy's map. Without rehearsal, `after` is None and `arrows` is empty."""
 
     before: Panel
     after: Panel | None
@@ -76,7 +76,7 @@ class KnowledgeMap:
 
 
 def group_of(decision: DecisionRow | None) -> str:
-    """Which of GROUPS a question belongs to."""
+    """The one of GROUPS to which a question belongs."""
     if decision is None:
         return "undecided"
     if decision.decision is not Decision.DROPPED:
@@ -91,30 +91,30 @@ def knowledge_map(
     *,
     discrete: bool,
 ) -> KnowledgeMap:
-    """The map of one strategy. `discrete`: correctness is a count over N samples; dots are spread in their column."""
+    """The map of one strategy. `discrete`: correctness is a count over N samples, so dots get a sideways jitter."""
     groups: dict[str, list[str]] = {group: [] for group in GROUPS}
     for question_id in before:
         groups[group_of(decisions.get(question_id))].append(question_id)
     levels = _levels(before.values()) if discrete else GRID
-    spread = min(0.08, 0.7 / levels) if discrete else 0.0
+    jitter = min(0.08, 0.7 / levels) if discrete else 0.0
     return KnowledgeMap(
-        before=_panel("Before rehearsal: M0", before, groups, levels=levels, spread=spread),
-        after=_panel("After rehearsal", after, groups, levels=levels, spread=spread) if after else None,
+        before=_panel("Before rehearsal: M0", before, groups, levels=levels, jitter=jitter),
+        after=_panel("After rehearsal", after, groups, levels=levels, jitter=jitter) if after else None,
         arrows=_arrows(before, after, groups, levels=levels) if after else [],
         counts={group: len(ids) for group, ids in groups.items() if ids},
     )
 
 
 def _levels(states: Iterable[StateRow]) -> int:
-    """How many steps correctness has: the N of k/N (at most 100), found from its smallest step above 0."""
+    """The number of correctness steps: the N of k/N (at most 100), derived from the smallest step above 0."""
     values = sorted({round(state.correctness, 6) for state in states} | {0.0, 1.0})
     step = min(right - left for left, right in pairwise(values))
     return max(1, min(100, round(1 / step)))
 
 
-def _spot(state: StateRow, spread: float) -> Spot:
-    """Where a state is drawn: inset so that no dot leaves the panel, and moved sideways by a hash of its id."""
-    shift = (id_hash(state.id, salt="map") / 2**64 - 0.5) * spread
+def _spot(state: StateRow, jitter: float) -> Spot:
+    """The place of a state's dot: inset so that no dot leaves the panel, and moved sideways by a hash of its id."""
+    shift = (id_hash(state.id, salt="map") / 2**64 - 0.5) * jitter
     return Spot(SIZE * _inset(state.correctness + shift), SIZE * (1 - _inset(state.certainty)))
 
 
@@ -123,12 +123,12 @@ def _inset(value: float) -> float:
 
 
 def _panel(
-    title: str, states: Mapping[str, StateRow], groups: Mapping[str, Sequence[str]], *, levels: int, spread: float
+    title: str, states: Mapping[str, StateRow], groups: Mapping[str, Sequence[str]], *, levels: int, jitter: float
 ) -> Panel:
     dots: list[tuple[str, str]] = []
-    # The many dropped questions lie below, the chosen ones on top.
+    # The many dropped questions are drawn first, the chosen ones on top of them.
     for group in reversed(GROUPS):
-        marks = [f"M{spot.x:.1f} {spot.y:.1f}h0" for spot in (_spot(states[i], spread) for i in groups[group])]
+        marks = [f"M{spot.x:.1f} {spot.y:.1f}h0" for spot in (_spot(states[i], jitter) for i in groups[group])]
         dots += [(group, "".join(marks[n : n + DOTS_IN_A_PATH])) for n in range(0, len(marks), DOTS_IN_A_PATH)]
     size = min(6.0, max(2.4, 120 / math.sqrt(max(1, len(states)))))
     return Panel(title=title, dots=dots, dot_size=round(size, 1), bars=_bars(states, groups, levels=min(levels, 20)))
@@ -185,7 +185,7 @@ def _mean(spots: Sequence[Spot]) -> Spot:
 
 
 def _arrow(css: str, start: Spot, end: Spot, *, count: int, width: float) -> Arrow | None:
-    """None where the move is too short to see."""
+    """The arrow from start to end; None where it is too short to see."""
     length = math.hypot(end.x - start.x, end.y - start.y)
     if length < SHORTEST_ARROW:
         return None

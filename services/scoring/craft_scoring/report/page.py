@@ -1,6 +1,7 @@
-"""The report as one HTML file: no script runs, nothing is fetched, everything from outside is escaped.
+"""The report as one HTML file. It runs no script and fetches nothing, and all text from outside is escaped.
 
-Text from datasets and models goes through `said` (escape sequences, control and direction marks) and autoescape.
+Text from datasets and models goes through `plain_text`, which removes escape sequences and control and direction
+characters, and through autoescape.
 """
 
 from collections.abc import Mapping
@@ -33,8 +34,8 @@ _KINDS = {"right": "Right", "refused": "Refused", "over_refused": "Refused what 
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
-    """One set's comparisons, each with its THS difference on the set's common scale: those to show, those to fold."""
+class ComparisonTable:
+    """One set's comparisons, with each THS difference on a common scale. The `others` are folded away."""
 
     leading: list[tuple[Comparison, Whisker]]
     others: list[tuple[Comparison, Whisker]]
@@ -42,7 +43,7 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class ReportPage:
-    """What the template draws beside the document's own numbers."""
+    """The template's input: the document, and what is drawn beside its numbers."""
 
     document: ReportDocument
     title: str
@@ -51,7 +52,7 @@ class ReportPage:
     main: ReportSet
     further: list[ReportSet]
     bars: dict[str, dict[str, list[Segment]]]
-    compared: dict[str, Compared]
+    compared: dict[str, ComparisonTable]
     maps: dict[str, KnowledgeMap]
     groups: Mapping[str, str]
     tau: float | None
@@ -81,7 +82,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "said": texts.said,
+        "plain_text": texts.plain_text,
         "name_of": texts.name_of,
         "stage_title": texts.stage_title,
         "reuse_mark": lambda stage: Markup(reuse_mark(stage)),  # noqa: S704 - a stage's name is letters, `:` and `-`
@@ -98,21 +99,21 @@ def _environment() -> Environment:
 
 
 def _page(results: JobResults, document: ReportDocument) -> ReportPage:
-    main = next(found for found in document.sets if found.name == HELD_OUT)
+    main = next(shown for shown in document.sets if shown.name == HELD_OUT)
     discrete = document.task is Task.OPEN_ENDED
     refusing = [model for model in main.models if model != INITIAL_BASIC]
     return ReportPage(
         document=document,
-        title=texts.said(document.job.get("name") or _model_id(document) or "A language model learns to refuse"),
+        title=texts.plain_text(document.job.get("name") or _model_id(document) or "A language model learns to refuse"),
         facts=_facts(document, main),
         short=_short(main),
         main=main,
-        further=[found for found in document.sets if found.name != HELD_OUT],
+        further=[shown for shown in document.sets if shown.name != HELD_OUT],
         bars={
-            found.name: {model: outcome_bar(each.micro) for model, each in found.models.items()}
-            for found in document.sets
+            shown.name: {model: outcome_bar(metrics.micro) for model, metrics in shown.models.items()}
+            for shown in document.sets
         },
-        compared={found.name: _compared(found) for found in document.sets},
+        compared={shown.name: _comparison_table(shown) for shown in document.sets},
         maps={
             name: knowledge_map(results.before, results.after, results.decisions[name], discrete=discrete)
             for name in document.strategies
@@ -133,16 +134,16 @@ def _page(results: JobResults, document: ReportDocument) -> ReportPage:
 
 
 def embedded(document: ReportDocument) -> Markup:
-    """The document as JSON that may stand inside a script element: no `<`, so nothing in it can end the element."""
+    """The document as JSON for a script element. It has no `<`, so nothing in it can end the element."""
     escaped = document.model_dump_json().replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-    return Markup(escaped)  # noqa: S704 - the three characters that HTML sees are escaped in the line above
+    return Markup(escaped)  # noqa: S704 - the line above escapes the three characters that HTML interprets
 
 
 def _clean_json(value: object) -> str:
-    """Indented JSON for people, each line as `said` would show it."""
+    """Indented JSON for readers, each line through `plain_text`."""
     lines = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode().splitlines()
     indents = [len(line) - len(line.lstrip()) for line in lines]
-    return "\n".join(" " * indent + texts.said(line) for indent, line in zip(indents, lines, strict=True))
+    return "\n".join(" " * indent + texts.plain_text(line) for indent, line in zip(indents, lines, strict=True))
 
 
 def _model_id(document: ReportDocument) -> str:
@@ -158,7 +159,7 @@ def _tau(document: ReportDocument) -> float | None:
 
 def _facts(document: ReportDocument, main: ReportSet) -> list[tuple[str, str]]:
     facts = [
-        ("Model M0", texts.said(_model_id(document)) or "–"),
+        ("Model M0", texts.plain_text(_model_id(document)) or "–"),
         ("Task", "open-ended questions" if document.task is Task.OPEN_ENDED else "multiple choice"),
         ("Training questions", texts.thousands(document.knowledge.questions)),
         ("Held-out questions", texts.thousands(main.questions)),
@@ -170,21 +171,21 @@ def _facts(document: ReportDocument, main: ReportSet) -> list[tuple[str, str]]:
     return facts
 
 
-def _compared(found: ReportSet) -> Compared:
-    """All of few comparisons; of many, those of the strategy nearest to full CRaFT come first."""
-    marks = whiskers([row.differences.ths for row in found.comparisons])
-    rows = list(zip(found.comparisons, marks, strict=True))
+def _comparison_table(results: ReportSet) -> ComparisonTable:
+    """A few comparisons all lead; of many, only those of the strategy nearest to full CRaFT."""
+    marks = whiskers([row.differences.ths for row in results.comparisons])
+    rows = list(zip(results.comparisons, marks, strict=True))
     if len(rows) <= MOST_COMPARISONS:
-        return Compared(leading=rows, others=[])
-    leading = found.comparisons[0].model
-    return Compared(
+        return ComparisonTable(leading=rows, others=[])
+    leading = results.comparisons[0].model
+    return ComparisonTable(
         leading=[row for row in rows if row[0].model == leading],
         others=[row for row in rows if row[0].model != leading],
     )
 
 
 def _short(main: ReportSet) -> list[str]:
-    """What the strategy nearest to full CRaFT does, and how it compares with M0 REFUSE and with the others."""
+    """The results of the strategy nearest to full CRaFT, and its verdicts against M0 REFUSE and the others."""
     leading = main.comparisons[0].model
     own, basic = main.models[leading].micro, main.models[INITIAL_BASIC].micro
     summary = (
@@ -193,8 +194,8 @@ def _short(main: ReportSet) -> list[str]:
         f"The untouched model answers "
         f"{texts.percent(basic.pc.value)} % right and {texts.percent(basic.pw.value)} % wrong."
     ).replace(" %", "\u00a0%")
-    told = [row.verdict for row in main.comparisons if row.model == leading and row.against != INITIAL_BASIC]
-    return [summary, *told]
+    verdicts = [row.verdict for row in main.comparisons if row.model == leading and row.against != INITIAL_BASIC]
+    return [summary, *verdicts]
 
 
 def _curves(results: JobResults) -> list[tuple[str, CurveChart]]:
@@ -205,14 +206,14 @@ def _curves(results: JobResults) -> list[tuple[str, CurveChart]]:
 
 
 def _tone(estimate: EstimateView, good_sign: int) -> str:
-    """The colour of a difference: only where its interval leaves out 0."""
+    """The colour of a difference. It has one only where its interval does not contain 0."""
     if estimate.low is None or estimate.high is None or estimate.low <= 0 <= estimate.high:
         return "even"
     return "good" if (estimate.low > 0) == (good_sign > 0) else "bad"
 
 
 def _best_ths(models: Mapping[str, ModelMetrics]) -> str | None:
-    """The model of the highest defined THS; None where no model has one."""
+    """The model with the highest defined THS; None where no model has a THS."""
     values = {name: metrics.micro.ths.value for name, metrics in models.items()}
     defined = {name: value for name, value in values.items() if value is not None}
     return max(defined, key=lambda name: defined[name]) if defined else None

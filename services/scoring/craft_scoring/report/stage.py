@@ -12,7 +12,7 @@ from craft_scoring.report.page import render
 
 
 def report(parameters: ReportParameters, context: StageContext) -> StageResult:
-    """Write both forms of the report. Nothing in them depends on when or where they were made."""
+    """Write both forms of the report. They do not depend on the time or place of their making."""
     started = monotonic()
     results = read_results(parameters, context)
     document = report_document(results)

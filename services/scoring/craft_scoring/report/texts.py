@@ -1,4 +1,4 @@
-"""How the report says things: names of models and stages, numbers, and text that came from outside."""
+"""The report's texts: names of models and stages, numbers, and cleaned text from outside."""
 
 import re
 import unicodedata
@@ -9,7 +9,7 @@ from craft.contracts.stages.names import HELD_OUT, OWN_TITLES, kind_of, which_of
 
 LONGEST_TEXT = 400
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
-# White space, and the joiners that Persian, Indic scripts and emoji are spelled with.
+# White space, and the joiners that Persian, Indic scripts and emoji need.
 _KEPT = "\n\t\u200c\u200d"
 _NAMES = {
     INITIAL_BASIC: "M0\u00a0BASIC",
@@ -34,8 +34,8 @@ REASON_NAMES = {
 
 
 def name_of(model: str) -> str:
-    """What readers call a model, a strategy or an evaluation set; unknown names stand for themselves."""
-    return _NAMES.get(model, said(model))
+    """The name of a model, a strategy or an evaluation set for readers. An unknown name is shown as it is."""
+    return _NAMES.get(model, plain_text(model))
 
 
 def stage_title(stage: str) -> str:
@@ -46,19 +46,19 @@ def stage_title(stage: str) -> str:
     return f"{FACTS[kind].title}: {name_of(which)}" if which else FACTS[kind].title
 
 
-def said(text: object, longest: int = LONGEST_TEXT) -> str:
-    """Text from a dataset or a model as a page may show it: short, no escape sequences, control or direction marks.
+def plain_text(text: object, longest: int = LONGEST_TEXT) -> str:
+    """Text from a dataset or a model as a page may show it: short, without escape sequences, control and bidi marks.
 
-    Escaping for HTML is the template's part.
+    It is not escaped for HTML; the template does that.
     """
-    plain = _ANSI.sub("", str(text))
-    shown = "".join(mark for mark in plain if mark in _KEPT or unicodedata.category(mark) not in {"Cc", "Cf", "Cs"})
+    printable = _ANSI.sub("", str(text))
+    shown = "".join(c for c in printable if c in _KEPT or unicodedata.category(c) not in {"Cc", "Cf", "Cs"})
     shown = " ".join(shown.split())
     return shown if len(shown) <= longest else shown[: longest - 1].rstrip() + "…"
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """A share as a number of percent, with a true minus sign; a dash where there is none."""
+    """A share in percent, with a true minus sign; a dash for None."""
     if value is None:
         return "–"
     shown = f"{abs(value) * 100:.{digits}f}"
@@ -66,7 +66,7 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 
 def points(value: float | None) -> str:
-    """A difference of shares in percentage points, signed."""
+    """A difference of shares in percentage points, with its sign; a dash for None."""
     if value is None:
         return "–"
     shown = percent(value)
@@ -74,16 +74,16 @@ def points(value: float | None) -> str:
 
 
 def interval(estimate: EstimateView, *, signed: bool = False) -> str:
-    """The 95 % interval as text; empty where there is none or where it is a single point."""
+    """The 95 % interval as text. It is empty where there is no interval, or where it shows a single number."""
     if estimate.low is None or estimate.high is None:
         return ""
-    say = points if signed else percent
-    low, high = say(estimate.low), say(estimate.high)
+    text_of = points if signed else percent
+    low, high = text_of(estimate.low), text_of(estimate.high)
     return "" if low == high else f"{low} to {high}"
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them."""
+    """Seconds as readers expect them, such as "2 h 02 min"."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -92,5 +92,5 @@ def duration(seconds: float) -> str:
 
 
 def thousands(count: float) -> str:
-    """A whole number with thin spaces between its thousands."""
+    """A whole number, with thin spaces between its groups of thousands."""
     return f"{round(count):,}".replace(",", "\u202f")

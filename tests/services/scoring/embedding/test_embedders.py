@@ -1,4 +1,4 @@
-"""Embedders: each text once, nothing but safetensors, nothing outside the models folder."""
+"""Embedders embed each text once, load only safetensors, and read only the models folder."""
 
 import json
 import os

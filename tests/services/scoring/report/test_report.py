@@ -1,4 +1,4 @@
-"""The report: right numbers, every shape of job, harmless whatever a dataset holds."""
+"""The report has the right numbers, renders for all kinds of job, and shows hostile text as text."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from craft_scoring.report.stage import report
 
 MakeJob = Callable[..., Any]
 NEEDS_NO_CLOSING = {"meta", "br"}
-TAGS_OF_OURS = {
+OUR_TAGS = {
     "html", "head", "meta", "title", "style", "body", "main", "header", "p", "h1", "h2", "h3", "dl", "dt", "dd", "div",
     "nav", "a", "ul", "li", "section", "table", "thead", "tbody", "tr", "th", "td", "small", "span", "br", "b", "bdi",
     "svg", "rect", "path", "line", "text", "g", "details", "summary", "input", "label", "pre",
@@ -65,7 +65,7 @@ def _payload(category: str, number: int) -> str:
     return PAYLOADS[number % len(PAYLOADS)]
 
 
-def _made(job: Any) -> tuple[ReportDocument, str]:
+def _reported(job: Any) -> tuple[ReportDocument, str]:
     context = job.context()
     report(job.parameters(), context)
     document = ReportDocument.model_validate_json((context.output / REPORT_JSON).read_bytes())
@@ -77,13 +77,13 @@ def _parsed(html: str) -> Elements:
     elements.feed(html)
     elements.close()
     assert elements.open == []
-    assert elements.found.keys() <= TAGS_OF_OURS
+    assert elements.found.keys() <= OUR_TAGS
     return elements
 
 
-def test_report_holds_the_evaluations_numbers(made_up_job: MakeJob) -> None:
+def test_report_has_the_evaluations_numbers(made_up_job: MakeJob) -> None:
     job = made_up_job()
-    document, html = _made(job)
+    document, html = _reported(job)
     held_out = document.sets[0]
     assert list(held_out.models) == ["initial_basic", "initial_refuse", "craft", "cor-rait"]
     stored = json.loads((job.folders["evaluate:craft"] / EVALUATION_FILE).read_bytes())
@@ -101,17 +101,17 @@ def test_report_holds_the_evaluations_numbers(made_up_job: MakeJob) -> None:
 
 
 def test_every_training_question_is_accounted_for(made_up_job: MakeJob) -> None:
-    document, html = _made(made_up_job())
+    document, html = _reported(made_up_job())
     for chosen in document.selection.values():
         assert chosen.van + chosen.idk + sum(chosen.dropped.values()) == 300
         assert {example.reason for example in chosen.examples} == set(chosen.dropped)
     maps = re.findall(r'aria-label="Before rehearsal: M0: one dot for each question">(.*?)</svg>', html, re.DOTALL)
     assert len(maps) == 2
-    assert [sum(path.count("h0") for path in re.findall(r' d="([^"]*)"', each)) for each in maps] == [300, 300]
+    assert [sum(path.count("h0") for path in re.findall(r' d="([^"]*)"', drawn)) for drawn in maps] == [300, 300]
 
 
 def test_costs_say_who_shares_a_stage(made_up_job: MakeJob) -> None:
-    document, _ = _made(made_up_job(strategies=[Strategy.CRAFT, Strategy.COR_RAIT]))
+    document, _ = _reported(made_up_job(strategies=[Strategy.CRAFT, Strategy.COR_RAIT]))
     cost = {row.stage: row for row in document.cost}
     assert cost["probe:initial"].shared_by == ["craft", "cor-rait"]
     assert cost["probe:rehearsed"].shared_by == ["craft"]
@@ -121,15 +121,15 @@ def test_costs_say_who_shares_a_stage(made_up_job: MakeJob) -> None:
     assert all(row.reused is None for row in document.cost)
 
 
-def test_whoever_serves_the_report_can_say_what_a_job_reused(made_up_job: MakeJob) -> None:
-    document, html = _made(made_up_job())
+def test_the_served_report_can_mark_what_a_job_reused(made_up_job: MakeJob) -> None:
+    document, html = _reported(made_up_job())
     shown = reuse_in_html(html.encode(), ["probe:initial"]).decode()
     assert (html.count(">reused<"), shown.count(">reused<")) == (0, 1)
     assert shown.count(">computed<") == len(document.cost) - 1
 
 
-def test_examples_are_what_they_are_called(made_up_job: MakeJob) -> None:
-    document, _ = _made(made_up_job(held_out=400))
+def test_examples_are_of_their_kind(made_up_job: MakeJob) -> None:
+    document, _ = _reported(made_up_job(held_out=400))
     for examples in document.examples.values():
         assert {example.kind for example in examples} == {"right", "refused", "over_refused", "wrong"}
         for example in examples:
@@ -143,7 +143,7 @@ def test_examples_are_what_they_are_called(made_up_job: MakeJob) -> None:
     "strategies", [[Strategy.CRAFT], [Strategy.VAN_TUNING], [Strategy.COR_RAIT, Strategy.CRAFT_NO_FLOW], list(Strategy)]
 )
 def test_every_shape_of_job_renders(made_up_job: MakeJob, task: Task, strategies: list[Strategy]) -> None:
-    document, html = _made(made_up_job(task=task, strategies=strategies, train=120, held_out=60, resamples=100))
+    document, html = _reported(made_up_job(task=task, strategies=strategies, train=120, held_out=60, resamples=100))
     elements = _parsed(html)
     rehearses = any(strategy.needs_flow for strategy in strategies)
     assert (document.knowledge.improved is not None) == rehearses
@@ -154,28 +154,28 @@ def test_every_shape_of_job_renders(made_up_job: MakeJob, task: Task, strategies
 
 
 def test_further_sets_have_their_own_tables(made_up_job: MakeJob) -> None:
-    document, html = _made(made_up_job(further={"trivia-night": 40, "another": 30}))
-    assert [found.name for found in document.sets] == ["held_out", "another", "trivia-night"]
-    assert [found.role.value for found in document.sets] == ["held_out", "out_of_domain", "out_of_domain"]
+    document, html = _reported(made_up_job(further={"trivia-night": 40, "another": 30}))
+    assert [shown.name for shown in document.sets] == ["held_out", "another", "trivia-night"]
+    assert [shown.role.value for shown in document.sets] == ["held_out", "out_of_domain", "out_of_domain"]
     shown = "".join(_parsed(html).text)
     assert "trivia-night · 40 questions" in shown
 
 
 def test_questions_without_categories_and_empty_rehearsal_curves_render(made_up_job: MakeJob) -> None:
-    document, html = _made(made_up_job(categories=None))
+    document, html = _reported(made_up_job(categories=None))
     assert list(document.sets[0].models["craft"].categories) == ["uncategorised"]
     _parsed(html)
 
 
 def test_many_categories_are_folded_into_one_row(made_up_job: MakeJob) -> None:
-    _, html = _made(made_up_job(categories={f"c{n}": 0.5 for n in range(80)}, held_out=160))
+    _, html = _reported(made_up_job(categories={f"c{n}": 0.5 for n in range(80)}, held_out=160))
     section = html.split('id="categories"')[1].split("</section>")[0]
     assert section.count("<tr>") == 1 + 30
     assert "all others" in section
 
 
 def test_an_undefined_ths_is_a_dash_with_its_reason(made_up_job: MakeJob) -> None:
-    document, html = _made(made_up_job(initial_right=True))
+    document, html = _reported(made_up_job(initial_right=True))
     assert document.sets[0].models["craft"].micro.ths.value is None
     assert "cannot be compared by THS" in document.sets[0].comparisons[0].verdict
     elements = _parsed(html)
@@ -201,22 +201,22 @@ def test_payloads_in_questions_replies_and_names_are_only_text(made_up_job: Make
         value for _, name, value in elements.attributes if name in {"href", "src"} and not (value or "").startswith("#")
     ] == []
     shown = "".join(elements.text)
-    for mark in "\u202e\u2066\u2069\x1b\x07":
-        assert mark not in shown
+    for character in "\u202e\u2066\u2069\x1b\x07":
+        assert character not in shown
     assert "<script>alert(1)</script>" in shown
     assert "{{ 7 * 7 }}" in shown
 
 
 def test_embedded_json_is_the_document_and_cannot_end_its_element(made_up_job: MakeJob) -> None:
     job = made_up_job(wording=_payload)
-    document, html = _made(job)
+    document, html = _reported(job)
     embedded = html.split('<script type="application/json" id="report">')[1].split("</script>")[0]
     assert ReportDocument.model_validate_json(embedded) == document
     assert "<" not in embedded
 
 
 def test_nothing_can_be_fetched_or_run(made_up_job: MakeJob) -> None:
-    _, html = _made(made_up_job())
+    _, html = _reported(made_up_job())
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', html)
     assert policy is not None
     assert policy.group(1).startswith("default-src 'none'; style-src 'unsafe-inline'")
@@ -225,12 +225,12 @@ def test_nothing_can_be_fetched_or_run(made_up_job: MakeJob) -> None:
 
 def test_the_same_artifacts_give_the_same_bytes(made_up_job: MakeJob) -> None:
     job = made_up_job()
-    assert _made(job)[1] == _made(job)[1]
+    assert _reported(job)[1] == _reported(job)[1]
 
 
 def test_five_thousand_questions_and_five_strategies_stay_small_and_quick(made_up_job: MakeJob, tmp_path: Path) -> None:
     job = made_up_job(train=5000, held_out=600, strategies=list(Strategy))
     started = time.monotonic()
-    _, html = _made(job)
+    _, html = _reported(job)
     assert time.monotonic() - started < 10
     assert len(html.encode()) < 3_000_000

@@ -1,4 +1,4 @@
-"""The report, made of hostile text, in a real browser: nothing runs, nothing is fetched, the text is shown as it is."""
+"""A report of hostile text in a real browser: nothing runs, nothing is fetched, and the text is shown as it is."""
 
 import shutil
 import subprocess
@@ -15,7 +15,7 @@ from tests.services.scoring.conftest import MadeUpJob
 from craft.contracts.stages.kinds import StageKind
 from craft.contracts.stages.rows import REPORT_HTML, QuestionRow
 from craft_scoring.report.stage import report
-from craft_scoring.report.texts import said
+from craft_scoring.report.texts import plain_text
 
 pytestmark = pytest.mark.servers
 
@@ -70,7 +70,7 @@ GROUPS = [PAYLOADS[start : start + 11] for start in range(0, len(PAYLOADS), 11)]
 
 @dataclass
 class HostileJob(MadeUpJob):
-    """A job in which people and models say nothing but the payloads."""
+    """A job in which all texts of users and models are payloads."""
 
     payloads: list[str] = field(default_factory=list)
 
@@ -82,17 +82,17 @@ class HostileJob(MadeUpJob):
         return QuestionRow(id=row_id, question=f"{self.hostile(number)} {number}", answers=answers, category=category)
 
     def _reply(self, row: QuestionRow, *, right: bool) -> str:
-        said_before = (row.answers or [""])[0]
-        return f"It is {said_before}." if right else f"It is not {said_before[::-1]}{self.hostile(len(row.question))}"
+        answer = (row.answers or [""])[0]
+        return f"It is {answer}." if right else f"It is not {answer[::-1]}{self.hostile(len(row.question))}"
 
     def publish_notes(self) -> None:
-        """Notes and versions are shown one by one."""
+        """Publish the payloads as notes and versions, which the report shows one by one."""
         versions = {payload: payload for payload in self.payloads}
         self.publish("rehearsal_set", StageKind.REHEARSAL_SET, {}, notes=self.payloads, versions=versions)
 
 
 def page_of(folder: Path, payloads: list[str]) -> str:
-    """The real report of a job that holds the payloads wherever text can be."""
+    """The real report of a job that has the payloads wherever text can be."""
     categories = {payload.replace("\0", ""): 0.5 for payload in payloads}
     job = HostileJob(folder, train=60, held_out=60, categories=categories, resamples=100, payloads=payloads)
     job.build()
@@ -106,7 +106,7 @@ def page_of(folder: Path, payloads: list[str]) -> str:
 
 
 class Shown(HTMLParser):
-    """What a browser made of a page: its text, and what stands on its outermost element."""
+    """A page as a browser shows it: its text, its policies, and whether a script ran."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -132,11 +132,11 @@ class Shown(HTMLParser):
 
 
 class Site(ThreadingHTTPServer):
-    """Serves pages by path; every name that the browser looks up is this server."""
+    """Serves pages by path. The browser resolves all names to this server."""
 
     def __init__(self, pages: Mapping[str, str]) -> None:
         self.pages = pages
-        self.asked: list[str] = []
+        self.requested: list[str] = []
         super().__init__(("127.0.0.1", 0), _Handler)
 
 
@@ -144,9 +144,9 @@ class _Handler(BaseHTTPRequestHandler):
     server: Site
 
     def do_GET(self) -> None:
-        # The browser has errands of its own (the time, updates), which also end here.
+        # The browser also sends requests of its own here (for the time, or for updates).
         if self.headers.get("Host", "").partition(":")[0].endswith(".example"):
-            self.server.asked.append(self.path)
+            self.server.requested.append(self.path)
         page = self.server.pages.get(self.path)
         content = (page or "").encode()
         self.send_response(200 if page else 404)
@@ -159,19 +159,19 @@ class _Handler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing is printed."""
+        """Print nothing."""
 
 
 @pytest.fixture
 def browser() -> str:
-    found = shutil.which("chromium")
-    if found is None:
+    path = shutil.which("chromium")
+    if path is None:
         pytest.fail("chromium is missing: .ci/with-browser installs it")
-    return found
+    return path
 
 
 def opened(browser: str, page: str, profile: Path) -> tuple[Shown, list[str]]:
-    """What the browser shows a while after loading, and what else it asked for."""
+    """The page as the browser shows it some time after loading, and the paths of its other requests."""
     site = Site({"/page": page})
     thread = threading.Thread(target=site.serve_forever, daemon=True)
     thread.start()
@@ -183,14 +183,14 @@ def opened(browser: str, page: str, profile: Path) -> tuple[Shown, list[str]]:
             *(f"--user-data-dir={profile}", f"--host-resolver-rules=MAP * 127.0.0.1:{port}"),
             *("--virtual-time-budget=3000", "--dump-dom", f"http://report.example:{port}/page"),
         ]
-        made = subprocess.run(command, capture_output=True, timeout=90, check=True).stdout.decode()
+        dumped = subprocess.run(command, capture_output=True, timeout=90, check=True).stdout.decode()
     finally:
         site.shutdown()
         site.server_close()
         thread.join()
     shown = Shown()
-    shown.feed(made)
-    return shown, [path for path in site.asked if path not in {"/page", "/favicon.ico"}]
+    shown.feed(dumped)
+    return shown, [path for path in site.requested if path not in {"/page", "/favicon.ico"}]
 
 
 def test_forty_payloads() -> None:
@@ -201,26 +201,26 @@ def test_forty_payloads() -> None:
 @pytest.mark.parametrize("number", range(len(GROUPS)))
 def test_hostile_text_is_shown_and_does_nothing(browser: str, tmp_path: Path, number: int) -> None:
     page = page_of(tmp_path / "job", GROUPS[number])
-    shown, asked = opened(browser, page, tmp_path / "profile")
+    shown, requested = opened(browser, page, tmp_path / "profile")
     assert not shown.ran
-    assert asked == []
+    assert requested == []
     assert [policy.startswith("default-src 'none'; style-src 'unsafe-inline'") for policy in shown.policies] == [True]
-    assert [payload for payload in GROUPS[number] if said(payload) not in shown.text] == []
+    assert [payload for payload in GROUPS[number] if plain_text(payload) not in shown.text] == []
 
 
 @pytest.mark.parametrize("number", range(len(GROUPS)))
 def test_unescaped_the_policy_alone_still_stops_everything(browser: str, tmp_path: Path, number: int) -> None:
     policy = "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
     policy += "base-uri 'none'; form-action 'none'\">"
-    # A policy does not keep a page from sending its reader elsewhere: only escaping does.
-    unmoving = [payload for payload in GROUPS[number] if "refresh" not in payload]
-    shown, asked = opened(browser, f"<!doctype html><html><head>{policy}</head>{''.join(unmoving)}", tmp_path)
+    # A policy does not stop a page from redirecting its reader: only escaping does.
+    still = [payload for payload in GROUPS[number] if "refresh" not in payload]
+    shown, requested = opened(browser, f"<!doctype html><html><head>{policy}</head>{''.join(still)}", tmp_path)
     assert not shown.ran
-    assert asked == []
+    assert requested == []
 
 
 @pytest.mark.parametrize("payload", [PAYLOADS[0], PAYLOADS[4], PAYLOADS[6], PAYLOADS[22]])
 def test_a_page_that_lets_text_be_markup_would_be_noticed(browser: str, tmp_path: Path, payload: str) -> None:
-    shown, asked = opened(browser, f"<!doctype html><html><body><p>{payload}</p>", tmp_path)
+    shown, requested = opened(browser, f"<!doctype html><html><body><p>{payload}</p>", tmp_path)
     assert shown.ran
-    assert "/leak" in asked
+    assert "/leak" in requested

@@ -1,4 +1,4 @@
-"""The report's geometry and words, piece by piece."""
+"""The pieces of the report: its geometry and its texts."""
 
 import pytest
 
@@ -7,9 +7,9 @@ from craft.contracts.stages.rows import CurveRow, StateRow
 from craft_scoring.report.charts import curve_chart, stacked, ticks, whiskers
 from craft_scoring.report.comparisons import pairs, verdict
 from craft_scoring.report.knowledge_map import SIZE, knowledge_map
-from craft_scoring.report.texts import duration, interval, percent, points, said
+from craft_scoring.report.texts import duration, interval, percent, plain_text, points
 
-NOTHING = EstimateView(value=0.0, low=-0.1, high=0.1)
+EVEN = EstimateView(value=0.0, low=-0.1, high=0.1)
 
 
 def _curve(*losses: float) -> list[CurveRow]:
@@ -42,9 +42,9 @@ def test_stacked_parts_follow_one_another() -> None:
     ]  # fmt: skip
 
 
-def test_whiskers_share_one_scale_that_holds_zero() -> None:
+def test_whiskers_share_one_scale_with_zero() -> None:
     first, second, third = whiskers(
-        [EstimateView(value=0.2, low=0.1, high=0.4), NOTHING, EstimateView(value=None, reason="undefined")]
+        [EstimateView(value=0.2, low=0.1, high=0.4), EVEN, EstimateView(value=None, reason="undefined")]
     )
     assert first.zero == second.zero == third.zero
     assert first.low is not None
@@ -56,7 +56,7 @@ def test_whiskers_share_one_scale_that_holds_zero() -> None:
 def test_every_dot_lies_inside_the_map() -> None:
     before = {f"{n}": StateRow(id=f"{n}", correctness=n % 2, certainty=n // 2 % 2) for n in range(200)}
     drawn = knowledge_map(before, before, {}, discrete=True)
-    spots = [mark.removesuffix("h0").split() for _, path in drawn.before.dots for mark in path.split("M")[1:]]
+    spots = [stroke.removesuffix("h0").split() for _, path in drawn.before.dots for stroke in path.split("M")[1:]]
     assert len(spots) == 200
     assert all(0 <= float(x) <= SIZE and 0 <= float(y) <= SIZE for x, y in spots)
     assert drawn.arrows == []
@@ -75,28 +75,33 @@ def test_strategies_nearer_to_craft_come_first() -> None:
     [
         (EstimateView(value=0.06, low=0.01, high=0.1), EstimateView(value=-0.2, low=-0.3, high=-0.1),
          ["has a higher THS than Cor-RAIT (+6.0 points", "refuses less of what M0 answers right (−20.0 points)"]),
-        (EstimateView(value=-0.06, low=-0.1, high=-0.01), NOTHING, ["a lower THS", "does not differ for sure"]),
-        (NOTHING, EstimateView(value=0.2, low=0.1, high=0.3), ["may be chance", "refuses more"]),
+        (EstimateView(value=-0.06, low=-0.1, high=-0.01), EVEN, ["a lower THS", "does not differ for sure"]),
+        (EVEN, EstimateView(value=0.2, low=0.1, high=0.3), ["may be chance", "refuses more"]),
         (EstimateView(value=None, reason="M0 is never wrong"), EstimateView(value=None),
          ["cannot be compared", "never wrong"]),
     ],
 )  # fmt: skip
 def test_verdicts_say_what_the_intervals_say(ths: EstimateView, over_refusal: EstimateView, words: list[str]) -> None:
-    found = Differences(
-        ths=ths, over_refusal=over_refusal, pc=NOTHING, pw=NOTHING, pr=NOTHING, selective_accuracy=NOTHING
+    differences = Differences(
+        ths=ths,
+        over_refusal=over_refusal,
+        pc=EVEN,
+        pw=EVEN,
+        pr=EVEN,
+        selective_accuracy=EVEN,
     )
-    sentence = verdict("craft", "cor-rait", found)
+    sentence = verdict("craft", "cor-rait", differences)
     assert all(word in sentence for word in words)
 
 
-def test_numbers_as_people_read_them() -> None:
+def test_numbers_are_shown_for_readers() -> None:
     assert [percent(0.1234), percent(-0.5), percent(-0.0001), percent(None)] == ["12.3", "−50.0", "0.0", "–"]
     assert [points(0.1), points(-0.1), points(0.0), points(None)] == ["+10.0", "−10.0", "0.0", "–"]
     assert [duration(3.21), duration(61), duration(7322)] == ["3.2 s", "1 min 01 s", "2 h 02 min"]
     assert interval(EstimateView(value=1.0, low=0.99999, high=1.0)) == ""
 
 
-def test_said_keeps_words_and_drops_what_a_terminal_or_a_page_obeys() -> None:
-    assert said("a\x1b[31mred\x1b[0m\u202eb\x00 \n c") == "aredb c"
-    assert said("می\u200cخواهم") == "می\u200cخواهم"
-    assert said("x" * 500) == "x" * 399 + "…"
+def test_plain_text_drops_control_characters_and_keeps_words() -> None:
+    assert plain_text("a\x1b[31mred\x1b[0m\u202eb\x00 \n c") == "aredb c"
+    assert plain_text("می\u200cخواهم") == "می\u200cخواهم"
+    assert plain_text("x" * 500) == "x" * 399 + "…"
