@@ -1,6 +1,5 @@
-"""The service's own REST calls; each parses, calls one function and returns its result."""
+"""The service's REST calls; each parses, calls one function and returns its result."""
 
-import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -10,7 +9,6 @@ from fastapi import APIRouter, File, Form, UploadFile
 
 from craft.contracts.services.datasets import (
     DatasetFormat,
-    DatasetRows,
     DatasetStored,
     DroppedQuestion,
     FetchRequest,
@@ -28,7 +26,7 @@ from craft_datasets.sources.sources import Sources
 
 
 def router(intake: DatasetIntake, sources: Sources) -> APIRouter:
-    """The routes over one intake. All are plain functions: FastAPI runs them in its thread pool."""
+    """The routes. All are plain functions: FastAPI runs them in its thread pool."""
     routes = APIRouter(prefix="/v1", tags=["datasets"])
 
     @routes.post("/select", operation_id="select")
@@ -49,14 +47,19 @@ def router(intake: DatasetIntake, sources: Sources) -> APIRouter:
         ] = None,
         form: Annotated[DatasetFormat, Form(alias="format")] = DatasetFormat.AUTO,
         columns: Annotated[str, Form(description="JSON: by our name the file's own column.")] = "{}",
+        *,
+        chat_lines: Annotated[bool, Form(description="Each line is a chat in the form of OpenAI's files.")] = False,
     ) -> DatasetStored:
-        """Validate an upload and keep it as an immutable artifact; the same questions are the same dataset."""
+        """Check an upload and keep it as an immutable artifact; the same questions are the same dataset.
+
+        Rows of a request come here too, as JSONL; a row error's `line` is the row's position then, from 1.
+        """
         reading = Reading(task=task, format=form, columns=columns_of(columns))
         with tempfile.TemporaryDirectory(prefix="craft-upload-") as folder:
             source = Path(folder) / "upload"
             with source.open("wb") as copy:
                 shutil.copyfileobj(file.file, copy)
-            return intake.store_file(source, reading)
+            return intake.store_file(source, reading, chat_lines=chat_lines)
 
     @routes.post(
         "/datasets/source",
@@ -69,13 +72,5 @@ def router(intake: DatasetIntake, sources: Sources) -> APIRouter:
             target = Path(folder) / "fetched"
             found = sources.fetch(request.source, target)
             return intake.store_file(target, request.reading).model_copy(update={"source": found})
-
-    @routes.post("/datasets/rows", operation_id="storeDatasetRows")
-    def store_rows(request: DatasetRows) -> DatasetStored:
-        """The same for rows in the request; a row error's `line` is the row's position, from 1."""
-        with tempfile.TemporaryDirectory(prefix="craft-rows-") as folder:
-            source = Path(folder) / "rows"
-            source.write_text(json.dumps(request.rows), encoding="ascii")
-            return intake.store_file(source, Reading(task=request.task))
 
     return routes

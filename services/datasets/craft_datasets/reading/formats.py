@@ -6,18 +6,18 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, NamedTuple
 
 import orjson
 
 from craft.contracts.services.datasets import DatasetFormat
 from craft.core.rows.columns import MESSAGES, NO_MAP, ColumnMap
 from craft.core.rows.fields import excerpt
-from craft.errors import DatasetInvalid, ErrorDetail
+from craft.errors import DatasetInvalid
+from craft_datasets.reading.chat_lines import chat_rows
 from craft_datasets.reading.foreign_formats import PARQUET_MAGIC, SAVE_AS_UTF8, refuse_foreign
+from craft_datasets.reading.json_lines import BOM, RawRow, json_lines
 from craft_datasets.reading.json_list import values
 
-_BOM = b"\xef\xbb\xbf"
 _PARQUET_BATCH = 1000
 _SNIFFED_BYTES = 64 * 1024
 _LIST_COLUMNS = ("answers", "choices")
@@ -27,18 +27,10 @@ _LINE_END = re.compile(rb"[\r\n]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-class RawRow(NamedTuple):
-    """A row as it stands in the file, or why it is none. `line` counts from 1; in Parquet and JSON, records."""
-
-    line: int
-    row: dict[str, object] | None
-    problem: ErrorDetail | None = None
-
-
 def sniff(path: Path) -> DatasetFormat:
     """The format by the file's first bytes; names and media types are not trusted."""
     with path.open("rb") as file:
-        head = file.read(_SNIFFED_BYTES).removeprefix(_BOM)
+        head = file.read(_SNIFFED_BYTES).removeprefix(BOM)
     if head.startswith(PARQUET_MAGIC):
         return DatasetFormat.PARQUET
     text = head.lstrip()
@@ -49,9 +41,17 @@ def sniff(path: Path) -> DatasetFormat:
     return DatasetFormat.CSV
 
 
-def read_raw(path: Path, *, max_line_bytes: int, columns: ColumnMap = NO_MAP) -> Iterator[RawRow]:
-    """The rows of a file, whatever it was said to be. Raises DatasetInvalid where it is of no format that is read."""
+def read_raw(
+    path: Path, *, max_line_bytes: int, columns: ColumnMap = NO_MAP, chat_lines: bool = False
+) -> Iterator[RawRow]:
+    """Read the rows of a file. Its bytes decide the format; only `chat_lines` has to be said.
+
+    Raises DatasetInvalid for a file in none of the formats.
+    """
     refuse_foreign(path)
+    if chat_lines:
+        yield from chat_rows(json_lines(path, max_line_bytes=max_line_bytes))
+        return
     match sniff(path):
         case DatasetFormat.PARQUET:
             yield from _parquet(path)
@@ -60,48 +60,7 @@ def read_raw(path: Path, *, max_line_bytes: int, columns: ColumnMap = NO_MAP) ->
         case DatasetFormat.CSV:
             yield from _csv(path, max_line_bytes, columns)
         case _:
-            yield from _jsonl(path, max_line_bytes)
-
-
-def _broken(line: int, message: str, value: object = "") -> RawRow:
-    shown = None if value is None else excerpt(value) or None
-    return RawRow(line, None, ErrorDetail(message=message, line=line, excerpt=shown))
-
-
-def _jsonl(path: Path, max_line_bytes: int) -> Iterator[RawRow]:
-    with path.open("rb") as file:
-        number = 0
-        while raw := file.readline(max_line_bytes + 1):
-            number += 1
-            if len(raw) > max_line_bytes and not raw.endswith(b"\n"):
-                _skip_line(file)
-                yield _broken(
-                    number, f"The line is longer than {max_line_bytes:,} bytes.", raw[:80].decode(errors="replace")
-                )
-                continue
-            line = raw.removeprefix(_BOM) if number == 1 else raw
-            if line.strip():
-                yield _json_line(number, line)
-
-
-def _skip_line(file: IO[bytes]) -> None:
-    while (more := file.readline(1 << 20)) and not more.endswith(b"\n"):
-        pass
-
-
-def _json_line(number: int, line: bytes) -> RawRow:
-    try:
-        value = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        message = f"The line is not valid JSON: {error.msg}."
-        try:
-            line.decode()
-        except UnicodeDecodeError:
-            message = "The line is not UTF-8, so it is not valid JSON: save the file as UTF-8."
-        return _broken(number, message, line[:120].decode(errors="replace"))
-    if not isinstance(value, dict):
-        return _broken(number, "The line is not a JSON object.", value)
-    return RawRow(number, value)
+            yield from json_lines(path, max_line_bytes=max_line_bytes)
 
 
 def _json(path: Path) -> Iterator[RawRow]:
@@ -114,8 +73,8 @@ def _json_item(number: int, text: str) -> RawRow:
     try:
         item = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        return _broken(number, f"The item is not valid JSON: {error.msg}.", text[:120])
-    return RawRow(number, item) if isinstance(item, dict) else _broken(number, "The item is not an object.", item)
+        return RawRow.broken(number, f"The item is not valid JSON: {error.msg}.", text[:120])
+    return RawRow(number, item) if isinstance(item, dict) else RawRow.broken(number, "The item is not an object.", item)
 
 
 def _csv(path: Path, max_line_bytes: int, columns: ColumnMap) -> Iterator[RawRow]:
@@ -143,7 +102,7 @@ def _csv(path: Path, max_line_bytes: int, columns: ColumnMap) -> Iterator[RawRow
 def _check_separator(path: Path, columns: ColumnMap) -> None:
     """Spreadsheets of many countries write semicolons where others write commas."""
     with path.open("rb") as file:
-        head = file.read(_SNIFFED_BYTES).removeprefix(_BOM)
+        head = file.read(_SNIFFED_BYTES).removeprefix(BOM)
     first = _LINE_END.split(head, maxsplit=1)[0].decode(errors="replace")
     if _asked(columns) in next(csv.reader([first]), []):
         return
@@ -181,7 +140,7 @@ def _check_header(header: list[str], columns: ColumnMap) -> None:
 
 def _csv_row(number: int, header: list[str], cells: list[str], lists: list[str]) -> RawRow:
     if len(cells) != len(header):
-        return _broken(number, f"The line has {len(cells)} cells, the header {len(header)}.", ",".join(cells))
+        return RawRow.broken(number, f"The line has {len(cells)} cells, the header {len(header)}.", ",".join(cells))
     row: dict[str, object] = {name: cell for name, cell in zip(header, cells, strict=True) if cell != ""}
     for name in lists:
         cell = row.get(name)

@@ -1,7 +1,7 @@
-"""Read an upload in a process of its own with hard limits: `python -m craft_datasets.reading.reading_child`.
+"""`python -m craft_datasets.reading.reading_child`: reads an upload in a process of its own, with hard limits.
 
-Hostile files (bombs, 2 GB in a 200 KB Parquet) can then exhaust this process and nothing else. The order comes as JSON
-on standard input; the outcome goes as JSON to standard output.
+A hostile file (a bomb, 2 GB in a Parquet file of 200 KB) can then exhaust this process and nothing else. The order
+comes as JSON on standard input, and the outcome goes as JSON to standard output.
 """
 
 import resource
@@ -22,18 +22,19 @@ from craft_datasets.reading.validation import validate
 
 
 class ReadingOrder(BaseModel):
-    """What to read, where to write the questions, and the process's own limits."""
+    """A file to read, the files to write, and the process's own limits."""
 
     source: Path
     reading: Reading
-    output: Path
-    marks: Path
+    chat_lines: bool = False
+    questions: Path
+    question_hashes: Path
     max_rows: int
     max_line_bytes: int
     memory_bytes: int
     cpu_seconds: int
     parent: int
-    """The process that waits for the outcome: nobody reads for one that was killed."""
+    """The id of the process that waits for the outcome. The child dies with it."""
 
 
 class ReadingOutcome(BaseModel):
@@ -45,17 +46,21 @@ class ReadingOutcome(BaseModel):
 
 
 def read(order: ReadingOrder) -> ReadingOutcome:
-    """Validate the file and write its questions; every failure that the file causes is an outcome."""
+    """Check the file and write its questions. Every failure that the file causes is an outcome."""
     try:
-        with order.output.open("wb") as output, order.marks.open("wb") as marks:
+        with order.questions.open("wb") as questions, order.question_hashes.open("wb") as hashes:
 
-            def keep(question: Question, mark: int) -> None:
-                output.write(QuestionRow.of(question).model_dump_json(exclude_none=True).encode() + b"\n")
-                marks.write(mark.to_bytes(QUESTION_HASH_BYTES, "little"))
+            def write(question: Question, found: int) -> None:
+                questions.write(QuestionRow.of(question).model_dump_json(exclude_none=True).encode() + b"\n")
+                hashes.write(found.to_bytes(QUESTION_HASH_BYTES, "little"))
 
-            reading = order.reading
-            rows = read_raw(order.source, max_line_bytes=order.max_line_bytes, columns=reading.column_map)
-            statistics = validate(rows, reading=reading, max_rows=order.max_rows, sink=keep)
+            rows = read_raw(
+                order.source,
+                max_line_bytes=order.max_line_bytes,
+                columns=order.reading.column_map,
+                chat_lines=order.chat_lines,
+            )
+            statistics = validate(rows, reading=order.reading, max_rows=order.max_rows, sink=write)
         return ReadingOutcome(statistics=statistics)
     except CraftError as error:
         counts = error.error_counts if isinstance(error, DatasetInvalid) else {}
@@ -66,12 +71,12 @@ def read(order: ReadingOrder) -> ReadingOutcome:
         )
         return ReadingOutcome(error=StageError.of(too_large))
     except OSError as error:
-        # The disk where the questions are written, not the file that is read.
+        # It comes from the disk that the questions are written to, not from the file that is read.
         return ReadingOutcome(error=StageError.of(error_of(error)))
 
 
 def main() -> None:
-    """Take one order, limit this process, carry it out."""
+    """Read one order, limit this process, and carry the order out."""
     order = ReadingOrder.model_validate_json(sys.stdin.buffer.read())
     die_with_parent(order.parent)
     resource.setrlimit(resource.RLIMIT_AS, (order.memory_bytes, order.memory_bytes))

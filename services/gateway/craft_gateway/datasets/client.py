@@ -1,6 +1,6 @@
-"""The datasets service as the gateway sees it: it validates rows and keeps them as an artifact."""
+"""Client of the datasets service, which checks rows and keeps them as an artifact."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import BinaryIO, Protocol
 
 import httpx
@@ -9,7 +9,6 @@ from pydantic import ValidationError
 
 from craft.contracts.problems import Problem
 from craft.contracts.services.datasets import DatasetStored, FetchRequest, Reading
-from craft.core.questions import Task
 from craft.errors import (
     CraftError,
     DatasetInvalid,
@@ -27,37 +26,33 @@ _PASSED_ON: Mapping[str, type[CraftError]] = {
     for error in (DatasetInvalid, RequestInvalid, PayloadTooLarge, DiskFull, HostOutOfMemory, Unavailable)
 }
 _TIMEOUT = httpx.Timeout(10.0, read=300.0)
-"""Reading waits for the validation of a million rows; connecting does not."""
+"""The answer comes after the check of a million rows."""
 _FETCHING = httpx.Timeout(10.0, read=600.0)
-"""And for the source before that."""
+"""Before the check the service downloads the source."""
 
 
 class DatasetsClient(Protocol):
-    """What the gateway asks of the datasets service.
+    """The calls of the datasets service that the gateway makes.
 
-    All calls raise DatasetInvalid with row errors, DiskFull, and Unavailable where the service does not answer.
+    Both raise DatasetInvalid with row errors, DiskFull, and Unavailable where the service does not answer.
     """
 
-    def store_file(self, file: BinaryIO, reading: Reading) -> DatasetStored:
-        """Validate an uploaded file and keep it."""
+    def store_file(self, file: BinaryIO, reading: Reading, *, chat_lines: bool = False) -> DatasetStored:
+        """Check an uploaded file and keep it. `chat_lines`: each line is a chat in OpenAI's form."""
         ...
 
     def store_source(self, request: FetchRequest) -> DatasetStored:
         """Fetch a file and do the same. Raises RequestInvalid and PayloadTooLarge too."""
         ...
 
-    def store_rows(self, rows: Sequence[Mapping[str, object]], *, task: Task) -> DatasetStored:
-        """The same for rows of a request."""
-        ...
-
 
 class HttpDatasetsClient:
-    """The service by HTTP. Uploads are streamed, never held in memory."""
+    """Calls the service by HTTP. Uploads are streamed, never held in memory."""
 
     def __init__(self, base_url: str, *, transport: httpx.BaseTransport | None = None) -> None:
         self._http = httpx.Client(base_url=base_url, timeout=_TIMEOUT, transport=transport)
 
-    def store_file(self, file: BinaryIO, reading: Reading) -> DatasetStored:
+    def store_file(self, file: BinaryIO, reading: Reading, *, chat_lines: bool = False) -> DatasetStored:
         """See `DatasetsClient.store_file`."""
         # The caller's file name stays here: the service decides by the bytes.
         return self._call(
@@ -69,6 +64,7 @@ class HttpDatasetsClient:
                     **({"task": reading.task.value} if reading.task else {}),
                     "format": reading.format.value,
                     "columns": orjson.dumps(reading.columns).decode(),
+                    **({"chat_lines": "true"} if chat_lines else {}),
                 },
             )
         )
@@ -80,14 +76,8 @@ class HttpDatasetsClient:
             self._http.build_request("POST", "/v1/datasets/source", content=body, headers=headers, timeout=_FETCHING)
         )
 
-    def store_rows(self, rows: Sequence[Mapping[str, object]], *, task: Task) -> DatasetStored:
-        """See `DatasetsClient.store_rows`."""
-        body = orjson.dumps({"task": task.value, "rows": rows})
-        headers = {"content-type": "application/json"}
-        return self._call(self._http.build_request("POST", "/v1/datasets/rows", content=body, headers=headers))
-
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self._http.close()
 
     def _call(self, request: httpx.Request) -> DatasetStored:
@@ -105,7 +95,7 @@ class HttpDatasetsClient:
 
 
 def _error_of(response: httpx.Response) -> CraftError:
-    """The service's own error where the caller can act on it; anything else is the service's trouble, not theirs."""
+    """The service's own error where the caller can act on it; Unavailable for any other."""
     try:
         problem = Problem.model_validate_json(response.content)
     except ValidationError:

@@ -1,30 +1,34 @@
 """OpenAI's files: a team's open-ended datasets."""
 
-import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import BinaryIO, Literal
 
+import orjson
 from sqlmodel import col, select
 
 from craft.contracts.openai.tuning import FileList, FileObject
-from craft.contracts.services.datasets import DatasetFormat, Reading
-from craft.contracts.stages.rows import QUESTIONS_FILE
+from craft.contracts.services.datasets import Reading
+from craft.contracts.stages.rows import QUESTIONS_FILE, QuestionRow
 from craft.core.questions import Task
-from craft.errors import NotFound
-from craft.infra.storage.artifacts import ArtifactStore
+from craft.errors import DatasetInvalid, NotFound
+from craft.infra.storage.artifacts import ArtifactStore, read_rows
 from craft_gateway.datasets.registry import DatasetRegistry
-from craft_gateway.openai.chat_rows import chat_of_rows, rows_of_chat
 from craft_gateway.openai.ids import no_file, openai_id, own_id
 from craft_gateway.store.database import Database
 from craft_gateway.store.paging import read_page
 from craft_gateway.store.tables import Dataset
 
 Order = Literal["asc", "desc"]
-_CHAT_ROWS = Reading(task=Task.OPEN_ENDED, format=DatasetFormat.JSONL)
+_READING = Reading(task=Task.OPEN_ENDED)
+_HINT = (
+    'Each line is {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}, with a '
+    "system message before them if you like; `answers` may list further texts that count as right."
+)
 
 
 class OpenAiFiles:
-    """Files by OpenAI's ids. A team's second upload of the same lines is the first one again, under its first name."""
+    """Files by OpenAI's ids. A team that uploads the same lines again gets the same file, under its first name."""
 
     def __init__(self, database: Database, datasets: DatasetRegistry, store: ArtifactStore) -> None:
         self._database = database
@@ -32,11 +36,12 @@ class OpenAiFiles:
         self._store = store
 
     def add(self, source: BinaryIO, *, name: str | None, team: str) -> FileObject:
-        """Keep an upload. Raises DatasetInvalid with line errors, Unavailable."""
-        with tempfile.TemporaryFile(prefix="craft-chat-") as rows:
-            rows_of_chat(source, rows)
-            rows.seek(0)
-            kept = self._datasets.add_file(rows, _CHAT_ROWS, name=name, team=team)
+        """Have chat lines checked and kept as a dataset. Raises DatasetInvalid with line errors, Unavailable."""
+        try:
+            kept = self._datasets.add_file(source, _READING, name=name, team=team, chat_lines=True)
+        except DatasetInvalid as error:
+            error.hint, error.param = _HINT, "file"
+            raise
         return self._view(kept)
 
     def find(self, file_id: str) -> FileObject:
@@ -57,11 +62,11 @@ class OpenAiFiles:
         return FileList(data=views, first_id=first, last_id=last_id, has_more=page.has_more)
 
     def content(self, file_id: str) -> Iterator[bytes]:
-        """The file's lines, as `add` takes them. Raises NotFound."""
-        return chat_of_rows(self._store.open(self._row(file_id).ref) / QUESTIONS_FILE)
+        """The file's lines; `add` makes the same dataset of them. Raises NotFound."""
+        return _chat_lines(self._store.open(self._row(file_id).ref) / QUESTIONS_FILE)
 
     def remove(self, file_id: str) -> None:
-        """Forget it. Raises NotFound, Conflict while a job still needs it."""
+        """Delete a file. Raises NotFound, and Conflict where an unfinished job reads it."""
         self._datasets.delete(self._row(file_id).id)
 
     def _row(self, file_id: str) -> Dataset:
@@ -92,3 +97,16 @@ def _own(file_id: str) -> str:
     if found is None:
         raise no_file()
     return found
+
+
+def _chat_lines(questions: Path) -> Iterator[bytes]:
+    """A chat line for each row of an open-ended dataset."""
+    for row in read_rows(questions, QuestionRow):
+        answers = row.answers or [""]
+        turns = ({"role": "user", "content": row.question}, {"role": "assistant", "content": answers[0]})
+        line: dict[str, object] = {"messages": turns, "id": row.id}
+        if len(answers) > 1:
+            line["answers"] = answers[1:]
+        if row.category is not None:
+            line["category"] = row.category
+        yield orjson.dumps(line) + b"\n"

@@ -12,7 +12,8 @@ import pytest
 
 from craft.contracts.services.datasets import DatasetFormat
 from craft.errors import DatasetInvalid
-from craft_datasets.reading.formats import RawRow, read_raw, sniff
+from craft_datasets.reading.formats import read_raw, sniff
+from craft_datasets.reading.json_lines import RawRow
 
 ROW = {"question": "What is the capital of France?", "answers": ["Paris", "Paris, France"]}
 
@@ -83,6 +84,14 @@ def test_a_broken_line_is_a_row_error_and_the_rest_is_read(
     assert (broken.line, said in broken.problem.message) == (line, True)
 
 
+@pytest.mark.parametrize("value", ["NaN", "[1, -Infinity]", "1e999", '"\\ud800"', '{"deep": "\\udfff"}'])
+def test_a_value_that_only_python_takes_for_json_is_named_by_its_member(tmp_path: Path, value: str) -> None:
+    (broken,) = read(written(tmp_path, f'{{"question": "Why?", "note\\n": {value}, "answer": "x"}}'.encode()))
+    assert broken.problem is not None
+    assert (broken.problem.field, broken.problem.line) == ("note\\n", 1)
+    assert broken.problem.message.startswith("The line is not valid JSON: ")
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -138,6 +147,11 @@ def test_what_is_no_dataset_is_named_with_what_to_do(tmp_path: Path, content: by
 def test_a_comma_separates_whatever_else_the_names_hold(tmp_path: Path) -> None:
     (row,) = read(written(tmp_path, b"question,answer;or|so\nWhy; and\twhy?,x\n"))
     assert row.row == {"question": "Why; and\twhy?", "answer;or|so": "x"}
+
+
+def test_a_word_where_a_tar_archive_has_its_magic_is_text(tmp_path: Path) -> None:
+    (row,) = read(written(tmp_path, b"question,answer\n" + b"x" * 239 + b" custard?,yes\n"))
+    assert row.row is not None
 
 
 @pytest.mark.parametrize("mark", ["\0", "\x01", "\x7f"])

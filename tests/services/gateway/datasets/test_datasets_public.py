@@ -5,6 +5,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.services.gateway.rigs.dataset_rig import row_checking_rig
 from tests.services.gateway.rigs.public_rig import UNKNOWN_DATASET, Rig, open_rig, rows
 
 from craft.contracts.problems import Problem
@@ -19,7 +20,7 @@ JSONL = "\n".join(json.dumps(row) for row in rows(5)).encode()
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Rig]:
-    with open_rig(tmp_path) as rig:
+    with row_checking_rig(tmp_path) as rig:
         yield rig
 
 
@@ -112,16 +113,60 @@ def test_a_malformed_upload_is_a_problem(rig: Rig, send: Callable[[Rig], httpx.R
 def test_empty_rows_are_no_dataset(rig: Rig) -> None:
     answer = rig.post("/craft/datasets", json={"rows": []})
     assert (answer.json()["code"], answer.json()["param"]) == ("dataset_invalid", "rows")
+    assert answer.json()["detail"] == "The dataset is empty: it has no rows."
 
 
-def test_a_service_that_is_away_is_unavailable(rig: Rig) -> None:
-    rig.datasets.down = True
-    for answer in (
-        rig.post("/craft/datasets", json={"rows": rows(2)}),
-        rig.post("/craft/datasets", files={"file": ("f", JSONL)}),
-    ):
-        assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
-        assert int(answer.headers["retry-after"]) > 0
+def test_rows_and_a_file_are_checked_by_the_same_rules(rig: Rig) -> None:
+    assert (
+        rig.post("/craft/datasets", json={"rows": rows(5)}).json()["id"]
+        == (rig.post("/craft/datasets", files={"file": ("f", JSONL)}).json()["id"])
+    )
+    wrong = [*rows(5), {"question": "Où?", "answers": [], "note": "\u2028\x7f\n"}, *rows(1)]
+    lines = "\n".join(json.dumps(row) for row in wrong).encode()
+    inline = rig.post("/craft/datasets", json={"rows": wrong}).json()
+    upload = rig.post("/craft/datasets", files={"file": ("f", lines)}).json()
+    assert (inline["param"], upload["param"]) == ("rows", None)
+    for member in ("status", "code", "detail", "hint", "errors", "error_counts"):
+        assert inline[member] == upload[member]
+    assert [(error["line"], error["field"]) for error in inline["errors"]] == [(6, "answers"), (7, "id")]
+
+
+def with_a_note(rig: Rig, value: str) -> httpx.Response:
+    content = f'{{"rows": [{json.dumps(rows(1)[0])}, {{"question": "Why?", "answer": "x", "note": {value}}}]}}'
+    return rig.post("/craft/datasets", content=content, headers={"Content-Type": "application/json"})
+
+
+@pytest.mark.parametrize("value", ['"\\ud800"', "NaN", "1e999", "9" * 4000], ids=["surrogate", "NaN", "inf", "huge"])
+def test_a_value_that_utf_8_or_64_bits_cannot_hold_is_named_by_row_and_member(rig: Rig, value: str) -> None:
+    answer = with_a_note(rig, value)
+    problem = answer.json()
+    assert (answer.status_code, problem["code"], problem["param"]) == (422, "dataset_invalid", "rows")
+    assert [(error["line"], error["field"]) for error in problem["errors"]] == [(2, "note")]
+
+
+@pytest.mark.parametrize("value", ["9" * 30, "[" * 600 + "]" * 600], ids=["beyond 64 bits", "deeply nested"])
+def test_a_member_that_is_not_read_may_be_any_other_json(rig: Rig, value: str) -> None:
+    assert with_a_note(rig, value).status_code == 201
+
+
+def test_a_row_that_is_nested_too_deeply_to_be_sent_on_is_named(rig: Rig) -> None:
+    deep: object = "bottom"
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(DatasetInvalid, match="too deeply") as caught:
+        rig.registry.add_rows([*rows(1), {"note": deep}], Reading(), name=None, team="default")
+    assert (caught.value.param, caught.value.details[0].line) == ("rows", 2)
+
+
+def test_a_service_that_is_away_is_unavailable(tmp_path: Path) -> None:
+    with open_rig(tmp_path) as rig:
+        rig.datasets.down = True
+        for answer in (
+            rig.post("/craft/datasets", json={"rows": rows(2)}),
+            rig.post("/craft/datasets", files={"file": ("f", JSONL)}),
+        ):
+            assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+            assert int(answer.headers["retry-after"]) > 0
 
 
 def client_of(handle: Callable[[httpx.Request], httpx.Response]) -> HttpDatasetsClient:
@@ -133,7 +178,7 @@ def test_the_client_sends_the_file_and_its_fields() -> None:
 
     def handle(request: httpx.Request) -> httpx.Response:
         seen.append(request.read())
-        stored = FakeDatasetsClient().store_rows(rows(5), task=Task.OPEN_ENDED)
+        stored = FakeDatasetsClient().store_file(io.BytesIO(JSONL), Reading())
         return httpx.Response(200, text=stored.model_dump_json())
 
     client = client_of(handle)
@@ -144,10 +189,9 @@ def test_the_client_sends_the_file_and_its_fields() -> None:
     assert b'name="task"\r\n\r\nopen_ended' in seen[0]
     assert b'name="format"\r\n\r\njsonl' in seen[0]
     assert b'name="columns"\r\n\r\n{}' in seen[0]
-    assert client.store_rows(rows(5), task=Task.OPEN_ENDED) == stored
-    assert json.loads(seen[1]) == {"task": "open_ended", "rows": rows(5)}
-    client.store_file(io.BytesIO(JSONL), Reading())
-    assert b'name="task"' not in seen[2]
+    client.store_file(io.BytesIO(JSONL), Reading(), chat_lines=True)
+    assert b'name="chat_lines"\r\n\r\ntrue' in seen[1]
+    assert b'name="task"' not in seen[1]
     client.close()
 
 
@@ -160,7 +204,7 @@ def test_the_client_passes_on_what_the_caller_can_mend() -> None:
 
     client = client_of(handle)
     with pytest.raises(DatasetInvalid, match="1 of 9") as caught:
-        client.store_rows([], task=Task.OPEN_ENDED)
+        client.store_file(io.BytesIO(), Reading())
     assert (caught.value.hint, caught.value.details) == ("Mend it.", (detail,))
     client.close()
 
@@ -178,7 +222,7 @@ def test_the_client_passes_on_what_the_caller_can_mend() -> None:
 def test_the_client_blames_the_caller_only_where_it_helps(answer: httpx.Response, expected: type[CraftError]) -> None:
     client = client_of(lambda _: answer)
     with pytest.raises(expected):
-        client.store_rows([], task=Task.OPEN_ENDED)
+        client.store_file(io.BytesIO(), Reading())
     client.close()
 
 
@@ -188,5 +232,5 @@ def test_a_refused_connection_is_unavailable() -> None:
 
     away = client_of(refuse)
     with pytest.raises(Unavailable):
-        away.store_rows([], task=Task.OPEN_ENDED)
+        away.store_file(io.BytesIO(), Reading())
     away.close()

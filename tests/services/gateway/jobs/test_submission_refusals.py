@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.services.gateway.rigs.dataset_rig import row_checking_rig
 from tests.services.gateway.rigs.public_rig import (
     MODEL,
     UNKNOWN_DATASET,
@@ -26,7 +27,7 @@ from craft_gateway.lifecycle.creation import Idempotency
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Rig]:
-    with open_rig(tmp_path) as rig:
+    with row_checking_rig(tmp_path) as rig:
         yield rig
 
 
@@ -214,13 +215,14 @@ def test_an_idempotency_key_is_short_and_printable(rig: Rig, key: str) -> None:
     assert answer.json()["code"] == "request_invalid"
 
 
-def test_a_datasets_service_that_is_away_loses_nothing(rig: Rig) -> None:
-    rig.datasets.down = True
-    answer = rig.post("/craft/jobs", json=body())
-    assert (answer.status_code, answer.json()["code"], answer.json()["retryable"]) == (503, "unavailable", True)
-    assert int(answer.headers["retry-after"]) > 0
-    rig.datasets.down = False
-    assert rig.post("/craft/jobs", json=body()).status_code == 202
+def test_a_datasets_service_that_is_away_loses_nothing(tmp_path: Path) -> None:
+    with open_rig(tmp_path) as rig:
+        rig.datasets.down = True
+        answer = rig.post("/craft/jobs", json=body())
+        assert (answer.status_code, answer.json()["code"], answer.json()["retryable"]) == (503, "unavailable", True)
+        assert int(answer.headers["retry-after"]) > 0
+        rig.datasets.down = False
+        assert rig.post("/craft/jobs", json=body()).status_code == 202
 
 
 def test_a_dataset_of_the_other_task_is_refused(rig: Rig) -> None:

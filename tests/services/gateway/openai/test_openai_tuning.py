@@ -121,8 +121,8 @@ def test_a_line_that_was_said_before_is_taken_once_and_blank_lines_are_none(clie
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "no lines"),
-        (b"\n\n", "no lines"),
+        (b"", "no rows"),
+        (b"\n\n", "no rows"),
         (b"not json\n", "line 1"),
         (lines([1]), "not a JSON object"),
         (lines(chat("a", "b"), {"messages": []}), "line 2"),
