@@ -1,4 +1,4 @@
-"""Jobs, events and files by OpenAI's names and ids: pure functions, and the owners of their ids."""
+"""Shows jobs and events in OpenAI's form, by pure functions."""
 
 from craft.contracts.events import EventType
 from craft.contracts.openai.tuning import (
@@ -47,14 +47,14 @@ _WARNINGS = {EventType.STAGE_RETRIED, EventType.JOB_CANCELLED, EventType.ADAPTER
 
 
 def tuning_job(job: JobView, *, model: str | None, trained_tokens: int | None) -> TuningJob:
-    """The job; `model` is the name under which its adapter is served."""
+    """Return a job in OpenAI's form; `model` is the name of its deployed adapter."""
     spec = job.resolved
     used = TuningHyperparametersUsed(
         n_epochs=spec.training.epochs,
         batch_size=spec.training.batch_size,
         learning_rate_multiplier=spec.training.learning_rate / TrainingSettings().learning_rate,
     )
-    validation = next((each.dataset for each in spec.evaluation if each.name == VALIDATION_NAME), None)
+    validation = next((further.dataset for further in spec.evaluation if further.name == VALIDATION_NAME), None)
     error = job.error
     return TuningJob(
         id=openai_id(job.id),
@@ -77,7 +77,7 @@ def tuning_job(job: JobView, *, model: str | None, trained_tokens: int | None) -
 
 
 def tuning_event(event: EventView, *, serves: bool) -> TuningEvent:
-    """The event; `serves`: this installation serves adapters."""
+    """Return an event in OpenAI's form; `serves`: this installation serves adapters."""
     failed = event.type in {EventType.JOB_FAILED, EventType.STAGE_FAILED}
     metrics = event.type is EventType.JOB_PROGRESS
     return TuningEvent(
@@ -102,8 +102,8 @@ def _message(event: EventView, *, serves: bool) -> str:
         return f"{event.data.get('stage')}: {event.data.get('done')} of {event.data.get('total')}"
     if event.type is EventType.JOB_SUCCEEDED:
         path = f"/craft/jobs/{event.job_id}"
-        told = "Retrieve the job for the model's name." if serves else _NOT_SERVED.format(path=path)
-        return f"The job succeeded. Its report is at {path}/report. {told}"
+        advice = "Retrieve the job for the model's name." if serves else _NOT_SERVED.format(path=path)
+        return f"The job succeeded. Its report is at {path}/report. {advice}"
     if event.type is EventType.JOB_FAILED:
         error = event.data.get("error")
         return f"The job failed: {error.get('message') if isinstance(error, dict) else error}"
