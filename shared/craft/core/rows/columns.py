@@ -1,4 +1,4 @@
-"""Which of a file's own columns is what: rows in any shape become rows that `question_from_row` reads."""
+"""Maps a dataset's own columns to our names: rows in any shape become rows that `question_from_row` reads."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -8,9 +8,9 @@ from craft.core.rows.fields import RowInvalid, is_list
 from craft.errors import RequestInvalid
 
 COLUMNS = ("question", "answers", "answer", "choices", "id", "category")
-"""What `question_from_row` looks for."""
+"""The names that `question_from_row` reads."""
 MESSAGES = "messages"
-"""A chat: its last user message is the question, the assistant's reply to that the answer."""
+"""A chat: the last user message is the question, and the assistant's reply to it is the answer."""
 _INSTEAD_OF: Mapping[str, tuple[str, ...]] = {
     "answer": ("answers",),
     "answers": ("answer",),
@@ -19,21 +19,21 @@ _INSTEAD_OF: Mapping[str, tuple[str, ...]] = {
 _ABSENT = object()
 _HEAD = re.compile(r"[a-z]+")
 _ROLES: Mapping[str, str] = {"human": "user", "gpt": "assistant"}
-"""As ShareGPT calls them, whose turns have `from` and `value`."""
+"""ShareGPT's roles. Its turns have `from` and `value`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnMap:
-    """By our name, the file's own column, or a dotted path into it (`data.prompt`, `answers.text`, `choices.0`).
+    """By our name, the dataset's own column or a dotted path into one (`data.prompt`, `answers.text`, `choices.0`).
 
-    A column that is really called `a.b` comes first. Ours that are not mapped keep their names, but a mapped answer
-    replaces whatever else could be one.
+    A column whose name is `a.b` comes before a path. Columns that are not mapped keep their names, but a mapped answer
+    replaces every other column that could be one.
     """
 
     of: Mapping[str, str]
 
     def __post_init__(self) -> None:
-        """Raises RequestInvalid where a name is not ours, or where `messages` stands beside what it replaces."""
+        """Raises RequestInvalid for a name that is not ours, and for `messages` beside a name that it replaces."""
         unknown = [name for name in self.of if name not in {*COLUMNS, MESSAGES}]
         if unknown:
             raise RequestInvalid(
@@ -50,7 +50,7 @@ class ColumnMap:
             )
 
     def apply(self, row: Mapping[str, object]) -> dict[str, object]:
-        """The row under our names. Raises RowInvalid where a chat holds no question with an answer."""
+        """The row under our names. Raises RowInvalid for a chat without a question and its answer."""
         replaced = {MESSAGES, *self.of, *(name for ours in self.of for name in _INSTEAD_OF.get(ours, ()))}
         mapped = {name: row[name] for name in COLUMNS if name in row and name not in replaced}
         for ours, path in self.of.items():
@@ -63,7 +63,7 @@ class ColumnMap:
         return mapped
 
     def own_name(self, field: str) -> str:
-        """What the file calls a field of `RowInvalid`: `answers[0]` may be `completion[0]` there."""
+        """The dataset's own name for a field of `RowInvalid`: `answers[0]` may be its `completion[0]`."""
         found = _HEAD.match(field)
         ours = found[0] if found else field
         for name in (ours, *_INSTEAD_OF.get(ours, ())):
@@ -73,7 +73,7 @@ class ColumnMap:
         return self.of[MESSAGES] if chat else field
 
     def absent(self, columns: Collection[str]) -> Sequence[str]:
-        """The mapped names and paths that lead nowhere in a file with these columns."""
+        """The mapped names and paths that a dataset with these columns does not have."""
         return [path for path in self.of.values() if path not in columns and path.partition(".")[0] not in columns]
 
 
@@ -97,17 +97,18 @@ def _found(row: Mapping[str, object], path: str) -> object:
 def _last_exchange(turns: object) -> tuple[str, str]:
     if not is_list(turns) or not turns:
         raise RowInvalid.of(MESSAGES, "must be a list of messages", turns)
-    said = [_turn(number, turn) for number, turn in enumerate(turns)]
-    asked = max((number for number, (role, _) in enumerate(said) if role == "user"), default=None)
-    if asked is None:
+    messages = [_message(number, turn) for number, turn in enumerate(turns)]
+    last = max((number for number, (role, _) in enumerate(messages) if role == "user"), default=None)
+    if last is None:
         raise RowInvalid.of(MESSAGES, "has no message of the role user", turns)
-    replies = [content for role, content in said[asked + 1 :] if role == "assistant"]
+    replies = [content for role, content in messages[last + 1 :] if role == "assistant"]
     if not replies:
         raise RowInvalid.of(MESSAGES, "has no assistant's message after the last user's", turns)
-    return said[asked][1], replies[0]
+    return messages[last][1], replies[0]
 
 
-def _turn(number: int, turn: object) -> tuple[str, str]:
+def _message(number: int, turn: object) -> tuple[str, str]:
+    """The role and the text of a message."""
     if not isinstance(turn, Mapping):
         raise RowInvalid.of(f"{MESSAGES}[{number}]", "must be an object with `role` and `content`", turn)
     role = turn.get("role", turn.get("from"))
@@ -116,7 +117,7 @@ def _turn(number: int, turn: object) -> tuple[str, str]:
         content = "".join(_part(number, part) for part in content)
     if role is None or not isinstance(role, str):
         raise RowInvalid.of(f"{MESSAGES}[{number}].role", "must be text", role)
-    # A call of a tool has no content, and is no answer.
+    # A message that calls a tool has no content, and is no answer.
     if content is None:
         return "tool", ""
     if not isinstance(content, str):

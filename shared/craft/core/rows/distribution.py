@@ -1,4 +1,4 @@
-"""How whole numbers are spread, from their counts alone: a million values need no more memory than their range."""
+"""The distribution of whole numbers, from counts: a million values take no more memory than their range."""
 
 from collections import Counter
 from itertools import accumulate
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Distribution(NamedTuple):
-    """Least, median, 95th percentile (both by nearest rank) and greatest."""
+    """Minimum, median, 95th percentile (both by nearest rank) and maximum."""
 
     min: int
     median: int
@@ -15,12 +15,12 @@ class Distribution(NamedTuple):
 
 
 def distribution(counts: Counter[int]) -> Distribution:
-    """The spread of values of which `counts` says how often each occurs. There must be one at least."""
+    """The distribution of at least one value; `counts` holds how often each occurs."""
     values = sorted(counts)
     ranks = list(accumulate(counts[value] for value in values))
 
     def at(percent: int) -> int:
         rank = -(-counts.total() * percent // 100)
-        return next(value for value, passed in zip(values, ranks, strict=True) if passed >= rank)
+        return next(value for value, last in zip(values, ranks, strict=True) if last >= rank)
 
     return Distribution(values[0], at(50), at(95), values[-1])

@@ -1,4 +1,4 @@
-"""Row errors of a whole file: the first hundred in full, all of them counted by kind."""
+"""The row errors of a dataset: the first hundred in full, and the counts of all by kind."""
 
 import re
 from collections import Counter
@@ -14,7 +14,7 @@ _NUMBER = re.compile(r"(?<![\w`.])\d[\d,]*")
 
 
 class RowErrors:
-    """What was wrong so far."""
+    """The row errors so far."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -22,7 +22,7 @@ class RowErrors:
         self._kinds: Counter[str] = Counter()
 
     def add(self, detail: ErrorDetail) -> None:
-        """One more row that cannot be used."""
+        """Add the error of one more row."""
         self.total += 1
         if len(self.details) < MOST_DETAILS:
             self.details.append(detail)
@@ -36,6 +36,6 @@ class RowErrors:
 
 
 def _kind(message: str) -> str:
-    """The message without what differs from row to row."""
+    """The message without the parts that differ from row to row."""
     plain = _NUMBER.sub("…", _POSITION.sub("", message.partition(": ")[0]))
     return plain if plain.endswith(".") else f"{plain}."

@@ -1,4 +1,4 @@
-"""What a field of a data row must be, and the error that names the field that is not."""
+"""Checks single fields of a data row. An error names the field."""
 
 import math
 import reprlib
@@ -10,7 +10,7 @@ ID_LENGTH = 200
 
 
 class RowInvalid(ValueError):
-    """One row cannot become a question: `field` of the row, the `reason`, and at most 120 characters of the value."""
+    """A row cannot become a question: the row's `field`, the `reason`, and at most 120 characters of the value."""
 
     def __init__(self, field: str, reason: str, excerpt: str | None) -> None:
         super().__init__(f"{field}: {reason}")
@@ -20,28 +20,28 @@ class RowInvalid(ValueError):
 
     @classmethod
     def of(cls, field: str, reason: str, value: object) -> "RowInvalid":
-        """The error for `value`, which is shown shortened and without unprintable characters."""
+        """The error for `value`, shown short and without unprintable characters."""
         return cls(field, reason, None if value is None else excerpt(value))
 
 
 def excerpt(value: object) -> str:
     """At most 120 printable characters of `value`; line breaks, NUL and surrogates are shown as escapes."""
     shown = value[:EXCERPT_LENGTH] if isinstance(value, str) else reprlib.repr(value)
-    return "".join(mark if mark.isprintable() else repr(mark)[1:-1] for mark in shown)[:EXCERPT_LENGTH]
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in shown)[:EXCERPT_LENGTH]
 
 
 def text(field: str, value: object) -> str:
-    """`value` as clean text without outer white space, or RowInvalid."""
+    """`value` as text without outer white space. Raises RowInvalid where it is no text, or empty."""
     if value is None:
         raise RowInvalid.of(field, "is missing", value)
     if isinstance(value, float) and math.isnan(value):
         raise RowInvalid.of(field, "is not a number (NaN) where text is needed", value)
     if not isinstance(value, str):
         raise RowInvalid.of(field, f"must be text, not {type(value).__name__}", value)
-    # Neither survives UTF-8, PostgreSQL or a tokenizer; better one row error now than a lost job later.
+    # PostgreSQL takes no NUL and UTF-8 no surrogate: one row error now is better than a lost job later.
     if "\0" in value:
         raise RowInvalid.of(field, "holds a NUL character", value)
-    if any("\ud800" <= mark <= "\udfff" for mark in value):
+    if any("\ud800" <= char <= "\udfff" for char in value):
         raise RowInvalid.of(field, "holds a surrogate, so it is not valid Unicode", value)
     stripped = value.strip()
     if not stripped:
@@ -50,14 +50,14 @@ def text(field: str, value: object) -> str:
 
 
 def optional_text(field: str, value: object) -> str | None:
-    """As `text`, but None and blank text mean that the field is absent (CSV has no other way to say so)."""
+    """The same as `text`, but None and blank text mean that the field is absent: CSV cannot say it otherwise."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     return text(field, value)
 
 
 def identifier(field: str, value: object) -> str | None:
-    """A row's own id: text of at most 200 printable characters, or a whole number; absent as in `optional_text`."""
+    """A row's own id: at most 200 printable characters, or a whole number. None as in `optional_text`."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     found = optional_text(field, value)

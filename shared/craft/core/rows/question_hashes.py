@@ -1,4 +1,4 @@
-"""Questions that are asked twice, in one dataset or in two: found by 64-bit marks, so that millions fit in memory."""
+"""Finds questions that come twice, in one dataset or in two, by 64-bit hashes: millions fit in memory."""
 
 import hashlib
 from array import array
@@ -9,53 +9,53 @@ _FIRST_SLOTS = 1 << 10
 
 
 def question_hash(question: str) -> int:
-    """The same number for questions that differ in case, accents, articles, punctuation and spaces only.
+    """A 64-bit hash, the same for questions that differ in case, accents, articles, punctuation and spaces only.
 
-    64 bits of a hash: among a million questions, two different ones share one with a chance of 3 in 100 million.
+    Among a million different questions, two have the same hash with a chance of 3 in 100 million.
     """
-    # What holds no letter and no digit ("???") is compared as it stands.
+    # A question without a letter or a digit ("???") is compared as it stands.
     plain = normalise(question) or question
     return int.from_bytes(hashlib.blake2b(plain.encode(), digest_size=8).digest(), "little")
 
 
 class FirstSeen:
-    """On which line each text came first. 12 bytes a slot, where a dictionary of texts needs a hundred and more."""
+    """The line on which each hash came first. It takes 12 bytes a slot; a dictionary takes a hundred and more."""
 
     def __init__(self) -> None:
         self._slots = _FIRST_SLOTS
-        self._marks = array("Q", bytes(8 * _FIRST_SLOTS))
+        self._hashes = array("Q", bytes(8 * _FIRST_SLOTS))
         self._lines = array("I", bytes(array("I").itemsize * _FIRST_SLOTS))
-        self._held = 0
+        self._count = 0
 
-    def seen(self, mark: int, line: int) -> int | None:
-        """The line (from 1) on which the mark came before; where it is new it is remembered with `line`."""
-        at = self._find(mark)
+    def seen(self, hashed: int, line: int) -> int | None:
+        """The line (from 1) on which the hash came before; None where it is new, and then remember `line`."""
+        at = self._slot(hashed)
         if self._lines[at]:
             return self._lines[at]
-        self._marks[at], self._lines[at] = mark, line
-        self._held += 1
-        if self._held * 3 > self._slots * 2:
+        self._hashes[at], self._lines[at] = hashed, line
+        self._count += 1
+        if self._count * 3 > self._slots * 2:
             self._grow()
         return None
 
-    def _find(self, mark: int) -> int:
-        # Open addressing, linear: marks are hashes, so that their last bits are as good as any.
-        at, marks, lines, last = mark & (self._slots - 1), self._marks, self._lines, self._slots - 1
-        while lines[at] and marks[at] != mark:
+    def _slot(self, hashed: int) -> int:
+        # Open addressing with linear probing: the last bits of a hash are as good as any.
+        at, hashes, lines, last = hashed & (self._slots - 1), self._hashes, self._lines, self._slots - 1
+        while lines[at] and hashes[at] != hashed:
             at = (at + 1) & last
         return at
 
     def _grow(self) -> None:
-        marks, lines = self._marks, self._lines
+        hashes, lines = self._hashes, self._lines
         self._slots *= 2
-        self._marks = array("Q", bytes(8 * self._slots))
+        self._hashes = array("Q", bytes(8 * self._slots))
         self._lines = array("I", bytes(lines.itemsize * self._slots))
-        for mark, line in zip(marks, lines, strict=True):
+        for hashed, line in zip(hashes, lines, strict=True):
             if line:
-                at = self._find(mark)
-                self._marks[at], self._lines[at] = mark, line
+                at = self._slot(hashed)
+                self._hashes[at], self._lines[at] = hashed, line
 
 
 def text_hash(text: str) -> int:
-    """A mark of the exact text, good within this process."""
+    """A 64-bit hash of the exact text. It differs between processes."""
     return hash(text) & (2**64 - 1)

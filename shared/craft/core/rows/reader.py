@@ -1,4 +1,4 @@
-"""From a dataset's row to a question."""
+"""Reads a question from a row of a dataset."""
 
 import hashlib
 import json
@@ -12,9 +12,9 @@ from craft.errors import DatasetInvalid
 
 
 def task_of_row(row: Mapping[str, object], said: Task | None) -> Task:
-    """The task that was said; open-ended where none was and the row has no `choices`.
+    """The task that was said; open-ended where none was said and the row has no `choices`.
 
-    Raises DatasetInvalid where it has: read as open-ended it would teach a letter or an index.
+    Raises DatasetInvalid where the row has: read as open-ended, it would teach a letter or an index.
     """
     if said is None and row.get("choices"):
         raise DatasetInvalid(
@@ -84,7 +84,7 @@ def _choices(value: object) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _answer_index(value: object, labels: Sequence[str], choices: Sequence[str]) -> int:
-    """The index `answer` means. Where two readings differ the row is refused: a wrong key is worse than no row."""
+    """The index that `answer` means. Where two readings differ the row is refused: a wrong key is worse than no row."""
     if isinstance(value, int) and not isinstance(value, bool):
         if str(value) in labels:
             return labels.index(str(value))
@@ -105,7 +105,7 @@ def _answer_index(value: object, labels: Sequence[str], choices: Sequence[str]) 
 
 
 def _positional_readings(answer: str, count: int) -> set[int]:
-    """The index that a letter or a digit string (CSV has no numbers) stands for, if there is such an option."""
+    """The index that a letter or a text of digits (CSV has no numbers) means, if there is such an option."""
     offered = letters(count)
     if answer.upper() in offered:
         return {offered.index(answer.upper())}
