@@ -24,8 +24,8 @@ from craft.contracts.public.jobs import (
 from craft.contracts.spec.jobs import JobStatus
 from craft.contracts.stages.artifacts import ArtifactRef, Manifest
 from craft.contracts.stages.claims import StageProgress
-from craft.contracts.stages.kinds import FACTS, StageKind
-from craft.contracts.stages.names import package_stage
+from craft.contracts.stages.kinds import FACTS
+from craft.contracts.stages.names import REPORT, package_stage
 from craft.contracts.stages.rows import ADAPTER_ARCHIVE
 from craft_gateway.estimates.bounds import upper_bounds
 from craft_gateway.estimates.outcome import estimate_outcome
@@ -181,7 +181,7 @@ def device_view(stage: Stage, *, of_team: str | None) -> DeviceView:
 
 
 def _estimate(rows: JobRows) -> Estimate:
-    """As it was made; of a job that is older than the column, what can be counted still."""
+    """The estimate of the job's acceptance; for a retry whose datasets are gone, upper bounds from its plan."""
     if rows.job.estimate is not None:
         return Estimate.model_validate(rows.job.estimate)
     return upper_bounds(
@@ -221,10 +221,10 @@ def _forecast(job: Job) -> datetime | None:
 
 
 def _adapters(rows: JobRows) -> list[AdapterView]:
-    packaged = {stage.name: stage.artifact for stage in rows.stages if stage.kind is StageKind.PACKAGE}
+    artifacts = {stage.name: stage.artifact for stage in rows.stages}
     views = []
     for strategy in rows.resolved.spec.strategies:
-        ref = packaged.get(package_stage(strategy))
+        ref = artifacts.get(package_stage(strategy))
         if ref is None or ref not in rows.manifests:
             continue
         archive = next(file for file in rows.manifests[ref].files if file.path == ADAPTER_ARCHIVE)
@@ -243,7 +243,7 @@ def _adapters(rows: JobRows) -> list[AdapterView]:
 
 
 def _report(rows: JobRows) -> ReportView | None:
-    ref = next((stage.artifact for stage in rows.stages if stage.kind is StageKind.REPORT), None)
+    ref = next((stage.artifact for stage in rows.stages if stage.name == REPORT), None)
     if ref is None:
         return None
     base = f"{ROOT}/jobs/{rows.job.id}/report"
