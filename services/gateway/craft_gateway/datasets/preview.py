@@ -5,7 +5,6 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from craft.contracts.public.datasets import (
     DatasetOverlap,
@@ -14,7 +13,7 @@ from craft.contracts.public.datasets import (
     PromptPreview,
     RenderedPrompts,
 )
-from craft.contracts.stages.rows import QUESTION_HASH_BYTES, QUESTION_HASHES_FILE, QUESTIONS_FILE, ChatMessage, QuestionRow
+from craft.contracts.stages.rows import QUESTION_HASHES_FILE, QUESTIONS_FILE, ChatMessage, QuestionRow
 from craft.core.prompts import (
     DEFAULT_CHOICE_SHOTS,
     DEFAULT_OPEN_SHOTS,
@@ -26,16 +25,15 @@ from craft.core.prompts import (
     target,
 )
 from craft.core.questions import ChoiceQuestion, Question
-from craft.core.rows.question_hashes import question_hash
 from craft.infra.models.chat_templates import render_chats
 from craft.infra.models.folders import ModelFolders
-from craft.infra.storage.artifacts import ArtifactStore, read_rows
+from craft.infra.storage.artifacts import ArtifactStore
 from craft_gateway.store.tables import Dataset
 
 MOST_PREVIEWED = 50
 _MOST_PREVIEWED_BYTES = 4 * 2**20
 _MOST_SHOWN = 20
-_Marks = npt.NDArray[np.uint64]
+_HASHES = np.dtype("<u8")
 
 
 class DatasetContents:
@@ -59,16 +57,17 @@ class DatasetContents:
     def overlap(self, dataset: Dataset, other: Dataset) -> DatasetOverlap:
         """What the first has of the second; 8 bytes of memory for each row, and a few moments for a million."""
         folder = self._store.open(dataset.ref)
-        marks, theirs = _marks(folder), _marks(self._store.open(other.ref))
-        found = np.flatnonzero(np.isin(marks, theirs))
+        hashes = np.fromfile(folder / QUESTION_HASHES_FILE, dtype=_HASHES)
+        theirs = np.fromfile(self._store.open(other.ref) / QUESTION_HASHES_FILE, dtype=_HASHES)
+        found = np.flatnonzero(np.isin(hashes, theirs))
         first = found[:_MOST_SHOWN].tolist()
         return DatasetOverlap.model_validate(
             {
                 "dataset": dataset.id,
                 "with": other.id,
-                "rows": len(marks),
+                "rows": len(hashes),
                 "overlapping_rows": len(found),
-                "overlapping_questions": len(np.unique(marks[found])),
+                "overlapping_questions": len(np.unique(hashes[found])),
                 "data": list(_rows_at(folder / QUESTIONS_FILE, first)),
             }
         )
@@ -107,17 +106,6 @@ def _prompts(question: Question) -> PromptPreview:
 
 def _messages(turns: Sequence[ModelMessage]) -> list[ChatMessage]:
     return [ChatMessage(role=turn.role, content=turn.content) for turn in turns]
-
-
-def _marks(folder: Path) -> _Marks:
-    path = folder / QUESTION_HASHES_FILE
-    if path.is_file():
-        return np.fromfile(path, dtype=np.dtype("<u8"))
-    # A dataset of before marks were kept.
-    rows = read_rows(folder / QUESTIONS_FILE, QuestionRow)
-    return np.frombuffer(
-        b"".join(question_hash(row.question).to_bytes(QUESTION_HASH_BYTES, "little") for row in rows), dtype=np.dtype("<u8")
-    )
 
 
 def _rows_at(path: Path, positions: Sequence[int]) -> Iterator[OverlappingRow]:

@@ -94,7 +94,9 @@ class Estimate(Contract):
     generated_tokens: int = Field(description="At most; replies usually end sooner.")
     trained_samples: int = Field(description="At most: rehearsal and tuning sets shrink where the model knows little.")
     optimiser_steps: int = Field(description="At most.")
-    stage_estimates: list[StageEstimate] = Field(default_factory=list, description="Empty for jobs of older versions.")
+    stage_estimates: list[StageEstimate] = Field(
+        default_factory=list, description="Empty for a retry whose datasets are gone."
+    )
     seconds: SecondsEstimate | None = Field(None, description="Of all stages that are not reused, one after another.")
     expected_generated_tokens: int | None = None
     expected_trained_tokens: int | None = None

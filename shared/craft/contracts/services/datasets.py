@@ -117,20 +117,20 @@ class SpreadView(Contract):
 
 
 class DatasetStatistics(Contract):
-    """What a dataset holds. The members that may be null are so for datasets of before they were computed."""
+    """Counts over the rows of a dataset."""
 
     rows: int
     categories: dict[str, int] = Field(description="Rows of each category, the largest 100; `` is none.")
-    category_count: int | None = Field(None, description="Different categories, having none among them.")
+    category_count: int = Field(description="Different categories, having none among them.")
     duplicate_questions: int = Field(description="Rows whose question text an earlier row has too.")
-    duplicate_questions_normalised: int | None = Field(
-        None, description="The same, where case, accents, articles, punctuation and spaces make no difference."
+    duplicate_questions_normalised: int = Field(
+        description="The same, where case, accents, articles, punctuation and spaces make no difference."
     )
     answers_per_question: float = Field(description="Mean number of accepted answers, or of choices.")
     longest_question_characters: int
-    question_characters: SpreadView | None = None
-    answer_characters: SpreadView | None = Field(None, description="Of what is taught: the first, or the right one.")
-    answers: SpreadView | None = Field(None, description="Accepted answers, or choices, of each row.")
+    question_characters: SpreadView
+    answer_characters: SpreadView = Field(description="Of what is taught: the first, or the right one.")
+    answers: SpreadView = Field(description="Accepted answers, or choices, of each row.")
 
 
 class DatasetStored(Contract):

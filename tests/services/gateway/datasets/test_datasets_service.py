@@ -277,14 +277,6 @@ def test_an_overlap_lists_what_two_sets_share(both: DatasetRig) -> None:
     assert (back["overlapping_rows"], len(back["data"])) == (200, 20)
 
 
-def test_a_dataset_of_before_marks_were_kept_is_compared_as_well(both: DatasetRig) -> None:
-    ids = [both.uploaded(jsonl(ASKED[:5]))["id"], both.uploaded(jsonl(ASKED[3:9]))["id"]]
-    for marks in both.rig.artifacts.rglob("question_marks.u64"):
-        marks.unlink()
-    found = both.rig.get(f"/craft/datasets/{ids[0]}/overlap", params={"with": ids[1]}).json()
-    assert [row["id"] for row in found["data"]] == ["q3", "q4"]
-
-
 def test_another_teams_dataset_is_not_found_to_compare_with(tmp_path: Path) -> None:
     key = "an-operator-key-of-the-tests-0123456789"
     with dataset_rig(tmp_path, operator_key=key) as both:

@@ -1,5 +1,7 @@
 """The schema: what `craft_gateway.store.tables` describes, and the team that always exists."""
 
+from datetime import datetime
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -41,7 +43,7 @@ def downgrade() -> None:
         op.drop_table(table)
 
 
-def _time(name: str, *, nullable: bool = False) -> sa.Column[sa.DateTime]:
+def _time(name: str, *, nullable: bool = False) -> sa.Column[datetime]:
     return sa.Column(name, sa.DateTime(timezone=True), nullable=nullable)
 
 
