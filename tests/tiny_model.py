@@ -16,15 +16,9 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from craft.core.prompts import (
-    DEFAULT_OPEN_SHOTS,
-    DEFAULT_TEMPLATES,
-    ModelMessage,
-    PromptMode,
-    answer_messages,
-    probe_messages,
-)
+from craft.core.prompts import DEFAULT_TEMPLATES, ModelMessage, PromptMode, answer_messages, probe_messages
 from craft.core.questions import OpenQuestion
+from craft.core.shots import DEFAULT_OPEN_SHOTS
 
 Fact = tuple[str, str]
 """A question and its one answer."""

@@ -19,8 +19,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
-from craft.core.prompts import DEFAULT_OPEN_SHOTS, DEFAULT_TEMPLATES, probe_messages
+from craft.core.prompts import DEFAULT_TEMPLATES, probe_messages
 from craft.core.questions import OpenQuestion
+from craft.core.shots import DEFAULT_OPEN_SHOTS
 from craft_inference.embedded.engine import TransformersEngine
 from craft_inference.engine import Prompt, Sampling
 

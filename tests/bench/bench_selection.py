@@ -10,7 +10,8 @@ import time
 
 from craft.core.flow import KnowledgeFlow
 from craft.core.knowledge import KnowledgeState
-from craft.core.selection import QuestionFlow, SelectionRule, Strategy, select
+from craft.core.selection import QuestionFlow, select
+from craft.core.strategies import SelectionRule, Strategy
 from craft_datasets.selection import choose_stateless  # noqa: F401 - counts into the memory of the service's process
 
 

@@ -16,9 +16,10 @@ from typing import Any
 
 from tests.vllm.conftest import SMOLLM, VLLM_PYTHON, running
 
-from craft.core.prompts import DEFAULT_OPEN_SHOTS, DEFAULT_TEMPLATES, probe_messages
+from craft.core.prompts import DEFAULT_TEMPLATES, probe_messages
 from craft.core.questions import Task
 from craft.core.rows.reader import question_from_row
+from craft.core.shots import DEFAULT_OPEN_SHOTS
 from craft_inference.embedded.engine import TransformersEngine
 from craft_inference.engine import Engine, Prompt, Sampling
 

@@ -11,7 +11,7 @@ from tests.chaos.rig.disks import SmallDisk
 from tests.chaos.rig.small import Small, small
 from tests.services.gateway.rigs.world import World, new_world
 
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 from craft.errors import Unavailable
 from craft_gateway.store.tables import Outbox, Stage
 

@@ -11,7 +11,7 @@ from tests.services.gateway.rigs.world import SETTINGS, FakeClock, World, new_wo
 from craft.contracts.events import EventType
 from craft.contracts.problems import StageError
 from craft.contracts.stages.claims import ClaimedStage, Fail, Release, Renew
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 from craft.errors import LeaseLost, Unavailable, WorkerLost
 from craft_gateway.lifecycle.creation import Idempotency
 from craft_gateway.store.database import Database

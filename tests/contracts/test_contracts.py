@@ -10,7 +10,7 @@ from craft.contracts.stages.kinds import FACTS, StageKind
 from craft.contracts.stages.parameters import PARAMETERS, FlowParameters, IngestParameters
 from craft.contracts.stages.rows import ProbeRow, QuestionRow
 from craft.core.questions import ChoiceQuestion, OpenQuestion, Task
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 from craft.errors import DatasetInvalid, ErrorDetail
 
 REF = ArtifactRef(key="0" * 64, digest="1" * 64)

@@ -5,19 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from craft.core.evaluated import NO_CATEGORY, Evaluated
 from craft.core.judging.answers import Outcome
-from craft.core.metrics import (
-    NO_CATEGORY,
-    CategoryResult,
-    Evaluated,
-    Metric,
-    MetricEstimate,
-    Rates,
-    evaluate,
-    outcome_rates,
-    paired_difference,
-    ths,
-)
+from craft.core.metric_formulas import Metric
+from craft.core.metrics import CategoryResult, MetricEstimate, Rates, evaluate, outcome_rates, paired_difference, ths
 from craft.errors import DatasetInvalid, MissingStates, RequestInvalid
 
 CODES = {"r": Outcome.RIGHT, "w": Outcome.WRONG, "i": Outcome.REFUSED, "u": Outcome.UNPARSED}

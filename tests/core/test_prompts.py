@@ -7,8 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from craft.core.prompts import (
-    DEFAULT_CHOICE_SHOTS,
-    DEFAULT_OPEN_SHOTS,
     DEFAULT_TEMPLATES,
     ModelMessage,
     PromptMode,
@@ -20,6 +18,7 @@ from craft.core.prompts import (
     templates_from,
 )
 from craft.core.questions import ChoiceQuestion, OpenQuestion, Task
+from craft.core.shots import DEFAULT_CHOICE_SHOTS, DEFAULT_OPEN_SHOTS
 from craft.errors import RequestInvalid
 
 SHOT = OpenQuestion("shot", "How many legs has an ant?", ("6", "six"))

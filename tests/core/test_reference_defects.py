@@ -16,7 +16,8 @@ from craft.core.knowledge import KnowledgeState, certainty_of, choice_state
 from craft.core.prompts import first_examined_shot
 from craft.core.questions import ChoiceQuestion, OpenQuestion, Task, split
 from craft.core.rows.reader import question_from_row
-from craft.core.selection import QuestionFlow, SelectionRule, Strategy, select
+from craft.core.selection import QuestionFlow, select
+from craft.core.strategies import SelectionRule, Strategy
 
 ENGLISH = wording_for("en")
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from craft.core.knowledge import KnowledgeState
-from craft.core.selection import RehearsalSelection, Shortage, default_rehearsal_count, rehearsal_questions
+from craft.core.rehearsal import RehearsalSelection, default_rehearsal_count, rehearsal_questions
+from craft.core.strategies import Shortage
 from craft.errors import RequestInvalid, TooFewKnown
 
 STATES = {

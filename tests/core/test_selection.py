@@ -9,18 +9,8 @@ from hypothesis import strategies as st
 
 from craft.core.flow import KnowledgeFlow
 from craft.core.knowledge import KnowledgeState
-from craft.core.selection import (
-    Dropped,
-    DropReason,
-    FlowRule,
-    QuestionFlow,
-    Selection,
-    SelectionRule,
-    Shortage,
-    Strategy,
-    comparable_rule,
-    select,
-)
+from craft.core.selection import Dropped, DropReason, QuestionFlow, Selection, comparable_rule, select
+from craft.core.strategies import FlowRule, SelectionRule, Shortage, Strategy
 from craft.errors import CraftError, DatasetInvalid, MissingStates, RequestInvalid, TooFewKnown, TooFewUnknown
 
 DYNAMIC, STATIC, NOT_DRAWN = DropReason.DYNAMIC_CONFLICT, DropReason.STATIC_CONFLICT, DropReason.NOT_DRAWN

@@ -13,16 +13,10 @@ from tests.vllm.conftest import SMOLLM, Rig
 
 from craft.core.judging.answers import judge
 from craft.core.judging.refusals import wording_for
-from craft.core.prompts import (
-    DEFAULT_CHOICE_SHOTS,
-    DEFAULT_TEMPLATES,
-    ModelMessage,
-    PromptMode,
-    answer_messages,
-    probe_messages,
-)
+from craft.core.prompts import DEFAULT_TEMPLATES, ModelMessage, PromptMode, answer_messages, probe_messages
 from craft.core.questions import ChoiceQuestion, OpenQuestion, Question, Task
 from craft.core.rows.reader import question_from_row
+from craft.core.shots import DEFAULT_CHOICE_SHOTS
 from craft_inference.embedded.engine import Dtype, TransformersEngine
 from craft_inference.engine import LetterPrompt, LetterScores, Prompt, Sampling
 

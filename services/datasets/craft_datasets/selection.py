@@ -12,15 +12,8 @@ from craft.core.judging.wordings.base import RefusalWording
 from craft.core.knowledge import KnowledgeState
 from craft.core.prompts import PromptMode, PromptTemplates, answer_messages, target, templates_from
 from craft.core.questions import OpenQuestion, Question
-from craft.core.selection import (
-    QuestionFlow,
-    Selection,
-    SelectionRule,
-    Shortage,
-    Strategy,
-    comparable_rule,
-    select,
-)
+from craft.core.selection import QuestionFlow, Selection, comparable_rule, select
+from craft.core.strategies import SelectionRule, Shortage, Strategy
 
 DEFAULT_VAN_PER_IDK = 4
 

@@ -25,7 +25,8 @@ from craft.contracts.stages.rows import (
 from craft.core.flow import KnowledgeFlow
 from craft.core.knowledge import KnowledgeState
 from craft.core.questions import Question, Split, split
-from craft.core.selection import Selection, default_rehearsal_count, rehearsal_questions
+from craft.core.rehearsal import default_rehearsal_count, rehearsal_questions
+from craft.core.selection import Selection
 from craft.errors import DatasetInvalid
 from craft.infra.stage.context import StageContext, StageFunctions
 from craft.infra.storage.artifacts import read_rows, write_rows

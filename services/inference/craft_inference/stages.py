@@ -17,10 +17,11 @@ from craft.contracts.stages.rows import (
     QuestionRow,
     ReplyRow,
 )
-from craft.core.prompts import DEFAULT_CHOICE_SHOTS, DEFAULT_OPEN_SHOTS, first_examined_shot
+from craft.core.prompts import first_examined_shot
 from craft.core.questions import Question, Task
 from craft.core.rows.fields import RowInvalid
 from craft.core.rows.reader import question_from_row
+from craft.core.shots import DEFAULT_CHOICE_SHOTS, DEFAULT_OPEN_SHOTS
 from craft.errors import RequestInvalid
 from craft.infra.stage.context import StageContext
 from craft.infra.storage.artifacts import read_rows, write_rows

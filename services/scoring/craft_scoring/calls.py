@@ -25,11 +25,11 @@ from craft.contracts.services.scoring import (
     StatesResponse,
 )
 from craft.contracts.stages.rows import FlowRow, StateRow
+from craft.core.evaluated import Evaluated
 from craft.core.flow import flows
 from craft.core.judging.answers import judge
 from craft.core.judging.refusals import wording_for
 from craft.core.knowledge import KnowledgeState
-from craft.core.metrics import Evaluated
 from craft.core.questions import OpenQuestion, Question, Task, letters
 from craft.core.rows.fields import RowInvalid
 from craft.core.rows.reader import question_from_row

@@ -22,10 +22,10 @@ from craft.contracts.stages.rows import (
     QuestionRow,
     ReplyRow,
 )
+from craft.core.evaluated import Evaluated
 from craft.core.judging.answers import judge
 from craft.core.judging.refusals import wording_for
 from craft.core.judging.wordings.base import RefusalWording
-from craft.core.metrics import Evaluated
 from craft.infra.stage.context import StageContext
 from craft.infra.storage.artifacts import read_rows, write_rows
 from craft_scoring.joins import joined

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from craft.contracts.documents.evaluation import CategoryRates, Differences, EstimateView, MetricSet, ModelMetrics
-from craft.core.metrics import CategoryResult, Evaluated, evaluate, paired_difference
+from craft.core.evaluated import Evaluated
+from craft.core.metrics import CategoryResult, evaluate, paired_difference
 
 
 def measured(

@@ -12,26 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from craft.core.evaluated import NO_CATEGORY, OUTCOMES, Evaluated, crossed
+from craft.core.evaluated import OUTCOMES, Evaluated, crossed
 from craft.core.judging.answers import Outcome
 from craft.core.metric_formulas import FORMULAS, UNDEFINED, Metric, Shares, baseline_ratio
 from craft.errors import DatasetInvalid, RequestInvalid
-
-__all__ = [
-    "DEFAULT_RESAMPLES",
-    "NO_CATEGORY",
-    "CategoryResult",
-    "Evaluated",
-    "Evaluation",
-    "Interval",
-    "Metric",
-    "MetricEstimate",
-    "Rates",
-    "evaluate",
-    "outcome_rates",
-    "paired_difference",
-    "ths",
-]
 
 DEFAULT_RESAMPLES = 2000
 CONFIDENCE_PERCENT = (2.5, 97.5)

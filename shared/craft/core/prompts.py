@@ -7,23 +7,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from craft.core.questions import ChoiceQuestion, Question, Task
-from craft.core.shots import DEFAULT_CHOICE_SHOTS, DEFAULT_OPEN_SHOTS
 from craft.errors import RequestInvalid
-
-__all__ = [
-    "DEFAULT_CHOICE_SHOTS",
-    "DEFAULT_OPEN_SHOTS",
-    "DEFAULT_TEMPLATES",
-    "ModelMessage",
-    "PromptMode",
-    "PromptTemplates",
-    "answer_messages",
-    "answer_template",
-    "first_examined_shot",
-    "probe_messages",
-    "target",
-    "templates_from",
-]
 
 
 class ModelMessage(NamedTuple):

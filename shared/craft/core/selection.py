@@ -11,25 +11,8 @@ from numpy.typing import NDArray
 from craft.core.flow import KnowledgeFlow
 from craft.core.knowledge import KnowledgeState
 from craft.core.questions import id_hash
-from craft.core.rehearsal import RehearsalSelection, default_rehearsal_count, rehearsal_questions
 from craft.core.strategies import FlowRule, SelectionRule, Shortage, Strategy
 from craft.errors import DatasetInvalid, MissingStates, RequestInvalid, TooFewKnown, TooFewUnknown
-
-__all__ = [
-    "DropReason",
-    "Dropped",
-    "FlowRule",
-    "QuestionFlow",
-    "RehearsalSelection",
-    "Selection",
-    "SelectionRule",
-    "Shortage",
-    "Strategy",
-    "comparable_rule",
-    "default_rehearsal_count",
-    "rehearsal_questions",
-    "select",
-]
 
 Positions = NDArray[np.intp]
 

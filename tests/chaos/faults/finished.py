@@ -8,7 +8,7 @@ from tests.services.gateway.rigs.world import SETTINGS, World, resolved
 
 from craft.contracts.stages.artifacts import StageResult
 from craft.contracts.stages.claims import Claim, ClaimedStage, Complete, Release
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 from craft.infra.storage.artifacts import FolderStore
 from craft_gateway.lifecycle.control import JobControl
 from craft_gateway.lifecycle.maintenance import Maintenance

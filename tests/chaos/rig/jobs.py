@@ -13,7 +13,7 @@ import httpx
 from tests.tiny_model import Fact
 
 from craft.core.questions import Task
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 from craft_client import Client
 
 _TRAINING = {"lora_r": 8, "lora_alpha": 16, "epochs": 6, "batch_size": 4, "learning_rate": 5e-3}

@@ -22,7 +22,7 @@ from tests.services.gateway.rigs.world import resolved
 
 from craft.contracts.stages.artifacts import ArtifactRef, StageResult
 from craft.core.questions import Task
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 from craft.infra.ids import new_id
 from craft.infra.storage.artifacts import FolderStore
 from craft_gateway.lifecycle.control import JobControl

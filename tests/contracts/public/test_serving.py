@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from craft.contracts.openai.chat import ChatRequest
 from craft.contracts.public.serving import DeployRequest
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 
 CHAT: dict[str, Any] = {"model": "adpt_x", "messages": [{"role": "user", "content": "Why?"}]}
 

@@ -9,7 +9,7 @@ from craft.contracts.stages.artifacts import ArtifactRef
 from craft.contracts.stages.claims import Claim, ClaimedStage, Complete, Fail, Release, Renew, Renewed
 from craft.contracts.stages.parameters import FlowParameters, ReportParameters
 from craft.core.questions import Task
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 from craft.errors import CraftError
 
 PATIENCE_SECONDS = 60

@@ -20,7 +20,7 @@ from craft.contracts.stages.claims import ClaimedStage
 from craft.contracts.stages.kinds import Service
 from craft.contracts.stages.parameters import ReportParameters, StageParameters
 from craft.core.questions import Task
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 
 PATIENCE_SECONDS = 30
 TOKEN = "a-token-of-tests"

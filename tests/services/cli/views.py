@@ -8,7 +8,7 @@ from craft.contracts.public.jobs import EventView, JobLinks, JobView, Progress, 
 from craft.contracts.public.serving import AdapterDeployment, DeploymentLinks
 from craft.contracts.spec.jobs import BaseModelRef, DatasetRef, JobStatus
 from craft.contracts.stages.parameters import EngineRef, ModelRef
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 from craft.errors import Fault
 
 JOB_ID = "cjob_01jgywz3x4v5q6r7s8t9vawbxc"

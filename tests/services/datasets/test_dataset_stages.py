@@ -26,7 +26,8 @@ from craft.contracts.stages.rows import (
     TrainingRow,
 )
 from craft.core.questions import Task
-from craft.core.selection import DropReason, Shortage, Strategy
+from craft.core.selection import DropReason
+from craft.core.strategies import Shortage, Strategy
 from craft.errors import DatasetInvalid, TooFewKnown, TooFewUnknown
 from craft.infra.stage.context import LocalContext
 from craft.infra.storage.artifacts import read_rows, write_rows

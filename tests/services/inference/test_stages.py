@@ -18,8 +18,9 @@ from craft.contracts.stages.rows import (
     QuestionRow,
     ReplyRow,
 )
-from craft.core.prompts import DEFAULT_OPEN_SHOTS, PromptMode
+from craft.core.prompts import PromptMode
 from craft.core.questions import ChoiceQuestion, OpenQuestion, Question, Task
+from craft.core.shots import DEFAULT_OPEN_SHOTS
 from craft.errors import ContextTooLong, Internal, ModelRejected, RequestInvalid
 from craft.infra.stage.context import LocalContext
 from craft.infra.storage.artifacts import read_rows, write_rows

@@ -30,7 +30,8 @@ from craft.contracts.stages.rows import (
 from craft.core.flow import flows
 from craft.core.knowledge import KnowledgeState
 from craft.core.questions import Task
-from craft.core.selection import QuestionFlow, SelectionRule, Strategy, select
+from craft.core.selection import QuestionFlow, select
+from craft.core.strategies import SelectionRule, Strategy
 from craft.errors import CraftError
 from craft.infra.stage.context import LocalContext
 from craft.infra.storage.artifacts import FolderStore, write_rows

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from craft.contracts.documents.report import ReportDocument
 from craft.contracts.public.publishing import HubTarget, MlflowTarget
 from craft.contracts.public.serving import AdapterDeployment
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 from craft_cli.arguments import refusal
 from craft_cli.commands.jobs import JobId
 from craft_cli.commands.jobs import app as job_app

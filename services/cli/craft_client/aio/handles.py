@@ -9,7 +9,7 @@ from craft.contracts.documents.report import ReportDocument
 from craft.contracts.public.jobs import EventView, JobView
 from craft.contracts.public.serving import AdapterDeployment
 from craft.contracts.spec.jobs import JobStatus
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 from craft_client.errors import JobFailed
 
 if TYPE_CHECKING:

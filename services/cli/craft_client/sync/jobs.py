@@ -23,7 +23,7 @@ from craft.contracts.public.jobs import (
 from craft.contracts.public.publishing import HubTarget, MlflowTarget, PublicationList, PublicationView
 from craft.contracts.public.serving import AdapterDeployment
 from craft.contracts.spec.jobs import JobSpec, JobStatus
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 from craft_client.answers import body_of, operation, parsed, query, route
 from craft_client.sync import following
 from craft_client.sync.handles import JobHandle

@@ -9,7 +9,7 @@ from craft.contracts.public.comparison import ComparedJob, ComparedSet, Compared
 from craft.contracts.stages.names import HELD_OUT, evaluate_stage
 from craft.contracts.stages.rows import EVALUATION_FILE, OUTCOMES_FILE, OutcomeRow
 from craft.core.evaluated import Evaluated
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 from craft.errors import NotFound, RequestInvalid
 from craft.infra.storage.artifacts import ArtifactStore, read_rows
 from craft_gateway.access.owners import no_job

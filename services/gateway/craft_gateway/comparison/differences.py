@@ -11,7 +11,7 @@ from craft.contracts.stages.names import evaluate_stage, ingest_stage
 from craft.core.evaluated import Evaluated
 from craft.core.metric_formulas import Metric
 from craft.core.metrics import DEFAULT_RESAMPLES, paired_difference
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 from craft_gateway.plan.parameters import resolved_parameters
 from craft_gateway.plan.stages import ResolvedJob
 from craft_gateway.store.tables import Job

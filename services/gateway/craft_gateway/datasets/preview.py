@@ -14,17 +14,9 @@ from craft.contracts.public.datasets import (
     RenderedPrompts,
 )
 from craft.contracts.stages.rows import QUESTION_HASHES_FILE, QUESTIONS_FILE, ChatMessage, QuestionRow
-from craft.core.prompts import (
-    DEFAULT_CHOICE_SHOTS,
-    DEFAULT_OPEN_SHOTS,
-    DEFAULT_TEMPLATES,
-    ModelMessage,
-    PromptMode,
-    answer_messages,
-    probe_messages,
-    target,
-)
+from craft.core.prompts import DEFAULT_TEMPLATES, ModelMessage, PromptMode, answer_messages, probe_messages, target
 from craft.core.questions import ChoiceQuestion, Question
+from craft.core.shots import DEFAULT_CHOICE_SHOTS, DEFAULT_OPEN_SHOTS
 from craft.infra.models.chat_templates import render_chats
 from craft.infra.models.folders import ModelFolders
 from craft.infra.storage.artifacts import ArtifactStore

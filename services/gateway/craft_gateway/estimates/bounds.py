@@ -8,7 +8,7 @@ from craft.contracts.spec.jobs import JobSpec, TrainingSettings
 from craft.contracts.stages.kinds import FACTS, StageKind, WorkUnit
 from craft.contracts.stages.parameters import EngineRef
 from craft.core.questions import Task
-from craft.core.selection import default_rehearsal_count
+from craft.core.rehearsal import default_rehearsal_count
 from craft.infra.models.shape import ModelShape, training_bytes
 from craft_gateway.plan.stages import ResolvedJob
 

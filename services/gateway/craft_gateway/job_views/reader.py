@@ -19,7 +19,7 @@ from craft.contracts.public.jobs import (
 )
 from craft.contracts.spec.jobs import JobStatus
 from craft.contracts.stages.artifacts import ArtifactRef
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 from craft.errors import Conflict, NotFound, RequestInvalid
 from craft.infra.settings.coordinator import RetentionSettings
 from craft_gateway.job_views.queries import (

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Header, Query, Response
 from craft.contracts.public.jobs import ArtifactList
 from craft.contracts.stages.names import REPORT, package_stage
 from craft.contracts.stages.rows import ADAPTER_ARCHIVE, REPORT_HTML, REPORT_JSON
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 from craft.errors import Conflict, NotFound, RangeNotSatisfiable, RequestInvalid
 from craft.infra.http.openapi import documented
 from craft.infra.storage.artifacts import ArtifactStore

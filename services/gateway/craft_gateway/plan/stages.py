@@ -52,7 +52,7 @@ from craft.contracts.stages.parameters import (
     TuningSetParameters,
 )
 from craft.core.prompts import PromptMode
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 
 
 class ResolvedJob(Contract):

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 from craft.contracts.documents.evaluation import EvaluationDocument
 from craft.contracts.public.publishing import HubTarget, PublishTarget
 from craft.contracts.stages.rows import ADAPTER_FOLDER, EVALUATION_FILE
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 from craft.infra.storage.artifacts import ArtifactStore
 from craft_gateway.plan.parameters import resolved_parameters
 from craft_gateway.plan.stages import ResolvedJob

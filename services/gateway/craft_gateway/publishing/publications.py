@@ -12,7 +12,7 @@ from craft.contracts.problems import StageError
 from craft.contracts.public.publishing import HubTarget, MlflowTarget, PublicationStatus, PublicationView, PublishTarget
 from craft.contracts.stages.artifacts import ArtifactRef, canonical_json
 from craft.contracts.stages.names import evaluate_stage, package_stage
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 from craft.errors import Conflict, Forbidden
 from craft.infra.ids import new_id
 from craft.infra.settings.publishing import PublishingSettings

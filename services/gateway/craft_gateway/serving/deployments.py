@@ -15,7 +15,7 @@ from craft.contracts.services.model_server import ServedBase
 from craft.contracts.stages.artifacts import ArtifactRef
 from craft.contracts.stages.names import package_stage
 from craft.contracts.stages.rows import ADAPTER_FOLDER
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 from craft.errors import Conflict, NotFound
 from craft.infra.ids import new_id
 from craft.infra.models.folders import served_path

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Query, Response
 
 from craft.contracts.public.serving import AdapterDeployment, DeployRequest
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 from craft.errors import Conflict, DiskFull, ModelRejected, NotFound, RequestInvalid
 from craft.infra.http.openapi import documented
 from craft_gateway.access.authorisation import JOBS, authorised

@@ -30,7 +30,7 @@ from craft.contracts.stages.artifacts import ArtifactRef
 from craft.contracts.stages.attempts import AttemptOutcome
 from craft.contracts.stages.kinds import Service, StageKind
 from craft.core.questions import Task
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 from craft_gateway.store.column_types import EnumText, UtcDateTime
 
 _BIG = BigInteger().with_variant(Integer(), "sqlite")  # SQLite counts up by itself only in an INTEGER key

@@ -17,10 +17,10 @@ from craft.contracts.documents.report import (
 )
 from craft.contracts.stages.names import HELD_OUT, REHEARSAL, which_of
 from craft.contracts.stages.rows import CurveRow, Decision, DecisionRow, OutcomeRow, QuestionRow
+from craft.core.evaluated import Evaluated
 from craft.core.judging.answers import Outcome
-from craft.core.metrics import Evaluated
 from craft.core.questions import id_hash, letters
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 from craft_scoring.metric_views import differences
 from craft_scoring.report.comparisons import pairs, verdict
 from craft_scoring.report.inputs import JobResults

@@ -7,7 +7,7 @@ from pydantic import Field
 from craft.contracts.base import Contract, Moment
 from craft.contracts.documents.evaluation import Differences, MetricSet
 from craft.contracts.spec.jobs import JobStatus
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 
 
 class ComparedStrategy(Contract):

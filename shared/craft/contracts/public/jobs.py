@@ -13,7 +13,7 @@ from craft.contracts.stages.artifacts import ArtifactRef, Cost, ManifestFile
 from craft.contracts.stages.attempts import AttemptOutcome
 from craft.contracts.stages.kinds import RetentionClass, Service, StageKind
 from craft.contracts.stages.parameters import EngineRef, ModelRef
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 
 
 class Progress(Contract):

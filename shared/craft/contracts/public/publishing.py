@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 from craft.contracts.base import Contract, Moment
 from craft.contracts.problems import StageError
 from craft.contracts.spec.jobs import PlainText
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 
 _REPO_PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
 

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from craft.contracts.base import EXAMPLE_ADAPTER_ID, Contract, Moment
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 
 
 class DeployRequest(Contract):

@@ -12,7 +12,8 @@ from craft.contracts.spec.jobs import PlainText, Seed, Share
 from craft.contracts.stages.artifacts import ArtifactRef
 from craft.core.questions import Task
 from craft.core.rows.columns import ColumnMap
-from craft.core.selection import DropReason, FlowRule, Shortage, Strategy
+from craft.core.selection import DropReason
+from craft.core.strategies import FlowRule, Shortage, Strategy
 from craft.errors import RequestInvalid
 
 MOST_STATES = 1_000_000

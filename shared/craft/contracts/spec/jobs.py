@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from craft.contracts.base import DATASET_ID, NAME, Contract
 from craft.core.questions import Task
-from craft.core.selection import FlowRule, Shortage, Strategy
+from craft.core.strategies import FlowRule, Shortage, Strategy
 
 MOST_INLINE_ROWS = 10_000
 MODEL_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?$"

@@ -17,7 +17,7 @@ from craft.contracts.spec.jobs import (
 from craft.contracts.stages.kinds import StageKind
 from craft.core.prompts import PromptMode
 from craft.core.questions import Task
-from craft.core.selection import Shortage, Strategy
+from craft.core.strategies import Shortage, Strategy
 
 
 class ModelRef(Contract):

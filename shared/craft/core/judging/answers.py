@@ -13,8 +13,6 @@ from craft.core.judging.wordings.base import RefusalWording
 from craft.core.judging.wordings.english import ENGLISH
 from craft.core.questions import ChoiceQuestion, OpenQuestion, Question
 
-__all__ = ["Judgement", "Outcome", "judge", "majority_right_answer", "matches", "normalise"]
-
 
 class Outcome(StrEnum):
     """What became of one reply. Every evaluated question has exactly one; none leaves the denominator."""

@@ -18,8 +18,6 @@ from craft.core.judging.wordings.chinese import CHINESE
 from craft.core.judging.wordings.english import ENGLISH
 from craft.errors import RequestInvalid
 
-__all__ = ["WORDINGS", "RefusalKind", "RefusalWording", "is_refusal", "refusal_kind", "wording_for"]
-
 WORDINGS: Mapping[str, RefusalWording] = {wording.language: wording for wording in (ENGLISH, CHINESE)}
 
 # A full stop ends a sentence only before white space and not after one letter (J. K. Rowling).

@@ -18,12 +18,9 @@ from craft.infra.http import problems
 from craft.infra.http.edge import Edge, OtherForm, RequestMetrics
 from craft.infra.http.head import HeadAsGet
 from craft.infra.http.openapi import Describe, documented
-from craft.infra.http.problems import JsonResponse
 from craft.infra.observe import telemetry
 from craft.infra.settings.listen import Listen
 from craft.infra.settings.settings import Settings
-
-__all__ = ["MAX_BODY_BYTES", "Health", "JsonResponse", "Mounted", "Readiness", "create_app", "documented", "serve"]
 
 MAX_BODY_BYTES = 64 * 2**20
 SERVER_OPTIONS: Mapping[str, Any] = {

@@ -14,7 +14,7 @@ from tests.services.gateway.rigs.world import START, World, new_world, postgres_
 from craft.contracts.events import StageStatus
 from craft.contracts.spec.jobs import JobStatus
 from craft.contracts.stages.claims import ClaimedStage, Renew, StageProgress
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 from craft.errors import Conflict, DiskFull, Internal, LeaseLost, WorkerLost
 from craft_gateway.store.tables import Job, Outbox, Stage
 

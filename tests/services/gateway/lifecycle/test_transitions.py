@@ -14,7 +14,7 @@ from craft.contracts.spec.jobs import JobStatus
 from craft.contracts.stages.artifacts import ArtifactRef
 from craft.contracts.stages.claims import Claim, Complete, Renew, StageProgress
 from craft.contracts.stages.kinds import Service, StageKind
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 from craft.errors import (
     Conflict,
     GpuOutOfMemory,

@@ -15,7 +15,7 @@ from craft.contracts.stages.parameters import (
     TuningSetParameters,
 )
 from craft.core.prompts import PromptMode
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 from craft_gateway.plan.progress import StageShare, percent_done
 from craft_gateway.plan.stages import FromStage, PlannedStage, ResolvedJob, plan
 

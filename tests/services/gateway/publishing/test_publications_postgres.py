@@ -9,7 +9,7 @@ from tests.services.gateway.rigs.postgres import ON_POSTGRESQL, URL
 from tests.services.gateway.rigs.world import World, postgres_world, sha
 
 from craft.contracts.public.publishing import MlflowTarget, PublicationStatus
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 from craft.errors import PublishingRefused
 from craft.infra.settings.publishing import PublishingSettings
 from craft.infra.storage.artifacts import FolderStore

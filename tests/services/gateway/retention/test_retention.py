@@ -14,7 +14,7 @@ from craft.contracts.spec.jobs import JobStatus
 from craft.contracts.stages.artifacts import ArtifactRef
 from craft.contracts.stages.kinds import RetentionClass, StageKind
 from craft.core.questions import Task
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 from craft.errors import NotFound, Unavailable
 from craft.infra.settings.coordinator import RetentionSettings
 from craft_gateway.retention.collector import LogCollector

@@ -7,8 +7,8 @@ from craft.contracts.documents.evaluation import EvaluatedSet, EvaluationDocumen
 from craft.contracts.stages.names import HELD_OUT
 from craft.contracts.stages.parameters import EvaluateParameters
 from craft.contracts.stages.rows import EVALUATION_FILE, OUTCOMES_FILE, OutcomeRow
+from craft.core.evaluated import Evaluated
 from craft.core.judging.answers import Outcome
-from craft.core.metrics import Evaluated
 from craft.infra.storage.artifacts import write_rows
 from craft_scoring.metric_views import differences, measured
 

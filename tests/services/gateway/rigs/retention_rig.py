@@ -17,7 +17,7 @@ from craft.contracts.spec.jobs import JobStatus
 from craft.contracts.stages.artifacts import ArtifactRef, StageResult
 from craft.contracts.stages.claims import ClaimedStage, Complete
 from craft.contracts.stages.kinds import StageKind
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 from craft.infra.settings.coordinator import RetentionSettings
 from craft.infra.storage.artifacts import FolderStore
 from craft_gateway.lifecycle.job_transaction import JobTransaction

@@ -21,7 +21,7 @@ from craft.contracts.stages.artifacts import ArtifactRef, Manifest, StageResult
 from craft.contracts.stages.claims import Claim, ClaimedStage, Complete, Fail, Release
 from craft.contracts.stages.kinds import Service
 from craft.contracts.stages.parameters import EngineRef, ModelRef
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 from craft.errors import CraftError, Unavailable
 from craft.infra.settings.coordinator import CoordinatorSettings
 from craft_gateway.accounts.teams import TeamRegistry

@@ -13,7 +13,7 @@ import pytest
 from sqlmodel import Session
 from tests.services.gateway.rigs.public_rig import UNKNOWN_JOB, Rig, body, model_folder, open_rig
 
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 from craft.errors import Unavailable
 from craft.infra.settings.inference import VllmSettings
 from craft.infra.storage.served_adapters import ServedAdapters

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from craft.core.prompts import DEFAULT_CHOICE_SHOTS, DEFAULT_OPEN_SHOTS, DEFAULT_TEMPLATES, ModelMessage, probe_messages
+from craft.core.prompts import DEFAULT_TEMPLATES, ModelMessage, probe_messages
 from craft.core.questions import ChoiceQuestion, OpenQuestion
+from craft.core.shots import DEFAULT_CHOICE_SHOTS, DEFAULT_OPEN_SHOTS
 from craft_inference.embedded.engine import TransformersEngine
 from craft_inference.engine import LetterPrompt, Prompt, Sampling
 

@@ -13,7 +13,7 @@ import pytest
 from craft.contracts.documents.report import ReportDocument
 from craft.contracts.stages.rows import EVALUATION_FILE, REPORT_HTML, REPORT_JSON
 from craft.core.questions import Task
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 from craft_gateway.job_views.report_sections import reuse_in_html
 from craft_scoring.report.stage import report
 

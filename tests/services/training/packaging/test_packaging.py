@@ -26,7 +26,7 @@ from craft.contracts.stages.parameters import PackageParameters, TrainerRef, Tun
 from craft.contracts.stages.rows import ChatMessage, QuestionRow, ReplyRow, TrainingKind, TrainingRow
 from craft.core.prompts import DEFAULT_TEMPLATES, PromptMode, answer_messages, answer_template, templates_from
 from craft.core.questions import ChoiceQuestion, OpenQuestion, Question, Task
-from craft.core.selection import Strategy
+from craft.core.strategies import Strategy
 from craft.errors import AdapterUnservable, Internal
 from craft.infra.models.folders import ModelFolders
 from craft.infra.stage.context import LocalContext
