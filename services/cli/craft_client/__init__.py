@@ -1,6 +1,6 @@
-"""Python client of CRaFT as a service: `Client("http://127.0.0.1:8080").jobs.create({...}).wait()`.
+"""The Python client of CRaFT as a service: `Client("http://127.0.0.1:8080").jobs.create({...}).wait()`.
 
-`AsyncClient` has the same methods to `await`.
+`AsyncClient` has the same methods, as coroutines.
 """
 
 from craft_client.aio.client import AsyncClient

@@ -1,6 +1,6 @@
-"""Write `craft_client/sync` from `craft_client/aio`; with `--check` only compare.
+"""Writes `craft_client/sync` from `craft_client/aio`. With `--check` it only compares the two.
 
-Each call of the API is written once, to be awaited; without the awaiting it is the other client.
+Each call of the API is written once, as a coroutine. The same code without `async` and `await` is the other client.
 """
 
 import re
@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parent
-_HEADER = "# Made from craft_client/aio by craft_client/_generate_sync.py: change it there, then run `make client`.\n"
+_HEADER = (
+    "# Generated from craft_client/aio by craft_client/_generate_sync.py: change it there, then run `make client`.\n"
+)
 _RULES = [
     (r"\basync (def|with|for)\b", r"\1"),
     (r"\bawait ", ""),
@@ -20,25 +22,25 @@ _RULES = [
     (r"\basyncio\b", "time"),
     (r"craft_client\.aio\b", "craft_client.sync"),
     (r"\bAwaitable, ", ""),
-    (r"The client to `await`\. .*", 'The client that waits."""'),
+    (r"The asynchronous client\. .*", 'The synchronous client."""'),
 ]
 _AWAITABLE = "Awaitable["
 
 
 def synchronous(source: str) -> str:
-    """The same code without awaiting, as ruff formats it."""
+    """The same code without `async` and `await`, formatted by ruff."""
     text = source
     for pattern, replacement in _RULES:
         text = re.sub(pattern, replacement, text)
     text = _HEADER + _unwrapped(text)
     for words in (["check", "--select", "I,F401", "--fix", "--quiet"], ["format", "--quiet"]):
         command = [sys.executable, "-m", "ruff", *words, "--stdin-filename", str(_PACKAGE / "sync" / "x.py"), "-"]
-        text = subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout  # noqa: S603 - our own words
+        text = subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout  # noqa: S603 - our own command
     return text
 
 
 def _unwrapped(text: str) -> str:
-    """`Awaitable[X]` as `X`, whatever brackets X has."""
+    """Replace each `Awaitable[X]` by `X`, where X may have brackets of its own."""
     while (start := text.find(_AWAITABLE)) >= 0:
         depth, end = 1, start + len(_AWAITABLE)
         while depth:
@@ -49,13 +51,15 @@ def _unwrapped(text: str) -> str:
 
 
 def main() -> None:
-    """Write the files, or say which differ and exit with 1."""
-    made = {_PACKAGE / "sync" / path.name: synchronous(path.read_text()) for path in (_PACKAGE / "aio").glob("*.py")}
+    """Write the files. With `--check`, print the names of those that differ and exit with 1."""
+    generated = {
+        _PACKAGE / "sync" / path.name: synchronous(path.read_text()) for path in (_PACKAGE / "aio").glob("*.py")
+    }
     if "--check" in sys.argv:
-        old = [path.name for path, text in made.items() if not path.exists() or path.read_text() != text]
-        old += [path.name for path in (_PACKAGE / "sync").glob("*.py") if path not in made]
+        old = [path.name for path, text in generated.items() if not path.exists() or path.read_text() != text]
+        old += [path.name for path in (_PACKAGE / "sync").glob("*.py") if path not in generated]
         sys.exit(f"Run `make client`: {', '.join(sorted(old))} of craft_client/sync differ." if old else 0)
-    for path, text in made.items():
+    for path, text in generated.items():
         path.write_text(text)
 
 

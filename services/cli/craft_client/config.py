@@ -1,4 +1,4 @@
-"""Which server to speak to and as whom: arguments, the environment, and profiles in ~/.config/craft/config.toml."""
+"""Finds the server and the credentials: from arguments, the environment, and ~/.config/craft/config.toml."""
 
 import json
 import os
@@ -17,12 +17,12 @@ from craft_client.errors import ConfigError
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 DEFAULT_PROFILE = "default"
-_MEMBERS = ("url", "api_key", "team")
+_FIELDS = ("url", "api_key", "team")
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What a profile says; None where it says nothing."""
+    """The fields of a profile; None where the profile does not set one."""
 
     url: str | None = None
     api_key: str | None = None
@@ -31,7 +31,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A server, and who asks it."""
+    """A server's address, with the key and the team of the caller."""
 
     url: str
     api_key: str | None = None
@@ -39,7 +39,7 @@ class Connection:
 
 
 def config_path(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where profiles are kept."""
+    """The path of the file with the profiles."""
     base = environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME") or Path.home()) / ".config"
     return Path(base) / "craft" / "config.toml"
 
@@ -52,25 +52,26 @@ def connection(
     profile: str | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> Connection:
-    """Arguments first, then a profile that is named by argument, then CRAFT_URL, CRAFT_API_KEY and CRAFT_TEAM, then the
-    profile that CRAFT_PROFILE names or `default`.
+    """The connection for a client, from four sources in this order:
 
-    A profile's key and team go to the profile's own server and to no other. Raises ConfigError.
+    1. the arguments; 2. the profile that the argument `profile` names; 3. CRAFT_URL, CRAFT_API_KEY and CRAFT_TEAM;
+    4. the profile that CRAFT_PROFILE names, or `default`.
+    A profile's key and team are sent to that profile's own server only. Raises ConfigError.
     """
     named = profile or environ.get("CRAFT_PROFILE") or None
-    kept = _profile(named, config_path(environ))
-    given = Profile(*(environ.get(name) or None for name in ("CRAFT_URL", "CRAFT_API_KEY", "CRAFT_TEAM")))
-    first, second = (kept, given) if profile else (given, kept)
+    saved = _profile(named, config_path(environ))
+    variables = Profile(*(environ.get(name) or None for name in ("CRAFT_URL", "CRAFT_API_KEY", "CRAFT_TEAM")))
+    first, second = (saved, variables) if profile else (variables, saved)
     target = checked_url(url or first.url or second.url or DEFAULT_URL)
-    if _origin(target) != _origin(kept.url or DEFAULT_URL):
-        first, second = given, Profile()
+    if _origin(target) != _origin(saved.url or DEFAULT_URL):
+        first, second = variables, Profile()
     return Connection(
         target, checked_key(api_key or first.api_key or second.api_key), team or first.team or second.team
     )
 
 
 def profiles(path: Path) -> dict[str, Profile]:
-    """All that is kept there, by name. Raises ConfigError where it cannot be read, or others could read a key in it."""
+    """All profiles of the file, by name. Raises ConfigError where it is unreadable, or where others may read a key."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -79,58 +80,60 @@ def profiles(path: Path) -> dict[str, Profile]:
         raise ConfigError(f"{path} cannot be read: {error}") from None
     try:
         tables = tomllib.loads(text).get("profiles", {})
-        found = {name: Profile(**table) for name, table in tables.items()}
+        loaded = {name: Profile(**table) for name, table in tables.items()}
     except (tomllib.TOMLDecodeError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path} does not hold profiles: {error}", hint="Write it with `craft login`.") from None
-    if not all(value is None or isinstance(value, str) for p in found.values() for value in (p.url, p.api_key, p.team)):
-        raise ConfigError(f"{path} has something else than texts in a profile.", hint="Write it with `craft login`.")
-    if any(p.api_key for p in found.values()) and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise ConfigError(f"{path} holds keys, and others may read it.", hint=f"chmod 600 {path}")
-    return found
+        raise ConfigError(f"{path} is no file of profiles: {error}", hint="Write it with `craft login`.") from None
+    if not all(
+        value is None or isinstance(value, str) for p in loaded.values() for value in (p.url, p.api_key, p.team)
+    ):
+        raise ConfigError(f"{path} has a value in a profile that is no text.", hint="Write it with `craft login`.")
+    if any(p.api_key for p in loaded.values()) and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ConfigError(f"{path} has keys in it, and others may read it.", hint=f"chmod 600 {path}")
+    return loaded
 
 
 def save_profile(path: Path, name: str, profile: Profile | None) -> None:
-    """Keep a profile, or forget it (None); the file is replaced whole, and only its owner may read it."""
+    """Save a profile, or delete it (None). The file is replaced as a whole, and only its owner may read it."""
     if re.fullmatch(NAME, name) is None:
         raise ConfigError(f"{name!r} is no name for a profile.", hint="Use lower-case letters, digits and . _ -")
-    kept = profiles(path)
-    kept.pop(name, None)
+    saved = profiles(path)
+    saved.pop(name, None)
     if profile is not None:
-        kept[name] = profile
-    text = "\n".join(_table(each, kept[each]) for each in sorted(kept))
+        saved[name] = profile
+    text = "\n".join(_table(key, saved[key]) for key in sorted(saved))
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle, draft = tempfile.mkstemp(dir=path.parent, prefix=".config-")  # for its owner only
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".config-")  # only its owner may read it
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
-        Path(draft).replace(path)
+        Path(temporary).replace(path)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error}") from None
 
 
 def _table(name: str, profile: Profile) -> str:
-    values = ((member, getattr(profile, member)) for member in _MEMBERS)
-    lines = [f"{member} = {_text(value)}" for member, value in values if value is not None]
+    values = ((field, getattr(profile, field)) for field in _FIELDS)
+    lines = [f"{field} = {_text(value)}" for field, value in values if value is not None]
     return "\n".join([f"[profiles.{_text(name)}]", *lines, ""])
 
 
 def _text(value: str) -> str:
-    # JSON's text is TOML's, but for one mark that TOML wants escaped.
+    # A JSON string is a TOML string, but for one character that TOML wants escaped.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _profile(named: str | None, path: Path) -> Profile:
-    kept = profiles(path)
-    if named is not None and named not in kept:
-        known = ", ".join(sorted(kept)) or "none"
+    saved = profiles(path)
+    if named is not None and named not in saved:
+        known = ", ".join(sorted(saved)) or "none"
         raise ConfigError(
             f"{path} has no profile {named}; there is {known}.", hint=f"Make it: craft login --profile {named}"
         )
-    return kept.get(named or DEFAULT_PROFILE, Profile())
+    return saved.get(named or DEFAULT_PROFILE, Profile())
 
 
 def checked_url(url: str) -> str:
-    """The address without a slash at its end. Raises ConfigError."""
+    """The address without a slash at its end. Raises ConfigError where it is no address of a server."""
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
@@ -141,9 +144,11 @@ def checked_url(url: str) -> str:
 
 
 def checked_key(key: str | None) -> str | None:
-    """The key as it may stand in a header. Raises ConfigError."""
+    """The key. Raises ConfigError where it cannot be the value of a header."""
     if key is not None and not (key.isascii() and key.isprintable() and " " not in key):
-        raise ConfigError("The API key has marks that no key has.", hint="Copy it again; it looks like craft_sk_….")
+        raise ConfigError(
+            "The API key has characters that no key has.", hint="Copy it again; it looks like craft_sk_…."
+        )
     return key
 
 

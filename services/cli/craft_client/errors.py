@@ -1,11 +1,11 @@
-"""What can go wrong for a caller of the API.
+"""The errors of the client.
 
 ClientError
 ├── ApiError             the server answered with a problem document
-├── ConfigError          an address, key or profile that cannot be used
-├── JobFailed            the job ended, but not in success
-├── ServerUnreachable    nobody answered
-└── UnexpectedAnswer     a success that this client cannot read
+├── ConfigError          an address, key or profile cannot be used
+├── JobFailed            the job ended without success
+├── ServerUnreachable    no server answered
+└── UnexpectedAnswer     the client cannot read a successful response
 """
 
 import httpx
@@ -17,7 +17,7 @@ from craft.errors import Fault
 
 
 class ClientError(Exception):
-    """Base of the client's errors."""
+    """The base class of the client's errors."""
 
 
 class ConfigError(ClientError):
@@ -28,7 +28,7 @@ class ConfigError(ClientError):
 
 
 class ApiError(ClientError):
-    """The server's problem document; its text is what happened and what to do about it."""
+    """The server's problem document. Its text is the problem's detail, rows and hint."""
 
     def __init__(self, problem: Problem) -> None:
         lines = [f"{problem.detail} [{problem.code}]"]
@@ -43,7 +43,7 @@ class ApiError(ClientError):
 
     @classmethod
     def of(cls, response: httpx.Response) -> "ApiError":
-        """The error of a response that is none of ours too (a proxy's page, say)."""
+        """The error of a response, also of one that is no problem document (such as a proxy's page)."""
         try:
             return cls(Problem.model_validate_json(response.content))
         except ValidationError:
@@ -61,7 +61,7 @@ class ApiError(ClientError):
 
 
 class JobFailed(ClientError):
-    """The job failed or was cancelled; `job` is its last view."""
+    """The job failed or was cancelled. `job` is its last view."""
 
     def __init__(self, job: JobView) -> None:
         lines = [f"{job.id} {job.status}"]
@@ -74,8 +74,8 @@ class JobFailed(ClientError):
 
 
 class ServerUnreachable(ClientError):
-    """No connection within the retries."""
+    """No attempt got a response."""
 
 
 class UnexpectedAnswer(ClientError):
-    """The answer has a form that this client does not know: a server of another time, or a proxy's page."""
+    """The client does not know the response's form: it came from another version of the server, or from a proxy."""

@@ -1,4 +1,4 @@
-"""Which calls are made again, and after what pause: pure rules."""
+"""The rules for retries: which requests are sent again, and after which pause. Pure functions."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -11,29 +11,30 @@ from craft.contracts.problems import Problem
 
 LONGEST_PAUSE_SECONDS = 10.0
 LONGEST_RETRY_AFTER_SECONDS = 60.0
-"""A server that wants a longer pause is told to the caller instead of waited for."""
+"""Where a server wants a longer pause, the caller gets the error at once."""
 _ANSWERED_BY_OTHERS = frozenset({502, 503, 504})
 
 
 def backoff_seconds(attempt: int) -> float:
-    """Pause after the try with this number, from 0."""
+    """The pause in seconds after the attempt with this number, counted from 0."""
     return float(min(0.5 * 2 ** min(attempt, 10), LONGEST_PAUSE_SECONDS))
 
 
 def never_sent(error: httpx.TransportError) -> bool:
-    """Whether the server cannot have seen the request."""
+    """True where the server cannot have seen the request."""
     return isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
 
 
 def pause_seconds(
-    response: httpx.Response, attempt: int, *, safe: bool, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    response: httpx.Response, attempt: int, *, idempotent: bool, now: Callable[[], datetime] = lambda: datetime.now(UTC)
 ) -> float | None:
-    """How long to wait before the same request may be sent again; None: it may not, or should not.
+    """The pause in seconds before the same request may be sent again; None where it must not or should not be.
 
-    `safe`: twice is as once. A request over the rate (429) was not looked at, so any may be sent again.
+    `idempotent`: sending the request twice has the same effect as once. The server did not process a request that it
+    refused for its rate (429), so any such request may be sent again.
     """
     status = response.status_code
-    if status != httpx.codes.TOO_MANY_REQUESTS and not (safe and status in _ANSWERED_BY_OTHERS):
+    if status != httpx.codes.TOO_MANY_REQUESTS and not (idempotent and status in _ANSWERED_BY_OTHERS):
         return None
     if not _retryable(response):
         return None
@@ -44,7 +45,7 @@ def pause_seconds(
 
 
 def _retryable(response: httpx.Response) -> bool:
-    """Our own problems say whether to try again; of anything else it is assumed."""
+    """The problem document's own `retryable`; True for any other response."""
     try:
         return Problem.model_validate_json(response.content).retryable
     except ValidationError:
@@ -52,7 +53,7 @@ def _retryable(response: httpx.Response) -> bool:
 
 
 def _retry_after(value: str | None, now: Callable[[], datetime]) -> float | None:
-    """Seconds, or a date of HTTP (RFC 9110, 10.2.3)."""
+    """The seconds of a Retry-After header: a number, or an HTTP date (RFC 9110, 10.2.3)."""
     if value is None:
         return None
     if value.isascii() and value.isdigit():

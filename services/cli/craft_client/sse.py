@@ -1,17 +1,17 @@
-"""Read a job's event stream."""
+"""Reads a job's event stream."""
 
 from craft.contracts.public.jobs import EventView
-from craft_client.answers import parsed
+from craft_client.encoding import parsed
 
 
 class EventReader:
-    """Events of a text/event-stream, fed line by line; pings and other fields than `data` are passed over."""
+    """Parses the events of a text/event-stream, line by line. It ignores pings and all fields but `data`."""
 
     def __init__(self) -> None:
         self._data: list[str] = []
 
     def feed(self, line: str) -> EventView | None:
-        """The event that this line completes, if it does."""
+        """The event that this line completes; None where it completes none."""
         if line.startswith("data:"):
             self._data.append(line.removeprefix("data:").removeprefix(" "))
         elif not line and self._data:

@@ -1,1 +1,1 @@
-"""The client to `await`. `craft_client.sync` is made from this folder: `make client`."""
+"""The asynchronous client. `make client` generates `craft_client.sync` from this folder."""

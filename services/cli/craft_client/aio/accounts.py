@@ -1,4 +1,4 @@
-"""/craft/api-keys, /craft/teams, /craft/audit and the models that /v1 serves."""
+"""/craft/api-keys, /craft/teams, /craft/audit and the models of /v1."""
 
 from collections.abc import AsyncIterator, Sequence
 
@@ -14,9 +14,9 @@ from craft.contracts.public.accounts import (
     TeamList,
     TeamView,
 )
-from craft_client.aio.paging import every
+from craft_client.aio.paging import all_items
 from craft_client.aio.transport import AsyncTransport
-from craft_client.answers import operation, query, route
+from craft_client.encoding import operation, query, route
 
 
 class AsyncKeys:
@@ -34,13 +34,13 @@ class AsyncKeys:
         scopes: Sequence[Scope | str] | None = None,
         expires_in_days: float | None = None,
     ) -> CreatedKeyView:
-        """A new key; its `key` can be read in this answer only. Not tried again where its answer may be lost."""
+        """Make a key. Only this response has its `key`, so the call is not repeated where the response may be lost."""
         body = {"name": name, "role": role, "scopes": scopes, "expires_in_days": expires_in_days}
-        return await self._transport.call(CreatedKeyView, "POST", "/craft/api-keys", json=body, safe=False)
+        return await self._transport.call(CreatedKeyView, "POST", "/craft/api-keys", json=body, idempotent=False)
 
     @operation("listKeys")
     async def list(self, *, limit: int | None = None, after: str | None = None) -> KeyList:
-        """A page of keys, newest first, revoked and expired ones too."""
+        """A page of keys, newest first, with revoked and expired ones."""
         return await self._transport.call(KeyList, "GET", "/craft/api-keys", params=query(limit=limit, after=after))
 
     async def iterate(self) -> AsyncIterator[KeyView]:
@@ -49,7 +49,7 @@ class AsyncKeys:
         async def fetch(after: str | None) -> KeyList:
             return await self.list(limit=100, after=after)
 
-        async for key in every(fetch, lambda key: key.id):
+        async for key in all_items(fetch, lambda key: key.id):
             yield key
 
     @operation("getKey")
@@ -59,7 +59,7 @@ class AsyncKeys:
 
     @operation("revokeKey")
     async def revoke(self, key_id: str) -> KeyView:
-        """Within five seconds the key opens nothing any more."""
+        """Revoke a key: within five seconds it is refused everywhere."""
         return await self._transport.call(KeyView, "POST", route("/craft/api-keys/{}/revoke", key_id))
 
 
@@ -71,7 +71,7 @@ class AsyncTeams:
 
     @operation("listTeams")
     async def list(self) -> TeamList:
-        """Every team, what it may use and what it uses."""
+        """All teams, with their limits and their use."""
         return await self._transport.call(TeamList, "GET", "/craft/teams")
 
     @operation("getTeam")
@@ -88,7 +88,7 @@ class AsyncTeams:
         max_running_jobs: int | None = None,
         gpu_seconds_per_day: float | None = None,
     ) -> TeamView:
-        """Make a team, or replace all that it may use; None is no limit."""
+        """Make a team, or replace all limits of a team. None means no limit."""
         body = {
             "weight": weight,
             "max_running_jobs": max_running_jobs,
@@ -98,7 +98,7 @@ class AsyncTeams:
 
 
 class AsyncAudit:
-    """Who made what happen in the team."""
+    """Calls on the team's audit log."""
 
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
@@ -107,7 +107,7 @@ class AsyncAudit:
     async def list(
         self, *, limit: int | None = None, after: str | None = None, subject: str | None = None
     ) -> AuditList:
-        """A page of entries, newest first; with `subject` of one job, key or dataset."""
+        """A page of entries, newest first; with `subject`, only those of one job, key or dataset."""
         params = query(limit=limit, after=after, subject=subject)
         return await self._transport.call(AuditList, "GET", "/craft/audit", params=params)
 
@@ -117,19 +117,19 @@ class AsyncAudit:
         async def fetch(after: str | None) -> AuditList:
             return await self.list(limit=500, after=after, subject=subject)
 
-        async for entry in every(fetch, lambda entry: entry.id):
+        async for entry in all_items(fetch, lambda entry: entry.id):
             yield entry
 
 
 class AsyncModels:
-    """Deployed adapters, as /v1 names them. To chat with one, use OpenAI's client."""
+    """Calls on deployed adapters, by their names in /v1. Use OpenAI's client to chat with one."""
 
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
 
     @operation("listModels")
     async def list(self) -> ServedModelList:
-        """Every deployed adapter, newest first."""
+        """All deployed adapters, newest first."""
         return await self._transport.call(ServedModelList, "GET", "/v1/models")
 
     @operation("getModel")

@@ -1,4 +1,4 @@
-"""The client: resources as attributes, answers as the contracts' own models."""
+"""The client: its attributes are the resources, and it returns the contracts' own models."""
 
 from craft.contracts.public.accounts import CallerView
 from craft.contracts.public.jobs import QueueView
@@ -8,13 +8,13 @@ from craft_client.aio.datasets import AsyncDatasets
 from craft_client.aio.jobs import AsyncJobs
 from craft_client.aio.transport import AsyncTransport
 from craft_client.aio.webhooks import AsyncWebhooks
-from craft_client.answers import operation, query
 from craft_client.config import connection
+from craft_client.encoding import operation, query
 from craft_client.errors import ApiError, ServerUnreachable
 
 
 class AsyncClient:
-    """A connection to one server; use it as a context manager, or call `close`."""
+    """A connection to one server. Use it as a context manager, or call `close`."""
 
     def __init__(
         self,
@@ -27,13 +27,13 @@ class AsyncClient:
         retries: int = 4,
         transport: AsyncTransport | None = None,
     ) -> None:
-        """What is left out comes from CRAFT_URL, CRAFT_API_KEY and CRAFT_TEAM, or from a profile of `craft login`.
+        """Omitted arguments come from CRAFT_URL, CRAFT_API_KEY and CRAFT_TEAM, or from a profile of `craft login`.
 
-        `timeout_seconds` is for one answer's bytes to come; `transport` is for tests. Raises ConfigError.
+        `timeout_seconds` limits the wait for a response's next bytes; `transport` is for tests. Raises ConfigError.
         """
         if transport is None:
-            found = connection(url=base_url, api_key=api_key, team=team, profile=profile)
-            transport = AsyncTransport.of(found, timeout_seconds=timeout_seconds, retries=retries)
+            target = connection(url=base_url, api_key=api_key, team=team, profile=profile)
+            transport = AsyncTransport.of(target, timeout_seconds=timeout_seconds, retries=retries)
         self._transport = transport
         self.jobs = AsyncJobs(transport)
         self.datasets = AsyncDatasets(transport)
@@ -50,22 +50,22 @@ class AsyncClient:
 
     @operation("getMe")
     async def me(self) -> CallerView:
-        """Who the server takes the caller for."""
+        """The caller as the server knows it: name, team and scopes."""
         return await self._transport.call(CallerView, "GET", "/craft/me")
 
     @operation("getQueue")
     async def queue(self) -> QueueView:
-        """Unfinished jobs, why each waits, and who holds the devices."""
+        """The unfinished jobs, the reason why each waits, and the jobs that use the devices."""
         return await self._transport.call(QueueView, "GET", "/craft/queue")
 
     @operation("collectGarbage")
     async def gc(self, *, dry_run: bool = True, limit: int | None = None) -> GcView:
-        """What has expired in the artifact store; with `dry_run=False` it is gone, a bounded number in one call."""
+        """Show what has expired in the artifact store; with `dry_run=False` remove it, up to a limit for each call."""
         return await self._transport.call(GcView, "POST", "/craft/gc", params=query(dry_run=dry_run, limit=limit))
 
     @operation("readyz")
     async def ready(self) -> bool:
-        """Whether the gateway and what it needs answer."""
+        """True when the gateway and all that it needs are ready."""
         try:
             return (await self._transport.send("GET", "/readyz")).is_success
         except (ApiError, ServerUnreachable):

@@ -9,16 +9,16 @@ from craft.contracts.public.datasets import DatasetList, DatasetOverlap, Dataset
 from craft.contracts.services.datasets import DatasetFormat
 from craft.contracts.spec.dataset_sources import HttpsSource, HubSource, S3Source
 from craft.core.questions import Task
-from craft_client.aio.paging import every
+from craft_client.aio.paging import all_items
 from craft_client.aio.transport import AsyncTransport
-from craft_client.answers import body_of, operation, query, route
+from craft_client.encoding import body_of, operation, query, route
 
 _FETCH_SECONDS = 600.0
-"""Longer than the server gives a source."""
+"""Longer than the server's own timeout for a source."""
 
 
 class AsyncDatasets:
-    """Calls on datasets. The same questions are the same dataset, however often they are sent."""
+    """Calls on datasets. The same rows always give the same dataset."""
 
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
@@ -32,10 +32,10 @@ class AsyncDatasets:
         format: DatasetFormat | str = DatasetFormat.AUTO,
         columns: Mapping[str, str] | None = None,
     ) -> DatasetView:
-        """Upload a JSONL, JSON, CSV or Parquet file. Raises ApiError with row errors where rows are wrong.
+        """Upload a JSONL, JSON, CSV or Parquet file. Raises ApiError with the errors of wrong rows.
 
-        `task` is open-ended where it is not said, and must be said for rows with `choices`. `columns` names the file's
-        own column, or a dotted path, for ours: `{"question": "prompt"}`.
+        The default `task` is open-ended; rows with `choices` need an explicit one. `columns` maps our column to the
+        file's own column or to a dotted path: `{"question": "prompt"}`.
         """
         source = Path(path)
         fields = {"name": name or source.stem[:200] or "dataset", "format": str(format)}
@@ -56,7 +56,7 @@ class AsyncDatasets:
         format: DatasetFormat | str | None = None,
         columns: Mapping[str, str] | None = None,
     ) -> DatasetView:
-        """Keep rows as a dataset, 10,000 at most; larger ones are uploaded as a file."""
+        """Make a dataset of at most 10,000 rows. Upload a larger one as a file."""
         body = {"rows": [*rows], **query(task=task, name=name, format=format, columns=columns)}
         return await self._transport.call(DatasetView, "POST", "/craft/datasets", json=body)
 
@@ -69,7 +69,7 @@ class AsyncDatasets:
         format: DatasetFormat | str | None = None,
         columns: Mapping[str, str] | None = None,
     ) -> DatasetView:
-        """Have the server fetch a file: `{"kind": "https", "url": …}`, of the hub, or of S3. Else as `upload`."""
+        """Let the server fetch a file from https (`{"kind": "https", "url": …}`), the hub or S3. Else as `upload`."""
         body = {"source": body_of(source), **query(task=task, name=name, format=format, columns=columns)}
         return await self._transport.call(
             DatasetView, "POST", "/craft/datasets", json=body, timeout_seconds=_FETCH_SECONDS
@@ -81,12 +81,12 @@ class AsyncDatasets:
         return await self._transport.call(DatasetList, "GET", "/craft/datasets", params=query(limit=limit, after=after))
 
     async def iterate(self) -> AsyncIterator[DatasetView]:
-        """All datasets, newest first, page by page as they are asked for."""
+        """All datasets, newest first, fetched page by page as needed."""
 
         async def fetch(after: str | None) -> DatasetList:
             return await self.list(limit=100, after=after)
 
-        async for dataset in every(fetch, lambda dataset: dataset.id):
+        async for dataset in all_items(fetch, lambda dataset: dataset.id):
             yield dataset
 
     @operation("getDataset")
@@ -103,7 +103,7 @@ class AsyncDatasets:
     async def preview(
         self, dataset_id: str, *, limit: int | None = None, base_model: str | None = None
     ) -> DatasetPreview:
-        """Its first rows and the prompts made of them; with `base_model` also as its chat template writes them."""
+        """The first rows and their prompts; with `base_model`, also as that model's chat template renders them."""
         params = query(limit=limit, base_model=base_model)
         return await self._transport.call(
             DatasetPreview, "GET", route("/craft/datasets/{}/preview", dataset_id), params=params
@@ -111,6 +111,6 @@ class AsyncDatasets:
 
     @operation("compareDatasets")
     async def overlap(self, dataset_id: str, other: str) -> DatasetOverlap:
-        """Its rows whose questions the other dataset asks too."""
+        """The rows whose questions are also in the other dataset."""
         path = route("/craft/datasets/{}/overlap", dataset_id)
         return await self._transport.call(DatasetOverlap, "GET", path, params={"with": other})

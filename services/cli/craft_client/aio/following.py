@@ -1,4 +1,4 @@
-"""Follow a job over lost connections and servers that restart."""
+"""Follows a job across lost connections and restarts of the server."""
 
 import time
 from collections.abc import AsyncIterator
@@ -7,13 +7,13 @@ import httpx
 
 from craft.contracts.public.jobs import EventView, JobView
 from craft_client.aio.transport import AsyncTransport
-from craft_client.answers import route
+from craft_client.encoding import route
 from craft_client.errors import ApiError, ServerUnreachable
 from craft_client.sse import EventReader
 
 _LONG_POLL_SECONDS = 30.0
 _MOST_DROPS = 60
-"""How often in a row a connection may break, ten minutes or so, before a follower gives up."""
+"""The number of consecutive losses of the connection, about ten minutes, after which following ends."""
 _STREAM = "text/event-stream"
 _WAIT_AND_RETRY = frozenset({429, 502, 503, 504})
 
@@ -35,23 +35,23 @@ async def events(transport: AsyncTransport, job_id: str, *, after: int) -> Async
                         seen, drops, ended = event.seq, 0, ended or event.type.terminal
                         yield event
         except (httpx.TransportError, ApiError) as error:
-            _check_goes_on(error, job_id, drops=drops, most_drops=most_drops)
+            _raise_if_final(error, job_id, drops=drops, most_drops=most_drops)
         if ended:
             return
-        # A server that shuts down closes the stream as well; the next one goes on with it.
+        # A server that shuts down also closes the stream; the next server continues it.
         await transport.pause(drops)
         drops += 1
 
 
-async def settled(transport: AsyncTransport, job_id: str, *, until: float) -> JobView:
-    """See `AsyncJobs.settled`."""
+async def wait_until_ended(transport: AsyncTransport, job_id: str, *, until: float) -> JobView:
+    """See `AsyncJobs.wait_until_ended`."""
     path, drops, most_drops = route("/craft/jobs/{}", job_id), 0, 0
     while True:
         left = max(0.0, min(_LONG_POLL_SECONDS, until - time.monotonic()))
         try:
             view = await transport.call(JobView, "GET", path, params={"wait": left})
         except ServerUnreachable:
-            # Each such call has waited and tried several times already.
+            # Each such call has already waited and sent several attempts.
             drops += 1
             if drops > most_drops or time.monotonic() >= until:
                 raise
@@ -61,8 +61,8 @@ async def settled(transport: AsyncTransport, job_id: str, *, until: float) -> Jo
         drops, most_drops = 0, _MOST_DROPS
 
 
-def _check_goes_on(error: httpx.TransportError | ApiError, job_id: str, *, drops: int, most_drops: int) -> None:
-    """Raises what cannot be waited out."""
+def _raise_if_final(error: httpx.TransportError | ApiError, job_id: str, *, drops: int, most_drops: int) -> None:
+    """Raise the error where waiting cannot help, or after too many losses."""
     if isinstance(error, ApiError) and error.problem.status not in _WAIT_AND_RETRY:
         raise error
     if drops >= most_drops:

@@ -1,4 +1,4 @@
-"""A job that was submitted."""
+"""A handle on a submitted job."""
 
 import time
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class AsyncJobHandle:
-    """A job on the server. `view` is what was seen last; `refresh` looks again."""
+    """A job on the server. `view` is its last known view; `refresh` fetches a new one."""
 
     def __init__(self, jobs: "AsyncJobs", view: JobView) -> None:
         self._jobs = jobs
@@ -29,14 +29,14 @@ class AsyncJobHandle:
         return self.view.id
 
     async def refresh(self) -> JobView:
-        """Look again."""
+        """Fetch the job's view again."""
         self.view = await self._jobs.get(self.id)
         return self.view
 
     async def wait(self, *, timeout_seconds: float = float("inf")) -> JobView:
-        """Until the job ends. Raises JobFailed where it did not succeed, TimeoutError where time is up before."""
+        """Wait until the job ends. Raises JobFailed where it did not succeed, TimeoutError after `timeout_seconds`."""
         if not self.view.status.terminal:
-            self.view = await self._jobs.settled(self.id, until=time.monotonic() + timeout_seconds)
+            self.view = await self._jobs.wait_until_ended(self.id, until=time.monotonic() + timeout_seconds)
         if not self.view.status.terminal:
             raise TimeoutError(f"{self.id} is {self.view.status.value} after {timeout_seconds:g} seconds.")
         if self.view.status is not JobStatus.SUCCEEDED:
@@ -44,7 +44,7 @@ class AsyncJobHandle:
         return self.view
 
     async def stream(self, *, after: int = 0) -> AsyncIterator[EventView]:
-        """Every event from the first after `after` to the terminal one, over lost connections too."""
+        """All events from the first after `after` to the terminal one, also across lost connections."""
         async for event in self._jobs.stream(self.id, after=after):
             yield event
 
@@ -64,11 +64,11 @@ class AsyncJobHandle:
         return self.view
 
     async def deploy(self, *, strategy: Strategy | str | None = None) -> AdapterDeployment:
-        """Serve the adapter; its `model` is the name to use in calls of `<server>/v1`."""
+        """Serve the adapter. The result's `model` is its name in calls of `<server>/v1`."""
         return await self._jobs.deploy(self.id, strategy=strategy)
 
     async def download_adapter(self, target: Path | str, *, strategy: Strategy | str | None = None) -> Path:
-        """The adapter's tar.gz (PEFT layout)."""
+        """Save the adapter as tar.gz (PEFT layout)."""
         return await self._jobs.adapter(self.id, target, strategy=strategy)
 
     async def report(self) -> ReportDocument:

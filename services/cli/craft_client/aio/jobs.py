@@ -1,4 +1,4 @@
-"""/craft/jobs: submit, look, steer, follow, fetch."""
+"""/craft/jobs: submit, show, control and follow jobs, and fetch their results."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -25,34 +25,34 @@ from craft.contracts.spec.jobs import JobSpec, JobStatus
 from craft.core.strategies import Strategy
 from craft_client.aio import following
 from craft_client.aio.handles import AsyncJobHandle
-from craft_client.aio.paging import every
+from craft_client.aio.paging import all_items
 from craft_client.aio.transport import AsyncTransport
-from craft_client.answers import body_of, operation, parsed, query, route
+from craft_client.encoding import body_of, operation, parsed, query, route
 
 
 class AsyncJobs:
-    """Calls on jobs; `create`, `open` and `retry` give a handle with the same calls on one."""
+    """Calls on jobs. `create`, `open` and `retry` return a handle with the same calls on one job."""
 
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
 
     @operation("createJob")
     async def create(self, spec: JobSpec | Mapping[str, Any]) -> AsyncJobHandle:
-        """Submit a job. Raises ApiError with the server's problem where it is refused."""
+        """Submit a job. Raises ApiError with the server's problem document where it is refused."""
         return AsyncJobHandle(self, await self._transport.call(JobView, "POST", "/craft/jobs", json=body_of(spec)))
 
     @operation("validateJob")
     async def validate(self, spec: JobSpec | Mapping[str, Any]) -> ValidationView:
-        """What `create` would do with the same body, and an estimate."""
+        """Check a specification: the stages that `create` would make of it, and an estimate."""
         return await self._transport.call(ValidationView, "POST", "/craft/jobs/validate", json=body_of(spec))
 
     @operation("getJob")
     async def get(self, job_id: str, *, wait: float | None = None) -> JobView:
-        """A job; with `wait` the server answers when it has ended or so many seconds are over, 60 at most."""
+        """A job. With `wait` the server answers when the job has ended, or after so many seconds, at most 60."""
         return await self._transport.call(JobView, "GET", route("/craft/jobs/{}", job_id), params=query(wait=wait))
 
     async def open(self, job_id: str) -> AsyncJobHandle:
-        """A handle of a job that was submitted before."""
+        """A handle on a job that was submitted before."""
         return AsyncJobHandle(self, await self.get(job_id))
 
     @operation("listJobs")
@@ -65,7 +65,7 @@ class AsyncJobs:
         created_after: datetime | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> JobList:
-        """A page of jobs, newest first; `after` is the `last_id` of the page before. All `labels` must hold."""
+        """A page of jobs, newest first. `after` is the `last_id` of the page before. All `labels` must match."""
         params = query(
             limit=limit,
             after=after,
@@ -82,50 +82,50 @@ class AsyncJobs:
         created_after: datetime | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> AsyncIterator[JobView]:
-        """All jobs, newest first, page by page as they are asked for."""
+        """All jobs, newest first, fetched page by page as needed."""
         statuses = [status] if isinstance(status, str) else None if status is None else [*status]
 
         async def fetch(after: str | None) -> JobList:
             return await self.list(limit=100, after=after, status=statuses, created_after=created_after, labels=labels)
 
-        async for job in every(fetch, lambda job: job.id):
+        async for job in all_items(fetch, lambda job: job.id):
             yield job
 
     @operation("cancelJob")
     async def cancel(self, job_id: str) -> JobView:
-        """Ask for the end of a job; it is `cancelled` some seconds later."""
+        """Cancel a job; it is `cancelled` some seconds later."""
         return await self._transport.call(JobView, "POST", route("/craft/jobs/{}/cancel", job_id))
 
     @operation("pauseJob")
     async def pause(self, job_id: str) -> JobView:
-        """Free the workers; it is `paused` some seconds later. Raises ApiError (409) where it has ended."""
+        """Pause a job, which frees its workers some seconds later. Raises ApiError (409) for an ended job."""
         return await self._transport.call(JobView, "POST", route("/craft/jobs/{}/pause", job_id))
 
     @operation("resumeJob")
     async def resume(self, job_id: str) -> JobView:
-        """Go on with a paused job. Raises ApiError (409) where it has ended."""
+        """Continue a paused job. Raises ApiError (409) for an ended job."""
         return await self._transport.call(JobView, "POST", route("/craft/jobs/{}/resume", job_id))
 
     @operation("retryJob")
     async def retry(self, job_id: str, *, from_stage: str | None = None) -> AsyncJobHandle:
-        """A new job that does an ended one again; `from_stage` and what depends on it are computed anew."""
+        """Repeat an ended job as a new one. `from_stage` and the stages that depend on it are computed again."""
         path = route("/craft/jobs/{}/retry", job_id)
         view = await self._transport.call(JobView, "POST", path, json={"from_stage": from_stage})
         return AsyncJobHandle(self, view)
 
     @operation("pinJob")
     async def pin(self, job_id: str) -> JobView:
-        """Keep all that the job made without limit of time."""
+        """Keep all results of the job without a time limit."""
         return await self._transport.call(JobView, "PUT", route("/craft/jobs/{}/pin", job_id))
 
     @operation("unpinJob")
     async def unpin(self, job_id: str) -> JobView:
-        """Let what the job made expire."""
+        """Let the job's results expire."""
         return await self._transport.call(JobView, "DELETE", route("/craft/jobs/{}/pin", job_id))
 
     @operation("listAttempts")
     async def attempts(self, job_id: str) -> AttemptList:
-        """Every claim of the job's stages by a worker, and how it ended."""
+        """All claims of the job's stages by workers, with their outcomes."""
         return await self._transport.call(AttemptList, "GET", route("/craft/jobs/{}/attempts", job_id))
 
     @operation("listStages")
@@ -135,18 +135,18 @@ class AsyncJobs:
 
     @operation("listArtifacts")
     async def artifacts(self, job_id: str) -> ArtifactList:
-        """What the job's stages have written so far."""
+        """The artifacts that the job's stages have written so far."""
         return await self._transport.call(ArtifactList, "GET", route("/craft/jobs/{}/artifacts", job_id))
 
     @operation("deployAdapter")
     async def deploy(self, job_id: str, *, strategy: Strategy | str | None = None) -> AdapterDeployment:
-        """Serve a finished adapter: its `model` is a name for OpenAI's client at `<server>/v1`. Twice is as once."""
+        """Serve a finished adapter. Its `model` is its name for OpenAI's client at `<server>/v1`. Idempotent."""
         path = route("/craft/jobs/{}/deploy", job_id)
         return await self._transport.call(AdapterDeployment, "POST", path, json={"strategy": strategy})
 
     @operation("withdrawAdapter")
     async def undeploy(self, job_id: str, *, strategy: Strategy | str | None = None) -> None:
-        """Serve an adapter no longer."""
+        """Stop serving an adapter."""
         await self._transport.send("DELETE", route("/craft/jobs/{}/deploy", job_id), params=query(strategy=strategy))
 
     @operation("listLogs")
@@ -163,7 +163,7 @@ class AsyncJobs:
         async def fetch(after: str | None) -> LogList:
             return await self.logs(job_id, stage=stage, after=int(after or 0), limit=500)
 
-        async for line in every(fetch, lambda line: str(line.id)):
+        async for line in all_items(fetch, lambda line: str(line.id)):
             yield line
 
     @operation("listEvents")
@@ -173,9 +173,9 @@ class AsyncJobs:
         return await self._transport.call(EventList, "GET", route("/craft/jobs/{}/events", job_id), params=params)
 
     async def stream(self, job_id: str, *, after: int = 0) -> AsyncIterator[EventView]:
-        """Events as they happen, up to the job's end, over lost connections too; none lost, none twice.
+        """The events as they happen, up to the job's end, each exactly once, also across lost connections.
 
-        Raises ServerUnreachable where the server stays away.
+        Raises ServerUnreachable where the server does not come back.
         """
         async for event in following.events(self._transport, job_id, after=after):
             yield event
@@ -186,23 +186,23 @@ class AsyncJobs:
         return (await self._transport.send("GET", route("/craft/jobs/{}/report.json", job_id))).content
 
     async def report(self, job_id: str) -> ReportDocument:
-        """The finished report. Raises ApiError (409) while it is not."""
+        """The finished report. Raises ApiError (409) before the job has one."""
         return parsed(ReportDocument, await self.report_json(job_id))
 
     @operation("getReportHtml")
     async def report_html(self, job_id: str, target: Path | str) -> Path:
-        """Save the finished report as one page of HTML that needs no network."""
+        """Save the finished report as one HTML page that needs no network."""
         return await self._transport.download(route("/craft/jobs/{}/report.html", job_id), Path(target), params={})
 
     @operation("downloadAdapter")
     async def adapter(self, job_id: str, target: Path | str, *, strategy: Strategy | str | None = None) -> Path:
-        """Save a finished adapter (tar.gz, PEFT layout), whole or not at all."""
+        """Save a finished adapter (tar.gz, PEFT layout). The file is whole or absent."""
         path, params = route("/craft/jobs/{}/adapter", job_id), query(strategy=strategy)
         return await self._transport.download(path, Path(target), params=params)
 
     @operation("compareJobs")
     async def compare(self, job_ids: Sequence[str]) -> JobComparison:
-        """Two to ten jobs side by side. Raises ApiError (404) where one is not the team's."""
+        """Compare two to ten jobs. Raises ApiError (404) for a job of another team."""
         params = query(ids=",".join(job_ids))
         return await self._transport.call(JobComparison, "GET", "/craft/jobs/compare", params=params)
 
@@ -210,18 +210,18 @@ class AsyncJobs:
     async def publish(
         self, job_id: str, to: MlflowTarget | HubTarget | Mapping[str, Any], *, strategy: Strategy | str | None = None
     ) -> PublicationView:
-        """Have a finished adapter published; twice is as once, and after a failure it is tried again."""
+        """Publish a finished adapter. Idempotent; after a failure, a new call tries again."""
         path, body = route("/craft/jobs/{}/publish", job_id), {"target": body_of(to), "strategy": strategy}
         return await self._transport.call(PublicationView, "POST", path, json=body)
 
     @operation("listPublications")
     async def publications(self, job_id: str) -> PublicationList:
-        """Where the job's adapters were published or are to be, or why they are not."""
+        """The publications of the job's adapters: done, waiting or failed."""
         return await self._transport.call(PublicationList, "GET", route("/craft/jobs/{}/publications", job_id))
 
-    async def settled(self, job_id: str, *, until: float) -> JobView:
-        """The job once it has ended, or as it is at `until` of `time.monotonic`; a server that restarts is waited for.
+    async def wait_until_ended(self, job_id: str, *, until: float) -> JobView:
+        """The job when it has ended, or at the time `until` of `time.monotonic`. Waits for a server that restarts.
 
-        Raises ServerUnreachable where it stays away.
+        Raises ServerUnreachable where the server does not come back.
         """
-        return await following.settled(self._transport, job_id, until=until)
+        return await following.wait_until_ended(self._transport, job_id, until=until)

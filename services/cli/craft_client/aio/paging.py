@@ -1,4 +1,4 @@
-"""All items of a list, over as many pages as it has."""
+"""Iterates over all items of a list, page by page."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
@@ -12,19 +12,19 @@ class Page(Protocol[ItemOut]):
 
     @property
     def data(self) -> Sequence[ItemOut]:
-        """Its items."""
+        """The items of the page."""
         ...
 
     @property
     def has_more(self) -> bool:
-        """Whether there is another."""
+        """True where another page follows."""
         ...
 
 
-async def every(
+async def all_items(
     fetch: Callable[[str | None], Awaitable[Page[ItemT]]], cursor: Callable[[ItemT], str]
 ) -> AsyncIterator[ItemT]:
-    """The items of page after page; `fetch` gets the cursor of the last item that it gave."""
+    """The items of all pages. `fetch` gets the cursor of the last item of the page before."""
     after: str | None = None
     while True:
         page = await fetch(after)

@@ -1,4 +1,4 @@
-"""/craft/webhooks and what was sent by them."""
+"""/craft/webhooks and their deliveries."""
 
 from collections.abc import AsyncIterator, Sequence
 
@@ -11,9 +11,9 @@ from craft.contracts.public.webhooks import (
     WebhookList,
     WebhookView,
 )
-from craft_client.aio.paging import every
+from craft_client.aio.paging import all_items
 from craft_client.aio.transport import AsyncTransport
-from craft_client.answers import operation, query, route
+from craft_client.encoding import operation, query, route
 
 
 class AsyncWebhooks:
@@ -24,12 +24,12 @@ class AsyncWebhooks:
 
     @operation("createWebhook")
     async def create(self, url: str, *, types: Sequence[str] | None = None, name: str | None = None) -> SecretView:
-        """Have events sent to an https address: names, groups such as `job.*`, or `*`; by default `job.*`.
+        """Send events to an https address. `types` are names, groups such as `job.*`, or `*`; by default `job.*`.
 
-        Its `secret` can be read in this answer only. Not tried again where its answer may be lost.
+        Only this response has the `secret`, so the call is not repeated where the response may be lost.
         """
         body = query(url=url, types=None if types is None else [*types], name=name)
-        return await self._transport.call(SecretView, "POST", "/craft/webhooks", json=body, safe=False)
+        return await self._transport.call(SecretView, "POST", "/craft/webhooks", json=body, idempotent=False)
 
     @operation("listWebhooks")
     async def list(self, *, limit: int | None = None, after: str | None = None) -> WebhookList:
@@ -42,7 +42,7 @@ class AsyncWebhooks:
         async def fetch(after: str | None) -> WebhookList:
             return await self.list(limit=100, after=after)
 
-        async for webhook in every(fetch, lambda webhook: webhook.id):
+        async for webhook in all_items(fetch, lambda webhook: webhook.id):
             yield webhook
 
     @operation("getWebhook")
@@ -59,29 +59,29 @@ class AsyncWebhooks:
         types: Sequence[str] | None = None,
         name: str | None = None,
     ) -> WebhookView:
-        """Switch it on or off, choose other events, or rename it; what is left out stays."""
+        """Switch a webhook on or off, choose other events, or rename it. Omitted arguments change nothing."""
         body = query(active=active, types=None if types is None else [*types], name=name)
         return await self._transport.call(WebhookView, "PATCH", route("/craft/webhooks/{}", webhook_id), json=body)
 
     @operation("deleteWebhook")
     async def delete(self, webhook_id: str) -> None:
-        """Send nothing more to it, messages that wait neither."""
+        """Delete a webhook. Messages that wait for it are not sent."""
         await self._transport.send("DELETE", route("/craft/webhooks/{}", webhook_id))
 
     @operation("rotateWebhookSecret")
     async def rotate_secret(self, webhook_id: str) -> SecretView:
-        """A new `secret`, to be read in this answer only; the one before signs for a day too.
+        """Make a new `secret`, which only this response has. The old one also signs for one more day.
 
-        Not tried again where its answer may be lost: a second rotation would end the old secret at once.
+        The call is not repeated where the response may be lost: a second rotation would end the old secret at once.
         """
         path = route("/craft/webhooks/{}/rotate-secret", webhook_id)
-        return await self._transport.call(SecretView, "POST", path, safe=False)
+        return await self._transport.call(SecretView, "POST", path, idempotent=False)
 
     @operation("testWebhook")
     async def test(self, webhook_id: str) -> DeliveryView:
-        """Have a `webhook.test` sent; `delivery` tells what came of it."""
+        """Send a `webhook.test` event; `delivery` shows its outcome."""
         path = route("/craft/webhooks/{}/test", webhook_id)
-        return await self._transport.call(DeliveryView, "POST", path, safe=False)
+        return await self._transport.call(DeliveryView, "POST", path, idempotent=False)
 
     @operation("listDeliveries")
     async def deliveries(
@@ -92,7 +92,7 @@ class AsyncWebhooks:
         after: str | None = None,
         status: DeliveryStatus | str | None = None,
     ) -> DeliveryList:
-        """A page of what was sent, newest first."""
+        """A page of deliveries, newest first."""
         path = route("/craft/webhooks/{}/deliveries", webhook_id)
         params = query(limit=limit, after=after, status=status)
         return await self._transport.call(DeliveryList, "GET", path, params=params)
@@ -100,22 +100,22 @@ class AsyncWebhooks:
     async def iterate_deliveries(
         self, webhook_id: str, *, status: DeliveryStatus | str | None = None
     ) -> AsyncIterator[DeliveryView]:
-        """All that was sent and is still kept, newest first."""
+        """All deliveries that are still stored, newest first."""
 
         async def fetch(after: str | None) -> DeliveryList:
             return await self.deliveries(webhook_id, limit=100, after=after, status=status)
 
-        async for delivery in every(fetch, lambda delivery: delivery.id):
+        async for delivery in all_items(fetch, lambda delivery: delivery.id):
             yield delivery
 
     @operation("getDelivery")
     async def delivery(self, webhook_id: str, delivery_id: str) -> DeliveryDetail:
-        """One delivery, with the body that is sent."""
+        """One delivery, with its body."""
         path = route("/craft/webhooks/{}/deliveries/{}", webhook_id, delivery_id)
         return await self._transport.call(DeliveryDetail, "GET", path)
 
     @operation("redeliver")
     async def redeliver(self, webhook_id: str, delivery_id: str) -> DeliveryView:
-        """Send it again at once, whatever became of it."""
+        """Send a message again at once, whatever its status."""
         path = route("/craft/webhooks/{}/deliveries/{}/redeliver", webhook_id, delivery_id)
-        return await self._transport.call(DeliveryView, "POST", path, safe=False)
+        return await self._transport.call(DeliveryView, "POST", path, idempotent=False)

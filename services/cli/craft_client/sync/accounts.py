@@ -1,5 +1,5 @@
-# Made from craft_client/aio by craft_client/_generate_sync.py: change it there, then run `make client`.
-"""/craft/api-keys, /craft/teams, /craft/audit and the models that /v1 serves."""
+# Generated from craft_client/aio by craft_client/_generate_sync.py: change it there, then run `make client`.
+"""/craft/api-keys, /craft/teams, /craft/audit and the models of /v1."""
 
 from collections.abc import Iterator, Sequence
 
@@ -15,8 +15,8 @@ from craft.contracts.public.accounts import (
     TeamList,
     TeamView,
 )
-from craft_client.answers import operation, query, route
-from craft_client.sync.paging import every
+from craft_client.encoding import operation, query, route
+from craft_client.sync.paging import all_items
 from craft_client.sync.transport import Transport
 
 
@@ -35,13 +35,13 @@ class Keys:
         scopes: Sequence[Scope | str] | None = None,
         expires_in_days: float | None = None,
     ) -> CreatedKeyView:
-        """A new key; its `key` can be read in this answer only. Not tried again where its answer may be lost."""
+        """Make a key. Only this response has its `key`, so the call is not repeated where the response may be lost."""
         body = {"name": name, "role": role, "scopes": scopes, "expires_in_days": expires_in_days}
-        return self._transport.call(CreatedKeyView, "POST", "/craft/api-keys", json=body, safe=False)
+        return self._transport.call(CreatedKeyView, "POST", "/craft/api-keys", json=body, idempotent=False)
 
     @operation("listKeys")
     def list(self, *, limit: int | None = None, after: str | None = None) -> KeyList:
-        """A page of keys, newest first, revoked and expired ones too."""
+        """A page of keys, newest first, with revoked and expired ones."""
         return self._transport.call(KeyList, "GET", "/craft/api-keys", params=query(limit=limit, after=after))
 
     def iterate(self) -> Iterator[KeyView]:
@@ -50,7 +50,7 @@ class Keys:
         def fetch(after: str | None) -> KeyList:
             return self.list(limit=100, after=after)
 
-        for key in every(fetch, lambda key: key.id):
+        for key in all_items(fetch, lambda key: key.id):
             yield key
 
     @operation("getKey")
@@ -60,7 +60,7 @@ class Keys:
 
     @operation("revokeKey")
     def revoke(self, key_id: str) -> KeyView:
-        """Within five seconds the key opens nothing any more."""
+        """Revoke a key: within five seconds it is refused everywhere."""
         return self._transport.call(KeyView, "POST", route("/craft/api-keys/{}/revoke", key_id))
 
 
@@ -72,7 +72,7 @@ class Teams:
 
     @operation("listTeams")
     def list(self) -> TeamList:
-        """Every team, what it may use and what it uses."""
+        """All teams, with their limits and their use."""
         return self._transport.call(TeamList, "GET", "/craft/teams")
 
     @operation("getTeam")
@@ -89,7 +89,7 @@ class Teams:
         max_running_jobs: int | None = None,
         gpu_seconds_per_day: float | None = None,
     ) -> TeamView:
-        """Make a team, or replace all that it may use; None is no limit."""
+        """Make a team, or replace all limits of a team. None means no limit."""
         body = {
             "weight": weight,
             "max_running_jobs": max_running_jobs,
@@ -99,14 +99,14 @@ class Teams:
 
 
 class Audit:
-    """Who made what happen in the team."""
+    """Calls on the team's audit log."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
     @operation("listAudit")
     def list(self, *, limit: int | None = None, after: str | None = None, subject: str | None = None) -> AuditList:
-        """A page of entries, newest first; with `subject` of one job, key or dataset."""
+        """A page of entries, newest first; with `subject`, only those of one job, key or dataset."""
         params = query(limit=limit, after=after, subject=subject)
         return self._transport.call(AuditList, "GET", "/craft/audit", params=params)
 
@@ -116,19 +116,19 @@ class Audit:
         def fetch(after: str | None) -> AuditList:
             return self.list(limit=500, after=after, subject=subject)
 
-        for entry in every(fetch, lambda entry: entry.id):
+        for entry in all_items(fetch, lambda entry: entry.id):
             yield entry
 
 
 class Models:
-    """Deployed adapters, as /v1 names them. To chat with one, use OpenAI's client."""
+    """Calls on deployed adapters, by their names in /v1. Use OpenAI's client to chat with one."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
     @operation("listModels")
     def list(self) -> ServedModelList:
-        """Every deployed adapter, newest first."""
+        """All deployed adapters, newest first."""
         return self._transport.call(ServedModelList, "GET", "/v1/models")
 
     @operation("getModel")

@@ -1,11 +1,11 @@
-# Made from craft_client/aio by craft_client/_generate_sync.py: change it there, then run `make client`.
-"""The client: resources as attributes, answers as the contracts' own models."""
+# Generated from craft_client/aio by craft_client/_generate_sync.py: change it there, then run `make client`.
+"""The client: its attributes are the resources, and it returns the contracts' own models."""
 
 from craft.contracts.public.accounts import CallerView
 from craft.contracts.public.jobs import QueueView
 from craft.contracts.public.retention import GcView
-from craft_client.answers import operation, query
 from craft_client.config import connection
+from craft_client.encoding import operation, query
 from craft_client.errors import ApiError, ServerUnreachable
 from craft_client.sync.accounts import Audit, Keys, Models, Teams
 from craft_client.sync.datasets import Datasets
@@ -15,7 +15,7 @@ from craft_client.sync.webhooks import Webhooks
 
 
 class Client:
-    """A connection to one server; use it as a context manager, or call `close`."""
+    """A connection to one server. Use it as a context manager, or call `close`."""
 
     def __init__(
         self,
@@ -28,13 +28,13 @@ class Client:
         retries: int = 4,
         transport: Transport | None = None,
     ) -> None:
-        """What is left out comes from CRAFT_URL, CRAFT_API_KEY and CRAFT_TEAM, or from a profile of `craft login`.
+        """Omitted arguments come from CRAFT_URL, CRAFT_API_KEY and CRAFT_TEAM, or from a profile of `craft login`.
 
-        `timeout_seconds` is for one answer's bytes to come; `transport` is for tests. Raises ConfigError.
+        `timeout_seconds` limits the wait for a response's next bytes; `transport` is for tests. Raises ConfigError.
         """
         if transport is None:
-            found = connection(url=base_url, api_key=api_key, team=team, profile=profile)
-            transport = Transport.of(found, timeout_seconds=timeout_seconds, retries=retries)
+            target = connection(url=base_url, api_key=api_key, team=team, profile=profile)
+            transport = Transport.of(target, timeout_seconds=timeout_seconds, retries=retries)
         self._transport = transport
         self.jobs = Jobs(transport)
         self.datasets = Datasets(transport)
@@ -51,22 +51,22 @@ class Client:
 
     @operation("getMe")
     def me(self) -> CallerView:
-        """Who the server takes the caller for."""
+        """The caller as the server knows it: name, team and scopes."""
         return self._transport.call(CallerView, "GET", "/craft/me")
 
     @operation("getQueue")
     def queue(self) -> QueueView:
-        """Unfinished jobs, why each waits, and who holds the devices."""
+        """The unfinished jobs, the reason why each waits, and the jobs that use the devices."""
         return self._transport.call(QueueView, "GET", "/craft/queue")
 
     @operation("collectGarbage")
     def gc(self, *, dry_run: bool = True, limit: int | None = None) -> GcView:
-        """What has expired in the artifact store; with `dry_run=False` it is gone, a bounded number in one call."""
+        """Show what has expired in the artifact store; with `dry_run=False` remove it, up to a limit for each call."""
         return self._transport.call(GcView, "POST", "/craft/gc", params=query(dry_run=dry_run, limit=limit))
 
     @operation("readyz")
     def ready(self) -> bool:
-        """Whether the gateway and what it needs answer."""
+        """True when the gateway and all that it needs are ready."""
         try:
             return (self._transport.send("GET", "/readyz")).is_success
         except (ApiError, ServerUnreachable):

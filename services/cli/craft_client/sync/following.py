@@ -1,5 +1,5 @@
-# Made from craft_client/aio by craft_client/_generate_sync.py: change it there, then run `make client`.
-"""Follow a job over lost connections and servers that restart."""
+# Generated from craft_client/aio by craft_client/_generate_sync.py: change it there, then run `make client`.
+"""Follows a job across lost connections and restarts of the server."""
 
 import time
 from collections.abc import Iterator
@@ -7,14 +7,14 @@ from collections.abc import Iterator
 import httpx
 
 from craft.contracts.public.jobs import EventView, JobView
-from craft_client.answers import route
+from craft_client.encoding import route
 from craft_client.errors import ApiError, ServerUnreachable
 from craft_client.sse import EventReader
 from craft_client.sync.transport import Transport
 
 _LONG_POLL_SECONDS = 30.0
 _MOST_DROPS = 60
-"""How often in a row a connection may break, ten minutes or so, before a follower gives up."""
+"""The number of consecutive losses of the connection, about ten minutes, after which following ends."""
 _STREAM = "text/event-stream"
 _WAIT_AND_RETRY = frozenset({429, 502, 503, 504})
 
@@ -36,23 +36,23 @@ def events(transport: Transport, job_id: str, *, after: int) -> Iterator[EventVi
                         seen, drops, ended = event.seq, 0, ended or event.type.terminal
                         yield event
         except (httpx.TransportError, ApiError) as error:
-            _check_goes_on(error, job_id, drops=drops, most_drops=most_drops)
+            _raise_if_final(error, job_id, drops=drops, most_drops=most_drops)
         if ended:
             return
-        # A server that shuts down closes the stream as well; the next one goes on with it.
+        # A server that shuts down also closes the stream; the next server continues it.
         transport.pause(drops)
         drops += 1
 
 
-def settled(transport: Transport, job_id: str, *, until: float) -> JobView:
-    """See `Jobs.settled`."""
+def wait_until_ended(transport: Transport, job_id: str, *, until: float) -> JobView:
+    """See `Jobs.wait_until_ended`."""
     path, drops, most_drops = route("/craft/jobs/{}", job_id), 0, 0
     while True:
         left = max(0.0, min(_LONG_POLL_SECONDS, until - time.monotonic()))
         try:
             view = transport.call(JobView, "GET", path, params={"wait": left})
         except ServerUnreachable:
-            # Each such call has waited and tried several times already.
+            # Each such call has already waited and sent several attempts.
             drops += 1
             if drops > most_drops or time.monotonic() >= until:
                 raise
@@ -62,8 +62,8 @@ def settled(transport: Transport, job_id: str, *, until: float) -> JobView:
         drops, most_drops = 0, _MOST_DROPS
 
 
-def _check_goes_on(error: httpx.TransportError | ApiError, job_id: str, *, drops: int, most_drops: int) -> None:
-    """Raises what cannot be waited out."""
+def _raise_if_final(error: httpx.TransportError | ApiError, job_id: str, *, drops: int, most_drops: int) -> None:
+    """Raise the error where waiting cannot help, or after too many losses."""
     if isinstance(error, ApiError) and error.problem.status not in _WAIT_AND_RETRY:
         raise error
     if drops >= most_drops:

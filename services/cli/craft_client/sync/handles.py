@@ -1,5 +1,5 @@
-# Made from craft_client/aio by craft_client/_generate_sync.py: change it there, then run `make client`.
-"""A job that was submitted."""
+# Generated from craft_client/aio by craft_client/_generate_sync.py: change it there, then run `make client`.
+"""A handle on a submitted job."""
 
 import time
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class JobHandle:
-    """A job on the server. `view` is what was seen last; `refresh` looks again."""
+    """A job on the server. `view` is its last known view; `refresh` fetches a new one."""
 
     def __init__(self, jobs: "Jobs", view: JobView) -> None:
         self._jobs = jobs
@@ -30,14 +30,14 @@ class JobHandle:
         return self.view.id
 
     def refresh(self) -> JobView:
-        """Look again."""
+        """Fetch the job's view again."""
         self.view = self._jobs.get(self.id)
         return self.view
 
     def wait(self, *, timeout_seconds: float = float("inf")) -> JobView:
-        """Until the job ends. Raises JobFailed where it did not succeed, TimeoutError where time is up before."""
+        """Wait until the job ends. Raises JobFailed where it did not succeed, TimeoutError after `timeout_seconds`."""
         if not self.view.status.terminal:
-            self.view = self._jobs.settled(self.id, until=time.monotonic() + timeout_seconds)
+            self.view = self._jobs.wait_until_ended(self.id, until=time.monotonic() + timeout_seconds)
         if not self.view.status.terminal:
             raise TimeoutError(f"{self.id} is {self.view.status.value} after {timeout_seconds:g} seconds.")
         if self.view.status is not JobStatus.SUCCEEDED:
@@ -45,7 +45,7 @@ class JobHandle:
         return self.view
 
     def stream(self, *, after: int = 0) -> Iterator[EventView]:
-        """Every event from the first after `after` to the terminal one, over lost connections too."""
+        """All events from the first after `after` to the terminal one, also across lost connections."""
         for event in self._jobs.stream(self.id, after=after):
             yield event
 
@@ -65,11 +65,11 @@ class JobHandle:
         return self.view
 
     def deploy(self, *, strategy: Strategy | str | None = None) -> AdapterDeployment:
-        """Serve the adapter; its `model` is the name to use in calls of `<server>/v1`."""
+        """Serve the adapter. The result's `model` is its name in calls of `<server>/v1`."""
         return self._jobs.deploy(self.id, strategy=strategy)
 
     def download_adapter(self, target: Path | str, *, strategy: Strategy | str | None = None) -> Path:
-        """The adapter's tar.gz (PEFT layout)."""
+        """Save the adapter as tar.gz (PEFT layout)."""
         return self._jobs.adapter(self.id, target, strategy=strategy)
 
     def report(self) -> ReportDocument:

@@ -1,5 +1,5 @@
-# Made from craft_client/aio by craft_client/_generate_sync.py: change it there, then run `make client`.
-"""All items of a list, over as many pages as it has."""
+# Generated from craft_client/aio by craft_client/_generate_sync.py: change it there, then run `make client`.
+"""Iterates over all items of a list, page by page."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
@@ -13,17 +13,17 @@ class Page(Protocol[ItemOut]):
 
     @property
     def data(self) -> Sequence[ItemOut]:
-        """Its items."""
+        """The items of the page."""
         ...
 
     @property
     def has_more(self) -> bool:
-        """Whether there is another."""
+        """True where another page follows."""
         ...
 
 
-def every(fetch: Callable[[str | None], Page[ItemT]], cursor: Callable[[ItemT], str]) -> Iterator[ItemT]:
-    """The items of page after page; `fetch` gets the cursor of the last item that it gave."""
+def all_items(fetch: Callable[[str | None], Page[ItemT]], cursor: Callable[[ItemT], str]) -> Iterator[ItemT]:
+    """The items of all pages. `fetch` gets the cursor of the last item of the page before."""
     after: str | None = None
     while True:
         page = fetch(after)

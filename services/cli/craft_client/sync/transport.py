@@ -1,5 +1,5 @@
-# Made from craft_client/aio by craft_client/_generate_sync.py: change it there, then run `make client`.
-"""HTTP with retries: what is safe to repeat is repeated when the connection fails or the server says to wait."""
+# Generated from craft_client/aio by craft_client/_generate_sync.py: change it there, then run `make client`.
+"""HTTP with retries: idempotent requests are repeated when the connection fails or the server asks for a pause."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -10,13 +10,13 @@ from uuid import uuid4
 
 import httpx
 
-from craft_client.answers import ModelT, parsed
 from craft_client.config import Connection
+from craft_client.encoding import ModelT, parsed
 from craft_client.errors import ApiError, ServerUnreachable
 from craft_client.retrying import backoff_seconds, never_sent, pause_seconds
 
 _READ_SECONDS = 60.0
-"""Longer than the server's pings and its longest poll are apart."""
+"""Longer than the time between the server's pings, and than its longest poll."""
 
 
 class Transport:
@@ -43,7 +43,7 @@ class Transport:
 
     @classmethod
     def of(cls, connection: Connection, *, timeout_seconds: float, retries: int) -> "Transport":
-        """The pool for a server and who asks it."""
+        """The transport for a connection's server and credentials."""
         return cls(
             connection.url,
             api_key=connection.api_key,
@@ -57,7 +57,7 @@ class Transport:
         self._http.close()
 
     def pause(self, attempt: int) -> None:
-        """Wait before the next try, longer each time."""
+        """Wait before the next attempt, longer each time."""
         self._sleep(backoff_seconds(attempt))
 
     def call(
@@ -68,15 +68,17 @@ class Transport:
         *,
         params: Mapping[str, Any] | None = None,
         json: object = None,
-        safe: bool = True,
+        idempotent: bool = True,
         timeout_seconds: float | None = None,
     ) -> ModelT:
-        """The answer as `model`. Raises ApiError, ServerUnreachable, UnexpectedAnswer.
+        """Send a request and return the response as `model`. Raises ApiError, ServerUnreachable, UnexpectedAnswer.
 
-        `safe`: twice is as once. All tries of a POST have one Idempotency-Key, under which the server makes one job.
-        `timeout_seconds` is for calls that take longer than others.
+        `idempotent`: sending it twice has the same effect as once. All attempts of a POST have the same
+        Idempotency-Key, for which the server makes one job. `timeout_seconds` is for calls that take longer.
         """
-        response = self.send(method, path, params=params, json=json, safe=safe, timeout_seconds=timeout_seconds)
+        response = self.send(
+            method, path, params=params, json=json, idempotent=idempotent, timeout_seconds=timeout_seconds
+        )
         return parsed(model, response.content)
 
     def send(
@@ -86,32 +88,32 @@ class Transport:
         *,
         params: Mapping[str, Any] | None = None,
         json: object = None,
-        safe: bool = True,
+        idempotent: bool = True,
         timeout_seconds: float | None = None,
     ) -> httpx.Response:
-        """See `call`; the answer as it came."""
+        """See `call`. Returns the response itself."""
         headers = {"Idempotency-Key": uuid4().hex} if method == "POST" else {}
         timeout = self._http.timeout if timeout_seconds is None else httpx.Timeout(timeout_seconds, connect=5.0)
 
         def send() -> httpx.Response:
             return self._http.request(method, path, params=params, json=json, headers=headers, timeout=timeout)
 
-        return self._retried(send, safe=safe)
+        return self._retried(send, idempotent=idempotent)
 
     def upload(
         self, model: type[ModelT], path: str, *, file: IO[bytes], name: str, fields: Mapping[str, str]
     ) -> ModelT:
-        """POST a file as multipart, streamed. The file is rewound for each try."""
+        """POST a file as multipart, streamed. The file is rewound for each attempt."""
 
         def send() -> httpx.Response:
             file.seek(0)
             return self._http.post(path, files={"file": (name, file)}, data=dict(fields), timeout=None)
 
-        return parsed(model, (self._retried(send, safe=True)).content)
+        return parsed(model, (self._retried(send, idempotent=True)).content)
 
     @contextmanager
     def stream(self, path: str, *, params: Mapping[str, Any], headers: Mapping[str, str]) -> Iterator[httpx.Response]:
-        """A streamed GET without retries: the caller knows where it was. Raises ApiError, httpx.TransportError."""
+        """A streamed GET without retries: the caller knows its position. Raises ApiError, httpx.TransportError."""
         with self._http.stream("GET", path, params=params, headers=dict(headers)) as response:
             if not response.is_success:
                 response.read()
@@ -119,51 +121,51 @@ class Transport:
             yield response
 
     def download(self, path: str, target: Path, *, params: Mapping[str, Any]) -> Path:
-        """Save a body to `target`, whole or not at all."""
+        """Save a body to `target`. The file is whole or absent."""
         target.parent.mkdir(parents=True, exist_ok=True)
-        draft = target.with_name(f"{target.name}.part")
+        temporary = target.with_name(f"{target.name}.part")
 
         def save() -> httpx.Response:
             with self._http.stream("GET", path, params=params) as response:
                 if not response.is_success:
                     response.read()
                     return response
-                with draft.open("wb") as file:
+                with temporary.open("wb") as file:
                     for block in response.iter_bytes():
                         file.write(block)
                 return response
 
         try:
-            self._retried(save, safe=True)
-            draft.replace(target)
+            self._retried(save, idempotent=True)
+            temporary.replace(target)
         finally:
-            draft.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         return target
 
-    def _retried(self, send: Callable[[], httpx.Response], *, safe: bool) -> httpx.Response:
+    def _retried(self, send: Callable[[], httpx.Response], *, idempotent: bool) -> httpx.Response:
         for attempt in range(self.retries + 1):
             last = attempt == self.retries
             try:
                 response = send()
             except httpx.TransportError as error:
-                if last or not (safe or never_sent(error)):
-                    raise ServerUnreachable(f"No answer from {self._shown_url}: {_said(error)}") from error
+                if last or not (idempotent or never_sent(error)):
+                    raise ServerUnreachable(f"No answer from {self._shown_url}: {_text_of(error)}") from error
                 pause = backoff_seconds(attempt)
             else:
                 if response.is_success:
                     return response
-                wanted = pause_seconds(response, attempt, safe=safe)
-                if last or wanted is None:
+                allowed = pause_seconds(response, attempt, idempotent=idempotent)
+                if last or allowed is None:
                     raise ApiError.of(response)
-                pause = wanted
+                pause = allowed
             self._sleep(pause)
         raise AssertionError("the loop returns or raises")
 
     @property
     def _shown_url(self) -> str:
-        # Terminals and logs are read by others: a password in the address stays out.
+        # Others may read terminals and logs, so a password in the address is not shown.
         return str(httpx.URL(self.base_url).copy_with(userinfo=b""))
 
 
-def _said(error: httpx.TransportError) -> str:
+def _text_of(error: httpx.TransportError) -> str:
     return str(error) or type(error).__name__

@@ -1,5 +1,5 @@
-# Made from craft_client/aio by craft_client/_generate_sync.py: change it there, then run `make client`.
-"""/craft/webhooks and what was sent by them."""
+# Generated from craft_client/aio by craft_client/_generate_sync.py: change it there, then run `make client`.
+"""/craft/webhooks and their deliveries."""
 
 from collections.abc import Iterator, Sequence
 
@@ -12,8 +12,8 @@ from craft.contracts.public.webhooks import (
     WebhookList,
     WebhookView,
 )
-from craft_client.answers import operation, query, route
-from craft_client.sync.paging import every
+from craft_client.encoding import operation, query, route
+from craft_client.sync.paging import all_items
 from craft_client.sync.transport import Transport
 
 
@@ -25,12 +25,12 @@ class Webhooks:
 
     @operation("createWebhook")
     def create(self, url: str, *, types: Sequence[str] | None = None, name: str | None = None) -> SecretView:
-        """Have events sent to an https address: names, groups such as `job.*`, or `*`; by default `job.*`.
+        """Send events to an https address. `types` are names, groups such as `job.*`, or `*`; by default `job.*`.
 
-        Its `secret` can be read in this answer only. Not tried again where its answer may be lost.
+        Only this response has the `secret`, so the call is not repeated where the response may be lost.
         """
         body = query(url=url, types=None if types is None else [*types], name=name)
-        return self._transport.call(SecretView, "POST", "/craft/webhooks", json=body, safe=False)
+        return self._transport.call(SecretView, "POST", "/craft/webhooks", json=body, idempotent=False)
 
     @operation("listWebhooks")
     def list(self, *, limit: int | None = None, after: str | None = None) -> WebhookList:
@@ -43,7 +43,7 @@ class Webhooks:
         def fetch(after: str | None) -> WebhookList:
             return self.list(limit=100, after=after)
 
-        for webhook in every(fetch, lambda webhook: webhook.id):
+        for webhook in all_items(fetch, lambda webhook: webhook.id):
             yield webhook
 
     @operation("getWebhook")
@@ -60,29 +60,29 @@ class Webhooks:
         types: Sequence[str] | None = None,
         name: str | None = None,
     ) -> WebhookView:
-        """Switch it on or off, choose other events, or rename it; what is left out stays."""
+        """Switch a webhook on or off, choose other events, or rename it. Omitted arguments change nothing."""
         body = query(active=active, types=None if types is None else [*types], name=name)
         return self._transport.call(WebhookView, "PATCH", route("/craft/webhooks/{}", webhook_id), json=body)
 
     @operation("deleteWebhook")
     def delete(self, webhook_id: str) -> None:
-        """Send nothing more to it, messages that wait neither."""
+        """Delete a webhook. Messages that wait for it are not sent."""
         self._transport.send("DELETE", route("/craft/webhooks/{}", webhook_id))
 
     @operation("rotateWebhookSecret")
     def rotate_secret(self, webhook_id: str) -> SecretView:
-        """A new `secret`, to be read in this answer only; the one before signs for a day too.
+        """Make a new `secret`, which only this response has. The old one also signs for one more day.
 
-        Not tried again where its answer may be lost: a second rotation would end the old secret at once.
+        The call is not repeated where the response may be lost: a second rotation would end the old secret at once.
         """
         path = route("/craft/webhooks/{}/rotate-secret", webhook_id)
-        return self._transport.call(SecretView, "POST", path, safe=False)
+        return self._transport.call(SecretView, "POST", path, idempotent=False)
 
     @operation("testWebhook")
     def test(self, webhook_id: str) -> DeliveryView:
-        """Have a `webhook.test` sent; `delivery` tells what came of it."""
+        """Send a `webhook.test` event; `delivery` shows its outcome."""
         path = route("/craft/webhooks/{}/test", webhook_id)
-        return self._transport.call(DeliveryView, "POST", path, safe=False)
+        return self._transport.call(DeliveryView, "POST", path, idempotent=False)
 
     @operation("listDeliveries")
     def deliveries(
@@ -93,7 +93,7 @@ class Webhooks:
         after: str | None = None,
         status: DeliveryStatus | str | None = None,
     ) -> DeliveryList:
-        """A page of what was sent, newest first."""
+        """A page of deliveries, newest first."""
         path = route("/craft/webhooks/{}/deliveries", webhook_id)
         params = query(limit=limit, after=after, status=status)
         return self._transport.call(DeliveryList, "GET", path, params=params)
@@ -101,22 +101,22 @@ class Webhooks:
     def iterate_deliveries(
         self, webhook_id: str, *, status: DeliveryStatus | str | None = None
     ) -> Iterator[DeliveryView]:
-        """All that was sent and is still kept, newest first."""
+        """All deliveries that are still stored, newest first."""
 
         def fetch(after: str | None) -> DeliveryList:
             return self.deliveries(webhook_id, limit=100, after=after, status=status)
 
-        for delivery in every(fetch, lambda delivery: delivery.id):
+        for delivery in all_items(fetch, lambda delivery: delivery.id):
             yield delivery
 
     @operation("getDelivery")
     def delivery(self, webhook_id: str, delivery_id: str) -> DeliveryDetail:
-        """One delivery, with the body that is sent."""
+        """One delivery, with its body."""
         path = route("/craft/webhooks/{}/deliveries/{}", webhook_id, delivery_id)
         return self._transport.call(DeliveryDetail, "GET", path)
 
     @operation("redeliver")
     def redeliver(self, webhook_id: str, delivery_id: str) -> DeliveryView:
-        """Send it again at once, whatever became of it."""
+        """Send a message again at once, whatever its status."""
         path = route("/craft/webhooks/{}/deliveries/{}/redeliver", webhook_id, delivery_id)
-        return self._transport.call(DeliveryView, "POST", path, safe=False)
+        return self._transport.call(DeliveryView, "POST", path, idempotent=False)

@@ -105,7 +105,7 @@ def test_a_429_that_says_it_is_final_is_not_waited_for() -> None:
 )
 def test_retry_after_is_kept_to(header: str, pause: float | None) -> None:
     answer = httpx.Response(503, content=AWAY, headers={"Retry-After": header})
-    assert pause_seconds(answer, 2, safe=True, now=lambda: datetime(2026, 1, 1, tzinfo=UTC)) == pause
+    assert pause_seconds(answer, 2, idempotent=True, now=lambda: datetime(2026, 1, 1, tzinfo=UTC)) == pause
 
 
 def test_waiting_outlasts_a_server_that_restarts() -> None:

@@ -213,8 +213,8 @@ def test_unescaped_the_policy_alone_still_stops_everything(browser: str, tmp_pat
     policy = "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
     policy += "base-uri 'none'; form-action 'none'\">"
     # A policy does not stop a page from redirecting its reader: only escaping does.
-    still = [payload for payload in GROUPS[number] if "refresh" not in payload]
-    shown, requested = opened(browser, f"<!doctype html><html><head>{policy}</head>{''.join(still)}", tmp_path)
+    payloads = [payload for payload in GROUPS[number] if "refresh" not in payload]
+    shown, requested = opened(browser, f"<!doctype html><html><head>{policy}</head>{''.join(payloads)}", tmp_path)
     assert not shown.ran
     assert requested == []
 

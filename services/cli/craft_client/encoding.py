@@ -1,4 +1,4 @@
-"""From an answer's bytes to the contracts' models, and from arguments to paths, queries and bodies."""
+"""Encodes arguments as paths, queries and bodies, and decodes responses to the contracts' models."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ MethodT = TypeVar("MethodT", bound=Callable[..., Any])
 
 
 def operation(operation_id: str) -> Callable[[MethodT], MethodT]:
-    """Marks the method of an operation of the OpenAPI document; a test compares the two."""
+    """Mark the method of an operation of the OpenAPI document. A test compares the two."""
 
     def marked(method: MethodT) -> MethodT:
         method.__operation__ = operation_id  # type: ignore[attr-defined] # functions take any attribute
@@ -23,7 +23,7 @@ def operation(operation_id: str) -> Callable[[MethodT], MethodT]:
 
 
 def parsed(model: type[ModelT], content: bytes) -> ModelT:
-    """The answer as its model. A newer server may tell more than this client knows: that is passed over."""
+    """The response as its model. Fields that only a newer server knows are ignored. Raises UnexpectedAnswer."""
     try:
         return model.model_validate_json(content, extra="ignore")
     except ValidationError as error:
@@ -31,18 +31,18 @@ def parsed(model: type[ModelT], content: bytes) -> ModelT:
 
 
 def route(template: str, *ids: str) -> str:
-    """The path with each id put in for one `{}`; an id cannot lead to another path."""
-    for each in ids:
-        if each in {"", ".", ".."}:
-            raise ClientError(f"{each!r} is no id.")
-    return template.format(*(quote(each, safe="") for each in ids))
+    """The path with an id in place of each `{}`. An id cannot lead to another path. Raises ClientError."""
+    for given in ids:
+        if given in {"", ".", ".."}:
+            raise ClientError(f"{given!r} is no id.")
+    return template.format(*(quote(given, safe="") for given in ids))
 
 
 def query(**given: Any) -> dict[str, Any]:
-    """Query parameters, without those that are None."""
+    """The query parameters that are not None."""
     return {name: value for name, value in given.items() if value is not None}
 
 
 def body_of(given: BaseModel | Mapping[str, Any]) -> Any:
-    """A model as its JSON value; only what was set, so that the server's own defaults hold for the rest."""
+    """A model as its JSON value, with the set fields only, so that the server's own defaults apply to the rest."""
     return given.model_dump(mode="json", exclude_unset=True) if isinstance(given, BaseModel) else given
