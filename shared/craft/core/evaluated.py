@@ -1,4 +1,4 @@
-"""Evaluated questions, joined by id, as counts of outcome against outcome."""
+"""Evaluated questions, joined by id and counted by their outcomes under each model."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -15,7 +15,7 @@ _INDEX = {outcome: position for position, outcome in enumerate(OUTCOMES)}
 
 
 class Evaluated(NamedTuple):
-    """What became of one question."""
+    """The outcome of one question."""
 
     id: str
     outcome: Outcome
@@ -23,11 +23,11 @@ class Evaluated(NamedTuple):
 
 
 def crossed(*models: Sequence[Evaluated]) -> dict[str, NDArray[np.int64]]:
-    """For each category, how many questions had outcome i under the first model, j under the second, and so on.
+    """For each category, the number of questions with outcome i under the first model, j under the second, and so on.
 
-    The questions are joined on their ids, never on their position; a question's category is the first that any model
-    gives; categories are sorted. Raises DatasetInvalid for no question or an id that comes twice, MissingStates for an
-    id that one model lacks.
+    Questions are joined by id, never by position. A question's category is the first one that a model gives;
+    categories are sorted. Raises DatasetInvalid for no question or a repeated id, and MissingStates for an id that one
+    model lacks.
     """
     tables = [_by_id(model) for model in models]
     ids = tables[0].keys()
@@ -49,7 +49,7 @@ def crossed(*models: Sequence[Evaluated]) -> dict[str, NDArray[np.int64]]:
 
 
 def _by_id(rows: Sequence[Evaluated]) -> Mapping[str, Evaluated]:
-    found = {row.id: row for row in rows}
-    if len(found) != len(rows):
-        raise DatasetInvalid(f"{len(rows) - len(found)} evaluated questions have an id that comes more than once")
-    return found
+    by_id = {row.id: row for row in rows}
+    if len(by_id) != len(rows):
+        raise DatasetInvalid(f"{len(rows) - len(by_id)} evaluated questions have an id that comes more than once")
+    return by_id

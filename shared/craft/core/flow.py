@@ -1,4 +1,4 @@
-"""Knowledge flow: how a question's state moves when the model rehearses what it knows."""
+"""Knowledge flow: the change of a question's state when the model rehearses what it knows."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -8,16 +8,16 @@ from craft.errors import MissingStates
 
 
 class KnowledgeFlow(NamedTuple):
-    """State after rehearsal minus state before it, each part in [-1, 1]."""
+    """The state after rehearsal minus the state before it, each part in [-1, 1]."""
 
     correctness: float
     certainty: float
 
 
 def flows(before: Mapping[str, KnowledgeState], after: Mapping[str, KnowledgeState]) -> dict[str, KnowledgeFlow]:
-    """The flow of every question, joined on its id, in the order of `before`.
+    """The flow of every question, joined by id, in the order of `before`.
 
-    MissingStates where an id is on one side only: a lost question would silently change the tuning set.
+    Raises MissingStates where only one side has an id: a lost question would silently change the tuning set.
     """
     if before.keys() != after.keys():
         lost, added = sorted(before.keys() - after.keys()), sorted(after.keys() - before.keys())

@@ -1,4 +1,4 @@
-"""Knowledge states: how right and how certain a model is on one question."""
+"""Knowledge states: the correctness and certainty of a model on one question."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from craft.core.judging.wordings.base import RefusalWording
 from craft.core.questions import OpenQuestion
 from craft.errors import RequestInvalid
 
-# A log-probability that a bf16 engine rounded up may make the letters' mass this much larger than 1.
+# A bf16 engine may round log-probabilities up, so that the letters' mass exceeds 1 by this much.
 MASS_TOLERANCE = 0.02
 
 
@@ -26,8 +26,8 @@ class KnowledgeState(NamedTuple):
 class LetterState(NamedTuple):
     """The state of a multiple-choice question.
 
-    `letter_mass` is the probability that the model put on all offered letters together, before renormalising;
-    `probabilities` are the renormalised ones, in the order of the options.
+    `letter_mass` is the probability of all offered letters together, before renormalisation; `probabilities` are the
+    renormalised ones, in the order of the options.
     """
 
     state: KnowledgeState
@@ -36,7 +36,7 @@ class LetterState(NamedTuple):
 
 
 def correctness_of(samples: Sequence[str], question: OpenQuestion, *, wording: RefusalWording) -> float:
-    """The share of sampled answers that are right. RequestInvalid where there is no sample."""
+    """The share of sampled answers that are right. Raises RequestInvalid where there is no sample."""
     if not samples:
         raise RequestInvalid(f"question {question.id} has no samples", param="samples")
     right = sum(judge(sample, question, wording=wording).outcome is Outcome.RIGHT for sample in samples)
@@ -46,9 +46,9 @@ def correctness_of(samples: Sequence[str], question: OpenQuestion, *, wording: R
 def certainty_of(embeddings: NDArray[np.floating]) -> float:
     """Mean pairwise cosine of N embeddings (N, D), clipped to [0, 1], in float64.
 
-    For unit vectors that is (‖Σe‖² − N) / (N(N−1)): N additions instead of N² products. Rows need not have unit
-    length; a zero row has cosine 0 with every other. One embedding alone is certain (1.0): nothing disagrees with it.
-    RequestInvalid for no row or a number that is not finite.
+    For unit vectors this is (‖Σe‖² − N) / (N(N−1)): N additions instead of N² products. Rows need not have unit length;
+    a zero row has cosine 0 with every other row. A single embedding is certain (1.0), since nothing disagrees with it.
+    Raises RequestInvalid for no row or a number that is not finite.
     """
     rows = np.asarray(embeddings, dtype=np.float64)
     if rows.ndim != 2 or len(rows) == 0 or not np.isfinite(rows).all():
@@ -58,7 +58,7 @@ def certainty_of(embeddings: NDArray[np.floating]) -> float:
     count = len(rows)
     if count == 1:
         return 1.0
-    # Scaling by the largest part first keeps very small and very large rows from under- or overflowing when squared.
+    # Scaled by their largest part first, so that squares of very small or large rows do not under- or overflow.
     largest = np.abs(rows).max(axis=1, keepdims=True, initial=0.0)
     scaled = np.divide(rows, largest, out=np.zeros_like(rows), where=largest > 0)
     lengths = np.linalg.norm(scaled, axis=1, keepdims=True)
@@ -71,7 +71,7 @@ def certainty_of(embeddings: NDArray[np.floating]) -> float:
 def open_state(
     samples: Sequence[str], embeddings: NDArray[np.floating], question: OpenQuestion, *, wording: RefusalWording
 ) -> KnowledgeState:
-    """The state of an open-ended question from its sampled answers and their embeddings, row for row."""
+    """The state of an open-ended question from its sampled answers and their embeddings, one row for each answer."""
     if len(samples) != len(embeddings):
         raise RequestInvalid(f"{len(samples)} samples, but {len(embeddings)} embeddings", param="embeddings")
     return KnowledgeState(correctness_of(samples, question, wording=wording), certainty_of(embeddings))
@@ -80,9 +80,9 @@ def open_state(
 def choice_state(logprobs: Sequence[float], answer: int) -> LetterState:
     """The state of a multiple-choice question from the natural log-probabilities of its letters, in their order.
 
-    All letters are renormalised at once. −inf is a probability of 0; where every letter is −inf the model said nothing
-    about the options: uniform probabilities, certainty 0, mass 0. RequestInvalid for NaN, or for numbers that are no
-    log-probabilities (together more than 1), or an `answer` that is not one of them.
+    All letters are renormalised together. −inf is a probability of 0. If every letter is −inf, the model says nothing
+    about the options: uniform probabilities, certainty 0, mass 0. Raises RequestInvalid for NaN, for numbers that are
+    not log-probabilities (a sum above 1) and for an `answer` outside the letters.
     """
     values = np.asarray(logprobs, dtype=np.float64)
     count = len(values)

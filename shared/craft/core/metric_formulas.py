@@ -1,4 +1,4 @@
-"""What each metric is, as a formula on the table of shares: candidate's outcome by baseline's outcome."""
+"""Each metric as a formula on the table of shares: the candidate's outcome by the baseline's outcome."""
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
@@ -11,7 +11,7 @@ from craft.core.evaluated import OUTCOMES
 from craft.core.judging.answers import Outcome
 
 Shares: TypeAlias = NDArray[np.float64]  # (…, candidate outcome, baseline outcome), in the order of OUTCOMES
-# A formula takes the shares and the baseline's Pc0/Pw0, and gives NaN where it is undefined.
+# A formula takes the shares and the baseline's Pc0/Pw0, and returns NaN where the metric is undefined.
 Formula: TypeAlias = Callable[[Shares, float], Shares]
 
 _RIGHT, _WRONG, _REFUSED, _UNPARSED = (
@@ -63,7 +63,7 @@ def _answered(shares: Shares, ratio: float) -> Shares:
 
 
 def _not_known(shares: Shares) -> Shares:
-    """Share of questions that the baseline does not answer right: those a perfect abstainer refuses."""
+    """The share of questions that the baseline does not answer right; a perfect abstainer refuses exactly these."""
     columns: Shares = shares[..., [_WRONG, _REFUSED, _UNPARSED]].sum(axis=(-2, -1))
     return columns
 
@@ -86,7 +86,7 @@ FORMULAS: Mapping[Metric, Formula] = {
     Metric.ABSTAIN_RECALL: lambda shares, _: _ratio(_well_refused(shares), _not_known(shares)),
     Metric.ABSTAIN_F1: lambda shares, ratio: _ratio(2 * _well_refused(shares), _pr(shares, ratio) + _not_known(shares)),
 }
-# Why a metric has no value, where its formula gives NaN.
+# The reason for a missing value, where the formula returns NaN.
 UNDEFINED: Mapping[Metric, str] = {
     **dict.fromkeys(Metric, ""),
     Metric.THS: "the baseline answers nothing wrong, so THS is undefined",

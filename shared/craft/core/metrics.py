@@ -1,8 +1,8 @@
-"""The numbers of a report: rates, THS, over-refusal and their kin, each with a bootstrap interval.
+"""The metrics of a report: rates, THS, over-refusal and others, each with a bootstrap interval.
 
-All are computed from one table of shares, the candidate's outcome by the baseline's. A bootstrap over items only ever
-changes the counts in that table, so a resample is one multinomial draw of it: the same distribution as drawing the
-items, at a cost that does not grow with their number.
+All are computed from one table of shares, the candidate's outcome by the baseline's. A bootstrap over items changes
+only the counts in that table, so one resample is one multinomial draw of the table. This has the same distribution as
+drawing the items, and its cost does not grow with their number.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,12 +19,12 @@ from craft.errors import DatasetInvalid, RequestInvalid
 
 DEFAULT_RESAMPLES = 2000
 CONFIDENCE_PERCENT = (2.5, 97.5)
-# Share of resamples in which a metric must be defined for its interval to say anything.
+# A metric must be defined in this share of the resamples to have an interval.
 DEFINED_ENOUGH = 0.5
 
 
 class Rates(NamedTuple):
-    """Shares of all evaluated questions; they sum to 1, nothing leaves the denominator."""
+    """Shares of all evaluated questions. They sum to 1: no question leaves the denominator."""
 
     right: float
     wrong: float
@@ -42,7 +42,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class MetricEstimate:
-    """A metric; where `value` is None, `reason` says why, and so it does where only the interval is missing."""
+    """A metric with its interval. `reason` says why the value, or only the interval, is missing."""
 
     value: float | None
     interval: Interval | None = None
@@ -60,7 +60,7 @@ class CategoryResult:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """A candidate measured against the baseline. `micro`: each question weighs the same; `macro`: each category."""
+    """A candidate's metrics against the baseline. `micro` weighs questions equally, `macro` categories."""
 
     count: int
     micro: Mapping[Metric, MetricEstimate]
@@ -69,10 +69,10 @@ class Evaluation:
 
 
 def outcome_rates(outcomes: Sequence[Outcome]) -> Rates:
-    """The share of each outcome. DatasetInvalid where there is none."""
+    """The share of each outcome. Raises DatasetInvalid where there is no outcome."""
     if not outcomes:
         raise DatasetInvalid("nothing was evaluated", hint="give at least one held-out question")
-    return Rates(*(sum(each is outcome for each in outcomes) / len(outcomes) for outcome in OUTCOMES))
+    return Rates(*(sum(given is outcome for given in outcomes) / len(outcomes) for outcome in OUTCOMES))
 
 
 def ths(pc: float, pw: float, pc0: float, pw0: float) -> float | None:
@@ -90,10 +90,10 @@ def evaluate(
     """Every metric of `candidate` against `baseline` (M0 under BASIC), with its 95 % interval.
 
     Items are resampled with both models' outcomes together; for macro within each category, so that none vanishes. THS
-    is the mean of +1, 0 and −Pc0/Pw0 over items with that ratio held at its full-sample value, so its interval says
-    how sure the candidate's score is on this baseline's scale. Macro: the shares are averaged over categories, each
-    of equal weight, and every metric is computed from these averages. `resamples` = 0 gives no intervals.
-    Raises as `crossed` does, and RequestInvalid for a negative number of resamples.
+    is the mean of +1, 0 and −Pc0/Pw0 over items. That ratio is fixed at its full-sample value, so the interval shows
+    how certain the candidate's score is on this baseline's scale. For macro, shares are averaged over categories with
+    equal weights, and every metric is computed from these averages. `resamples` = 0 gives no intervals.
+    Raises as `crossed`, and RequestInvalid for a negative number of resamples.
     """
     counts = crossed(candidate, baseline)
     groups = list(counts.values())
@@ -118,9 +118,10 @@ def paired_difference(
     resamples: int = DEFAULT_RESAMPLES,
     seed: int,
 ) -> MetricEstimate:
-    """metric(a) − metric(b), each question weighing the same; every resample takes the same items for all three.
+    """metric(a) − metric(b), with equal weights of questions; each resample takes the same items for all three models.
 
-    Undefined, with the reason, where the metric is for `a` or `b`. RequestInvalid for an unknown metric.
+    The difference is undefined, with the reason, where the metric is undefined for `a` or `b`. Raises RequestInvalid
+    for an unknown metric.
     """
     if metric not in set(Metric):
         raise RequestInvalid(f"no metric is called {metric}", hint=f"known: {', '.join(Metric)}", param="metric")
@@ -131,7 +132,7 @@ def paired_difference(
     formula = FORMULAS[Metric(metric)]
 
     def difference(shares: Shares) -> Shares:
-        # (…, a, b, baseline): summing one model out leaves the other's table against the baseline.
+        # (…, a, b, baseline): a sum over one model leaves the other model's table against the baseline.
         return formula(shares.sum(axis=-2), ratio) - formula(shares.sum(axis=-3), ratio)
 
     return _estimate(float(difference(value)), difference(drawn), UNDEFINED[Metric(metric)])
@@ -149,8 +150,8 @@ def _mean_shares(groups: Sequence[NDArray[np.int64]]) -> Shares:
 
 
 def _draw(groups: Sequence[NDArray[np.int64]], resamples: int, rng: np.random.Generator) -> Shares:
-    """(resamples, …): each group resampled to its own size, as shares, averaged over the groups."""
-    # A running sum: with thousands of categories a stack of all draws would not fit in memory.
+    """(resamples, …): resample each group at its own size, as shares, and average over the groups."""
+    # A running sum, because with thousands of categories all draws together would not fit into memory.
     summed = np.zeros((resamples, groups[0].size))
     for cells in groups:
         size = int(cells.sum())

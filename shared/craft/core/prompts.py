@@ -1,4 +1,4 @@
-"""The prompts of both tasks as chat messages. Every wording is data that a job may replace."""
+"""The prompts of both tasks as chat messages. A job can replace each template."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -11,14 +11,14 @@ from craft.errors import RequestInvalid
 
 
 class ModelMessage(NamedTuple):
-    """One chat turn; `role` is "user" or "assistant"."""
+    """One message of a chat; `role` is "user" or "assistant"."""
 
     role: str
     content: str
 
 
 class PromptMode(StrEnum):
-    """BASIC asks; REFUSE asks and allows the refusal."""
+    """BASIC asks the question; REFUSE also allows the refusal."""
 
     BASIC = "basic"
     REFUSE = "refuse"
@@ -26,11 +26,11 @@ class PromptMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PromptTemplates:
-    """The wordings of method.md, with `{placeholder}`s; any other brace is text.
+    """The templates of method.md, with `{placeholder}`s; other braces are text.
 
-    {question} {topic} {options}; {letters} "A, B, C or D"; {letters_comma} "A, B, C, or D"; {refusal}, and
-    {refusal_words}, the same without the full stop; {letter} and {option} in the line of one option; {answer} and
-    {letter} in the targets.
+    Prompts have {question}, {topic}, {options}, {letters} ("A, B, C or D"), {letters_comma} ("A, B, C, or D"),
+    {refusal}, and {refusal_words}, which is the refusal without its full stop. The line of one option has {letter} and
+    {option}; targets have {answer} and {letter}.
     """
 
     open_probe: str = "Answer the following question as simple as possible.\nQuestion: {question}\nAnswer:"
@@ -55,16 +55,16 @@ class PromptTemplates:
     refusal: str = "I don't know."
 
 
-_OPEN_TURN = frozenset({"question", "topic", "refusal", "refusal_words"})
-_CHOICE_TURN = _OPEN_TURN | {"options", "letters", "letters_comma"}
-# For each template: (placeholders it must hold, placeholders it may hold).
+_OPEN_PROMPT = frozenset({"question", "topic", "refusal", "refusal_words"})
+_CHOICE_PROMPT = _OPEN_PROMPT | {"options", "letters", "letters_comma"}
+# For each template: (required placeholders, allowed placeholders).
 _PLACEHOLDERS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
-    "open_probe": (frozenset({"question"}), _OPEN_TURN),
-    "open_basic": (frozenset({"question"}), _OPEN_TURN),
-    "open_refuse": (frozenset({"question"}), _OPEN_TURN),
+    "open_probe": (frozenset({"question"}), _OPEN_PROMPT),
+    "open_basic": (frozenset({"question"}), _OPEN_PROMPT),
+    "open_refuse": (frozenset({"question"}), _OPEN_PROMPT),
     "open_target": (frozenset({"answer"}), frozenset({"answer"})),
-    "choice_basic": (frozenset({"question", "options"}), _CHOICE_TURN),
-    "choice_refuse": (frozenset({"question", "options"}), _CHOICE_TURN),
+    "choice_basic": (frozenset({"question", "options"}), _CHOICE_PROMPT),
+    "choice_refuse": (frozenset({"question", "options"}), _CHOICE_PROMPT),
     "choice_option": (frozenset({"letter", "option"}), frozenset({"letter", "option"})),
     "choice_target": (frozenset({"letter"}), frozenset({"letter"})),
     "or_word": (frozenset(), frozenset()),
@@ -77,9 +77,9 @@ DEFAULT_TEMPLATES = PromptTemplates()
 
 
 def templates_from(overrides: Mapping[str, str]) -> PromptTemplates:
-    """The default templates with some replaced.
+    """The default templates with `overrides`.
 
-    RequestInvalid for an unknown template, a blank one, a placeholder it needs and lacks, or one it cannot fill.
+    Raises RequestInvalid for an unknown template, a blank one, a missing placeholder or one that cannot be filled.
     """
     known = {field.name for field in fields(PromptTemplates)}
     for name, template in overrides.items():
@@ -88,10 +88,10 @@ def templates_from(overrides: Mapping[str, str]) -> PromptTemplates:
         if not template.strip():
             raise RequestInvalid(f"template {name} is blank", param=name)
         needed, allowed = _PLACEHOLDERS[name]
-        found = set(_PLACEHOLDER.findall(template))
-        if lacking := needed - found:
+        present = set(_PLACEHOLDER.findall(template))
+        if lacking := needed - present:
             raise RequestInvalid(f"template {name} lacks {_braced(lacking)}", param=name)
-        if unknown := found - allowed:
+        if unknown := present - allowed:
             raise RequestInvalid(
                 f"template {name} cannot fill {_braced(unknown)}",
                 hint=f"it may hold {_braced(allowed) or 'no placeholder'}",
@@ -105,15 +105,15 @@ def _braced(names: Collection[str]) -> str:
 
 
 def _fill(template: str, values: Mapping[str, str]) -> str:
-    """Replace placeholders in one pass, so that braces inside a question, an option or an answer survive."""
-    return _PLACEHOLDER.sub(lambda found: values.get(found.group(1), found.group(0)), template)
+    """Replace placeholders in one pass, so that braces inside a question, an option or an answer remain."""
+    return _PLACEHOLDER.sub(lambda match: values.get(match.group(1), match.group(0)), template)
 
 
 def _refusals(templates: PromptTemplates) -> dict[str, str]:
     return {"refusal": templates.refusal, "refusal_words": templates.refusal.rstrip(".!。！ ")}
 
 
-def _turn(template: str, question: Question, templates: PromptTemplates) -> ModelMessage:
+def _user_message(template: str, question: Question, templates: PromptTemplates) -> ModelMessage:
     values = {
         "question": question.question,
         "topic": (question.category or templates.default_topic).replace("_", " "),
@@ -133,51 +133,52 @@ def _turn(template: str, question: Question, templates: PromptTemplates) -> Mode
 
 
 def probe_messages(question: Question, shots: Sequence[Question], templates: PromptTemplates) -> list[ModelMessage]:
-    """The probe of stage 1: each shot as a user and an assistant turn, then the question.
+    """The probe of stage 1: each shot as a user and an assistant message, then the question.
 
-    Multiple choice uses the BASIC wording and answers with a letter. RequestInvalid where a shot is of the other task.
+    Multiple choice uses the BASIC template and answers with a letter. Raises RequestInvalid for a shot of the other
+    task.
     """
     template = templates.choice_basic if isinstance(question, ChoiceQuestion) else templates.open_probe
     messages: list[ModelMessage] = []
     for shot in shots:
         if type(shot) is not type(question):
             raise RequestInvalid(f"shot {shot.id} is not of the same task as the question", param="shots")
-        messages += (_turn(template, shot, templates), ModelMessage("assistant", target(shot, templates)))
-    return [*messages, _turn(template, question, templates)]
+        messages += (_user_message(template, shot, templates), ModelMessage("assistant", target(shot, templates)))
+    return [*messages, _user_message(template, question, templates)]
 
 
 def answer_messages(question: Question, mode: PromptMode, templates: PromptTemplates) -> list[ModelMessage]:
     """The zero-shot prompt of training and evaluation."""
     task = Task.MULTIPLE_CHOICE if isinstance(question, ChoiceQuestion) else Task.OPEN_ENDED
-    return [_turn(_wording(task, mode, templates), question, templates)]
+    return [_user_message(_template(task, mode, templates), question, templates)]
 
 
 def answer_template(task: Task, mode: PromptMode, templates: PromptTemplates) -> str:
-    """What `answer_messages` fills: the refusal is in its place, the placeholders of a question are left."""
-    return _fill(_wording(task, mode, templates), _refusals(templates))
+    """The template of `answer_messages`, with the refusal filled in and the placeholders of a question left."""
+    return _fill(_template(task, mode, templates), _refusals(templates))
 
 
-def _wording(task: Task, mode: PromptMode, templates: PromptTemplates) -> str:
+def _template(task: Task, mode: PromptMode, templates: PromptTemplates) -> str:
     if task is Task.MULTIPLE_CHOICE:
         return templates.choice_refuse if mode is PromptMode.REFUSE else templates.choice_basic
     return templates.open_refuse if mode is PromptMode.REFUSE else templates.open_basic
 
 
 def target(question: Question, templates: PromptTemplates) -> str:
-    """The text that teaches the answer: the first accepted answer, or the right letter."""
+    """The target text of training: the first accepted answer, or the right letter."""
     if isinstance(question, ChoiceQuestion):
         return _fill(templates.choice_target, {"letter": question.answer_letter})
     return _fill(templates.open_target, {"answer": question.answers[0]})
 
 
 def first_examined_shot(shots: Iterable[Question], held_out: Iterable[Question]) -> Question | None:
-    """The first shot that asks what the evaluation split asks, whatever its case and spaces; None is as it must be.
+    """The first shot whose question is in the evaluation split, compared without case and spaces, or None.
 
-    Such a shot would tell the model an answer that it is to be examined on.
+    Such a shot would show the model an answer on which it is evaluated.
     """
-    examined = {_plain(question) for question in held_out}
-    return next((shot for shot in shots if _plain(shot) in examined), None)
+    examined = {_folded(question) for question in held_out}
+    return next((shot for shot in shots if _folded(shot) in examined), None)
 
 
-def _plain(question: Question) -> str:
+def _folded(question: Question) -> str:
     return " ".join(question.question.casefold().split())

@@ -1,4 +1,4 @@
-"""Questions of both kinds, how a data row becomes one, and the split into training and held-out questions."""
+"""Questions of both tasks, and their split into training and held-out questions."""
 
 import hashlib
 import string
@@ -22,7 +22,7 @@ class Task(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OpenQuestion:
-    """A question with one or more accepted answers; the first is the one that is taught."""
+    """A question with one or more accepted answers; the first one is taught."""
 
     id: str
     question: str
@@ -32,7 +32,7 @@ class OpenQuestion:
 
 @dataclass(frozen=True, slots=True)
 class ChoiceQuestion:
-    """A question with 2 to 26 options; `answer` is the index of the right one."""
+    """A question with 2 to 26 options; `answer` is the index of the right option."""
 
     id: str
     question: str
@@ -42,7 +42,7 @@ class ChoiceQuestion:
 
     @property
     def letters(self) -> tuple[str, ...]:
-        """The letters under which the options are offered."""
+        """The letters of the options."""
         return letters(len(self.choices))
 
     @property
@@ -56,7 +56,7 @@ AnyQuestion = TypeVar("AnyQuestion", OpenQuestion, ChoiceQuestion, Question)
 
 
 def letters(count: int) -> tuple[str, ...]:
-    """`count` letters from A; DatasetInvalid unless 2 ≤ count ≤ 26."""
+    """`count` letters from A. Raises DatasetInvalid unless 2 ≤ count ≤ 26."""
     if not MIN_CHOICES <= count <= MAX_CHOICES:
         raise DatasetInvalid(
             f"a multiple-choice question has {MIN_CHOICES} to {MAX_CHOICES} options, not {count}", param="choices"
@@ -65,29 +65,30 @@ def letters(count: int) -> tuple[str, ...]:
 
 
 def id_hash(question_id: str, *, salt: str = "") -> int:
-    """A 64-bit hash of an id, the same on every machine: it breaks ties, splits and shuffles without any order."""
+    """A 64-bit hash of an id, the same on every machine: for ties, splits and shuffles that ignore the rows' order."""
     return int.from_bytes(hashlib.blake2b(f"{salt}\0{question_id}".encode(), digest_size=8).digest())
 
 
 @dataclass(frozen=True, slots=True)
 class Split(Generic[AnyQuestion]):
-    """Two disjoint parts of a data set, each in the order of the file."""
+    """Two disjoint parts of a dataset, each in the order of the file."""
 
     train: tuple[AnyQuestion, ...]
     held_out: tuple[AnyQuestion, ...]
 
 
 def split(questions: Sequence[AnyQuestion], *, held_out_fraction: float, seed: int) -> Split[AnyQuestion]:
-    """Part the questions by a hash of their ids.
+    """Split the questions by a hash of their ids.
 
-    Neither the order of the rows nor rows added later move a question from one part to the other, so the sizes are
-    only near the fraction, and a part of a tiny data set may be empty. RequestInvalid unless 0 ≤ fraction < 1.
+    Neither the order of the rows nor later rows move a question from one part to the other. The sizes are therefore
+    only close to the fraction, and one part of a tiny dataset may be empty. Raises RequestInvalid unless
+    0 ≤ fraction < 1.
     """
     if not 0 <= held_out_fraction < 1:
         raise RequestInvalid("held_out_fraction must be at least 0 and below 1", param="held_out_fraction")
-    border = int(held_out_fraction * 2**64)
-    held = [id_hash(question.id, salt=f"split {seed}") < border for question in questions]
+    limit = int(held_out_fraction * 2**64)
+    is_held_out = [id_hash(question.id, salt=f"split {seed}") < limit for question in questions]
     return Split(
-        train=tuple(question for question, out in zip(questions, held, strict=True) if not out),
-        held_out=tuple(question for question, out in zip(questions, held, strict=True) if out),
+        train=tuple(question for question, out in zip(questions, is_held_out, strict=True) if not out),
+        held_out=tuple(question for question, out in zip(questions, is_held_out, strict=True) if out),
     )

@@ -1,4 +1,4 @@
-"""Stage 2: which questions teach their answer, which teach refusal, and which are dropped, each with its reason."""
+"""Stage 2: selects the questions that teach their answer, those that teach refusal, and the dropped ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ Positions = NDArray[np.intp]
 
 
 class QuestionFlow(NamedTuple):
-    """A question's state under the initial model and, where there was a rehearsal, its flow."""
+    """A question's state under the initial model and, after a rehearsal, its flow."""
 
     id: str
     state: KnowledgeState
@@ -26,7 +26,7 @@ class QuestionFlow(NamedTuple):
 
 
 class DropReason(StrEnum):
-    """Why a question is in neither set. NOT_DRAWN: a random choice did not take it."""
+    """The reason why a question is in neither set. NOT_DRAWN: the random draw did not take it."""
 
     DYNAMIC_CONFLICT = "dynamic_conflict"
     STATIC_CONFLICT = "static_conflict"
@@ -34,7 +34,7 @@ class DropReason(StrEnum):
 
 
 class Dropped(NamedTuple):
-    """One question that is left out."""
+    """One dropped question."""
 
     id: str
     reason: DropReason
@@ -42,7 +42,7 @@ class Dropped(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Every input question in exactly one list: van and idk in the order of choice, dropped in the order of input."""
+    """Each input question is in exactly one list: van and idk in selection order, dropped in input order."""
 
     van: tuple[str, ...]
     idk: tuple[str, ...]
@@ -50,11 +50,11 @@ class Selection:
 
 
 def select(states: Sequence[QuestionFlow], *, strategy: Strategy, rule: SelectionRule) -> Selection:
-    """Decide for every question whether it teaches its answer, teaches refusal or is dropped (Algorithm 1 of CRaFT).
+    """Decide for each question whether it teaches its answer, teaches refusal or is dropped (Algorithm 1 of CRaFT).
 
-    The order of `states` changes nothing but the order of `dropped`; ties are broken by a hash of the id.
-    Raises DatasetInvalid for an id that comes twice, MissingStates where a needed flow is missing, and TooFewKnown or
-    TooFewUnknown where a kind that is asked for has no candidate at all, or too few and `rule.shortage` is "error".
+    The order of `states` affects only the order of `dropped`; a hash of the id breaks ties.
+    Raises DatasetInvalid for a repeated id, MissingStates for a missing flow, and TooFewKnown or TooFewUnknown where a
+    requested kind has no candidate, or too few candidates and `rule.shortage` is "error".
     """
     table = _Table.of(states)
     candidates = _candidates(table, states, strategy=strategy, rule=rule)
@@ -77,9 +77,10 @@ def select(states: Sequence[QuestionFlow], *, strategy: Strategy, rule: Selectio
 def comparable_rule(
     states: Sequence[QuestionFlow], *, strategies: Sequence[Strategy], rule: SelectionRule
 ) -> SelectionRule:
-    """`rule` with the sizes that every one of `strategies` can fill, so that their sets are of one size.
+    """`rule` with sizes that each of `strategies` can fill, so that their sets have one size.
 
-    Only a shortage changes the sizes: each strategy shrinks by itself, and this takes the smallest. Raises as `select`.
+    Only a shortage changes the sizes: it takes the smallest of the sizes to which the strategies shrink. Raises as
+    `select`.
     """
     table = _Table.of(states)
     sizes = [
@@ -93,7 +94,7 @@ def comparable_rule(
 
 
 class _Table(NamedTuple):
-    """The states as columns: whole-column arithmetic instead of a scan of the table for each row."""
+    """The states as columns, for arithmetic on whole columns."""
 
     ids: list[str]
     correctness: NDArray[np.float64]
@@ -103,10 +104,12 @@ class _Table(NamedTuple):
     def of(cls, states: Sequence[QuestionFlow]) -> "_Table":
         ids = [row.id for row in states]
         if len(set(ids)) != len(ids):
-            twice = sorted(_repeated(ids))
-            raise DatasetInvalid(f"{len(twice)} ids come more than once", hint=f"for example {', '.join(twice[:3])}")
+            repeated = sorted(_repeated(ids))
+            raise DatasetInvalid(
+                f"{len(repeated)} ids come more than once", hint=f"for example {', '.join(repeated[:3])}"
+            )
         pairs = np.fromiter((part for row in states for part in row.state), dtype=np.float64, count=2 * len(ids))
-        # `not (… and …)` instead of `<`: a NaN fails every comparison, so this catches it too.
+        # `not (… and …)` instead of `<`, because NaN fails every comparison and so is caught too.
         if not bool(((pairs >= 0) & (pairs <= 1)).all()):
             raise RequestInvalid("correctness and certainty must be numbers from 0 to 1", param="states")
         return cls(ids, pairs[0::2], pairs[1::2])
@@ -114,11 +117,11 @@ class _Table(NamedTuple):
 
 def _repeated(ids: Sequence[str]) -> set[str]:
     seen: set[str] = set()
-    return {each for each in ids if each in seen or seen.add(each)}  # type: ignore[func-returns-value]
+    return {item for item in ids if item in seen or seen.add(item)}  # type: ignore[func-returns-value]
 
 
 class _Candidates(NamedTuple):
-    """Positions of the candidates of each kind, and of the dynamic conflicts."""
+    """The positions of each kind's candidates and of the dynamic conflicts."""
 
     van: Positions
     idk: Positions
@@ -151,7 +154,7 @@ def _correctness_flow(states: Sequence[QuestionFlow]) -> NDArray[np.float64]:
 
 
 def _sizes(candidates: _Candidates, *, strategy: Strategy, rule: SelectionRule) -> tuple[int, int]:
-    """How many of each kind to take, as `rule.shortage` says."""
+    """The numbers of each kind to take, according to `rule.shortage`."""
     van, idk, total = len(candidates.van), len(candidates.idk), rule.n_van + rule.n_idk
     if strategy is Strategy.VAN_TUNING:
         _check(van, total, rule, TooFewKnown, "van-tuning takes n_van + n_idk questions; give more data or lower them")
@@ -162,7 +165,7 @@ def _sizes(candidates: _Candidates, *, strategy: Strategy, rule: SelectionRule) 
     if rule.shortage is Shortage.FILL:
         return min(van, total - take_idk), min(idk, total - take_van)
     if rule.n_van and rule.n_idk:
-        # In whole numbers: n_idk · take_van and n_van · take_idk compare the two scales without rounding.
+        # In integers: n_idk · take_van and n_van · take_idk compare both scales without rounding.
         if take_van * rule.n_idk < take_idk * rule.n_van:
             take_idk = max(1, take_van * rule.n_idk // rule.n_van)
         else:
@@ -170,16 +173,18 @@ def _sizes(candidates: _Candidates, *, strategy: Strategy, rule: SelectionRule) 
     return take_van, take_idk
 
 
-def _check(found: int, wanted: int, rule: SelectionRule, error: type[TooFewKnown | TooFewUnknown], hint: str) -> None:
-    if wanted and (not found or (found < wanted and rule.shortage is Shortage.ERROR)):
+def _check(
+    available: int, wanted: int, rule: SelectionRule, error: type[TooFewKnown | TooFewUnknown], hint: str
+) -> None:
+    if wanted and (not available or (available < wanted and rule.shortage is Shortage.ERROR)):
         kind = "known" if error is TooFewKnown else "unknown"
-        raise error(f"{wanted} {kind} questions are wanted, but there are {found}", hint=hint, param="selection")
+        raise error(f"{wanted} {kind} questions are wanted, but there are {available}", hint=hint, param="selection")
 
 
 def _order(
     table: _Table, positions: Positions, badness: NDArray[np.float64], strategy: Strategy, rule: SelectionRule
 ) -> Positions:
-    """The order of choice: least `badness` first, or a seeded shuffle that the order of input cannot change."""
+    """The selection order: lowest `badness` first, or a seeded shuffle that the input's order cannot change."""
     salt = "tie" if strategy.by_certainty else f"draw {rule.seed}"
     hashes = _hashes(table.ids, positions, salt)
     return np.lexsort((hashes, badness[positions])) if strategy.by_certainty else np.argsort(hashes, kind="stable")

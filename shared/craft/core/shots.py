@@ -1,4 +1,4 @@
-"""Built-in few-shot examples of our own wording, from no data set that is evaluated."""
+"""Built-in few-shot examples, written for this product and not taken from an evaluated dataset."""
 
 from craft.core.questions import ChoiceQuestion, OpenQuestion
 

@@ -1,4 +1,4 @@
-"""The strategies a job may name, and the knobs of selection."""
+"""The strategies that a job may name, and the parameters of selection."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,7 +7,7 @@ from craft.errors import RequestInvalid
 
 
 class Strategy(StrEnum):
-    """How the tuning set is chosen."""
+    """The ways to choose the tuning set."""
 
     CRAFT = "craft"
     CRAFT_NO_FLOW = "craft-no-flow"
@@ -17,12 +17,12 @@ class Strategy(StrEnum):
 
     @property
     def needs_flow(self) -> bool:
-        """Whether the strategy needs a rehearsed model's states."""
+        """Whether the strategy needs the states of a rehearsed model."""
         return self in {Strategy.CRAFT, Strategy.CRAFT_NO_CERTAINTY}
 
     @property
     def by_certainty(self) -> bool:
-        """Whether candidates are taken by certainty; otherwise by seeded random choice."""
+        """Whether candidates are taken by certainty; otherwise a seeded random draw takes them."""
         return self in {Strategy.CRAFT, Strategy.CRAFT_NO_FLOW}
 
 
@@ -34,7 +34,7 @@ class FlowRule(StrEnum):
 
 
 class Shortage(StrEnum):
-    """What to do where there are fewer candidates than asked for: keep the ratio, fill with the other kind, or fail."""
+    """The rule for too few candidates: SHRINK keeps the ratio, FILL takes more of the other kind, ERROR fails."""
 
     SHRINK = "shrink"
     FILL = "fill"
@@ -43,7 +43,7 @@ class Shortage(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectionRule:
-    """tau and margin of the method, the sizes wanted, the seed of random choices. RequestInvalid if out of range."""
+    """tau and margin of the method, the wanted sizes and the random seed. Raises RequestInvalid if out of range."""
 
     n_van: int
     n_idk: int

@@ -1,4 +1,4 @@
-"""Judging a reply: right, wrong, refused or unparsed."""
+"""Judges replies: right, wrong, refused or unparsed."""
 
 import re
 from collections import Counter
@@ -15,7 +15,7 @@ from craft.core.questions import ChoiceQuestion, OpenQuestion, Question
 
 
 class Outcome(StrEnum):
-    """What became of one reply. Every evaluated question has exactly one; none leaves the denominator."""
+    """The judgement of one reply. Each evaluated question has exactly one; none leaves the denominator."""
 
     RIGHT = "right"
     WRONG = "wrong"
@@ -25,13 +25,13 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The outcome, and what was understood: the accepted answer that matched, or the letter, or None."""
+    """The outcome, and the part of the reply that decided it: the matching accepted answer, the letter, or None."""
 
     outcome: Outcome
     parsed: str | None = None
 
 
-# "A is" and "I stands for" name the letter; before any other word they are the article and the pronoun.
+# In "A is" and "I stands for" they are letters; before any other word they are an article and a pronoun.
 _LETTER_NAMES = {
     letter: re.compile(
         rf"(?<![^\W_])(?<![^\W_]\.)[{letter.upper()}{letter}](?![{APOSTROPHES}.]?[^\W_])"
@@ -42,23 +42,23 @@ _LETTER_NAMES = {
 
 
 def matches(reply: str, answers: Iterable[str]) -> str | None:
-    """The first accepted answer that appears in `reply` as whole tokens, as it is written in `answers`.
+    """The first accepted answer that appears in `reply` as whole tokens, spelled as in `answers`.
 
-    Both are folded, lower-cased and stripped of articles and punctuation. An answer that has nothing left never
-    matches. In an answer that ends in the word "a" ("vitamin A") that word counts. A one-letter answer that is also an
-    English word must be meant as the letter: A not as the article, I not as the pronoun.
+    Both are folded, lower-cased and stripped of articles and punctuation. An answer with nothing left never matches.
+    If an answer ends in the word "a" ("vitamin A"), that word counts. A one-letter answer that is also an English word
+    must be meant as a letter: A not as the article, I not as the pronoun.
     """
     words = tokens(reply)
     bare = " ".join(without_articles(words))
     for answer in answers:
         form = normalise(answer)
         if form in _LETTER_NAMES:
-            found = bool(_LETTER_NAMES[form].search(reply))
+            matched = bool(_LETTER_NAMES[form].search(reply))
         elif form.endswith(" a"):
-            found = contains(_keeping_a(words), form)
+            matched = contains(_keeping_a(words), form)
         else:
-            found = contains(bare, form)
-        if found:
+            matched = contains(bare, form)
+        if matched:
             return answer
     return None
 
@@ -70,11 +70,11 @@ def _keeping_a(words: Sequence[str]) -> str:
 def judge(reply: str, question: Question, *, wording: RefusalWording) -> Judgement:
     """Judge one reply.
 
-    Refusals come first: "I don't know" is one even where those words are an accepted answer or an option, because that
-    is the text the model is taught to refuse with. A refusal that is only stated ("Unknown") is that answer, or
-    that option, where it is exactly one.
-    Open-ended: right where an accepted answer matches, wrong otherwise; a reply without a letter or digit is unparsed,
-    since nothing was said that could be wrong. Multiple choice: the letter as in `parse_letter`; unparsed without one.
+    Refusals come first: "I don't know" is a refusal even where these words are an accepted answer or an option, because
+    the model is taught to refuse with them. A refusal that is only stated ("Unknown") counts as an answer or option if
+    it is exactly that text.
+    Open-ended: right if an accepted answer matches, otherwise wrong; a reply without a letter or digit is unparsed,
+    because it says nothing that could be wrong. Multiple choice: the letter of `parse_letter`; unparsed without one.
     """
     kind = refusal_kind(reply, wording)
     if kind is RefusalKind.SPOKEN:
@@ -107,14 +107,14 @@ def majority_right_answer(
 ) -> str | None:
     """The model's own most frequent right answer, or None where no sample is right.
 
-    Of each sample the first line with text counts, and only if it is right by itself. Lines that normalise alike are
-    one answer, shown as most often written; ties go to the earliest.
+    The first line with text of each sample counts, if it is right by itself. Lines with the same normalised text are
+    one answer, returned in its most frequent spelling; the earliest wins a tie.
     """
     lines = [line for sample in samples if (line := _first_line(sample))]
     right = [line for line in lines if judge(line, question, wording=wording).outcome is Outcome.RIGHT]
     if not right:
         return None
-    # Counter keeps first-seen order among equals, so most_common(1) is the earliest of the most frequent.
+    # Counter keeps first-seen order among equal counts, so most_common(1) is the earliest of the most frequent.
     winner = Counter(map(normalise, right)).most_common(1)[0][0]
     return Counter(line for line in right if normalise(line) == winner).most_common(1)[0][0]
 

@@ -1,6 +1,6 @@
-"""Which option a multiple-choice reply names: by an anchored letter, or by the option's own text.
+"""Finds the option that a multiple-choice reply names, by an anchored letter or by the option's text.
 
-Never guessed: "As an AI…" is not A, "I think…" is not I, "A or B" and a list of all options name nothing.
+It never guesses: "As an AI…" is not A, "I think…" is not I, and "A or B" or a list of all options names no option.
 """
 
 import re
@@ -12,7 +12,7 @@ from craft.core.questions import ChoiceQuestion
 
 _MARKUP = re.compile(r"(?<!\w)[*_]+|[*_]+(?!\w)|[`$]+|\\boxed|\\text|</?[a-z]+>")
 _BARE = re.compile(r"[\s(\[{\"'“‘「]*([A-Za-z])[\s)\]}.,:;!\"'”’」。]*")
-# What may follow a letter that is meant as one: the end, or punctuation, or a word that an article never stands before.
+# May follow a real letter: the end, punctuation, or a word that never follows an article.
 _AFTER = (
     r"(?=\s*$|\s*[)\]}:;!。，、）：]|\s*\n|\.(?:\s|$|[^\W_]{2})|,(?=\s|[\u4e00-\u9fff])|\s+[-–—]+\s|[\"”’](?:\W|$)"
     r"|\s+(?:is|because|since|and|or)\b|\s*[/&](?!\w{2})|\s*[或和是])"
@@ -34,15 +34,15 @@ _LABEL = re.compile(r"(?:^|\s)[(\[]?([A-Z])[)\].:](?=\s|$|[^\W_]{2})")
 def parse_letter(reply: str, question: ChoiceQuestion, *, inside: bool = True) -> str | None:
     """The letter of the option that `reply` names, or None.
 
-    Tried in this order: a letter alone; an option's text, word for word; "the answer is B"; a letter at the start
-    followed by punctuation, by "is" or "because", or by its own option's text; and, only if `inside`, one option's text
-    somewhere in the reply as whole tokens, a shorter text inside a longer one ("New York" in "New York City") not
-    counted. Where letter and text disagree ("B) Paris") the letter counts: it is what the prompt asks for. A letter
-    that was not offered is no letter.
+    The order of attempts: a letter alone; an option's text, word for word; "the answer is B"; a letter at the start
+    that is followed by punctuation, by "is" or "because", or by its own option's text. If `inside`, then also one
+    option's text somewhere in the reply as whole tokens; a shorter text inside a longer one ("New York" in "New York
+    City") does not count. Where letter and text disagree ("B) Paris"), the letter counts, because the prompt asks for
+    it. Letters that were not offered are ignored.
     """
     plain = _plain(reply)
     bare = _BARE.fullmatch(plain)
-    # Letters are offered as capitals, so a small one is first looked for among the options' own texts.
+    # Offered letters are capitals, so a small letter is first compared with the options' texts.
     if bare and bare.group(1) in question.letters:
         return bare.group(1)
     if letter := _exact_text(reply, question) or (bare and _offered(bare.group(1), question)):
@@ -64,31 +64,31 @@ def _offered(letter: str, question: ChoiceQuestion) -> str | None:
 
 
 def _stated_letters(plain: str, question: ChoiceQuestion) -> set[str]:
-    found: set[str] = set()
+    letters: set[str] = set()
     for match in _STATED.finditer(plain):
-        # "the answer is a dog": a small a (or i) is a word unless nothing but punctuation follows, as _AFTER asks.
+        # "the answer is a dog": a small a (or i) is a word unless only punctuation follows, as _AFTER requires.
         if letter := _offered(match.group(1), question):
-            found |= {letter} | _alternatives(plain[match.end(1) :], question)
-    return found
+            letters |= {letter} | _alternatives(plain[match.end(1) :], question)
+    return letters
 
 
 def _alternatives(rest: str, question: ChoiceQuestion) -> set[str]:
-    """The letters listed right after one: "or B", ", C and D"."""
-    found: set[str] = set()
+    """The letters that directly follow another letter in a list: "or B", ", C and D"."""
+    letters: set[str] = set()
     while match := _ALTERNATIVE.match(rest):
-        found |= {match.group(1)} & set(question.letters)
+        letters |= {match.group(1)} & set(question.letters)
         rest = rest[match.end(1) :]
-    return found
+    return letters
 
 
 def _labels(plain: str, question: ChoiceQuestion) -> set[str]:
-    """The letter that the reply starts with and every other option label in it; empty where it starts with none."""
+    """The letter at the reply's start and every other option label in it; empty if no letter is at the start."""
     match = _START.match(plain)
     letter = _offered(match.group(1), question) if match else None
     if match is None or letter is None or not _is_letter(match, plain):
         return set()
     rest = plain[match.end(1) :]
-    # An option's text may name letters itself: "D. Both A and C."
+    # An option's text may contain letters itself: "D. Both A and C."
     text, own = rest.lstrip(" \t)].:-"), _plain(question.choices[question.letters.index(letter)])
     if text.casefold().startswith(own.casefold()):
         rest = text[len(own) :]
@@ -96,7 +96,7 @@ def _labels(plain: str, question: ChoiceQuestion) -> set[str]:
 
 
 def _is_letter(match: re.Match[str], plain: str) -> bool:
-    """Whether a letter at the start is meant as one, and is neither an article, nor the pronoun, nor an initial."""
+    """Whether a letter at the start is a label, and not an article, a pronoun or an initial."""
     letter, after = match.group(1), plain[match.end(1) :]
     if letter == "I":
         return not re.match(r"\s*[,–—-]|\s+-|\s+and\b", after)
@@ -112,7 +112,7 @@ def _literal(text: str) -> str:
 
 
 def _exact_text(reply: str, question: ChoiceQuestion) -> str | None:
-    """The option whose text the reply is: letter for letter ("2 - x" and "2 + x", "Rr" and "rr"), else folded."""
+    """The option whose text equals the reply: first exactly ("2 - x" and "2 + x", "Rr" and "rr"), then folded."""
     forms: tuple[Callable[[str], str], ...] = (_literal, lambda text: _literal(text).casefold(), normalise)
     for form in forms:
         words = form(reply)
@@ -125,7 +125,7 @@ def _exact_text(reply: str, question: ChoiceQuestion) -> str | None:
 
 
 def _own_text_after_letter(plain: str, question: ChoiceQuestion) -> str | None:
-    """ "B Paris" without punctuation."""
+    """The letter of a reply such as "B Paris", without punctuation between letter and text."""
     letter, _, rest = plain.partition(" ")
     if letter not in question.letters:
         return None

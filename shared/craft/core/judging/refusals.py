@@ -1,9 +1,9 @@
-"""Whether a reply refuses: it says that it does not know, and gives no answer.
+"""Detects refusals: replies that say that they do not know, and give no answer.
 
-A reply is read clause by clause. It is a refusal where at least one clause refuses and none answers. Decided so:
-"I don't know." and "The answer is unknown." refuse; "I don't know much about it, but it is Paris", "I don't know, maybe
-Paris" and "Paris, but I'm not sure" answer, since the reader is left with an answer that can be right or wrong;
-"I don't know. Please ask a librarian." refuses; a refusal inside a statement ("The song is 'I Don't Know'") is none.
+A reply is read clause by clause. It is a refusal if at least one clause refuses and no clause answers. Examples:
+"I don't know." and "The answer is unknown." refuse. "I don't know much about it, but it is Paris", "I don't know, maybe
+Paris" and "Paris, but I'm not sure" answer, because the reader gets an answer that can be right or wrong.
+"I don't know. Please ask a librarian." refuses. A refusal inside a statement ("The song is 'I Don't Know'") does not.
 """
 
 import re
@@ -20,22 +20,22 @@ from craft.errors import RequestInvalid
 
 WORDINGS: Mapping[str, RefusalWording] = {wording.language: wording for wording in (ENGLISH, CHINESE)}
 
-# A full stop ends a sentence only before white space and not after one letter (J. K. Rowling).
+# A full stop ends a sentence only before white space, and not after a single letter (J. K. Rowling).
 _SENTENCE_END = re.compile(r"(?<!\b[^\W\d_])[.!?]+(?=[\s\"”’)*]|$)|[。!?！？；;\n]+")
 _CLAUSE_END = re.compile(r"[,:](?=\s|$)|[，、：（）()—–…]|\.\.\.|\s-\s")
 
 
 class RefusalKind(StrEnum):
-    """SPOKEN: "I don't know". STATED: "The answer is unknown", which can also be somebody's answer."""
+    """SPOKEN: "I don't know". STATED: "The answer is unknown", which can also be a real answer."""
 
     SPOKEN = "spoken"
     STATED = "stated"
 
 
 def wording_for(language: str, extra_phrases: Sequence[str] = ()) -> RefusalWording:
-    """The wording of a language, with a job's own refusals added as spoken ones.
+    """The wording of a language, with a job's own refusals as further spoken ones.
 
-    RequestInvalid for a language without wording, or a phrase without a letter or digit.
+    Raises RequestInvalid for a language without wording, or for a phrase without a letter or digit.
     """
     if language not in WORDINGS:
         known = ", ".join(sorted(WORDINGS))
@@ -57,7 +57,7 @@ def is_refusal(reply: str, wording: RefusalWording) -> bool:
 
 
 def refusal_kind(reply: str, wording: RefusalWording) -> RefusalKind | None:
-    """How `reply` refuses; None where it does not, or answers all the same."""
+    """The kind of the refusal in `reply`; None if it does not refuse, or also gives an answer."""
     patterns = _patterns(wording)
     whole = patterns.canonical(reply)
     if patterns.bare.fullmatch(patterns.lead_ins.sub("", whole)):
@@ -75,7 +75,7 @@ def refusal_kind(reply: str, wording: RefusalWording) -> RefusalKind | None:
 
 @dataclass(frozen=True, slots=True)
 class _Patterns:
-    """A wording made ready for matching. Texts are canonical: each token followed by a space."""
+    """A wording compiled for matching. Texts are canonical: each token is followed by a space."""
 
     spellings: Mapping[str, str]
     softeners: re.Pattern[str]
@@ -95,13 +95,13 @@ class _Patterns:
         return _canonical(text, self.spellings, self.softeners)
 
     def clauses(self, sentence: str) -> list[str]:
-        """Canonical clauses that hold a token; a turn word starts a clause of its own."""
-        found: list[str] = []
+        """The sentence's canonical clauses that have a token; a turn word starts a new clause."""
+        clauses: list[str] = []
         for part in _CLAUSE_END.split(sentence):
             text = self.canonical(part)
             starts = [turn.start() for turn in self.turn.finditer(text)]
-            found += [text[start:end] for start, end in zip([0, *starts], [*starts, len(text)], strict=True)]
-        return [clause for clause in found if clause]
+            clauses += [text[start:end] for start, end in zip([0, *starts], [*starts, len(text)], strict=True)]
+        return [clause for clause in clauses if clause]
 
 
 def _canonical(text: str, spellings: Mapping[str, str], softeners: re.Pattern[str] | None) -> str:
@@ -118,7 +118,7 @@ def _patterns(wording: RefusalWording) -> _Patterns:
         return _any_of(_canonical(phrase, spellings, softeners) for phrase in phrases).pattern
 
     spoken = choice(wording.spoken)
-    # Possessive, and stopping where a refusal starts ("no" and "no idea"): a hostile reply cannot make it backtrack.
+    # Possessive, and ends where a refusal starts ("no" and "no idea"): a hostile reply cannot make it backtrack.
     lead_ins = f"^(?:(?!{spoken})(?:{choice(wording.lead_ins)}))*+"
     return _Patterns(
         spellings=spellings,
@@ -138,28 +138,28 @@ def _patterns(wording: RefusalWording) -> _Patterns:
 
 
 def _any_of(phrases: Iterable[str]) -> re.Pattern[str]:
-    """Any of the canonical phrases as whole tokens, the longest first; nothing matches where there is none."""
+    """A pattern for any of the canonical phrases as whole tokens, longest first; without phrases it never matches."""
     longest_first = sorted({phrase for phrase in phrases if phrase}, key=len, reverse=True)
     return re.compile(rf"(?<![^ ])(?:{'|'.join(map(re.escape, longest_first)) or '(?!)'})")
 
 
 class _SentenceReading:
-    """What the clauses of one sentence have said so far."""
+    """The state of reading one sentence: the refusals and answers of its clauses so far."""
 
     def __init__(self) -> None:
         self.kinds: list[RefusalKind] = []
-        self._said = False
+        self._answered = False
         self._preface = False
-        self._object_open = False  # the refusal named its object: what follows a comma may still belong to it
+        self._object_open = False  # the refusal names its object, and text after a comma may still belong to it
         self._turned = False
 
     @property
     def answers(self) -> bool:
-        """Whether the sentence gives an answer; a preface without a refusal after it is one ("In Paris.")."""
-        return self._said or (self._preface and not self.kinds)
+        """Whether the sentence gives an answer. A preface without a later refusal is an answer ("In Paris.")."""
+        return self._answered or (self._preface and not self.kinds)
 
     def take(self, clause: str, patterns: _Patterns) -> None:
-        """Read one more clause."""
+        """Read the next clause."""
         turned, self._turned = self._turned or bool(patterns.turn.match(clause)), False
         if spoken := patterns.spoken.search(clause):
             self._refuse(RefusalKind.SPOKEN, clause, clause[spoken.end() :], patterns)
@@ -174,7 +174,7 @@ class _SentenceReading:
         elif patterns.reason.match(clause):
             return
         elif not self.kinds or turned or not self._object_open or patterns.guess.match(clause):
-            self._said = True
+            self._answered = True
 
     def _refuse(self, kind: RefusalKind, clause: str, rest: str, patterns: _Patterns) -> None:
         self.kinds.append(kind)

@@ -1,4 +1,4 @@
-"""What there is to know about how a language refuses. Pure data; refusals.py gives it meaning."""
+"""The data type for the refusals of one language; refusals.py interprets it."""
 
 from dataclasses import dataclass
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 class RefusalWording:
     """The refusals of one language. Every entry is plain text; case, accents, apostrophes and quotes do not matter.
 
-    spoken: the speaker does not know; counts at the start of a clause, after `lead_ins`.
-    stated: nobody knows, or nothing is said; counts anywhere in a clause.
+    spoken: the speaker does not know. Counts at the start of a clause, after `lead_ins`.
+    stated: no one knows, or the text does not say. Counts anywhere in a clause.
     bare: counts only as the whole reply.
-    lead_ins: may stand before a spoken refusal. softeners: words that change nothing, ignored everywhere.
-    closers: may follow a refusal without being an object ("I don't know the answer").
-    turns: a clause that starts here turns away from the refusal. concessions: a refusal after one announces an answer.
+    lead_ins: may precede a spoken refusal. softeners: words without effect, ignored everywhere.
+    closers: may follow a refusal without being its object ("I don't know the answer").
+    turns: start a clause that contrasts with the refusal. concessions: a refusal after one announces an answer.
     guesses: start an answer even where a comma alone would not.
-    prefaces: a clause that starts so is no answer where a refusal follows in its sentence. reasons: nor after one.
-    asides: a clause that holds one is politeness, an offer or an excuse, no answer.
-    spellings: words replaced before anything is compared (contractions; traditional characters).
+    prefaces: start a clause that is no answer if a refusal follows in the sentence. reasons: the same after a refusal.
+    asides: a clause with one is politeness, an offer or an excuse, and not an answer.
+    spellings: replacements before any comparison (contractions; traditional characters).
     """
 
     language: str
@@ -36,12 +36,12 @@ class RefusalWording:
 
 
 def phrases(*lines: str) -> tuple[str, ...]:
-    """One tuple from lines of phrases parted by "/"."""
+    """One tuple of the phrases in lines, separated by "/"."""
     return tuple(phrase.strip() for line in lines for phrase in line.split("/"))
 
 
 def merged(first: RefusalWording, second: RefusalWording) -> RefusalWording:
-    """Both wordings together, under the language of `first`."""
+    """Both wordings together, with the language of `first`."""
     return RefusalWording(
         language=first.language,
         **{

@@ -1,4 +1,4 @@
-"""How people and models say in Chinese that they do not know."""
+"""Refusals in Chinese: phrases with which people and models say that they do not know."""
 
 from craft.core.judging.wordings.base import RefusalWording, merged, phrases
 from craft.core.judging.wordings.english import ENGLISH
@@ -55,5 +55,5 @@ _CHINESE_ONLY = RefusalWording(
     spellings=tuple(_SIMPLIFIED.items()),
 )
 
-# Models fall back to English refusals when asked in Chinese, so Chinese recognises both.
+# Models sometimes refuse in English when asked in Chinese, so Chinese recognises both.
 CHINESE = merged(_CHINESE_ONLY, ENGLISH)

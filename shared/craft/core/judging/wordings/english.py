@@ -1,4 +1,4 @@
-"""How people and models say in English that they do not know."""
+"""Refusals in English: phrases with which people and models say that they do not know."""
 
 from craft.core.judging.wordings.base import RefusalWording, phrases
 
