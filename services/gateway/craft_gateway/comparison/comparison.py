@@ -1,4 +1,4 @@
-"""Jobs side by side: what was asked differently, what came out, and how sure each difference is."""
+"""Compares jobs: their parameters, their metrics, and the differences of metrics with their intervals."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -17,9 +17,9 @@ from craft_gateway.comparison.differences import (
     Candidate,
     ComparableJob,
     differences,
-    differing,
+    differing_parameters,
     questions_digest,
-    why_not,
+    reason_against,
 )
 from craft_gateway.job_views.queries import find_job, stages_of
 from craft_gateway.plan.stages import ResolvedJob
@@ -32,42 +32,42 @@ _TOO_MUCH = f"The judged replies of these jobs are more than {_MOST_BYTES >> 20}
 
 
 class Comparisons:
-    """Compares jobs of one team."""
+    """Compares jobs."""
 
     def __init__(self, database: Database, store: ArtifactStore) -> None:
         self._database = database
         self._store = store
 
     def compare(self, ids: Sequence[str], *, team: str | None) -> JobComparison:
-        """Two to ten jobs in the order given. `team` None may see everybody's.
+        """Compare two to ten jobs, in the given order. `team` None allows the jobs of all teams.
 
-        Raises RequestInvalid for too few, too many or doubled ids, NotFound where one is no job of the team's.
+        Raises RequestInvalid for too few, too many or repeated ids, NotFound where one is no job of the team.
         """
         _check(ids)
-        found = [self._found(job_id, team) for job_id in ids]
-        documents = [self._documents(each) for each in found]
+        jobs = [self._load(job_id, team) for job_id in ids]
+        documents = [self._documents(job) for job in jobs]
         return JobComparison(
-            jobs=[_compared(each, of_job) for each, of_job in zip(found, documents, strict=True)],
-            parameters=list(differing(found)),
-            sets=list(self._sets(found)),
+            jobs=[_compared(job, of_job) for job, of_job in zip(jobs, documents, strict=True)],
+            parameters=list(differing_parameters(jobs)),
+            sets=list(self._sets(jobs)),
         )
 
-    def _found(self, job_id: str, team: str | None) -> ComparableJob:
+    def _load(self, job_id: str, team: str | None) -> ComparableJob:
         with self._database.read() as session:
             job = find_job(session, job_id)
             if team is not None and job.team != team:
                 raise no_job()
             stages: Sequence[Stage] = stages_of(session, [job_id])[job_id]
-        made = {stage.name: stage.artifact for stage in stages if stage.artifact is not None}
-        return ComparableJob(job, ResolvedJob.model_validate(job.resolved), made)
+        artifacts = {stage.name: stage.artifact for stage in stages if stage.artifact is not None}
+        return ComparableJob(job, ResolvedJob.model_validate(job.resolved), artifacts)
 
-    def _documents(self, found: ComparableJob) -> dict[Strategy, EvaluationDocument | str]:
-        """Each strategy's metrics, or why there are none."""
+    def _documents(self, compared: ComparableJob) -> dict[Strategy, EvaluationDocument | str]:
+        """Return each strategy's evaluation, or the reason why it is missing."""
         documents: dict[Strategy, EvaluationDocument | str] = {}
-        for strategy in found.resolved.spec.strategies:
-            ref = found.artifacts.get(evaluate_stage(strategy))
+        for strategy in compared.resolved.spec.strategies:
+            ref = compared.artifacts.get(evaluate_stage(strategy))
             if ref is None:
-                documents[strategy] = f"The job is {found.job.status.value}; {evaluate_stage(strategy)} is not done."
+                documents[strategy] = f"The job is {compared.job.status.value}; {evaluate_stage(strategy)} is not done."
                 continue
             try:
                 text = (self._store.open(ref) / EVALUATION_FILE).read_bytes()
@@ -77,57 +77,57 @@ class Comparisons:
             documents[strategy] = EvaluationDocument.model_validate_json(text)
         return documents
 
-    def _sets(self, found: Sequence[ComparableJob]) -> Iterator[ComparedSet]:
-        """Every evaluation set of any job; sets are the same where their questions' digest is."""
-        too_much = sum(self._size(each) for each in found) > _MOST_BYTES
-        candidates = {} if too_much else {each.job.id: list(self._candidates(each)) for each in found}
-        names = dict.fromkeys(name for each in found for name in (HELD_OUT, *each.resolved.evaluation))
+    def _sets(self, jobs: Sequence[ComparableJob]) -> Iterator[ComparedSet]:
+        """Yield every evaluation set of any job. Sets of one name are the same where their questions' digests are."""
+        too_much = sum(self._size(job) for job in jobs) > _MOST_BYTES
+        candidates = {} if too_much else {compared.job.id: list(self._candidates(compared)) for compared in jobs}
+        names = dict.fromkeys(name for compared in jobs for name in (HELD_OUT, *compared.resolved.evaluation))
         for name in names:
             by_digest: dict[str, list[ComparableJob]] = {}
-            for each in found:
-                if (digest := questions_digest(each, name)) is not None:
-                    by_digest.setdefault(digest, []).append(each)
-            having = [each.job.id for jobs in by_digest.values() for each in jobs]
-            reason = _TOO_MUCH if too_much else why_not(found, by_digest, name)
+            for compared in jobs:
+                if (digest := questions_digest(compared, name)) is not None:
+                    by_digest.setdefault(digest, []).append(compared)
+            with_set = [compared.job.id for same in by_digest.values() for compared in same]
+            reason = _TOO_MUCH if too_much else reason_against(jobs, by_digest, name)
             paired = [
                 difference
-                for jobs in by_digest.values()
-                for difference in differences([candidates.get(each.job.id, []) for each in jobs], name)
+                for same in by_digest.values()
+                for difference in differences([candidates.get(compared.job.id, []) for compared in same], name)
             ]
-            yield ComparedSet(name=name, jobs=having, same=reason is None, reason=reason, differences=paired)
+            yield ComparedSet(name=name, jobs=with_set, same=reason is None, reason=reason, differences=paired)
 
-    def _files(self, found: ComparableJob) -> Iterator[tuple[Strategy, Path]]:
-        """The judged replies of each strategy that still has them."""
-        for strategy in found.resolved.spec.strategies:
-            ref = found.artifacts.get(evaluate_stage(strategy))
+    def _files(self, compared: ComparableJob) -> Iterator[tuple[Strategy, Path]]:
+        """Yield the file of judged replies of each strategy that still has one."""
+        for strategy in compared.resolved.spec.strategies:
+            ref = compared.artifacts.get(evaluate_stage(strategy))
             with suppress(NotFound):
                 if ref is not None and (file := self._store.open(ref) / OUTCOMES_FILE).is_file():
                     yield strategy, file
 
-    def _size(self, found: ComparableJob) -> int:
-        return sum(file.stat().st_size for _, file in self._files(found))
+    def _size(self, compared: ComparableJob) -> int:
+        return sum(file.stat().st_size for _, file in self._files(compared))
 
-    def _candidates(self, found: ComparableJob) -> Iterator[Candidate]:
-        for strategy, file in self._files(found):
+    def _candidates(self, compared: ComparableJob) -> Iterator[Candidate]:
+        for strategy, file in self._files(compared):
             by_set: dict[str, dict[str, list[Evaluated]]] = {}
             for row in read_rows(file, OutcomeRow):
                 of_model = by_set.setdefault(row.set, {}).setdefault(row.model, [])
                 of_model.append(Evaluated(row.id, row.outcome, row.category))
             for name, models in by_set.items():
                 own, baseline = models.get(strategy.value, []), models.get(INITIAL_BASIC, [])
-                yield Candidate(found.job.id, strategy, name, own, baseline)
+                yield Candidate(compared.job.id, strategy, name, own, baseline)
 
 
 def _check(ids: Sequence[str]) -> None:
     if not 2 <= len(ids) <= MOST_JOBS:
-        told = f"{len(ids)} {'job' if len(ids) == 1 else 'jobs'} cannot be compared."
-        raise RequestInvalid(told, hint=f"Name 2 to {MOST_JOBS}: ?ids=cjob_…,cjob_….", param="ids")
+        message = f"{len(ids)} {'job' if len(ids) == 1 else 'jobs'} cannot be compared."
+        raise RequestInvalid(message, hint=f"Name 2 to {MOST_JOBS}: ?ids=cjob_…,cjob_….", param="ids")
     if len(set(ids)) != len(ids):
-        raise RequestInvalid("A job is named twice.", hint="Name each once.", param="ids")
+        raise RequestInvalid("A job is named twice.", hint="Name each job once.", param="ids")
 
 
-def _compared(found: ComparableJob, documents: Mapping[Strategy, EvaluationDocument | str]) -> ComparedJob:
-    job = found.job
+def _compared(compared: ComparableJob, documents: Mapping[Strategy, EvaluationDocument | str]) -> ComparedJob:
+    job = compared.job
     seconds = (job.finished_at - job.started_at).total_seconds() if job.finished_at and job.started_at else None
     return ComparedJob(
         id=job.id,
@@ -139,7 +139,8 @@ def _compared(found: ComparableJob, documents: Mapping[Strategy, EvaluationDocum
             ComparedStrategy(strategy=strategy, reason=document)
             if isinstance(document, str)
             else ComparedStrategy(
-                strategy=strategy, metrics={name: each.candidate.micro for name, each in document.sets.items()}
+                strategy=strategy,
+                metrics={name: evaluated.candidate.micro for name, evaluated in document.sets.items()},
             )
             for strategy, document in documents.items()
         ],

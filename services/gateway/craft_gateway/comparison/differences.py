@@ -1,4 +1,4 @@
-"""Differences between jobs: in their parameters, and, where they share their questions, in their metrics."""
+"""Computes differences between jobs: of their parameters, and of their metrics where they share their questions."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ from craft_gateway.plan.parameters import resolved_parameters
 from craft_gateway.plan.stages import ResolvedJob
 from craft_gateway.store.tables import Job
 
-_OF_THE_BASELINE = frozenset({Metric.THS, Metric.OVER_REFUSAL})
-"""Metrics whose scale is the baseline's."""
+_BASELINE_METRICS = frozenset({Metric.THS, Metric.OVER_REFUSAL})
+"""Metrics that are measured on the scale of the baseline."""
 _SEED = 42
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A strategy of a job on one evaluation set, with M0's outcomes beside its own."""
+    """A strategy of a job on one evaluation set: its outcomes, and those of M0 as its baseline."""
 
     job_id: str
     strategy: Strategy
@@ -34,57 +34,59 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class ComparableJob:
-    """What is stored of a job that is compared."""
+    """A job to compare, with its resolved specification and its artifacts."""
 
     job: Job
     resolved: ResolvedJob
     artifacts: Mapping[str, ArtifactRef]
-    """By stage name, of stages that have one."""
+    """By the name of the stage."""
 
 
-def questions_digest(found: ComparableJob, name: str) -> str | None:
-    """The digest of the artifact that holds the set's questions; None where the job has no such artifact yet."""
-    ref = found.artifacts.get(ingest_stage(name))
+def questions_digest(compared: ComparableJob, name: str) -> str | None:
+    """Return the digest of the artifact with the set's questions; None where the job does not have it yet."""
+    ref = compared.artifacts.get(ingest_stage(name))
     return None if ref is None else ref.digest
 
 
-def why_not(found: Sequence[ComparableJob], by_digest: Mapping[str, Sequence[ComparableJob]], name: str) -> str | None:
-    """Why not all of the jobs can be compared on this set; None where they can."""
+def reason_against(
+    jobs: Sequence[ComparableJob], by_digest: Mapping[str, Sequence[ComparableJob]], name: str
+) -> str | None:
+    """Return the reason why some of the jobs cannot be compared on this set; None where all can."""
     if len(by_digest) > 1:
         return (
             f"The questions of {name} are not the same (other rows, split or seed), so that differences between these "
             "jobs say nothing about the models."
         )
-    having = {each.job.id for jobs in by_digest.values() for each in jobs}
-    lacking = [each.job.id for each in found if each.job.id not in having]
-    if lacking:
-        return f"{', '.join(lacking)} has no set {name}, or not as yet."
-    waiting = [
-        each.job.id
-        for each in found
-        if not any(evaluate_stage(strategy) in each.artifacts for strategy in each.resolved.spec.strategies)
+    with_set = {compared.job.id for same in by_digest.values() for compared in same}
+    without_set = [compared.job.id for compared in jobs if compared.job.id not in with_set]
+    if without_set:
+        return f"{', '.join(without_set)} has no set {name}, or not yet."
+    unevaluated = [
+        compared.job.id
+        for compared in jobs
+        if not any(evaluate_stage(strategy) in compared.artifacts for strategy in compared.resolved.spec.strategies)
     ]
-    return f"{', '.join(waiting)} has evaluated nothing as yet." if waiting else None
+    return f"{', '.join(unevaluated)} has evaluated nothing yet." if unevaluated else None
 
 
 def differences(jobs: Sequence[Sequence[Candidate]], name: str) -> Iterator[PairedDifference]:
-    """Of every candidate of a job from every one of each job before it, on the set of that name."""
+    """Yield the difference of every candidate from every candidate of each earlier job, on the set of that name."""
     for earlier, later in combinations(jobs, 2):
-        of_set = [[each for each in side if each.set == name] for side in (earlier, later)]
+        of_set = [[candidate for candidate in side if candidate.set == name] for side in (earlier, later)]
         for first, second in product(*of_set):
             yield _difference(second, first)
 
 
 def _difference(model: Candidate, against: Candidate) -> PairedDifference:
-    one_baseline = _outcomes(model.baseline) == _outcomes(against.baseline)
+    same_baseline = _outcomes(model.baseline) == _outcomes(against.baseline)
 
     def view(metric: str) -> EstimateView:
-        if not one_baseline and metric in _OF_THE_BASELINE:
+        if not same_baseline and metric in _BASELINE_METRICS:
             return EstimateView(value=None, reason="it is measured on each base model's own scale, and these differ")
-        found = paired_difference(
+        difference = paired_difference(
             model.rows, against.rows, model.baseline, metric=metric, resamples=DEFAULT_RESAMPLES, seed=_SEED
         )
-        return EstimateView.of(found)
+        return EstimateView.of(difference)
 
     return PairedDifference(
         job=model.job_id,
@@ -100,10 +102,10 @@ def _outcomes(rows: Sequence[Evaluated]) -> dict[str, str]:
     return {row.id: row.outcome.value for row in rows}
 
 
-def differing(found: Sequence[ComparableJob]) -> Iterator[DifferingParameter]:
-    """Every parameter that is not the same in all jobs; None stands for one that a job lacks."""
-    sides = [resolved_parameters(each.resolved) for each in found]
-    for path in sorted({path for side in sides for path in side}):
-        values = [side.get(path) for side in sides]
+def differing_parameters(jobs: Sequence[ComparableJob]) -> Iterator[DifferingParameter]:
+    """Yield every parameter that is not the same in all jobs; its value is None for a job that lacks it."""
+    of_jobs = [resolved_parameters(compared.resolved) for compared in jobs]
+    for path in sorted({path for parameters in of_jobs for path in parameters}):
+        values = [parameters.get(path) for parameters in of_jobs]
         if len(set(values)) > 1:
             yield DifferingParameter(path=path, values=values)

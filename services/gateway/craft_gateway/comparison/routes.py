@@ -1,4 +1,4 @@
-"""Jobs side by side."""
+"""Route that compares jobs."""
 
 from typing import Annotated
 
@@ -15,7 +15,7 @@ _TWO = "cjob_01jgywz3x4v5q6r7s8t9vawbxc,cjob_01jgywz3x4v5q6r7s8t9vawbxd"
 
 
 def router(owners: OwnerLookup, comparisons: Comparisons) -> APIRouter:
-    """The routes over these objects. They come before those of `/jobs/{job_id}`."""
+    """Build the route. It must come before those of `/jobs/{job_id}`."""
     routes = APIRouter(tags=["jobs"], dependencies=authorised(owners, JOBS))
 
     @routes.get(
@@ -28,11 +28,11 @@ def router(owners: OwnerLookup, comparisons: Comparisons) -> APIRouter:
         ids: Annotated[str, Query(max_length=1000, description="Two to ten jobs, with commas.", examples=[_TWO])],
         caller: CallerOf,
     ) -> JobComparison:
-        """What was asked differently, what came out, and where the questions are the same, paired differences.
+        """Return differing parameters and metrics, and paired differences where the jobs' questions are the same.
 
-        The later named job is measured against the earlier: a positive THS difference speaks for the later one.
+        Each job is compared with those named before it: a positive THS difference is in favour of the later one.
         """
-        named = [part.strip() for part in ids.split(",") if part.strip()]
-        return comparisons.compare(named, team=None if caller.operator else caller.team)
+        job_ids = [part.strip() for part in ids.split(",") if part.strip()]
+        return comparisons.compare(job_ids, team=None if caller.operator else caller.team)
 
     return routes

@@ -1,4 +1,4 @@
-"""Publishing to a repository of a model hub by huggingface_hub's client: the only file that imports it."""
+"""Publishes to a repository of a model hub. Only this file imports huggingface_hub's client."""
 
 from contextlib import ExitStack
 
@@ -13,11 +13,11 @@ from craft.infra.settings.publishing import ModelHubSettings
 from craft_gateway.publishing.package import AdapterPackage, Published
 
 _LATER = frozenset({408, 409, 412, 425, 429})
-"""409 and 412: somebody else committed at the same moment."""
+"""Statuses that a later attempt may not meet. 409 and 412: another client committed at the same moment."""
 
 
 class HubPublisher:
-    """See `Publisher`. One commit holds all; the client leaves out what the repository has already."""
+    """A `Publisher` to a hub. It makes one commit; the client omits files that the repository already has."""
 
     def __init__(self, settings: ModelHubSettings) -> None:
         disable_progress_bars()
@@ -31,10 +31,10 @@ class HubPublisher:
         try:
             return self._publish(package, target)
         except Exception as error:
-            found = _of_the_tree(error)
-            if found is None:
+            known = _known_error(error)
+            if known is None:
                 raise
-            raise found from error
+            raise known from error
 
     def _publish(self, package: AdapterPackage, target: HubTarget) -> Published:
         self._api.create_repo(target.repo, private=target.private, exist_ok=True)
@@ -43,8 +43,8 @@ class HubPublisher:
                 f"{target.repo} is public already.", hint='Make it private on the hub, or say "private": false.'
             )
         with ExitStack() as files:
-            # Open files rather than paths: the client sends those over plain HTTPS, which any proxy lets through, and
-            # by no second protocol of its own.
+            # Open files, not paths: the client sends open files over plain HTTPS, which any proxy lets through, instead
+            # of by a second protocol of its own.
             operations = [
                 CommitOperationAdd(path, files.enter_context(file.open("rb"))) for path, file in package.files.items()
             ]
@@ -57,14 +57,14 @@ class HubPublisher:
         return Published(f"{self._endpoint}/{target.repo}", commit.oid)
 
 
-def _of_the_tree(error: Exception) -> CraftError | None:
-    """The client wraps what went wrong; the first of the chain that is known says whether to try again."""
+def _known_error(error: Exception) -> CraftError | None:
+    """Return the first known error in the chain, because the client wraps errors; it says whether to try again."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, CraftError):
             return cause
         if isinstance(cause, HfHubHTTPError):
-            return _answered(cause)
+            return _response_error(cause)
         if isinstance(cause, httpx2.TransportError):
             return Unavailable(
                 f"The hub does not answer: {type(cause).__name__} {cause}"[:500], hint="It is tried again by itself."
@@ -75,12 +75,12 @@ def _of_the_tree(error: Exception) -> CraftError | None:
     return None
 
 
-def _answered(error: HfHubHTTPError) -> CraftError:
+def _response_error(error: HfHubHTTPError) -> CraftError:
     status = error.response.status_code
-    told = f"The hub answers {status}: {error.server_message or ''}"[:500].rstrip(": ")
+    message = f"The hub answers {status}: {error.server_message or ''}"[:500].rstrip(": ")
     if status >= 500 or status in _LATER:
-        return Unavailable(told, hint="It is tried again by itself.")
+        return Unavailable(message, hint="It is tried again by itself.")
     if status in {401, 403}:
         hint = "Have an operator set CRAFT_PUBLISHING__HUB__TOKEN to one that may write there; then publish again."
-        return PublishingRefused(told, hint=hint)
-    return PublishingRefused(told, hint="Mend what the hub says; then publish again.")
+        return PublishingRefused(message, hint=hint)
+    return PublishingRefused(message, hint="Mend what the hub says; then publish again.")

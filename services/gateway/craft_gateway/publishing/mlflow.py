@@ -1,6 +1,6 @@
-"""Publishing to MLflow over its REST API: one run with parameters, metrics and files, and a version of a model.
+"""Publishes to MLflow over its REST API: one run with parameters, metrics and files, and a version of a model.
 
-Every step looks first whether an earlier attempt has done it: the publication's id is a tag of the run.
+Every step first checks whether an earlier attempt did it: the publication's id is a tag of the run.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,14 +19,14 @@ from craft_gateway.publishing.package import AdapterPackage, Published
 
 _RUN_TAG = "craft.publication"
 _MOST_AT_ONCE = 100
-"""Parameters, tags or metrics in one call (MLflow's limit for parameters and tags)."""
+"""Items in one call: parameters, tags or metrics (MLflow's limit for parameters and tags)."""
 _LONGEST_VALUE = 500
 _ADAPTER = "adapter"
 ItemT = TypeVar("ItemT")
 
 
 class MlflowPublisher:
-    """See `Publisher`. Needs a tracking server that stores artifacts for its clients, as `mlflow server` does."""
+    """A `Publisher` to a tracking server that stores artifacts for its clients, as `mlflow server` does."""
 
     def __init__(self, settings: MlflowSettings, *, timeout_seconds: float) -> None:
         self._settings = settings
@@ -58,41 +58,41 @@ class MlflowPublisher:
 
 def _run(calls: MlflowCalls, package: AdapterPackage, experiment: str) -> dict[str, Any]:
     experiment_id = _experiment(calls, experiment)
-    mine = f"tags.`{_RUN_TAG}` = '{package.publication_id}'"
-    found = calls.post("runs/search", experiment_ids=[experiment_id], filter=mine, max_results=1)
-    if runs := found.get("runs"):
+    by_tag = f"tags.`{_RUN_TAG}` = '{package.publication_id}'"
+    page = calls.post("runs/search", experiment_ids=[experiment_id], filter=by_tag, max_results=1)
+    if runs := page.get("runs"):
         return dict(runs[0])
-    made = calls.post(
+    created = calls.post(
         "runs/create",
         experiment_id=experiment_id,
         run_name=f"{package.job_name or package.job_id} {package.strategy.value}"[:250],
         start_time=package.created_ms,
         tags=_tags(package),
     )
-    return dict(made["run"])
+    return dict(created["run"])
 
 
 def _experiment(calls: MlflowCalls, name: str) -> str:
-    def look() -> str | None:
-        found = calls.known(
-            "GET", "experiments/get-by-name", "RESOURCE_DOES_NOT_EXIST", params={"experiment_name": name}
+    def find() -> str | None:
+        answer = calls.call_allowing(
+            "RESOURCE_DOES_NOT_EXIST", "GET", "experiments/get-by-name", params={"experiment_name": name}
         )
-        if found is None:
+        if answer is None:
             return None
-        if found["experiment"]["lifecycle_stage"] != "active":
+        if answer["experiment"]["lifecycle_stage"] != "active":
             raise PublishingRefused(
                 f"MLflow's experiment {name} is deleted.",
                 hint="Restore it, or set CRAFT_PUBLISHING__MLFLOW__EXPERIMENT.",
             )
-        return str(found["experiment"]["experiment_id"])
+        return str(answer["experiment"]["experiment_id"])
 
-    if (known := look()) is not None:
-        return known
-    made = calls.known("POST", "experiments/create", "RESOURCE_ALREADY_EXISTS", json={"name": name})
-    found = str(made["experiment_id"]) if made else look()
-    if found is None:
+    if (existing := find()) is not None:
+        return existing
+    created = calls.call_allowing("RESOURCE_ALREADY_EXISTS", "POST", "experiments/create", json={"name": name})
+    experiment_id = str(created["experiment_id"]) if created else find()
+    if experiment_id is None:
         raise Unavailable(f"MLflow's experiment {name} comes and goes.")
-    return found
+    return experiment_id
 
 
 def _log(calls: MlflowCalls, package: AdapterPackage, run_id: str) -> None:
@@ -103,17 +103,22 @@ def _log(calls: MlflowCalls, package: AdapterPackage, run_id: str) -> None:
     ]
     for batch in _batches(params):
         calls.post("runs/log-batch", run_id=run_id, params=batch)
-    for measured in _batches(metrics):
-        calls.post("runs/log-batch", run_id=run_id, metrics=measured)
+    for metrics_batch in _batches(metrics):
+        calls.post("runs/log-batch", run_id=run_id, metrics=metrics_batch)
 
 
 def metrics_of(package: AdapterPackage) -> dict[str, float]:
-    """The report's metrics of this adapter by `set/metric`, each with the ends of its interval; undefined ones lack."""
-    found: dict[str, float] = {}
+    """Return the report's metrics of this adapter by `set/metric`, with the ends of their intervals.
+
+    Undefined metrics are left out.
+    """
+    values: dict[str, float] = {}
     for name, evaluated in package.evaluation.sets.items():
-        found |= {f"{name}/{metric}": value for metric, value in _values(evaluated.candidate).items()}
-        found |= {f"{name}/initial_basic/{metric}": value for metric, value in _values(evaluated.initial_basic).items()}
-    return found
+        values |= {f"{name}/{metric}": value for metric, value in _values(evaluated.candidate).items()}
+        values |= {
+            f"{name}/initial_basic/{metric}": value for metric, value in _values(evaluated.initial_basic).items()
+        }
+    return values
 
 
 def _values(metrics: ModelMetrics) -> dict[str, float]:
@@ -140,12 +145,12 @@ def _upload(calls: MlflowCalls, package: AdapterPackage, root: str) -> None:
 
 
 def _put(calls: MlflowCalls, root: str, path: str, content: Iterator[bytes], *, size: int) -> None:
-    where = quote(f"{root.strip('/')}/{_ADAPTER}/{path}")
+    location = quote(f"{root.strip('/')}/{_ADAPTER}/{path}")
     calls.send(
         "PUT",
-        f"api/2.0/mlflow-artifacts/artifacts/{where}",
+        f"api/2.0/mlflow-artifacts/artifacts/{location}",
         content=content,
-        # With the length known nothing on the way need keep the whole file.
+        # With a known length, no client or proxy on the way needs to buffer the whole file.
         headers={"Content-Length": str(size)},
     )
 
@@ -156,13 +161,13 @@ def _blocks(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _version(calls: MlflowCalls, package: AdapterPackage, name: str, run_id: str, *, source: str) -> str:
-    calls.known("POST", "registered-models/create", "RESOURCE_ALREADY_EXISTS", json={"name": name})
-    # By run, of which there is one for each publication; a version that somebody deleted is made again.
-    found = calls.get("model-versions/search", filter=f"run_id = '{run_id}'")
-    versions = [each["version"] for each in found.get("model_versions", ()) if each["name"] == name]
+    calls.call_allowing("RESOURCE_ALREADY_EXISTS", "POST", "registered-models/create", json={"name": name})
+    # Each publication has one run, so the search goes by the run; a version that was deleted is created again.
+    page = calls.get("model-versions/search", filter=f"run_id = '{run_id}'")
+    versions = [version["version"] for version in page.get("model_versions", ()) if version["name"] == name]
     if versions:
         return str(versions[0])
-    made = calls.post(
+    created = calls.post(
         "model-versions/create",
         name=name,
         source=source,
@@ -170,7 +175,7 @@ def _version(calls: MlflowCalls, package: AdapterPackage, name: str, run_id: str
         tags=_tags(package),
         description=f"LoRA adapter of {package.base_model} ({package.strategy.value}); adapter/README.md tells more.",
     )
-    return str(made["model_version"]["version"])
+    return str(created["model_version"]["version"])
 
 
 def _tags(package: AdapterPackage) -> Sequence[Mapping[str, str]]:
@@ -186,6 +191,6 @@ def _tags(package: AdapterPackage) -> Sequence[Mapping[str, str]]:
 
 
 def _batches(items: Sequence[ItemT]) -> Iterator[list[ItemT]]:
-    left = iter(items)
-    while batch := list(islice(left, _MOST_AT_ONCE)):
+    remaining = iter(items)
+    while batch := list(islice(remaining, _MOST_AT_ONCE)):
         yield batch

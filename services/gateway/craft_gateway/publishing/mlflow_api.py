@@ -1,4 +1,4 @@
-"""Calls of MLflow's REST API, and what its errors mean: try again later, or have somebody mend it."""
+"""Calls MLflow's REST API; its errors mean either a later attempt (Unavailable) or people (PublishingRefused)."""
 
 from typing import Any
 
@@ -11,27 +11,27 @@ _LATER = frozenset({408, 425, 429})
 
 
 class MlflowCalls:
-    """MLflow's calls; raises PublishingRefused and Unavailable."""
+    """Calls of MLflow's API. Each raises PublishingRefused and Unavailable."""
 
     def __init__(self, client: httpx.Client, base: str) -> None:
         self._client = client
         self._base = base
 
     def get(self, path: str, **params: str) -> dict[str, Any]:
-        """The answer to a GET of MLflow's API."""
+        """Send a GET to MLflow's API and return the answer."""
         return _body(self.send("GET", f"{_API}/{path}", params=params))
 
     def post(self, path: str, **body: object) -> dict[str, Any]:
-        """The answer to a POST of MLflow's API."""
+        """Send a POST to MLflow's API and return the answer."""
         return _body(self.send("POST", f"{_API}/{path}", json=body))
 
-    def known(self, method: str, path: str, error_code: str, **options: Any) -> dict[str, Any] | None:
-        """The answer; None where MLflow answers with that error."""
+    def call_allowing(self, error_code: str, method: str, path: str, **options: Any) -> dict[str, Any] | None:
+        """Send a request to MLflow's API and return the answer; None where it is the error with that code."""
         answer = self.send(method, f"{_API}/{path}", allowed=error_code, **options)
         return _body(answer) if answer.is_success else None
 
     def send(self, method: str, path: str, *, allowed: str | None = None, **options: Any) -> httpx.Response:
-        """What MLflow answers, at any path of its own, where all is well or it answers with the error `allowed`."""
+        """Send a request to any path of MLflow; return a success, or an error with the code `allowed`."""
         try:
             answer = self._client.request(method, f"{self._base}/{path}", **options)
         except httpx.HTTPError as error:
@@ -55,7 +55,7 @@ def _body(answer: httpx.Response) -> dict[str, Any]:
 
 
 def _error(answer: httpx.Response) -> tuple[str, str]:
-    """MLflow's code and message; a proxy's page has none."""
+    """Return MLflow's code and message; both are empty for a proxy's page."""
     try:
         body = answer.json()
         return str(body["error_code"]), str(body["message"])
@@ -65,10 +65,10 @@ def _error(answer: httpx.Response) -> tuple[str, str]:
 
 def _refusal(answer: httpx.Response) -> PublishingRefused | Unavailable:
     code, message = _error(answer)
-    told = f"MLflow answers {answer.status_code} {code}: {message}"[:500].rstrip(": ")
+    text = f"MLflow answers {answer.status_code} {code}: {message}"[:500].rstrip(": ")
     if answer.status_code >= 500 or answer.status_code in _LATER:
-        return Unavailable(told, hint="It is tried again by itself.")
+        return Unavailable(text, hint="It is tried again by itself.")
     if answer.status_code in {401, 403}:
         hint = "Have an operator mend CRAFT_PUBLISHING__MLFLOW__USERNAME, __PASSWORD or __TOKEN; then publish again."
-        return PublishingRefused(told, hint=hint)
-    return PublishingRefused(told, hint="Mend what MLflow says; then publish again.")
+        return PublishingRefused(text, hint=hint)
+    return PublishingRefused(text, hint="Mend what MLflow says; then publish again.")

@@ -1,4 +1,4 @@
-"""What is published: an adapter's package, and the protocol of a place that takes one."""
+"""Builds the package of an adapter that is published, and defines the protocol of a publisher."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from craft_gateway.store.tables import Dataset, Job, Publication
 
 @dataclass(frozen=True, slots=True)
 class AdapterPackage:
-    """An adapter's files with all that is told about them. The same publication always has the same package."""
+    """An adapter's files and their metadata. The same publication always has the same package."""
 
     publication_id: str
     job_id: str
@@ -35,21 +35,24 @@ class AdapterPackage:
     """The resolved specification, by dotted path."""
     evaluation: EvaluationDocument
     created_ms: int
-    """When the publication was asked for, in milliseconds since 1970."""
+    """The time of the request to publish, in milliseconds since 1970."""
 
 
 class Published(NamedTuple):
-    """Where it is now."""
+    """The address and the version of a published adapter."""
 
     url: str
     version: str
 
 
 class Publisher(Protocol):
-    """A place. Publishing the same again must lead to the same state there, whatever an earlier attempt left."""
+    """Publishes to one place.
+
+    Publishing a package again must lead to the same state there, whatever an earlier attempt left.
+    """
 
     def publish(self, package: AdapterPackage, target: PublishTarget) -> Published:
-        """Raises PublishingRefused where only people can mend it, Unavailable where a later attempt may succeed."""
+        """Publish. Raises PublishingRefused where people must act, Unavailable where a later attempt may succeed."""
         ...
 
 
@@ -62,11 +65,11 @@ _MARKDOWN = re.compile(r"([\\`*_\[\]<>|#])")
 def package_of(
     row: Publication, job: Job, dataset: Dataset | None, target: PublishTarget, store: ArtifactStore
 ) -> AdapterPackage:
-    """All that is published. `dataset` is None where it was deleted. Raises NotFound where an artifact is gone."""
+    """Build the package. `dataset` is None where it was deleted. Raises NotFound where an artifact is gone."""
     resolved = ResolvedJob.model_validate(job.resolved)
     folder = store.open(row.artifact) / ADAPTER_FOLDER
     evaluation = (store.open(row.evaluation) / EVALUATION_FILE).read_bytes()
-    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return AdapterPackage(
         publication_id=row.id,
         job_id=job.id,
@@ -75,7 +78,7 @@ def package_of(
         strategy=row.strategy,
         digest=row.artifact_digest,
         base_model=resolved.model.id,
-        files={path.relative_to(folder).as_posix(): path for path in found if path != folder / _CARD},
+        files={path.relative_to(folder).as_posix(): path for path in paths if path != folder / _CARD},
         card=_card(row, resolved, dataset, target, folder),
         parameters=resolved_parameters(resolved),
         evaluation=EvaluationDocument.model_validate_json(evaluation),
@@ -87,7 +90,7 @@ def _card(row: Publication, resolved: ResolvedJob, dataset: Dataset | None, targ
     packaged = folder / _CARD
     card = packaged.read_text(encoding="utf-8") if packaged.is_file() else f"# LoRA adapter of {resolved.model.id}\n"
     if isinstance(target, HubTarget):
-        # It was written for a folder that somebody has unpacked.
+        # The packaged card names the folder of the unpacked archive.
         card = card.replace(f'"{ADAPTER_FOLDER}"', json.dumps(target.repo))
     return card.rstrip() + "\n\n" + "\n".join(_provenance(row, resolved, dataset)) + "\n"
 
@@ -105,5 +108,5 @@ def _provenance(row: Publication, resolved: ResolvedJob, dataset: Dataset | None
 
 
 def _plain(text: str) -> str:
-    """Users' text as one line of Markdown that means itself."""
+    """Return a user's text as one line of Markdown, escaped."""
     return _MARKDOWN.sub(r"\\\1", _NOT_ONE_LINE.sub(" ", text)).strip()

@@ -1,4 +1,4 @@
-"""Publications are asked for and looked at here; `publications_loop.py` does them."""
+"""Requests and shows publications of adapters; `loop.py` carries them out."""
 
 import hashlib
 from collections.abc import Sequence
@@ -27,28 +27,28 @@ _LIVE = tuple(status for status in PublicationStatus if status is not Publicatio
 
 @dataclass(frozen=True, slots=True)
 class Requested:
-    """`repeated`: the same was asked for before and has not failed."""
+    """A requested publication. `repeated`: an earlier request was the same and has not failed."""
 
     view: PublicationView
     repeated: bool
 
 
 class Publications:
-    """What was, and is to be, published of jobs."""
+    """The publications of jobs' adapters."""
 
     def __init__(self, database: Database, reader: JobReader, settings: PublishingSettings) -> None:
         self._database = database
         self._reader = reader
         self._settings = settings
 
-    def ask(self, job_id: str, strategy: Strategy, target: PublishTarget) -> Requested:
-        """Have the adapter published. The same job, strategy and target are the same publication; a failed one is
-        queued again.
+    def request(self, job_id: str, strategy: Strategy, target: PublishTarget) -> Requested:
+        """Queue a publication of the adapter.
 
-        Raises NotFound, Conflict where the adapter is not finished, this installation is not connected to such a
-        place or another team publishes there, Forbidden for an owner that is not allowed.
+        The same job, strategy and target are the same publication; a failed one is queued again. Raises NotFound;
+        Conflict where the adapter is not finished, this installation is not connected to the target's kind of place
+        or another team publishes there; Forbidden for an owner that is not allowed.
         """
-        self._reader.last_event(job_id)  # an unknown job is not found, whatever the settings
+        self._reader.last_event(job_id)  # raises NotFound for an unknown job, whatever the settings
         self._check_allowed(target)
         package = self._reader.output(job_id, package_stage(strategy))
         evaluation = self._reader.output(job_id, evaluate_stage(strategy))
@@ -57,7 +57,7 @@ class Publications:
             row = _find(session, job_id, strategy, target)
             if row is not None and row.status in _LIVE:
                 return Requested(publication_view(row), repeated=True)
-            _check_free(session, unit.job.team, target)
+            _check_destination(session, unit.job.team, target)
             for ref in sorted((package, evaluation), key=lambda ref: ref.key):
                 lock_artifact(session, ref)
             row = row or _new_row(unit, strategy, target, package, evaluation)
@@ -67,7 +67,7 @@ class Publications:
             return Requested(publication_view(row), repeated=False)
 
     def listed(self, job_id: str) -> Sequence[PublicationView]:
-        """All of a job's, the oldest first. Raises NotFound."""
+        """Return a job's publications, oldest first. Raises NotFound."""
         self._reader.last_event(job_id)
         with self._database.read() as session:
             query = select(Publication).where(Publication.job_id == job_id).order_by(col(Publication.id))
@@ -95,18 +95,18 @@ _FIRST_SETTING = {"mlflow": "TRACKING_URI", "hub": "TOKEN"}
 
 
 def destination_of(target: PublishTarget) -> str:
-    """The kind of place and the name there. On the hub names that differ in case only are one."""
+    """Return the kind of place and the name there. A hub ignores the case of names."""
     name = target.model_name if isinstance(target, MlflowTarget) else target.repo.lower()
     return f"{target.kind}:{name}"
 
 
 def event_data(row: Publication) -> dict[str, object]:
-    """What every event of it says."""
+    """Return the data that every event of the publication has."""
     return {"publication": row.id, "strategy": row.strategy.value, "target": row.destination}
 
 
 def publication_view(row: Publication) -> PublicationView:
-    """As the API shows it."""
+    """Return the publication as the API shows it."""
     return PublicationView.model_validate(
         {
             "id": row.id,
@@ -161,12 +161,15 @@ def _find(session: Session, job_id: str, strategy: Strategy, target: PublishTarg
     query = select(Publication).where(
         Publication.job_id == job_id, Publication.strategy == strategy, Publication.target_hash == _hash(target)
     )
-    # The job is locked, but a publisher may be at the row.
+    # The job is locked; the row needs its own lock, because a publisher may hold it.
     return session.exec(query.with_for_update()).one_or_none()
 
 
-def _check_free(session: Session, team: str, target: PublishTarget) -> None:
-    """Credentials are the installation's: without this, a team could overwrite what another one published."""
+def _check_destination(session: Session, team: str, target: PublishTarget) -> None:
+    """Check that no other team publishes to the destination. Raises Conflict.
+
+    All teams use the installation's credentials: without this check a team could overwrite what another published.
+    """
     destination = destination_of(target)
     lock_key(session, f"publish {destination}")
     other = select(Publication.id).where(

@@ -1,4 +1,4 @@
-"""A finished adapter is published elsewhere; what became of it."""
+"""Routes to publish a finished adapter, and to list its publications."""
 
 from typing import Annotated
 
@@ -30,7 +30,7 @@ PUBLISH_EXAMPLES = {
 
 
 def router(owners: OwnerLookup, publications: Publications, reader: JobReader) -> APIRouter:
-    """The routes over these objects."""
+    """Build the routes."""
     routes = APIRouter(
         prefix="/jobs/{job_id}",
         tags=["publishing"],
@@ -45,7 +45,7 @@ def router(owners: OwnerLookup, publications: Publications, reader: JobReader) -
         status_code=202,
         response_model=PublicationView,
         responses={
-            200: {"model": PublicationView, "description": "It was asked for before, and has not failed."},
+            200: {"model": PublicationView, "description": "An earlier request was the same, and has not failed."},
             **documented(NotFound, Conflict, Forbidden, RequestInvalid),
         },
     )
@@ -54,16 +54,17 @@ def router(owners: OwnerLookup, publications: Publications, reader: JobReader) -
         response: Response,
         body: Annotated[PublishRequest, Body(openapi_examples=PUBLISH_EXAMPLES)],
     ) -> PublicationView:
-        """Publish a finished adapter with its card, parameters and metrics; it happens soon after the answer.
+        """Publish a finished adapter with its card, parameters and metrics, soon after the answer.
 
-        It can be had as soon as its strategy is packaged. Asking twice is as once; a failed one is done again.
+        An adapter can be published as soon as its strategy is packaged. A repeated request changes nothing, except
+        that it starts a failed publication again.
         """
         strategy = reader.chosen_strategy(job_id, body.strategy)
-        asked = publications.ask(job_id, strategy, body.target)
-        response.status_code = 200 if asked.repeated else 202
+        requested = publications.request(job_id, strategy, body.target)
+        response.status_code = 200 if requested.repeated else 202
         response.headers["Location"] = f"{ROOT}/jobs/{job_id}/publications"
         response.headers["Retry-After"] = RETRY_AFTER_SECONDS
-        return asked.view
+        return requested.view
 
     @routes.get(
         "/publications",
@@ -72,8 +73,8 @@ def router(owners: OwnerLookup, publications: Publications, reader: JobReader) -
         responses=documented(NotFound),
     )
     def list_publications(job_id: str) -> PublicationList:
-        """Every publication of the job's adapters, each with its status."""
-        found = list(publications.listed(job_id))
-        return PublicationList(data=found, last_id=found[-1].id if found else None)
+        """List every publication of the job's adapters with its status."""
+        views = list(publications.listed(job_id))
+        return PublicationList(data=views, last_id=views[-1].id if views else None)
 
     return routes

@@ -1,4 +1,4 @@
-"""Deployed adapters: which jobs' adapters are served, under what name, and the folder that the model server reads."""
+"""Deploys adapters of jobs: gives them names, and copies them to the folder that the model server reads."""
 
 import re
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ from craft_gateway.store.tables import Deployment, Job
 
 
 def deployment_view(row: Deployment) -> AdapterDeployment:
-    """An adapter that is served."""
+    """Return a deployment as the API shows it."""
     return AdapterDeployment(
         id=row.id,
         model=row.id,
@@ -55,14 +55,14 @@ _NO_ENGINE_HINT = "Set CRAFT_INFERENCE__ENGINE=vllm and start the model server: 
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
-    """`repeated`: it was deployed before, and this is that deployment."""
+    """The deployment of an adapter. `repeated`: an earlier call created it."""
 
     row: Deployment
     repeated: bool
 
 
 class Deployments:
-    """Adapters by the name that requests give. `vllm` is None where this installation's engine can serve none."""
+    """Deployed adapters by name. `vllm` is None where this installation's engine cannot serve adapters."""
 
     def __init__(
         self,
@@ -86,22 +86,22 @@ class Deployments:
         return self._serves
 
     def deploy(self, job_id: str, strategy: Strategy) -> Deployed:
-        """Publish the adapter and remember it; saying so twice is the same as once.
+        """Deploy the adapter, or return its deployment where it has one.
 
-        Raises NotFound, Conflict where the adapter is not finished or nothing here serves adapters, RequestInvalid
-        where vLLM would refuse to load it.
+        Raises NotFound; Conflict where the adapter is not finished or this installation serves no adapters;
+        RequestInvalid where vLLM would refuse to load it.
         """
-        ref = self._finished(job_id, strategy)
+        ref = self._finished_adapter(job_id, strategy)
         with self._database.read() as session:
-            known = _find(session, job_id, strategy)
+            existing = _find(session, job_id, strategy)
             now = self._database.now(session)
-        if known is not None:
-            self._publish(known)
-            return Deployed(known, repeated=True)
+        if existing is not None:
+            self._publish(existing)
+            return Deployed(existing, repeated=True)
         return self._deploy_first(job_id, strategy, ref, now)
 
     def withdraw(self, job_id: str, strategy: Strategy) -> None:
-        """Serve it no longer; nothing happens where it was not served. Raises NotFound."""
+        """Withdraw the adapter, if it is deployed. Raises NotFound where the job does not exist."""
         self._reader.last_event(job_id)
         with self._database.write() as session:
             unit = JobTransaction.open(session, self._database.now, job_id)
@@ -113,7 +113,7 @@ class Deployments:
         self._adapters.withdraw(row.id)
 
     def listed(self, team: str) -> Sequence[Deployment]:
-        """All that is served of a team's, newest first."""
+        """Return the team's deployments, newest first."""
         if not self._serves:
             return []
         of_team = select(Deployment).join(Job, col(Job.id) == col(Deployment.job_id)).where(Job.team == team)
@@ -122,7 +122,7 @@ class Deployments:
             return session.exec(query).all()
 
     def find(self, model: str) -> Deployment:
-        """The deployment of that name. Raises NotFound."""
+        """Return the deployment of that name. Raises NotFound."""
         if not self._serves:
             raise NotFound(f"No model is served here. {_NO_ENGINE_HINT}")
         with self._database.read() as session:
@@ -132,18 +132,21 @@ class Deployments:
         return row
 
     def base_of(self, model: str) -> ServedBase:
-        """What the model server needs to know of a deployed adapter, which is then in its folder. Raises NotFound."""
+        """Copy the adapter to the model server's folder if it is missing there, and return its base model.
+
+        Raises NotFound.
+        """
         row = self.find(model)
-        # A volume may have been lost; where the artifact is lost too, the model server says that it has no such model.
+        # The folder's volume may be new and empty. Without the artifact, the model server answers that it has no model.
         with suppress(NotFound):
             self._publish(row)
         return ServedBase.model_validate(row.base)
 
-    def _finished(self, job_id: str, strategy: Strategy) -> ArtifactRef:
-        self._reader.last_event(job_id)  # an unknown job is not found, whatever the engine
+    def _finished_adapter(self, job_id: str, strategy: Strategy) -> ArtifactRef:
+        self._reader.last_event(job_id)  # raises NotFound for an unknown job, whatever the engine
         if self._vllm is None:
             raise Conflict("This installation's engine serves no adapters.", hint=_NO_ENGINE_HINT)
-        # The job may have been accepted by an installation that served none, or others.
+        # The job may have been accepted when this installation served no adapters, or had other limits.
         check_servable(self._reader.resolved(job_id).spec, self._vllm)
         return self._reader.output(job_id, package_stage(strategy))
 
@@ -159,25 +162,25 @@ class Deployments:
             base=base.model_dump(mode="json"),
             created_at=now,
         )
-        # Before the row: what cannot be published is not deployed.
+        # Files first, then the row: an adapter that cannot be copied must not count as deployed.
         self._publish(row)
         try:
             with self._database.write() as session:
                 unit = JobTransaction.open(session, self._database.now, job_id)
-                # The job is locked: of two that deploy at once the second finds the first one's row.
-                earlier = _find(session, job_id, strategy)
-                if earlier is None:
+                # The lock on the job orders concurrent calls: the second one finds the row of the first.
+                existing = _find(session, job_id, strategy)
+                if existing is None:
                     lock_artifact(session, ref)
                     session.add(row)
                     unit.emit(EventType.ADAPTER_DEPLOYED, model=row.id, strategy=strategy.value)
         except BaseException:
             self._adapters.withdraw(row.id)
             raise
-        if earlier is None:
+        if existing is None:
             return Deployed(row, repeated=False)
         self._adapters.withdraw(row.id)
-        self._publish(earlier)
-        return Deployed(earlier, repeated=True)
+        self._publish(existing)
+        return Deployed(existing, repeated=True)
 
     def _publish(self, row: Deployment) -> None:
         base = ServedBase.model_validate(row.base)

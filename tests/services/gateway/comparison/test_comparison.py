@@ -1,4 +1,4 @@
-"""Jobs side by side: what differs, and how sure it is where the questions are the same."""
+"""A comparison of jobs shows differing parameters, and differences with intervals where the questions are the same."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +13,8 @@ from craft.core.metrics import paired_difference
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Rig]:
-    with open_rig(tmp_path) as made:
-        yield made
+    with open_rig(tmp_path) as opened:
+        yield opened
 
 
 def finished(rig: Rig, **changes: Any) -> str:
@@ -32,9 +32,9 @@ def compared(rig: Rig, *jobs: str, status: int = 200) -> dict[str, Any]:
 def test_only_what_differs_is_shown_in_the_order_of_the_call(rig: Rig) -> None:
     first = finished(rig, training={"lora_r": 8})
     second = finished(rig, training={"lora_r": 16, "epochs": 1}, name="another", labels={"a": "b"}, priority=9)
-    found = compared(rig, first, second)
-    assert [job["id"] for job in found["jobs"]] == [first, second]
-    assert found["parameters"] == [
+    comparison = compared(rig, first, second)
+    assert [job["id"] for job in comparison["jobs"]] == [first, second]
+    assert comparison["parameters"] == [
         {"path": "training.epochs", "values": ["3", "1"]},
         {"path": "training.lora_r", "values": ["8", "16"]},
     ]
@@ -58,18 +58,18 @@ def test_every_strategy_of_a_job_meets_every_one_of_the_other_and_none_of_its_ow
     first = finished(rig, strategies=["cor-rait", "van-tuning"])
     second = finished(rig, strategies=["cor-rait", "van-tuning"], training={"epochs": 1})
     (held_out,) = compared(rig, first, second)["sets"]
-    pairs = {(each["job"], each["strategy"], each["against_strategy"]) for each in held_out["differences"]}
+    pairs = {(pair["job"], pair["strategy"], pair["against_strategy"]) for pair in held_out["differences"]}
     names = ("cor-rait", "van-tuning")
     assert pairs == {(second, mine, other) for mine in names for other in names}
 
 
 def test_other_questions_have_metrics_but_no_interval_of_a_difference_and_the_reason_is_told(rig: Rig) -> None:
     first, second = finished(rig), finished(rig, seed=7)
-    found = compared(rig, first, second)
-    (held_out,) = found["sets"]
+    comparison = compared(rig, first, second)
+    (held_out,) = comparison["sets"]
     assert (held_out["same"], held_out["differences"]) == (False, [])
     assert "not the same" in held_out["reason"]
-    assert all(job["strategies"][0]["metrics"]["held_out"]["ths"]["value"] is not None for job in found["jobs"])
+    assert all(job["strategies"][0]["metrics"]["held_out"]["ths"]["value"] is not None for job in comparison["jobs"])
 
 
 def test_of_three_jobs_those_with_the_same_questions_are_compared(rig: Rig) -> None:
@@ -81,21 +81,21 @@ def test_of_three_jobs_those_with_the_same_questions_are_compared(rig: Rig) -> N
 
 def test_a_job_that_goes_on_says_so_instead_of_metrics(rig: Rig) -> None:
     first, running = finished(rig), rig.submit(training={"epochs": 1})
-    found = compared(rig, first, running)
-    assert "is not done" in found["jobs"][1]["strategies"][0]["reason"]
-    assert "nothing" in found["sets"][0]["reason"]
+    comparison = compared(rig, first, running)
+    assert "is not done" in comparison["jobs"][1]["strategies"][0]["reason"]
+    assert "nothing" in comparison["sets"][0]["reason"]
 
 
 def test_what_has_expired_is_told(rig: Rig) -> None:
     first, second = finished(rig), finished(rig, training={"epochs": 1})
     key = next(
-        each["key"] for each in rig.get(f"/craft/jobs/{first}/artifacts").json()["data"] if each["kind"] == "evaluate"
+        item["key"] for item in rig.get(f"/craft/jobs/{first}/artifacts").json()["data"] if item["kind"] == "evaluate"
     )
     (folder,) = (rig.artifacts / "artifacts").glob(f"{key}*")
     folder.rename(folder.with_name("gone"))
-    found = compared(rig, first, second)
-    assert "expired" in found["jobs"][0]["strategies"][0]["reason"]
-    assert found["sets"][0]["differences"] == []
+    comparison = compared(rig, first, second)
+    assert "expired" in comparison["jobs"][0]["strategies"][0]["reason"]
+    assert comparison["sets"][0]["differences"] == []
 
 
 def test_with_another_base_models_scale_ths_is_not_subtracted(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

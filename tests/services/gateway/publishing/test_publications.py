@@ -1,4 +1,4 @@
-"""Publishing: asked for once, done once, by whichever publisher is alive, whatever the other side does."""
+"""Each requested publication is carried out once, by any publisher that is alive, whatever the target server does."""
 
 import threading
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from craft_gateway.publishing.package import AdapterPackage, Published, Publishe
 from craft_gateway.retention.uses import KeptBy, uses
 from craft_gateway.store.tables import Event, Publication
 
-# The hub's client gives its own HTTP library what that one calls old-fashioned.
+# The hub's client calls its own HTTP library in a way that this library deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<:DeprecationWarning")
 
 HUB = {"target": {"kind": "hub", "repo": "acme/support-qa"}}
@@ -30,8 +30,8 @@ MLFLOW = {"target": {"kind": "mlflow", "model_name": "support-qa"}}
 FAST = {"first_pause_seconds": 0.001, "max_attempts": 3}
 
 
-class Place:
-    """A place to publish to that does what it is told."""
+class FakePublisher:
+    """Raises the given errors, one a call, and then succeeds."""
 
     def __init__(self, *errors: Exception) -> None:
         self.errors = list(errors)
@@ -46,8 +46,8 @@ class Place:
 
 @pytest.fixture
 def hub() -> Iterator[FakeHub]:
-    with running_hub() as made:
-        yield made
+    with running_hub() as hub:
+        yield hub
 
 
 def settings(url: str = "http://127.0.0.1:9", **changes: Any) -> PublishingSettings:
@@ -57,8 +57,8 @@ def settings(url: str = "http://127.0.0.1:9", **changes: Any) -> PublishingSetti
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Rig]:
-    with open_rig(tmp_path, publishing=settings()) as made:
-        yield made
+    with open_rig(tmp_path, publishing=settings()) as opened:
+        yield opened
 
 
 def finished(rig: Rig, **changes: Any) -> str:
@@ -78,12 +78,12 @@ def shown(rig: Rig, job: str) -> dict[str, Any]:
     return dict(only)
 
 
-def publishing(rig: Rig, place: Publisher, **changes: Any) -> PublicationLoop:
-    return PublicationLoop(rig.database, rig.store, {"hub": place, "mlflow": place}, settings(**changes))
+def publishing(rig: Rig, publisher: Publisher, **changes: Any) -> PublicationLoop:
+    return PublicationLoop(rig.database, rig.store, {"hub": publisher, "mlflow": publisher}, settings(**changes))
 
 
 def work(loop: PublicationLoop) -> int:
-    """Until nothing is due, pauses included; how many attempts that took."""
+    """Run the loop until nothing is due, pauses included; return the number of attempts."""
     steps = 0
     for _ in range(200):
         steps += loop.step()
@@ -94,23 +94,23 @@ def work(loop: PublicationLoop) -> int:
 def events(rig: Rig, job: str) -> list[EventType]:
     with rig.database.read() as session:
         query = select(Event).where(Event.subject == job).order_by("seq")
-        return [each.type for each in session.exec(query) if each.type.of_adapter]
+        return [event.type for event in session.exec(query) if event.type.of_adapter]
 
 
 def test_an_adapter_is_published_with_its_card_and_the_job_stays_as_it_was(rig: Rig) -> None:
     job = finished(rig, name="support-qa")
-    asked = publish(rig, job)
-    assert (asked["status"], asked["attempts"], asked["url"]) == ("queued", 0, None)
-    place = Place()
-    assert work(publishing(rig, place)) == 1
-    found = shown(rig, job)
-    assert (found["status"], found["version"], found["attempts"]) == ("succeeded", "1a2b", 1)
-    assert found["url"] == "https://hub.example/acme/support-qa"
-    (package,) = place.packages
+    requested = publish(rig, job)
+    assert (requested["status"], requested["attempts"], requested["url"]) == ("queued", 0, None)
+    publisher = FakePublisher()
+    assert work(publishing(rig, publisher)) == 1
+    view = shown(rig, job)
+    assert (view["status"], view["version"], view["attempts"]) == ("succeeded", "1a2b", 1)
+    assert view["url"] == "https://hub.example/acme/support-qa"
+    (package,) = publisher.packages
     assert set(package.files) == {"adapter_config.json", "adapter_model.safetensors"}
     dataset = rig.get(f"/craft/jobs/{job}").json()["resolved"]["dataset"]["id"]
     assert f"`{dataset}`, 200 questions" in package.card
-    assert found["digest"] in package.card
+    assert view["digest"] in package.card
     assert package.parameters["training.lora_r"] == "64"
     assert rig.get(f"/craft/jobs/{job}").json()["status"] == "succeeded"
     assert events(rig, job) == [EventType.ADAPTER_PUBLISHING, EventType.ADAPTER_PUBLISHED]
@@ -120,12 +120,12 @@ def test_asking_twice_is_as_once_before_and_after(rig: Rig) -> None:
     job = finished(rig)
     first = publish(rig, job)
     assert publish(rig, job, status=200)["id"] == first["id"]
-    place = Place()
-    work(publishing(rig, place))
+    publisher = FakePublisher()
+    work(publishing(rig, publisher))
     again = publish(rig, job, status=200)
     assert (again["id"], again["status"]) == (first["id"], "succeeded")
-    assert work(publishing(rig, place)) == 0
-    assert len(place.packages) == 1
+    assert work(publishing(rig, publisher)) == 0
+    assert len(publisher.packages) == 1
 
 
 def test_another_target_is_another_publication(rig: Rig) -> None:
@@ -138,27 +138,27 @@ def test_another_target_is_another_publication(rig: Rig) -> None:
 def test_trouble_on_the_other_side_is_tried_again_after_a_pause(rig: Rig) -> None:
     job = finished(rig)
     publish(rig, job)
-    loop = publishing(rig, Place(Unavailable("It is away."), Unavailable("It is away.")))
+    loop = publishing(rig, FakePublisher(Unavailable("It is away."), Unavailable("It is away.")))
     assert loop.step()
-    found = shown(rig, job)
-    assert (found["status"], found["attempts"], found["error"]["code"]) == ("queued", 1, "unavailable")
-    assert found["next_attempt_at"] is not None
+    view = shown(rig, job)
+    assert (view["status"], view["attempts"], view["error"]["code"]) == ("queued", 1, "unavailable")
+    assert view["next_attempt_at"] is not None
     assert work(loop) == 2
-    found = shown(rig, job)
-    assert (found["status"], found["attempts"], found["error"]) == ("succeeded", 3, None)
+    view = shown(rig, job)
+    assert (view["status"], view["attempts"], view["error"]) == ("succeeded", 3, None)
 
 
 def test_after_the_last_attempt_it_has_failed_and_can_be_asked_for_again(rig: Rig) -> None:
     job = finished(rig)
     first = publish(rig, job)
-    place = Place(*[Unavailable("It is away.")] * 3)
-    assert work(publishing(rig, place)) == 3
-    found = shown(rig, job)
-    assert (found["status"], found["error"]["message"]) == ("failed", "It is away.")
-    assert found["finished_at"] is not None
+    publisher = FakePublisher(*[Unavailable("It is away.")] * 3)
+    assert work(publishing(rig, publisher)) == 3
+    view = shown(rig, job)
+    assert (view["status"], view["error"]["message"]) == ("failed", "It is away.")
+    assert view["finished_at"] is not None
     again = publish(rig, job)
     assert (again["id"], again["status"], again["attempts"], again["error"]) == (first["id"], "queued", 0, None)
-    work(publishing(rig, place))
+    work(publishing(rig, publisher))
     assert shown(rig, job)["status"] == "succeeded"
     assert events(rig, job) == [
         EventType.ADAPTER_PUBLISHING,
@@ -172,10 +172,10 @@ def test_after_the_last_attempt_it_has_failed_and_can_be_asked_for_again(rig: Ri
 def test_what_no_later_attempt_mends_fails_at_once(rig: Rig, error: Exception) -> None:
     job = finished(rig)
     publish(rig, job)
-    assert work(publishing(rig, Place(error))) == 1
-    found = shown(rig, job)
-    assert found["status"] == "failed"
-    assert found["error"]["code"] == ("publishing_refused" if isinstance(error, CraftError) else "internal")
+    assert work(publishing(rig, FakePublisher(error))) == 1
+    view = shown(rig, job)
+    assert view["status"] == "failed"
+    assert view["error"]["code"] == ("publishing_refused" if isinstance(error, CraftError) else "internal")
 
 
 def test_pauses_double_up_to_the_longest(rig: Rig) -> None:
@@ -189,8 +189,8 @@ def test_pauses_double_up_to_the_longest(rig: Rig) -> None:
     assert [loop._pause(attempt).total_seconds() for attempt in (1, 2, 3, 4, 5, 9999)] == [5, 10, 20, 40, 60, 60]
 
 
-class Stuck:
-    """A publisher that stops in the middle until it is let go."""
+class BlockedPublisher:
+    """Blocks in the middle of a publication until `go` is set."""
 
     def __init__(self) -> None:
         self.entered, self.go = threading.Event(), threading.Event()
@@ -204,13 +204,13 @@ class Stuck:
 def test_two_publishers_never_do_the_same_at_once(rig: Rig) -> None:
     job = finished(rig)
     publish(rig, job)
-    stuck, other = Stuck(), Place()
-    thread = threading.Thread(target=publishing(rig, stuck, lease_seconds=0.4).step)
+    blocked, other = BlockedPublisher(), FakePublisher()
+    thread = threading.Thread(target=publishing(rig, blocked, lease_seconds=0.4).step)
     thread.start()
-    assert stuck.entered.wait(20)
-    threading.Event().wait(1.0)  # longer than the lease, which is kept meanwhile
+    assert blocked.entered.wait(20)
+    threading.Event().wait(1.0)  # longer than the lease, which is renewed meanwhile
     assert not publishing(rig, other).step()
-    stuck.go.set()
+    blocked.go.set()
     thread.join()
     assert other.packages == []
     assert shown(rig, job)["version"] == "late"
@@ -219,27 +219,27 @@ def test_two_publishers_never_do_the_same_at_once(rig: Rig) -> None:
 def test_a_publisher_that_died_is_replaced_and_one_that_comes_back_changes_nothing(rig: Rig) -> None:
     job = finished(rig)
     publish(rig, job)
-    dead = publishing(rig, Place(), lease_seconds=0.05)
+    dead = publishing(rig, FakePublisher(), lease_seconds=0.05)
     claimed = dead._claim()
     assert claimed is not None
-    assert not publishing(rig, Place()).step()
+    assert not publishing(rig, FakePublisher()).step()
     threading.Event().wait(0.1)
-    assert publishing(rig, Place()).step()
+    assert publishing(rig, FakePublisher()).step()
     dead._settle_failure(claimed.row, PublishingRefused("I was away."))
-    found = shown(rig, job)
-    assert (found["status"], found["attempts"], found["error"]) == ("succeeded", 2, None)
+    view = shown(rig, job)
+    assert (view["status"], view["attempts"], view["error"]) == ("succeeded", 2, None)
 
 
 def test_publishers_that_die_each_time_do_not_go_on_for_ever(rig: Rig) -> None:
     job = finished(rig)
     publish(rig, job)
     for _ in range(3):
-        assert publishing(rig, Place(), lease_seconds=0.01)._claim() is not None
+        assert publishing(rig, FakePublisher(), lease_seconds=0.01)._claim() is not None
         threading.Event().wait(0.03)
-    place = Place()
-    work(publishing(rig, place))
+    publisher = FakePublisher()
+    work(publishing(rig, publisher))
     assert shown(rig, job)["error"]["code"] == "worker_lost"
-    assert place.packages == []
+    assert publisher.packages == []
 
 
 def test_what_waits_to_be_published_does_not_expire(rig: Rig) -> None:
@@ -249,7 +249,7 @@ def test_what_waits_to_be_published_does_not_expire(rig: Rig) -> None:
         row = session.exec(select(Publication)).one()
         keys = (row.artifact_key, row.evaluation_key)
         assert all(KeptBy.PUBLICATION in uses(session, keys)[key].kept_by for key in keys)
-    work(publishing(rig, Place()))
+    work(publishing(rig, FakePublisher()))
     with rig.database.read() as session:
         assert all(not uses(session, keys)[key].kept_by for key in keys)
 
@@ -322,9 +322,9 @@ def test_the_hub_holds_the_adapter_and_its_card_in_one_commit(rig: Rig, hub: Fak
     publish(rig, job, {"target": {**HUB["target"], "commit_message": message}})
     assert work(on_hub(rig, hub)) == 1
     repository = hub.repositories["acme/support-qa"]
-    found = shown(rig, job)
-    assert (found["status"], found["version"]) == ("succeeded", repository.head)
-    assert found["url"] == f"{hub.url}/acme/support-qa"
+    view = shown(rig, job)
+    assert (view["status"], view["version"]) == ("succeeded", repository.head)
+    assert view["url"] == f"{hub.url}/acme/support-qa"
     assert repository.private
     assert repository.commits == [message]
     assert set(repository.files) == {"README.md", "adapter_config.json", "adapter_model.safetensors"}
@@ -338,7 +338,9 @@ def test_the_hub_holds_the_adapter_and_its_card_in_one_commit(rig: Rig, hub: Fak
 def test_a_hub_that_fails_half_way_has_one_commit_in_the_end(
     rig: Rig, hub: FakeHub, part: str, statuses: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)  # the client's own patience
+    monkeypatch.setattr(
+        "huggingface_hub.utils._http.time.sleep", lambda _: None
+    )  # the client waits between its own attempts
     job = finished(rig)
     publish(rig, job)
     hub.broken[part] = statuses
@@ -353,7 +355,7 @@ def test_what_is_on_the_hub_already_makes_no_second_commit(rig: Rig, hub: FakeHu
     loop = on_hub(rig, hub)
     claimed = loop._claim()
     assert claimed is not None
-    first = loop._publish(claimed)  # and dies before it is written down
+    first = loop._publish(claimed)  # and the process dies before it stores the result
     second = loop._publish(claimed)
     assert first == second
     assert len(hub.repositories["acme/support-qa"].commits) == 1
@@ -363,12 +365,12 @@ def test_a_token_that_the_hub_does_not_know_is_an_operators_to_mend(rig: Rig, hu
     job = finished(rig)
     publish(rig, job)
     wrong = ModelHubSettings(token="hf_wrong", endpoint=hub.url)
-    place = HubPublisher(wrong)
-    assert work(publishing(rig, place)) == 1
-    found = shown(rig, job)
-    assert (found["status"], found["error"]["code"]) == ("failed", "publishing_refused")
-    assert "CRAFT_PUBLISHING__HUB__TOKEN" in found["error"]["hint"]
-    assert "hf_wrong" not in str(found)
+    publisher = HubPublisher(wrong)
+    assert work(publishing(rig, publisher)) == 1
+    view = shown(rig, job)
+    assert (view["status"], view["error"]["code"]) == ("failed", "publishing_refused")
+    assert "CRAFT_PUBLISHING__HUB__TOKEN" in view["error"]["hint"]
+    assert "hf_wrong" not in str(view)
 
 
 def test_a_public_repository_is_not_taken_for_a_private_one(rig: Rig, hub: FakeHub) -> None:
@@ -377,7 +379,7 @@ def test_a_public_repository_is_not_taken_for_a_private_one(rig: Rig, hub: FakeH
     work(on_hub(rig, hub))
     publish(rig, job)
     work(on_hub(rig, hub))
-    by_status = {each["status"]: each for each in rig.get(f"/craft/jobs/{job}/publications").json()["data"]}
+    by_status = {row["status"]: row for row in rig.get(f"/craft/jobs/{job}/publications").json()["data"]}
     assert "public already" in by_status["failed"]["error"]["message"]
     assert len(hub.repositories["acme/support-qa"].commits) == 1
 
@@ -387,9 +389,9 @@ def test_a_server_that_is_away_is_waited_for(rig: Rig, kind: str) -> None:
     away = settings("http://127.0.0.1:9")
     assert away.hub is not None
     assert away.mlflow is not None
-    place: Publisher = HubPublisher(away.hub) if kind == "hub" else MlflowPublisher(away.mlflow, timeout_seconds=5)
+    publisher: Publisher = HubPublisher(away.hub) if kind == "hub" else MlflowPublisher(away.mlflow, timeout_seconds=5)
     job = finished(rig)
     publish(rig, job, HUB if kind == "hub" else MLFLOW)
-    assert publishing(rig, place).step()
-    found = shown(rig, job)
-    assert (found["status"], found["error"]["code"]) == (PublicationStatus.QUEUED, "unavailable")
+    assert publishing(rig, publisher).step()
+    view = shown(rig, job)
+    assert (view["status"], view["error"]["code"]) == (PublicationStatus.QUEUED, "unavailable")

@@ -23,8 +23,8 @@ COUNT, COORDINATORS = 24, 4
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    with postgres_world(URL) as made:
-        yield made
+    with postgres_world(URL) as world:
+        yield world
 
 
 def queued(world: World, job: str, number: int) -> Publication:
@@ -56,14 +56,14 @@ def test_each_publication_is_claimed_once_and_its_end_is_written_once(world: Wor
     def work(_: int) -> list[str]:
         loop = PublicationLoop(world.database, FolderStore(tmp_path), {}, PublishingSettings())
         claimed = []
-        while (found := loop._claim()) is not None:
-            claimed.append(found.row.id)
-            loop._settle_failure(found.row, PublishingRefused("No."))
+        while (publication := loop._claim()) is not None:
+            claimed.append(publication.row.id)
+            loop._settle_failure(publication.row, PublishingRefused("No."))
         return claimed
 
     with ThreadPoolExecutor(COORDINATORS) as pool:
-        claimed = [each for of_one in pool.map(work, range(COORDINATORS)) for each in of_one]
-    # One that finds the last row locked stops early; none is lost, since another has it.
+        claimed = [row_id for ids in pool.map(work, range(COORDINATORS)) for row_id in ids]
+    # A coordinator that finds the last row locked stops early; the row is not lost, because another one claimed it.
     assert sorted(claimed) == sorted(f"publ_{number:026}" for number in range(COUNT))
     failed = [event for event in world.events(job) if event.type.value == "adapter.publish_failed"]
     assert sorted(event.data["publication"] for event in failed) == sorted(claimed)

@@ -1,4 +1,4 @@
-"""What shared/docs/publishing.md shows is done here, line by line."""
+"""Every command of shared/docs/publishing.md runs."""
 
 import json
 import re
@@ -20,7 +20,7 @@ SETTINGS = "\n".join(re.findall(r"```env\n(.*?)```", PAGE, re.DOTALL))
 LINES = [
     line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines() if line.strip()
 ]
-OURS = [line for line in LINES if not line.startswith("mlflow ")]  # that one is run in test_publishing_mlflow.py
+OURS = [line for line in LINES if not line.startswith("mlflow ")]  # test_publishing_mlflow.py runs that one
 
 
 @pytest.fixture
@@ -33,13 +33,13 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 @pytest.fixture
 def rig(tmp_path: Path, settings: Settings) -> Iterator[Rig]:
-    with open_rig(tmp_path, publishing=settings.publishing) as made:
-        model_folder(made.models, "HuggingFaceTB/SmolLM2-135M-Instruct")
-        yield made
+    with open_rig(tmp_path, publishing=settings.publishing) as opened:
+        model_folder(opened.models, "HuggingFaceTB/SmolLM2-135M-Instruct")
+        yield opened
 
 
 def filled(line: str, rig: Rig) -> list[str]:
-    """The words of a line, with ids of two finished jobs and their dataset."""
+    """Return the words of a line, with ids of two finished jobs and of their dataset."""
     first, second = (rig.submit(training={"epochs": epochs}) for epochs in (1, 2))
     for job in (first, second):
         rig.finish(job)

@@ -1,4 +1,4 @@
-"""Publishing to a real MLflow server: what people find there, and what an interrupted publication leaves."""
+"""Publishing to a real MLflow server: its state after complete and after interrupted publications."""
 
 import os
 import re
@@ -27,8 +27,8 @@ pytestmark = [
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Rig]:
-    with open_rig(tmp_path, publishing=settings(URL)) as made:
-        yield made
+    with open_rig(tmp_path, publishing=settings(URL)) as opened:
+        yield opened
 
 
 def settings(url: str, **changes: Any) -> PublishingSettings:
@@ -37,7 +37,7 @@ def settings(url: str, **changes: Any) -> PublishingSettings:
     )
 
 
-def asked(rig: Rig, model: str) -> str:
+def requested(rig: Rig, model: str) -> str:
     job = rig.submit(name="support-qa")
     rig.finish(job)
     answer = rig.post(f"/craft/jobs/{job}/publish", json={"target": {"kind": "mlflow", "model_name": model}})
@@ -48,8 +48,8 @@ def asked(rig: Rig, model: str) -> str:
 def loop(rig: Rig, url: str = URL, **changes: Any) -> PublicationLoop:
     chosen = settings(url, **changes)
     assert chosen.mlflow is not None
-    place = MlflowPublisher(chosen.mlflow, timeout_seconds=60)
-    return PublicationLoop(rig.database, rig.store, {"mlflow": place}, chosen)
+    publisher = MlflowPublisher(chosen.mlflow, timeout_seconds=60)
+    return PublicationLoop(rig.database, rig.store, {"mlflow": publisher}, chosen)
 
 
 def shown(rig: Rig, job: str) -> dict[str, Any]:
@@ -76,22 +76,22 @@ def new_model() -> str:
 
 def test_a_version_with_run_parameters_metrics_and_files_is_there(rig: Rig) -> None:
     model = new_model()
-    job = asked(rig, model)
+    job = requested(rig, model)
     assert loop(rig).step()
-    found = shown(rig, job)
-    assert (found["status"], found["version"], found["error"]) == ("succeeded", "1", None)
+    view = shown(rig, job)
+    assert (view["status"], view["version"], view["error"]) == ("succeeded", "1", None)
     version = call("model-versions/get", name=model, version="1")["model_version"]
     tags = {tag["key"]: tag["value"] for tag in version["tags"]}
-    assert (tags["craft.job"], tags["craft.digest"]) == (job, found["digest"])
-    (run,) = runs_of(found["id"])
+    assert (tags["craft.job"], tags["craft.digest"]) == (job, view["digest"])
+    (run,) = runs_of(view["id"])
     assert run["info"]["status"] == "FINISHED"
     assert run["info"]["run_id"] == version["run_id"]
-    parameters = {each["key"]: each["value"] for each in run["data"]["params"]}
+    parameters = {item["key"]: item["value"] for item in run["data"]["params"]}
     assert (parameters["training.lora_r"], parameters["base_model.id"]) == ("64", "tiny/model")
-    metrics = {each["key"]: each["value"] for each in run["data"]["metrics"]}
+    metrics = {item["key"]: item["value"] for item in run["data"]["metrics"]}
     assert metrics["held_out/ths_low"] <= metrics["held_out/ths"] <= metrics["held_out/ths_high"]
     files = call("artifacts/list", run_id=version["run_id"], path="adapter")["files"]
-    sizes = {each["path"].rpartition("/")[2]: int(each["file_size"]) for each in files}
+    sizes = {file["path"].rpartition("/")[2]: int(file["file_size"]) for file in files}
     assert set(sizes) == {"README.md", "adapter_config.json", "adapter_model.safetensors"}
     source = version["source"].partition(":")[2].strip("/")
     weights = httpx.get(f"{URL}/api/2.0/mlflow-artifacts/artifacts/{source}/adapter_model.safetensors", trust_env=False)
@@ -113,7 +113,7 @@ def test_a_version_with_run_parameters_metrics_and_files_is_there(rig: Rig) -> N
 )
 def test_a_server_that_breaks_half_way_has_one_run_and_one_version_in_the_end(rig: Rig, part: str) -> None:
     model = new_model()
-    job = asked(rig, model)
+    job = requested(rig, model)
     broken: list[str] = []
 
     def breaks(method: str, path: str) -> int | None:
@@ -128,14 +128,14 @@ def test_a_server_that_breaks_half_way_has_one_run_and_one_version_in_the_end(ri
         assert (shown(rig, job)["status"], shown(rig, job)["error"]["code"]) == ("queued", "unavailable")
         while shown(rig, job)["status"] != "succeeded":
             publishing.step()
-    found = shown(rig, job)
-    assert (found["attempts"], found["version"]) == (2, "1")
-    assert len(runs_of(found["id"])) == 1
+    view = shown(rig, job)
+    assert (view["attempts"], view["version"]) == (2, "1")
+    assert len(runs_of(view["id"])) == 1
 
 
 def test_what_the_page_says_of_mlflows_own_tools_is_so(rig: Rig, tmp_path: Path) -> None:
     model = new_model().replace(" ", "-")
-    asked(rig, model)
+    requested(rig, model)
     assert loop(rig).step()
     page = (Path(__file__).parents[4] / "shared/docs/publishing.md").read_text(encoding="utf-8")
     (line,) = re.findall(r"^mlflow (.*)$", page, re.MULTILINE)
@@ -148,18 +148,18 @@ def test_what_the_page_says_of_mlflows_own_tools_is_so(rig: Rig, tmp_path: Path)
 
 def test_what_is_there_already_is_found_again(rig: Rig) -> None:
     model = new_model()
-    job = asked(rig, model)
+    job = requested(rig, model)
     publishing = loop(rig)
     claimed = publishing._claim()
     assert claimed is not None
-    first = publishing._publish(claimed)  # and dies before it is written down
+    first = publishing._publish(claimed)  # and the process dies before it stores the result
     assert publishing._publish(claimed) == first
     assert len(runs_of(shown(rig, job)["id"])) == 1
 
 
 def test_a_second_job_makes_the_second_version(rig: Rig) -> None:
     model = new_model()
-    asked(rig, model)
+    requested(rig, model)
     other = rig.submit(training={"lora_r": 8})
     rig.finish(other)
     rig.post(f"/craft/jobs/{other}/publish", json={"target": {"kind": "mlflow", "model_name": model}})
@@ -170,21 +170,21 @@ def test_a_second_job_makes_the_second_version(rig: Rig) -> None:
 
 
 def test_the_password_of_the_settings_opens_the_server_and_a_wrong_one_is_an_operators_to_mend(rig: Rig) -> None:
-    job = asked(rig, new_model())
+    job = requested(rig, new_model())
     with proxy(URL, password="rïght") as url:
         assert loop(rig, url, username="craft", password="wrong").step()
-        found = shown(rig, job)
-        assert (found["status"], found["error"]["code"]) == ("failed", "publishing_refused")
-        assert "CRAFT_PUBLISHING__MLFLOW__USERNAME" in found["error"]["hint"]
-        assert "wrong" not in str(found)
-        again = rig.post(f"/craft/jobs/{job}/publish", json={"target": found["target"]})
+        view = shown(rig, job)
+        assert (view["status"], view["error"]["code"]) == ("failed", "publishing_refused")
+        assert "CRAFT_PUBLISHING__MLFLOW__USERNAME" in view["error"]["hint"]
+        assert "wrong" not in str(view)
+        again = rig.post(f"/craft/jobs/{job}/publish", json={"target": view["target"]})
         assert again.status_code == 202
         assert loop(rig, url, username="craft", password="rïght").step()
     assert shown(rig, job)["status"] == "succeeded"
 
 
 def test_what_is_no_mlflow_server_is_said_to_be_none(rig: Rig) -> None:
-    job = asked(rig, new_model())
-    # MLflow's own page answers every path below its root.
+    job = requested(rig, new_model())
+    # Below this path MLflow answers with its own page.
     assert loop(rig, f"{URL}/static-files").step()
     assert shown(rig, job)["error"]["code"] == "publishing_refused"

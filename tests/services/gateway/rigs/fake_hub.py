@@ -1,4 +1,4 @@
-"""A model hub as huggingface_hub's client sees it, over real HTTP: repositories, LFS uploads and commits."""
+"""A fake model hub for huggingface_hub's client, over real HTTP: repositories, LFS uploads and commits."""
 
 import base64
 import hashlib
@@ -28,7 +28,7 @@ class Repository:
 
 @dataclass
 class FakeHub:
-    """`broken` maps a part of a path to how often a call to it still fails, and how."""
+    """The hub's state. `broken` maps a part of a path to the statuses with which the next calls to it fail."""
 
     url: str
     repositories: dict[str, Repository] = field(default_factory=dict)
@@ -41,39 +41,41 @@ class FakeHub:
         for part, statuses in self.broken.items():
             if part in path and statuses:
                 return statuses.pop(0), {"error": "broken by the test"}
-        if method == "PUT" and path.startswith("/upload/"):  # signed by its address, as object stores are
-            return self._uploaded(path.removeprefix("/upload/"), body)
+        if method == "PUT" and path.startswith(
+            "/upload/"
+        ):  # needs no token: the address is signed, as for object stores
+            return self._upload(path.removeprefix("/upload/"), body)
         if token != f"Bearer {TOKEN}":
             return 401, {"error": "Invalid user token."}
-        given = json.loads(body) if body and not path.startswith("/api/models/") else {}
+        document = json.loads(body) if body and not path.startswith("/api/models/") else {}
         if (method, path) == ("POST", "/api/repos/create"):
-            return self._created(given)
+            return self._create(document)
         if path.endswith("/info/lfs/objects/batch"):
-            return 200, {"transfer": "basic", "objects": [self._object(each) for each in given["objects"]]}
+            return 200, {"transfer": "basic", "objects": [self._object(wanted) for wanted in document["objects"]]}
         if path == "/verify":
-            return (200, {}) if given["oid"] in self.large else (404, {"error": "no such object"})
+            return (200, {}) if document["oid"] in self.large else (404, {"error": "no such object"})
         if path == "/api/validate-yaml":
             return 200, {"errors": [], "warnings": []}
-        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(preupload|commit|revision)/main)?", path):
-            return self._of_model(found[1], found[2], body)
+        if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(preupload|commit|revision)/main)?", path):
+            return self._model_call(match[1], match[2], body)
         return 404, {"error": f"no {method} {path}"}
 
-    def _created(self, given: dict[str, Any]) -> tuple[int, Any]:
-        name = f"{given['organization']}/{given['name']}" if given.get("organization") else given["name"]
+    def _create(self, document: dict[str, Any]) -> tuple[int, Any]:
+        name = f"{document['organization']}/{document['name']}" if document.get("organization") else document["name"]
         if name in self.repositories:
             return 409, {"error": "You already created this model repo", "url": f"{self.url}/{name}"}
-        self.repositories[name] = Repository(private=given.get("visibility") == "private")
+        self.repositories[name] = Repository(private=document.get("visibility") == "private")
         return 200, {"url": f"{self.url}/{name}"}
 
-    def _of_model(self, name: str, what: str | None, body: bytes) -> tuple[int, Any]:
+    def _model_call(self, name: str, call: str | None, body: bytes) -> tuple[int, Any]:
         repository = self.repositories.get(name)
         if repository is None:
             return 404, {"error": "Repository not found"}
-        if what == "preupload":
+        if call == "preupload":
             files = json.loads(body)["files"]
-            return 200, {"files": [self._preupload(repository, each["path"]) for each in files]}
-        if what == "commit":
-            return self._committed(name, repository, [json.loads(line) for line in body.splitlines()])
+            return 200, {"files": [self._preupload(repository, file["path"]) for file in files]}
+        if call == "commit":
+            return self._commit(name, repository, [json.loads(line) for line in body.splitlines()])
         shown = {"id": name, "modelId": name, "private": repository.private, "sha": repository.head, "siblings": []}
         return 200, shown
 
@@ -90,13 +92,13 @@ class FakeHub:
         actions = {"upload": {"href": f"{self.url}/upload/{oid}"}, "verify": {"href": f"{self.url}/verify"}}
         return dict(wanted) if oid in self.large else {**wanted, "actions": actions}
 
-    def _uploaded(self, oid: str, body: bytes) -> tuple[int, Any]:
+    def _upload(self, oid: str, body: bytes) -> tuple[int, Any]:
         if hashlib.sha256(body).hexdigest() != oid:
             return 400, {"error": "other bytes than announced"}
         self.large[oid] = body
         return 200, {}
 
-    def _committed(self, name: str, repository: Repository, lines: list[dict[str, Any]]) -> tuple[int, Any]:
+    def _commit(self, name: str, repository: Repository, lines: list[dict[str, Any]]) -> tuple[int, Any]:
         for line in lines[1:]:
             value = line["value"]
             if line["key"] == "lfsFile" and value["oid"] not in self.large:
@@ -109,7 +111,7 @@ class FakeHub:
 
 @contextmanager
 def running_hub() -> Iterator[FakeHub]:
-    """A hub on a free port of this machine."""
+    """Run a hub on a free port of this machine."""
     hub = FakeHub("")
 
     class Handler(BaseHTTPRequestHandler):
@@ -128,12 +130,12 @@ def running_hub() -> Iterator[FakeHub]:
         do_POST = do_PUT = do_GET  # noqa: N815 - the framework's names
 
         def _chunks(self) -> bytes:
-            found = b""
+            content = b""
             while size := int(self.rfile.readline(), 16):
-                found += self.rfile.read(size)
+                content += self.rfile.read(size)
                 self.rfile.readline()
             self.rfile.readline()
-            return found
+            return content
 
         def log_message(self, format: str, *args: object) -> None: ...
 

@@ -1,4 +1,4 @@
-"""A finished adapter becomes a model name, stays one over lost volumes and restarts, and can be withdrawn."""
+"""A finished adapter gets a model name, keeps it over lost volumes and restarts, and can be withdrawn."""
 
 import json
 import shutil
@@ -81,10 +81,10 @@ def test_deploying_twice_is_the_same_as_once(rig: Rig) -> None:
 def test_of_many_who_deploy_at_once_all_get_the_same_name(rig: Rig) -> None:
     job_id = finished(rig)
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: rig.deployments.deploy(job_id, Strategy.COR_RAIT), range(4)))
-    assert len({deployed.row.id for deployed in found}) == 1
-    assert [deployed.repeated for deployed in found].count(False) == 1
-    assert served(rig) == [found[0].row.id]
+        deployments = list(pool.map(lambda _: rig.deployments.deploy(job_id, Strategy.COR_RAIT), range(4)))
+    assert len({deployed.row.id for deployed in deployments}) == 1
+    assert [deployed.repeated for deployed in deployments].count(False) == 1
+    assert served(rig) == [deployments[0].row.id]
 
 
 def test_a_job_of_several_adapters_asks_which(rig: Rig) -> None:
@@ -130,8 +130,8 @@ def test_a_broken_package_is_not_deployed(rig: Rig) -> None:
     assert served(rig) == []
 
 
-class Away(Database):
-    """A database that goes away before the next write."""
+class UnwritableDatabase(Database):
+    """A database that fails at the next write."""
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -141,12 +141,12 @@ class Away(Database):
 
 def test_what_could_not_be_remembered_is_not_served(rig: Rig) -> None:
     job_id = finished(rig)
-    away = Away(rig.database.url)
+    unwritable = UnwritableDatabase(rig.database.url)
     adapters = ServedAdapters(rig.adapters)
-    deployments = Deployments(away, rig.reader, store=rig.store, adapters=adapters, vllm=VllmSettings())
+    deployments = Deployments(unwritable, rig.reader, store=rig.store, adapters=adapters, vllm=VllmSettings())
     with pytest.raises(Unavailable):
         deployments.deploy(job_id, Strategy.COR_RAIT)
-    away.close()
+    unwritable.close()
     assert served(rig) == []
 
 
@@ -190,14 +190,14 @@ def test_a_stream_of_a_finished_job_tells_of_its_adapter_and_closes(rig: Rig) ->
     name = deploy(rig, job_id).json()["id"]
     for after in (0, terminal):
         headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
-        told = rig.get(f"/craft/jobs/{job_id}/events", headers=headers)
-        last = json.loads(told.text.split("data: ")[-1])
+        stream = rig.get(f"/craft/jobs/{job_id}/events", headers=headers)
+        last = json.loads(stream.text.split("data: ")[-1])
         assert (last["type"], last["data"]) == ("adapter.deployed", {"model": name, "strategy": "cor-rait"})
-    seen = rig.get(
+    closed = rig.get(
         f"/craft/jobs/{job_id}/events",
         headers={"Accept": "text/event-stream", "Last-Event-ID": str(terminal + 1)},
     )
-    assert seen.status_code == 204
+    assert closed.status_code == 204
 
 
 REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
