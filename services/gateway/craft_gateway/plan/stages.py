@@ -25,12 +25,11 @@ from craft.contracts.stages.names import (
     REPORT,
     SCORE_INITIAL,
     SCORE_REHEARSED,
-    answer_stage,
     evaluate_stage,
     ingest_stage,
     package_stage,
     questions_role,
-    tune_stage,
+    stage_name,
     tuning_set_stage,
 )
 from craft.contracts.stages.parameters import (
@@ -82,7 +81,7 @@ Labels are for the user's own search, priority says only when the job runs, and 
 
 @dataclass(frozen=True, slots=True)
 class FromStage:
-    """An input that an earlier stage of the same job makes."""
+    """An input that an earlier stage of the same job writes."""
 
     name: str
 
@@ -227,8 +226,8 @@ def _strategy(job: ResolvedJob, strategy: Strategy) -> Iterator[PlannedStage]:
     flow = {"flow": FromStage(FLOW)} if _rehearses(job) else {}
     own = spec.selection.van_target is VanTarget.OWN
     probe = {"probe": FromStage(PROBE_INITIAL)} if own else {}
-    tuning_set, tuned = FromStage(tuning_set_stage(strategy)), FromStage(tune_stage(strategy))
-    replies, evaluation = FromStage(answer_stage(strategy)), FromStage(evaluate_stage(strategy))
+    tuning_set, tuned = FromStage(tuning_set_stage(strategy)), FromStage(stage_name(StageKind.TUNE, strategy))
+    replies, evaluation = FromStage(stage_name(StageKind.ANSWER, strategy)), FromStage(evaluate_stage(strategy))
     yield PlannedStage(
         tuning_set.name,
         TuningSetParameters(

@@ -30,8 +30,8 @@ REHEARSE = stage_name(StageKind.REHEARSE)
 PROBE_REHEARSED = stage_name(StageKind.PROBE, "rehearsed")
 SCORE_REHEARSED = stage_name(StageKind.SCORE, "rehearsed")
 FLOW = stage_name(StageKind.FLOW)
-ANSWER_BASIC = stage_name(StageKind.ANSWER, PromptMode.BASIC.value)
-ANSWER_REFUSE = stage_name(StageKind.ANSWER, PromptMode.REFUSE.value)
+ANSWER_BASIC = stage_name(StageKind.ANSWER, PromptMode.BASIC)
+ANSWER_REFUSE = stage_name(StageKind.ANSWER, PromptMode.REFUSE)
 REPORT = stage_name(StageKind.REPORT)
 
 REHEARSAL = (REHEARSAL_SET, REHEARSE, PROBE_REHEARSED, SCORE_REHEARSED, FLOW)
@@ -45,27 +45,17 @@ def ingest_stage(evaluation_set: str) -> str:
 
 def tuning_set_stage(strategy: Strategy) -> str:
     """The stage that chooses a strategy's training rows."""
-    return stage_name(StageKind.TUNING_SET, strategy.value)
-
-
-def tune_stage(strategy: Strategy) -> str:
-    """The stage that trains a strategy's adapter."""
-    return stage_name(StageKind.TUNE, strategy.value)
-
-
-def answer_stage(strategy: Strategy) -> str:
-    """The stage in which a strategy's model answers the evaluation sets."""
-    return stage_name(StageKind.ANSWER, strategy.value)
+    return stage_name(StageKind.TUNING_SET, strategy)
 
 
 def evaluate_stage(strategy: Strategy) -> str:
     """The stage that measures a strategy's model."""
-    return stage_name(StageKind.EVALUATE, strategy.value)
+    return stage_name(StageKind.EVALUATE, strategy)
 
 
 def package_stage(strategy: Strategy) -> str:
     """The stage whose artifact holds a strategy's adapter for users."""
-    return stage_name(StageKind.PACKAGE, strategy.value)
+    return stage_name(StageKind.PACKAGE, strategy)
 
 
 def kind_of(name: str) -> StageKind | None:
