@@ -1,4 +1,4 @@
-"""Training sets from knowledge states: the rehearsal set and each strategy's tuning set (CRaFT, Algorithm 1)."""
+"""Makes training sets from knowledge states: the rehearsal set and each strategy's tuning set (Algorithm 1)."""
 
 from collections.abc import Mapping, Sequence
 
@@ -27,21 +27,21 @@ def choose(
     settings: SelectionSettings,
     seed: int,
 ) -> Selection:
-    """A strategy's selection from a job's states, of a size that every strategy in `compared_with` can fill too.
+    """A strategy's selection from a job's states, of a size that each strategy in `compared_with` can fill too.
 
-    `flows` may be None where none of these strategies looks at it.
+    `flows` may be None where none of these strategies needs it.
     """
     rows = [QuestionFlow(id, state, flows[id] if flows is not None else None) for id, state in states.items()]
     rule = comparable_rule(
-        rows, strategies=compared_with or [strategy], rule=asked_rule(settings, questions=len(rows), seed=seed)
+        rows, strategies=compared_with or [strategy], rule=selection_rule(settings, questions=len(rows), seed=seed)
     )
     return select(rows, strategy=strategy, rule=rule)
 
 
-def asked_rule(settings: SelectionSettings, *, questions: int, seed: int) -> SelectionRule:
-    """The rule that a job asks for. A size it left out follows at 4 : 1 from the other one.
+def selection_rule(settings: SelectionSettings, *, questions: int, seed: int) -> SelectionRule:
+    """The rule of a job's settings. A size that they leave out follows from the other one, at 4 : 1.
 
-    Where both are left out, it asks for more than there can be and lets the set shrink to the most there is.
+    Where they leave out both, the rule asks for more rows than there can be and lets the set shrink to the most.
     """
     n_van, n_idk, shortage = settings.n_van, settings.n_idk, settings.shortage
     if n_van is None and n_idk is None:
@@ -60,7 +60,7 @@ def asked_rule(settings: SelectionSettings, *, questions: int, seed: int) -> Sel
 
 
 def choose_stateless(request: SelectRequest) -> Selection:
-    """`POST /v1/select`: the same selection from states that came in the request."""
+    """The same selection from the states of a request, for `POST /v1/select`."""
     rule = SelectionRule(
         tau=request.rule.tau,
         margin=request.rule.margin,
@@ -119,15 +119,15 @@ def rehearsal_rows(
 
 
 def _wording(prompts: PromptSettings) -> RefusalWording:
-    """The wording that the samples were scored with: a refusal that names the answer must not be taught as one."""
+    """The wording that the samples were scored with: a refusal that names the answer is not taught."""
     return wording_for(prompts.language, prompts.extra_refusals)
 
 
 def _own_or_gold(
     question: Question, samples: Mapping[str, Sequence[str]], templates: PromptTemplates, wording: RefusalWording
 ) -> str:
-    said = samples.get(question.id, ())
-    own = majority_right_answer(said, question, wording=wording) if isinstance(question, OpenQuestion) else None
+    replies = samples.get(question.id, ())
+    own = majority_right_answer(replies, question, wording=wording) if isinstance(question, OpenQuestion) else None
     return own if own is not None else target(question, templates)
 
 

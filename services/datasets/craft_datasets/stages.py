@@ -1,4 +1,4 @@
-"""The service's stages: split a dataset, build the rehearsal set, build a strategy's tuning set."""
+"""The service's stages: split a dataset, make the rehearsal set, make a strategy's tuning set."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,7 +63,7 @@ def ingest(parameters: IngestParameters, context: StageContext) -> StageResult:
 
 
 def rehearsal_set(parameters: RehearsalSetParameters, context: StageContext) -> StageResult:
-    """The best-known questions with the model's own right answers (method.md, step 3)."""
+    """Write the best-known questions with the model's own right answers (method.md, step 3)."""
     questions = _questions(context.input("questions") / TRAIN_FILE)
     count = parameters.size or default_rehearsal_count(len(questions))
     chosen = rehearsal_questions(
@@ -85,7 +85,7 @@ def rehearsal_set(parameters: RehearsalSetParameters, context: StageContext) -> 
 
 
 def tuning_set(parameters: TuningSetParameters, context: StageContext) -> StageResult:
-    """A strategy's van and idk rows, and the decision about every question of the training split."""
+    """Write a strategy's van and idk rows, and the decision about each question of the training split."""
     questions = _questions(context.input("questions") / TRAIN_FILE)
     flows = _flows(context.inputs["flow"]) if "flow" in context.inputs else None
     selection = choose(

@@ -1,4 +1,4 @@
-"""Builds this service's objects from the settings. Nothing else reads them; tests never import this file."""
+"""Builds this service's objects from the settings, which nothing else reads. Tests never import this file."""
 
 from fastapi import FastAPI
 
@@ -14,7 +14,7 @@ from craft_datasets.sources.s3 import signer
 from craft_datasets.sources.sources import Sources
 
 _FORM_BYTES = 2**20
-"""What a form has around its file."""
+"""Room for the form around the file."""
 stage_functions = stages.stage_functions
 
 

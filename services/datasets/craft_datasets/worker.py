@@ -1,4 +1,4 @@
-"""`python -m craft_datasets.worker`: does the service's stages."""
+"""`python -m craft_datasets.worker`: runs the service's stages."""
 
 from craft.contracts.stages.kinds import Service
 from craft.infra.settings.settings import Settings

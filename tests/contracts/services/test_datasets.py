@@ -12,7 +12,7 @@ from craft.errors import DatasetInvalid, RequestInvalid
 
 def test_columns_come_as_json_in_a_form() -> None:
     assert columns_of('{"question": "prompt"}') == {"question": "prompt"}
-    assert Reading(columns=columns_of("{}")).column_map.of == {}
+    assert Reading(columns=columns_of("{}")).column_map.paths == {}
 
 
 @pytest.mark.parametrize("text", ["", "prompt", "[]", '{"question": 1}', '{"question": ""}', '{"prompt": "question"}'])

@@ -1,4 +1,4 @@
-"""Readers of uploaded files: every format becomes numbered raw rows, and a broken line a row error, not a crash."""
+"""Reads an uploaded file in any format: its rows become numbered raw rows, its broken lines row errors."""
 
 import ast
 import csv
@@ -28,7 +28,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def sniff(path: Path) -> DatasetFormat:
-    """The format by the file's first bytes; names and media types are not trusted."""
+    """Tell the format by the first bytes. Names and media types are not trusted."""
     with path.open("rb") as file:
         head = file.read(_SNIFFED_BYTES).removeprefix(BOM)
     if head.startswith(PARQUET_MAGIC):
@@ -79,7 +79,7 @@ def _json_item(number: int, text: str) -> RawRow:
 
 def _csv(path: Path, max_line_bytes: int, columns: ColumnMap) -> Iterator[RawRow]:
     csv.field_size_limit(max_line_bytes)
-    # Bytes that are not UTF-8 come through as surrogates, so that the line that has them can be named.
+    # Bytes that are not UTF-8 become surrogates, so that `_check_encoding` can name their line.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.reader(file, strict=True)
         try:
@@ -87,7 +87,7 @@ def _csv(path: Path, max_line_bytes: int, columns: ColumnMap) -> Iterator[RawRow
             header = next(reader, [])
             _check_encoding(header, reader.line_num)
             _check_header(header, columns)
-            lists = [columns.of.get(name, name) for name in _LIST_COLUMNS]
+            lists = [columns.paths.get(name, name) for name in _LIST_COLUMNS]
             for cells in reader:
                 _check_encoding(cells, reader.line_num)
                 if cells:
@@ -100,15 +100,15 @@ def _csv(path: Path, max_line_bytes: int, columns: ColumnMap) -> Iterator[RawRow
 
 
 def _check_separator(path: Path, columns: ColumnMap) -> None:
-    """Spreadsheets of many countries write semicolons where others write commas."""
+    """Raise DatasetInvalid for another separator than a comma: in many countries spreadsheets write semicolons."""
     with path.open("rb") as file:
         head = file.read(_SNIFFED_BYTES).removeprefix(BOM)
     first = _LINE_END.split(head, maxsplit=1)[0].decode(errors="replace")
-    if _asked(columns) in next(csv.reader([first]), []):
+    if _question_column(columns) in next(csv.reader([first]), []):
         return
-    for mark, name in _OTHER_SEPARATORS.items():
-        names = [part.strip().strip('"') for part in first.split(mark)]
-        if _asked(columns) in names or (len(names) > 1 and "," not in first):
+    for separator, name in _OTHER_SEPARATORS.items():
+        names = [part.strip().strip('"') for part in first.split(separator)]
+        if _question_column(columns) in names or (len(names) > 1 and "," not in first):
             raise DatasetInvalid(
                 f"The file's first line separates its columns by {name}; the separator must be a comma.",
                 hint="Save it as CSV with commas between the cells, and with cells that hold commas in double quotes.",
@@ -120,19 +120,19 @@ def _check_encoding(cells: list[str], line: int) -> None:
         raise DatasetInvalid(f"The file is not UTF-8: line {line} holds bytes that are not.", hint=SAVE_AS_UTF8)
 
 
-def _asked(columns: ColumnMap) -> str:
-    """The column that has to be there."""
-    return columns.of.get(MESSAGES) or columns.of.get("question", "question")
+def _question_column(columns: ColumnMap) -> str:
+    """The column that holds the question, or the chat with it."""
+    return columns.paths.get(MESSAGES) or columns.paths.get("question", "question")
 
 
 def _check_header(header: list[str], columns: ColumnMap) -> None:
-    asked = _asked(columns)
-    if asked not in header:
+    column = _question_column(columns)
+    if column not in header:
         raise DatasetInvalid(
-            f"The file's first line has no column `{excerpt(asked)}`; it has {excerpt(', '.join(header)) or 'none'}.",
+            f"The file's first line has no column `{excerpt(column)}`; it has {excerpt(', '.join(header)) or 'none'}.",
             hint="CSV needs a header line: question,answers or question,choices,answer; lists as a|b|c or a JSON list. "
             "Where its columns are called otherwise, say with `columns` which is which.",
-            param="columns" if columns.of else None,
+            param="columns" if columns.paths else None,
         )
     if len(set(header)) != len(header):
         raise DatasetInvalid("Two columns of the CSV file have the same name.")
@@ -151,10 +151,10 @@ def _csv_row(number: int, header: list[str], cells: list[str], lists: list[str])
 
 def _list_of(cell: str) -> object:
     if cell.lstrip().startswith("["):
-        # JSON, or Python's way to write a list (pandas writes that); else a text that happens to begin with a bracket.
+        # It is JSON, or a list as Python writes it (so does pandas), or a text that begins with a bracket.
         with suppress(orjson.JSONDecodeError):
             return orjson.loads(cell)
-        # A MemoryError is how Python's parser says that something is nested too deep.
+        # Python's parser raises MemoryError where a list is nested too deeply.
         with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
             return ast.literal_eval(cell.strip())
     return [part.strip() for part in cell.split(_LIST_SEPARATOR)]
@@ -164,8 +164,8 @@ def _parquet(path: Path) -> Iterator[RawRow]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    # Arrow's own pool claims a GiB of addresses at its first use, and every thread takes some more: with malloc and one
-    # thread this process's limit is left for the data (ADR 0012).
+    # Arrow's own pool claims 1 GiB of addresses at its first use, and each thread takes more. With malloc and one
+    # thread this process keeps its limit for the data (ADR 0012).
     pa.set_memory_pool(pa.system_memory_pool())
     number = 0
     try:
@@ -178,5 +178,5 @@ def _parquet(path: Path) -> Iterator[RawRow]:
                 number += 1
                 yield RawRow(number, {name: value for name, value in row.items() if value is not None})
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-        # The last two: text that is not UTF-8, and times that Python's calendar does not hold.
+        # Text that is not UTF-8 raises ValueError; a time beyond Python's calendar may raise OverflowError.
         raise DatasetInvalid(f"The file is not readable Parquet: {str(error)[:200]}") from error

@@ -1,4 +1,4 @@
-"""A JSON list read value by value, so that a file of 256 MiB needs a few MiB of memory."""
+"""Reads a JSON list value by value: a file of 256 MiB takes a few MiB of memory."""
 
 import codecs
 import json
@@ -13,14 +13,14 @@ _READ_BYTES = 1 << 20
 _LONGEST_CHARACTERS = 8 << 20
 _IN_NUMBERS = "0123456789+-.eE"
 _SPACE = re.compile(r"[ \t\n\r]*")
-# It finds where a value ends; what the value is, and whether all of it is allowed, is for a stricter parser to say.
+# This parser only finds where a value ends. A stricter one reads the value.
 _BORDERS = json.JSONDecoder(parse_int=str, parse_float=str)
 
 
 def values(file: IO[bytes], *, read_bytes: int = _READ_BYTES) -> Iterator[str]:
-    """The text of each of the list's values, in order, from at least `read_bytes` at a time.
+    """Yield the text of each of the list's values, in order. Reads at least `read_bytes` at a time.
 
-    Raises DatasetInvalid where the file is no JSON list, or where the end of a value is not found in 8 MiB.
+    Raises DatasetInvalid where the file is no JSON list, and where a value has no end within 8 MiB.
     """
     try:
         yield from _values(_Window(file, read_bytes))
@@ -31,7 +31,7 @@ def values(file: IO[bytes], *, read_bytes: int = _READ_BYTES) -> Iterator[str]:
 
 
 class _Window:
-    """The part of the file that is looked at; what was read of it is let go."""
+    """The part of the file that is in memory. Values that were read are dropped."""
 
     def __init__(self, file: IO[bytes], read_bytes: int) -> None:
         self._file = file
@@ -40,7 +40,7 @@ class _Window:
         self._text, self._at, self._line = "", 0, 1
 
     def next(self) -> str:
-        """The next character that is no white space; empty at the end of the file."""
+        """The next character that is no white space, without taking it; empty at the end of the file."""
         while True:
             space = _SPACE.match(self._text, self._at)
             self._at = space.end() if space else self._at
@@ -50,18 +50,18 @@ class _Window:
                 return ""
 
     def take(self) -> str:
-        """The next character, which is left behind then."""
+        """Take the next character that is no white space."""
         found = self.next()
         self._at += len(found)
         return found
 
     def value(self) -> str:
-        """The text of the value that begins here."""
+        """Take the text of the value that begins here."""
         while True:
             problem = "the file ends too early"
             try:
                 _, end = _BORDERS.raw_decode(self._text, self._at)
-                # Something follows in a list; where it may be more of a number ("0" of "0.5"), that is not its end.
+                # A number may go on after its first digits ("0" of "0.5"): it ends where another character follows.
                 if end < len(self._text) and self._text[end] not in _IN_NUMBERS:
                     begin, self._at = self._at, end
                     return self._text[begin:end]
@@ -71,7 +71,7 @@ class _Window:
                 raise self.invalid(problem)
 
     def invalid(self, problem: str) -> DatasetInvalid:
-        """The error to raise: what is wrong here."""
+        """The error to raise for a problem at this place."""
         line = self._line + self._text.count("\n", 0, self._at)
         return DatasetInvalid(
             f"The file is not valid JSON: {problem} (in what begins on line {line}).",
@@ -79,7 +79,7 @@ class _Window:
         )
 
     def _read_on(self) -> bool:
-        # As much again as is held: a long value is looked at a few times, not once for each piece.
+        # It doubles the text in memory, so that a long value is parsed a few times, not once for each piece.
         raw = self._file.read(max(self._read_bytes, len(self._text) - self._at))
         self._line += self._text.count("\n", 0, self._at)
         self._text, self._at = self._text[self._at :] + self._decoder.decode(raw, final=not raw), 0

@@ -92,7 +92,7 @@ class _RowChecker:
             self._names[name] = None
 
     def _hint(self) -> str:
-        if self._names and not self._columns.of and "question" not in self._names:
+        if self._names and not self._columns.paths and "question" not in self._names:
             chat = next((name for name in ("messages", "conversations") if name in self._names), None)
             example = f'{{"messages": "{chat}"}}' if chat else '{"question": "prompt", "answers": "completion"}'
             return f"The dataset has {self._shown()}: say with `columns` which is which, such as {example}."

@@ -1,4 +1,4 @@
-"""Download one file from where a user says: to public addresses only, bounded in bytes and in time, to disk."""
+"""Downloads one file from a user's URL to disk: from public addresses only, within limits of bytes and time."""
 
 import asyncio
 import hashlib
@@ -18,12 +18,12 @@ _PARAM = "source"
 _HIDDEN = frozenset({401, 403, 404, 410})
 _BUSY = frozenset({408, 425, 429})
 Explain = Callable[[httpx.Response, bytes], CraftError | None]
-"""What a refusal means, from the answer and the first 2,000 bytes of its body; None where it says nothing special."""
+"""Turns a refusal, with the first 2,000 bytes of its body, into an error; None for the usual error of its status."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """A file to download. `headers` go to the first host only where they are secret."""
+class RemoteFile:
+    """A file to download. Secret `headers` go to the first host only."""
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much of a source's time and bytes are taken."""
+    """The most bytes and seconds that a download may take."""
 
     max_bytes: int
     seconds: float
@@ -42,14 +42,14 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A file that arrived whole. `headers` are those of every answer on the way, the first redirect's first."""
+    """A file that arrived whole. `headers` are those of each response, redirects first."""
 
     bytes: int
     sha256: str
     headers: tuple[httpx.Headers, ...]
 
     def first(self, name: str) -> str | None:
-        """What the first answer says that has this header."""
+        """The value of a header in the first response that has it."""
         return next((found for headers in self.headers if (found := headers.get(name))), None)
 
 
@@ -57,24 +57,24 @@ _NO_REUSE = httpx.Limits(max_keepalive_connections=0)
 
 
 class Fetcher:
-    """Downloads. Every hop, the redirects' too, passes the guard."""
+    """Downloads files. The outbound policy is applied to each redirect too."""
 
-    def __init__(self, guard: OutboundPolicy, limits: Limits) -> None:
-        self._guard = guard
+    def __init__(self, policy: OutboundPolicy, limits: Limits) -> None:
+        self._policy = policy
         self._limits = limits
 
-    def fetch(self, wanted: Wanted, target: Path) -> Fetched:
+    def fetch(self, file: RemoteFile, target: Path) -> Fetched:
         """Raises RequestInvalid where the source refuses or may not be called, PayloadTooLarge, Unavailable."""
         try:
-            return asyncio.run(self._within_time(wanted, target))
+            return asyncio.run(self._within_time(file, target))
         except (RequestInvalid, Unavailable) as error:
             raise type(error)(error.message, hint=error.hint, param=_PARAM) from error
 
-    async def _within_time(self, wanted: Wanted, target: Path) -> Fetched:
+    async def _within_time(self, file: RemoteFile, target: Path) -> Fetched:
         try:
-            # The whole of it: a source may drip a byte of its headers at a time, and never be idle.
+            # This bounds the whole download: a source may send its headers byte by byte and never be idle.
             async with asyncio.timeout(self._limits.seconds):
-                return await self._fetched(wanted, target)
+                return await self._fetched(file, target)
         except TimeoutError:
             raise Unavailable(
                 f"The source had not sent everything after {self._limits.seconds:g} s.", hint="Upload the file instead."
@@ -95,29 +95,29 @@ class Fetcher:
                 hint="Nothing was stored; try again, or upload the file.",
             ) from error
 
-    async def _fetched(self, wanted: Wanted, target: Path) -> Fetched:
+    async def _fetched(self, file: RemoteFile, target: Path) -> Fetched:
         limit = self._limits.idle_seconds
         client = httpx.AsyncClient(
-            # A connection for each hop: a server may hang up after a redirect.
-            transport=OutboundTransport(self._guard, httpx.AsyncHTTPTransport(trust_env=False, limits=_NO_REUSE)),
+            # Each redirect gets a connection of its own: a server may hang up after it.
+            transport=OutboundTransport(self._policy, httpx.AsyncHTTPTransport(trust_env=False, limits=_NO_REUSE)),
             timeout=httpx.Timeout(limit, connect=min(limit, _CONNECT_SECONDS)),
-            follow_redirects=wanted.redirects,
+            follow_redirects=file.redirects,
             max_redirects=_MOST_REDIRECTS,
             trust_env=False,
         )
-        # Packed bodies would be unpacked in memory, and a small one can be large then.
-        headers = {"Accept-Encoding": "identity", "User-Agent": "craft", **wanted.headers}
-        async with client, client.stream("GET", wanted.url, headers=headers) as response:
+        # A packed body would be unpacked in memory, where a small one can become large.
+        headers = {"Accept-Encoding": "identity", "User-Agent": "craft", **file.headers}
+        async with client, client.stream("GET", file.url, headers=headers) as response:
             if response.status_code != httpx.codes.OK:
                 body = await _beginning(response)
-                raise wanted.explain(response, body) or _refusal(response.status_code)
+                raise file.explain(response, body) or _refusal(response.status_code)
             size, digest = await self._written(response, target)
             passed = (*(each.headers for each in response.history), response.headers)
             return Fetched(bytes=size, sha256=digest, headers=passed)
 
     async def _written(self, response: httpx.Response, target: Path) -> tuple[int, str]:
-        said = response.headers.get("content-length", "")
-        if said.isdecimal() and int(said) > self._limits.max_bytes:
+        announced = response.headers.get("content-length", "")
+        if announced.isdecimal() and int(announced) > self._limits.max_bytes:
             raise self._too_large()
         size, digest = 0, hashlib.sha256()
         with target.open("wb") as file:

@@ -1,23 +1,23 @@
-"""How a request to S3 shows whose it is: AWS Signature Version 4, by botocore, which is imported when it is needed."""
+"""Signs requests to S3 with AWS Signature Version 4. botocore does it, and is imported when it is needed."""
 
 from collections.abc import Callable
 from typing import Any
 
 Sign = Callable[[str], dict[str, str]]
-"""The headers that a GET of a URL needs; none where everybody may read it."""
+"""Returns the headers that sign a GET of a URL; none where there are no credentials."""
 FindCredentials = Callable[[], Any]
-"""botocore's credentials, or None."""
+"""Returns botocore's credentials, or None."""
 
 
 def own_credentials() -> Any:
-    """The service's, found where AWS's own tools look: the environment, shared files, the machine's role."""
+    """The service's credentials, from where AWS's own tools look: environment, shared files, the machine's role."""
     from botocore.session import get_session
 
     return get_session().get_credentials()
 
 
 def signer(region: str, credentials: FindCredentials = own_credentials) -> Sign:
-    """Signs for one region with what `credentials` finds at each request, so that a role's are renewed."""
+    """Sign for one region. `credentials` is called for each request, because those of a role are renewed."""
 
     def sign(url: str) -> dict[str, str]:
         from botocore.auth import S3SigV4Auth

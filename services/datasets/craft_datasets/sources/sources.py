@@ -1,4 +1,4 @@
-"""What `source` names, as one download: a public address, a file of the hub at a commit, an object of S3."""
+"""Downloads the file that a `source` names: at a public address, in the hub at a commit, or in S3."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ import httpx
 from craft.contracts.spec.dataset_sources import DatasetSource, FetchedSource, HttpsSource, HubSource, S3Source
 from craft.errors import CraftError, RequestInvalid, Unavailable
 from craft.infra.settings.datasets import HubSettings, S3Settings
-from craft_datasets.sources.fetching import Fetched, Fetcher, Wanted
+from craft_datasets.sources.fetching import Fetched, Fetcher, RemoteFile
 from craft_datasets.sources.s3 import Sign
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -19,7 +19,7 @@ _SECRET = re.compile(r"(?i)([^&=]*(?:sig|token|key|secret|credential|password|au
 
 
 class Sources:
-    """Fetches from the three kinds of source."""
+    """Downloads from the three kinds of source."""
 
     def __init__(self, fetcher: Fetcher, *, hub: HubSettings, s3: S3Settings, sign: Sign) -> None:
         self._fetcher = fetcher
@@ -28,7 +28,7 @@ class Sources:
         self._sign = sign
 
     def fetch(self, source: DatasetSource, target: Path) -> FetchedSource:
-        """Write what it names to `target`. Raises RequestInvalid, PayloadTooLarge, Unavailable, OSError."""
+        """Write the file to `target`. Raises RequestInvalid, PayloadTooLarge, Unavailable, OSError."""
         match source:
             case HttpsSource():
                 return self._https(source, target)
@@ -38,14 +38,16 @@ class Sources:
                 return self._from_s3(source, target)
 
     def _https(self, source: HttpsSource, target: Path) -> FetchedSource:
-        found = self._fetcher.fetch(Wanted(source.url), target)
+        found = self._fetcher.fetch(RemoteFile(source.url), target)
         return _described("https", _without_secrets(source.url), found)
 
     def _from_hub(self, source: HubSource, target: Path) -> FetchedSource:
         at = f"datasets/{source.repo}/resolve/{quote(source.revision, safe='')}/{quote(source.file)}"
         token = self._hub.token
         headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
-        found = self._fetcher.fetch(Wanted(f"{self._hub.url.rstrip('/')}/{at}", headers, explain=_by_the_hub), target)
+        found = self._fetcher.fetch(
+            RemoteFile(f"{self._hub.url.rstrip('/')}/{at}", headers, explain=_explain_hub), target
+        )
         commit = found.first("x-repo-commit")
         if commit is None or not _COMMIT.fullmatch(commit):
             raise Unavailable("The hub did not say which commit it answered with.", hint="Try again.", param="source")
@@ -63,12 +65,12 @@ class Sources:
             )
         base = self._s3.endpoint or f"https://s3.{self._s3.region}.amazonaws.com"
         url = f"{base.rstrip('/')}/{bucket}/{quote(key)}"
-        found = self._fetcher.fetch(Wanted(url, self._sign(url), redirects=False, explain=_by_s3), target)
+        found = self._fetcher.fetch(RemoteFile(url, self._sign(url), redirects=False, explain=_explain_s3), target)
         return _described("s3", source.uri, found, revision=found.first("x-amz-version-id"))
 
 
 def _described(kind: str, uri: str, found: Fetched, *, revision: str | None = None) -> FetchedSource:
-    # A hub's file that lies elsewhere is named by the hub's own tag.
+    # The hub redirects to its large files; its own tag names them.
     etag = found.first("x-linked-etag") or found.headers[-1].get("etag")
     return FetchedSource.model_validate(
         {
@@ -83,26 +85,29 @@ def _described(kind: str, uri: str, found: Fetched, *, revision: str | None = No
 
 
 def _check_content(found: Fetched) -> None:
-    """The hub names large files by their SHA-256, and says how many bytes they have."""
-    said = (found.first("x-linked-etag") or "").strip('"')
+    """Raise Unavailable where the hub announced another SHA-256 or another number of bytes."""
+    announced = (found.first("x-linked-etag") or "").strip('"')
     size = found.first("x-linked-size")
-    if (_SHA256.fullmatch(said) and said != found.sha256) or (size and size.isdecimal() and int(size) != found.bytes):
+    other_bytes = _SHA256.fullmatch(announced) and announced != found.sha256
+    if other_bytes or (size and size.isdecimal() and int(size) != found.bytes):
         raise Unavailable("What arrived is not the file that the hub announced.", hint="Try again.", param="source")
 
 
-def _by_the_hub(response: httpx.Response, body: bytes) -> CraftError | None:  # noqa: ARG001 - one form for all kinds
-    said = {
+def _explain_hub(response: httpx.Response, body: bytes) -> CraftError | None:  # noqa: ARG001 - all kinds have one signature
+    message = {
         "RepoNotFound": "The hub has no such dataset repository, or it is private or gated.",
         "GatedRepo": "The dataset's owners ask for a click on their licence first.",
         "RevisionNotFound": "The repository has no such revision.",
         "EntryNotFound": "The repository has no such file at that revision.",
     }.get(response.headers.get("x-error-code", ""))
-    if said is None:
+    if message is None:
         return None
-    return RequestInvalid(said, hint="Check the name; for a private one the operator sets CRAFT_DATASETS__HUB__TOKEN.")
+    return RequestInvalid(
+        message, hint="Check the name; for a private one the operator sets CRAFT_DATASETS__HUB__TOKEN."
+    )
 
 
-def _by_s3(response: httpx.Response, body: bytes) -> CraftError | None:
+def _explain_s3(response: httpx.Response, body: bytes) -> CraftError | None:
     code = _S3_CODE.search(body)
     if response.status_code >= 500 or code is None:
         return None
@@ -115,6 +120,6 @@ def _by_s3(response: httpx.Response, body: bytes) -> CraftError | None:
 
 
 def _without_secrets(url: str) -> str:
-    """Without the fragment, and the values of a query's signatures, keys and tokens."""
+    """The URL without its fragment, and without the values of signatures, keys and tokens in its query."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(query=_SECRET.sub(r"\1=…", parts.query), fragment=""))

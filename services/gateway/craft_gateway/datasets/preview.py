@@ -1,4 +1,4 @@
-"""Looks into stored datasets: first rows, the prompts that come of them, and what two datasets share."""
+"""Shows stored datasets: the first rows, the prompts made of them, and the questions that two datasets share."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -29,14 +29,14 @@ _HASHES = np.dtype("<u8")
 
 
 class DatasetContents:
-    """Reads the artifact store. What it raises beside its own: NotFound where a dataset's bytes are gone."""
+    """Reads the artifact store. Each call raises NotFound where a dataset's bytes are gone."""
 
     def __init__(self, store: ArtifactStore, models: ModelFolders) -> None:
         self._store = store
         self._models = models
 
     def preview(self, dataset: Dataset, *, limit: int, base_model: str | None) -> DatasetPreview:
-        """The first rows, fewer than `limit` where they are huge, with prompts by the defaults of a job.
+        """The first rows, fewer than `limit` where they are huge, with the prompts of a job's defaults.
 
         Raises ModelNotFound, ModelRejected for a `base_model` (`owner/name` or `owner/name@revision`).
         """
@@ -47,7 +47,7 @@ class DatasetContents:
         return DatasetPreview(dataset=dataset.id, rows=rows, prompts=prompts)
 
     def overlap(self, dataset: Dataset, other: Dataset) -> DatasetOverlap:
-        """What the first has of the second; 8 bytes of memory for each row, and a few moments for a million."""
+        """The rows of `dataset` whose questions `other` has too. It takes 8 bytes of memory for each row."""
         folder = self._store.open(dataset.ref)
         hashes = np.fromfile(folder / QUESTION_HASHES_FILE, dtype=_HASHES)
         theirs = np.fromfile(self._store.open(other.ref) / QUESTION_HASHES_FILE, dtype=_HASHES)
@@ -101,7 +101,7 @@ def _messages(turns: Sequence[ModelMessage]) -> list[ChatMessage]:
 
 
 def _rows_at(path: Path, positions: Sequence[int]) -> Iterator[OverlappingRow]:
-    """The rows at ascending positions, which count from 0."""
+    """The rows at these positions, which ascend and count from 0."""
     if not positions:
         return
     wanted = set(positions)

@@ -1,4 +1,4 @@
-"""Datasets: upload or name, list, look into, compare, delete."""
+"""The routes of datasets: create, list, show, preview, compare, delete."""
 
 import json
 from collections.abc import Mapping
@@ -52,7 +52,7 @@ class RowsUpload(Reading):
 
 
 class SourceUpload(Reading):
-    """A dataset that is fetched."""
+    """A dataset that the service fetches."""
 
     name: Name = None
     source: DatasetSource
@@ -65,7 +65,7 @@ class FileFields(Reading):
 
 
 def router(owners: OwnerLookup, registry: DatasetRegistry, preview: DatasetContents) -> APIRouter:
-    """The routes over these objects."""
+    """The routes, over these objects."""
     routes = APIRouter(tags=["datasets"], dependencies=authorised(owners, DATASETS))
 
     @routes.post(
@@ -168,7 +168,7 @@ def _reading(upload: Reading) -> Reading:
 
 
 async def _from_file(registry: DatasetRegistry, request: Request, team: str) -> Dataset:
-    """Store the form's file. It is spooled to disk and streamed on, so its size is no matter of memory."""
+    """Store the form's file. It is spooled to disk and streamed on, so that a large file takes no memory."""
     try:
         async with request.form(max_files=1, max_fields=8) as form:
             file = form.get("file")
@@ -183,7 +183,7 @@ async def _from_file(registry: DatasetRegistry, request: Request, team: str) -> 
                 team=team,
             )
     except ClientDisconnect:
-        # Nobody hears it; the log says what happened, and it is no defect.
+        # The caller is gone. The log tells of it, and does not call it a defect.
         raise RequestInvalid("The upload broke off.", hint="Nothing was stored; send it again.") from None
     except HTTPException as error:
         if error.status_code != 400:
@@ -192,7 +192,7 @@ async def _from_file(registry: DatasetRegistry, request: Request, team: str) -> 
 
 
 def _fields(form: Mapping[str, object]) -> FileFields:
-    """A form has texts only: `columns` is JSON in one."""
+    """The form's fields. A form has texts only, so `columns` is a text of JSON."""
     columns = form.get("columns")
     given = {"columns": columns_of(columns)} if isinstance(columns, str) else {}
     return validated(FileFields, {**form, **given})
@@ -208,6 +208,6 @@ def _parsed(body: bytes) -> Any:
 
 
 def _shown(file_name: str | None) -> str | None:
-    """A file's name as a label to show: never used as a path."""
+    """A file's name as a label. It is never used as a path."""
     last = (file_name or "").replace("\\", "/").rpartition("/")[2]
     return "".join(mark for mark in last if mark.isprintable())[:_LONGEST_NAME] or None

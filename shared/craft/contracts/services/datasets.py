@@ -1,4 +1,4 @@
-"""The datasets service's own calls: store a dataset, and select a tuning set without a job."""
+"""The datasets service's calls: store a dataset, and select a tuning set without a job."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -21,7 +21,7 @@ QuestionId = Annotated[str, Field(min_length=1, max_length=500)]
 
 
 class DatasetFormat(StrEnum):
-    """How an upload is written. `auto` looks at the bytes, never at the file's name."""
+    """The format of an upload. `auto` looks at the bytes, never at the file's name."""
 
     AUTO = "auto"
     JSONL = "jsonl"
@@ -52,7 +52,7 @@ _COLUMNS: TypeAdapter[dict[str, str]] = TypeAdapter(Columns)
 
 
 def columns_of(text: str) -> dict[str, str]:
-    """The columns from their JSON, as a form has them. Raises RequestInvalid."""
+    """The columns of a form, which has them as JSON. Raises RequestInvalid."""
     try:
         return _COLUMNS.validate_json(text)
     except ValidationError as error:
@@ -82,30 +82,10 @@ class Reading(Contract):
 
 
 class FetchRequest(Contract):
-    """POST /v1/datasets/source: what to fetch, and how to read it."""
+    """POST /v1/datasets/source: a source to fetch, and how to read it."""
 
     source: DatasetSource
     reading: Reading = Reading()
-
-
-class DatasetRows(Contract):
-    """POST /v1/datasets/rows: the rows themselves."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "task": "open_ended",
-                    "rows": [
-                        {"question": "What is the capital of France?", "answers": ["Paris"], "category": "capital"}
-                    ],
-                }
-            ]
-        }
-    )
-
-    task: Task
-    rows: list[dict[str, object]]
 
 
 class SpreadView(Contract):

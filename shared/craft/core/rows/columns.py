@@ -30,19 +30,19 @@ class ColumnMap:
     replaces every other column that could be one.
     """
 
-    of: Mapping[str, str]
+    paths: Mapping[str, str]
 
     def __post_init__(self) -> None:
         """Raises RequestInvalid for a name that is not ours, and for `messages` beside a name that it replaces."""
-        unknown = [name for name in self.of if name not in {*COLUMNS, MESSAGES}]
+        unknown = [name for name in self.paths if name not in {*COLUMNS, MESSAGES}]
         if unknown:
             raise RequestInvalid(
                 f"`columns` knows no {unknown[0][:100]}.",
                 hint=f"Map some of {', '.join((*COLUMNS, MESSAGES))} to columns of the file.",
                 param="columns",
             )
-        doubled = [name for name in _INSTEAD_OF[MESSAGES] if name in self.of]
-        if MESSAGES in self.of and doubled:
+        doubled = [name for name in _INSTEAD_OF[MESSAGES] if name in self.paths]
+        if MESSAGES in self.paths and doubled:
             raise RequestInvalid(
                 f"`columns` maps both `messages` and `{doubled[0]}`.",
                 hint="A chat holds question and answer; beside `messages` only `id` and `category` can be mapped.",
@@ -51,13 +51,13 @@ class ColumnMap:
 
     def apply(self, row: Mapping[str, object]) -> dict[str, object]:
         """The row under our names. Raises RowInvalid for a chat without a question and its answer."""
-        replaced = {MESSAGES, *self.of, *(name for ours in self.of for name in _INSTEAD_OF.get(ours, ()))}
+        replaced = {MESSAGES, *self.paths, *(name for ours in self.paths for name in _INSTEAD_OF.get(ours, ()))}
         mapped = {name: row[name] for name in COLUMNS if name in row and name not in replaced}
-        for ours, path in self.of.items():
+        for ours, path in self.paths.items():
             value = _found(row, path)
             if value is not _ABSENT and value is not None:
                 mapped[ours] = value
-        if MESSAGES in self.of:
+        if MESSAGES in self.paths:
             question, answer = _last_exchange(mapped.pop(MESSAGES, None))
             mapped |= {"question": question, "answer": answer}
         return mapped
@@ -67,14 +67,14 @@ class ColumnMap:
         found = _HEAD.match(field)
         ours = found[0] if found else field
         for name in (ours, *_INSTEAD_OF.get(ours, ())):
-            if name in self.of:
-                return self.of[name] + field.removeprefix(ours)
-        chat = ours in _INSTEAD_OF[MESSAGES] and MESSAGES in self.of
-        return self.of[MESSAGES] if chat else field
+            if name in self.paths:
+                return self.paths[name] + field.removeprefix(ours)
+        chat = ours in _INSTEAD_OF[MESSAGES] and MESSAGES in self.paths
+        return self.paths[MESSAGES] if chat else field
 
     def absent(self, columns: Collection[str]) -> Sequence[str]:
         """The mapped names and paths that a dataset with these columns does not have."""
-        return [path for path in self.of.values() if path not in columns and path.partition(".")[0] not in columns]
+        return [path for path in self.paths.values() if path not in columns and path.partition(".")[0] not in columns]
 
 
 NO_MAP = ColumnMap({})
