@@ -44,12 +44,12 @@ async def _begun(call: Call) -> None:
 
 def test_what_comes_while_a_call_is_under_way_makes_up_the_next_ones() -> None:
     call = Call()
-    together = Batcher(call, busy=BUSY)
+    batcher = Batcher(call, busy=BUSY)
 
     async def all_of_them() -> list[int]:
-        first = asyncio.create_task(together.ask(GATE))
+        first = asyncio.create_task(batcher.ask(GATE))
         await _begun(call)
-        others = [asyncio.create_task(together.ask(number)) for number in range(MAX_BATCH + 3)]
+        others = [asyncio.create_task(batcher.ask(number)) for number in range(MAX_BATCH + 3)]
         await asyncio.sleep(0)
         call.gate.set()
         return [await first, *(await asyncio.gather(*others))]
@@ -60,10 +60,10 @@ def test_what_comes_while_a_call_is_under_way_makes_up_the_next_ones() -> None:
 
 def test_one_that_comes_alone_does_not_wait_for_others() -> None:
     call = Call()
-    together = Batcher(call, busy=BUSY)
+    batcher = Batcher(call, busy=BUSY)
 
     async def one_by_one() -> list[int]:
-        return [await together.ask(number) for number in range(3)]
+        return [await batcher.ask(number) for number in range(3)]
 
     assert asyncio.run(one_by_one()) == [0, 2, 4]
     assert call.batches == [[0], [1], [2]]
@@ -71,12 +71,12 @@ def test_one_that_comes_alone_does_not_wait_for_others() -> None:
 
 def test_an_items_error_is_its_own_and_a_failing_call_everybodys() -> None:
     call = Call()
-    together = Batcher(call, busy=BUSY)
+    batcher = Batcher(call, busy=BUSY)
 
     async def mixed() -> list[int | BaseException]:
-        first = asyncio.create_task(together.ask(GATE))
+        first = asyncio.create_task(batcher.ask(GATE))
         await _begun(call)
-        asked = [together.ask(1), together.ask(-1), together.ask(2)]
+        asked = [batcher.ask(1), batcher.ask(-1), batcher.ask(2)]
         later = asyncio.gather(*asked, return_exceptions=True)
         await asyncio.sleep(0)
         call.gate.set()
@@ -101,17 +101,17 @@ def test_an_items_error_is_its_own_and_a_failing_call_everybodys() -> None:
 
 def test_who_would_wait_too_long_is_refused_and_the_next_one_served() -> None:
     call = Call()
-    together = Batcher(call, busy=BUSY, longest_wait_seconds=0.05)
+    batcher = Batcher(call, busy=BUSY, max_wait_seconds=0.05)
 
     async def two() -> None:
-        slow = asyncio.create_task(together.ask(GATE))
+        slow = asyncio.create_task(batcher.ask(GATE))
         await _begun(call)
         with pytest.raises(Unavailable, match=BUSY):
-            await together.ask(1)
+            await batcher.ask(1)
         call.gate.set()
         # It waited longer than that, but it had its turn.
         assert await slow == 0
-        assert await together.ask(3) == 6
+        assert await batcher.ask(3) == 6
 
     asyncio.run(two())
     assert call.batches == [[GATE], [3]]
@@ -119,19 +119,19 @@ def test_who_would_wait_too_long_is_refused_and_the_next_one_served() -> None:
 
 def test_who_goes_away_while_waiting_is_left_out() -> None:
     call = Call()
-    together = Batcher(call, busy=BUSY)
+    batcher = Batcher(call, busy=BUSY)
 
     async def three() -> int:
-        slow = asyncio.create_task(together.ask(GATE))
+        slow = asyncio.create_task(batcher.ask(GATE))
         await _begun(call)
-        gone = asyncio.create_task(together.ask(1))
+        gone = asyncio.create_task(batcher.ask(1))
         await asyncio.sleep(0)
         gone.cancel()
         with pytest.raises(asyncio.CancelledError):
             await gone
         call.gate.set()
         await slow
-        return await together.ask(2)
+        return await batcher.ask(2)
 
     assert asyncio.run(three()) == 4
     assert call.batches == [[GATE], [2]]
@@ -148,26 +148,26 @@ def test_whatever_a_call_answers_nobody_waits_for_ever(answer: list[int | Except
         assert second == 2 if len(answer) == 3 else isinstance(second, ValueError)
 
 
-async def _two(together: Batcher[int, int]) -> list[int | BaseException]:
-    alone = asyncio.create_task(together.ask(0))
+async def _two(batcher: Batcher[int, int]) -> list[int | BaseException]:
+    alone = asyncio.create_task(batcher.ask(0))
     await asyncio.sleep(0)
     async with asyncio.timeout(PATIENCE_SECONDS):
-        both = await asyncio.gather(together.ask(1), together.ask(2), return_exceptions=True)
+        both = await asyncio.gather(batcher.ask(1), batcher.ask(2), return_exceptions=True)
         await alone
     return [*both]
 
 
 def test_those_who_gave_up_are_forgotten_while_a_call_hangs() -> None:
     call = Call()
-    together = Batcher(call, busy=BUSY, longest_wait_seconds=0.01)
+    batcher = Batcher(call, busy=BUSY, max_wait_seconds=0.01)
 
     async def many() -> int:
-        slow = asyncio.create_task(together.ask(GATE))
+        slow = asyncio.create_task(batcher.ask(GATE))
         await _begun(call)
         for _ in range(5):
             with pytest.raises(Unavailable):
-                await together.ask(1)
-        waiting = len(together._line)
+                await batcher.ask(1)
+        waiting = len(batcher._queue)
         call.gate.set()
         await slow
         return waiting

@@ -8,8 +8,8 @@ import asyncio
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Hashable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import anyio
@@ -18,6 +18,7 @@ import anyio.to_thread
 from craft.contracts.public.jobs import JobView
 from craft.errors import Unavailable
 from craft_gateway.access.owners import no_job
+from craft_gateway.concurrency import Batcher
 from craft_gateway.job_views.queue_state import QueuedJob, QueueState, standing
 from craft_gateway.scheduling.queue import QueueSnapshot
 
@@ -26,8 +27,8 @@ _ENDED_SECONDS = 30.0
 """An ended job's part is made anew after this time: how long what it made is kept depends on other jobs."""
 _MOST_POLLS = 1000
 _THREADS = 2
-_BETWEEN_LOOKS_SECONDS = 0.005
-"""So that of many polls more share a look; one that comes alone does not wait."""
+_SNAPSHOT_INTERVAL_SECONDS = 0.005
+"""So that of many polls more share a snapshot; a poll that comes alone does not wait."""
 _LONGEST_WAIT_SECONDS = 10.0
 _OF_STANDING = frozenset(QueueState.model_fields)
 
@@ -80,47 +81,6 @@ class _CachedJob:
         return self.whole[1]
 
 
-@dataclass(slots=True)
-class _SnapshotBatch:
-    """Who waits for the next look at the database. Used on the event loop only."""
-
-    look: Callable[[Collection[str]], JobSnapshot]
-    limiter: anyio.CapacityLimiter
-    waiting: dict[str, list[asyncio.Future[JobSnapshot]]] = field(default_factory=dict)
-    asking: asyncio.Task[None] | None = None
-    next_at: float = 0.0
-    """When the next look may begin, by the loop's clock."""
-
-    async def ask(self, job_id: str) -> JobSnapshot:
-        """A look that begins after this call. Raises what the look raises."""
-        answer: asyncio.Future[JobSnapshot] = asyncio.get_running_loop().create_future()
-        self.waiting.setdefault(job_id, []).append(answer)
-        if self.asking is None or self.asking.done():
-            self.asking = asyncio.create_task(self._ask_all())
-        return await answer
-
-    async def _ask_all(self) -> None:
-        clock = asyncio.get_running_loop().time
-        while self.waiting:
-            if (early := self.next_at - clock()) > 0:
-                await asyncio.sleep(early)
-            self.next_at = clock() + _BETWEEN_LOOKS_SECONDS
-            asked, self.waiting = self.waiting, {}
-            answers = [answer for of_job in asked.values() for answer in of_job]
-            try:
-                found = await anyio.to_thread.run_sync(self.look, list(asked), limiter=self.limiter)
-            except BaseException as error:
-                for answer in answers:
-                    if not answer.done():
-                        answer.set_exception(error) if isinstance(error, Exception) else answer.cancel()
-                if not isinstance(error, Exception):
-                    raise
-                continue
-            for answer in answers:
-                if not answer.done():
-                    answer.set_result(found)
-
-
 class JobResponseCache:
     """Bodies of the jobs that were asked for lately. Used on one event loop at a time."""
 
@@ -142,7 +102,13 @@ class JobResponseCache:
         self._making: dict[tuple[str, Hashable], asyncio.Task[_CachedJob]] = {}
         # Few threads: bursts of polls leave the interpreter to those at work.
         self._threads = anyio.CapacityLimiter(_THREADS)
-        self._questions = _SnapshotBatch(jobs.look, anyio.CapacityLimiter(1))
+        # `polled` sees to the longest wait, which spans the making of the view too.
+        self._snapshots = Batcher(
+            self._snapshot_for_all,
+            max_batch=None,
+            min_interval_seconds=_SNAPSHOT_INTERVAL_SECONDS,
+            max_wait_seconds=None,
+        )
 
     async def polled(self, job_id: str) -> JobResponse:
         """The job as it is now, or was after this call began. Raises NotFound.
@@ -162,8 +128,8 @@ class JobResponseCache:
 
     async def _body(self, job_id: str) -> JobResponse:
         # The version is read before the view: a change in between makes the next caller look again.
-        look = await self._questions.ask(job_id)
-        version = look.versions.get(job_id)
+        snapshot = await self._snapshots.ask(job_id)
+        version = snapshot.versions.get(job_id)
         if version is None:
             raise no_job()
         kept = self._kept.get(job_id)
@@ -173,7 +139,10 @@ class JobResponseCache:
         self._kept.move_to_end(job_id)
         while len(self._kept) > self._most:
             self._kept.popitem(last=False)
-        return kept.body(look.line)
+        return kept.body(snapshot.line)
+
+    def _snapshot_for_all(self, job_ids: Sequence[str]) -> list[JobSnapshot]:
+        return [self._jobs.look(set(job_ids))] * len(job_ids)
 
     def _is_old(self, kept: _CachedJob) -> bool:
         return kept.waiter.status.terminal and self._clock() - kept.made_at >= _ENDED_SECONDS

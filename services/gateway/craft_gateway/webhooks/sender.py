@@ -13,13 +13,13 @@ from contextlib import asynccontextmanager, suppress
 
 from craft.errors import CraftError
 from craft.infra.observe.log import never_failing
+from craft_gateway.concurrency import TROUBLE_SECONDS, TroubleLog
 from craft_gateway.webhooks.deliveries import Attempted, Deliveries, Taken
 from craft_gateway.webhooks.http_post import Answer, DeliveryOutcome, Poster
 from craft_gateway.webhooks.secrets import SecretBox, signatures
 
 MOST_IN_FLIGHT = 200
 _POLL_SECONDS = 0.25
-_TROUBLE_SECONDS = 1.0
 _GRACE_SECONDS = 2.0
 _END_SECONDS = 5.0
 _log = logging.getLogger("craft.webhooks")
@@ -46,7 +46,7 @@ class WebhookSender:
         """The host of each attempt that runs."""
         self._made: list[Attempted] = []
         self._wake = asyncio.Event()
-        self._troubled = False
+        self._trouble = TroubleLog(_log, "webhooks")
 
     async def run(self, stop: Callable[[], bool]) -> None:
         """Send until told to stop, then wait shortly for what is under way. Whatever fails is tried again."""
@@ -96,15 +96,10 @@ class WebhookSender:
             begun = await self.turn()
         # The edge of the thread: messages wait in the database until it answers again.
         except Exception as error:
-            if not self._troubled:
-                trace = None if isinstance(error, CraftError) else error
-                _log.warning("webhooks_in_trouble", extra={"error": str(error)[:300]}, exc_info=trace)
-            self._troubled = True
-            await asyncio.sleep(_TROUBLE_SECONDS)
+            self._trouble.failed(error)
+            await asyncio.sleep(TROUBLE_SECONDS)
             return 0
-        if self._troubled:
-            _log.info("webhooks_recovered")
-        self._troubled = False
+        self._trouble.worked()
         return begun
 
     async def _rest(self) -> None:
