@@ -8,7 +8,9 @@ import httpx
 from pydantic import ValidationError
 
 from craft.contracts.problems import Problem
+from craft.infra.backoff import exponential_backoff
 
+_FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 10.0
 LONGEST_RETRY_AFTER_SECONDS = 60.0
 """Where a server wants a longer pause, the caller gets the error at once."""
@@ -17,7 +19,7 @@ _ANSWERED_BY_OTHERS = frozenset({502, 503, 504})
 
 def backoff_seconds(attempt: int) -> float:
     """The pause in seconds after the attempt with this number, counted from 0."""
-    return float(min(0.5 * 2 ** min(attempt, 10), LONGEST_PAUSE_SECONDS))
+    return exponential_backoff(attempt + 1, first=_FIRST_PAUSE_SECONDS, longest=LONGEST_PAUSE_SECONDS)
 
 
 def never_sent(error: httpx.TransportError) -> bool:

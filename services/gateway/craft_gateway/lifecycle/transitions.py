@@ -11,6 +11,7 @@ from craft.contracts.problems import JobError, StageError
 from craft.contracts.spec.jobs import JobStatus
 from craft.contracts.stages.artifacts import ArtifactRef
 from craft.errors import Fault
+from craft.infra.backoff import exponential_backoff
 from craft_gateway.lifecycle.job_transaction import JobTransaction, storable
 from craft_gateway.lifecycle.reuse import done_stages, key_of, resolved_inputs
 from craft_gateway.store.database import lock_key
@@ -101,7 +102,9 @@ def lose(unit: JobTransaction, stage: Stage, error: StageError, *, most_attempts
         _fail_job(unit, stage, error)
         return
     shown = error.model_dump(mode="json")
-    seconds = _pause_seconds(error.code, stage.waits if blameless else stage.attempt - 1) if pause else 0.0
+    failures = stage.waits + 1 if blameless else stage.attempt
+    first = RETRY_SECONDS.get(error.code, 1.0)
+    seconds = exponential_backoff(failures, first=first, longest=_LONGEST_PAUSE_SECONDS) if pause else 0.0
     counted = {"waits": stage.waits + 1} if blameless else {"attempt": stage.attempt + 1, "waits": 0}
     _again(unit, stage, due=unit.now + timedelta(seconds=seconds), error=shown, **counted)
     if unit.job.status.schedulable:
@@ -190,7 +193,3 @@ def _drop_waiting(unit: JobTransaction, to: StageStatus) -> None:
     waiting: Iterable[Stage] = [stage for stage in unit.stages if stage.status.waits]
     for stage in waiting:
         unit.end_attempt(stage, to)
-
-
-def _pause_seconds(code: str, earlier: int) -> float:
-    return min(_LONGEST_PAUSE_SECONDS, RETRY_SECONDS.get(code, 1.0) * 2.0 ** min(earlier, 16))

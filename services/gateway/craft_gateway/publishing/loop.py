@@ -17,6 +17,7 @@ from craft.contracts.events import EventType
 from craft.contracts.problems import StageError
 from craft.contracts.public.publishing import PublicationStatus, PublishTarget
 from craft.errors import CraftError, Internal, LeaseLost, PublishingRefused, WorkerLost
+from craft.infra.backoff import Jitter, exponential_backoff
 from craft.infra.settings.publishing import PublishingSettings
 from craft.infra.storage.artifacts import ArtifactStore
 from craft_gateway.lifecycle.job_transaction import JobTransaction
@@ -177,10 +178,9 @@ class PublicationLoop:
                 unit.emit(event, **event_data(row), **data)
 
     def _pause(self, attempts: int) -> timedelta:
-        """Doubles with each attempt; between a half and the whole of it is waited."""
-        longest = self._settings.longest_pause_seconds
-        seconds = min(longest, self._settings.first_pause_seconds * 2.0 ** min(attempts - 1, 60))
-        return timedelta(seconds=seconds * (0.5 + 0.5 * self._jitter()))
+        first, longest = self._settings.first_pause_seconds, self._settings.longest_pause_seconds
+        jitter = Jitter(low=0.5, high=1.0, draw=self._jitter())
+        return timedelta(seconds=exponential_backoff(attempts, first=first, longest=longest, jitter=jitter))
 
 
 def _due(session: Session, clock: Clock) -> tuple[ColumnElement[bool], ...]:

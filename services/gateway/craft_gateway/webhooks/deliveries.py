@@ -14,6 +14,7 @@ from sqlmodel import Session, col, exists, func, select
 
 from craft.contracts.events import EventType
 from craft.contracts.public.webhooks import DeliveryStatus
+from craft.infra.backoff import Jitter, exponential_backoff
 from craft_gateway.access.identity import act_as
 from craft_gateway.events import record
 from craft_gateway.store.column_types import UtcDateTime
@@ -28,17 +29,21 @@ FAILS_FOR = timedelta(days=3)
 """A webhook that failed for so long, and so often in a row, is switched off."""
 FAILS_IN_A_ROW = 20
 _FIRST_PAUSE_SECONDS = 5.0
-_GROWTH = 3.0
+_PAUSE_GROWTH = 3.0
 _LONGEST_PAUSE_SECONDS = 4 * 3600.0
-_JITTER = 0.25
 _SYSTEM = "system"
 _random = secrets.SystemRandom()
 
 
 def pause_seconds(tries: int, *, jitter: float) -> float:
     """After so many attempts that failed: 5 s, 15 s, 45 s … 4 h, a quarter more or less. `jitter` is from 0 to 1."""
-    steady = min(_FIRST_PAUSE_SECONDS * _GROWTH ** min(tries - 1, 20), _LONGEST_PAUSE_SECONDS)
-    return steady * (1.0 - _JITTER + 2.0 * _JITTER * jitter)
+    return exponential_backoff(
+        tries,
+        first=_FIRST_PAUSE_SECONDS,
+        longest=_LONGEST_PAUSE_SECONDS,
+        factor=_PAUSE_GROWTH,
+        jitter=Jitter(low=0.75, high=1.25, draw=jitter),
+    )
 
 
 class Taken(NamedTuple):

@@ -1,6 +1,7 @@
 """The model server's client: leases a model, sends requests under the lease, and retries where the server was lost."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -13,11 +14,12 @@ from pydantic import SecretStr
 from craft.contracts.problems import PROBLEM_MEDIA_TYPE
 from craft.contracts.services.model_server import LEASE_HEADER, ModelLease, ModelLeaseRequest, ServedBase, ServedTokens
 from craft.errors import ContextTooLong, CraftError, DeviceBusy, Internal, ModelRejected, NotFound, Unavailable
+from craft.infra.backoff import exponential_backoff
 from craft.infra.http.problem_client import error_from_problem
 
 _MOST_STARTS = 3
 _MOST_LOSSES = 5
-_PAUSE_GROWTH = 4
+_PAUSE_GROWTH = 4.0
 _CONNECT_SECONDS = 5.0
 
 
@@ -130,7 +132,10 @@ class VllmSession:
                         f"vLLM was lost {losses} times while it answered {request.id}.",
                         hint="See vLLM's log; the stage goes on where it was.",
                     ) from error
-            await asyncio.sleep(self._access.pause_seconds * _PAUSE_GROWTH ** (losses - 1))
+            pause = exponential_backoff(
+                losses, first=self._access.pause_seconds, longest=math.inf, factor=_PAUSE_GROWTH
+            )
+            await asyncio.sleep(pause)
             async with self._opening:
                 if self._lease is lease:  # no other request has taken a new lease meanwhile
                     await self.open()

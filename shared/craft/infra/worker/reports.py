@@ -10,6 +10,7 @@ from craft.contracts.problems import StageError
 from craft.contracts.stages.artifacts import Manifest
 from craft.contracts.stages.claims import Claim, ClaimedStage, Complete, Fail, Release, Renew, Renewed
 from craft.errors import Conflict, LeaseLost, NotFound, Unavailable
+from craft.infra.backoff import exponential_backoff
 from craft.infra.worker.heartbeat import Heartbeat
 
 _FIRST_PAUSE_SECONDS = 0.2
@@ -76,7 +77,7 @@ class Reports:
 
     def _send(self, call: Callable[[], None], ended: AttemptEnd) -> AttemptEnd:
         """Repeat the idempotent call while the coordinator does not answer and the lease may still be ours."""
-        pause = _FIRST_PAUSE_SECONDS
+        failures = 0
         while True:
             try:
                 call()
@@ -84,8 +85,9 @@ class Reports:
                 return AttemptEnd.LOST
             except Unavailable as error:
                 self._logger.warning("report_failed", extra={"detail": error.message})
+                failures += 1
+                pause = exponential_backoff(failures, first=_FIRST_PAUSE_SECONDS, longest=_LONGEST_PAUSE_SECONDS)
                 if self._heartbeat.overdue() or self._stopping.wait(pause):
                     return AttemptEnd.LOST
-                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
             else:
                 return ended
