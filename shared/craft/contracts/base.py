@@ -1,4 +1,4 @@
-"""What every model that crosses a process has in common."""
+"""The base of all models that pass between processes, and their common types."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -17,11 +17,11 @@ _STRICT = frozenset({"int", "float", "bool"})
 _NO_SCHEMA = frozenset({"cls", "config", "default", "expected", "members", "metadata", "serialization"})
 
 Digest = Annotated[str, Field(pattern=SHA256)]
-"""Lower-case hex of a SHA-256."""
+"""A SHA-256 in lower-case hex."""
 
 
 def _be_strict(node: Any) -> None:
-    """Of a core schema and all that it is made of."""
+    """Make a core schema and all of its parts strict."""
     if isinstance(node, list | tuple):
         for part in node:
             _be_strict(part)
@@ -31,27 +31,27 @@ def _be_strict(node: Any) -> None:
         node.setdefault("strict", True)
     for name, part in node.items():
         if name == "fields" and isinstance(part, dict):
-            # By names of fields, which may be those of a schema's own members.
+            # The keys here are names of fields, which may equal names of a schema's own members.
             _be_strict(list(part.values()))
         elif name not in _NO_SCHEMA:
             _be_strict(part)
 
 
 class Contract(BaseModel):
-    """Immutable and strict: an unknown field, or `"3"` and `true` for a number, is an error, not a surprise later."""
+    """Immutable and strict: an unknown field is an error, and so is `"3"` or `true` for a number."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="null")
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Strict about what JSON itself tells apart. Enums and times, which it does not know, still come as texts."""
+        """Make the types strict that JSON has. It has no enums and times, so these still come as strings."""
         schema = handler(source)
         _be_strict(schema)
         return schema
 
 
 def rfc3339(moment: datetime) -> str:
-    """A time in UTC with Z and milliseconds: one text for one instant, so that ETags and sorting by text hold."""
+    """A time in UTC with Z and milliseconds. One instant has one text, so that ETags and sorting by text work."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -62,5 +62,5 @@ Moment = Annotated[
 ]
 ExpiresAt = Annotated[
     Moment | None,
-    Field(description="When it may be removed; null while something needs it, or where it is kept without limit."),
+    Field(description="The time from which it may be removed; null while it is needed or if it is kept without limit."),
 ]

@@ -1,4 +1,4 @@
-"""Errors as they travel: RFC 9457 problem+json, and the same members inside a failed job."""
+"""Errors in responses and failed jobs: RFC 9457 problem documents, and the same members in a job's error."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,12 +13,12 @@ _MOST_DETAILS = 100
 
 
 def validation_message(invalid: Mapping[str, Any]) -> str:
-    """The message of one of pydantic's errors: what a validator of ours says, without pydantic's words before it."""
+    """The message of a pydantic error, without the prefix that pydantic adds to our validators' messages."""
     return str(invalid.get("msg", "invalid")).removeprefix("Value error, ").removeprefix("Assertion failed, ")
 
 
 class ProblemDetail(Contract):
-    """One place in the input that is wrong; `line` counts from 1."""
+    """One wrong place in the input; `line` counts from 1."""
 
     message: str
     field: str | None = None
@@ -27,7 +27,7 @@ class ProblemDetail(Contract):
 
 
 class Problem(Contract):
-    """RFC 9457 with our members. `hint` says what to do next, `param` names the field to change."""
+    """An RFC 9457 problem with our members. `hint` says what to do next; `param` names the field to change."""
 
     type: str
     title: str
@@ -42,13 +42,13 @@ class Problem(Contract):
     errors: list[ProblemDetail] = Field(default_factory=list)
     error_counts: dict[str, int] = Field(
         default_factory=dict,
-        description="Of a dataset's row errors, how many rows there are of each kind; `errors` holds the first 100.",
+        description="The number of rows with each kind of row error in a dataset; `errors` has the first 100.",
         examples=[{"`question` is missing.": 250}],
     )
 
     @classmethod
     def of(cls, error: CraftError, *, request_id: str | None = None) -> "Problem":
-        """The problem document of an error of our tree; at most 100 details travel."""
+        """The problem document for an error of our tree, with at most 100 details."""
         details = [
             ProblemDetail(message=d.message, field=d.field, line=d.line, excerpt=d.excerpt)
             for d in error.details[:_MOST_DETAILS]
@@ -70,7 +70,7 @@ class Problem(Contract):
 
 
 class StageError(Contract):
-    """Why an attempt at a stage failed, as the worker reports it and the job shows it."""
+    """The error of a failed attempt, as the worker reports it and the job shows it."""
 
     code: str
     message: str
@@ -80,12 +80,12 @@ class StageError(Contract):
     param: str | None = None
     errors: list[ProblemDetail] = Field(default_factory=list)
     exit_signal: int | None = None
-    peak_memory_bytes: int | None = Field(None, description="The most that a process which died had resident.")
+    peak_memory_bytes: int | None = Field(None, description="The peak resident memory of a process that died.")
     last_log_lines: list[str] = Field(default_factory=list)
 
     @classmethod
     def of(cls, error: CraftError) -> "StageError":
-        """The report of an error of our tree."""
+        """The stage error for an error of our tree."""
         problem = Problem.of(error)
         return cls(
             code=problem.code,
@@ -99,7 +99,7 @@ class StageError(Contract):
 
 
 class JobError(StageError):
-    """A failed job's error: the failing stage's own, and where it was."""
+    """A failed job's error: the error of the failed stage, with the stage and the attempt."""
 
     stage: str
     attempt: int

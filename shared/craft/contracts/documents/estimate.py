@@ -1,4 +1,4 @@
-"""What a job will cost, as known before it runs, and how that compares with what it did."""
+"""The estimate of a job's cost before it runs, and its comparison with the real cost."""
 
 from enum import StrEnum
 from typing import Literal
@@ -10,57 +10,57 @@ from craft.contracts.stages.kinds import StageKind
 
 
 class Basis(StrEnum):
-    """Which past stages of the kind an estimate is based on."""
+    """The past stages of the same kind on which an estimate is based."""
 
     SAME = "same"
-    """With the same model, or of a kind that runs none."""
+    """Stages with the same model, or of a kind that needs no model."""
     SCALED = "scaled"
-    """With other models, their time scaled by the number of parameters: a coarse guess."""
+    """Stages with other models, their time scaled by the number of parameters: a coarse estimate."""
 
 
 class SecondsEstimate(Contract):
-    """Seconds of a worker's time. The interval spans what past stages took against the same rule."""
+    """Seconds of a worker's time. The interval covers the deviations of past stages from the same duration model."""
 
-    seconds: float | None = Field(description="Null where nothing is known.")
+    seconds: float | None = Field(description="Null if there are no past stages.")
     low: float | None = Field(None, description="Null with fewer than three past stages.")
     high: float | None = None
-    based_on: int = Field(0, description="Past stages of all teams on this installation.")
+    based_on: int = Field(0, description="Number of past stages, of all teams on this installation.")
     basis: Basis | None = None
 
 
 class StageEstimate(Contract):
-    """One stage. `units` counts what its time depends on: replies, prompts, samples trained or questions."""
+    """The estimate of one stage. `units` counts what determines its time: replies, prompts, samples or questions."""
 
     stage: str
     kind: StageKind
     units: float
     reused: bool
     seconds: SecondsEstimate
-    generated_tokens: int | None = Field(None, description="As many as such stages generated before, for each unit.")
+    generated_tokens: int | None = Field(None, description="From the tokens that such stages generated for each unit.")
     trained_tokens: int | None = None
 
 
 class MemoryEstimate(Contract):
-    """Bytes, from the model's shapes and the LoRA settings."""
+    """Memory in bytes, from the model's shapes and the LoRA settings."""
 
     parameters: int
-    weights_bytes: int = Field(description="In the engine's dtype; a host holds them once while they are loaded.")
+    weights_bytes: int = Field(description="In the engine's dtype; a host needs them once during loading.")
     adapter_bytes: int
-    training_bytes: int = Field(description="At most while an adapter is trained, for rows of 256 tokens.")
-    inference_bytes: int = Field(description="Weights and the key-value cache of one batch of full replies.")
+    training_bytes: int = Field(description="Peak during the training of an adapter, for rows of 256 tokens.")
+    inference_bytes: int = Field(description="Weights, and the key-value cache of one batch of full replies.")
     host_bytes: int = Field(description="On the host of a worker with an accelerator.")
-    device_bytes: int = Field(description="On the accelerator; where there is none, on the host instead.")
+    device_bytes: int = Field(description="On the accelerator; without one, on the host.")
 
 
 class QueueEstimate(Contract):
-    """The longer of two waits: that of the first stage, and that of the first one that needs an accelerator."""
+    """The longer of two waits: for the first stage, and for the first stage that needs an accelerator."""
 
-    seconds: float | None = Field(description="Null where no worker was seen lately, or stages take unknown time.")
-    ahead: int = Field(description="Stages that its queue serves before.")
+    seconds: float | None = Field(description="Null if no worker was seen lately, or durations are unknown.")
+    ahead: int = Field(description="Stages that come first in its queue.")
 
 
 class CheckOutcome(StrEnum):
-    """WAITS: it runs, but not at once. NEVER: it would be accepted and wait until somebody changes a setting."""
+    """A check's outcome. WAITS: the job runs later. NEVER: the job would wait until a setting is changed."""
 
     PASSED = "passed"
     UNKNOWN = "unknown"
@@ -72,7 +72,7 @@ CheckName = Literal["model", "tokenizer", "context", "lora", "memory", "running_
 
 
 class Check(Contract):
-    """One thing that was looked at."""
+    """One check of a job."""
 
     name: CheckName
     outcome: CheckOutcome
@@ -81,23 +81,23 @@ class Check(Contract):
 
 
 class Estimate(Contract):
-    """What a job will cost: at most, counted from its plan, and likely, from what stages took here before.
+    """The cost of a job: maximum amounts from its plan, and likely values from past stages on this installation.
 
-    What this installation cannot know as yet is null.
+    Values that this installation does not know yet are null.
     """
 
     stages: int
-    reused_stages: int = Field(description="Stages whose result is there already.")
-    train_questions: int = Field(description="About: the split goes by a hash of each question's id.")
+    reused_stages: int = Field(description="Stages with an existing result.")
+    train_questions: int = Field(description="Approximate, because a hash of each question's id decides the split.")
     held_out_questions: int
-    prompts: int = Field(description="Prompts run through a model.")
-    generated_tokens: int = Field(description="At most; replies usually end sooner.")
-    trained_samples: int = Field(description="At most: rehearsal and tuning sets shrink where the model knows little.")
-    optimiser_steps: int = Field(description="At most.")
+    prompts: int = Field(description="Prompts for a model.")
+    generated_tokens: int = Field(description="Maximum; replies usually end earlier.")
+    trained_samples: int = Field(description="Maximum; rehearsal and tuning sets shrink if the model knows little.")
+    optimiser_steps: int = Field(description="Maximum.")
     stage_estimates: list[StageEstimate] = Field(
         default_factory=list, description="Empty for a retry whose datasets are gone."
     )
-    seconds: SecondsEstimate | None = Field(None, description="Of all stages that are not reused, one after another.")
+    seconds: SecondsEstimate | None = Field(None, description="Sum over all stages that are not reused.")
     expected_generated_tokens: int | None = None
     expected_trained_tokens: int | None = None
     memory: MemoryEstimate | None = None
@@ -105,24 +105,24 @@ class Estimate(Contract):
 
 
 class StageOutcome(Contract):
-    """A stage's estimate and what it took; null where nothing was known, or the stage did not run."""
+    """A stage's estimated and real time; null if it is unknown or the stage did not run."""
 
     stage: str
     estimated_seconds: float | None
     low: float | None
     high: float | None
     seconds: float | None
-    reused: bool = Field(description="Found done when the job ran, whatever was expected.")
-    inside: bool | None = Field(description="Whether it took what the interval says.")
+    reused: bool = Field(description="Whether the job reused a result, whatever the estimate said.")
+    inside: bool | None = Field(description="Whether the real time is in the interval.")
 
 
 class EstimateOutcome(Contract):
-    """The estimate against what happened. Sums count the stages of which both are known."""
+    """The estimate compared with reality. Sums include the stages for which both times are known."""
 
     stages: list[StageOutcome]
     compared: int
     estimated_seconds: float
     seconds: float
-    ratio: float | None = Field(description="What it took, divided by the estimate.")
+    ratio: float | None = Field(description="The real time divided by the estimate.")
     queue_estimated_seconds: float | None
-    queue_seconds: float | None = Field(description="From its creation to its first stage's start.")
+    queue_seconds: float | None = Field(description="From the job's creation to the start of its first stage.")

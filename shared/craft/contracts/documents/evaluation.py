@@ -1,4 +1,4 @@
-"""An evaluation: metrics of each candidate, and how they differ from the base model's."""
+"""An evaluation: the metrics of each candidate, and their differences from the base model's."""
 
 from typing import Annotated
 
@@ -18,7 +18,7 @@ Text = Annotated[str, Field(max_length=20_000)]
 
 # --- metrics
 class EstimateView(Contract):
-    """A value with its bootstrap 95 % interval; where it is undefined, null and the reason."""
+    """A value with its bootstrap 95 % interval. An undefined value is null, with a reason."""
 
     value: float | None
     low: float | None = None
@@ -26,32 +26,34 @@ class EstimateView(Contract):
     reason: str | None = None
 
     @classmethod
-    def of(cls, found: MetricEstimate) -> "EstimateView":
-        """The view of one of the core's metrics, or of a difference in one."""
-        low, high = (found.interval.low, found.interval.high) if found.interval else (None, None)
-        return cls(value=found.value, low=low, high=high, reason=found.reason)
+    def of(cls, estimate: MetricEstimate) -> "EstimateView":
+        """The view of a metric of the core, or of a difference."""
+        low, high = (estimate.interval.low, estimate.interval.high) if estimate.interval else (None, None)
+        return cls(value=estimate.value, low=low, high=high, reason=estimate.reason)
 
 
 class MetricSet(Contract):
-    """Every metric of method.md as a share of questions (THS lies in [-Pc0/Pw0, 1])."""
+    """All metrics of method.md as shares of questions; THS is in [-Pc0/Pw0, 1]."""
 
-    pc: EstimateView = Field(description="Answered right.")
-    pw: EstimateView = Field(description="Answered wrong.")
-    pr: EstimateView = Field(description="Refused.")
-    pu: EstimateView = Field(description="Unparsed.")
+    pc: EstimateView = Field(description="Right answers.")
+    pw: EstimateView = Field(description="Wrong answers.")
+    pr: EstimateView = Field(description="Refusals.")
+    pu: EstimateView = Field(description="Unparsed replies.")
     ths: EstimateView = Field(description="Truthful helpfulness score: Pc - Pw * Pc0/Pw0.")
-    over_refusal: EstimateView = Field(description="Refused, among questions that the baseline answers right.")
+    over_refusal: EstimateView = Field(description="Refusals among the questions that the baseline answers right.")
     selective_accuracy: EstimateView = Field(description="Pc / (Pc + Pw).")
-    coverage: EstimateView = Field(description="Share of questions that got an answer.")
-    abstain_precision: EstimateView = Field(description="Baseline not right, among the refused.")
+    coverage: EstimateView = Field(description="Share of answered questions.")
+    abstain_precision: EstimateView = Field(
+        description="Share of the refusals whose question the baseline does not answer right."
+    )
     abstain_recall: EstimateView = Field(
-        description="Refused, among questions that the baseline does not answer right."
+        description="Refusals among the questions that the baseline does not answer right."
     )
     abstain_f1: EstimateView
 
 
 class CategoryRates(Contract):
-    """Outcome shares in one category; they sum to 1."""
+    """The shares of the outcomes in one category; they sum to 1."""
 
     count: int
     right: float
@@ -61,18 +63,16 @@ class CategoryRates(Contract):
 
 
 class ModelMetrics(Contract):
-    """One model on one evaluation set. Micro weighs questions alike, macro categories alike."""
+    """One model on one evaluation set. Micro gives questions equal weight, macro gives categories equal weight."""
 
     count: int
     micro: MetricSet
     macro: MetricSet
-    categories: dict[str, CategoryRates] = Field(
-        description="By category; `uncategorised` holds the questions that have none."
-    )
+    categories: dict[str, CategoryRates] = Field(description="By category; questions without one are `uncategorised`.")
 
 
 class Differences(Contract):
-    """One model minus another, over the same resampled questions (paired bootstrap)."""
+    """The metrics of one model minus those of another, over the same resampled questions (paired bootstrap)."""
 
     ths: EstimateView
     over_refusal: EstimateView
@@ -83,7 +83,7 @@ class Differences(Contract):
 
 
 class CandidateMetrics(Contract):
-    """A candidate's metrics and its paired differences to the baseline."""
+    """A candidate's metrics and its paired differences from the baseline."""
 
     metrics: ModelMetrics
     versus_baseline: Differences

@@ -1,4 +1,4 @@
-"""The report of a job, and the marker by which the gateway finds a reused stage in its page."""
+"""The report of a job, and the marker with which the gateway finds a stage's row in the HTML page."""
 
 import re
 from enum import StrEnum
@@ -15,14 +15,14 @@ from craft.core.questions import Task
 
 # --- report.json
 class SetRole(StrEnum):
-    """Where an evaluation set comes from."""
+    """The origin of an evaluation set."""
 
     HELD_OUT = "held_out"
     OUT_OF_DOMAIN = "out_of_domain"
 
 
 class Comparison(Contract):
-    """Model `model` minus model `against` on the same questions; `verdict` says it in words."""
+    """Model `model` minus model `against` on the same questions; `verdict` is the result in words."""
 
     model: str
     against: str
@@ -31,7 +31,7 @@ class Comparison(Contract):
 
 
 class ReportSet(Contract):
-    """One evaluation set: `models` holds initial_basic, initial_refuse and then each strategy, in the job's order."""
+    """One evaluation set. `models` has initial_basic, initial_refuse and then each strategy, in the job's order."""
 
     name: str
     role: SetRole
@@ -41,7 +41,7 @@ class ReportSet(Contract):
 
 
 class KnowledgeSummary(Contract):
-    """What M0 knew of the training split, and what rehearsal changed (null where the job rehearsed nothing)."""
+    """M0's knowledge of the training split, and its change by rehearsal (null if the job has no rehearsal)."""
 
     questions: int
     mean_correctness: float
@@ -55,7 +55,7 @@ class KnowledgeSummary(Contract):
 
 
 class DroppedExample(Contract):
-    """A question that a strategy left out of its tuning set."""
+    """A question that is not in a strategy's tuning set."""
 
     id: str
     question: str
@@ -65,11 +65,11 @@ class DroppedExample(Contract):
 
 
 class SelectionSummary(Contract):
-    """How many training questions a strategy used, how many it left out, and why."""
+    """The numbers of training questions that a strategy used and dropped, with the reasons."""
 
     van: int
     idk: int
-    dropped: dict[str, int] = Field(description="Count by reason.")
+    dropped: dict[str, int] = Field(description="Number by reason.")
     examples: list[DroppedExample]
 
 
@@ -83,9 +83,9 @@ class TrainingSummary(Contract):
 
 
 class StageCost(Contract):
-    """What a stage cost when it was computed, and which strategies of the job share it.
+    """The cost of a stage when it was computed, and the strategies of the job that share it.
 
-    `reused` is null in the artifact, which is one for all jobs that ask the same; the gateway sets it for the job.
+    `reused` is null in the artifact, because equal jobs share it; the gateway sets it for each job.
     """
 
     stage: str
@@ -99,7 +99,7 @@ class StageCost(Contract):
 
 
 class ReplyExample(Contract):
-    """A question, what M0 said under BASIC, and what a strategy's model says."""
+    """A question with the replies of M0 under BASIC and of a strategy's model."""
 
     kind: Literal["right", "refused", "over_refused", "wrong"]
     id: str
@@ -121,10 +121,11 @@ class ReportDocument(Contract):
     training: dict[str, TrainingSummary] = Field(description="By stage name.")
     cost: list[StageCost]
     examples: dict[str, list[ReplyExample]] = Field(description="By strategy, from the held-out set.")
-    notes: list[str] = Field(description="What stages had to say, such as relaxed thresholds.")
+    notes: list[str] = Field(description="Notes of stages, such as relaxed thresholds.")
     versions: dict[str, str]
     estimate: EstimateOutcome | None = Field(
-        None, description="Null in the artifact, which the job's last stage writes; the gateway sets it for the job."
+        None,
+        description="Null in the artifact, because the job's last stage writes it; the gateway sets it for the job.",
     )
 
 
@@ -132,5 +133,5 @@ _MARK = re.compile(rb"<!--reuse ([a-z0-9:_-]+)-->")
 
 
 def reuse_mark(stage: str) -> str:
-    """What stands in a stage's row of the HTML report: nothing that a browser shows."""
+    """The marker of a stage's row in the HTML report; browsers do not show it."""
     return f"<!--reuse {stage}-->"

@@ -1,4 +1,4 @@
-"""Served adapters: deploying one, and OpenAI's calls under /v1 that ask it."""
+"""OpenAI's calls under /v1 that list deployed adapters and chat with them."""
 
 from typing import Annotated, Literal
 
@@ -17,7 +17,7 @@ _NewTokens = Annotated[int, Field(ge=1, le=MOST_NEW_TOKENS)]
 
 
 class ServedModel(Contract):
-    """OpenAI's `model` object: an adapter that is served."""
+    """OpenAI's `model` object: a deployed adapter."""
 
     id: str = Field(examples=[EXAMPLE_ADAPTER_ID])
     object: Literal["model"] = "model"
@@ -34,13 +34,13 @@ class ServedModelList(Contract):
 
 
 class _ChatContract(Contract):
-    """JSON types are taken as they are: "3" is no number."""
+    """The base of requests. JSON types are not converted: "3" is not a number."""
 
     model_config = ConfigDict(strict=True)
 
 
 class TextPart(_ChatContract):
-    """A part of a message's content; models here read text only."""
+    """A part of a message's content. Models here read only text."""
 
     type: Literal["text"]
     text: _Text
@@ -55,13 +55,13 @@ class Message(_ChatContract):
 
 
 class StreamOptions(_ChatContract):
-    """What a stream tells beside the text."""
+    """Options of a stream."""
 
     include_usage: bool | None = None
 
 
 class ChatRequest(_ChatContract):
-    """The body of `POST /v1/chat/completions`: OpenAI's, as far as an adapter can do it. Other members are refused."""
+    """The body of `POST /v1/chat/completions`: OpenAI's members that adapters support. Others are refused."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -80,12 +80,12 @@ class ChatRequest(_ChatContract):
     messages: list[Message] = Field(min_length=1, max_length=1024)
     n: int | None = Field(None, ge=1, le=MOST_CHOICES)
     max_tokens: _NewTokens | None = Field(None, description="The older name of `max_completion_tokens`.")
-    max_completion_tokens: _NewTokens | None = Field(None, description="Where absent, what is left of the context.")
+    max_completion_tokens: _NewTokens | None = Field(None, description="By default the rest of the context.")
     temperature: float | None = Field(None, ge=0.0, le=2.0)
     top_p: float | None = Field(None, gt=0.0, le=1.0)
     stop: _Stop | Annotated[list[_Stop], Field(max_length=4)] | None = None
     seed: int | None = Field(
-        None, ge=-_INT64, lt=_INT64, description="Passed on where the operator's model server takes seeds."
+        None, ge=-_INT64, lt=_INT64, description="Passed on if the operator's model server accepts seeds."
     )
     stream: bool | None = None
     stream_options: StreamOptions | None = Field(None, description="Only with `stream`.")
@@ -93,11 +93,11 @@ class ChatRequest(_ChatContract):
     frequency_penalty: _Penalty | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20, description="Only with `logprobs`.")
-    user: str | None = Field(None, max_length=512, description="Taken and not used.")
+    user: str | None = Field(None, max_length=512, description="Accepted and not used.")
 
 
 class OpenAiError(Contract):
-    """What went wrong, as OpenAI says it."""
+    """An error in OpenAI's format."""
 
     message: str
     type: str = Field(examples=["invalid_request_error"])
@@ -106,6 +106,6 @@ class OpenAiError(Contract):
 
 
 class OpenAiErrorBody(Contract):
-    """OpenAI's error envelope, which only /v1/models and /v1/chat/completions use."""
+    """OpenAI's error envelope. Only /v1/models and /v1/chat/completions use it."""
 
     error: OpenAiError

@@ -1,4 +1,4 @@
-"""OpenAI's files and fine-tuning jobs, as far as datasets and jobs here can be them; other members are refused."""
+"""OpenAI's files and fine-tuning jobs, which stand for datasets and jobs here. Other members are refused."""
 
 from typing import Annotated, Literal
 
@@ -15,8 +15,8 @@ _Key = Annotated[PlainText, Field(min_length=1, max_length=64)]
 _Value = Annotated[PlainText, Field(max_length=512)]
 
 
-class _Asked(Contract):
-    """JSON types are taken as they are: "3" is no number."""
+class _TuningContract(Contract):
+    """The base of requests. JSON types are not converted: "3" is not a number."""
 
     model_config = ConfigDict(strict=True)
 
@@ -26,7 +26,7 @@ class FileObject(Contract):
 
     id: str = Field(examples=[_FILE])
     object: Literal["file"] = "file"
-    bytes: int = Field(description="As the questions are kept here.")
+    bytes: int = Field(description="Size of the stored questions.")
     created_at: int = Field(description="Seconds since 1970.")
     filename: str
     purpose: Literal["fine-tune"] = "fine-tune"
@@ -45,15 +45,15 @@ class FileList(Contract):
 
 
 class FileDeleted(Contract):
-    """A file that is gone."""
+    """A deleted file."""
 
     id: str = Field(examples=[_FILE])
     object: Literal["file"] = "file"
     deleted: Literal[True] = True
 
 
-class TuningHyperparameters(_Asked):
-    """Left out or `auto`: the method's own settings."""
+class TuningHyperparameters(_TuningContract):
+    """Hyperparameters. An absent one, or `auto`, means the method's default."""
 
     n_epochs: Annotated[int, Field(ge=1, le=100)] | Auto | None = Field(None, description="`training.epochs`")
     batch_size: Annotated[int, Field(ge=1, le=1024)] | Auto | None = Field(None, description="`training.batch_size`")
@@ -62,14 +62,14 @@ class TuningHyperparameters(_Asked):
     )
 
 
-class SupervisedMethod(_Asked):
-    """The only method there is here."""
+class SupervisedMethod(_TuningContract):
+    """The only method that is supported."""
 
     hyperparameters: TuningHyperparameters | None = None
 
 
-class TuningMethod(_Asked):
-    """How to tune: supervised; the others are refused by name."""
+class TuningMethod(_TuningContract):
+    """The tuning method: `supervised`. The others are refused by name."""
 
     type: str = Field(max_length=100, examples=["supervised"])
     supervised: SupervisedMethod | None = None
@@ -77,7 +77,7 @@ class TuningMethod(_Asked):
     reinforcement: dict[str, object] | None = Field(None, description="Refused.")
 
 
-class TuningJobRequest(_Asked):
+class TuningJobRequest(_TuningContract):
     """The body of `POST /v1/fine_tuning/jobs`."""
 
     model_config = ConfigDict(
@@ -86,8 +86,10 @@ class TuningJobRequest(_Asked):
 
     model: str = Field(min_length=1, max_length=200, description="A base model's id.", examples=[_MODEL])
     training_file: str = Field(max_length=100, examples=[_FILE])
-    validation_file: str | None = Field(None, max_length=100, description="A further set to evaluate on.")
-    hyperparameters: TuningHyperparameters | None = Field(None, description="The older place of the method's.")
+    validation_file: str | None = Field(None, max_length=100, description="A further evaluation set.")
+    hyperparameters: TuningHyperparameters | None = Field(
+        None, description="The older place of the method's hyperparameters."
+    )
     method: TuningMethod | None = None
     suffix: Annotated[PlainText, Field(min_length=1, max_length=64)] | None = Field(None, description="The job's name.")
     seed: Seed | None = None
@@ -95,13 +97,13 @@ class TuningJobRequest(_Asked):
     integrations: list[dict[str, object]] | None = Field(None, description="Refused unless empty.")
     craft: dict[str, object] | None = Field(
         None,
-        description="Beyond OpenAI: further members of `POST /craft/jobs`, such as `strategies` or `selection`.",
+        description="Extension of OpenAI: further members of `POST /craft/jobs`, such as `strategies` or `selection`.",
         examples=[{"strategies": ["craft"]}],
     )
 
 
 class TuningHyperparametersUsed(Contract):
-    """What the job trains with."""
+    """The hyperparameters that the job trains with."""
 
     n_epochs: int
     batch_size: int
@@ -109,20 +111,20 @@ class TuningHyperparametersUsed(Contract):
 
 
 class SupervisedMethodUsed(Contract):
-    """What the job trains with."""
+    """The supervised method that the job trains with."""
 
     hyperparameters: TuningHyperparametersUsed
 
 
 class TuningMethodUsed(Contract):
-    """What the job trains with."""
+    """The method that the job trains with."""
 
     type: Literal["supervised"] = "supervised"
     supervised: SupervisedMethodUsed
 
 
 class TuningError(Contract):
-    """Why a job failed."""
+    """The error of a failed job."""
 
     code: str
     message: str
@@ -139,7 +141,9 @@ class TuningJob(Contract):
     object: Literal["fine_tuning.job"] = "fine_tuning.job"
     model: str
     status: TuningStatus
-    fine_tuned_model: str | None = Field(description="For `/v1/chat/completions`; null where no adapter is served.")
+    fine_tuned_model: str | None = Field(
+        description="The `model` for `/v1/chat/completions`; null if no adapter is deployed."
+    )
     training_file: str
     validation_file: str | None
     hyperparameters: TuningHyperparametersUsed
@@ -157,7 +161,7 @@ class TuningJob(Contract):
 
 
 class TuningJobList(Contract):
-    """Jobs that were created here, newest first; the next page is `?after=<id of the last>`."""
+    """Jobs that were created by this API, newest first; the next page is `?after=<id of the last>`."""
 
     object: Literal["list"] = "list"
     data: list[TuningJob]
@@ -185,7 +189,7 @@ class TuningEventList(Contract):
 
 
 class TuningCheckpointList(Contract):
-    """Always empty: checkpoints here are what a stopped training goes on from, and are not served."""
+    """Always empty: checkpoints here only let a stopped training continue, and are not served."""
 
     object: Literal["list"] = "list"
     data: list[TuningEvent] = Field(default_factory=list, max_length=0)

@@ -1,4 +1,4 @@
-"""Teams, API keys and who a caller is, as they travel."""
+"""Teams, API keys, the caller's identity and the audit log."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -11,13 +11,13 @@ from craft.contracts.spec.jobs import PlainText
 
 KEY_ID = r"^ckey_[0-9a-hjkmnp-tv-z]{26}$"
 DEFAULT_TEAM = "default"
-"""Whose everything is that came before there were others; it always exists."""
+"""The team of everything that was made without teams; it always exists."""
 MOST_TEAMS = 1000
 TeamName = Annotated[str, Field(pattern=NAME, examples=["search"])]
 
 
 class Role(StrEnum):
-    """What somebody is in a team; each may do what the one before may."""
+    """A role in a team. Each role includes the rights of the one before."""
 
     VIEWER = "viewer"
     EDITOR = "editor"
@@ -25,7 +25,7 @@ class Role(StrEnum):
 
 
 class Scope(StrEnum):
-    """What a key may be limited to."""
+    """A right to which a key can be limited."""
 
     JOBS_READ = "jobs:read"
     JOBS_WRITE = "jobs:write"
@@ -33,13 +33,13 @@ class Scope(StrEnum):
     DATASETS_WRITE = "datasets:write"
     MODELS_READ = "models:read"
     MODELS_USE = "models:use"
-    """Chat with a deployed adapter, which takes time of a device."""
+    """Chat with a deployed adapter, which uses a device."""
     WEBHOOKS_READ = "webhooks:read"
-    """See them and their deliveries; addresses may hold tokens of other systems."""
+    """See webhooks and their deliveries; addresses may contain tokens of other systems."""
     WEBHOOKS_WRITE = "webhooks:write"
     TEAM_READ = "team:read"
     TEAM_WRITE = "team:write"
-    """Make and revoke the team's keys."""
+    """Create and revoke the team's keys."""
 
 
 _VIEWER = frozenset({Scope.JOBS_READ, Scope.DATASETS_READ, Scope.MODELS_READ})
@@ -58,7 +58,7 @@ SCOPES_OF: Mapping[Role, frozenset[Scope]] = {
 
 
 class TeamSettings(Contract):
-    """What a team may use. `weight` counts while several teams wait; null is no limit."""
+    """A team's limits. `weight` matters while several teams wait; null means no limit."""
 
     weight: float = Field(1.0, gt=0.0, le=1e6, allow_inf_nan=False)
     max_running_jobs: int | None = Field(None, ge=1, le=2**31 - 1)
@@ -89,8 +89,10 @@ class KeyRequest(Contract):
 
     name: PlainText = Field(min_length=1, max_length=200, examples=["nightly runs"])
     role: Role = Role.EDITOR
-    scopes: list[Scope] | None = Field(None, min_length=1, max_length=20, description="By default all of the role's.")
-    expires_in_days: float | None = Field(None, gt=0.0, le=36_500.0, description="Null: until it is revoked.")
+    scopes: list[Scope] | None = Field(
+        None, min_length=1, max_length=20, description="By default all scopes of the role."
+    )
+    expires_in_days: float | None = Field(None, gt=0.0, le=36_500.0, description="Null: valid until revoked.")
 
 
 class KeyView(Contract):
@@ -106,13 +108,13 @@ class KeyView(Contract):
     created_at: AwareDatetime
     expires_at: AwareDatetime | None
     revoked_at: AwareDatetime | None
-    last_used_at: AwareDatetime | None = Field(description="To the hour.")
+    last_used_at: AwareDatetime | None = Field(description="Accurate to the hour.")
 
 
 class CreatedKeyView(KeyView):
-    """The only answer that holds the key itself."""
+    """A new key. No other response contains the key itself."""
 
-    key: str = Field(description="Shown this once: `Authorization: Bearer …`.")
+    key: str = Field(description="Shown only once: `Authorization: Bearer …`.")
 
 
 class KeyList(Contract):
@@ -125,29 +127,31 @@ class KeyList(Contract):
 
 
 class CallerView(Contract):
-    """Who the server takes the caller for."""
+    """The caller's identity, as the server sees it."""
 
     object: Literal["craft.caller"] = "craft.caller"
-    actor: str = Field(description="As the audit names it: a key's id, `oidc:` and a subject, `operator`, or `local`.")
+    actor: str = Field(
+        description="The name in the audit log: a key's id, `oidc:` and a subject, `operator`, or `local`."
+    )
     team: str
     scopes: list[Scope]
-    operator: bool = Field(description="May set up teams, and look at those of others.")
-    teams: list[str] = Field(description="Those that `Craft-Team` may name.")
+    operator: bool = Field(description="Whether the caller may set up teams, and see those of others.")
+    teams: list[str] = Field(description="The teams that `Craft-Team` may name.")
 
 
 class AuditEntry(Contract):
-    """One event and who made it happen."""
+    """One event, with its actor."""
 
     id: str
     type: str
-    subject: str = Field(description="The id of what it happened to, or a team's name.")
-    actor: str | None = Field(description="Null where the system itself did it.")
+    subject: str = Field(description="The id of the affected object, or a team's name.")
+    actor: str | None = Field(description="Null if the system itself acted.")
     data: dict[str, object]
     created_at: AwareDatetime
 
 
 class AuditList(Contract):
-    """Entries, newest first."""
+    """Audit entries, newest first."""
 
     object: Literal["list"] = "list"
     data: list[AuditEntry]

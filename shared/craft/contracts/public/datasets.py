@@ -1,4 +1,4 @@
-"""What is in a dataset, as the API shows it: its first rows, the prompts that come of them, and what two share."""
+"""Datasets in the public API: their views, their first rows with prompts, and the overlap of two datasets."""
 
 from typing import Literal
 
@@ -12,14 +12,14 @@ from craft.core.questions import Task
 
 
 class DatasetLinks(Contract):
-    """Paths below the API's host."""
+    """Paths on the API's host."""
 
     self: str
     preview: str
 
 
 class DatasetView(Contract):
-    """An accepted dataset. Rows that cannot be used are answered as a `dataset_invalid` problem instead."""
+    """An accepted dataset. Unusable rows are refused with a `dataset_invalid` problem."""
 
     object: Literal["craft.dataset"] = "craft.dataset"
     id: str = Field(examples=["dset_01jgywz3x4v5q6r7s8t9vawbxc"])
@@ -28,8 +28,8 @@ class DatasetView(Contract):
     rows: int
     digest: str
     statistics: DatasetStatistics
-    columns: dict[str, str] = Field(description="How the file's columns were mapped.")
-    source: FetchedSource | None = Field(description="Where it was fetched from; null for an upload.")
+    columns: dict[str, str] = Field(description="The mapping of the file's columns.")
+    source: FetchedSource | None = Field(description="The source from which it was fetched; null for an upload.")
     created_at: Moment
     links: DatasetLinks
 
@@ -44,25 +44,27 @@ class DatasetList(Contract):
 
 
 class RenderedPrompts(Contract):
-    """A question's prompts as one model's chat template writes them, up to where its reply begins."""
+    """A question's prompts, rendered by one model's chat template, up to the start of the reply."""
 
     probe: str
     training: str
 
 
 class PromptPreview(Contract):
-    """What a model is asked about one row, by the defaults of a job."""
+    """The prompts for one row, with the default settings of a job."""
 
     id: str
-    probe: list[ChatMessage] = Field(description="What the model knows is asked so: examples first, then the question.")
-    training: list[ChatMessage] = Field(description="What it is tuned, and examined, with.")
-    answer: str = Field(description="What it is taught to reply where it knows the answer.")
-    refusal: str = Field(description="What it is taught to reply where it does not.")
-    rendered: RenderedPrompts | None = Field(None, description="With `base_model` only.")
+    probe: list[ChatMessage] = Field(
+        description="The prompt that probes the model's knowledge: examples, then the question."
+    )
+    training: list[ChatMessage] = Field(description="The prompt of training and evaluation.")
+    answer: str = Field(description="The target if the model knows the answer.")
+    refusal: str = Field(description="The target if the model does not know it.")
+    rendered: RenderedPrompts | None = Field(None, description="Only with `base_model`.")
 
 
 class DatasetPreview(Contract):
-    """A dataset's first rows as they are stored, and their prompts."""
+    """A dataset's first rows, as stored, with their prompts."""
 
     object: Literal["craft.dataset.preview"] = "craft.dataset.preview"
     dataset: str
@@ -71,20 +73,20 @@ class DatasetPreview(Contract):
 
 
 class OverlappingRow(Contract):
-    """A row whose question the other dataset asks as well."""
+    """A row whose question is also in the other dataset."""
 
-    row: int = Field(ge=1, description="Its position in the stored dataset, from 1.")
+    row: int = Field(ge=1, description="The position in the stored dataset, from 1.")
     id: str
     question: str
 
 
 class DatasetOverlap(Contract):
-    """Rows of one dataset whose questions another has too; case, accents, articles and punctuation do not count."""
+    """Rows of one dataset with questions of another; case, accents, articles and punctuation are ignored."""
 
     object: Literal["craft.dataset.overlap"] = "craft.dataset.overlap"
     dataset: str
     with_: str = Field(alias="with")
-    rows: int = Field(description="Of `dataset`.")
-    overlapping_rows: int = Field(description="Those of them that ask what a row of the other asks.")
-    overlapping_questions: int = Field(description="Different questions that both ask.")
-    data: list[OverlappingRow] = Field(description="The first 20.")
+    rows: int = Field(description="Rows of `dataset`.")
+    overlapping_rows: int = Field(description="Rows of `dataset` whose question is also in the other dataset.")
+    overlapping_questions: int = Field(description="Different questions that are in both datasets.")
+    data: list[OverlappingRow] = Field(description="The first 20 overlapping rows.")

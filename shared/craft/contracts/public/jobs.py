@@ -1,4 +1,4 @@
-"""What the public API answers: jobs, stages, events, datasets, artifacts and lists of them; times are RFC 3339."""
+"""Jobs, stages, events, logs, artifacts and the queue in the public API. Times are RFC 3339."""
 
 from typing import Literal
 
@@ -17,7 +17,7 @@ from craft.core.strategies import Strategy
 
 
 class Progress(Contract):
-    """How far a job or a stage is. A job's `stage`, `done` and `total` are those of the stage that runs now."""
+    """The progress of a job or a stage. A job's `stage`, `done` and `total` are those of the running stage."""
 
     percent: float = Field(ge=0.0, le=100.0, examples=[61.5])
     stage: str | None = Field(None, examples=["tune:craft"])
@@ -27,9 +27,9 @@ class Progress(Contract):
 
 
 class QueuePlace(Contract):
-    """Where a job stands: how many stages its queue serves before its own. Position 0: none, or the job has begun.
+    """A job's place in its queue. `position` counts the stages before its own; 0: none, or the job has started.
 
-    While it waits, `waited_seconds` grows in steps of ten, so that a representation stays the same for a while.
+    While the job waits, `waited_seconds` grows in steps of ten, so that its ETag changes less often.
     """
 
     position: int = Field(ge=0)
@@ -37,7 +37,7 @@ class QueuePlace(Contract):
 
 
 class StageView(Contract):
-    """One stage of a job. `reused`: another job computed the same before, so it cost nothing now."""
+    """One stage of a job. `reused`: another job has computed the same result, so the stage costs nothing."""
 
     object: Literal["craft.stage"] = "craft.stage"
     name: str = Field(examples=["probe:initial"])
@@ -46,17 +46,19 @@ class StageView(Contract):
     status: StageStatus
     attempt: int = Field(ge=0)
     reused: bool
-    seconds: float | None = Field(description="How long it ran; while it runs, up to its last sign of life.")
+    seconds: float | None = Field(description="Its run time; while it runs, up to the last heartbeat.")
     depends_on: list[str]
     progress: Progress | None = None
-    error: StageError | None = Field(None, description="Of the last failed attempt, kept while a new one runs.")
+    error: StageError | None = Field(
+        None, description="Error of the last failed attempt; it stays while a new attempt runs."
+    )
     artifact: ArtifactRef | None = None
     started_at: Moment | None = None
     finished_at: Moment | None = None
 
 
 class StageList(Contract):
-    """All stages of a job in their planned order."""
+    """All stages of a job, in planned order."""
 
     object: Literal["list"] = "list"
     data: list[StageView]
@@ -65,10 +67,10 @@ class StageList(Contract):
 
 
 class ResolvedSpec(JobSpec):
-    """The specification with every default filled in, and what its names stood for when the job was accepted.
+    """The specification with all defaults, and with its names resolved when the job was accepted.
 
-    Inline rows have become a dataset with an id. Sizes that depend on what the model knows stay null:
-    the report tells what they became.
+    Inline rows have become a dataset with an id. Sizes that depend on the model's knowledge are null; the report has
+    their values.
     """
 
     model: ModelRef
@@ -91,7 +93,7 @@ class AdapterView(Contract):
 
 
 class ReportView(Contract):
-    """Where the finished report is."""
+    """The finished report's addresses."""
 
     object: Literal["craft.report"] = "craft.report"
     artifact: ArtifactRef
@@ -101,7 +103,7 @@ class ReportView(Contract):
 
 
 class JobLinks(Contract):
-    """Paths below the API's host."""
+    """Paths on the API's host."""
 
     self: str
     events: str
@@ -120,7 +122,7 @@ class JobLinks(Contract):
 
 
 class JobView(Contract):
-    """A job as the API shows it. A terminal status never changes again."""
+    """A job. A terminal status never changes."""
 
     object: Literal["craft.job"] = "craft.job"
     id: str = Field(examples=["cjob_01jgywz3x4v5q6r7s8t9vawbxc"])
@@ -131,15 +133,17 @@ class JobView(Contract):
     queue: QueuePlace
     stages: list[StageView]
     resolved: ResolvedSpec
-    estimate: Estimate = Field(description="As it was made when the job was accepted.")
-    estimate_outcome: EstimateOutcome | None = Field(None, description="Once it has ended: the estimate against it.")
+    estimate: Estimate = Field(description="The estimate when the job was accepted.")
+    estimate_outcome: EstimateOutcome | None = Field(
+        None, description="After its end: the estimate compared with reality."
+    )
     error: JobError | None
     adapters: list[AdapterView]
     report: ReportView | None
     team: str = Field(examples=["default"])
     priority: int
-    retry_of: str | None = Field(description="The ended job that this one does again.")
-    pinned: bool = Field(description="What it made is kept without limit of time.")
+    retry_of: str | None = Field(description="The finished job that this job retries.")
+    pinned: bool = Field(description="Whether its artifacts are kept without time limit.")
     labels: dict[str, str]
     created_at: Moment
     started_at: Moment | None
@@ -158,30 +162,28 @@ class JobList(Contract):
 
 
 class PlannedStageView(Contract):
-    """A stage that a job would have."""
+    """A stage of a validated job."""
 
     name: str
     kind: StageKind
     service: Service
     depends_on: list[str]
-    reused: bool = Field(description="Whether its result is there already.")
+    reused: bool = Field(description="Whether its result exists already.")
 
 
 class ValidationView(Contract):
-    """What `POST /craft/jobs` would do with the same body. Inline rows are stored as the dataset it names."""
+    """The effect of `POST /craft/jobs` with the same body. Inline rows are stored as the named dataset."""
 
     object: Literal["craft.validation"] = "craft.validation"
     valid: Literal[True] = True
     resolved: ResolvedSpec
     stages: list[PlannedStageView]
     estimate: Estimate
-    checks: list[Check] = Field(
-        default_factory=list, description="What was looked at; what fails is a problem instead."
-    )
+    checks: list[Check] = Field(default_factory=list, description="The checks; a failed one is a problem instead.")
 
 
 class EventView(Contract):
-    """One event of a job. `seq` counts from 1 without gaps within the job; it is the id of the event stream."""
+    """One event of a job. `seq` counts the job's events from 1 without gaps; it is the id in the event stream."""
 
     object: Literal["craft.event"] = "craft.event"
     job_id: str
@@ -205,20 +207,20 @@ class AttemptView(Contract):
 
     object: Literal["craft.attempt"] = "craft.attempt"
     stage: str
-    attempt: int = Field(description="Rises when an attempt failed or was lost; claims of a released stage share one.")
-    fence: int = Field(description="Rises with every claim of the stage.")
+    attempt: int = Field(description="Increases after a failed or lost attempt; a released stage keeps its number.")
+    fence: int = Field(description="Increases with every claim of the stage.")
     outcome: AttemptOutcome
     owner: str = Field(description="The worker's process.")
     device: str | None
     error: StageError | None
-    waited_seconds: float = Field(description="How long the stage had been ready.")
-    seconds: float | None = Field(description="Null while it runs.")
+    waited_seconds: float = Field(description="Time for which the stage was ready.")
+    seconds: float | None = Field(description="Null while the attempt runs.")
     started_at: Moment
     ended_at: Moment | None
 
 
 class AttemptList(Contract):
-    """Every claim of a job's stages, in the order in which they began."""
+    """All claims of a job's stages, in the order of their starts."""
 
     object: Literal["list"] = "list"
     data: list[AttemptView]
@@ -247,7 +249,7 @@ class LogList(Contract):
 
 
 class ArtifactView(Contract):
-    """What a stage of the job wrote, or found there."""
+    """An artifact that a stage of the job wrote or reused."""
 
     object: Literal["craft.artifact"] = "craft.artifact"
     stage: str
@@ -259,7 +261,7 @@ class ArtifactView(Contract):
     files: list[ManifestFile]
     counts: dict[str, int]
     metrics: dict[str, float]
-    cost: Cost = Field(description="What computing it took; a reused artifact cost that only once.")
+    cost: Cost = Field(description="The cost of computing it; a reused artifact cost this only once.")
     retention_class: RetentionClass
     expires_at: ExpiresAt = None
 
@@ -274,7 +276,7 @@ class ArtifactList(Contract):
 
 
 class QueueEntry(Contract):
-    """A job that waits or runs, and why."""
+    """A job that waits or runs, with the reason."""
 
     job_id: str
     name: str | None
@@ -285,28 +287,28 @@ class QueueEntry(Contract):
     waited_seconds: float = Field(ge=0.0)
     reason: str | None = Field(examples=["waits for a free inference worker"])
     estimated_start_at: Moment | None = Field(
-        None, description="From what stages took here lately; absent where too little is known, or a quota holds it."
+        None, description="From recent durations of stages; absent if too little is known or a quota blocks the job."
     )
 
 
 class DeviceView(Contract):
-    """A processor that one stage holds alone until it ends or its lease runs out."""
+    """A device that one stage has locked until it ends or its lease expires."""
 
     object: Literal["craft.device"] = "craft.device"
     name: str = Field(examples=["gpu0"])
-    job_id: str | None = Field(description="Null where it is another team's.")
+    job_id: str | None = Field(description="Null if the job belongs to another team.")
     stage: str = Field(examples=["tune:craft"])
     service: Service
-    owner: str | None = Field(description="The worker; null where its job is another team's.")
+    owner: str | None = Field(description="The worker; null if the job belongs to another team.")
     since: Moment | None
     lease_expires_at: Moment | None
 
 
 class QueueView(Contract):
-    """Unfinished jobs in the order in which they are served, and who holds the processors that workers share."""
+    """Unfinished jobs in queue order, and the owners of shared devices."""
 
     object: Literal["craft.queue"] = "craft.queue"
     running: int
     waiting: int
     data: list[QueueEntry]
-    devices: list[DeviceView] = Field(default_factory=list, description="Held now; one that is free is not listed.")
+    devices: list[DeviceView] = Field(default_factory=list, description="Locked devices; free ones are not listed.")

@@ -1,4 +1,4 @@
-"""Publishing a finished adapter elsewhere: to an MLflow registry, or to a repository of a model hub."""
+"""Publishing a finished adapter to an MLflow registry or a repository of a model hub."""
 
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -28,13 +28,13 @@ class MlflowTarget(Contract):
 
 
 class HubTarget(Contract):
-    """A repository of the installation's model hub. It is made if missing; what is in it is committed on top of."""
+    """A repository of the installation's model hub. It is created if missing; a commit adds to its content."""
 
     kind: Literal["hub"]
     repo: Annotated[str, AfterValidator(_no_double)] = Field(
         pattern=rf"^{_REPO_PART}/{_REPO_PART}$", max_length=97, examples=["acme/support-qa"]
     )
-    private: bool = Field(default=True, description="A repository that is public already is then refused.")
+    private: bool = Field(default=True, description="If true, an existing public repository is refused.")
     commit_message: PlainText | None = Field(None, min_length=1, max_length=200)
 
 
@@ -42,24 +42,24 @@ PublishTarget = Annotated[MlflowTarget | HubTarget, Field(discriminator="kind")]
 
 
 class PublishRequest(Contract):
-    """Where to, and which adapter."""
+    """The target, and the adapter to publish."""
 
     target: PublishTarget
-    strategy: Strategy | None = Field(None, description="Needed where the job has several.")
+    strategy: Strategy | None = Field(None, description="Required if the job has several.")
 
 
 class PublicationStatus(StrEnum):
-    """Where a publication is. One that failed is tried again when it is asked for again."""
+    """The status of a publication. A failed one is retried when it is requested again."""
 
     QUEUED = "queued"
-    """Waits for its first attempt or, with an `error`, for the next."""
+    """The publication waits for its first attempt or, with an `error`, for the next one."""
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
 
 
 class PublicationView(Contract):
-    """One adapter on its way to one place."""
+    """One publication of an adapter to one target."""
 
     object: Literal["craft.publication"] = "craft.publication"
     id: str = Field(examples=["publ_01jgywz3x4v5q6r7s8t9vawbxc"])
@@ -67,18 +67,18 @@ class PublicationView(Contract):
     strategy: Strategy
     target: PublishTarget
     status: PublicationStatus
-    url: str | None = Field(description="Where people look at it, once it is there.")
+    url: str | None = Field(description="The page of the published adapter; null before.")
     version: str | None = Field(description="MLflow's version of the model, or the hub's commit.")
-    digest: str = Field(description="Of the packaged adapter's artifact.")
-    error: StageError | None = Field(description="Of the last failed attempt.")
+    digest: str = Field(description="Digest of the packaged adapter's artifact.")
+    error: StageError | None = Field(description="Error of the last failed attempt.")
     attempts: int
-    next_attempt_at: Moment | None = Field(description="While it waits.")
+    next_attempt_at: Moment | None = Field(description="Only while it waits.")
     created_at: Moment
     finished_at: Moment | None
 
 
 class PublicationList(Contract):
-    """All publications of a job, the oldest first."""
+    """All publications of a job, oldest first."""
 
     object: Literal["list"] = "list"
     data: list[PublicationView]

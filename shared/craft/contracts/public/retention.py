@@ -1,4 +1,4 @@
-"""What a sweep of the artifact store removes, or would."""
+"""Garbage collection of the artifact store: the removed or removable entries."""
 
 from typing import Literal
 
@@ -9,24 +9,24 @@ from craft.contracts.stages.kinds import RetentionClass, StageKind
 
 
 class ExpiredView(Contract):
-    """Something in the artifact store that nothing needs and whose time is over."""
+    """An entry of the artifact store that nothing needs and whose retention time is over."""
 
     object: Literal["craft.expired"] = "craft.expired"
     retention_class: RetentionClass
-    key: str | None = Field(description="Of the artifact, or of the stage whose checkpoint it is; scratch has none.")
-    kind: StageKind | None = Field(description="What made it, as far as that is on record.")
+    key: str | None = Field(description="Key of the artifact, or of the checkpoint's stage; null for scratch folders.")
+    kind: StageKind | None = Field(description="Kind of the stage that wrote it, if known.")
     bytes: int = Field(ge=0)
-    last_used_at: Moment = Field(description="The end of the last job that used it, or else its last change.")
+    last_used_at: Moment = Field(description="The end of the last job that used it, or its last change.")
     expires_at: Moment
 
 
 class GcView(Contract):
-    """What is gone, or with `dry_run` would go. `has_more`: the limit was reached first."""
+    """The removed entries or, with `dry_run`, the removable ones. `has_more`: the limit was reached."""
 
     object: Literal["list"] = "list"
     dry_run: bool
     data: list[ExpiredView]
-    total: int = Field(ge=0, description="Entries of `data`.")
-    total_bytes: int = Field(ge=0, description="Of them together.")
+    total: int = Field(ge=0, description="Number of entries in `data`.")
+    total_bytes: int = Field(ge=0, description="Their total size.")
     has_more: bool
     last_id: None = None

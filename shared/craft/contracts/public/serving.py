@@ -1,4 +1,4 @@
-"""Deployments of adapters, as the public API shows them."""
+"""Deployments of adapters in the public API."""
 
 from typing import Literal
 
@@ -9,13 +9,13 @@ from craft.core.strategies import Strategy
 
 
 class DeployRequest(Contract):
-    """The body of `POST /craft/jobs/{id}/deploy`, which may be left out where the job has one adapter."""
+    """The body of `POST /craft/jobs/{id}/deploy`. It is optional if the job has one adapter."""
 
-    strategy: Strategy | None = Field(None, description="Needed where the job has several.")
+    strategy: Strategy | None = Field(None, description="Required if the job has several.")
 
 
 class DeploymentLinks(Contract):
-    """Paths below the API's host."""
+    """Paths on the API's host."""
 
     job: str
     model: str = Field(examples=[f"/v1/models/{EXAMPLE_ADAPTER_ID}"])
@@ -23,11 +23,11 @@ class DeploymentLinks(Contract):
 
 
 class AdapterDeployment(Contract):
-    """An adapter that `/v1/chat/completions` answers with."""
+    """An adapter that `/v1/chat/completions` serves."""
 
     object: Literal["craft.deployment"] = "craft.deployment"
     id: str = Field(examples=[EXAMPLE_ADAPTER_ID])
-    model: str = Field(examples=[EXAMPLE_ADAPTER_ID], description="What to say as `model` in calls of /v1.")
+    model: str = Field(examples=[EXAMPLE_ADAPTER_ID], description="The `model` for calls of /v1.")
     job_id: str = Field(examples=["cjob_01jgywz3x4v5q6r7s8t9vawbxc"])
     strategy: Strategy
     base_model: str = Field(examples=["HuggingFaceTB/SmolLM2-135M-Instruct"])

@@ -1,4 +1,4 @@
-"""Webhooks and what was sent by them, as they travel."""
+"""Webhooks and their deliveries in the public API."""
 
 from collections.abc import Iterable
 from enum import StrEnum
@@ -13,18 +13,18 @@ from craft.contracts.spec.jobs import PlainText
 WEBHOOK_ID = r"^hook_[0-9a-hjkmnp-tv-z]{26}$"
 DELIVERY_ID = r"^dlvr_[0-9a-hjkmnp-tv-z]{26}$"
 MOST_WEBHOOKS = 20
-"""Of one team: each event looks at all of them."""
+"""Limit for one team, because each event checks all of its webhooks."""
 SECRET_LASTS_HOURS = 24
-"""How long the secret before still signs after a rotation."""
+"""Hours for which the old secret still signs after a rotation."""
 TEST_TYPE = "webhook.test"
 _BY_NAME_ONLY = ("key.", "team.")
 _EXAMPLE = "hook_01jgywz3x4v5q6r7s8t9vawbxc"
 
 
 def wants(types: Iterable[str], event: str) -> bool:
-    """Whether one of the patterns stands for the event's type.
+    """Whether one of the patterns matches the event's type.
 
-    `job.progress` comes only where it is asked for by its whole name; keys' and teams' events are in no `*`.
+    Only its full name matches `job.progress`. `*` does not match events of keys and teams.
     """
     for wanted in types:
         if wanted == event:
@@ -37,7 +37,7 @@ def wants(types: Iterable[str], event: str) -> bool:
 
 
 def about_accounts(types: Iterable[str]) -> bool:
-    """Whether events of keys or teams are asked for, which only a team's admins may see."""
+    """Whether the patterns include events of keys or teams, which only a team's admins may see."""
     return any(wanted.startswith(_BY_NAME_ONLY) for wanted in types)
 
 
@@ -68,14 +68,14 @@ class WebhookRequest(Contract):
     url: PlainText = Field(min_length=1, max_length=2000, examples=["https://hooks.example.com/craft"])
     types: EventPatterns = Field(
         default_factory=lambda: ["job.*"],
-        description="Which events: names such as `job.succeeded`, groups such as `job.*`, or `*`. `job.progress` comes "
-        "only by its whole name; `key.*` and `team.*` are in no `*`, and need `team:read`.",
+        description="Event types: names such as `job.succeeded`, groups such as `job.*`, or `*`. `job.progress` needs "
+        "its full name; `*` does not include `key.*` and `team.*`, which need `team:read`.",
     )
     name: PlainText | None = Field(None, min_length=1, max_length=200, examples=["pager"])
 
 
 class WebhookChange(Contract):
-    """What to change; what is left out stays. The address never changes: make another webhook for another."""
+    """A change of a webhook; absent members stay. Another address needs another webhook."""
 
     active: bool | None = None
     types: EventPatterns | None = None
@@ -92,19 +92,21 @@ class WebhookView(Contract):
     url: str
     types: list[str]
     active: bool
-    inactive_reason: str | None = Field(description="Why it sends nothing; null while it does.")
-    failing_since: Moment | None = Field(description="Since when no attempt went well; null where the last one did.")
-    failures: int = Field(description="Attempts in a row that failed.")
+    inactive_reason: str | None = Field(description="The reason why it is inactive; null while it is active.")
+    failing_since: Moment | None = Field(
+        description="Start of the current series of failures; null if the last attempt succeeded."
+    )
+    failures: int = Field(description="Failed attempts since the last success.")
     last_delivered_at: Moment | None
-    old_secret_until: Moment | None = Field(description="Until then the secret before signs too.")
+    old_secret_until: Moment | None = Field(description="Until then the old secret also signs.")
     created_by: str
     created_at: Moment
 
 
 class SecretView(WebhookView):
-    """The only answer that holds the secret."""
+    """A webhook with its secret. No other response contains the secret."""
 
-    secret: str = Field(description="Shown this once: `whsec_…`, for a library of Standard Webhooks.")
+    secret: str = Field(description="Shown only once: `whsec_…`, for a library of Standard Webhooks.")
 
 
 class WebhookList(Contract):
@@ -117,32 +119,32 @@ class WebhookList(Contract):
 
 
 class DeliveryStatus(StrEnum):
-    """What became of a message to one webhook."""
+    """The status of a message to one webhook."""
 
     PENDING = "pending"
-    """Waits for its first or next attempt, or is being sent."""
+    """The message waits for its next attempt, or is being sent."""
     DELIVERED = "delivered"
     FAILED = "failed"
-    """Given up; `redeliver` starts again."""
+    """All attempts failed; `redeliver` starts again."""
 
 
 class DeliveryView(Contract):
-    """One message to one webhook, and how the last attempt went."""
+    """One message to one webhook, with the result of the last attempt."""
 
     object: Literal["craft.webhook_delivery"] = "craft.webhook_delivery"
     id: str = Field(
-        description="The `webhook-id` of every attempt, so that a receiver knows what it has already.",
+        description="The `webhook-id` of every attempt, so that a receiver can detect repeated messages.",
         examples=["dlvr_01jgywz3x4v5q6r7s8t9vawbxc"],
     )
     webhook_id: str
     type: str = Field(examples=["job.succeeded"])
     status: DeliveryStatus
-    attempts: int = Field(description="Begun so far, those of redeliveries too.")
-    response_status: int | None = Field(description="Of the last attempt; null where nothing was answered.")
-    response_body: str | None = Field(description="The first characters of the last answer.")
-    error: str | None = Field(description="Why the last attempt failed.")
+    attempts: int = Field(description="Started attempts, including those of redeliveries.")
+    response_status: int | None = Field(description="Status of the last attempt's response; null if there was none.")
+    response_body: str | None = Field(description="The first characters of the last response.")
+    error: str | None = Field(description="The reason why the last attempt failed.")
     attempted_at: Moment | None
-    next_attempt_at: Moment | None = Field(description="Null once it is delivered or given up.")
+    next_attempt_at: Moment | None = Field(description="Null after the delivery or the last attempt.")
     created_at: Moment
     ended_at: Moment | None
 
@@ -150,7 +152,7 @@ class DeliveryView(Contract):
 class DeliveryDetail(DeliveryView):
     """A message with its body."""
 
-    body: str = Field(description="What is sent, to the byte.")
+    body: str = Field(description="The exact body of the message.")
 
 
 class DeliveryList(Contract):

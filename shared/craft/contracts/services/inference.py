@@ -1,4 +1,4 @@
-"""The inference service's own calls: sampled replies, letter log-probabilities, and what is loaded."""
+"""The inference service's calls: sampled replies, letter log-probabilities and the loaded model."""
 
 from typing import Annotated, Literal
 
@@ -12,28 +12,28 @@ MOST_PROMPTS = 1000
 MOST_SAMPLES = 100
 MOST_NEW_TOKENS = 2048
 MOST_REPLIES = 20_000
-"""Prompts × samples in one call."""
+"""Limit for prompts × samples in one call."""
 
 Id = Annotated[str, Field(min_length=1, max_length=500)]
 Letter = Annotated[str, Field(pattern=r"^[A-Z]$")]
 
 
 class PromptMessage(ChatMessage):
-    """One chat turn."""
+    """One message of a prompt."""
 
     role: Literal["system", "user", "assistant"]
     content: str = Field(max_length=200_000)
 
 
 class ChatPrompt(Contract):
-    """A chat that the model is to continue; the id comes back with the reply."""
+    """A chat for the model to continue. The reply has the same id."""
 
     id: Id
     messages: list[PromptMessage] = Field(min_length=1, max_length=200)
 
 
 class ChoicePrompt(ChatPrompt):
-    """A chat that one of the letters answers."""
+    """A chat with a multiple-choice question; one of the letters is the answer."""
 
     letters: list[Letter] = Field(min_length=2, max_length=26, examples=[["A", "B", "C", "D"]])
 
@@ -58,10 +58,10 @@ class LettersRequest(Contract):
 
 
 class TokenUsage(Contract):
-    """Tokens and time of one call. Prompts that begin alike share what was prefilled."""
+    """Tokens and time of one call. Prompts with a common prefix share its prefill."""
 
     prompt_tokens: int
-    prefilled_tokens: int = Field(description="Prompt tokens run through the model; shared beginnings count once.")
+    prefilled_tokens: int = Field(description="Prompt tokens that the model processed; shared prefixes count once.")
     generated_tokens: int
     seconds: float
 
@@ -96,19 +96,19 @@ class LettersResponse(Contract):
 
 
 class LoadedModel(Contract):
-    """The model in memory and how it runs."""
+    """The loaded model and its settings."""
 
     id: str
     revision: str
     dtype: str
     device: str
-    attention: str = Field(description="`shared-prefix` (fast) or `plain` (architectures that the fast way lacks).")
+    attention: str = Field(description="`shared-prefix` (fast), or `plain` for architectures that it does not support.")
     context_length: int = Field(description="In tokens.")
 
 
 class EngineView(Contract):
-    """GET /v1/engine."""
+    """GET /v1/engine: the engine, its limits and the loaded model."""
 
     name: str
     limits: dict[str, int]
-    loaded: LoadedModel | None = Field(description="Null until the first call that names a model.")
+    loaded: LoadedModel | None = Field(description="Null before the first call that names a model.")

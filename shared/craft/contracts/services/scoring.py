@@ -1,7 +1,4 @@
-"""The scoring service: its own calls (judge, states, flow, evaluate), `evaluation.json` and `report.json`.
-
-One file although longer than most: the calls answer with the same metric models that the two documents store.
-"""
+"""The scoring service's calls: judge, states, flow, evaluate."""
 
 from typing import Annotated, Literal
 
@@ -21,22 +18,22 @@ LogProbability = Annotated[float, Field(le=0.001, allow_inf_nan=False)]
 
 # --- POST /v1/judge
 class OpenReply(Contract):
-    """A reply to an open-ended question and the answers that are accepted."""
+    """A reply to an open-ended question, with the accepted answers."""
 
     id: Id
     reply: Text
     answers: list[Text] = Field(min_length=1, max_length=1000)
-    language: Language | None = Field(None, description="Of the refusal wording; by default the request's.")
+    language: Language | None = Field(None, description="Language of refusals; by default the request's.")
 
 
 class ChoiceReply(Contract):
-    """A reply to a multiple-choice question; `answer` is the right letter, its index from 0, or the option's text."""
+    """A reply to a multiple-choice question. `answer` is the right letter, its index from 0 or the option's text."""
 
     id: Id
     reply: Text
     choices: list[Text] = Field(min_length=2, max_length=26)
     answer: str | int
-    language: Language | None = Field(None, description="Of the refusal wording; by default the request's.")
+    language: Language | None = Field(None, description="Language of refusals; by default the request's.")
 
 
 class OpenJudgeRequest(Contract):
@@ -59,7 +56,7 @@ JudgeRequest = Annotated[OpenJudgeRequest | ChoiceJudgeRequest, Field(discrimina
 
 
 class JudgedRow(Contract):
-    """What a reply is, and what was read from it: the accepted answer that matched, or the letter."""
+    """The outcome of a reply. `parsed` is the matching accepted answer, or the letter."""
 
     id: str
     outcome: Outcome
@@ -86,7 +83,7 @@ class OpenSamples(Contract):
 
 
 class ChoiceLogprobs(Contract):
-    """Next-token log-probabilities (natural logarithm) of the offered letters A, B, …; null means probability 0."""
+    """Next-token log-probabilities (natural logarithm) of the letters A, B, …; null means a probability of 0."""
 
     id: Id
     logprobs: dict[str, LogProbability | None] = Field(min_length=2, max_length=26)
@@ -123,7 +120,7 @@ class StatesResponse(Contract):
 
 # --- POST /v1/flow
 class KnownState(Contract):
-    """A question's knowledge state; `letter_mass` is taken and ignored, so that the answer of /v1/states fits."""
+    """A question's knowledge state. `letter_mass` is ignored; it is accepted because /v1/states returns it."""
 
     id: Id
     correctness: Share
@@ -150,7 +147,7 @@ class FlowRequest(Contract):
 
 
 class FlowResponse(Contract):
-    """State after minus state before, in the order of `before`."""
+    """The state after rehearsal minus the state before it, in the order of `before`."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"rows": [{"id": "a", "correctness": 0.4, "certainty": 0.21}]}]}
@@ -192,7 +189,7 @@ class EvaluateRequest(Contract):
 
 
 class EvaluateResponse(Contract):
-    """The baseline's metrics, and each candidate's."""
+    """The metrics of the baseline and of each candidate."""
 
     baseline: ModelMetrics
     candidates: dict[str, CandidateMetrics]

@@ -1,4 +1,4 @@
-"""The training service's own calls: named recipes, and what a run would take."""
+"""The training service's calls: named recipes, and estimates of training runs."""
 
 from typing import Literal
 
@@ -11,7 +11,7 @@ _MOST_ROWS = 100_000_000
 
 
 class Recipe(Contract):
-    """Parameters that are known to work; `training` goes into a job as it is."""
+    """Proven parameters. `training` can be used in a job unchanged."""
 
     name: str = Field(pattern=NAME)
     title: str
@@ -20,7 +20,7 @@ class Recipe(Contract):
 
 
 class Recipes(Contract):
-    """GET /v1/recipes."""
+    """GET /v1/recipes: the named recipes."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -45,7 +45,7 @@ class Recipes(Contract):
 
 
 class TrainingEstimateRequest(Contract):
-    """POST /v1/estimate: a training set of `rows` rows; token counts are means, prompt and target together."""
+    """POST /v1/estimate: a training set of `rows` rows. Token counts are means over prompt and target together."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -63,12 +63,12 @@ class TrainingEstimateRequest(Contract):
     model: BaseModelRef
     rows: int = Field(ge=1, le=_MOST_ROWS)
     tokens_per_row: int = Field(ge=2, le=131_072)
-    answer_tokens_per_row: int = Field(8, ge=1, le=131_072, description="Tokens that are learned.")
+    answer_tokens_per_row: int = Field(8, ge=1, le=131_072, description="Tokens of the target.")
     training: TrainingSettings = Field(default_factory=TrainingSettings)
 
 
 class TrainingEstimate(Contract):
-    """What a run would take on this installation. `speed` says whether its rate was measured here or assumed."""
+    """The cost of a run on this installation. `speed` says whether its rate was measured here or assumed."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -96,4 +96,4 @@ class TrainingEstimate(Contract):
     memory_bytes: int
     trainable_parameters: int
     adapter_bytes: int
-    notes: list[str] = Field(description="What would make such a run fail.")
+    notes: list[str] = Field(description="Reasons why such a run would fail.")

@@ -1,4 +1,4 @@
-"""Datasets that are named instead of sent: where they lie, and what was found there."""
+"""Sources of datasets that are fetched instead of uploaded, and records of what was fetched."""
 
 from typing import Annotated, Literal
 
@@ -10,7 +10,7 @@ _FILE = r"^[^/\x00-\x1f\\?#]+(/[^/\x00-\x1f\\?#]+)*$"
 
 
 def _inside(file: str) -> str:
-    # A URL with such parts would name another place of the hub, and the service's token goes with it.
+    # Such parts would lead the URL, and the service's token with it, to another place of the hub.
     if {".", ".."}.intersection(file.split("/")):
         raise ValueError("a path in a repository has no part . or ..")
     return file
@@ -24,7 +24,7 @@ class HttpsSource(Contract):
 
 
 class HubSource(Contract):
-    """A file of a dataset repository on the model hub, at the commit that `revision` names when it is fetched."""
+    """A file of a dataset repository on the model hub, at the commit of `revision` at the time of the download."""
 
     kind: Literal["hub"]
     repo: str = Field(
@@ -40,7 +40,7 @@ class HubSource(Contract):
 
 
 class S3Source(Contract):
-    """An object of a bucket that the operator has opened. Endpoint, region and credentials are the service's own."""
+    """An object in a bucket that the operator allows. Endpoint, region and credentials are the service's own."""
 
     kind: Literal["s3"]
     uri: str = Field(
@@ -54,14 +54,14 @@ DatasetSource = Annotated[HttpsSource | HubSource | S3Source, Field(discriminato
 
 
 class FetchedSource(Contract):
-    """Where a dataset came from, and which version of it: enough to fetch the same again, or to see that it changed."""
+    """The origin and version of a dataset, so that it can be fetched again, or a change can be noticed."""
 
     kind: Literal["https", "hub", "s3"]
     uri: str = Field(
-        description="What was asked for, without secrets of its query.",
+        description="The requested address, without secrets of its query.",
         examples=["hf://datasets/mandarjoshi/trivia_qa@main/data/train.parquet"],
     )
     revision: str | None = Field(description="The hub's commit, or the object's version where the bucket keeps them.")
-    etag: str | None = Field(description="As the source gave it.")
+    etag: str | None = Field(description="The source's own ETag.")
     bytes: int = Field(ge=0)
-    sha256: Digest = Field(description="Of the bytes that were fetched.")
+    sha256: Digest = Field(description="SHA-256 of the fetched bytes.")

@@ -1,4 +1,4 @@
-"""What a user asks for: the job specification, every knob of the method with its default (method.md)."""
+"""The specification of a job: every parameter of the method with its default (method.md)."""
 
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -14,34 +14,34 @@ MODEL_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?
 REVISION = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
 PlainText = Annotated[str, Field(pattern=r"^[^\x00]*$")]
-"""Text without NUL, which no database keeps."""
+"""Text without NUL, because databases do not store it."""
 
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class BaseModelRef(Contract):
-    """A model by its hub id, or by its folder's name below the operator's models folder."""
+    """A model by its hub id, or by its folder's name in the operator's models folder."""
 
     id: str = Field(pattern=MODEL_ID, examples=["HuggingFaceTB/SmolLM2-135M-Instruct"])
     revision: str = Field("main", pattern=REVISION)
 
 
 class DatasetRef(Contract):
-    """A dataset that was uploaded before, or the rows themselves."""
+    """An uploaded dataset, or inline rows."""
 
     id: str | None = Field(None, pattern=DATASET_ID)
     rows: list[dict[str, object]] | None = Field(None, max_length=MOST_INLINE_ROWS)
 
     @model_validator(mode="after")
-    def _one_of_the_two(self) -> "DatasetRef":
+    def _check_exactly_one(self) -> "DatasetRef":
         if (self.id is None) == (self.rows is None):
             raise ValueError("give either the id of an uploaded dataset or inline rows")
         return self
 
 
 class EvaluationSet(Contract):
-    """A further set to evaluate on; all of its questions are used."""
+    """A further evaluation set; all of its questions are used."""
 
     dataset: str = Field(pattern=DATASET_ID)
     role: Literal["out_of_domain"] = "out_of_domain"
@@ -49,22 +49,22 @@ class EvaluationSet(Contract):
 
 
 class SplitSettings(Contract):
-    """How the dataset is split; by a hash of each question's id, so rows may come in any order."""
+    """The split of the dataset, by a hash of each question's id, so that the order of rows does not matter."""
 
     held_out_fraction: float = Field(0.2, gt=0.0, lt=1.0)
 
 
 class ProbeSettings(Contract):
-    """Stage 1, step 1: how the model is asked what it knows."""
+    """Stage 1, step 1: the questions that show what the model knows."""
 
-    samples: int = Field(10, ge=1, le=100, description="N, the replies sampled for each open-ended question.")
+    samples: int = Field(10, ge=1, le=100, description="N, the number of sampled replies to each open-ended question.")
     temperature: float = Field(1.0, ge=0.0, le=5.0)
     top_p: float = Field(1.0, gt=0.0, le=1.0)
     max_new_tokens: int = Field(50, ge=1, le=2048)
     shots: list[dict[str, object]] | None = Field(
         None,
         max_length=32,
-        description="Few-shot examples as dataset rows; by default ours. They may not be in the evaluation split.",
+        description="Few-shot examples as dataset rows; by default built in. None may be in the evaluation split.",
     )
 
 
@@ -77,35 +77,35 @@ class TrainingSettings(Contract):
     target_modules: list[str] | Literal["all-linear"] = "all-linear"
     learning_rate: float = Field(2e-4, gt=0.0, le=1.0)
     epochs: int = Field(3, ge=1, le=100)
-    batch_size: int = Field(16, ge=1, le=1024, description="Samples per optimiser step.")
+    batch_size: int = Field(16, ge=1, le=1024, description="Samples in one optimiser step.")
     warmup_ratio: float = Field(0.03, ge=0.0, le=1.0)
     weight_decay: float = Field(0.0, ge=0.0, le=1.0)
     max_grad_norm: float = Field(1.0, gt=0.0, allow_inf_nan=False)
     max_length: int = Field(2048, ge=16, le=131_072, description="Tokens of prompt and target; longer samples fail.")
-    min_steps: int = Field(1, ge=1, description="Optimiser steps below which the stage fails.")
+    min_steps: int = Field(1, ge=1, description="With fewer optimiser steps the stage fails.")
 
 
 class RehearsalSettings(Contract):
     """Stage 1, steps 3 and 4: the rehearsal set and its tuning."""
 
     size: int | None = Field(None, ge=1, description="Questions; by default min(1000, 10 % of the training split).")
-    threshold: Share = Field(0.99, description="Least correctness and certainty of a rehearsal question.")
+    threshold: Share = Field(0.99, description="Minimum correctness and certainty of a rehearsal question.")
     relax_steps: list[Share] = Field(default_factory=lambda: [0.9, 0.75, 0.5], max_length=16)
     shortage: Shortage = Shortage.SHRINK
     training: TrainingSettings = Field(default_factory=lambda: TrainingSettings(min_steps=8))
 
 
 class VanTarget(StrEnum):
-    """What a question that keeps its answer is taught to say."""
+    """The target text of questions that teach their answer."""
 
     DATASET = "dataset"
-    """The first accepted answer, as the paper does."""
+    """The first accepted answer, as in the paper."""
     OWN = "own"
-    """The model's own most frequent right answer, as in rehearsal; the dataset's where it has none."""
+    """The model's own most frequent right answer, as in rehearsal; the dataset's answer where the model has none."""
 
 
 class SelectionSettings(Contract):
-    """Stage 2, steps 6 and 7. Sizes default to the most that the training split can give at the 4 : 1 ratio."""
+    """Stage 2, steps 6 and 7. The default sizes are the largest that the training split allows at the 4 : 1 ratio."""
 
     tau: Share = 0.5
     margin: float = Field(0.0, ge=-1.0, le=1.0)
@@ -117,17 +117,17 @@ class SelectionSettings(Contract):
 
 
 class EvaluationSettings(Contract):
-    """Greedy, zero-shot evaluation and its bootstrap."""
+    """The greedy, zero-shot evaluation and its bootstrap."""
 
     max_new_tokens: int = Field(50, ge=1, le=2048)
     resamples: int = Field(2000, ge=100, le=100_000)
 
 
 class PromptSettings(Contract):
-    """Templates that replace the method's own (named in `craft.core.prompts.PromptTemplates`); the refusal's words."""
+    """Templates that replace the defaults (`craft.core.prompts.PromptTemplates` has their names), and refusals."""
 
     templates: dict[str, str] = Field(default_factory=dict)
-    language: str = Field("en", pattern=r"^[a-z]{2,3}$", description="Language of the refusal wording to recognise.")
+    language: str = Field("en", pattern=r"^[a-z]{2,3}$", description="Language of the refusals to detect.")
     extra_refusals: list[str] = Field(default_factory=list, max_length=100)
 
 
@@ -137,7 +137,7 @@ class JobSpec(Contract):
     name: PlainText | None = Field(None, min_length=1, max_length=200)
     base_model: BaseModelRef
     dataset: DatasetRef
-    task: Task = Field(Task.OPEN_ENDED, description="Inline rows with `choices` need it said.")
+    task: Task = Field(Task.OPEN_ENDED, description="Inline rows with `choices` require it.")
     strategies: list[Strategy] = Field(default_factory=lambda: [Strategy.CRAFT], min_length=1, max_length=5)
     evaluation: list[EvaluationSet] = Field(default_factory=list, max_length=16)
     split: SplitSettings = Field(default_factory=SplitSettings)
@@ -152,7 +152,7 @@ class JobSpec(Contract):
     labels: dict[PlainText, PlainText] = Field(default_factory=dict, max_length=64)
 
     @model_validator(mode="after")
-    def _strategies_once(self) -> "JobSpec":
+    def _check_unique_strategies(self) -> "JobSpec":
         if len(set(self.strategies)) != len(self.strategies):
             raise ValueError("name each strategy once")
         return self
@@ -164,13 +164,13 @@ class RetryRequest(Contract):
     from_stage: str | None = Field(
         None,
         max_length=150,
-        description="Compute this stage and all that depend on it again; by default what is there is used again.",
+        description="Compute this stage and all that depend on it again. By default existing results are reused.",
         examples=["tune:craft"],
     )
 
 
 class JobStatus(StrEnum):
-    """A job's status. The last three are terminal and written once."""
+    """A job's status. The last three are terminal and never change."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -183,7 +183,7 @@ class JobStatus(StrEnum):
 
     @property
     def terminal(self) -> bool:
-        """Whether nothing can change it any more."""
+        """Whether the status is final."""
         return self in {JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED}
 
     @property

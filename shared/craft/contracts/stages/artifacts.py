@@ -1,4 +1,4 @@
-"""Artifacts: how one is named, what it cost, and the manifest that it carries."""
+"""Artifacts: their names, costs and manifests."""
 
 import hashlib
 from collections.abc import Mapping
@@ -13,24 +13,24 @@ from craft.contracts.stages.parameters import StageParameters
 
 
 class ArtifactRef(Contract):
-    """An immutable artifact: `key` names what was computed, `digest` the bytes that came out."""
+    """A reference to an immutable artifact: `key` identifies the computation, `digest` the resulting bytes."""
 
     key: Digest
     digest: Digest
 
 
 class Cost(Contract):
-    """What a stage used. Reused stages cost nothing; their artifact keeps what it cost once."""
+    """The resources that a stage used. A reused stage costs nothing; its artifact keeps the original cost."""
 
     seconds: float = 0.0
     prompt_tokens: int = 0
-    prefilled_tokens: int = Field(0, description="Prompt tokens run through the model; shared prefixes count once.")
+    prefilled_tokens: int = Field(0, description="Prompt tokens that the model processed; shared prefixes count once.")
     generated_tokens: int = 0
     trained_tokens: int = 0
 
 
 class StageResult(Contract):
-    """What a stage function returns beside the files it wrote."""
+    """The result of a stage function, beside the files that it wrote."""
 
     counts: dict[str, int] = Field(default_factory=dict)
     metrics: dict[str, float] = Field(default_factory=dict)
@@ -40,7 +40,7 @@ class StageResult(Contract):
 
 
 class ManifestFile(Contract):
-    """One file of an artifact; `path` is relative with forward slashes."""
+    """One file of an artifact; `path` is relative, with forward slashes."""
 
     path: str
     bytes: int
@@ -48,7 +48,7 @@ class ManifestFile(Contract):
 
 
 class Manifest(Contract):
-    """`manifest.json` of an artifact. Its digest covers the files, not times and costs."""
+    """`manifest.json` of an artifact. The digest covers the files, not times and costs."""
 
     key: Digest
     digest: Digest
@@ -61,17 +61,17 @@ class Manifest(Contract):
 
     @property
     def ref(self) -> ArtifactRef:
-        """How others point at it."""
+        """The reference to this artifact."""
         return ArtifactRef(key=self.key, digest=self.digest)
 
 
 def canonical_json(value: object) -> bytes:
-    """One byte string for one value: sorted keys, no spaces, UTF-8."""
+    """The one byte string of a value: sorted keys, no spaces, UTF-8."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
 def stage_key(parameters: StageParameters, inputs: Mapping[str, ArtifactRef]) -> str:
-    """SHA-256 (hex) that names what a stage computes: kind, code version, parameters and the inputs' digests."""
+    """The key of a stage: SHA-256 (hex) of its kind, code version, parameters and inputs' digests."""
     return hashlib.sha256(
         canonical_json(
             {
@@ -85,8 +85,8 @@ def stage_key(parameters: StageParameters, inputs: Mapping[str, ArtifactRef]) ->
 
 
 def artifact_digest(files: Mapping[str, str]) -> str:
-    """SHA-256 (hex) of an artifact's content: each file's path and SHA-256, whatever their order.
+    """SHA-256 (hex) of an artifact's content: each file's path and SHA-256, in any order.
 
-    The key is no part of it: a stage that computes the same bytes in another way leaves later stages' keys alone.
+    The key is not part of it: if a stage computes the same bytes in another way, later stages keep their keys.
     """
     return hashlib.sha256(canonical_json({"files": dict(files)})).hexdigest()

@@ -1,4 +1,4 @@
-"""How one claim of a stage ended, and what its time depended on."""
+"""The outcome of one claim of a stage, and the amounts that determine its time."""
 
 from enum import StrEnum
 
@@ -6,7 +6,7 @@ from craft.contracts.base import Contract
 
 
 class AttemptOutcome(StrEnum):
-    """RELEASED: its worker gave it back without fault. STOPPED: its job was cancelled, or failed elsewhere."""
+    """RELEASED: the worker gave the stage back without fault. STOPPED: its job was cancelled, or failed elsewhere."""
 
     RUNNING = "running"
     SUCCEEDED = "succeeded"
@@ -16,12 +16,12 @@ class AttemptOutcome(StrEnum):
 
 
 class AttemptWork(Contract):
-    """What the seconds of a stage that succeeded depended on. `units` are those of the job's estimate."""
+    """The amounts that determine a successful stage's seconds. `units` are those of the job's estimate."""
 
     units: float
     model: str | None = None
     """The base model's digest, for kinds whose time depends on it."""
     parameters: int | None = None
-    """Of that model."""
+    """The number of that model's parameters."""
     generated_tokens: int = 0
     trained_tokens: int = 0

@@ -10,17 +10,17 @@ from craft.contracts.stages.parameters import StageParameters
 
 
 class Claim(Contract):
-    """POST /internal/stages/{id}/claim: who wants to do the stage. `owner` names one process, not one host."""
+    """POST /internal/stages/{id}/claim: claim a stage. `owner` names one process, not one host."""
 
     owner: str = Field(min_length=1, max_length=200)
     service: Service
     device: str | None = Field(
-        None, max_length=100, description="The processor that the stage will hold alone, where workers take turns."
+        None, max_length=100, description="The device that the stage locks, where workers share one."
     )
 
 
 class ClaimedStage(Contract):
-    """The stage is the caller's until the lease runs out; every later call carries the fence."""
+    """A claimed stage. It is the caller's until the lease expires; every later call carries the fence."""
 
     stage_id: str
     job_id: str
@@ -34,12 +34,12 @@ class ClaimedStage(Contract):
     beat_seconds: float
     timeout_seconds: float
     team: str = "default"
-    waited_seconds: float = Field(0.0, description="How long the stage had been ready.")
-    traceparent: str | None = Field(None, description="The W3C trace context of the request that made the job.")
+    waited_seconds: float = Field(0.0, description="Time for which the stage was ready.")
+    traceparent: str | None = Field(None, description="The W3C trace context of the request that created the job.")
 
 
 class StageProgress(Contract):
-    """How far a stage is; `metrics` holds the latest values, such as loss."""
+    """The progress of a stage; `metrics` has the latest values, such as loss."""
 
     done: int = Field(0, ge=0)
     total: int = Field(0, ge=0)
@@ -47,7 +47,7 @@ class StageProgress(Contract):
 
 
 class Renew(Contract):
-    """POST /internal/stages/{id}/renew: still at it. Answers 409 lease_lost where the fence is old."""
+    """POST /internal/stages/{id}/renew: renew the lease. Answers 409 lease_lost where the fence is old."""
 
     fence: int
     progress: StageProgress | None = None
@@ -55,7 +55,7 @@ class Renew(Contract):
 
 
 class Renewed(Contract):
-    """`stop` asks the worker to end the child and report `released`."""
+    """The lease is renewed. `stop` asks the worker to end the child and release the stage."""
 
     stop: bool = False
 
@@ -77,7 +77,7 @@ class Fail(Contract):
 
 
 class Release(Contract):
-    """POST /internal/stages/{id}/release: not done and no fault: the worker shuts down, or was asked to stop."""
+    """POST /internal/stages/{id}/release: give the stage back without fault, at a shutdown or a requested stop."""
 
     fence: int
     log_lines: list[str] = Field(default_factory=list, max_length=1000)

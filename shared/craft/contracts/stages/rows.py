@@ -1,4 +1,4 @@
-"""The rows of artifacts, one model for each JSONL file, and where each file lies in its artifact."""
+"""The rows of artifacts, one model for each JSONL file, and the files' paths in their artifacts."""
 
 from enum import StrEnum
 
@@ -10,9 +10,9 @@ from craft.core.questions import ChoiceQuestion, OpenQuestion, Question, Task
 from craft.core.selection import DropReason
 
 QUESTIONS_FILE = "questions.jsonl"
-"""A dataset artifact: every valid row of an upload."""
+"""In a dataset artifact: every valid row of an upload."""
 QUESTION_HASHES_FILE = "question_marks.u64"
-"""A dataset artifact: of each row, in its order, the question's mark (`core.duplicates`), little-endian."""
+"""In a dataset artifact: each row's question hash (`core.rows.question_hashes`), in row order, little-endian."""
 QUESTION_HASH_BYTES = 8
 TRAIN_FILE = "train.jsonl"
 HELD_OUT_FILE = "held_out.jsonl"
@@ -34,7 +34,7 @@ REPORT_HTML = "report.html"
 
 
 class QuestionRow(Contract):
-    """A question of either task: `answers` for open-ended, `choices` and `answer` (an index) for multiple choice."""
+    """A question: `answers` for the open-ended task, `choices` and `answer` (an index) for multiple choice."""
 
     id: str
     question: str
@@ -45,7 +45,7 @@ class QuestionRow(Contract):
 
     @classmethod
     def of(cls, question: Question) -> "QuestionRow":
-        """The row that carries a question of the core."""
+        """The row for a question of the core."""
         if isinstance(question, OpenQuestion):
             return cls(
                 id=question.id,
@@ -62,7 +62,7 @@ class QuestionRow(Contract):
         )
 
     def to_question(self) -> Question:
-        """The core's question. A row comes from `of`, so one of the two forms is complete."""
+        """The core's question. Rows are made by `of`, so one of the two forms is complete."""
         if self.choices is not None and self.answer is not None:
             return ChoiceQuestion(
                 id=self.id,
@@ -77,14 +77,14 @@ class QuestionRow(Contract):
 
     @property
     def task(self) -> Task:
-        """Which task the row belongs to."""
+        """The task of the question."""
         return Task.MULTIPLE_CHOICE if self.choices is not None else Task.OPEN_ENDED
 
 
 class ProbeRow(Contract):
-    """What a model said when probed: N sampled replies, or the letters' log-probabilities in letter order.
+    """A model's replies to a probe: N sampled replies, or the letters' log-probabilities in letter order.
 
-    A null log-probability is a probability of 0.
+    A null log-probability means a probability of 0.
     """
 
     id: str
@@ -93,7 +93,7 @@ class ProbeRow(Contract):
 
 
 class StateRow(Contract):
-    """A question's knowledge state under one model (correctness and certainty in [0, 1])."""
+    """A question's knowledge state under one model; correctness and certainty are in [0, 1]."""
 
     id: str
     correctness: float
@@ -110,14 +110,14 @@ class FlowRow(Contract):
 
 
 class ChatMessage(Contract):
-    """One chat turn."""
+    """One message of a chat."""
 
     role: str
     content: str
 
 
 class TrainingKind(StrEnum):
-    """Why a row is in a training set."""
+    """The reason why a row is in a training set."""
 
     REHEARSE = "rehearse"
     VAN = "van"
@@ -125,7 +125,7 @@ class TrainingKind(StrEnum):
 
 
 class TrainingRow(Contract):
-    """One supervised example: the prompt's turns and the assistant's target text. Loss is on the target only."""
+    """One supervised example: the prompt's messages and the target text. The loss covers only the target."""
 
     id: str
     kind: TrainingKind
@@ -134,7 +134,7 @@ class TrainingRow(Contract):
 
 
 class Decision(StrEnum):
-    """What selection decided about a question."""
+    """Selection's decision about a question."""
 
     VAN = "van"
     IDK = "idk"
@@ -142,7 +142,7 @@ class Decision(StrEnum):
 
 
 class DecisionRow(Contract):
-    """Selection's decision about one question, with the reason where it was dropped."""
+    """Selection's decision about one question, with a reason if it was dropped."""
 
     id: str
     decision: Decision
@@ -157,11 +157,11 @@ class CurveRow(Contract):
     loss: float
     learning_rate: float
     gradient_norm: float | None = None
-    seconds: float = Field(description="Since training began, this attempt's and earlier attempts' time together.")
+    seconds: float = Field(description="Time since the start of training, over all attempts.")
 
 
 class ReplyRow(Contract):
-    """A greedy reply to an evaluation question; `set` names the evaluation set."""
+    """A greedy reply to a question of the evaluation set `set`."""
 
     set: str
     id: str
