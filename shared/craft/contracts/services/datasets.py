@@ -43,8 +43,8 @@ Columns = Annotated[
     AfterValidator(_checked),
     Field(
         max_length=6,
-        description="By our name (question, answers, answer, choices, id, category, or messages for chats) the file's "
-        "own column, or a dotted path into it. What is not mapped keeps its name.",
+        description="For each of our names (question, answers, answer, choices, id, category, or messages for chats) "
+        "the file's column, or a dotted path into it. Other columns keep their names.",
         examples=[{"question": "prompt", "answers": "completion"}],
     ),
 ]
@@ -64,10 +64,10 @@ def columns_of(text: str) -> dict[str, str]:
 
 
 class Reading(Contract):
-    """How a file becomes questions."""
+    """The settings for reading a file: task, format and columns."""
 
-    task: Task | None = Field(None, description="Open-ended where it is not said; rows with `choices` need it said.")
-    format: DatasetFormat = Field(DatasetFormat.AUTO, description="A hint: the bytes decide.")
+    task: Task | None = Field(None, description="Open-ended by default; required for rows with `choices`.")
+    format: DatasetFormat = Field(DatasetFormat.AUTO, description="Only a hint, because the bytes decide.")
     columns: Columns = Field(default_factory=dict)
 
     @property
@@ -77,7 +77,7 @@ class Reading(Contract):
 
     @property
     def column_map(self) -> ColumnMap:
-        """The columns, ready to use."""
+        """The columns as a map."""
         return ColumnMap(self.columns)
 
 
@@ -89,7 +89,7 @@ class FetchRequest(Contract):
 
 
 class SpreadView(Contract):
-    """How a number differs from row to row; median and 95th percentile are values that occur (nearest rank)."""
+    """The distribution of a number over the rows. Median and 95th percentile are real values (nearest rank)."""
 
     min: int
     median: int
@@ -101,38 +101,42 @@ class DatasetStatistics(Contract):
     """Counts over the rows of a dataset."""
 
     rows: int
-    categories: dict[str, int] = Field(description="Rows of each category, the largest 100; `` is none.")
-    category_count: int = Field(description="Different categories, having none among them.")
-    duplicate_questions: int = Field(description="Rows whose question text an earlier row has too.")
-    duplicate_questions_normalised: int = Field(
-        description="The same, where case, accents, articles, punctuation and spaces make no difference."
+    categories: dict[str, int] = Field(
+        description="Number of rows in each of the largest 100 categories; `` means without category."
     )
-    answers_per_question: float = Field(description="Mean number of accepted answers, or of choices.")
+    category_count: int = Field(description="Number of different categories; rows without one count as a category.")
+    duplicate_questions: int = Field(description="Rows with the question text of an earlier row.")
+    duplicate_questions_normalised: int = Field(
+        description="The same, without regard to case, accents, articles, punctuation and spaces."
+    )
+    answers_per_question: float = Field(description="Mean number of accepted answers or of choices.")
     longest_question_characters: int
     question_characters: SpreadView
-    answer_characters: SpreadView = Field(description="Of what is taught: the first, or the right one.")
-    answers: SpreadView = Field(description="Accepted answers, or choices, of each row.")
+    answer_characters: SpreadView = Field(
+        description="Characters of the taught answer: the first one, or the right choice."
+    )
+    answers: SpreadView = Field(description="Accepted answers, or choices, per row.")
 
 
 class DatasetStored(Contract):
-    """The dataset as an artifact, with what it holds."""
+    """The stored dataset: its artifact and statistics."""
 
     ref: ArtifactRef
     task: Task
     rows: int
     statistics: DatasetStatistics
-    source: FetchedSource | None = Field(None, description="Of one that was fetched.")
+    source: FetchedSource | None = Field(None, description="Only for a fetched dataset.")
 
 
 class Flow(Contract):
-    """Change of the knowledge state by rehearsal."""
+    """The change of the knowledge state by rehearsal."""
 
     correctness: float = Field(ge=-1.0, le=1.0)
     certainty: float = Field(ge=-1.0, le=1.0)
 
 
 class SelectState(Contract):
-    """One question's knowledge state; `flow` may be left out for strategies that do not use it."""
+    """One question's knowledge state. `flow` is optional for strategies that do not use it."""
 
     id: QuestionId
     correctness: Share
@@ -141,7 +145,7 @@ class SelectState(Contract):
 
 
 class SelectRule(Contract):
-    """Algorithm 1's parameters; `n_van` and `n_idk` are how many of each kind to take."""
+    """The parameters of Algorithm 1. `n_van` and `n_idk` are the numbers of questions of each kind."""
 
     tau: Share = 0.5
     margin: float = Field(0.0, ge=-1.0, le=1.0)
@@ -153,7 +157,7 @@ class SelectRule(Contract):
 
 
 class SelectRequest(Contract):
-    """POST /v1/select."""
+    """POST /v1/select: knowledge states, and the rule of selection."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -192,14 +196,14 @@ class SelectRequest(Contract):
 
 
 class DroppedQuestion(Contract):
-    """A question that is in neither set, and why."""
+    """A question in neither set, with the reason."""
 
     id: str
     reason: DropReason
 
 
 class SelectResponse(Contract):
-    """Every id of the request in exactly one of the three lists."""
+    """The selection. Each id of the request is in exactly one of the three lists."""
 
     van: list[str]
     idk: list[str]

@@ -10,18 +10,18 @@ from craft.contracts.stages.parameters import ModelRef
 LEASE_HEADER = "X-Craft-Lease"
 """The id of the lease under which a completion is requested."""
 BASE_MODEL_HEADER = "X-Craft-Base-Model"
-"""The base model of an adapter, as JSON of a ServedBase: it is started where it is not served yet."""
+"""The base model of an adapter, as JSON of a ServedBase. The model server starts it if it is not served yet."""
 
 
 class ServedBase(Contract):
-    """A base model as a server loads it, and whether it must be able to add adapters to it."""
+    """A base model in a server. `adapters` says whether the server can add adapters to it."""
 
     model: ModelRef
     dtype: str
     adapters: bool = True
 
     def covers(self, wanted: "ServedBase") -> bool:
-        """Whether a server of this base can answer for the wanted one: one with adapters answers without them too."""
+        """Whether a server of this base can serve the wanted one. A server with adapters also serves without them."""
         return wanted in (self, self.model_copy(update={"adapters": False}))
 
 
@@ -33,7 +33,7 @@ class ModelLeaseRequest(Contract):
 
 
 class ServerState(StrEnum):
-    """What vLLM is doing."""
+    """The state of vLLM."""
 
     STOPPED = "stopped"
     STARTING = "starting"
@@ -44,23 +44,23 @@ class ModelLease(Contract):
     """The model is served, and stays served until the lease ends or is not used for a minute."""
 
     id: str
-    version: str = Field(description="Of vLLM.")
+    version: str = Field(description="The version of vLLM.")
 
 
 class ServedTokens(Contract):
-    """GET /v1/tokens: prompt tokens since vLLM started, of all requests together."""
+    """GET /v1/tokens: the prompt tokens of all requests since vLLM's start."""
 
     prompt: int
-    cached: int = Field(description="Of these, found in the prefix cache instead of being run.")
+    cached: int = Field(description="Prompt tokens that came from the prefix cache.")
 
 
 class ServerView(Contract):
-    """GET /v1/server."""
+    """GET /v1/server: the state of the model server."""
 
     state: ServerState
     base: ServedBase | None
     since: AwareDatetime
-    starts: int = Field(description="How often vLLM was started since this process began.")
+    starts: int = Field(description="Number of vLLM's starts since this process began.")
     leases: int
-    in_flight: int = Field(description="Requests being answered.")
+    in_flight: int = Field(description="Number of requests in progress.")
     last_error: str | None
