@@ -1,4 +1,4 @@
-"""`python -m craft_cli` is `craft`."""
+"""`python -m craft_cli` runs the command `craft`."""
 
 from craft_cli.main import main
 

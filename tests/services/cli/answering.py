@@ -1,4 +1,4 @@
-"""A server that says what a test wants to hear."""
+"""A fake server with canned responses."""
 
 import threading
 from collections.abc import Iterator
@@ -8,21 +8,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @contextmanager
 def answering(*answers: bytes, status: int = 200) -> Iterator[tuple[str, list[str]]]:
-    """A server on loopback that gives one answer after another: its URL, and what it was asked, a line a request."""
-    asked: list[str] = []
+    """A server on loopback that gives one response after another: its URL, and the list of its requests."""
+    requests: list[str] = []
     left = iter(answers)
 
     class Handler(BaseHTTPRequestHandler):
         def answer(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            asked.append(f"{self.command} {self.path}")
+            requests.append(f"{self.command} {self.path}")
             content = next(left)
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815 - the names that the server looks for
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815 - the names that the server expects
 
         def log_message(self, format: str, *args: object) -> None:
             pass
@@ -31,7 +31,7 @@ def answering(*answers: bytes, status: int = 200) -> Iterator[tuple[str, list[st
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_address[1]}", asked
+            yield f"http://127.0.0.1:{server.server_address[1]}", requests
         finally:
             server.shutdown()
             thread.join()

@@ -1,4 +1,4 @@
-"""The demo dataset is well formed: what the demo's numbers rest on."""
+"""The demo dataset is well formed, as the demo's numbers require."""
 
 import json
 import re
@@ -45,10 +45,10 @@ def test_every_row_is_a_question_with_exactly_the_documented_members(task: Task)
 
 @pytest.mark.parametrize("task", Task)
 def test_ids_and_questions_are_unique_and_many_enough(task: Task) -> None:
-    found = rows(task)
-    assert len(found) >= ROWS_AT_LEAST[task]
-    assert len({row["id"] for row in found}) == len(found)
-    assert len({normalise(row["question"]) for row in found}) == len(found)
+    all_rows = rows(task)
+    assert len(all_rows) >= ROWS_AT_LEAST[task]
+    assert len({row["id"] for row in all_rows}) == len(all_rows)
+    assert len({normalise(row["question"]) for row in all_rows}) == len(all_rows)
 
 
 @pytest.mark.parametrize("task", Task)
@@ -59,7 +59,7 @@ def test_text_is_clean_and_lines_end_once(task: Task) -> None:
     assert "\r" not in text
     for row in rows(task):
         texts = [row["question"], row["category"], *row.get("answers", []), *row.get("choices", [])]
-        assert all(one == one.strip() and one.isprintable() and "  " not in one for one in texts), row["id"]
+        assert all(text == text.strip() and text.isprintable() and "  " not in text for text in texts), row["id"]
         assert row["question"].endswith("?"), row["id"]
 
 
@@ -72,19 +72,19 @@ def test_no_category_dominates(task: Task) -> None:
 
 
 @pytest.mark.parametrize("task", Task)
-def test_a_prefix_of_the_file_holds_every_category_in_proportion(task: Task) -> None:
-    """The demo may take the first rows only; a file sorted by category would then ask about one topic."""
+def test_a_prefix_of_the_file_has_every_category_in_proportion(task: Task) -> None:
+    """The demo may use only the first rows, which in a file sorted by category would be about one topic."""
     categories = [row["category"] for row in rows(task)]
     whole, half = Counter(categories), Counter(categories[: len(categories) // 2])
     for category, count in whole.items():
         assert 0.25 * count <= half[category] <= 0.75 * count, category
 
 
-def test_no_answer_stands_in_its_own_question() -> None:
+def test_no_answer_is_part_of_its_own_question() -> None:
     """A reply that echoes the question must not count as right."""
     for question in open_questions():
-        asked = normalise(question.question)
-        leaks = [answer for answer in question.answers if contains(asked, normalise(answer))]
+        text = normalise(question.question)
+        leaks = [answer for answer in question.answers if contains(text, normalise(answer))]
         assert not leaks, (question.id, leaks)
 
 
@@ -95,7 +95,7 @@ def test_aliases_differ_after_normalising() -> None:
         assert len(set(aliases)) == len(aliases), question.id
 
 
-# Matching ignores case, so these would be found in replies that do not mean them.
+# Matching ignores case, so these would be found in replies with another meaning.
 COMMON_WORDS = set(re.findall(r"\w+", "i as at in is it no on or he be we my so of to not dont know"))
 
 
@@ -114,7 +114,7 @@ def test_options_are_three_to_five_distinct_texts_of_which_four_is_usual() -> No
 
 
 def test_the_right_letter_is_spread_evenly() -> None:
-    """Always replying with one letter must not beat chance by more than a little."""
+    """Replying always with one letter must hardly be better than chance."""
     four = Counter(question.answer_letter for question in choice_questions() if len(question.choices) == 4)
     assert set(four) == set("ABCD")
     assert max(four.values()) - min(four.values()) <= 2

@@ -1,4 +1,4 @@
-"""The local stack: its processes, its lock, its ports, and what it says when it cannot start."""
+"""The local stack: its processes, its lock, its ports, and its errors where it cannot start."""
 
 import os
 import signal
@@ -17,8 +17,8 @@ from craft.errors import Conflict
 from craft.infra.settings.gateway import GatewaySettings
 from craft.infra.settings.inference import InferenceSettings, ModelServerSettings
 from craft.infra.settings.settings import Settings
-from craft_cli.processes import ProcessSpec, Supervised
-from craft_cli.stack import check_ports, environment, holder, listeners, locked, processes
+from craft_cli.processes import ProcessSpec, SupervisedProcess
+from craft_cli.stack import check_ports, environment, listeners, lock_state_folder, processes, stack_process_id
 
 SLEEPER = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
 STUBBORN = [
@@ -31,19 +31,19 @@ STUBBORN = [
 def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not come true"
+        assert time.monotonic() < deadline, "the condition did not become true"
         time.sleep(0.02)
 
 
-def supervised(folder: Path, command: list[str]) -> Supervised:
-    return Supervised(ProcessSpec("it", command), environment=os.environ, logs=folder)
+def supervised(folder: Path, command: list[str]) -> SupervisedProcess:
+    return SupervisedProcess(ProcessSpec("it", command), environment=os.environ, logs=folder)
 
 
-def test_a_dead_process_is_started_again(tmp_path: Path) -> None:
+def test_a_dead_process_is_restarted(tmp_path: Path) -> None:
     process = supervised(tmp_path, [sys.executable, "-c", "print('once')"])
     process.start()
-    until(process.revive)
-    until(lambda: process.revive() or process.last_lines().count("once") == 2)
+    until(process.restart_if_dead)
+    until(lambda: process.restart_if_dead() or process.last_lines().count("once") == 2)
     process.stop(grace_seconds=5)
 
 
@@ -54,15 +54,15 @@ def test_a_process_that_ignores_sigterm_is_killed_after_the_grace_period(tmp_pat
     began = time.monotonic()
     process.stop(grace_seconds=0.2)
     assert time.monotonic() - began < 5
-    assert process.revive() is True
+    assert process.restart_if_dead() is True
 
 
 def test_processes_die_with_a_killed_supervisor(tmp_path: Path) -> None:
     program = f"""
 import os, time
 from pathlib import Path
-from craft_cli.processes import ProcessSpec, Supervised
-it = Supervised(ProcessSpec("child", {SLEEPER!r}), environment=os.environ, logs=Path({str(tmp_path)!r}))
+from craft_cli.processes import ProcessSpec, SupervisedProcess
+it = SupervisedProcess(ProcessSpec("child", {SLEEPER!r}), environment=os.environ, logs=Path({str(tmp_path)!r}))
 it.start()
 print(it._process.pid, flush=True)
 time.sleep(600)
@@ -78,13 +78,13 @@ def _is_zombie(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
 
-def test_one_stack_at_a_time_holds_a_state_folder(tmp_path: Path) -> None:
-    assert holder(tmp_path) is None
-    with locked(tmp_path):
-        assert holder(tmp_path) == os.getpid()
-        with pytest.raises(Conflict, match="already runs"), locked(tmp_path):
+def test_only_one_stack_at_a_time_locks_a_state_folder(tmp_path: Path) -> None:
+    assert stack_process_id(tmp_path) is None
+    with lock_state_folder(tmp_path):
+        assert stack_process_id(tmp_path) == os.getpid()
+        with pytest.raises(Conflict, match="already runs"), lock_state_folder(tmp_path):
             pass
-    assert holder(tmp_path) is None
+    assert stack_process_id(tmp_path) is None
 
 
 def test_a_taken_port_is_named_with_its_service_and_setting(tmp_path: Path) -> None:
@@ -116,8 +116,8 @@ def test_the_model_server_runs_and_listens_only_where_the_engine_is_vllm(tmp_pat
 
 
 def test_every_listener_has_a_port_of_its_own(tmp_path: Path) -> None:
-    found = listeners(Settings(state_dir=tmp_path, inference=InferenceSettings(engine="vllm")))
-    assert len({listen.port for listen in found.values()}) == len(found)
+    addresses = listeners(Settings(state_dir=tmp_path, inference=InferenceSettings(engine="vllm")))
+    assert len({listen.port for listen in addresses.values()}) == len(addresses)
 
 
 def test_a_taken_port_of_the_model_server_is_named_by_its_setting(tmp_path: Path) -> None:
@@ -138,11 +138,11 @@ def test_a_taken_port_of_the_model_server_is_named_by_its_setting(tmp_path: Path
 
 
 def free_ports(*names: str) -> dict[str, Any]:
-    """Port 0 is always free: other stacks may run on this machine."""
+    """Settings with port 0, which is always free: other stacks may run on this machine."""
     return {name: {"port": 0} for name in names}
 
 
-def test_a_broker_of_ones_own_replaces_the_bundled_one(tmp_path: Path) -> None:
+def test_an_own_broker_replaces_the_bundled_one(tmp_path: Path) -> None:
     settings = Settings(state_dir=tmp_path, broker_url="redis://broker:6379/0")
     assert "valkey" not in [spec.name for spec in processes(settings)]
 

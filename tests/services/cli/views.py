@@ -1,4 +1,4 @@
-"""A job's view as the server would send it, for tests of its readers."""
+"""A job's views as the server sends them."""
 
 from datetime import UTC, datetime
 
@@ -18,7 +18,7 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 def job_view(status: JobStatus, *, percent: float = 0.0) -> JobView:
-    """A job of that status; a failed one has an error."""
+    """A job with this status. A failed one has an error."""
     error = JobError(
         code="too_few_known",
         message="4 known questions are wanted, but there are 0",
@@ -72,7 +72,7 @@ def job_view(status: JobStatus, *, percent: float = 0.0) -> JobView:
 
 
 def deployment() -> AdapterDeployment:
-    """That job's adapter, served."""
+    """The job's deployed adapter."""
     return AdapterDeployment(
         id=ADAPTER_ID,
         model=ADAPTER_ID,
@@ -87,11 +87,11 @@ def deployment() -> AdapterDeployment:
 
 
 def event(seq: int, type_: str, **data: object) -> EventView:
-    """One event of that job."""
+    """One event of the job."""
     return EventView.model_validate({"job_id": JOB_ID, "seq": seq, "type": type_, "data": data, "created_at": NOW})
 
 
 def as_sse(*events: EventView) -> bytes:
-    """Events as the server streams them, with a ping between."""
+    """Events as the server streams them, with pings between them."""
     parts = [f"id: {e.seq}\nevent: {e.type}\ndata: {e.model_dump_json()}\n\n: ping\n\n" for e in events]
     return "".join(parts).encode()

@@ -6,15 +6,18 @@ from typing import Annotated
 import typer
 from typer._completion_shared import get_completion_script
 
+app = typer.Typer()
+
 
 class Shell(StrEnum):
-    """Shells that complete the command's words."""
+    """The shells for which there is a completion script."""
 
     BASH = "bash"
     ZSH = "zsh"
     FISH = "fish"
 
 
+@app.command(epilog="Example: `craft completion bash`")
 def completion(shell: Annotated[Shell, typer.Argument(show_default=False)]) -> None:
     """Print a shell's completion script.
 

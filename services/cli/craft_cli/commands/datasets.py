@@ -9,18 +9,19 @@ from pydantic import ValidationError
 from craft.contracts.services.datasets import DatasetFormat
 from craft.contracts.spec.dataset_sources import HttpsSource, HubSource, S3Source
 from craft.core.questions import Task
-from craft_cli.arguments import assigned, refusal
-from craft_cli.session import Session, fail, remote
-from craft_cli.tables import datasets, listings
+from craft_cli.arguments import first_error, name_values
+from craft_cli.failures import fail
+from craft_cli.session import Session, server_command
+from craft_cli.tables import datasets
 
-app = typer.Typer(no_args_is_help=True, help="Upload, name, look into, compare and delete datasets.")
+app = typer.Typer(no_args_is_help=True, help="Upload, show, compare and delete datasets.")
 DatasetId = Annotated[str, typer.Argument(help="dset_…", show_default=False)]
 _FORM = "OWNER/NAME for --hub, a path in the repository for --file, s3://BUCKET/KEY for --s3"
 _ID = "dset_01jgywz3x4v5q6r7s8t9vawbxc"
 
 
 def _task(value: str) -> Task:
-    """A task by its name, written with hyphens or with underscores."""
+    """A task by its name, with hyphens or underscores."""
     try:
         return Task(value.replace("-", "_"))
     except ValueError:
@@ -30,50 +31,52 @@ def _task(value: str) -> Task:
 TaskOption = Annotated[Task, typer.Option("--task", parser=_task, metavar="open-ended|multiple-choice")]
 
 
-@remote(app, "add", example="craft datasets add facts.jsonl --column question=prompt --column answers=completion")
+@server_command(
+    app, "add", example="craft datasets add facts.jsonl --column question=prompt --column answers=completion"
+)
 def add(
     session: Session,
     path: Annotated[
         Path | None, typer.Argument(exists=True, dir_okay=False, help="JSONL, JSON, CSV or Parquet.")
     ] = None,
     *,
-    from_url: Annotated[str | None, typer.Option(help="A file at a public https address instead.")] = None,
+    from_url: Annotated[str | None, typer.Option(help="Instead, a file at a public https address.")] = None,
     hub: Annotated[
-        str | None, typer.Option(help="OWNER/NAME of the model hub's datasets instead; needs --file.")
+        str | None, typer.Option(help="Instead, OWNER/NAME of a dataset on the model hub; needs --file.")
     ] = None,
-    file: Annotated[str | None, typer.Option(help="Which file of the hub's repository.")] = None,
+    file: Annotated[str | None, typer.Option(help="The file in the hub's repository.")] = None,
     revision: Annotated[str | None, typer.Option(help="The hub's branch, tag or commit; by default main.")] = None,
-    s3: Annotated[str | None, typer.Option(help="s3://BUCKET/KEY instead.")] = None,
+    s3: Annotated[str | None, typer.Option(help="Instead, s3://BUCKET/KEY.")] = None,
     column: Annotated[
         list[str] | None, typer.Option(help="OURS=THEIRS, such as question=prompt; may be repeated.")
     ] = None,
     task: Annotated[
         Task | None,
-        typer.Option(parser=_task, metavar="open-ended|multiple-choice", help="Rows with `choices` need it said."),
+        typer.Option(parser=_task, metavar="open-ended|multiple-choice", help="Rows with `choices` need it."),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="By default the file's.")] = None,
-    form: Annotated[DatasetFormat, typer.Option("--format", help="`auto` looks at the bytes.")] = DatasetFormat.AUTO,
+    name: Annotated[str | None, typer.Option(help="By default the file's name.")] = None,
+    form: Annotated[DatasetFormat, typer.Option("--format", help="`auto` detects it.")] = DatasetFormat.AUTO,
 ) -> None:
-    """Upload a dataset, or have the server fetch it, and print its id; wrong rows are listed with line and field."""
-    columns = assigned(column, session, what="column") or None
-    if len([given for given in (path, from_url, hub, s3) if given is not None]) != 1:
+    """Upload a dataset, or let the server fetch it, and print its id. Wrong rows are listed with line and field."""
+    columns = name_values(column, session, what="column") or None
+    if sum(place is not None for place in (path, from_url, hub, s3)) != 1:
         fail("Say which: a file, --from-url, --hub or --s3.", as_json=session.as_json)
     if hub is None and (file or revision):
         fail("--file and --revision are for --hub.", as_json=session.as_json)
     if hub is not None and not file:
-        fail("--hub needs --file: which file of the repository.", as_json=session.as_json)
+        fail("--hub needs --file: the file in the repository.", as_json=session.as_json)
     if path is not None:
         view = session.client.datasets.upload(path, task=task, name=name, format=form, columns=columns)
     else:
         try:
             source = _source(from_url=from_url, hub=hub, file=file, revision=revision, s3=s3)
         except ValidationError as error:
-            fail(refusal(error, form=_FORM), as_json=session.as_json)
+            fail(first_error(error, form=_FORM), as_json=session.as_json)
         view = session.client.datasets.fetch(source, task=task, name=name, format=form, columns=columns)
     session.show(view, view.id)
 
 
-@remote(app, "ls", example="craft datasets ls --json")
+@server_command(app, "ls", example="craft datasets ls --json")
 def list_datasets(
     session: Session,
     *,
@@ -81,46 +84,44 @@ def list_datasets(
     after: Annotated[str | None, typer.Option(help="The last id of the page before.")] = None,
 ) -> None:
     """List datasets, newest first."""
-    found = session.client.datasets.list(limit=limit, after=after)
-    session.show(found, listings.datasets(found.data))
+    page = session.client.datasets.list(limit=limit, after=after)
+    session.show(page, datasets.datasets(page.data))
 
 
-@remote(app, "get", example=f"craft datasets get {_ID}")
+@server_command(app, "get", example=f"craft datasets get {_ID}")
 def get(session: Session, dataset_id: DatasetId) -> None:
-    """Show one dataset: where it came from and what it holds."""
+    """Show one dataset, with its source and statistics."""
     view = session.client.datasets.get(dataset_id)
-    session.show(view, listings.datasets([view]), *datasets.origin(view), view.statistics.model_dump_json(indent=2))
+    session.show(view, datasets.datasets([view]), *datasets.origin(view), view.statistics.model_dump_json(indent=2))
 
 
-@remote(app, "preview", example=f"craft datasets preview {_ID} --rows 2")
+@server_command(app, "preview", example=f"craft datasets preview {_ID} --rows 2")
 def preview(
     session: Session,
     dataset_id: DatasetId,
     *,
-    rows: Annotated[int, typer.Option(min=1, max=50, help="How many.")] = 5,
-    base_model: Annotated[
-        str | None, typer.Option(help="Show prompts as this model's chat template writes them.")
-    ] = None,
+    rows: Annotated[int, typer.Option(min=1, max=50, help="The number of rows.")] = 5,
+    base_model: Annotated[str | None, typer.Option(help="Render prompts with this model's chat template.")] = None,
 ) -> None:
-    """Show a dataset's first rows, and what a model is asked and taught about each."""
-    found = session.client.datasets.preview(dataset_id, limit=rows, base_model=base_model)
-    session.show(found, *datasets.preview(found))
+    """Show a dataset's first rows, with the prompts and targets that a model gets for each."""
+    view = session.client.datasets.preview(dataset_id, limit=rows, base_model=base_model)
+    session.show(view, *datasets.preview(view))
 
 
-@remote(app, "overlap", example=f"craft datasets overlap {_ID} dset_01jgywz3x4v5q6r7s8t9vawbxd")
+@server_command(app, "overlap", example=f"craft datasets overlap {_ID} dset_01jgywz3x4v5q6r7s8t9vawbxd")
 def overlap(
     session: Session,
     dataset_id: DatasetId,
-    other: Annotated[str, typer.Argument(help="dset_…, the other one.", show_default=False)],
+    other: Annotated[str, typer.Argument(help="dset_…, the other dataset.", show_default=False)],
 ) -> None:
-    """Show which questions of a dataset another one asks too: a test set should share none with training."""
-    found = session.client.datasets.overlap(dataset_id, other)
-    session.show(found, *datasets.overlap(found))
+    """Show the questions that two datasets share: a test set should share none with training."""
+    view = session.client.datasets.overlap(dataset_id, other)
+    session.show(view, *datasets.overlap(view))
 
 
-@remote(app, "rm", example=f"craft datasets rm {_ID}")
+@server_command(app, "rm", example=f"craft datasets rm {_ID}")
 def remove(session: Session, dataset_id: DatasetId) -> None:
-    """Delete a dataset that no unfinished job reads; finished jobs keep their results."""
+    """Delete a dataset that no unfinished job reads. Finished jobs keep their results."""
     session.client.datasets.delete(dataset_id)
     session.show({"id": dataset_id, "deleted": True}, "deleted")
 
@@ -128,10 +129,10 @@ def remove(session: Session, dataset_id: DatasetId) -> None:
 def _source(
     *, from_url: str | None, hub: str | None, file: str | None, revision: str | None, s3: str | None
 ) -> HttpsSource | HubSource | S3Source:
-    """Raises ValidationError."""
+    """The source that the options name. Raises ValidationError."""
     if from_url is not None:
         return HttpsSource(kind="https", url=from_url)
     if s3 is not None:
         return S3Source(kind="s3", uri=s3)
-    given = {"kind": "hub", "repo": hub, "file": file, "revision": revision}
-    return HubSource.model_validate({name: value for name, value in given.items() if value is not None})
+    fields = {"kind": "hub", "repo": hub, "file": file, "revision": revision}
+    return HubSource.model_validate({name: value for name, value in fields.items() if value is not None})

@@ -1,4 +1,4 @@
-"""`craft jobs …`: submit, look, steer."""
+"""`craft jobs …`: submit, show and control jobs."""
 
 import json
 import shlex
@@ -10,132 +10,134 @@ import typer
 
 from craft.contracts.public.jobs import JobView
 from craft.contracts.spec.jobs import JobStatus
-from craft_cli.arguments import assigned
-from craft_cli.session import EXIT_INTERRUPTED, Session, error_console, fail, remote, show_json
-from craft_cli.tables import estimates, listings
+from craft_cli.arguments import name_values
+from craft_cli.failures import EXIT_INTERRUPTED, fail
+from craft_cli.output import error_console, print_json
+from craft_cli.session import Session, server_command
+from craft_cli.tables import estimates, jobs
 from craft_cli.watching import watch
 from craft_client import JobFailed, JobHandle
 
-app = typer.Typer(no_args_is_help=True, help="Submit, watch and fetch jobs.")
+app = typer.Typer(no_args_is_help=True, help="Submit, watch and control jobs, and fetch their results.")
 JobId = Annotated[str, typer.Argument(help="cjob_…", show_default=False)]
-SpecFile = Annotated[Path, typer.Argument(help="The job specification as JSON; - reads standard input.")]
-Follow = Annotated[bool, typer.Option("--watch", help="Then watch it; exit 0 only where it succeeds.")]
+SpecFile = Annotated[Path, typer.Argument(help="The job specification as JSON; - means standard input.")]
+Follow = Annotated[bool, typer.Option("--watch", help="Then watch the job; exit 0 only where it succeeds.")]
 
 
-@remote(app, example="craft jobs submit job.json --watch")
+@server_command(app, example="craft jobs submit job.json --watch")
 def submit(session: Session, spec: SpecFile, *, follow: Follow = False) -> None:
     """Submit a job and print its id."""
-    _created(session, session.client.jobs.create(specification(spec, session)), follow=follow)
+    _show_created(session, session.client.jobs.create(specification(spec, session)), follow=follow)
 
 
-@remote(app, example="craft jobs validate job.json --json")
+@server_command(app, example="craft jobs validate job.json --json")
 def validate(session: Session, spec: SpecFile) -> None:
-    """Say what a job would do and take, without running it."""
-    found = session.client.jobs.validate(specification(spec, session))
-    session.show(found, estimates.stages(found), *estimates.lines(found.estimate), *estimates.checks(found))
+    """Show the stages, the estimate and the checks of a job, without running it."""
+    view = session.client.jobs.validate(specification(spec, session))
+    session.show(view, estimates.stages(view), *estimates.lines(view.estimate), *estimates.checks(view))
 
 
-@remote(app, "ls", example="craft jobs ls --status running --label ticket=ML-412")
+@server_command(app, "ls", example="craft jobs ls --status running --label ticket=ML-412")
 def list_jobs(
     session: Session,
     *,
     limit: Annotated[int, typer.Option(min=1, max=500)] = 20,
     after: Annotated[str | None, typer.Option(help="The last id of the page before.")] = None,
-    status: Annotated[list[JobStatus] | None, typer.Option(help="Only jobs of this status; may be repeated.")] = None,
-    label: Annotated[list[str] | None, typer.Option(help="NAME=VALUE; may be repeated, all must hold.")] = None,
+    status: Annotated[list[JobStatus] | None, typer.Option(help="Only jobs with this status; may be repeated.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="NAME=VALUE; may be repeated, all must match.")] = None,
 ) -> None:
     """List jobs, newest first."""
-    labels = assigned(label, session, what="label")
-    found = session.client.jobs.list(limit=limit, after=after, status=status or None, labels=labels)
-    session.show(found, listings.jobs(found.data))
+    labels = name_values(label, session, what="label")
+    page = session.client.jobs.list(limit=limit, after=after, status=status or None, labels=labels)
+    session.show(page, jobs.jobs(page.data))
 
 
-@remote(app, example="craft jobs get cjob_01jgywz3x4v5q6r7s8t9vawbxc")
+@server_command(app, example="craft jobs get cjob_01jgywz3x4v5q6r7s8t9vawbxc")
 def get(session: Session, job_id: JobId) -> None:
     """Show one job with its stages."""
     view = session.client.jobs.get(job_id)
-    lines: list[object] = [listings.jobs([view]), listings.stages(view.stages)]
+    lines: list[object] = [jobs.jobs([view]), jobs.stages(view.stages)]
     if view.error is not None:
         lines.append(JobFailed(view))
     session.show(view, *lines)
 
 
-@remote(app, "watch", example="craft jobs watch cjob_01jgywz3x4v5q6r7s8t9vawbxc")
+@server_command(app, "watch", example="craft jobs watch cjob_01jgywz3x4v5q6r7s8t9vawbxc")
 def watch_job(session: Session, job_id: JobId) -> None:
-    """Follow a job from where it is to its end; exit 0 only where it succeeds. Ctrl-C leaves the job running."""
+    """Follow a job to its end; exit 0 only where it succeeds. Ctrl-C leaves the job running."""
     follow_job(session, job_id)
 
 
-@remote(app, example="craft jobs logs cjob_01jgywz3x4v5q6r7s8t9vawbxc --stage tune:craft")
+@server_command(app, example="craft jobs logs cjob_01jgywz3x4v5q6r7s8t9vawbxc --stage tune:craft")
 def logs(
     session: Session,
     job_id: JobId,
     *,
     stage: Annotated[str | None, typer.Option(help="Only this stage, e.g. tune:craft.")] = None,
 ) -> None:
-    """Print what the job's stages printed."""
+    """Print the logs of the job's stages."""
     lines = session.client.jobs.iterate_logs(job_id, stage=stage)
     if session.as_json:
         data = [line.model_dump(mode="json") for line in lines]
-        show_json({"object": "list", "data": data, "has_more": False, "last_id": data[-1]["id"] if data else None})
+        print_json({"object": "list", "data": data, "has_more": False, "last_id": data[-1]["id"] if data else None})
         return
     for line in lines:
         print(f"{line.stage}#{line.attempt} {line.line}")
 
 
-@remote(app, example="craft jobs cancel cjob_01jgywz3x4v5q6r7s8t9vawbxc")
+@server_command(app, example="craft jobs cancel cjob_01jgywz3x4v5q6r7s8t9vawbxc")
 def cancel(session: Session, job_id: JobId) -> None:
-    """Cancel a job; what it finished stays."""
+    """Cancel a job. Finished stages keep their results."""
     _show(session, session.client.jobs.cancel(job_id))
 
 
-@remote(app, example="craft jobs pause cjob_01jgywz3x4v5q6r7s8t9vawbxc")
+@server_command(app, example="craft jobs pause cjob_01jgywz3x4v5q6r7s8t9vawbxc")
 def pause(session: Session, job_id: JobId) -> None:
-    """Pause a job, so that others have its workers; what it computed so far stays."""
+    """Pause a job, so that other jobs get its workers. Finished work is kept."""
     _show(session, session.client.jobs.pause(job_id))
 
 
-@remote(app, example="craft jobs resume cjob_01jgywz3x4v5q6r7s8t9vawbxc")
+@server_command(app, example="craft jobs resume cjob_01jgywz3x4v5q6r7s8t9vawbxc")
 def resume(session: Session, job_id: JobId) -> None:
-    """Go on with a paused job where it stopped."""
+    """Continue a paused job where it stopped."""
     _show(session, session.client.jobs.resume(job_id))
 
 
-@remote(app, example="craft jobs retry cjob_01jgywz3x4v5q6r7s8t9vawbxc --from tune:craft --watch")
+@server_command(app, example="craft jobs retry cjob_01jgywz3x4v5q6r7s8t9vawbxc --from tune:craft --watch")
 def retry(
     session: Session,
     job_id: JobId,
     *,
     from_stage: Annotated[
-        str | None, typer.Option("--from", help="Compute this stage and what depends on it again, e.g. tune:craft.")
+        str | None, typer.Option("--from", help="Compute this stage and all that depend on it again, e.g. tune:craft.")
     ] = None,
     follow: Follow = False,
 ) -> None:
-    """Do an ended job again as a new one, and print its id; what was finished is used again."""
-    _created(session, session.client.jobs.retry(job_id, from_stage=from_stage), follow=follow)
+    """Repeat an ended job as a new one, and print its id. Finished stages are reused."""
+    _show_created(session, session.client.jobs.retry(job_id, from_stage=from_stage), follow=follow)
 
 
-@remote(app, example="craft jobs pin cjob_01jgywz3x4v5q6r7s8t9vawbxc")
+@server_command(app, example="craft jobs pin cjob_01jgywz3x4v5q6r7s8t9vawbxc")
 def pin(session: Session, job_id: JobId) -> None:
-    """Keep all that a job made without limit of time, whatever else expires; see `craft gc`."""
+    """Keep all results of a job without a time limit; see `craft gc`."""
     _show_pin(session, session.client.jobs.pin(job_id))
 
 
-@remote(app, example="craft jobs unpin cjob_01jgywz3x4v5q6r7s8t9vawbxc")
+@server_command(app, example="craft jobs unpin cjob_01jgywz3x4v5q6r7s8t9vawbxc")
 def unpin(session: Session, job_id: JobId) -> None:
-    """Let what a job made expire like that of any other; what is overdue goes with the next sweep."""
+    """Let a job's results expire like those of other jobs; the next garbage collection removes overdue ones."""
     _show_pin(session, session.client.jobs.unpin(job_id))
 
 
-@remote(app, example="craft jobs attempts cjob_01jgywz3x4v5q6r7s8t9vawbxc")
+@server_command(app, example="craft jobs attempts cjob_01jgywz3x4v5q6r7s8t9vawbxc")
 def attempts(session: Session, job_id: JobId) -> None:
-    """Show which worker had which stage, for how long, and how it ended."""
-    found = session.client.jobs.attempts(job_id)
-    session.show(found, listings.attempts(found.data))
+    """Show each attempt at a stage, with its worker, duration and outcome."""
+    page = session.client.jobs.attempts(job_id)
+    session.show(page, jobs.attempts(page.data))
 
 
 def follow_job(session: Session, job_id: str) -> None:
-    """Show a job to its end; raises JobFailed where it does not succeed. Ctrl-C ends the showing, not the job."""
+    """Show a job to its end. Raises JobFailed where it does not succeed. Ctrl-C ends this command, not the job."""
     try:
         watch(session.client.jobs.stream(job_id), error_console())
     except KeyboardInterrupt:
@@ -148,7 +150,7 @@ def follow_job(session: Session, job_id: str) -> None:
         raise typer.Exit(EXIT_INTERRUPTED) from None
     view = session.client.jobs.get(job_id)
     if session.as_json:
-        show_json(view)
+        print_json(view)
     if view.status is not JobStatus.SUCCEEDED:
         raise JobFailed(view)
 
@@ -161,11 +163,11 @@ def specification(path: Path, session: Session) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         fail(f"{path} is not a readable JSON file: {error}", as_json=session.as_json)
     if not isinstance(value, dict):
-        fail(f"{path} does not hold a JSON object.", as_json=session.as_json)
+        fail(f"{path} is not a JSON object.", as_json=session.as_json)
     return dict(value)
 
 
-def _created(session: Session, handle: JobHandle, *, follow: bool) -> None:
+def _show_created(session: Session, handle: JobHandle, *, follow: bool) -> None:
     if not follow:
         session.show(handle.view, handle.id)
         return

@@ -1,4 +1,4 @@
-"""What is in a dataset, for a terminal."""
+"""Datasets in a terminal: their list, origin, first rows and overlap."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,11 +6,17 @@ from rich.table import Table
 
 from craft.contracts.public.datasets import DatasetOverlap, DatasetPreview, DatasetView, PromptPreview
 from craft.contracts.stages.rows import ChatMessage, QuestionRow
-from craft_cli.tables.listings import lined
+from craft_cli.tables.cells import text_table, time_of
+
+
+def datasets(views: Sequence[DatasetView]) -> Table:
+    """One row for each dataset."""
+    rows = ((v.id, v.name, v.task.value, f"{v.rows:,}", time_of(v.created_at)) for v in views)
+    return text_table(("id", "name", "task", "rows", "created"), rows)
 
 
 def origin(view: DatasetView) -> Iterator[str]:
-    """Where it was fetched from, and which columns were read for ours."""
+    """Lines with the source of a fetched dataset, and the columns that were mapped to ours."""
     if view.source is not None:
         version = view.source.revision or view.source.etag
         yield f"from: {view.source.uri}" + (f" ({version})" if version else "")
@@ -19,10 +25,10 @@ def origin(view: DatasetView) -> Iterator[str]:
         yield f"columns: {mapped}"
 
 
-def preview(found: DatasetPreview) -> Iterator[Table | str]:
-    """The rows, then for each what a model is asked and taught."""
-    yield lined(("row", "question", "answers", "category"), (_row(row) for row in found.rows))
-    for prompt in found.prompts:
+def preview(view: DatasetPreview) -> Iterator[Table | str]:
+    """The table of rows, and then for each row its prompts and targets."""
+    yield text_table(("row", "question", "answers", "category"), (_row(row) for row in view.rows))
+    for prompt in view.prompts:
         yield from _prompt(prompt)
 
 
@@ -40,8 +46,8 @@ def _prompt(prompt: PromptPreview) -> Iterator[str]:
         else (prompt.rendered.probe, prompt.rendered.training)
     )
     yield f"\n{prompt.id}"
-    yield f"asked to see what it knows:\n{_inset(probe)}"
-    yield f"asked in training:\n{_inset(training)}"
+    yield f"asked to see what it knows:\n{_indented(probe)}"
+    yield f"asked in training:\n{_indented(training)}"
     yield f"taught where it knows: {prompt.answer}"
     yield f"taught where it does not: {prompt.refusal}"
 
@@ -50,15 +56,15 @@ def _chat(messages: Sequence[ChatMessage]) -> str:
     return "\n".join(f"{message.role}: {message.content}" for message in messages)
 
 
-def _inset(text: str) -> str:
+def _indented(text: str) -> str:
     return "\n".join(f"  {line}" for line in text.splitlines())
 
 
-def overlap(found: DatasetOverlap) -> Iterator[Table | str]:
-    """Counts, and the first rows that both ask."""
+def overlap(view: DatasetOverlap) -> Iterator[Table | str]:
+    """The counts, and the table of the first shared rows."""
     yield (
-        f"{found.overlapping_rows:,} of {found.rows:,} rows ask what {found.with_} asks too "
-        f"(different questions: {found.overlapping_questions:,})"
+        f"{view.overlapping_rows:,} of {view.rows:,} rows ask what {view.with_} asks too "
+        f"(different questions: {view.overlapping_questions:,})"
     )
-    if found.data:
-        yield lined(("number", "row", "question"), ((each.row, each.id, each.question) for each in found.data))
+    if view.data:
+        yield text_table(("number", "row", "question"), ((row.row, row.id, row.question) for row in view.data))

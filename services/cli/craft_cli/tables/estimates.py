@@ -1,4 +1,4 @@
-"""What a job would do and cost, for a terminal."""
+"""The estimate of a job in a terminal: its stages, time, memory and checks."""
 
 from collections.abc import Iterator
 
@@ -7,21 +7,21 @@ from rich.text import Text
 
 from craft.contracts.documents.estimate import Basis, Check, Estimate, SecondsEstimate, StageEstimate
 from craft.contracts.public.jobs import ValidationView
-from craft_cli.tables.listings import size
+from craft_cli.tables.cells import size
 
 _MINUTE, _HOUR = 60.0, 3600.0
 
 
-def stages(found: ValidationView) -> Table:
-    """A line for each stage: who does it, how much there is to do, and what that took before."""
+def stages(validation: ValidationView) -> Table:
+    """One row for each stage: its service, its units, its time, and the past stages behind the estimate."""
     table = Table()
     table.add_column("stage")
     table.add_column("by")
     for heading in ("units", "takes", "from past stages"):
         table.add_column(heading, justify="right")
-    known = {each.stage: each for each in found.estimate.stage_estimates}
-    for stage in found.stages:
-        cells = ("", "", "") if stage.reused else _cells(known.get(stage.name))
+    estimates = {estimate.stage: estimate for estimate in validation.estimate.stage_estimates}
+    for stage in validation.stages:
+        cells = ("", "", "") if stage.reused else _cells(estimates.get(stage.name))
         table.add_row(Text(stage.name), Text("reused" if stage.reused else stage.service), *cells)
     return table
 
@@ -34,15 +34,15 @@ def _cells(estimate: StageEstimate | None) -> tuple[str, str, str]:
 
 
 def lines(estimate: Estimate) -> Iterator[str]:
-    """The whole job in words: bounds, what is likely, memory and the wait. What nobody knows yet is said so."""
+    """The whole job in words: its bounds, likely work, time, memory and wait. Unknown values are "unknown"."""
     yield f"questions: about {estimate.train_questions:,} to train with, {estimate.held_out_questions:,} held out"
     yield (
         f"at most: {estimate.prompts:,} prompts, {estimate.generated_tokens:,} tokens generated, "
         f"{estimate.trained_samples:,} samples trained, {estimate.optimiser_steps:,} optimiser steps"
     )
     likely = [
-        f"{tokens:,} tokens {what}"
-        for tokens, what in (
+        f"{tokens:,} tokens {verb}"
+        for tokens, verb in (
             (estimate.expected_generated_tokens, "generated"),
             (estimate.expected_trained_tokens, "trained"),
         )
@@ -58,9 +58,9 @@ def lines(estimate: Estimate) -> Iterator[str]:
         yield f"begins: {'unknown' if wait is None else f'in {duration(wait)}'}, stages before it: {ahead}"
 
 
-def checks(found: ValidationView) -> Iterator[str]:
-    """A line for each check, and its hint on the next."""
-    for check in found.checks:
+def checks(validation: ValidationView) -> Iterator[str]:
+    """A line for each check, with its hint on the next line."""
+    for check in validation.checks:
         yield f"{_mark(check)} {check.name}: {check.message}"
         if check.hint:
             yield f"  Hint: {check.hint}"
@@ -71,7 +71,7 @@ def _mark(check: Check) -> str:
 
 
 def takes(estimate: SecondsEstimate | None) -> str:
-    """How long, with its interval."""
+    """A duration with its interval; "unknown" where there is none."""
     if estimate is None or estimate.seconds is None:
         return "unknown"
     if estimate.low is None or estimate.high is None:
@@ -80,7 +80,7 @@ def takes(estimate: SecondsEstimate | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """In the largest unit that leaves a whole number before the point."""
+    """Seconds in the largest unit that leaves a whole number before the point."""
     if seconds < _MINUTE:
         return f"{seconds:.1f} s"
     return f"{seconds / _MINUTE:.1f} min" if seconds < _HOUR else f"{seconds / _HOUR:.1f} h"

@@ -1,21 +1,21 @@
-"""Webhooks and deliveries for a terminal."""
+"""Tables of webhooks and their deliveries."""
 
 from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 
 from craft.contracts.public.webhooks import DeliveryDetail, DeliveryView, WebhookView
-from craft_cli.tables.listings import lined, time_of
+from craft_cli.tables.cells import text_table, time_of
 
 
 def webhooks(views: Sequence[WebhookView]) -> Table:
-    """A line for each webhook."""
+    """One row for each webhook."""
     rows = ((v.id, v.name, "on" if v.active else "off", ", ".join(v.types), v.url) for v in views)
-    return lined(("id", "name", "state", "events", "address"), rows)
+    return text_table(("id", "name", "state", "events", "address"), rows)
 
 
 def state(view: WebhookView) -> Iterator[str]:
-    """What a table has no room for: why it is off, since when it fails, and its old secret."""
+    """Lines for what does not fit into the table: the reason why it is off, its failures, and its old secret."""
     if view.inactive_reason:
         yield f"off: {view.inactive_reason}"
     if view.failing_since:
@@ -27,7 +27,7 @@ def state(view: WebhookView) -> Iterator[str]:
 
 
 def deliveries(views: Sequence[DeliveryView]) -> Table:
-    """A line for each message."""
+    """One row for each message."""
     rows = (
         (
             v.id,
@@ -39,11 +39,11 @@ def deliveries(views: Sequence[DeliveryView]) -> Table:
         )
         for v in views
     )
-    return lined(("id", "event", "status", "attempts", "answer", "next or last attempt"), rows)
+    return text_table(("id", "event", "status", "attempts", "answer", "next or last attempt"), rows)
 
 
 def exchange(view: DeliveryDetail) -> Iterator[str]:
-    """What is sent and what was answered."""
+    """The body that is sent, and the response to it."""
     yield f"sent: {view.body}"
     if view.response_status is not None:
         yield f"answered {view.response_status}: {view.response_body or ''}".rstrip()

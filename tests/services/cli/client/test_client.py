@@ -1,4 +1,4 @@
-"""The Python client against a server played by a function."""
+"""The Python client against a function as its server."""
 
 import json
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def body(model: object) -> bytes:
     return model.model_dump_json().encode()  # type: ignore[attr-defined, no-any-return]
 
 
-def test_a_503_is_tried_again_under_the_same_idempotency_key() -> None:
+def test_a_503_is_sent_again_with_the_same_idempotency_key() -> None:
     keys: list[str] = []
     pauses: list[float] = []
 
@@ -45,7 +45,7 @@ def test_a_503_is_tried_again_under_the_same_idempotency_key() -> None:
     assert pauses == [2.0, 1.0]
 
 
-def test_a_refusal_is_raised_with_rows_and_hint_and_not_tried_again() -> None:
+def test_a_refusal_is_raised_with_rows_and_hint_and_not_sent_again() -> None:
     calls = []
     problem = Problem.of(
         DatasetInvalid("1 of 2 rows cannot be used.", hint="Mend it.", details=[ErrorDetail("is empty", "answers", 2)])
@@ -67,7 +67,7 @@ def test_an_answer_that_is_no_problem_document_is_still_an_api_error() -> None:
         api.jobs.get(JOB_ID)
 
 
-def test_no_server_is_said_so_after_the_retries() -> None:
+def test_without_a_server_the_retries_end_in_an_error() -> None:
     pauses: list[float] = []
 
     def server(request: httpx.Request) -> httpx.Response:
@@ -90,7 +90,7 @@ def test_wait_polls_to_the_end_and_raises_where_the_job_failed() -> None:
     assert views == []
 
 
-def test_a_deployment_is_asked_for_by_strategy_and_gives_a_model_name() -> None:
+def test_a_deployment_is_requested_by_strategy_and_gives_a_model_name() -> None:
     bodies: list[object] = []
 
     def server(request: httpx.Request) -> httpx.Response:
@@ -106,20 +106,20 @@ def test_a_deployment_is_asked_for_by_strategy_and_gives_a_model_name() -> None:
     assert bodies == [{"strategy": "craft"}, {"strategy": None}]
 
 
-def test_a_broken_stream_is_taken_up_after_the_last_event() -> None:
-    asked: list[str] = []
+def test_a_broken_stream_continues_after_the_last_event() -> None:
+    positions: list[str] = []
     events = [event(1, "job.created"), event(2, "job.started"), event(3, "job.succeeded")]
 
     def server(request: httpx.Request) -> httpx.Response:
         if not request.url.path.endswith("/events"):
-            done = JobStatus.SUCCEEDED if len(asked) == 2 else JobStatus.RUNNING
+            done = JobStatus.SUCCEEDED if len(positions) == 2 else JobStatus.RUNNING
             return httpx.Response(200, content=body(job_view(done)))
-        asked.append(request.url.params["after"])
-        return httpx.Response(200, content=as_sse(*(events[:2] if len(asked) == 1 else events[2:])))
+        positions.append(request.url.params["after"])
+        return httpx.Response(200, content=as_sse(*(events[:2] if len(positions) == 1 else events[2:])))
 
     with client(server) as api:
-        assert [each.seq for each in api.jobs.stream(JOB_ID)][:3] == [1, 2, 3]
-    assert asked[:2] == ["0", "2"]
+        assert [streamed.seq for streamed in api.jobs.stream(JOB_ID)][:3] == [1, 2, 3]
+    assert positions[:2] == ["0", "2"]
 
 
 def test_a_download_is_whole_or_absent(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_download_is_whole_or_absent(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder"]
 
 
-def test_an_upload_is_rewound_for_its_second_try(tmp_path: Path) -> None:
+def test_an_upload_is_rewound_for_its_second_attempt(tmp_path: Path) -> None:
     bodies: list[bytes] = []
     path = tmp_path / "facts.jsonl"
     path.write_text('{"question": "q", "answer": "a"}\n')
@@ -147,4 +147,4 @@ def test_an_upload_is_rewound_for_its_second_try(tmp_path: Path) -> None:
     with client(server) as api, pytest.raises(ApiError):
         api.datasets.upload(path, task=Task.OPEN_ENDED)
     assert len(bodies) == 5
-    assert all(b'"answer": "a"' in each for each in bodies)
+    assert all(b'"answer": "a"' in content for content in bodies)

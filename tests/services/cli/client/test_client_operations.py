@@ -1,4 +1,4 @@
-"""The client is the OpenAPI document: each operation has its method, with its path, parameters, body and answer."""
+"""The client matches the OpenAPI document: each operation has a method with its path, parameters and models."""
 
 import asyncio
 import inspect
@@ -22,13 +22,13 @@ from craft_client.sync.transport import Transport
 
 ROOT = Path(__file__).parents[4]
 WITHOUT_METHOD = {
-    "createChatCompletion": "OpenAI's own client speaks it",
+    "createChatCompletion": "for OpenAI's own client",
     "getReport": "getReportJson and getReportHtml are its two forms",
     "healthz": "for probes of the process",
     "metrics": "for Prometheus",
 }
 OPENAI_TAGS = {"files", "fine-tuning"}
-"""Routes that OpenAI's own client speaks."""
+"""Routes for OpenAI's own client."""
 SAMPLES: dict[str, Any] = {
     "spec": JobSpec.model_validate(body(name="n", labels={"a": "b"})).model_dump(mode="json"),
     "rows": [{"question": "q", "answers": ["a"]}],
@@ -43,8 +43,8 @@ SAMPLES: dict[str, Any] = {
     "job_ids": ["a", "b"],
 }
 BY_TYPE: dict[str, Any] = {"int": 1, "float": 1.0, "bool": True, "str": "x", "datetime": None}
-ANSWERS = {"JobHandle": "JobView", "AsyncJobHandle": "JobView"}
-OWN_ANSWERS = {
+MODEL_OF_HANDLE = {"JobHandle": "JobView", "AsyncJobHandle": "JobView"}
+OWN_RESULTS = {
     "readyz",
     "getReportJson",
     "getReportHtml",
@@ -53,11 +53,11 @@ OWN_ANSWERS = {
     "deleteDataset",
     "deleteWebhook",
 }
-"""Operations whose method gives something else than the answer's model: bytes, a path, a yes or no, nothing."""
+"""Operations whose method does not return the response's model, but bytes, a path, a bool or None."""
 
 
 class Captured(Exception):
-    """The request that a method would send."""
+    """Raised with the request that a method would send."""
 
     def __init__(self, request: httpx.Request) -> None:
         self.request = request
@@ -86,15 +86,15 @@ def operations(document: dict[str, Any]) -> dict[str, Operation]:
 
 
 def methods(client: object) -> dict[str, Any]:
-    """The client's methods by the operation that each stands for."""
-    found: dict[str, Any] = {}
+    """The client's methods by their operations."""
+    by_operation: dict[str, Any] = {}
     for part in (client, *vars(client).values()):
         for _, method in inspect.getmembers(part, inspect.ismethod):
             name = getattr(method, "__operation__", None)
             if name is not None:
-                assert name not in found, f"two methods are {name}"
-                found[name] = method
-    return found
+                assert name not in by_operation, f"two methods are {name}"
+                by_operation[name] = method
+    return by_operation
 
 
 def capture(request: httpx.Request) -> httpx.Response:
@@ -122,7 +122,7 @@ def sample(parameter: inspect.Parameter) -> Any:
 
 
 def requested(method: Any) -> httpx.Request:
-    """What the method sends when every argument is given."""
+    """The request that the method sends with all its arguments."""
     words = {name: sample(parameter) for name, parameter in inspect.signature(method).parameters.items()}
     with pytest.raises(Captured) as caught:
         asyncio.run(_called(method, words))
@@ -130,17 +130,17 @@ def requested(method: Any) -> httpx.Request:
 
 
 async def _called(method: Any, words: dict[str, Any]) -> None:
-    done = method(**words)
-    if inspect.isawaitable(done):
-        await done
+    result = method(**words)
+    if inspect.isawaitable(result):
+        await result
 
 
 def resolved(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    choices = [each for each in schema.get("anyOf", ()) if each.get("type") != "null"]
+    choices = [choice for choice in schema.get("anyOf", ()) if choice.get("type") != "null"]
     schema = choices[0] if choices else schema
     reference = schema.get("$ref")
-    found: dict[str, Any] = document["components"]["schemas"][reference.rpartition("/")[2]] if reference else schema
-    return found
+    target: dict[str, Any] = document["components"]["schemas"][reference.rpartition("/")[2]] if reference else schema
+    return target
 
 
 def test_every_operation_has_a_method_or_a_reason(operations: dict[str, Operation]) -> None:
@@ -150,16 +150,16 @@ def test_every_operation_has_a_method_or_a_reason(operations: dict[str, Operatio
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
-def test_a_method_asks_for_its_operation_with_every_parameter(operations: dict[str, Operation], name: str) -> None:
+def test_a_method_sends_its_operation_with_every_parameter(operations: dict[str, Operation], name: str) -> None:
     request, operation = requested(METHODS[name]), operations[name]
     pattern = re.sub(r"\{[^}]+\}", "[^/]+", operation.path)
     assert (request.method, bool(re.fullmatch(pattern, request.url.path))) == (operation.method, True), request.url
-    asked = {parameter["name"] for parameter in operation.document.get("parameters", ()) if parameter["in"] == "query"}
-    assert set(request.url.params) == asked
+    listed = {parameter["name"] for parameter in operation.document.get("parameters", ()) if parameter["in"] == "query"}
+    assert set(request.url.params) == listed
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
-def test_a_body_has_every_member_that_the_document_has(
+def test_a_body_has_every_documented_member(
     document: dict[str, Any], operations: dict[str, Operation], name: str
 ) -> None:
     content = operations[name].document.get("requestBody", {}).get("content", {})
@@ -184,24 +184,24 @@ def test_each_way_to_make_a_dataset_sends_every_member(operations: dict[str, Ope
     assert '{"question": "prompt"}' in form
 
 
-def test_a_task_that_was_not_said_is_not_sent(tmp_path: Path) -> None:
+def test_an_omitted_task_is_not_sent(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("{}")
     with pytest.raises(Captured) as uploaded:
         CLIENT.datasets.upload(path)
     with pytest.raises(Captured) as created:
         CLIENT.datasets.create([{}])
-    assert not [each for each in (uploaded, created) if b"task" in each.value.request.read()]
+    assert not [caught for caught in (uploaded, created) if b"task" in caught.value.request.read()]
 
 
-@pytest.mark.parametrize("name", sorted(set(METHODS) - OWN_ANSWERS))
+@pytest.mark.parametrize("name", sorted(set(METHODS) - OWN_RESULTS))
 def test_an_answer_is_the_documents_model(operations: dict[str, Operation], name: str) -> None:
-    told = get_type_hints(METHODS[name])["return"].__name__
+    returned = get_type_hints(METHODS[name])["return"].__name__
     good = next(value for status, value in operations[name].document["responses"].items() if status[0] == "2")
     schema = good.get("content", {}).get("application/json", {}).get("schema", {})
-    if name == "getJob":  # it answers kept bytes, so the document knows its model by the route's declaration
+    if name == "getJob":  # it returns cached bytes, so the document has its model from the route's declaration
         assert schema["$ref"].endswith("/JobView")
-    assert schema["$ref"].rpartition("/")[2] == ANSWERS.get(told, told)
+    assert schema["$ref"].rpartition("/")[2] == MODEL_OF_HANDLE.get(returned, returned)
 
 
 def test_both_clients_have_the_same_surface() -> None:
@@ -218,12 +218,12 @@ def public(kind: type) -> set[str]:
 
 
 @pytest.mark.parametrize("name", ["getJob", "createJob", "listLogs", "createKey", "putTeam", "changeWebhook"])
-def test_the_awaited_client_sends_the_same(name: str) -> None:
-    asked, awaited = requested(METHODS[name]), requested(methods(ASYNC_CLIENT)[name])
-    assert (asked.method, asked.url, asked.content) == (awaited.method, awaited.url, awaited.content)
+def test_the_asynchronous_client_sends_the_same(name: str) -> None:
+    sent, awaited = requested(METHODS[name]), requested(methods(ASYNC_CLIENT)[name])
+    assert (sent.method, sent.url, sent.content) == (awaited.method, awaited.url, awaited.content)
 
 
-def test_the_client_that_waits_is_made_from_the_other() -> None:
+def test_the_synchronous_client_is_generated_from_the_other() -> None:
     command = [sys.executable, str(ROOT / "services" / "cli" / "craft_client" / "_generate_sync.py"), "--check"]
-    made = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert made.returncode == 0, made.stderr
+    finished = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr

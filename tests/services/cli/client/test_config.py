@@ -1,4 +1,4 @@
-"""Which server, and as whom."""
+"""The choice of the server and the credentials."""
 
 import tomllib
 from pathlib import Path
@@ -18,7 +18,7 @@ def home(tmp_path: Path) -> dict[str, str]:
     return environment
 
 
-def test_without_anything_it_is_this_machine(tmp_path: Path) -> None:
+def test_the_default_is_this_machine(tmp_path: Path) -> None:
     assert connection(environ={"HOME": str(tmp_path)}) == Connection(DEFAULT_URL)
 
 
@@ -48,9 +48,9 @@ def test_a_profiles_key_goes_to_its_own_server_only(home: dict[str, str], url: s
     assert connection(environ=home | {"CRAFT_URL": url, "CRAFT_PROFILE": "work"}) == Connection(url)
 
 
-def test_the_same_server_written_otherwise_is_the_same(home: dict[str, str]) -> None:
-    found = connection(url="https://craft.example.com:443/", profile="work", environ=home)
-    assert found.api_key == "craft_sk_work"
+def test_another_spelling_of_the_same_server_is_the_same(home: dict[str, str]) -> None:
+    target = connection(url="https://craft.example.com:443/", profile="work", environ=home)
+    assert target.api_key == "craft_sk_work"
 
 
 def test_a_file_of_keys_that_others_may_read_is_not_used(home: dict[str, str]) -> None:
@@ -61,27 +61,27 @@ def test_a_file_of_keys_that_others_may_read_is_not_used(home: dict[str, str]) -
         connection(environ=home)
 
 
-def test_an_unknown_profile_names_those_there_are(home: dict[str, str]) -> None:
+def test_an_unknown_profile_names_the_known_ones(home: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match=r"no profile play; there is work"):
         connection(profile="play", environ=home)
 
 
 @pytest.mark.parametrize("text", ["profiles = 3", "[profiles.work]\ncolour = 'red'", "[profiles.work]\nurl = 3", "x ="])
-def test_a_file_of_something_else_is_said_so(home: dict[str, str], text: str) -> None:
+def test_a_file_of_something_else_is_an_error(home: dict[str, str], text: str) -> None:
     config_path(home).write_text(text)
     with pytest.raises(ConfigError, match="craft login"):
         connection(environ=home)
 
 
 @pytest.mark.parametrize("team", ['a"b', "a\\b", "Köln 🌊", "a\nb\x7f", "[profiles.x]"])
-def test_whatever_a_text_holds_is_read_back(home: dict[str, str], team: str) -> None:
+def test_every_text_is_read_back(home: dict[str, str], team: str) -> None:
     path = config_path(home)
     save_profile(path, "odd", Profile(None, None, team))
     assert profiles(path) == {"odd": Profile(None, None, team), "work": WORK}
     assert tomllib.loads(path.read_text(encoding="utf-8"))["profiles"]["odd"] == {"team": team}
     save_profile(path, "odd", None)
     assert profiles(path) == {"work": WORK}
-    assert [each.name for each in path.parent.iterdir()] == ["config.toml"]
+    assert [file.name for file in path.parent.iterdir()] == ["config.toml"]
 
 
 @pytest.mark.parametrize("url", ["craft.example.com", "ftp://x", "http://"])

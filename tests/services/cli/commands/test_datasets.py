@@ -1,4 +1,4 @@
-"""`craft datasets …` against the gateway and a datasets service that are real."""
+"""`craft datasets …` against a real gateway and a real datasets service."""
 
 import json
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ UNKNOWN = "dset_01jgywz3x4v5q6r7s8t9vawbxc"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A place where files lie, for a gateway whose address is in CRAFT_URL."""
+    """A server with files, and a gateway whose address is in CRAFT_URL."""
     with (
         pytest.MonkeyPatch.context() as patched,
         source({"/questions.jsonl": body(ROWS), **hub(ROWS[: ROWS.index(b"\n") + 1])}) as files,
@@ -46,27 +46,27 @@ def question(text: str, answer: str) -> str:
 
 
 @pytest.mark.usefixtures("server")
-def test_columns_are_named_and_seen_again(tmp_path: Path) -> None:
+def test_columns_are_mapped_and_shown(tmp_path: Path) -> None:
     path = tmp_path / "pairs.csv"
     path.write_text("prompt,completion\nWhich gas do plants take in?,carbon dioxide|CO2\n")
     columns = ["--column", "question=prompt", "--column", "answers=completion"]
-    made = craft("add", str(path), *columns).strip()
-    assert "columns: question=prompt, answers=completion" in craft("get", made)
-    shown = craft("preview", made, "--rows", "1")
+    dataset_id = craft("add", str(path), *columns).strip()
+    assert "columns: question=prompt, answers=completion" in craft("get", dataset_id)
+    shown = craft("preview", dataset_id, "--rows", "1")
     assert "carbon dioxide | CO2" in shown
     assert "user: " in shown
     assert "taught where it knows: carbon dioxide" in shown
 
 
-def test_a_file_elsewhere_is_fetched_and_its_version_told(server: str) -> None:
+def test_a_file_elsewhere_is_fetched_and_its_version_shown(server: str) -> None:
     assert craft("add", "--from-url", f"{server}/questions.jsonl", "--name", "web").startswith("dset_")
-    made = craft("add", "--hub", "team/facts", "--file", "data/train.jsonl").strip()
-    assert "from: hf://datasets/team/facts@main/data/train.jsonl (0123456789abcdef" in craft("get", made)
+    dataset_id = craft("add", "--hub", "team/facts", "--file", "data/train.jsonl").strip()
+    assert "from: hf://datasets/team/facts@main/data/train.jsonl (0123456789abcdef" in craft("get", dataset_id)
 
 
 @pytest.mark.usefixtures("server")
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ([], "Say which"),
         (["--hub", "team/facts", "--s3", "s3://bucket/key"], "Say which"),
@@ -77,12 +77,12 @@ def test_a_file_elsewhere_is_fetched_and_its_version_told(server: str) -> None:
         (["--s3", "s3://bucket/key", "--column", "id=a", "--column", "id=b"], "given twice"),
     ],
 )
-def test_what_names_no_source_is_a_usage_error(words: list[str], said: str) -> None:
-    assert said in craft("add", *words, code=2)
+def test_what_names_no_source_is_a_usage_error(words: list[str], message: str) -> None:
+    assert message in craft("add", *words, code=2)
 
 
 @pytest.mark.usefixtures("server")
-def test_choices_need_the_task_said(tmp_path: Path) -> None:
+def test_choices_need_a_task(tmp_path: Path) -> None:
     path = tmp_path / "choices.jsonl"
     path.write_text('{"question": "Which?", "choices": ["this", "that"], "answer": "B"}\n')
     assert "task=multiple_choice" in craft("add", str(path), code=2)
@@ -101,7 +101,7 @@ def test_an_overlap_is_counted_and_shown(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("server")
 def test_what_is_deleted_is_not_found(tmp_path: Path) -> None:
-    made = added(tmp_path / "c.jsonl", question("Who wrote Ulysses?", "Joyce"))
-    assert json.loads(craft("rm", made, "--json")) == {"id": made, "deleted": True}
-    craft("get", made, code=4)
+    dataset_id = added(tmp_path / "c.jsonl", question("Who wrote Ulysses?", "Joyce"))
+    assert json.loads(craft("rm", dataset_id, "--json")) == {"id": dataset_id, "deleted": True}
+    craft("get", dataset_id, code=4)
     craft("rm", UNKNOWN, code=4)

@@ -21,13 +21,13 @@ from craft.contracts.spec.jobs import JobStatus
 CRAFT = [sys.executable, "-m", "craft_cli"]
 
 
-def surroundings(**environment: str) -> dict[str, str]:
-    """Of a command, without anybody's own profiles."""
+def command_environment(**environment: str) -> dict[str, str]:
+    """The environment of a command, without the user's own profiles."""
     return os.environ | {"XDG_CONFIG_HOME": "/nonexistent"} | environment
 
 
 def craft(*words: str, **environment: str) -> "subprocess.CompletedProcess[bytes]":
-    return subprocess.run([*CRAFT, *words], env=surroundings(**environment), capture_output=True, check=False)
+    return subprocess.run([*CRAFT, *words], env=command_environment(**environment), capture_output=True, check=False)
 
 
 def listed(name: str) -> bytes:
@@ -46,8 +46,8 @@ def test_a_piped_table_is_plain_and_whole() -> None:
 
 def test_a_terminal_without_unicode_gets_question_marks_and_no_trace() -> None:
     with answering(listed("Köln")) as (url, _):
-        done = craft("jobs", "ls", "--url", url, PYTHONIOENCODING="ascii")
-    assert (done.returncode, b"K?ln" in done.stdout, done.stderr) == (0, True, b"")
+        finished = craft("jobs", "ls", "--url", url, PYTHONIOENCODING="ascii")
+    assert (finished.returncode, b"K?ln" in finished.stdout, finished.stderr) == (0, True, b"")
 
 
 def test_json_is_one_document_whatever_the_encoding() -> None:
@@ -55,7 +55,7 @@ def test_json_is_one_document_whatever_the_encoding() -> None:
         assert json.loads(craft("jobs", "ls", "--json", "--url", url).stdout)["data"][0]["name"] == "Köln"
 
 
-def test_who_stops_reading_ends_the_command_without_a_trace() -> None:
+def test_a_closed_pipe_ends_the_command_without_a_trace() -> None:
     lines = json.dumps(
         {
             "object": "list",
@@ -70,14 +70,14 @@ def test_who_stops_reading_ends_the_command_without_a_trace() -> None:
     with answering(lines) as (url, _):
         script = f'"$@" jobs logs {JOB_ID} --url {url} | head -1'
         command = ["bash", "-c", script, "bash", *CRAFT]
-        done = subprocess.run(command, env=surroundings(), capture_output=True, check=False)
-    assert done.stdout.startswith(b"ingest#1 x")
-    assert done.stderr == b""
+        finished = subprocess.run(command, env=command_environment(), capture_output=True, check=False)
+    assert finished.stdout.startswith(b"ingest#1 x")
+    assert finished.stderr == b""
 
 
 @contextmanager
 def streaming() -> Iterator[tuple[str, threading.Event]]:
-    """A server whose job never ends: its address, and whether somebody follows."""
+    """A server whose job never ends: its address, and an event that is set when a client follows the job."""
     followed = threading.Event()
     over = threading.Event()
 
@@ -104,20 +104,20 @@ def streaming() -> Iterator[tuple[str, threading.Event]]:
             thread.join()
 
 
-def test_ctrl_c_leaves_the_job_running_and_says_so() -> None:
+def test_ctrl_c_leaves_the_job_running_and_prints_that() -> None:
     with streaming() as (url, followed):
         watching = subprocess.Popen(
-            # Whoever runs the tests in the background may have Ctrl-C ignored.
+            # A shell that runs the tests in the background may ignore Ctrl-C.
             ["env", "--default-signal=INT", *CRAFT, "jobs", "watch", JOB_ID, "--url", url],
-            env=surroundings(),
+            env=command_environment(),
             stderr=subprocess.PIPE,
         )
         assert followed.wait(20)
         watching.send_signal(signal.SIGINT)
-        _, said = watching.communicate(timeout=20)
+        _, output = watching.communicate(timeout=20)
     assert watching.returncode == 130
-    assert f"The job goes on. See it again: craft jobs watch {JOB_ID}" in said.decode()
-    assert b"Traceback" not in said
+    assert f"The job goes on. See it again: craft jobs watch {JOB_ID}" in output.decode()
+    assert b"Traceback" not in output
 
 
 @pytest.mark.parametrize("status", [JobStatus.FAILED, JobStatus.CANCELLED])
@@ -125,26 +125,26 @@ def test_watching_a_job_that_does_not_succeed_is_6_with_its_view_and_its_problem
     kind = f"job.{status.value}"
     view = job_view(status).model_dump_json().encode()
     with answering(as_sse(event(1, kind)), view) as (url, _):
-        done = craft("jobs", "watch", JOB_ID, "--json", "--url", url)
-    assert done.returncode == 6
-    assert json.loads(done.stdout)["status"] == status.value
+        finished = craft("jobs", "watch", JOB_ID, "--json", "--url", url)
+    assert finished.returncode == 6
+    assert json.loads(finished.stdout)["status"] == status.value
     code = "too_few_known" if status is JobStatus.FAILED else "job_cancelled"
-    assert json.loads(done.stderr)["code"] == code
+    assert json.loads(finished.stderr)["code"] == code
 
 
 def test_bash_completes_commands_and_options() -> None:
     words = {"COMP_WORDS": "craft jobs c", "COMP_CWORD": "2", "_CRAFT_COMPLETE": "complete_bash"}
-    done = subprocess.run(CRAFT, env=surroundings(**words), capture_output=True, text=True, check=False)
-    assert done.stdout.split() == ["cancel", "compare"]
+    finished = subprocess.run(CRAFT, env=command_environment(**words), capture_output=True, text=True, check=False)
+    assert finished.stdout.split() == ["cancel", "compare"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_is_a_script_of_that_shell(shell: str, tmp_path: Path) -> None:
-    done = craft("completion", shell)
-    assert done.returncode == 0
-    assert b"_CRAFT_COMPLETE" in done.stdout
+    finished = craft("completion", shell)
+    assert finished.returncode == 0
+    assert b"_CRAFT_COMPLETE" in finished.stdout
     if shell == "bash":
         script = tmp_path / "completion"
-        script.write_bytes(done.stdout)
+        script.write_bytes(finished.stdout)
         assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
     assert craft("completion", "tcsh").returncode == 2

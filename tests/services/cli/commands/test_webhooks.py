@@ -1,4 +1,4 @@
-"""`craft webhooks …` against a gateway that is real; what is sent is in the gateway's own tests."""
+"""`craft webhooks …` against a real gateway. The gateway's own tests cover the sent messages."""
 
 import json
 from collections.abc import Iterator
@@ -43,13 +43,13 @@ def hook() -> str:
 
 
 def test_the_secret_is_printed_once() -> None:
-    made, secret = craft(
+    webhook_id, secret = craft(
         "create", TARGET, "--type", "job.failed", "--type", "adapter.*", "--name", "pager"
     ).splitlines()
     assert secret.startswith("whsec_")
-    (row,) = [line for line in craft("ls").splitlines() if made in line]
-    assert row.split() == [made, "pager", "on", "job.failed,", "adapter.*", TARGET]
-    assert secret not in craft("get", made)
+    (row,) = [line for line in craft("ls").splitlines() if webhook_id in line]
+    assert row.split() == [webhook_id, "pager", "on", "job.failed,", "adapter.*", TARGET]
+    assert secret not in craft("get", webhook_id)
 
 
 def test_a_new_secret_is_another_and_the_old_one_still_signs(hook: str) -> None:
@@ -59,7 +59,7 @@ def test_a_new_secret_is_another_and_the_old_one_still_signs(hook: str) -> None:
     assert "the secret before signs too until" in craft("get", hook)
 
 
-def test_only_what_is_said_is_changed(hook: str) -> None:
+def test_only_the_given_options_change(hook: str) -> None:
     before = as_json("get", hook)
     after = as_json("set", hook, "--inactive")
     assert (after["active"], after["types"]) == (False, before["types"])
@@ -70,7 +70,7 @@ def test_only_what_is_said_is_changed(hook: str) -> None:
     craft("set", hook, "--type", "weather", code=2)
 
 
-def test_a_message_is_sent_looked_at_and_sent_again(hook: str) -> None:
+def test_a_message_is_sent_shown_and_sent_again(hook: str) -> None:
     sent = craft("test", hook).strip()
     (row,) = [line for line in craft("deliveries", hook).splitlines() if sent in line]
     assert row.split()[:4] == [sent, "webhook.test", "pending", "0"]

@@ -1,4 +1,4 @@
-"""`craft jobs validate` for people: what is known as numbers with units, what is not as unknown."""
+"""`craft jobs validate` for people: numbers with units, or "unknown"."""
 
 import io
 
@@ -29,7 +29,7 @@ def stage(name: str, kind: StageKind, service: Service, *, reused: bool = False)
 
 
 def known() -> ValidationView:
-    """A stage that is there, one that took so long before, and one that nobody has seen."""
+    """A reused stage, one with past durations, and one that has never run."""
     likely = SecondsEstimate(seconds=90.0, low=60.0, high=7200.0, based_on=7, basis=Basis.SCALED)
     memory = MemoryEstimate(
         parameters=1,
@@ -62,7 +62,7 @@ def known() -> ValidationView:
     )
 
 
-def test_a_stage_tells_its_worker_its_units_and_its_time_with_an_interval() -> None:
+def test_a_stage_has_its_service_its_units_and_its_time_with_an_interval() -> None:
     output = io.StringIO()
     Console(file=output, width=120).print(estimates.stages(known()))
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in output.getvalue().splitlines() if "│" in line]
@@ -73,7 +73,7 @@ def test_a_stage_tells_its_worker_its_units_and_its_time_with_an_interval() -> N
     ]
 
 
-def test_the_job_is_told_in_words() -> None:
+def test_the_job_is_described_in_words() -> None:
     assert [*estimates.lines(known().estimate)][2:] == [
         "likely: 4,096 tokens generated",
         "time: 1.5 min [1.0 min, 2.0 h]",
@@ -82,12 +82,12 @@ def test_the_job_is_told_in_words() -> None:
     ]
 
 
-def test_a_new_installation_knows_nothing_and_says_so() -> None:
+def test_a_new_installation_shows_unknown() -> None:
     assert [*estimates.lines(JOB.estimate)][2:] == [
         "likely: unknown, no such stage has run here",
         "time: unknown",
     ]
 
 
-def test_a_check_tells_what_to_do() -> None:
+def test_a_check_has_its_hint() -> None:
     assert [*estimates.checks(known())] == ["[waits] gpu_seconds: Used up.", "  Hint: Wait for tomorrow."]

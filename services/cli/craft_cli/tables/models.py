@@ -1,0 +1,13 @@
+"""The table of deployed adapters."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from craft.contracts.openai.chat import ServedModel
+from craft_cli.tables.cells import text_table
+
+
+def models(views: Sequence[ServedModel]) -> Table:
+    """One row for each deployed adapter."""
+    return text_table(("id", "base model"), ((v.id, v.parent) for v in views))
