@@ -258,7 +258,7 @@ class Internal(SystemFault):
 
 
 class MissingStates(Internal):
-    """Two tables that must hold the same questions do not."""
+    """Two tables lack questions of one another, although they must have the same."""
 
 
 class AdapterUnservable(SystemFault):

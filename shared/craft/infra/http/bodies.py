@@ -36,5 +36,5 @@ def not_json(error: json.JSONDecodeError) -> RequestInvalid:
     """The error for a body that the JSON parser cannot read."""
     return RequestInvalid(
         f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}.",
-        hint="Mend it there. Names and texts stand in double quotes, and after the last member comes no comma.",
+        hint="Correct it there. Names and texts need double quotes, and no comma may follow the last member.",
     )

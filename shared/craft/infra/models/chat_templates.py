@@ -78,7 +78,7 @@ def _templates(folder: Path, settings: dict[str, Any]) -> dict[str, str]:
         given = {item.get("name"): item.get("template") for item in given}
     named = {"default": given} if isinstance(given, str) else given
     if not isinstance(named, dict) or not all(isinstance(text, str) for pair in named.items() for text in pair):
-        raise _rejected("is no text")
+        raise _rejected("is not text")
     return named
 
 
@@ -134,7 +134,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(_read_text(path))
     except (ValueError, RecursionError) as error:
-        raise ModelRejected(f"The model's {path.name} is no readable JSON.", param="base_model") from error
+        raise ModelRejected(f"The model's {path.name} is not readable JSON.", param="base_model") from error
     if not isinstance(content, dict):
         raise ModelRejected(f"The model's {path.name} is not an object.", param="base_model")
     return content
@@ -152,6 +152,6 @@ def _read_text(path: Path) -> str:
 def _rejected(fault: str) -> ModelRejected:
     return ModelRejected(
         f"The model's chat template {fault}.",
-        hint="Mend chat_template.jinja (or `chat_template` in tokenizer_config.json), or choose another checkpoint.",
+        hint="Correct chat_template.jinja (or `chat_template` in tokenizer_config.json), or choose another checkpoint.",
         param="base_model",
     )

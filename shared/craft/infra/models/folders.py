@@ -105,7 +105,7 @@ class ModelFolders:
         if not path.is_relative_to(self._root.resolve()) or not path.is_dir():
             raise ModelNotFound(
                 f"There is no model {name} in the models folder.",
-                hint=f"{self._available()}Whoever runs this installation adds others with `craft models fetch`.",
+                hint=f"{self._available()}The operator of this installation adds others with `craft models fetch`.",
                 param="base_model",
             )
         return path
@@ -124,7 +124,7 @@ def _read_config(path: Path, model_id: str) -> dict[str, object]:
         raise ModelRejected(f"{model_id}: config.json is not an object.", param="base_model")
     if "auto_map" in config:
         raise ModelRejected(
-            f"{model_id} asks for code of its own (auto_map), which is never run.",
+            f"{model_id} asks for its own code (auto_map), which is never run.",
             hint="Choose a model that transformers implements itself.",
             param="base_model",
         )
