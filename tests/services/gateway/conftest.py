@@ -10,11 +10,11 @@ from tests.services.gateway.rigs.world import World, new_world, postgres_world
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    with new_world(tmp_path) as made:
-        yield made
+    with new_world(tmp_path) as world:
+        yield world
 
 
 @pytest.fixture
 def postgres() -> Iterator[World]:
-    with postgres_world(URL) as made:
-        yield made
+    with postgres_world(URL) as world:
+        yield world

@@ -1,4 +1,4 @@
-"""OpenAI's files: a team's open-ended datasets."""
+"""Shows a team's open-ended datasets as OpenAI's files."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,24 +36,24 @@ class OpenAiFiles:
         self._store = store
 
     def add(self, source: BinaryIO, *, name: str | None, team: str) -> FileObject:
-        """Have chat lines checked and kept as a dataset. Raises DatasetInvalid with line errors, Unavailable."""
+        """Check chat lines and store them as a dataset. Raises DatasetInvalid with line errors, Unavailable."""
         try:
-            kept = self._datasets.add_file(source, _READING, name=name, team=team, chat_lines=True)
+            row = self._datasets.add_file(source, _READING, name=name, team=team, chat_lines=True)
         except DatasetInvalid as error:
             error.hint, error.param = _HINT, "file"
             raise
-        return self._view(kept)
+        return self._view(row)
 
     def find(self, file_id: str) -> FileObject:
-        """One file. Raises NotFound."""
+        """Return one file. Raises NotFound."""
         return self._view(self._row(file_id))
 
     def listed(self, team: str, *, limit: int, after: str | None, order: Order) -> FileList:
-        """A page of the team's files. Raises NotFound where `after` is no file's id."""
+        """Return a page of the team's files. Raises NotFound where `after` is no file's id."""
         query = select(Dataset).where(Dataset.team == team, Dataset.task == Task.OPEN_ENDED)
         column = col(Dataset.id)
         if after is not None:
-            last = _own(after)
+            last = _dataset_id(after)
             query = query.where(column < last if order == "desc" else column > last)
         with self._database.read() as session:
             page = read_page(session, query.order_by(column.desc() if order == "desc" else column), limit)
@@ -62,7 +62,7 @@ class OpenAiFiles:
         return FileList(data=views, first_id=first, last_id=last_id, has_more=page.has_more)
 
     def content(self, file_id: str) -> Iterator[bytes]:
-        """The file's lines; `add` makes the same dataset of them. Raises NotFound."""
+        """Return the file's lines, of which `add` makes the same dataset. Raises NotFound."""
         return _chat_lines(self._store.open(self._row(file_id).ref) / QUESTIONS_FILE)
 
     def remove(self, file_id: str) -> None:
@@ -71,7 +71,7 @@ class OpenAiFiles:
 
     def _row(self, file_id: str) -> Dataset:
         try:
-            row = self._datasets.row(_own(file_id))
+            row = self._datasets.row(_dataset_id(file_id))
         except NotFound:
             raise no_file() from None
         if row.task is not Task.OPEN_ENDED:
@@ -92,15 +92,15 @@ class OpenAiFiles:
         return view.model_copy(update={"bytes": sum(file.bytes for file in files)})
 
 
-def _own(file_id: str) -> str:
-    found = own_id(file_id, "file")
-    if found is None:
+def _dataset_id(file_id: str) -> str:
+    dataset_id = own_id(file_id, "file")
+    if dataset_id is None:
         raise no_file()
-    return found
+    return dataset_id
 
 
 def _chat_lines(questions: Path) -> Iterator[bytes]:
-    """A chat line for each row of an open-ended dataset."""
+    """Yield a chat line for each row of an open-ended dataset."""
     for row in read_rows(questions, QuestionRow):
         answers = row.answers or [""]
         turns = ({"role": "user", "content": row.question}, {"role": "assistant", "content": answers[0]})

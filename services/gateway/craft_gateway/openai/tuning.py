@@ -57,7 +57,7 @@ class OpenAiTuning:
 
     def find(self, tuning_id: str, caller: Caller) -> TuningJob:
         """Return one job, and deploy its adapter where possible, unless it was withdrawn. Raises NotFound."""
-        job = self._reader.job(_own(tuning_id))
+        job = self._reader.job(_own_job_id(tuning_id))
         if Scope.JOBS_WRITE in caller.scopes:
             self._deploy_once(job)
         return self._view(job, self._served(job.team))
@@ -65,7 +65,7 @@ class OpenAiTuning:
     def listed(self, team: str, *, limit: int, after: str | None, metadata: Mapping[str, str]) -> TuningJobList:
         """Return a page of the team's jobs. Raises NotFound where `after` is no job's id."""
         labels = {**metadata, API_LABEL: API_VALUE}
-        last = None if after is None else _own(after)
+        last = None if after is None else _own_job_id(after)
         page = self._reader.jobs(JobFilter(team=team, limit=limit, after=last, labels=labels))
         served = self._served(team)
         return TuningJobList(data=[self._view(job, served) for job in page.data], has_more=page.has_more)
@@ -109,7 +109,7 @@ class OpenAiTuning:
 
     def _job_id(self, tuning_id: str) -> str:
         try:
-            return self._reader.row(_own(tuning_id)).id
+            return self._reader.row(_own_job_id(tuning_id)).id
         except NotFound:
             raise no_tuning_job() from None
 
@@ -144,7 +144,7 @@ def _was_deployed(session: Session, job_id: str) -> bool:
     return session.exec(query.limit(1)).first() is not None
 
 
-def _own(tuning_id: str) -> str:
+def _own_job_id(tuning_id: str) -> str:
     job_id = own_id(tuning_id, "ftjob")
     if job_id is None:
         raise no_tuning_job()

@@ -7,7 +7,7 @@ from sqlmodel import Session, col, select
 from craft.contracts.public.webhooks import DELIVERY_ID, TEST_TYPE, DeliveryStatus
 from craft.errors import Conflict
 from craft_gateway.access.owners import no_delivery, no_webhook
-from craft_gateway.events import TRIED_FOR, message, queued
+from craft_gateway.events import DELIVERY_LIFETIME, message, new_delivery
 from craft_gateway.store.database import Database
 from craft_gateway.store.paging import ListPage, read_page
 from craft_gateway.store.tables import Delivery, Webhook
@@ -50,7 +50,7 @@ class DeliveryLog:
                 "team": hook.team,
                 "details": {"message": _TRY},
             }
-            row = queued(hook.id, TEST_TYPE, message(TEST_TYPE, now, data), now)
+            row = new_delivery(hook.id, TEST_TYPE, message(TEST_TYPE, now, data), now)
             session.add(row)
         return row
 
@@ -67,7 +67,7 @@ class DeliveryLog:
                 raise Conflict("It is being sent at this moment.", hint="Look at it again in a minute.")
             row.status = DeliveryStatus.PENDING
             row.due_at = now
-            row.give_up_at = now + TRIED_FOR
+            row.give_up_at = now + DELIVERY_LIFETIME
             row.tries = 0
             row.ended_at = None
         return row

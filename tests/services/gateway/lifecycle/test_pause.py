@@ -161,9 +161,9 @@ def test_what_waited_for_its_surroundings_has_all_its_attempts_for_other_failure
 
 def test_a_full_store_hands_out_nothing_until_there_is_room(world: World) -> None:
     job_id = world.create()
-    world.room = False
+    world.has_space = False
     assert world.try_claim(world.stage(job_id, "ingest")) is None
-    world.room = True
+    world.has_space = True
     world.do_all(job_id)
 
 

@@ -1,4 +1,4 @@
-"""The real `openai` client's files and fine-tuning jobs; the gateway and the datasets service are real as well."""
+"""The real `openai` client uploads files and runs fine-tuning jobs against the real gateway and datasets service."""
 
 import io
 import json
@@ -25,7 +25,7 @@ OPERATOR_KEY = "an-operator-key-of-the-tests-0123456789"
 
 
 def chat(question: str, answer: str, *, system: str | None = None, **further: Any) -> dict[str, Any]:
-    """A line of OpenAI's chat format."""
+    """Return a line of OpenAI's chat format."""
     messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     if system is not None:
         messages.insert(0, {"role": "system", "content": system})
@@ -58,8 +58,8 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 
 @pytest.fixture(scope="module")
 def url(rig: Rig) -> Iterator[str]:
-    with served(rig.app) as found:
-        yield f"{found}/v1"
+    with served(rig.app) as root:
+        yield f"{root}/v1"
 
 
 def key(rig: Rig, team: str, role: str = "editor") -> str:
@@ -119,7 +119,7 @@ def test_a_line_that_was_said_before_is_taken_once_and_blank_lines_are_none(clie
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "no rows"),
         (b"\n\n", "no rows"),
@@ -138,10 +138,10 @@ def test_a_line_that_was_said_before_is_taken_once_and_blank_lines_are_none(clie
         (lines({"messages": [USER, {"role": "assistant", "content": "b", "weight": 0}]}), "weight"),
     ],
 )
-def test_a_bad_line_is_told_by_its_number(client: OpenAI, content: bytes, said: str) -> None:
+def test_a_bad_line_is_told_by_its_number(client: OpenAI, content: bytes, message: str) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         upload(client, content)
-    assert said in caught.value.message
+    assert message in caught.value.message
     assert caught.value.type == "invalid_request_error"
 
 
@@ -156,15 +156,15 @@ def test_files_are_for_fine_tuning_only(client: OpenAI) -> None:
 
 
 def test_files_are_paged_and_deleted(client: OpenAI) -> None:
-    made = [upload(client, facts(of=f"times{n}")) for n in range(3)]
-    found = [file.id for file in client.files.list(limit=1)]
-    assert found[:3] == made[::-1]
-    assert [file.id for file in client.files.list(limit=2, order="asc")] == found[::-1]
-    assert client.files.delete(made[0]).deleted
+    uploaded = [upload(client, facts(of=f"times{n}")) for n in range(3)]
+    listed = [file.id for file in client.files.list(limit=1)]
+    assert listed[:3] == uploaded[::-1]
+    assert [file.id for file in client.files.list(limit=2, order="asc")] == listed[::-1]
+    assert client.files.delete(uploaded[0]).deleted
     with pytest.raises(openai.NotFoundError) as caught:
-        client.files.retrieve(made[0])
+        client.files.retrieve(uploaded[0])
     assert (caught.value.param, caught.value.code) == ("file_id", "not_found")
-    assert made[0] not in [file.id for file in client.files.list()]
+    assert uploaded[0] not in [file.id for file in client.files.list()]
 
 
 def test_a_file_that_a_job_needs_stays_until_the_job_has_ended(client: OpenAI) -> None:
@@ -199,7 +199,7 @@ def test_a_job_runs_to_a_model_that_is_served(client: OpenAI, rig: Rig, training
     view = rig.reader.job(own)
     assert view.name == "adder"
     assert view.resolved.training.learning_rate == pytest.approx(1e-4)
-    assert [each.name for each in view.resolved.evaluation] == ["validation"]
+    assert [further.name for further in view.resolved.evaluation] == ["validation"]
     first = rig.claim(own)
     assert client.fine_tuning.jobs.retrieve(job.id).status == "validating_files"
     rig.complete(first)
@@ -237,9 +237,9 @@ def test_where_no_adapter_is_served_the_last_event_says_how_to_have_it(tmp_path:
         job_id = rig.submit(labels={"craft.api": "openai"})
         rig.finish(job_id)
         with served(rig.app) as url, OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
-            found = client.fine_tuning.jobs.retrieve(job_id.replace("cjob_", "ftjob-"))
-            assert (found.status, found.fine_tuned_model) == ("succeeded", None)
-            last = client.fine_tuning.jobs.list_events(found.id).data[0].message
+            job = client.fine_tuning.jobs.retrieve(job_id.replace("cjob_", "ftjob-"))
+            assert (job.status, job.fine_tuned_model) == ("succeeded", None)
+            last = client.fine_tuning.jobs.list_events(job.id).data[0].message
     assert f"/craft/jobs/{job_id}/adapter" in last
     assert f"POST /craft/jobs/{job_id}/deploy" in last
 

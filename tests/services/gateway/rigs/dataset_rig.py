@@ -1,4 +1,4 @@
-"""The public API with the real datasets service, which checks rows: on a socket of its own, or in this process."""
+"""The public API with the real datasets service: over a socket, or in this process."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +30,7 @@ MOST_BYTES = 8 * 2**20
 
 @dataclass
 class DatasetRig:
-    """A rig whose datasets are real. `hub` is where the service finds the model hub."""
+    """A rig with real datasets. `hub` is the model hub that the service uses."""
 
     rig: Rig
     hub: HubSettings
@@ -41,15 +41,15 @@ class DatasetRig:
     def uploaded(self, content: bytes, **fields: str) -> dict[str, Any]:
         answer = self.upload(content, **fields)
         assert answer.status_code == 201, answer.text
-        made: dict[str, Any] = answer.json()
-        return made
+        dataset: dict[str, Any] = answer.json()
+        return dataset
 
     def send(self, **body: Any) -> httpx.Response:
         return self.rig.post("/craft/datasets", json=body)
 
 
 def datasets_service(store: ArtifactStore, hub: HubSettings) -> FastAPI:
-    """The service, which may fetch from this machine."""
+    """Build the service; it may fetch from this machine."""
     fetcher = Fetcher(OutboundPolicy((HOST,)), Limits(max_bytes=MOST_BYTES, seconds=5, idle_seconds=1))
     sources = Sources(fetcher, hub=hub, s3=S3Settings(), sign=lambda _: {})
     routers = [router(DatasetIntake(store, DatasetsSettings()), sources)]
@@ -58,7 +58,7 @@ def datasets_service(store: ArtifactStore, hub: HubSettings) -> FastAPI:
 
 @contextmanager
 def dataset_rig(folder: Path, *, store: ArtifactStore | None = None, **options: Any) -> Iterator[DatasetRig]:
-    """Both services, in an empty folder."""
+    """Open both services in an empty folder."""
     hub = HubSettings()
     with served(datasets_service(store or FolderStore(folder / "artifacts"), hub)) as url:
         client = HttpDatasetsClient(url)
@@ -70,7 +70,7 @@ def dataset_rig(folder: Path, *, store: ArtifactStore | None = None, **options: 
 
 
 class IntakeClient:
-    """The datasets service's own code as a client: no socket, and files are read in this process."""
+    """A client that calls the datasets service's code, without a socket; this process reads the files."""
 
     def __init__(self, store: ArtifactStore, folder: Path) -> None:
         self._intake = DatasetIntake(store, DatasetsSettings(), read=read)
@@ -86,6 +86,6 @@ class IntakeClient:
 
 @contextmanager
 def row_checking_rig(folder: Path) -> Iterator[Rig]:
-    """A rig that checks rows as the datasets service does, and is nearly as quick as one with the fake."""
+    """Open a rig that checks rows as the datasets service does, and is nearly as fast as one with the fake."""
     with open_rig(folder, datasets=IntakeClient(FolderStore(folder / "artifacts"), folder)) as rig:
         yield rig

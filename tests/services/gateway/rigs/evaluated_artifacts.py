@@ -1,4 +1,4 @@
-"""What an evaluate stage writes, over questions that a worker by hand never asked: outcomes and their metrics."""
+"""Writes the artifact of an evaluate stage without a model: random outcomes and their metrics."""
 
 import random
 from pathlib import Path
@@ -17,7 +17,7 @@ _RESAMPLES = 100
 
 
 def outcomes(model: str, seed: int, *, count: int = QUESTIONS, baseline_seed: int = 0) -> list[Evaluated]:
-    """M0 under BASIC is always the same for one `baseline_seed`; others differ by name and seed."""
+    """Draw outcomes. Those of M0 under BASIC depend on `baseline_seed` only; those of others on name and seed."""
     source = baseline_seed if model == "initial_basic" else f"{model} {seed}"
     draw = random.Random(str(source))
     choices = [Outcome.RIGHT, Outcome.WRONG] if model == "initial_basic" else [*Outcome][:3]
@@ -25,7 +25,7 @@ def outcomes(model: str, seed: int, *, count: int = QUESTIONS, baseline_seed: in
 
 
 def write_evaluation(folder: Path, parameters: EvaluateParameters, sets: tuple[str, ...] = (HELD_OUT,)) -> None:
-    """`evaluation.json` and `outcomes.jsonl`."""
+    """Write `evaluation.json` and `outcomes.jsonl`."""
     models = ("initial_basic", "initial_refuse", parameters.candidate)
     judged = {model: outcomes(model, parameters.seed) for model in models}
     rows = [
@@ -37,7 +37,7 @@ def write_evaluation(folder: Path, parameters: EvaluateParameters, sets: tuple[s
     write_rows(folder / OUTCOMES_FILE, rows)
     basic, refuse, candidate = judged.values()
     options = {"resamples": _RESAMPLES, "seed": parameters.seed}
-    found = EvaluatedSet(
+    evaluated = EvaluatedSet(
         initial_basic=measured(basic, basic, **options),
         initial_refuse=measured(refuse, basic, **options),
         candidate=measured(candidate, basic, **options),
@@ -49,6 +49,6 @@ def write_evaluation(folder: Path, parameters: EvaluateParameters, sets: tuple[s
         candidate=parameters.candidate,
         resamples=_RESAMPLES,
         seed=parameters.seed,
-        sets=dict.fromkeys(sets, found),
+        sets=dict.fromkeys(sets, evaluated),
     )
     (folder / EVALUATION_FILE).write_text(document.model_dump_json())

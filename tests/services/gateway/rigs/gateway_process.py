@@ -1,4 +1,4 @@
-"""The public API as a process of its own over a rig's state folder, to be killed and started again."""
+"""Runs the public API as a process over a rig's state folder, which tests kill and start again."""
 
 import sys
 import time
@@ -11,11 +11,11 @@ from tests.chaos.rig.processes import Part, host_environment
 from tests.ports import free_ports
 
 START_SECONDS = 60.0
-LOOK_SECONDS = 0.05
+POLL_SECONDS = 0.05
 
 
 class GatewayProcess:
-    """Its base URL stays the same."""
+    """A gateway whose base URL stays the same over restarts."""
 
     def __init__(self, state: Path, **settings: str) -> None:
         (port,) = free_ports(1)
@@ -26,12 +26,12 @@ class GatewayProcess:
         self.part = Part("gateway", command, environment=host_environment() | own, logs=state)
 
     def start(self) -> None:
-        """Start it and return when it answers."""
+        """Start the process and return when it answers."""
         self.part.start()
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
             assert time.monotonic() < deadline, self.part.last_lines()
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
 
     def _answers(self) -> bool:
         try:
@@ -42,7 +42,7 @@ class GatewayProcess:
 
 @contextmanager
 def gateway_process(state: Path, **settings: str) -> Iterator[GatewayProcess]:
-    """It runs as long as the block."""
+    """Run a gateway for as long as the block lasts."""
     gateway = GatewayProcess(state, **settings)
     try:
         gateway.start()

@@ -1,4 +1,4 @@
-"""A reverse proxy over real HTTP that asks for a password, or breaks chosen calls, as those of companies do."""
+"""A reverse proxy over real HTTP that requires a password, or breaks chosen calls, as proxies of companies do."""
 
 import base64
 import json
@@ -10,29 +10,29 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 
 Break = Callable[[str, str], int | None]
-"""From method and path to the status that is answered instead; None lets the call pass."""
+"""Maps method and path to the status of the proxy's own answer; None lets the call pass."""
 
 
 @contextmanager
 def proxy(upstream: str, *, breaks: Break | None = None, password: str | None = None) -> Iterator[str]:
-    """The URL of the proxy. With `password` only user `craft` with that password passes."""
-    wanted = None if password is None else "Basic " + base64.b64encode(f"craft:{password}".encode()).decode()
+    """Run the proxy and yield its URL. With `password`, only user `craft` with that password passes."""
+    required = None if password is None else "Basic " + base64.b64encode(f"craft:{password}".encode()).decode()
     client = httpx.Client(base_url=upstream, timeout=60, trust_env=False)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            if wanted is not None and self.headers.get("Authorization") != wanted:
+            if required is not None and self.headers.get("Authorization") != required:
                 self._answer(401, b"You are not authenticated.")
                 return
             status = breaks(self.command, self.path) if breaks else None
             if status is not None:
                 self._answer(status, json.dumps({"error_code": "BROKEN", "message": "by the test"}).encode())
                 return
-            kept = {
+            forwarded = {
                 name: value for name, value in self.headers.items() if name.lower() not in {"host", "authorization"}
             }
-            answer = client.request(self.command, self.path, content=body, headers=kept)
+            answer = client.request(self.command, self.path, content=body, headers=forwarded)
             self._answer(answer.status_code, answer.content)
 
         do_POST = do_PUT = do_PATCH = do_GET  # noqa: N815 - the framework's names

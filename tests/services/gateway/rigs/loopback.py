@@ -1,4 +1,4 @@
-"""An application on a real socket of this machine, for clients and faults that need one."""
+"""Serves an application on a real socket of this machine, for clients and faults that need one."""
 
 import socket
 import threading
@@ -12,7 +12,7 @@ Closing = Callable[[], Awaitable[None]]
 
 
 class _Server(uvicorn.Server):
-    """Says when it serves, instead of being asked again and again."""
+    """Sets an event when it serves, so that no test has to poll."""
 
     def __init__(self, config: uvicorn.Config, closing: Closing) -> None:
         super().__init__(config)
@@ -29,12 +29,15 @@ class _Server(uvicorn.Server):
 
 
 async def _nothing() -> None:
-    """There is nothing to close."""
+    """Close nothing."""
 
 
 @contextmanager
 def served(app: ASGIApp, *, closing: Closing = _nothing, port: int = 0) -> Iterator[str]:
-    """The application's base URL, for as long as the block lasts; `closing` runs at its end, on the server's loop."""
+    """Serve the application for as long as the block lasts, and yield its base URL.
+
+    `closing` runs at the end, on the server's loop.
+    """
     with socket.create_server(("127.0.0.1", port)) as listener:
         server = _Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=2), closing)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

@@ -1,4 +1,4 @@
-"""The public API over a real SQLite file and artifact folder, with a fake datasets service and a worker by hand."""
+"""The public API over a real SQLite file and artifact folder, with a fake datasets service and a manual worker."""
 
 import asyncio
 import json
@@ -60,12 +60,12 @@ ResultT = TypeVar("ResultT")
 
 
 def rows(count: int = 200) -> list[dict[str, Any]]:
-    """Open-ended rows."""
+    """Return open-ended rows."""
     return [{"id": f"q{n}", "question": f"What is {n} plus {n}?", "answers": [str(2 * n)]} for n in range(count)]
 
 
 def body(**changes: Any) -> dict[str, Any]:
-    """A job's body that is accepted, with some members changed."""
+    """Return a valid body of a job, with some members changed."""
     return {
         "base_model": {"id": MODEL},
         "dataset": {"rows": rows()},
@@ -75,18 +75,18 @@ def body(**changes: Any) -> dict[str, Any]:
 
 
 def model_folder(root: Path, name: str = MODEL, *, weights: str = "model.safetensors", **config: Any) -> Path:
-    """A model folder that passes the checks: a configuration, and a tensor file without tensors."""
+    """Make a model folder that passes the checks: a configuration, and a tensor file without tensors."""
     folder = root / name
     folder.mkdir(parents=True)
-    described = {"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 512, **config}
-    (folder / "config.json").write_text(json.dumps(described))
+    configuration = {"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 512, **config}
+    (folder / "config.json").write_text(json.dumps(configuration))
     (folder / "tokenizer.json").write_text("{}")
     (folder / weights).write_bytes((2).to_bytes(8, "little") + b"{}")
     return folder
 
 
 def shaped_model(root: Path, name: str, shapes: Mapping[str, Sequence[int]], **config: Any) -> Path:
-    """A model folder whose shapes can be read: sparse, since nobody looks at the weights."""
+    """Make a model folder with readable shapes; its weights are zeros, because no test reads them."""
     folder = model_folder(root, name, **{"num_hidden_layers": 1, "hidden_size": 8, "vocab_size": 100, **config})
     at, entries = 0, {}
     for tensor, shape in shapes.items():
@@ -99,7 +99,7 @@ def shaped_model(root: Path, name: str, shapes: Mapping[str, Sequence[int]], **c
 
 
 def published(store: FolderStore, stage: ClaimedStage) -> Manifest:
-    """An artifact of the right files for a claimed stage, without a model's work."""
+    """Publish an artifact with the files that the claimed stage's kind needs, without a model."""
     scratch = store.scratch(stage.name)
     kind = stage.parameters.kind
     (scratch / "rows.jsonl").write_text(stage.key)
@@ -126,7 +126,7 @@ def published(store: FolderStore, stage: ClaimedStage) -> Manifest:
 
 @cache
 def empty_database() -> bytes:
-    """A SQLite file with every table: made once, since each table costs flushes to the disk."""
+    """Return the bytes of a SQLite file with every table; made once, because each table costs flushes to the disk."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "craft.db"
         database = Database(f"sqlite:///{path}")
@@ -137,7 +137,7 @@ def empty_database() -> bytes:
 
 @contextmanager
 def open_rig(folder: Path, **options: Any) -> Iterator["Rig"]:
-    """A rig in an empty folder; its database is closed at the end."""
+    """Open a rig in an empty folder, and close its database at the end."""
     rig = Rig(folder, **options)
     try:
         yield rig
@@ -146,7 +146,7 @@ def open_rig(folder: Path, **options: Any) -> Iterator["Rig"]:
 
 
 class Rig:
-    """Everything behind the API, and a client of it."""
+    """All objects of the public API, and a client of it."""
 
     def __init__(
         self,
@@ -159,7 +159,7 @@ class Rig:
         datasets: DatasetsClient | None = None,
         publishing: PublishingSettings | None = None,
     ) -> None:
-        """Without a key or an issuer every caller is the operator, as on a machine of one's own."""
+        """Without a key or an issuer, every caller is the operator, as in a local installation."""
         (folder / "craft.db").write_bytes(empty_database())
         self.database = Database(f"sqlite:///{folder / 'craft.db'}")
         self.models = folder / "models"
@@ -197,17 +197,17 @@ class Rig:
 
     @property
     def registry(self) -> DatasetRegistry:
-        """The datasets, over the client that the rig has now."""
+        """A registry over the current client of the datasets service."""
         return DatasetRegistry(self.database, self.client)
 
     @property
     def deployments(self) -> Deployments:
-        """What is deployed."""
+        """The deployments of the rig."""
         return deployments(self.settings, self.database, self.reader)
 
     @property
     def submissions(self) -> Submissions:
-        """What accepts jobs."""
+        """The submissions of the rig."""
         return submissions(
             self.settings,
             reader=self.reader,
@@ -217,19 +217,19 @@ class Rig:
         )
 
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """One request; the live feed does not run."""
+        """Send one request, without the live feed."""
         return self.run(lambda client: client.request(method, path, **options))
 
     def get(self, path: str, **options: Any) -> httpx.Response:
-        """One GET."""
+        """Send one GET."""
         return self.request("GET", path, **options)
 
     def post(self, path: str, **options: Any) -> httpx.Response:
-        """One POST."""
+        """Send one POST."""
         return self.request("POST", path, **options)
 
     def run(self, work: Callable[[httpx.AsyncClient], Awaitable[ResultT]]) -> ResultT:
-        """Do something with a client."""
+        """Run `work` with a client, and return its result."""
 
         async def go() -> ResultT:
             transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
@@ -239,13 +239,13 @@ class Rig:
         return asyncio.run(go())
 
     def submit(self, **changes: Any) -> str:
-        """The id of a new job."""
+        """Submit a job and return its id."""
         answer = self.post("/craft/jobs", json=body(**changes))
         assert answer.status_code == 202, answer.text
         return str(answer.json()["id"])
 
     def claim(self, job_id: str, *, device: str | None = None) -> ClaimedStage:
-        """Take the job's first ready stage as a worker does."""
+        """Claim the job's first ready stage, as a worker does."""
         with self.database.read() as session:
             query = select(Stage).where(Stage.job_id == job_id, Stage.status == StageStatus.READY)
             stage = session.exec(query.order_by("position")).first()
@@ -257,12 +257,12 @@ class Rig:
         return claimed
 
     def progress(self, stage: ClaimedStage, done: int, total: int, *log_lines: str) -> None:
-        """Report how far a claimed stage is."""
+        """Report the progress of a claimed stage."""
         progress = StageProgress(done=done, total=total, metrics={"loss": 0.5})
         self.calls.renew(stage.stage_id, Renew(fence=stage.fence, progress=progress, log_lines=list(log_lines)))
 
     def complete(self, stage: ClaimedStage) -> None:
-        """Finish a claimed stage with an artifact of the right files."""
+        """Complete a claimed stage with an artifact of the right files."""
         manifest = published(self.store, stage)
         self.calls.complete(stage.stage_id, Complete(fence=stage.fence, manifest=manifest))
 
@@ -271,16 +271,16 @@ class Rig:
         self.calls.fail(stage.stage_id, Fail(fence=stage.fence, error=StageError.of(error)))
 
     def finish(self, job_id: str) -> None:
-        """Do every stage that is left."""
+        """Complete every remaining stage of the job."""
         while not self.reader.job(job_id).status.terminal:
             self.complete(self.claim(job_id))
 
     def let_seeds(self, *, through: bool) -> None:
-        """Whether the model server of the next application takes a seed."""
+        """Set whether the next application sends seeds to the model server."""
         self.settings.inference.vllm.seed_requests = through
 
     def new_app(self) -> FastAPI:
-        """The API over what the rig holds now."""
+        """Build the API over the rig's current objects."""
         return public_api(
             self.settings,
             self.database,

@@ -1,4 +1,4 @@
-"""A receiver of webhooks on a real socket, that answers, fails, hangs, drips or breaks off as a test tells it."""
+"""A receiver of webhooks on a real socket. A test chooses whether it answers, fails, hangs, drips or breaks off."""
 
 import socket
 import struct
@@ -9,12 +9,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-PATIENCE_SECONDS = 30.0
+TIMEOUT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class Received:
-    """One request, whole."""
+    """One complete request."""
 
     path: str
     headers: dict[str, str]
@@ -29,7 +29,7 @@ Behaviour = Callable[["Handler", Received], None]
 
 
 def answer(status: int, body: bytes = b"", **headers: str) -> Behaviour:
-    """Always the same."""
+    """Answer every request in the same way."""
 
     def act(handler: "Handler", received: Received) -> None:
         handler.send_response(status)
@@ -42,9 +42,9 @@ def answer(status: int, body: bytes = b"", **headers: str) -> Behaviour:
 
 
 def reset(handler: "Handler", received: Received) -> None:
-    """Break the connection off without an answer."""
+    """Reset the connection without an answer."""
     handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    # shutdown would say goodbye
+    # A shutdown would end the connection properly; close resets it.
     handler.wfile.close()
     handler.rfile.close()
     handler.connection.close()
@@ -52,7 +52,7 @@ def reset(handler: "Handler", received: Received) -> None:
 
 
 def drip(handler: "Handler", received: Received) -> None:
-    """A header line that never ends, a byte at a time."""
+    """Send a header line that never ends, one byte at a time."""
     with suppress(OSError):
         while not handler.receiver.over.wait(0.02):
             handler.connection.sendall(b"H" if handler.begun else b"HTTP/1.1 200 OK\r\nX-")
@@ -60,7 +60,7 @@ def drip(handler: "Handler", received: Received) -> None:
 
 
 def endless(handler: "Handler", received: Received) -> None:
-    """200, and a body without end."""
+    """Answer 200 with a body without end."""
     with suppress(OSError):
         handler.connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n")
         while not handler.receiver.over.is_set():
@@ -69,14 +69,14 @@ def endless(handler: "Handler", received: Received) -> None:
 
 @dataclass
 class Receiver:
-    """What came, and what is done about it: by path, or else 200."""
+    """The received requests, and the behaviour for each path; the default behaviour is 200."""
 
     port: int = 0
     received: list[Received] = field(default_factory=list)
     behaviours: dict[str, Behaviour] = field(default_factory=dict)
     over: threading.Event = field(default_factory=threading.Event)
     most_at_once: Counter[str] = field(default_factory=Counter)
-    """By message id, and by path."""
+    """The largest number of simultaneous requests, by message id and by path."""
     _at_once: Counter[str] = field(default_factory=Counter)
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -84,20 +84,20 @@ class Receiver:
         return f"http://{host}:{self.port}{path}"
 
     def hang(self, handler: "Handler", received: Received) -> None:
-        """No answer until the test is over."""
-        self.over.wait(PATIENCE_SECONDS)
+        """Send no answer until the test is over."""
+        self.over.wait(TIMEOUT_SECONDS)
 
     def of(self, path: str) -> list[Received]:
-        return [each for each in self.received if each.path == path]
+        return [request for request in self.received if request.path == path]
 
     def wait(self, count: int, path: str | None = None) -> list[Received]:
-        """What came, once so much has."""
+        """Wait for `count` requests, and return those received."""
 
         def enough() -> bool:
             return len(self.received if path is None else self.of(path)) >= count
 
         with self._changed:
-            assert self._changed.wait_for(enough, PATIENCE_SECONDS), f"{len(self.received)} came, not {count}"
+            assert self._changed.wait_for(enough, TIMEOUT_SECONDS), f"{len(self.received)} came, not {count}"
         return list(self.received) if path is None else self.of(path)
 
     def entered(self, received: Received) -> None:
@@ -115,7 +115,7 @@ class Receiver:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Reads the whole request before it does as it is told."""
+    """Reads the whole request before it behaves as the receiver says."""
 
     receiver: Receiver
     begun = False
@@ -130,10 +130,10 @@ class Handler(BaseHTTPRequestHandler):
             self.receiver.left(received)
 
     def do_GET(self) -> None:
-        raise AssertionError("Nobody may follow a redirect here.")
+        raise AssertionError("A redirect must not be followed here.")
 
     def log_message(self, format: str, *args: object) -> None:
-        """Quietly."""
+        """Write no log."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -142,14 +142,14 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Callers that go away early are what the tests are about."""
+        """Ignore callers that disconnect early: tests do so on purpose."""
 
 
 @contextmanager
 def receiving() -> Iterator[Receiver]:
-    """A receiver for as long as the block lasts."""
+    """Run a receiver for as long as the block lasts."""
     receiver = Receiver()
-    handler = type("Told", (Handler,), {"receiver": receiver})
+    handler = type("BoundHandler", (Handler,), {"receiver": receiver})
     with _Server(("127.0.0.1", 0), handler) as server:
         receiver.port = server.server_address[1]
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -159,4 +159,4 @@ def receiving() -> Iterator[Receiver]:
         finally:
             receiver.over.set()
             server.shutdown()
-            thread.join(PATIENCE_SECONDS)
+            thread.join(TIMEOUT_SECONDS)

@@ -1,4 +1,4 @@
-"""A world whose events go to a receiver: webhooks, their deliveries and couriers over one database."""
+"""A world whose events go to a receiver: webhooks, their deliveries and senders over one database."""
 
 import asyncio
 import socket
@@ -16,7 +16,7 @@ from craft.contracts.events import EventType
 from craft.contracts.public.accounts import DEFAULT_TEAM, SCOPES_OF, Role
 from craft.contracts.public.webhooks import WebhookRequest
 from craft.infra.http.outbound import OutboundPolicy
-from craft.infra.http.outbound import resolve as ask_the_machine
+from craft.infra.http.outbound import resolve as resolve_here
 from craft_gateway.access.identity import Caller
 from craft_gateway.lifecycle.job_transaction import job_transaction
 from craft_gateway.store.tables import Delivery, Webhook
@@ -33,7 +33,7 @@ PER_HOST = 4
 
 
 class Sending:
-    """Short words for what the tests do; attempts end after `seconds`."""
+    """A world with a receiver, and short calls for the tests. An attempt ends after `seconds`."""
 
     def __init__(self, world: World, receiver: Receiver, folder: Path, *, seconds: float = 1.0) -> None:
         self.world = world
@@ -52,13 +52,13 @@ class Sending:
         self.resolved.append(host)
         if host.endswith(".invalid"):
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return self.addresses.get(host) or list(ask_the_machine(host, port))
+        return self.addresses.get(host) or list(resolve_here(host, port))
 
     def hook(self, path: str = "/", *types: str, url: str | None = None, caller: Caller = ADMIN) -> NewSecret:
         request = WebhookRequest(url=url or self.receiver.url(path), types=list(types or ("job.*",)))
         return self.webhooks.create(request, caller)
 
-    def courier(self) -> WebhookSender:
+    def sender(self) -> WebhookSender:
         return WebhookSender(
             self.deliveries,
             HttpPoster(self.policy, seconds=self.seconds),
@@ -67,12 +67,12 @@ class Sending:
         )
 
     def deliver(self) -> None:
-        """Send all that is due, and write down what came of it."""
+        """Send every due message, and record the outcomes."""
 
         async def go() -> None:
-            courier = self.courier()
-            while await courier.turn():
-                await courier.ended()
+            sender = self.sender()
+            while await sender.turn():
+                await sender.ended()
 
         asyncio.run(go())
 
@@ -96,13 +96,13 @@ class Sending:
 
 
 def verified(received: Received, secret: str) -> dict[str, object]:
-    """The body, as a receiver's own library checks and reads it."""
-    found: dict[str, object] = Verifier(secret).verify(received.body, received.headers)
-    return found
+    """Verify the request with the library that receivers use, and return its body."""
+    body: dict[str, object] = Verifier(secret).verify(received.body, received.headers)
+    return body
 
 
 @contextmanager
 def open_sending(world: World, folder: Path, *, seconds: float = 1.0) -> Iterator[Sending]:
-    """A sending over that world."""
+    """Open a `Sending` over the world."""
     with receiving() as receiver:
         yield Sending(world, receiver, folder, seconds=seconds)

@@ -1,4 +1,4 @@
-"""A gateway's truth without its processes: a real SQLite file, a clock that tests move, a store that only remembers."""
+"""The gateway's state without its processes: a real SQLite file, a clock that tests move, a store of names only."""
 
 import hashlib
 import shutil
@@ -53,7 +53,7 @@ def ref(name: str) -> ArtifactRef:
 
 
 def resolved(*strategies: Strategy, evaluation: Sequence[str] = (), **spec: Any) -> ResolvedJob:
-    """A job over one dataset and one model."""
+    """Return a resolved job on one dataset and one model."""
     return ResolvedJob(
         spec=JobSpec(
             base_model=BaseModelRef(id="some/model"),
@@ -70,7 +70,7 @@ def resolved(*strategies: Strategy, evaluation: Sequence[str] = (), **spec: Any)
 
 
 class FakeClock:
-    """The database's clock, moved by hand."""
+    """A clock of the database that tests move."""
 
     def __init__(self) -> None:
         self.now = START
@@ -83,23 +83,23 @@ class FakeClock:
 
 
 class FakeStore:
-    """Remembers which artifacts were published."""
+    """Records which artifacts were published."""
 
     def __init__(self) -> None:
-        self.held: set[tuple[str, str]] = set()
+        self.published: set[tuple[str, str]] = set()
 
     def __call__(self, artifact: ArtifactRef) -> bool:
-        return (artifact.key, artifact.digest) in self.held
+        return (artifact.key, artifact.digest) in self.published
 
     def publish(self, artifact: ArtifactRef) -> None:
-        self.held.add((artifact.key, artifact.digest))
+        self.published.add((artifact.key, artifact.digest))
 
     def lose(self, artifact: ArtifactRef) -> None:
-        self.held.discard((artifact.key, artifact.digest))
+        self.published.discard((artifact.key, artifact.digest))
 
 
 class FakeBroker:
-    """A broker that may be down, and that keeps what was sent."""
+    """A broker that may be down, and that records what was sent."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[Service, str]] = []
@@ -118,7 +118,7 @@ class FakeBroker:
 
 
 class World:
-    """Everything that jobs and workers meet, and short words for what workers do."""
+    """All objects that jobs and workers use, and short calls for the steps of a worker."""
 
     def __init__(self, database: Database, clock: FakeClock, settings: CoordinatorSettings = SETTINGS) -> None:
         self.database = database
@@ -126,19 +126,19 @@ class World:
         self.settings = settings
         self.store = FakeStore()
         self.broker = FakeBroker()
-        self.room = True
+        self.has_space = True
         self._workers = count(1)
         self.connect(self.store)
         self.relay = OutboxRelay(database, self.broker)
 
     def connect(self, exists: ArtifactExists) -> None:
-        """Over this artifact store from now on."""
+        """Use this artifact store from now on."""
         self.control = JobControl(self.database, exists=exists)
-        self.calls = WorkerCalls(self.database, exists=exists, settings=self.settings, has_space=lambda: self.room)
+        self.calls = WorkerCalls(self.database, exists=exists, settings=self.settings, has_space=lambda: self.has_space)
         self.maintenance = Maintenance(self.database, self.calls, settings=self.settings)
 
     def between(self, **teams: TeamSettings) -> None:
-        """These teams share the workers with all others."""
+        """Create these teams, which share the workers with all others."""
         registry = TeamRegistry(self.database)
         for name, settings in teams.items():
             registry.put(name, settings)
@@ -175,7 +175,7 @@ class World:
             return list(session.exec(select(Outbox).order_by(col(Outbox.id))))
 
     def try_claim(self, stage: Stage, owner: str | None = None) -> ClaimedStage | None:
-        """As a worker that has nothing in hand; without a name, as one that never was seen before."""
+        """Claim as a worker that is idle; without a name, as a new worker."""
         owner = owner or f"new-worker-{next(self._workers)}"
         return self.calls.claim(stage.id, Claim(owner=owner, service=stage.queue))
 
@@ -203,7 +203,7 @@ class World:
             self.complete(self.claim(job_id, name))
 
     def do_all(self, job_id: str) -> None:
-        """Work until the job has ended."""
+        """Complete stages until the job has ended."""
         while not self.job(job_id).status.terminal:
             claims = [self.try_claim(stage) for stage in self.stages(job_id).values() if stage.status == "ready"]
             assert any(claims), self.stages(job_id)
@@ -212,7 +212,7 @@ class World:
 
 
 def observed_maintenance(world: World, metrics: StageMetrics) -> Maintenance:
-    """Maintenance that counts and traces lost leases, as the coordinator wires it."""
+    """Return maintenance that counts and traces lost leases, as the coordinator wires it."""
     lost = LostLeases(world.database, metrics)
     return Maintenance(world.database, world.calls, settings=SETTINGS, on_lease_lost=lost.report)
 
@@ -232,7 +232,7 @@ def manifest_of(claimed: ClaimedStage, content: str = "") -> Manifest:
 
 @cache
 def _empty_schema() -> bytes:
-    """The bytes of a migrated, empty database: migrating once is enough."""
+    """Return the bytes of a migrated, empty database, which is migrated once."""
     with TemporaryDirectory() as folder:
         database = Database(f"sqlite:///{folder}/empty.db")
         schema.upgrade(database)
@@ -246,7 +246,7 @@ def _empty_schema() -> bytes:
 
 @contextmanager
 def new_world(folder: Path, settings: CoordinatorSettings = SETTINGS) -> Iterator[World]:
-    """A world over a fresh database file in `folder`."""
+    """Open a world over a new database file in `folder`."""
     path = folder / "craft.db"
     path.write_bytes(_empty_schema())
     clock = FakeClock()
@@ -260,7 +260,7 @@ def new_world(folder: Path, settings: CoordinatorSettings = SETTINGS) -> Iterato
 
 @contextmanager
 def postgres_world(url: str, settings: CoordinatorSettings = SETTINGS) -> Iterator[World]:
-    """A world over an emptied PostgreSQL database."""
+    """Open a world over an emptied PostgreSQL database."""
     clock = FakeClock()
     database = Database(url, clock=clock)
     try:

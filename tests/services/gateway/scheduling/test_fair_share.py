@@ -35,7 +35,7 @@ def serve(world: World, jobs: list[str], *, seconds: float = 10.0) -> str:
 
 def line(world: World) -> dict[str, QueuePosition]:
     with world.database.read() as session:
-        return positions(session, team_allowances(session), world.clock.now, has_space=world.room)
+        return positions(session, team_allowances(session), world.clock.now, has_space=world.has_space)
 
 
 def test_a_team_that_queues_many_does_not_starve_one_that_queues_one(world: World) -> None:
@@ -225,11 +225,11 @@ def test_where_a_team_has_no_limit_the_end_of_a_job_hints_nobody(world: World) -
 def test_space_that_comes_back_is_noticed_by_the_next_sweep(world: World) -> None:
     waits = world.stage(world.create(), "ingest")
     hints(world)
-    world.room = False
+    world.has_space = False
     assert world.try_claim(waits) is None
     world.maintenance.sweep()
     assert hints(world) == []
-    world.room = True
+    world.has_space = True
     for expected in ([waits.id], []):
         world.maintenance.sweep()
         assert hints(world) == expected
@@ -331,7 +331,7 @@ def test_without_history_no_start_is_promised(world: World) -> None:
 
 def test_a_full_store_is_why_everything_waits(world: World) -> None:
     job = world.create()
-    world.room = False
+    world.has_space = False
     assert "space" in (line(world)[job].reason or "")
 
 

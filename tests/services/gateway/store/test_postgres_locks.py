@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.selectable import GenerativeSelect
 from sqlmodel import Session, select
 from tests.services.gateway.retention import test_retention as retention_facts
-from tests.services.gateway.rigs.postgres import ON_POSTGRESQL, let_nobody_wait, until_it_waits_or_ends
+from tests.services.gateway.rigs.postgres import ON_POSTGRESQL, fail_lock_waits, until_it_waits_or_ends
 from tests.services.gateway.rigs.world import World
 
 from craft.contracts.public.accounts import TeamSettings
@@ -91,7 +91,7 @@ def test_a_claim_waits_for_a_sweep_of_what_lies_under_its_key(postgres: World) -
 
 def test_a_relay_passes_over_what_another_one_is_just_taking(postgres: World) -> None:
     taken, free = (postgres.stage(postgres.create(seed=seed), "ingest") for seed in (1, 2))
-    let_nobody_wait(postgres.database)
+    fail_lock_waits(postgres.database)
     with postgres.database.write() as session:
         session.exec(select(Outbox).where(Outbox.stage_id == taken.id).with_for_update()).one()
         assert postgres.relay.send_due() == 1
@@ -103,7 +103,7 @@ def test_a_sweep_passes_over_a_stage_that_somebody_is_just_changing(postgres: Wo
     changing, _ = (postgres.stage(postgres.create(seed=seed), "ingest") for seed in (1, 2))
     postgres.relay.send_due()
     postgres.clock.advance(61)
-    let_nobody_wait(postgres.database)
+    fail_lock_waits(postgres.database)
     with postgres.database.write() as session:
         session.exec(select(Stage).where(Stage.id == changing.id).with_for_update()).one()
         assert postgres.maintenance.sweep().hinted == 1

@@ -22,7 +22,7 @@ from craft.contracts.events import EventType
 from craft.contracts.public.webhooks import DeliveryStatus, WebhookChange, wants
 from craft.errors import Conflict, NotFound, RequestInvalid
 from craft_gateway.access.identity import Caller
-from craft_gateway.events import message, queued
+from craft_gateway.events import message, new_delivery
 from craft_gateway.lifecycle.job_transaction import job_transaction
 from craft_gateway.store.tables import Delivery
 from craft_gateway.webhooks.deliveries import FAILS_IN_A_ROW, TAKEN_FOR, Attempted, pause_seconds
@@ -301,7 +301,7 @@ def test_a_receiver_that_hangs_holds_up_nobody_else(world: World, tmp_path: Path
         job = world.create()
 
         async def go() -> None:
-            async with running(sending.courier):
+            async with running(sending.sender):
                 await asyncio.to_thread(sending.receiver.wait, 1, "/hangs")
                 for _ in range(20):
                     await asyncio.to_thread(sending.emit, job)
@@ -330,7 +330,8 @@ def test_of_one_host_few_are_in_flight_and_of_a_failing_one_a_single_one(sending
 
 def test_a_hundred_thousand_messages_to_a_dead_host_hold_up_no_other(sending: Sending) -> None:
     dead = sending.hook(url=sending.receiver.url("/dead", host="localhost"), path="")
-    waiting = [queued(dead.row.id, "job.queued", "{}", sending.world.clock.now).model_dump() for _ in range(100_000)]
+    moment = sending.world.clock.now
+    waiting = [new_delivery(dead.row.id, "job.queued", "{}", moment).model_dump() for _ in range(100_000)]
     with sending.world.database.write() as session:
         session.connection().execute(insert(Delivery), waiting)
     sending.world.clock.advance(1)
@@ -458,12 +459,12 @@ def test_a_database_that_is_away_for_a_moment_loses_nothing(sending: Sending, mo
     monkeypatch.setattr(sending.deliveries, "settle", once_away)
 
     async def go() -> None:
-        courier = sending.courier()
-        await courier.turn()
-        await courier.ended()
+        sender = sending.sender()
+        await sender.turn()
+        await sender.ended()
         with pytest.raises(OSError, match="away"):
-            await courier.turn()
-        await courier.turn()
+            await sender.turn()
+        await sender.turn()
 
     asyncio.run(go())
     assert again(sending, row).status is DeliveryStatus.DELIVERED
