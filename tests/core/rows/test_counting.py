@@ -1,4 +1,4 @@
-"""What statistics are made of: spreads from counts, first lines of texts, marks of questions, kinds of row errors."""
+"""What statistics are made of: spreads from counts, first lines of texts, hashes of questions, kinds of row errors."""
 
 import random
 from collections import Counter
@@ -42,13 +42,13 @@ def test_a_spread_is_by_nearest_rank(values: list[int]) -> None:
 def test_first_lines_are_those_a_dictionary_would_say() -> None:
     chance, lines, known = random.Random(3), FirstSeen(), dict[int, int]()
     for line in range(1, 20_000):
-        # Marks that meet in the table's last bits, zero among them.
-        mark = chance.randrange(9000) << chance.choice((0, 20))
-        assert lines.seen(mark, line) == known.get(mark)
-        known.setdefault(mark, line)
+        # Hashes that meet in the table's last bits, zero among them.
+        hashed = chance.randrange(9000) << chance.choice((0, 20))
+        assert lines.seen(hashed, line) == known.get(hashed)
+        known.setdefault(hashed, line)
 
 
-def test_questions_that_differ_in_looks_only_have_the_same_mark() -> None:
+def test_questions_that_differ_in_looks_only_have_the_same_hash() -> None:
     same = ("What is the café's name?", "what is  a CAFES name", "What is the Cafe’s name ?!")
     assert len({question_hash(question) for question in same}) == 1
     assert question_hash("Where is the café?") != question_hash("What is the café?")
@@ -56,7 +56,7 @@ def test_questions_that_differ_in_looks_only_have_the_same_mark() -> None:
     assert question_hash("水の化学式?") == question_hash("水の化学式")
 
 
-def test_a_text_mark_is_a_64_bit_number() -> None:
+def test_a_text_hash_is_a_64_bit_number() -> None:
     assert 0 <= text_hash("Why?") < 2**64
     assert text_hash("Why?") != text_hash("why?")
 

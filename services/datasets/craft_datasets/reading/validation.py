@@ -58,8 +58,7 @@ class _RowChecker:
             row = self._columns.apply(raw.row)
             question = question_from_row(row, task=task_of_row(row, self._task))
         except RowInvalid as error:
-            field = self._columns.own_name(error.field)
-            self.errors.add(ErrorDetail(f"`{field}` {error.reason}.", field, raw.line, error.excerpt))
+            self.errors.add(error.detail(raw.line, field=self._columns.own_name(error.field)))
             return None
         first = self._ids.seen(text_hash(question.id), raw.line)
         if first is None:

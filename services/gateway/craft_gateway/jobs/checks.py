@@ -7,7 +7,7 @@ from craft.core.judging.refusals import is_refusal, wording_for
 from craft.core.prompts import templates_from
 from craft.core.rows.fields import RowInvalid
 from craft.core.rows.reader import question_from_row
-from craft.errors import ContextTooLong, DatasetInvalid, ErrorDetail, ModelRejected, RehearsalTooShort, RequestInvalid
+from craft.errors import ContextTooLong, DatasetInvalid, ModelRejected, RehearsalTooShort, RequestInvalid
 from craft.infra.models.folders import ModelFolder
 from craft.infra.models.shape import ModelShape
 from craft.infra.settings.inference import VllmSettings
@@ -51,8 +51,7 @@ def checked_shots(spec: JobSpec) -> list[dict[str, object]] | None:
         try:
             question = question_from_row(row, task=spec.task)
         except RowInvalid as error:
-            message = f"`{error.field}` {error.reason}."
-            bad.append(ErrorDetail(message, field=error.field, line=line, excerpt=error.excerpt))
+            bad.append(error.detail(line))
         else:
             good.append(QuestionRow.of(question).model_dump(exclude_none=True))
     if bad:

@@ -5,6 +5,8 @@ import reprlib
 from collections.abc import Sequence
 from typing import TypeGuard
 
+from craft.errors import ErrorDetail
+
 EXCERPT_LENGTH = 120
 ID_LENGTH = 200
 
@@ -22,6 +24,11 @@ class RowInvalid(ValueError):
     def of(cls, field: str, reason: str, value: object) -> "RowInvalid":
         """The error for `value`, shown short and without unprintable characters."""
         return cls(field, reason, None if value is None else excerpt(value))
+
+    def detail(self, line: int, *, field: str | None = None) -> ErrorDetail:
+        """The row error of the row at `line`, from 1. `field` is the field's name in the user's own rows."""
+        name = field or self.field
+        return ErrorDetail(f"`{name}` {self.reason}.", name, line, self.excerpt)
 
 
 def excerpt(value: object) -> str:
