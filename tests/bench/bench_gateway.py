@@ -1,8 +1,8 @@
-"""Whether callers who poll hundreds of queued jobs are answered quickly while workers run, and memory stays flat.
+"""Checks that polls of hundreds of queued jobs are answered quickly while workers run, and that memory stays flat.
 
-`make bench-gateway ARGS="--jobs 500 --polls 300 --seconds 60"`: a real gateway, coordinator, datasets service and
-Valkey on a fresh SQLite, all held to two cores together with the workers and the client. Exits with 1 where a limit is
-broken.
+`make bench-gateway ARGS="--jobs 500 --polls 300 --seconds 60"` runs a real gateway, coordinator, datasets service
+and Valkey on a new SQLite file. They share two cores with the workers and the client. The exit code is 1 where a limit
+is exceeded.
 """
 
 import argparse
@@ -20,8 +20,8 @@ from typing import Any
 
 import httpx
 import psutil
-from tests.bench.gateway_poller import Connections, Seen, look_at, percentile, poll
-from tests.bench.gateway_workers import BEATS_OF_A_STAGE, THREADS_OF_A_QUEUE, Workplace, working
+from tests.bench.gateway_poller import Connections, Latencies, percentile, poll, request_repeatedly
+from tests.bench.gateway_workers import HEARTBEATS_OF_A_STAGE, THREADS_OF_A_QUEUE, Workplace, working
 from tests.chaos.rig.processes import Part, host_environment
 from tests.chaos.rig.system import is_ready
 from tests.ports import free_ports
@@ -36,7 +36,7 @@ P99_MILLISECONDS = 100.0
 MOST_GROWTH = 0.20
 LEAST_OF_RATE = 0.99
 _WARM = 0.25
-"""The share of the run after which memory should stay as it is."""
+"""The share of the run after which memory should no longer grow."""
 _WATCHED = ("gateway", "coordinator")
 _PARTS = ("valkey", "coordinator", "gateway", "datasets-api")
 _LISTENING = ("GATEWAY", "COORDINATOR", "DATASETS")
@@ -47,7 +47,7 @@ _LIST_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is asked of the gateway."""
+    """The load on the gateway."""
 
     jobs: int
     polls: float
@@ -57,17 +57,17 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The processes under load; `ports` by the settings' names, of the first gateway where there are several."""
+    """The processes under load. `ports` are by the settings' names; of several gateways, only the first is there."""
 
     parts: dict[str, Part]
     ports: dict[str, int]
     state: Path
     gateways: tuple[int, ...]
-    """The ports of all."""
+    """The ports of all gateways."""
 
     @property
     def place(self) -> Workplace:
-        """Where its workers find their work."""
+        """The addresses and folders for its workers."""
         settings = Settings(state_dir=self.state)
         return Workplace(
             coordinator_url=f"http://127.0.0.1:{self.ports['COORDINATOR']}",
@@ -77,38 +77,38 @@ class Running:
         )
 
     def memory(self) -> dict[str, float]:
-        """Resident MiB of each process that is watched."""
+        """The resident MiB of each watched process."""
         return {name: psutil.Process(self.parts[name].pid).memory_info().rss / 2**20 for name in _WATCHED}
 
     def cpu_seconds(self) -> dict[str, float]:
-        """Processor seconds that each process has used."""
+        """The processor seconds that each process has used."""
         times = {name: psutil.Process(part.pid).cpu_times() for name, part in self.parts.items()}
         return {name: used.user + used.system for name, used in times.items()}
 
 
 @dataclass
-class Measured:
-    """What came of it."""
+class GatewayMeasurement:
+    """The results of a run."""
 
-    polls: Seen
-    lists: dict[str, Seen]
+    polls: Latencies
+    lists: dict[str, Latencies]
     memory: dict[str, dict[str, float]] = field(default_factory=dict)
     cpu_seconds: dict[str, float] = field(default_factory=dict)
     stages: int = 0
-    beats: int = 0
+    heartbeats: int = 0
     worker_faults: int = 0
     busy_elsewhere: float = 0.0
-    """Of the machine's processor time, the share that went to none of ours."""
+    """The share of the machine's processor time that other processes used."""
 
     def growth(self, name: str) -> float:
-        """How much of its memory after warming up a process has gained by the end."""
+        """The growth of a process's memory after warming up, as a share."""
         return self.memory["end"][name] / self.memory["warm"][name] - 1.0
 
     def verdicts(self, load: Load) -> Iterator[tuple[bool, str]]:
-        """Each limit: whether it was kept, and what was seen."""
+        """For each limit: True where it was kept, and a text with the measured value."""
         p99 = percentile(self.polls.milliseconds, 99)
         rate = len(self.polls.milliseconds) / self.polls.seconds
-        errors = self.polls.errors + sum(seen.errors for seen in self.lists.values())
+        errors = self.polls.errors + sum(latencies.errors for latencies in self.lists.values())
         yield p99 < P99_MILLISECONDS, f"p99 {p99:.1f} ms, below {P99_MILLISECONDS:.0f}"
         yield rate >= LEAST_OF_RATE * load.polls, f"{rate:.1f} polls/s of {load.polls:.0f}"
         yield errors == 0, f"{errors} errors"
@@ -123,7 +123,7 @@ class Measured:
 
 @contextmanager
 def running(state: Path, *, gateways: int = 1, **settings: str) -> Iterator[Running]:
-    """The processes on this state folder and free ports, with further settings by their variables' names."""
+    """Run the processes on this state folder and free ports, with further settings as environment variables."""
     free = free_ports(len(_LISTENING) + gateways - 1)
     ports, further = dict(zip(_LISTENING, free, strict=False)), free[len(_LISTENING) :]
     environment = host_environment() | {f"CRAFT_{name}__PORT": str(port) for name, port in ports.items()}
@@ -149,10 +149,10 @@ def running(state: Path, *, gateways: int = 1, **settings: str) -> Iterator[Runn
 
 
 def submit(port: int, count: int, *, key: str | None = None) -> list[str]:
-    """Queue so many jobs on one dataset, four at a time; their seeds differ, so that none finds another's results."""
-    who = {"Authorization": f"Bearer {key}"} if key else {}
+    """Submit so many jobs on one dataset, four at a time. Their seeds differ, so that no job reuses results."""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     base_url = f"http://127.0.0.1:{port}/craft"
-    with httpx.Client(base_url=base_url, headers=who, timeout=60.0) as client, ThreadPoolExecutor(4) as pool:
+    with httpx.Client(base_url=base_url, headers=headers, timeout=60.0) as client, ThreadPoolExecutor(4) as pool:
         dataset = client.post("/datasets", json={"rows": rows()}).raise_for_status().json()["id"]
 
         def one(seed: int) -> str:
@@ -163,8 +163,8 @@ def submit(port: int, count: int, *, key: str | None = None) -> list[str]:
         return list(pool.map(one, range(count)))
 
 
-async def loaded(system: Running, job_ids: Sequence[str], load: Load) -> Measured:
-    """Poll for the whole time, look at the lists now and then, and watch the memory."""
+async def loaded(system: Running, job_ids: Sequence[str], load: Load) -> GatewayMeasurement:
+    """Poll for the whole time, request the lists now and then, and sample the memory."""
     connections = Connections([system.ports["GATEWAY"]])
     memory = {"start": system.memory()}
 
@@ -175,7 +175,9 @@ async def loaded(system: Running, job_ids: Sequence[str], load: Load) -> Measure
     before = system.cpu_seconds()
     async with asyncio.TaskGroup() as group:
         lists = {
-            path: group.create_task(look_at(connections, path, every_seconds=_LIST_SECONDS, seconds=load.seconds))
+            path: group.create_task(
+                request_repeatedly(connections, path, every_seconds=_LIST_SECONDS, seconds=load.seconds)
+            )
             for path in _LISTS
         }
         group.create_task(remember("warm", _WARM))
@@ -184,11 +186,11 @@ async def loaded(system: Running, job_ids: Sequence[str], load: Load) -> Measure
     memory["end"] = system.memory()
     used = {name: seconds - before[name] for name, seconds in system.cpu_seconds().items()}
     connections.close()
-    return Measured(polls, {path: task.result() for path, task in lists.items()}, memory, used)
+    return GatewayMeasurement(polls, {path: task.result() for path, task in lists.items()}, memory, used)
 
 
-def measure(load: Load) -> Measured:
-    """Submit the jobs, let workers run, poll."""
+def measure(load: Load) -> GatewayMeasurement:
+    """Submit the jobs, start the workers, and poll."""
     with tempfile.TemporaryDirectory(prefix="craft-bench-") as folder:
         state = Path(folder)
         model_folder(state / "models")
@@ -199,25 +201,25 @@ def measure(load: Load) -> Measured:
             print(f"{load.jobs} jobs submitted in {seconds:.1f} s: {load.jobs / seconds:.0f} a second", flush=True)
             with working(system.place) as counts:
                 busy, began = _busy_elsewhere(), time.monotonic()
-                done, beats = counts.stages.value, counts.beats.value
+                done, heartbeats = counts.stages.value, counts.heartbeats.value
                 measured = asyncio.run(loaded(system, job_ids, load))
                 elapsed = (time.monotonic() - began) * (os.cpu_count() or 1)
                 measured.busy_elsewhere = max(0.0, (_busy_elsewhere() - busy) / elapsed)
-                measured.stages, measured.beats = counts.stages.value - done, counts.beats.value - beats
+                measured.stages, measured.heartbeats = counts.stages.value - done, counts.heartbeats.value - heartbeats
                 measured.worker_faults = counts.faults.value
     return measured
 
 
 def _busy_elsewhere() -> float:
-    """Processor seconds of this machine that went to other processes than this one and its children."""
+    """The processor seconds that other processes than this one and its children have used."""
     me = psutil.Process()
     ours = sum(sum(process.cpu_times()[:2]) for process in (me, *me.children(recursive=True)))
     whole = psutil.cpu_times()
     return float(sum(whole) - whole.idle - getattr(whole, "iowait", 0.0) - ours)
 
 
-def show(measured: Measured, load: Load) -> None:
-    """Print what was measured."""
+def show(measured: GatewayMeasurement, load: Load) -> None:
+    """Print the results."""
     polls = measured.polls
     count = max(1, len(polls.milliseconds))
     threads = THREADS_OF_A_QUEUE * len(Service)
@@ -227,15 +229,15 @@ def show(measured: Measured, load: Load) -> None:
         f"statuses {polls.statuses}"
     )
     print(f"{'milliseconds':<34}{'p50':>9}{'p95':>9}{'p99':>9}{'max':>9}{'count':>9}")
-    late = Seen(milliseconds=polls.late_milliseconds)
+    late = Latencies(milliseconds=polls.late_milliseconds)
     rows_shown = {"GET /craft/jobs/{id}": polls, "  of it the client's own delay": late}
-    rows_shown |= {f"GET {path}": seen for path, seen in measured.lists.items()}
-    for name, seen in rows_shown.items():
-        values = "".join(f"{percentile(seen.milliseconds, percent):>9.1f}" for percent in (50, 95, 99, 100))
-        print(f"{name:<34}{values}{len(seen.milliseconds):>9,}")
+    rows_shown |= {f"GET {path}": latencies for path, latencies in measured.lists.items()}
+    for name, latencies in rows_shown.items():
+        values = "".join(f"{percentile(latencies.milliseconds, percent):>9.1f}" for percent in (50, 95, 99, 100))
+        print(f"{name:<34}{values}{len(latencies.milliseconds):>9,}")
     print(
-        f"{threads} worker threads with {BEATS_OF_A_STAGE} beats a stage did {measured.stages} stages and "
-        f"{measured.beats} beats, {measured.worker_faults} faults; one process computed at nice 10"
+        f"{threads} worker threads with {HEARTBEATS_OF_A_STAGE} heartbeats a stage did {measured.stages} stages and "
+        f"{measured.heartbeats} heartbeats, {measured.worker_faults} faults; one process computed at nice 10"
     )
     print(f"{'MiB resident':<34}{'start':>9}{'warm':>9}{'middle':>9}{'end':>9}")
     for name in _WATCHED:
@@ -246,22 +248,22 @@ def show(measured: Measured, load: Load) -> None:
 
 
 def main() -> int:
-    """Measure, print, judge."""
+    """Measure, print the results, and compare them with the limits."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=500)
-    parser.add_argument("--polls", type=float, default=300.0, help="a second")
+    parser.add_argument("--polls", type=float, default=300.0, help="polls for each second")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=1)
-    given = parser.parse_args()
-    load = Load(given.jobs, given.polls, given.seconds, given.seed)
+    arguments = parser.parse_args()
+    load = Load(arguments.jobs, arguments.polls, arguments.seconds, arguments.seed)
     cores = sorted(os.sched_getaffinity(0))[:CORES]
     os.sched_setaffinity(0, cores)
     print(f"{len(cores)} cores, load average {os.getloadavg()[0]:.1f} before, seed {load.seed}", flush=True)
     measured = measure(load)
     show(measured, load)
     verdicts = list(measured.verdicts(load))
-    for kept, seen in verdicts:
-        print(f"{'ok  ' if kept else 'FAIL'} {seen}")
+    for kept, text in verdicts:
+        print(f"{'ok  ' if kept else 'FAIL'} {text}")
     return 0 if all(kept for kept, _ in verdicts) else 1
 
 

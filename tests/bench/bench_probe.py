@@ -1,10 +1,10 @@
-"""Probing, ours against the reference way: tokens run through the model, and wall-clock time, in one run.
+"""Compares our probing with the reference implementation in one run: tokens through the model, and wall-clock time.
 
     python tests/bench/bench_probe.py [--questions 500] [--samples 10] [--reference-questions 50]
 
-The reference way is that of the paper's own code: the dataset copied once per sample, every copy with its full prompt,
-batches of 8 through transformers' `generate`. It takes so long that by default it runs on a sample of the questions,
-evenly spread over the file, and its figures are scaled up; `--reference-questions 500` measures it in full.
+The reference implementation is that of the paper's own code: it copies the dataset once for each sample, with the full
+prompt, and runs batches of 8 through transformers' `generate`. It is so slow that by default it runs on questions that
+are evenly spread over the file, and its figures are scaled up. `--reference-questions 500` measures all of them.
 """
 
 import argparse
@@ -34,8 +34,8 @@ REFERENCE_BATCH = 8
 LEAST_TOKEN_RATIO, LEAST_TIME_RATIO = 5.0, 2.5
 
 
-class Measured(NamedTuple):
-    """Tokens run through the model (padding not counted) and seconds."""
+class ProbeCost(NamedTuple):
+    """The tokens that ran through the model, without padding, and the seconds."""
 
     prompt_tokens: float
     generated_tokens: float
@@ -45,11 +45,11 @@ class Measured(NamedTuple):
     def tokens(self) -> float:
         return self.prompt_tokens + self.generated_tokens
 
-    def times(self, factor: float) -> "Measured":
-        return Measured(*(value * factor for value in self))
+    def times(self, factor: float) -> "ProbeCost":
+        return ProbeCost(*(value * factor for value in self))
 
 
-def prompts(count: int) -> list[Prompt]:
+def demo_prompts(count: int) -> list[Prompt]:
     """`count` probe prompts from the demo's questions."""
     lines = QUESTIONS.read_text(encoding="utf-8").splitlines()[:count]
     if len(lines) < count:
@@ -59,19 +59,19 @@ def prompts(count: int) -> list[Prompt]:
     return [Prompt(q.id, tuple(probe_messages(q, DEFAULT_OPEN_SHOTS, DEFAULT_TEMPLATES))) for q in questions]
 
 
-def ours(folder: Path, asked: Sequence[Prompt], samples: int) -> Measured:
+def ours(folder: Path, prompts: Sequence[Prompt], samples: int) -> ProbeCost:
     engine = TransformersEngine.load(folder)
     sampling = Sampling(max_new_tokens=NEW_TOKENS, samples=samples, temperature=1.0, seed=42)
-    engine.generate(asked[:2], sampling)  # warm up
-    usage = engine.generate(asked, sampling).usage
-    return Measured(usage.prefilled_tokens, usage.generated_tokens, usage.seconds)
+    engine.generate(prompts[:2], sampling)  # warm up
+    usage = engine.generate(prompts, sampling).usage
+    return ProbeCost(usage.prefilled_tokens, usage.generated_tokens, usage.seconds)
 
 
-def reference(folder: Path, asked: Sequence[Prompt], samples: int) -> Measured:
+def reference(folder: Path, prompts: Sequence[Prompt], samples: int) -> ProbeCost:
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
     torch.manual_seed(42)
-    copies = [prompt for prompt in asked for _ in range(samples)]
+    copies = [prompt for prompt in prompts for _ in range(samples)]
     chats = [[message._asdict() for message in prompt.messages] for prompt in copies]
     texts = [tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) for chat in chats]
     prompt_tokens = generated_tokens = 0
@@ -85,10 +85,10 @@ def reference(folder: Path, asked: Sequence[Prompt], samples: int) -> Measured:
         ended = (new == tokenizer.eos_token_id).int().cumsum(dim=1)
         prompt_tokens += int(batch["attention_mask"].sum())
         generated_tokens += int((ended == 0).sum() + (ended.max(dim=1).values > 0).sum())
-    return Measured(prompt_tokens, generated_tokens, time.perf_counter() - started)
+    return ProbeCost(prompt_tokens, generated_tokens, time.perf_counter() - started)
 
 
-def show(name: str, measured: Measured) -> None:
+def show(name: str, measured: ProbeCost) -> None:
     rate = measured.generated_tokens / measured.seconds
     print(
         f"{name:<34}{measured.prompt_tokens:>14,.0f}{measured.generated_tokens:>12,.0f}{measured.tokens:>12,.0f}"
@@ -102,17 +102,18 @@ def main() -> int:
     parser.add_argument("--samples", type=int, default=10)
     parser.add_argument("--reference-questions", type=int, default=50)
     parser.add_argument("--model", type=Path, default=MODELS / MODEL)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call] # transformers leaves it so
-    asked = prompts(given.questions)
-    sampled = [asked[n * len(asked) // given.reference_questions] for n in range(given.reference_questions)]
+    prompts = demo_prompts(arguments.questions)
+    sampled = [prompts[n * len(prompts) // arguments.reference_questions] for n in range(arguments.reference_questions)]
     with torch.inference_mode():
-        slow = reference(given.model, sampled, given.samples).times(len(asked) / len(sampled))
-    fast = ours(given.model, asked, given.samples)
-    print(f"{given.questions} demo questions × {given.samples} samples, {torch.get_num_threads()} threads, bfloat16")
+        slow = reference(arguments.model, sampled, arguments.samples).times(len(prompts) / len(sampled))
+    fast = ours(arguments.model, prompts, arguments.samples)
+    threads = torch.get_num_threads()
+    print(f"{arguments.questions} demo questions × {arguments.samples} samples, {threads} threads, bfloat16")
     print(f"{'':<34}{'prompt tokens':>14}{'generated':>12}{'all tokens':>12}{'seconds':>10}{'tokens/s':>10}")
-    scaled = "" if len(sampled) == len(asked) else f", {len(sampled)} questions scaled"
-    show(f"reference way{scaled}", slow)
+    scaled = "" if len(sampled) == len(prompts) else f", {len(sampled)} questions scaled"
+    show(f"reference{scaled}", slow)
     show("ours", fast)
     token_ratio, time_ratio = slow.tokens / fast.tokens, slow.seconds / fast.seconds
     print(f"{token_ratio:.1f} times fewer tokens (at least {LEAST_TOKEN_RATIO:.0f} wanted)")

@@ -1,4 +1,4 @@
-"""Selection from a million knowledge states: seconds and peak memory of the whole stage, in a process of its own.
+"""Measures the selection from a million knowledge states: its seconds and peak memory, in a process of its own.
 
 python tests/bench/bench_selection.py [--states 1000000]
 """
@@ -12,11 +12,11 @@ from craft.core.flow import KnowledgeFlow
 from craft.core.knowledge import KnowledgeState
 from craft.core.selection import QuestionFlow, select
 from craft.core.strategies import SelectionRule, Strategy
-from craft_datasets.selection import choose_stateless  # noqa: F401 - counts into the memory of the service's process
+from craft_datasets.selection import choose_stateless  # noqa: F401 - part of the memory of the service's process
 
 
 def synthetic(count: int, seed: int) -> list[QuestionFlow]:
-    """Seeded states as ten samples give them: correctness in tenths, certainty continuous."""
+    """Seeded random states of ten samples: correctness in tenths, certainty continuous."""
     rng = random.Random(seed)
     return [
         QuestionFlow(

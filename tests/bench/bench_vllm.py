@@ -1,6 +1,6 @@
-"""Generated tokens per second: through the service, by vLLM's own offline `LLM.chat`, and by the transformers engine.
+"""Measures generated tokens per second of the service, of vLLM's own offline `LLM.chat`, and of transformers.
 
-`make bench-vllm [QUESTIONS]`: the same questions, samples and settings, one after the other in one run.
+`make bench-vllm [QUESTIONS]` runs the same questions, samples and settings, one after the other.
 """
 
 import argparse
@@ -27,18 +27,18 @@ MODELS = Path(os.environ.get("CRAFT_MODELS_DIR", ".craft/models")).absolute()
 SAMPLING = Sampling(max_new_tokens=16, samples=10, temperature=0.7, seed=42)
 WARM_UP = 16
 
-# Run by vLLM's interpreter, with the environment and the options of our server.
+# vLLM's interpreter runs this, with the environment and the options of our server.
 _OFFLINE = """
 import json, sys, time
 from vllm import LLM, SamplingParams
 
 def main():
-    asked = json.load(open(sys.argv[1]))
-    llm = LLM(**asked["options"])
-    parameters = SamplingParams(**asked["sampling"])
-    llm.chat(asked["messages"][:asked["warm_up"]], parameters, use_tqdm=False)
+    request = json.load(open(sys.argv[1]))
+    llm = LLM(**request["options"])
+    parameters = SamplingParams(**request["sampling"])
+    llm.chat(request["messages"][:request["warm_up"]], parameters, use_tqdm=False)
     started = time.monotonic()
-    replies = llm.chat(asked["messages"], parameters, use_tqdm=False)
+    replies = llm.chat(request["messages"], parameters, use_tqdm=False)
     seconds = time.monotonic() - started
     tokens = sum(len(sample.token_ids) for reply in replies for sample in reply.outputs)
     json.dump({"tokens": tokens, "seconds": seconds}, open(sys.argv[2], "w"))
@@ -49,7 +49,7 @@ if __name__ == "__main__":
 
 
 def main() -> None:
-    """Print a row for each of the three, and the two ratios."""
+    """Print a row for each of the three, and two ratios."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("questions", nargs="?", type=int, default=500)
     count = arguments.parse_args().questions
@@ -92,7 +92,7 @@ def _transformers(prompts: list[Prompt], folder: Path) -> tuple[int, float]:
 
 
 def _offline(prompts: list[Prompt], folder: Path) -> tuple[int, float]:
-    asked: dict[str, Any] = {
+    request: dict[str, Any] = {
         "messages": [[message._asdict() for message in prompt.messages] for prompt in prompts],
         "warm_up": WARM_UP,
         "options": {
@@ -111,7 +111,7 @@ def _offline(prompts: list[Prompt], folder: Path) -> tuple[int, float]:
             "seed": SAMPLING.seed,
         },
     }
-    (folder / "asked.json").write_text(json.dumps(asked))
+    (folder / "request.json").write_text(json.dumps(request))
     (folder / "offline.py").write_text(_OFFLINE)
     own = {
         "VLLM_CPU_OMP_THREADS_BIND": f"0-{(os.cpu_count() or 1) - 1}",
@@ -121,7 +121,7 @@ def _offline(prompts: list[Prompt], folder: Path) -> tuple[int, float]:
     }
     with (folder / "offline.log").open("wb") as log:
         ended = subprocess.run(
-            [str(VLLM_PYTHON), str(folder / "offline.py"), str(folder / "asked.json"), str(folder / "found.json")],
+            [str(VLLM_PYTHON), str(folder / "offline.py"), str(folder / "request.json"), str(folder / "result.json")],
             cwd=MODELS,
             env=os.environ | own,
             stdout=log,
@@ -130,8 +130,8 @@ def _offline(prompts: list[Prompt], folder: Path) -> tuple[int, float]:
         )
     if ended.returncode:
         sys.exit((folder / "offline.log").read_text(errors="replace")[-3000:])
-    found = json.loads((folder / "found.json").read_text())
-    return int(found["tokens"]), float(found["seconds"])
+    result = json.loads((folder / "result.json").read_text())
+    return int(result["tokens"]), float(result["seconds"])
 
 
 if __name__ == "__main__":

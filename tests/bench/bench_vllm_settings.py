@@ -1,6 +1,6 @@
-"""What each of vLLM's settings does to a probe on CPU: generated tokens per second, one setting changed at a time.
+"""Measures the effect of vLLM's settings on a probe on CPU: generated tokens per second, one changed setting at a time.
 
-`make bench-vllm-settings [ARGS=QUESTIONS]`: "as set" comes first and last, and how far the two lie apart is the noise.
+`make bench-vllm-settings [ARGS=QUESTIONS]`: "as set" comes first and last; the difference of the two is the noise.
 """
 
 import argparse

@@ -1,6 +1,6 @@
-"""What workers do to a gateway, without models: threads that claim stages, beat, publish small artifacts and complete.
+"""The load of workers on a gateway, without models: threads claim stages, renew, publish small artifacts and complete.
 
-They run in a process of their own, and beside it another computes, as a training worker on the same machine would.
+They run in a process of their own. Another process computes, as a training worker on the same machine would.
 """
 
 import multiprocessing
@@ -25,7 +25,7 @@ from craft.infra.storage.artifacts import FolderStore
 from craft.infra.worker.coordinator_client import CoordinatorClient
 
 THREADS_OF_A_QUEUE = 2
-BEATS_OF_A_STAGE = 2
+HEARTBEATS_OF_A_STAGE = 2
 _NICENESS = 10
 _IDLE_SECONDS = 0.2
 _SPAWN = multiprocessing.get_context("spawn")
@@ -33,7 +33,7 @@ _SPAWN = multiprocessing.get_context("spawn")
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """Where workers find their work."""
+    """The addresses and folders for workers."""
 
     coordinator_url: str
     token: str
@@ -43,16 +43,16 @@ class Workplace:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What the workers have done so far, shared between processes."""
+    """The work that the workers have done, shared between processes."""
 
     stages: "Synchronized[int]"
-    beats: "Synchronized[int]"
+    heartbeats: "Synchronized[int]"
     faults: "Synchronized[int]"
 
 
 @contextmanager
 def working(place: Workplace) -> Iterator[Counts]:
-    """Workers and the process that computes, until the end of the block, which begins once a stage has begun."""
+    """Run the workers and the computing process during the block, which begins after the first heartbeat."""
     counts = Counts(_SPAWN.Value("i", 0), _SPAWN.Value("i", 0), _SPAWN.Value("i", 0))
     stopping = _SPAWN.Event()
     workers = _SPAWN.Process(target=_work, args=(place, counts, stopping), daemon=True)
@@ -60,7 +60,7 @@ def working(place: Workplace) -> Iterator[Counts]:
     workers.start()
     computing.start()
     try:
-        while not counts.beats.value:
+        while not counts.heartbeats.value:
             workers.join(0.1)
             if not workers.is_alive():
                 raise SystemExit("The workers have ended.")
@@ -74,7 +74,7 @@ def working(place: Workplace) -> Iterator[Counts]:
 
 
 def _compute(parent: int) -> None:
-    os.setsid()  # Linux may weigh sessions against one another: it is no part of the client's
+    os.setsid()  # a session of its own, because Linux may weigh sessions against one another
     os.nice(_NICENESS)
     while os.getppid() == parent:
         sum(range(1_000_000))
@@ -110,11 +110,11 @@ class _Worker:
         self._counts = counts
         self._stopping = stopping
         self._claim = Claim(owner=f"bench-{service}-{number}", service=service)
-        # What a hint on the queue would say; read only, so that it can hold nobody up.
+        # Replaces the dispatch messages of the queue. Read only, so that it blocks no writer.
         self._database = sqlite3.connect(f"file:{place.database}?mode=ro", uri=True, check_same_thread=False)
 
     def run(self) -> None:
-        """Work until told to stop."""
+        """Work until `stopping` is set."""
         while not self._stopping.is_set():
             try:
                 busy = self._do_one()
@@ -126,29 +126,29 @@ class _Worker:
         self._database.close()
 
     def _do_one(self) -> bool:
-        stage_id = self._hinted()
+        stage_id = self._ready_stage()
         claimed = None if stage_id is None else self._coordinator.claim(stage_id, self._claim)
         if claimed is None:
             return False
-        for beat in range(BEATS_OF_A_STAGE):
+        for beat in range(HEARTBEATS_OF_A_STAGE):
             if self._stopping.wait(claimed.beat_seconds):
                 self._coordinator.release(claimed.stage_id, Release(fence=claimed.fence))
                 return True
-            self._beat(claimed, beat)
+            self._send_heartbeat(claimed, beat)
         self._complete(claimed)
         self._add(self._counts.stages)
         return True
 
-    def _hinted(self) -> str | None:
+    def _ready_stage(self) -> str | None:
         ready = "SELECT id FROM stage WHERE queue = ? AND status = 'ready' LIMIT 1"
         row: tuple[str] | None = self._database.execute(ready, (self._claim.service.value,)).fetchone()
         return None if row is None else row[0]
 
-    def _beat(self, claimed: ClaimedStage, beat: int) -> None:
-        progress = StageProgress(done=beat + 1, total=BEATS_OF_A_STAGE, metrics={"loss": 1.0 / (beat + 1)})
+    def _send_heartbeat(self, claimed: ClaimedStage, beat: int) -> None:
+        progress = StageProgress(done=beat + 1, total=HEARTBEATS_OF_A_STAGE, metrics={"loss": 1.0 / (beat + 1)})
         lines = [f"step {10 * beat + step}: loss {1.0 / (beat + step + 1):.4f}" for step in range(3)]
         self._coordinator.renew(claimed.stage_id, Renew(fence=claimed.fence, progress=progress, log_lines=lines))
-        self._add(self._counts.beats)
+        self._add(self._counts.heartbeats)
 
     def _complete(self, claimed: ClaimedStage) -> None:
         scratch = self._store.scratch(claimed.name)

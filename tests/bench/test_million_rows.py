@@ -1,6 +1,7 @@
-"""A million rows through the real datasets service: seconds and memory of the service, of its child and of the gateway.
+"""Sends a million rows through the real datasets service, and measures seconds and memory.
 
-Not part of `make test`: `pytest -m bench tests/bench/test_million_rows.py -s`.
+The memory is that of the service, of its child and of the gateway. It is no part of `make test`:
+`pytest -m bench tests/bench/test_million_rows.py -s`.
 """
 
 import os
@@ -29,29 +30,29 @@ GATEWAY_BYTES = 150 * 2**20
 
 
 @dataclass
-class Most:
-    """The most bytes that the service and a process that it started had in memory at a sample."""
+class PeakMemory:
+    """The largest sampled memory in bytes of the service, and of a process that it started."""
 
     service: int = 0
     child: int = 0
 
 
 @contextmanager
-def watched(process: psutil.Process) -> Iterator[Most]:
-    """Sampled until the block ends."""
-    most, over = Most(), threading.Event()
+def watched(process: psutil.Process) -> Iterator[PeakMemory]:
+    """Sample the memory until the block ends."""
+    peak, over = PeakMemory(), threading.Event()
 
-    def look() -> None:
+    def sample() -> None:
         while not over.wait(_SAMPLE_SECONDS):
-            most.service = max(most.service, process.memory_info().rss)
+            peak.service = max(peak.service, process.memory_info().rss)
             for child in process.children():
                 with suppress(psutil.NoSuchProcess):
-                    most.child = max(most.child, child.memory_info().rss)
+                    peak.child = max(peak.child, child.memory_info().rss)
 
-    thread = threading.Thread(target=look, daemon=True)
+    thread = threading.Thread(target=sample, daemon=True)
     thread.start()
     try:
-        yield most
+        yield peak
     finally:
         over.set()
         thread.join()
@@ -96,7 +97,7 @@ def test_a_million_rows_fit_in_little_memory(tmp_path: Path, service: tuple[str,
     with closing(HttpDatasetsClient(url)) as client, open_rig(tmp_path, datasets=client) as rig:
         rig.post("/craft/datasets", json={"rows": [{"question": "Why?", "answer": "x"}]})
         before, own = process.memory_info().rss, psutil.Process().memory_info().rss
-        with watched(process) as most:
+        with watched(process) as peak:
             for first in (0, ROWS // 2):
                 began = time.monotonic()
                 with written(tmp_path / "rows", first=first).open("rb") as file:
@@ -106,14 +107,14 @@ def test_a_million_rows_fit_in_little_memory(tmp_path: Path, service: tuple[str,
                 made.append(answer.json())
                 print(f"{ROWS:,} rows in {time.monotonic() - began:.0f} s")
         began = time.monotonic()
-        found = rig.get(f"/craft/datasets/{made[0]['id']}/overlap", params={"with": made[1]["id"]}).json()
+        overlap = rig.get(f"/craft/datasets/{made[0]['id']}/overlap", params={"with": made[1]["id"]}).json()
         print(f"compared in {time.monotonic() - began:.1f} s")
         gateway = psutil.Process().memory_info().rss - own
     assert (made[0]["rows"], made[0]["statistics"]["duplicate_questions_normalised"]) == (ROWS, 0)
-    assert (found["overlapping_rows"], found["data"][0]["row"]) == (ROWS // 2, ROWS // 2 + 1)
-    service_bytes = most.service - before
-    mib = [round(each / 2**20) for each in (service_bytes, most.child, gateway)]
+    assert (overlap["overlapping_rows"], overlap["data"][0]["row"]) == (ROWS // 2, ROWS // 2 + 1)
+    service_bytes = peak.service - before
+    mib = [round(count / 2**20) for count in (service_bytes, peak.child, gateway)]
     print(f"MiB: the service grew by {mib[0]}, its child had {mib[1]}, the gateway (and this test) grew by {mib[2]}")
     assert service_bytes < SERVICE_BYTES
-    assert 0 < most.child < CHILD_BYTES
+    assert 0 < peak.child < CHILD_BYTES
     assert gateway < GATEWAY_BYTES

@@ -1,4 +1,4 @@
-"""The whole system on ports of its own: a real Valkey, gateway, coordinator, services and Celery workers."""
+"""The whole system on its own ports: a real Valkey, gateway, coordinator, services and Celery workers."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ START_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class RunningStack:
-    """A system that runs, its state folder, and the facts that its model `tiny` half knows."""
+    """A running system, its state folder, and the facts of which its model `tiny` knows half."""
 
     client: Client
     state: Path
@@ -34,12 +34,12 @@ class RunningStack:
     process: "subprocess.Popen[bytes]"
 
     def log(self, name: str) -> str:
-        """What one of its processes printed."""
+        """The log of one of its processes."""
         return (self.state / "logs" / f"{name}.log").read_text(errors="replace")
 
 
 class Up(NamedTuple):
-    """`craft up`, running."""
+    """A running `craft up`."""
 
     url: str
     client: Client
@@ -47,7 +47,7 @@ class Up(NamedTuple):
 
 
 def _copy_embedder(models: Path) -> None:
-    # A link would lead out of the models folder, which the service refuses.
+    # The service refuses a link, because it leads out of the models folder.
     name = "sentence-transformers/all-MiniLM-L6-v2"
     shutil.copytree(MODELS / name, models / name)
 
@@ -65,7 +65,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
 
 @contextmanager
 def running(state: Path, **settings: str) -> Iterator[Up]:
-    """`craft up` on this state folder and free ports, with further environment variables; stopped at the end."""
+    """Run `craft up` on this state folder and free ports, with further environment variables. Stops it at the end."""
     ports = dict(zip(PARTS, free_ports(len(PARTS)), strict=True))
     environment = os.environ | {f"CRAFT_{part}__PORT": str(port) for part, port in ports.items()}
     environment |= {"CRAFT_COORDINATOR__LEASE_SECONDS": "6", "CRAFT_COORDINATOR__BEAT_SECONDS": "1"} | settings

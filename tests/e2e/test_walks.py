@@ -1,4 +1,4 @@
-"""The guides, run as they stand: from upload to downloaded adapter with curl only, the command only, a client only."""
+"""Runs the guides as they are written: from upload to downloaded adapter, with curl, the command or a client only."""
 
 import json
 import os
@@ -33,7 +33,7 @@ SETTINGS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Walker:
-    """Somebody with a key, their files, and a shell in which `craft` is the command."""
+    """A user with a key, files, and a shell that has the command `craft`."""
 
     folder: Path
     environment: dict[str, str]
@@ -42,15 +42,15 @@ class Walker:
         self, *words: str, code: int = 0, environment: Mapping[str, str] | None = None
     ) -> "subprocess.CompletedProcess[str]":
         whole = {**self.environment, **(environment or {})}
-        done = subprocess.run(words, cwd=self.folder, env=whole, capture_output=True, text=True, check=False)
-        assert done.returncode == code, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
+        finished = subprocess.run(words, cwd=self.folder, env=whole, capture_output=True, text=True, check=False)
+        assert finished.returncode == code, f"{finished.returncode}\n{finished.stdout}\n{finished.stderr}"
+        return finished
 
     def shell(self, script: str, **environment: str) -> str:
         return self.run("bash", "-euo", "pipefail", "-c", script, environment=environment).stdout
 
     def adapter(self) -> list[str]:
-        """The files of the adapter that was downloaded, which is then removed."""
+        """The names of the files in the downloaded adapter, which is then removed."""
         archive = self.folder / "adapter.tar.gz"
         with tarfile.open(archive) as tar:
             names = tar.getnames()
@@ -60,8 +60,8 @@ class Walker:
 
 def block(guide: str, name: str) -> str:
     """The one block of a guide with this name."""
-    (found,) = re.findall(rf"```(?:sh|python) {name}\n(.*?)```", (DOCS / guide).read_text(encoding="utf-8"), re.DOTALL)
-    return str(found)
+    (text,) = re.findall(rf"```(?:sh|python) {name}\n(.*?)```", (DOCS / guide).read_text(encoding="utf-8"), re.DOTALL)
+    return str(text)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def walker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walker]:
     _copy_embedder(state / "models")
     (folder / "facts.jsonl").write_text("".join(json.dumps({"question": q, "answers": [a]}) + "\n" for q, a in facts))
     turns = ([{"role": "user", "content": q}, {"role": "assistant", "content": a}] for q, a in facts)
-    (folder / "chat.jsonl").write_text("".join(json.dumps({"messages": each}) + "\n" for each in turns))
+    (folder / "chat.jsonl").write_text("".join(json.dumps({"messages": chat}) + "\n" for chat in turns))
     spec = {"base_model": {"id": "tiny"}, "dataset": {"id": "DATASET"}, **SETTINGS}
     (folder / "job.json").write_text(json.dumps(spec))
     command = folder / "bin" / "craft"
@@ -125,20 +125,20 @@ def test_with_openais_client_only(walker: Walker) -> None:
     assert "/adapter" in shown
 
 
-def test_a_profile_carries_address_and_key(walker: Walker) -> None:
+def test_a_profile_has_the_address_and_the_key(walker: Walker) -> None:
     bare = {"CRAFT_URL": "", "CRAFT_API_KEY": ""}
     key, url = walker.environment["CRAFT_API_KEY"], walker.environment["CRAFT_URL"]
     script = f'printf "%s\\n" "$KEY" | craft login --profile work --url {url}'
     assert "in team search" in walker.shell(script, **bare, KEY=key)
-    kept = walker.folder / "config" / "craft" / "config.toml"
-    assert (kept.stat().st_mode & 0o777, key in kept.read_text()) == (0o600, True)
-    found = json.loads(walker.run("craft", "me", "--json", "--profile", "work", environment=bare).stdout)
-    assert (found["team"], found["actor"].startswith("ckey_")) == ("search", True)
+    config = walker.folder / "config" / "craft" / "config.toml"
+    assert (config.stat().st_mode & 0o777, key in config.read_text()) == (0o600, True)
+    caller = json.loads(walker.run("craft", "me", "--json", "--profile", "work", environment=bare).stdout)
+    assert (caller["team"], caller["actor"].startswith("ckey_")) == ("search", True)
     assert "401" in walker.run("craft", "me", "--json", code=5, environment=bare | {"CRAFT_URL": url}).stderr
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "exit_code", "problem"),
     [
         (["jobs", "get", "cjob_01jgywz3x4v5q6r7s8t9vawbxc"], 4, "not_found"),
         (["teams", "ls"], 5, "forbidden"),
@@ -151,8 +151,8 @@ def test_a_profile_carries_address_and_key(walker: Walker) -> None:
     ],
 )
 def test_an_error_is_a_problem_document_with_its_exit_code(
-    walker: Walker, words: list[str], code: int, said: str
+    walker: Walker, words: list[str], exit_code: int, problem: str
 ) -> None:
-    done = walker.run("craft", *words, "--json", code=code)
-    assert json.loads(done.stderr)["code"] == said
-    assert (done.stdout, "Traceback" in done.stderr) == ("", False)
+    finished = walker.run("craft", *words, "--json", code=exit_code)
+    assert json.loads(finished.stderr)["code"] == problem
+    assert (finished.stdout, "Traceback" in finished.stderr) == ("", False)

@@ -1,4 +1,4 @@
-"""One POST, one adapter, one report: through HTTP, real queues, real training and real workers that get killed."""
+"""One POST, one adapter, one report: over HTTP, with real queues, real training and real workers that are killed."""
 
 import json
 import os
@@ -51,7 +51,7 @@ def reused(job: JobHandle) -> dict[str, bool]:
 
 @pytest.fixture(scope="module")
 def finished(stack: RunningStack) -> JobHandle:
-    """The first job, waited for."""
+    """The first job, after its end."""
     job = stack.client.jobs.create(specification(stack, ["craft", "cor-rait"]))
     job.wait()
     return job
@@ -62,7 +62,7 @@ def test_the_report_shows_what_was_gained_and_what_it_cost(stack: RunningStack, 
     (held_out,) = report.sets
     shares = {name: metrics.micro for name, metrics in held_out.models.items()}
     assert set(shares) == {"initial_basic", "initial_refuse", "craft", "cor-rait"}
-    # The model was made to know half: it must show before, and refusal must go up after.
+    # The model knows half of the facts: this must show before tuning, and refusals must rise after it.
     assert 0.3 < (shares["initial_basic"].pc.value or 0) < 0.75
     assert (shares["craft"].pr.value or 0) > (shares["initial_refuse"].pr.value or 0) + 0.1
     assert (shares["craft"].ths.value or 0) > (shares["initial_refuse"].ths.value or 0)
@@ -71,9 +71,9 @@ def test_the_report_shows_what_was_gained_and_what_it_cost(stack: RunningStack, 
         assert total == pytest.approx(1)
 
 
-# PEFT asks a question that transformers has renamed.
+# PEFT reads a property that transformers has renamed.
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
-def test_the_adapter_loads_with_peft_as_it_is(stack: RunningStack, finished: JobHandle, tmp_path: Path) -> None:
+def test_the_adapter_loads_with_peft(stack: RunningStack, finished: JobHandle, tmp_path: Path) -> None:
     archive = finished.download_adapter(tmp_path / "adapter.tar.gz", strategy="craft")
     with tarfile.open(archive) as tar:
         tar.extractall(tmp_path, filter="data")
@@ -100,10 +100,10 @@ def test_the_same_job_again_is_all_reuse(stack: RunningStack, finished: JobHandl
 def test_another_strategy_repeats_no_probe(stack: RunningStack, finished: JobHandle) -> None:
     other = stack.client.jobs.create(specification(stack, ["van-tuning"]))
     other.wait()
-    found = reused(other)
-    assert not any(name.startswith("rehears") for name in found)
-    assert all(found[name] for name in ("ingest", "probe:initial", "score:initial", "answer:basic", "answer:refuse"))
-    assert not found["tune:van-tuning"]
+    stages = reused(other)
+    assert not any(name.startswith("rehears") for name in stages)
+    assert all(stages[name] for name in ("ingest", "probe:initial", "score:initial", "answer:basic", "answer:refuse"))
+    assert not stages["tune:van-tuning"]
 
 
 def test_events_replay_without_gap_and_close(finished: JobHandle) -> None:
@@ -124,7 +124,7 @@ def test_a_multiple_choice_job_runs_the_same_way(stack: RunningStack) -> None:
         ["craft", "cor-rait"],
         task="multiple_choice",
         dataset={"rows": choices},
-        # A model that was never taught letters is certain of little.
+        # A model that never learned letters is certain of few questions.
         selection={"n_van": 6, "n_idk": 6, "tau": 0.5},
         rehearsal={"size": 8, "threshold": 0.5, "relax_steps": [0.1, 0.0], "training": {**TRAINING, "min_steps": 8}},
     )
