@@ -58,7 +58,9 @@ def stages_of(system: Small, stage_id: str) -> list[str]:
 def rows(system: Small) -> list[dict[str, Any]]:
     """Every row of the truth. A stage that waits is hinted again and again, which is no change of it."""
     with system.look.database.read() as session:
-        return [row.model_dump(exclude={"hinted_at"}) for table in TABLES for row in session.exec(select(table)).all()]
+        return [
+            row.model_dump(exclude={"dispatched_at"}) for table in TABLES for row in session.exec(select(table)).all()
+        ]
 
 
 def stages_that_nobody_here_may_start(system: Small) -> list[str]:

@@ -63,7 +63,7 @@ def event(type_: str) -> tuple[str, str]:
     """One more event at the end of the first job."""
     return (
         "UPDATE job SET event_seq = event_seq + 1 WHERE id = :first",
-        "INSERT INTO event (job_id, seq, team, type, data, created_at) "  # noqa: S608 - our own words
+        "INSERT INTO event (subject, seq, team, type, data, created_at) "  # noqa: S608 - our own words
         f"SELECT id, event_seq, team, '{type_}', '{{\"stage\": \"report\"}}', updated_at FROM job WHERE id = :first",
     )
 
@@ -83,22 +83,22 @@ SPOILED: list[tuple[str, tuple[str, ...]]] = [
         ("UPDATE stage SET status = 'failed' WHERE name = 'report' AND job_id = :first",),
     ),
     ("no stage outlives its job", ("UPDATE stage SET status = 'ready' WHERE name = 'report' AND job_id = :first",)),
-    ("events are numbered from 1 without gaps", ("DELETE FROM event WHERE seq = 3 AND job_id = :first",)),
-    ("events are numbered from 1 without gaps", ("DELETE FROM event WHERE job_id = :first",)),
+    ("events are numbered from 1 without gaps", ("DELETE FROM event WHERE seq = 3 AND subject = :first",)),
+    ("events are numbered from 1 without gaps", ("DELETE FROM event WHERE subject = :first",)),
     ("a job's end is told once, and is its status", event("job.succeeded")),
     (
         "a job's end is told once, and is its status",
-        ("UPDATE event SET type = 'job.failed' WHERE type = 'job.succeeded' AND job_id = :first",),
+        ("UPDATE event SET type = 'job.failed' WHERE type = 'job.succeeded' AND subject = :first",),
     ),
     (
         "a job's end is told once, and is its status",
-        ("DELETE FROM event WHERE type = 'job.succeeded' AND job_id = :first",),
+        ("DELETE FROM event WHERE type = 'job.succeeded' AND subject = :first",),
     ),
     ("nothing is told of a job after its end", event("job.progress")),
     ("a stage's end is told once", event("stage.succeeded")),
     (
         "a stage's end is told once",
-        ("UPDATE event SET type = 'job.progress' WHERE type = 'stage.succeeded' AND job_id = :first",),
+        ("UPDATE event SET type = 'job.progress' WHERE type = 'stage.succeeded' AND subject = :first",),
     ),
     ("a stage that succeeded has the artifact that counts for its key", ("UPDATE artifact SET digest = 'other'",)),
     ("a stage that succeeded has the artifact that counts for its key", ("DELETE FROM artifact",)),

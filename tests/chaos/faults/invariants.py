@@ -34,21 +34,21 @@ QUERIES: dict[str, str] = {
         SELECT j.id, s.name, s.status FROM job j JOIN stage s ON s.job_id = j.id
         WHERE j.status IN ('succeeded', 'failed', 'cancelled') AND s.status IN ('pending', 'ready', 'running')""",
     "events are numbered from 1 without gaps": """
-        SELECT j.id, j.event_seq, count(e.seq), max(e.seq) FROM job j LEFT JOIN event e ON e.job_id = j.id
+        SELECT j.id, j.event_seq, count(e.seq), max(e.seq) FROM job j LEFT JOIN event e ON e.subject = j.id
         GROUP BY j.id, j.event_seq
         HAVING count(e.seq) <> j.event_seq OR min(e.seq) <> 1 OR max(e.seq) <> j.event_seq""",
     "a job's end is told once, and is its status": """
         SELECT j.id, j.status, count(e.seq) FROM job j
-        LEFT JOIN event e ON e.job_id = j.id AND e.type IN ('job.succeeded', 'job.failed', 'job.cancelled')
+        LEFT JOIN event e ON e.subject = j.id AND e.type IN ('job.succeeded', 'job.failed', 'job.cancelled')
         WHERE j.status IN ('succeeded', 'failed', 'cancelled') GROUP BY j.id, j.status
         HAVING count(e.seq) <> 1 OR min(e.type) <> 'job.' || j.status""",
     "nothing is told of a job after its end": """
-        SELECT e.job_id, e.seq, e.type FROM event e
-        JOIN event last ON last.job_id = e.job_id AND last.type IN ('job.succeeded', 'job.failed', 'job.cancelled')
+        SELECT e.subject, e.seq, e.type FROM event e
+        JOIN event last ON last.subject = e.subject AND last.type IN ('job.succeeded', 'job.failed', 'job.cancelled')
         WHERE e.seq > last.seq AND e.type NOT LIKE 'adapter.%'""",
     "a stage's end is told once": """
         SELECT s.job_id, s.name, count(e.seq) FROM stage s JOIN job j ON j.id = s.job_id
-        LEFT JOIN event e ON e.job_id = s.job_id
+        LEFT JOIN event e ON e.subject = s.job_id
             AND e.type IN ('stage.succeeded', 'stage.reused', 'stage.failed') AND e.data ->> 'stage' = s.name
         GROUP BY s.job_id, s.name, j.status
         HAVING count(e.seq) > 1 OR (count(e.seq) = 0 AND j.status = 'succeeded')""",

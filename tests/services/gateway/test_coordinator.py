@@ -181,7 +181,7 @@ def crowded(tmp_path: Path) -> Iterator[World]:
                 "reused": False,
                 "created_at": old,
                 "ready_at": old,
-                "hinted_at": old + timedelta(milliseconds=n),
+                "dispatched_at": old + timedelta(milliseconds=n),
             }
             for n in range(100_000)
         ]

@@ -233,9 +233,9 @@ def _stage_rows(unit: JobTransaction, new: NewJob) -> list[dict[str, Any]]:
 def _beginning(planned: PlannedStage, now: datetime, *, waits: bool) -> dict[str, Any]:
     inputs = {role: source for role, source in planned.inputs.items() if isinstance(source, ArtifactRef)}
     if waits or len(inputs) < len(planned.inputs):
-        return {"status": StageStatus.PENDING, "key": None, "ready_at": None, "hinted_at": None}
+        return {"status": StageStatus.PENDING, "key": None, "ready_at": None, "dispatched_at": None}
     key = stage_key(planned.parameters, inputs)
-    return {"status": StageStatus.READY, "key": key, "ready_at": now, "hinted_at": now}
+    return {"status": StageStatus.READY, "key": key, "ready_at": now, "dispatched_at": now}
 
 
 _LOCKED_DATASETS = (

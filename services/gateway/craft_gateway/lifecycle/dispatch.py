@@ -96,7 +96,7 @@ class OutboxRelay:
             taken = [(row_id, Service(queue), stage_id) for row_id, queue, stage_id in rows if row_id is not None]
             if taken:
                 mine = update(Outbox).where(col(Outbox.id).in_([row_id for row_id, _, _ in taken]))
-                session.connection().execute(mine.values(taken_until=now + _SENDING_FOR))
+                session.connection().execute(mine.values(leased_until=now + _SENDING_FOR))
             return taken
 
     def _settle(self, sent: Sequence[int], unsent: Sequence[int]) -> None:
@@ -106,11 +106,11 @@ class OutboxRelay:
             rows = update(Outbox).where(col(Outbox.sent_at).is_(None))
             connection = session.connection()
             connection.execute(rows.where(col(Outbox.id).in_(sent)).values(sent_at=self._database.now(session)))
-            connection.execute(rows.where(col(Outbox.id).in_(unsent)).values(taken_until=None))
+            connection.execute(rows.where(col(Outbox.id).in_(unsent)).values(leased_until=None))
 
 
 def _due(now: datetime) -> tuple[ColumnElement[bool], ...]:
-    free = or_(col(Outbox.taken_until).is_(None), col(Outbox.taken_until) <= now)
+    free = or_(col(Outbox.leased_until).is_(None), col(Outbox.leased_until) <= now)
     return (col(Outbox.sent_at).is_(None), col(Outbox.due_at) <= now, free)
 
 

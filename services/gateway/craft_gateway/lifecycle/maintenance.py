@@ -111,10 +111,10 @@ class Maintenance:
                 select(Stage.id, Stage.queue)
                 .where(
                     Stage.status == StageStatus.READY,
-                    or_(col(Stage.hinted_at).is_(None), col(Stage.hinted_at) < old),
+                    or_(col(Stage.dispatched_at).is_(None), col(Stage.dispatched_at) < old),
                     ~on_its_way,
                 )
-                .order_by(col(Stage.hinted_at))
+                .order_by(col(Stage.dispatched_at))
                 .limit(PAGE)
                 # Another coordinator may sweep at this moment; one hint is enough.
                 .with_for_update(of=Stage, skip_locked=True)
@@ -123,7 +123,7 @@ class Maintenance:
                 ids = [stage_id for stage_id, _ in rows]
                 connection = session.connection()
                 still_ready = (col(Stage.id).in_(ids), col(Stage.status) == StageStatus.READY)
-                connection.execute(update(Stage).where(*still_ready).values(hinted_at=now))
+                connection.execute(update(Stage).where(*still_ready).values(dispatched_at=now))
                 hints = [{"stage_id": i, "queue": q, "created_at": now, "due_at": now} for i, q in rows]
                 connection.execute(insert(Outbox), hints)
             _forget_sent(session, now)

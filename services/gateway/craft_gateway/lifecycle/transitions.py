@@ -50,7 +50,7 @@ def advance(unit: JobTransaction, found: Mapping[str, ArtifactRef]) -> None:
             _take_over(unit, stage, found[key])
             done[stage.name] = found[key]
         elif stage.status is StageStatus.PENDING:
-            unit.move(stage, StageStatus.READY, key=key, ready_at=unit.now, hinted_at=unit.now, not_before=None)
+            unit.move(stage, StageStatus.READY, key=key, ready_at=unit.now, dispatched_at=unit.now, not_before=None)
             unit.hint(stage)
     unit.job.percent = unit.percent()
     end_if_idle(unit)
@@ -164,7 +164,7 @@ def _again(unit: JobTransaction, stage: Stage, *, due: datetime, **values: Any) 
     if not unit.job.status.schedulable:
         unit.end_attempt(stage, StageStatus.PENDING, **values)
         return
-    unit.end_attempt(stage, StageStatus.READY, not_before=due, hinted_at=due, ready_at=unit.now, **values)
+    unit.end_attempt(stage, StageStatus.READY, not_before=due, dispatched_at=due, ready_at=unit.now, **values)
     unit.hint(stage, due=due)
 
 

@@ -183,8 +183,8 @@ class WorkerCalls:
         with job_transaction(self._database, seen.job_id) as unit:
             stage = unit.stage(seen.id)
             # A stage that falls due later will be dispatched then.
-            if stage.status is StageStatus.READY and (stage.hinted_at is None or stage.hinted_at <= unit.now):
-                unit.move(stage, StageStatus.READY, hinted_at=unit.now)
+            if stage.status is StageStatus.READY and (stage.dispatched_at is None or stage.dispatched_at <= unit.now):
+                unit.move(stage, StageStatus.READY, dispatched_at=unit.now)
                 unit.hint(stage)
 
     def _counting(self, session: Session, stage: Stage, manifest: Manifest) -> ArtifactRef:

@@ -102,7 +102,7 @@ class Stage(SQLModel, table=True):
         UniqueConstraint("job_id", "name", name="uq_stage_job_id_name"),
         Index("ix_stage_job_id_position", "job_id", "position"),
         Index("ix_stage_status_lease_expires_at", "status", "lease_expires_at"),
-        Index("ix_stage_status_hinted_at", "status", "hinted_at"),
+        Index("ix_stage_status_dispatched_at", "status", "dispatched_at"),
         Index("ix_stage_key_status", "key", "status"),
         Index("ix_stage_queue_status_team_rank_job_id", "queue", "status", "team", "rank", "job_id"),
         Index("ix_stage_artifact_key", "artifact_key"),
@@ -146,8 +146,8 @@ class Stage(SQLModel, table=True):
     deadline_at: datetime | None = Field(default=None, sa_column=_time())
     not_before: datetime | None = Field(default=None, sa_column=_time())
     """No claim before this time: the pause after a failure."""
-    hinted_at: datetime | None = Field(default=None, sa_column=_time())
-    """When the last outbox row for it was made (or falls due)."""
+    dispatched_at: datetime | None = Field(default=None, sa_column=_time())
+    """When its last dispatch message was made or falls due."""
     key: str | None = Field(default=None, max_length=64)
     """Known from the moment the stage is ready."""
     artifact_key: str | None = Field(default=None, max_length=64)
@@ -321,8 +321,7 @@ class Event(SQLModel, table=True):
     __tablename__ = "event"
     __table_args__ = (Index("ix_event_team_created_at", "team", "created_at"),)
 
-    # The column's name is older than events of what is no job.
-    subject: str = Field(sa_column=Column("job_id", String(120), primary_key=True))
+    subject: str = Field(primary_key=True, max_length=120)
     """The id of what it happened to, or `team:` and a team's name."""
     seq: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
     team: str = Field(max_length=100)
@@ -430,7 +429,7 @@ class Outbox(SQLModel, table=True):
     created_at: datetime = Field(sa_column=_time(nullable=False))
     due_at: datetime = Field(sa_column=_time(nullable=False))
     """Not sent before: the pause after a failure is kept here, not in the broker."""
-    taken_until: datetime | None = Field(default=None, sa_column=_time())
+    leased_until: datetime | None = Field(default=None, sa_column=_time())
     """A relay is sending it; where that one died, another may from then on."""
     sent_at: datetime | None = Field(default=None, sa_column=_time())
 
@@ -501,7 +500,7 @@ class Delivery(SQLModel, table=True):
     """Those since it was queued last."""
     due_at: datetime = Field(sa_column=_time(nullable=False))
     """No attempt before; while one runs, the time from which another sender may begin the next."""
-    taken_until: datetime | None = Field(default=None, sa_column=_time())
+    leased_until: datetime | None = Field(default=None, sa_column=_time())
     """An attempt runs, or its sender died, in which case nothing is known until then."""
     give_up_at: datetime = Field(sa_column=_time(nullable=False))
     attempted_at: datetime | None = Field(default=None, sa_column=_time())

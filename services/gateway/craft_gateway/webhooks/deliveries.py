@@ -112,7 +112,7 @@ class Deliveries:
         with self._database.write() as session:
             now = self._database.now(session)
             on = exists().where(col(Webhook.id) == col(Delivery.webhook_id), col(Webhook.active))
-            free = or_(col(Delivery.taken_until).is_(None), col(Delivery.taken_until) <= now)
+            free = or_(col(Delivery.leased_until).is_(None), col(Delivery.leased_until) <= now)
             vain = _page(session, col(Delivery.ended_at).is_(None), free, ~on)
             old = _page(session, col(Delivery.ended_at) < now - self._keep)
             connection = session.connection()
@@ -165,12 +165,12 @@ def _begun(session: Session, now: datetime, hook: Webhook, most: int) -> Sequenc
         row.attempts += 1
         row.tries += 1
         row.attempted_at = now
-        row.due_at = row.taken_until = now + TAKEN_FOR
+        row.due_at = row.leased_until = now + TAKEN_FOR
     return [Taken(row.id, row.attempts, hook.id, hook.host, hook.url, row.body, tuple(secrets_)) for row in rows]
 
 
 def _write_down(row: Delivery, answer: Answer, now: datetime) -> None:
-    row.taken_until = None
+    row.leased_until = None
     row.response_status, row.response_body, row.error = answer.status, answer.excerpt, answer.error
     if answer.outcome is DeliveryOutcome.DELIVERED:
         row.status, row.ended_at = DeliveryStatus.DELIVERED, now

@@ -63,7 +63,7 @@ class DeliveryLog:
             _active(session, webhook_id)
             row = _found(session, webhook_id, delivery_id, lock=True)
             now = self._database.now(session)
-            if row.taken_until is not None and row.taken_until > now:
+            if row.leased_until is not None and row.leased_until > now:
                 raise Conflict("It is being sent at this moment.", hint="Look at it again in a minute.")
             row.status = DeliveryStatus.PENDING
             row.due_at = now

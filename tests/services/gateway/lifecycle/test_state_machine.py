@@ -204,7 +204,7 @@ class Coordination(RuleBasedStateMachine):
         hinted = {row.stage_id for row in self.outbox()} if self.known_jobs() else set()
         for stage in self.all_stages() if hinted else []:
             if stage.status is StageStatus.READY:
-                assert stage.id in hinted or stage.hinted_at is not None
+                assert stage.id in hinted or stage.dispatched_at is not None
 
     def known_jobs(self) -> list[str]:
         return getattr(self, "jobs", [])

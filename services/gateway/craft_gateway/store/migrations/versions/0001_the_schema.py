@@ -174,7 +174,7 @@ def _stage() -> None:
         _time("lease_expires_at", nullable=True),
         _time("deadline_at", nullable=True),
         _time("not_before", nullable=True),
-        _time("hinted_at", nullable=True),
+        _time("dispatched_at", nullable=True),
         sa.Column("key", sa.String(length=64), nullable=True),
         sa.Column("artifact_key", sa.String(length=64), nullable=True),
         sa.Column("artifact_digest", sa.String(length=64), nullable=True),
@@ -191,7 +191,7 @@ def _stage() -> None:
     )
     op.create_index("ix_stage_job_id_position", "stage", ["job_id", "position"])
     op.create_index("ix_stage_status_lease_expires_at", "stage", ["status", "lease_expires_at"])
-    op.create_index("ix_stage_status_hinted_at", "stage", ["status", "hinted_at"])
+    op.create_index("ix_stage_status_dispatched_at", "stage", ["status", "dispatched_at"])
     op.create_index("ix_stage_key_status", "stage", ["key", "status"])
     op.create_index("ix_stage_queue_status_team_rank_job_id", "stage", ["queue", "status", "team", "rank", "job_id"])
     op.create_index("ix_stage_artifact_key", "stage", ["artifact_key"])
@@ -249,7 +249,7 @@ def _outbox() -> None:
         sa.Column("queue", sa.String(length=40), nullable=False),
         _time("created_at"),
         _time("due_at"),
-        _time("taken_until", nullable=True),
+        _time("leased_until", nullable=True),
         _time("sent_at", nullable=True),
         sa.ForeignKeyConstraint(["stage_id"], ["stage.id"]),
         sa.PrimaryKeyConstraint("id"),
@@ -278,14 +278,14 @@ def _stage_log() -> None:
 def _event() -> None:
     op.create_table(
         "event",
-        sa.Column("job_id", sa.String(length=120), nullable=False),
+        sa.Column("subject", sa.String(length=120), nullable=False),
         sa.Column("seq", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("team", sa.String(length=100), nullable=False),
         sa.Column("actor", sa.String(length=250), nullable=True),
         sa.Column("type", sa.String(length=40), nullable=False),
         sa.Column("data", sa.JSON(), nullable=False),
         _time("created_at"),
-        sa.PrimaryKeyConstraint("job_id", "seq"),
+        sa.PrimaryKeyConstraint("subject", "seq"),
     )
     op.create_index("ix_event_team_created_at", "event", ["team", "created_at"])
 
@@ -374,7 +374,7 @@ def _webhook_delivery() -> None:
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("tries", sa.Integer(), nullable=False),
         _time("due_at"),
-        _time("taken_until", nullable=True),
+        _time("leased_until", nullable=True),
         _time("give_up_at"),
         _time("attempted_at", nullable=True),
         sa.Column("response_status", sa.Integer(), nullable=True),
