@@ -16,7 +16,7 @@ from pathlib import Path
 
 from craft.infra.process.parent_death import adopt_orphans, die_with_parent
 
-_LOOK_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 _GRACE_SECONDS = 10.0
 
 
@@ -52,14 +52,14 @@ def _watch(child: int, lifeline: int, grace_seconds: float) -> int:
             code = os.waitstatus_to_exitcode(status)
             return code if code >= 0 else 128 - code
         if deadline is None:
-            readable, _, _ = select.select([lifeline], [], [], _LOOK_SECONDS)
+            readable, _, _ = select.select([lifeline], [], [], _POLL_SECONDS)
             if readable:
                 os.kill(child, signal.SIGTERM)
                 deadline = time.monotonic() + grace_seconds
         else:
             if time.monotonic() > deadline:
                 os.killpg(child, signal.SIGKILL)
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
 
 
 def _end(group: int) -> None:
@@ -73,7 +73,7 @@ def _end(group: int) -> None:
                 for pid in _children():
                     with suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
-                time.sleep(_LOOK_SECONDS)
+                time.sleep(_POLL_SECONDS)
 
 
 def _children() -> list[int]:

@@ -35,7 +35,7 @@ AcquireDeviceIfFree = Callable[[], AbstractContextManager[bool]]
 class Timeouts:
     """The supervisor's waiting times.
 
-    `start_seconds`: a server that is not ready by then has failed. `idle_seconds`: a server that nobody uses for so
+    `start_seconds`: a server that is not ready by then has failed. `idle_seconds`: a server that is unused for so
     long is stopped. `lease_seconds`: a lease that is not used for so long ends, because its holder must be dead.
     `wait_seconds`: a caller that needs another model, or the free device, waits so long for the present users.
     `poll_seconds`: the time between two checks.
@@ -84,7 +84,7 @@ class ServerSupervisor:
         self._last_error: str | None = None
 
     async def lease(self, request: ModelLeaseRequest) -> ModelLease:
-        """Serve the base model, swapping another one out when nobody uses it.
+        """Serve the base model, swapping another one out when it is unused.
 
         Raises DeviceBusy where that takes too long or another process has the device, and all that starting raises.
         """
@@ -142,7 +142,7 @@ class ServerSupervisor:
 
     @asynccontextmanager
     async def client_for(self, base: ServedBase) -> AsyncIterator[httpx.AsyncClient]:
-        """A client for users' requests, without a lease. Starts the server where nobody else needs the device.
+        """A client for users' requests, without a lease. Starts the server where the device is free.
 
         Raises DeviceBusy where another caller needs it, and all that starting raises.
         """

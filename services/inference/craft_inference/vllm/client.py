@@ -130,7 +130,7 @@ class VllmSession:
                 if losses >= _MOST_LOSSES:
                     raise Unavailable(
                         f"vLLM was lost {losses} times while it answered {request.id}.",
-                        hint="See vLLM's log; the stage goes on where it was.",
+                        hint="See vLLM's log; the stage continues where it was.",
                     ) from error
             pause = exponential_backoff(
                 losses, first=self._access.pause_seconds, longest=math.inf, factor=_PAUSE_GROWTH
