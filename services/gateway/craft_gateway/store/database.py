@@ -60,11 +60,11 @@ class Database:
 
         Raises Unavailable where the database does not answer; the commit may then have happened or not.
         """
-        with _answering(), self._turn(), Session(self.writer, expire_on_commit=False) as session, session.begin():
+        with _answering(), self._write_lock(), Session(self.writer, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
+    def _write_lock(self) -> Iterator[None]:
         """On SQLite, this process's write lock: SQLite itself would only poll every few milliseconds."""
         if not self.is_sqlite:
             yield
@@ -127,7 +127,7 @@ def _prepare_sqlite(connection: Any, record: object) -> None:  # noqa: ARG001 - 
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A deferred transaction that turns into a writer late is refused at once instead of waiting its turn.
+    # SQLite refuses a deferred transaction that begins to write late; an immediate one waits for the lock.
     writes = connection.get_execution_options().get(_WRITES, False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL that a server which no longer answers cannot hold up for ever."""
+"""Connections to PostgreSQL that time out when the server no longer answers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +27,7 @@ ResultT = TypeVar("ResultT")
 class TimedConnection(Connection[Any]):
     """Closes itself where an answer takes too long.
 
-    A server that is frozen keeps none of its own times, while its machine goes on to take in what it is sent.
+    A frozen server applies none of its own timeouts, and its machine still acknowledges what it receives.
     """
 
     answer_seconds: float | None = _ANSWER_SECONDS
@@ -38,13 +38,13 @@ class TimedConnection(Connection[Any]):
             return super().wait(gen, interval, self.answer_seconds if timeout is None else timeout)
         except OperationalError:
             if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
-                # An answer that still comes must not be taken for that to another question.
+                # A late answer must not be read as the answer to the next query.
                 self.close()
             raise
 
 
 def connect_with_timeout(engine: Engine) -> None:
-    """Have the engine open such connections."""
+    """Make the engine open `TimedConnection`s."""
 
     def connect(dialect: object, record: object, arguments: Any, options: Any) -> TimedConnection:  # noqa: ARG001
         return TimedConnection.connect(*arguments, **options)
@@ -64,4 +64,4 @@ def without_statement_timeout(connection: SqlConnection) -> Iterator[None]:
     try:
         yield
     finally:
-        del driver.answer_seconds  # that of every connection counts again
+        del driver.answer_seconds  # the class's value applies again

@@ -31,7 +31,7 @@ def downgrade(database: Database, revision: str = "base") -> None:
 def is_current(database: Database) -> bool:
     """True where the schema is the newest that this code knows, or newer: migrations only add to what is there.
 
-    So the replicas of the version before work on while a new one comes, and after it is taken back. Raises Unavailable.
+    So the old replicas work on during a rollout, and again after a rollback. Raises Unavailable.
     """
     with database.read() as session:
         present = MigrationContext.configure(session.connection()).get_current_heads()

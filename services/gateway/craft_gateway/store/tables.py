@@ -1,6 +1,6 @@
 """The gateway's tables: the truth about jobs, stages, artifacts, datasets and events. Private to this service.
 
-Times are UTC and come from the database's clock. JSON columns hold the contracts' own `model_dump(mode="json")`.
+Times are UTC and come from the database's clock. A JSON column holds `model_dump(mode="json")` of the named contract.
 The file is longer than most so that the whole schema can be read in one place.
 """
 
@@ -33,7 +33,7 @@ from craft.core.questions import Task
 from craft.core.strategies import Strategy
 from craft_gateway.store.column_types import EnumText, UtcDateTime
 
-_BIG = BigInteger().with_variant(Integer(), "sqlite")  # SQLite counts up by itself only in an INTEGER key
+_BIG = BigInteger().with_variant(Integer(), "sqlite")  # SQLite autoincrements only an INTEGER key
 
 
 def _time(*, nullable: bool = True) -> Column[Any]:
@@ -41,7 +41,7 @@ def _time(*, nullable: bool = True) -> Column[Any]:
 
 
 def _json(*, nullable: bool = False) -> Column[Any]:
-    # None becomes SQL NULL, so that `IS NULL` means what it says.
+    # None becomes SQL NULL, so that `IS NULL` finds it.
     return Column(JSON(none_as_null=True), nullable=nullable)
 
 
@@ -61,7 +61,7 @@ class Job(SQLModel, table=True):
     name: str | None = Field(default=None, max_length=200)
     task: Task = Field(sa_column=Column(EnumText(Task), nullable=False))
     resolved: dict[str, Any] = Field(sa_column=_json())
-    """A `plan.ResolvedJob`: the specification with every default filled in, and what its names stood for."""
+    """A `plan.ResolvedJob`: the specification with every default filled in and every name looked up."""
     status: JobStatus = Field(sa_column=Column(EnumText(JobStatus), nullable=False))
     status_reason: str | None = Field(default=None, sa_column=Column(Text))
     error: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
@@ -73,13 +73,13 @@ class Job(SQLModel, table=True):
     """An `Estimate` as it was made when the job was accepted; a retry whose datasets are gone has none."""
     percent: float = 0.0
     pinned: bool = False
-    """What it made is kept without limit of time."""
+    """Its artifacts never expire."""
     retry_of: str | None = Field(default=None, max_length=40)
-    """The ended job that this one does again."""
+    """The ended job that this one is a retry of."""
     traceparent: str | None = Field(default=None, max_length=55)
     """The W3C trace context of the request that made it: the stages' spans are its children."""
     idempotency_key: str | None = Field(default=None, max_length=255)
-    """The request's, made one of its team's (`transitions_create.Idempotency`)."""
+    """The request's key with its team's name (`lifecycle.creation.Idempotency`)."""
     body_hash: str | None = Field(default=None, max_length=64)
     event_seq: int = 0
     """The last event's number."""
@@ -106,7 +106,7 @@ class Stage(SQLModel, table=True):
         Index("ix_stage_key_status", "key", "status"),
         Index("ix_stage_queue_status_team_rank_job_id", "queue", "status", "team", "rank", "job_id"),
         Index("ix_stage_artifact_key", "artifact_key"),
-        # Two attempts at one key at once would be wasted work; the database itself refuses the second.
+        # A second attempt at a running key would be wasted work: the database refuses it.
         Index(
             "uq_stage_running_key",
             "key",
@@ -123,7 +123,7 @@ class Stage(SQLModel, table=True):
     queue: Service = Field(sa_column=Column(EnumText(Service), nullable=False))
     position: int
     rank: int = 50
-    """100 minus the job's priority: of a team's stages workers take the lowest first, then the oldest job's."""
+    """100 minus the job's priority. Of a team's stages workers take the lowest rank first, then the oldest job's."""
     team: str = Field(max_length=100)
     """The job's."""
     parameters: dict[str, Any] = Field(sa_column=_json())
@@ -132,16 +132,16 @@ class Stage(SQLModel, table=True):
     depends_on: list[str] = Field(sa_column=_json())
     status: StageStatus = Field(sa_column=Column(EnumText(StageStatus), nullable=False))
     attempt: int = 1
-    """Rises when an attempt was lost or failed; a worker that gives the stage back uses up none."""
+    """Rises when an attempt was lost or failed, not when a worker releases the stage."""
     waits: int = 0
-    """Attempts in a row that ended because something around the stage was missing, such as disk space."""
+    """Attempts in a row that ended for lack of a resource, such as disk space."""
     recompute: bool = False
-    """Run although its artifact exists: somebody asked for it to be computed again."""
+    """Run although its artifact exists: a user asked for it to be computed again."""
     fence: int = 0
     """Rises with every claim."""
     owner: str | None = Field(default=None, max_length=200)
     device: str | None = Field(default=None, max_length=100)
-    """The processor that its worker holds for it alone, while it runs."""
+    """The device that its worker has locked for it, while it runs."""
     lease_expires_at: datetime | None = Field(default=None, sa_column=_time())
     deadline_at: datetime | None = Field(default=None, sa_column=_time())
     not_before: datetime | None = Field(default=None, sa_column=_time())
@@ -156,7 +156,7 @@ class Stage(SQLModel, table=True):
     progress: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
     """A `StageProgress`."""
     error: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
-    """A `StageError`: of the last failed attempt, kept while a new one runs."""
+    """A `StageError` of the last failed attempt, kept while a new one runs."""
     created_at: datetime = Field(sa_column=_time(nullable=False))
     ready_at: datetime | None = Field(default=None, sa_column=_time())
     started_at: datetime | None = Field(default=None, sa_column=_time())
@@ -165,21 +165,21 @@ class Stage(SQLModel, table=True):
 
     @property
     def artifact(self) -> ArtifactRef | None:
-        """What it made, or took over, once it succeeded."""
+        """The artifact that it computed or reused, once it succeeded."""
         if self.artifact_key is None or self.artifact_digest is None:
             return None
         return ArtifactRef(key=self.artifact_key, digest=self.artifact_digest)
 
     @property
     def seconds(self) -> float | None:
-        """How long the last attempt took; None while it has not ended."""
+        """Duration of the last attempt; None while it has not ended."""
         if self.started_at is None or self.finished_at is None:
             return None
         return max(0.0, (self.finished_at - self.started_at).total_seconds())
 
 
 class Attempt(SQLModel, table=True):
-    """One claim of a stage: who had it, when, and how it ended. What queueing, quotas and estimates count from."""
+    """One claim of a stage: its owner, its times and its outcome. Queueing, quotas and estimates count from it."""
 
     __tablename__ = "attempt"
     __table_args__ = (
@@ -208,19 +208,19 @@ class Attempt(SQLModel, table=True):
     error: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
     """A `StageError` where it failed."""
     weight: float = 1.0
-    """The team's, when it was claimed."""
+    """The team's weight, when it was claimed."""
     waited_seconds: float = 0.0
-    """How long the stage had been ready."""
+    """For how long the stage was ready."""
     seconds: float | None = None
-    """How long it took; None while it runs."""
+    """Duration; None while it runs."""
     work: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
-    """An `AttemptWork` where it succeeded: what the seconds depended on."""
+    """An `AttemptWork` where it succeeded: the amounts that the duration depends on."""
     started_at: datetime = Field(sa_column=_time(nullable=False))
     ended_at: datetime | None = Field(default=None, sa_column=_time())
 
 
 class TeamShare(SQLModel, table=True):
-    """How much of a queue's workers a team has had, by start-time fair queueing (see `fair_share`)."""
+    """A team's share of a queue's workers so far, by start-time fair queueing (see `fair_share`)."""
 
     __tablename__ = "team_share"
 
@@ -233,7 +233,7 @@ class TeamShare(SQLModel, table=True):
 
 
 class Artifact(SQLModel, table=True):
-    """Which bytes count for a key: those whose report was committed first. Its row goes before its folder does."""
+    """The bytes that count for a key: those of the first committed report. The row is deleted before the folder."""
 
     __tablename__ = "artifact"
 
@@ -241,12 +241,12 @@ class Artifact(SQLModel, table=True):
     digest: str = Field(max_length=64)
     manifest: dict[str, Any] = Field(sa_column=_json())
     other_digests: list[str] = Field(default_factory=list, sa_column=_json())
-    """Nondeterminism on record: other bytes that later attempts at the same key came to."""
+    """Nondeterminism on record: other bytes that later attempts at the same key made."""
     created_at: datetime = Field(sa_column=_time(nullable=False))
 
     @property
     def ref(self) -> ArtifactRef:
-        """How stages point at it."""
+        """The reference by which stages name it."""
         return ArtifactRef(key=self.key, digest=self.digest)
 
 
@@ -270,16 +270,16 @@ class Dataset(SQLModel, table=True):
     statistics: dict[str, Any] = Field(default_factory=dict, sa_column=_json())
     team: str = Field(max_length=100)
     content_hash: str = Field(max_length=64)
-    """Same rows, same dataset: a team's second upload finds the first one's id. Teams share the bytes, not the row."""
+    """The same rows are the same dataset: a team's second upload gets the first one's id. Teams share the bytes."""
     columns: dict[str, str] | None = Field(default=None, sa_column=_json(nullable=True))
-    """By our name the file's own column, where it was called otherwise."""
+    """By CRaFT's name of a column the file's own name, where they differ."""
     source: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
-    """A `FetchedSource`, of one that was not sent but fetched."""
+    """A `FetchedSource`, where the dataset was fetched from a URL."""
     created_at: datetime = Field(sa_column=_time(nullable=False))
 
     @property
     def ref(self) -> ArtifactRef:
-        """How an `ingest` stage points at it."""
+        """The reference by which an `ingest` stage names it."""
         return ArtifactRef(key=self.key, digest=self.digest)
 
 
@@ -296,7 +296,7 @@ class Team(SQLModel, table=True):
 
 
 class ApiKey(SQLModel, table=True):
-    """A key by which requests come in. Nothing in the row opens anything."""
+    """A key that authenticates requests. The row holds its hash, never the key."""
 
     __tablename__ = "api_key"
     __table_args__ = (Index("ix_api_key_team_id", "team", "id"),)
@@ -306,7 +306,7 @@ class ApiKey(SQLModel, table=True):
     name: str = Field(max_length=200)
     role: Role = Field(sa_column=Column(EnumText(Role), nullable=False))
     scopes: list[str] = Field(sa_column=_json())
-    """What it may do: values of `Scope`, all of the role's or fewer."""
+    """Values of `Scope`: all of the role's or fewer."""
     secret_hash: str = Field(max_length=64)
     created_by: str = Field(max_length=250)
     created_at: datetime = Field(sa_column=_time(nullable=False))
@@ -316,7 +316,7 @@ class ApiKey(SQLModel, table=True):
 
 
 class Event(SQLModel, table=True):
-    """What happened to a job, a dataset, a key or a team, numbered from 1 without gaps."""
+    """An event of a job, a dataset, a key or a team, numbered from 1 without gaps."""
 
     __tablename__ = "event"
     __table_args__ = (Index("ix_event_team_created_at", "team", "created_at"),)
@@ -325,22 +325,22 @@ class Event(SQLModel, table=True):
     """The id of what it happened to, or `team:` and a team's name."""
     seq: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
     team: str = Field(max_length=100)
-    """Whose audit shows it."""
+    """The team whose audit shows it."""
     actor: str | None = Field(default=None, max_length=250)
-    """Who made it happen; None where the system did."""
+    """The key or person that caused it; None where the system did."""
     type: EventType = Field(sa_column=Column(EnumText(EventType), nullable=False))
     data: dict[str, Any] = Field(default_factory=dict, sa_column=_json())
     created_at: datetime = Field(sa_column=_time(nullable=False))
 
 
 class Deployment(SQLModel, table=True):
-    """An adapter that is served. The row decides; the folder that the model server reads is made again from it."""
+    """An adapter that is served. The folder that the model server reads is made from the row."""
 
     __tablename__ = "deployment"
     __table_args__ = (UniqueConstraint("job_id", "strategy", name="uq_deployment_job_id_strategy"),)
 
     id: str = Field(primary_key=True, max_length=40)
-    """`adpt_…`, its name in requests."""
+    """`adpt_…`: its model name in requests."""
     job_id: str = Field(sa_column=Column(String(40), ForeignKey("job.id"), nullable=False))
     strategy: Strategy = Field(sa_column=Column(EnumText(Strategy), nullable=False))
     artifact_key: str = Field(max_length=64)
@@ -351,7 +351,7 @@ class Deployment(SQLModel, table=True):
 
     @property
     def artifact(self) -> ArtifactRef:
-        """What the package stage made."""
+        """The package stage's artifact."""
         return ArtifactRef(key=self.artifact_key, digest=self.artifact_digest)
 
 
@@ -368,7 +368,7 @@ class Publication(SQLModel, table=True):
     )
 
     id: str = Field(primary_key=True, max_length=40)
-    """`publ_…`, by which the other side's copies are found again."""
+    """`publ_…`: a repeated attempt finds the registry's or hub's copy by it."""
     job_id: str = Field(sa_column=Column(String(40), ForeignKey("job.id"), nullable=False))
     team: str = Field(max_length=100)
     """The job's."""
@@ -378,7 +378,7 @@ class Publication(SQLModel, table=True):
     target_hash: str = Field(max_length=64)
     """SHA-256 (hex) of the target's canonical JSON."""
     destination: str = Field(max_length=300)
-    """The kind and the name there, such as `hub:acme/support-qa`: it is one team's."""
+    """The kind and the name there, such as `hub:acme/support-qa`. It belongs to one team."""
     artifact_key: str = Field(max_length=64)
     artifact_digest: str = Field(max_length=64)
     evaluation_key: str = Field(max_length=64)
@@ -388,27 +388,27 @@ class Publication(SQLModel, table=True):
     fence: int = 0
     """Rises with every claim."""
     due_at: datetime = Field(sa_column=_time(nullable=False))
-    """When it may be claimed: the pause after a failure, and while it runs the end of the publisher's lease."""
+    """The earliest time of a claim: after a failure the end of the pause, while it runs the end of the lease."""
     url: str | None = Field(default=None, max_length=1000)
     version: str | None = Field(default=None, max_length=200)
     error: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
-    """A `StageError`: of the last failed attempt."""
+    """A `StageError` of the last failed attempt."""
     created_at: datetime = Field(sa_column=_time(nullable=False))
     finished_at: datetime | None = Field(default=None, sa_column=_time())
 
     @property
     def artifact(self) -> ArtifactRef:
-        """What the package stage made."""
+        """The package stage's artifact."""
         return ArtifactRef(key=self.artifact_key, digest=self.artifact_digest)
 
     @property
     def evaluation(self) -> ArtifactRef:
-        """What the evaluate stage made."""
+        """The evaluate stage's artifact."""
         return ArtifactRef(key=self.evaluation_key, digest=self.evaluation_digest)
 
 
 class Outbox(SQLModel, table=True):
-    """A hint that waits to be sent, or was."""
+    """A dispatch message that waits to be sent, or was sent."""
 
     __tablename__ = "outbox"
     __table_args__ = (
@@ -428,14 +428,14 @@ class Outbox(SQLModel, table=True):
     queue: Service = Field(sa_column=Column(EnumText(Service), nullable=False))
     created_at: datetime = Field(sa_column=_time(nullable=False))
     due_at: datetime = Field(sa_column=_time(nullable=False))
-    """Not sent before: the pause after a failure is kept here, not in the broker."""
+    """The earliest time to send it: the pause after a failure is kept here, not in the broker."""
     leased_until: datetime | None = Field(default=None, sa_column=_time())
-    """A relay is sending it; where that one died, another may from then on."""
+    """A relay is sending it. After this time another relay may."""
     sent_at: datetime | None = Field(default=None, sa_column=_time())
 
 
 class Webhook(SQLModel, table=True):
-    """Where a team wants to hear of its events."""
+    """An address that receives a team's events."""
 
     __tablename__ = "webhook"
     __table_args__ = (Index("ix_webhook_team_id", "team", "id"),)
@@ -451,7 +451,7 @@ class Webhook(SQLModel, table=True):
     active: bool = True
     inactive_reason: str | None = Field(default=None, sa_column=Column(Text))
     secret: str = Field(sa_column=Column(Text, nullable=False))
-    """Encrypted (`webhook_secrets.SecretBox`): what signs must be read again."""
+    """Encrypted (`webhooks.secrets.SecretBox`), not hashed: signing needs the secret itself."""
     old_secret: str | None = Field(default=None, sa_column=Column(Text))
     old_secret_until: datetime | None = Field(default=None, sa_column=_time())
     failures: int = 0
@@ -465,7 +465,7 @@ class Webhook(SQLModel, table=True):
 class Delivery(SQLModel, table=True):
     """A message to one webhook, written in the transaction of its event.
 
-    It points at its webhook by no foreign key: that one is deleted must never fail a transition of a job.
+    It has no foreign key to its webhook: the deletion of a webhook must never fail a transition of a job.
     """
 
     __tablename__ = "webhook_delivery"
@@ -488,20 +488,20 @@ class Delivery(SQLModel, table=True):
     )
 
     id: str = Field(primary_key=True, max_length=40)
-    """The message's id too: the same in every attempt and redelivery."""
+    """The message's id as well: the same in every attempt and redelivery."""
     webhook_id: str = Field(max_length=40)
     type: str = Field(max_length=40)
     body: str = Field(sa_column=Column(Text, nullable=False))
-    """What is sent, ASCII."""
+    """The body that is sent, in ASCII."""
     status: DeliveryStatus = Field(sa_column=Column(EnumText(DeliveryStatus), nullable=False))
     attempts: int = 0
-    """Begun so far. The number of the one that runs is its fence."""
+    """Attempts begun so far. The number of the running attempt is its fence."""
     tries: int = 0
-    """Those since it was queued last."""
+    """Attempts since it was last queued."""
     due_at: datetime = Field(sa_column=_time(nullable=False))
-    """No attempt before; while one runs, the time from which another sender may begin the next."""
+    """The earliest time of the next attempt."""
     leased_until: datetime | None = Field(default=None, sa_column=_time())
-    """An attempt runs, or its sender died, in which case nothing is known until then."""
+    """An attempt is running. After this time another sender may begin the next."""
     give_up_at: datetime = Field(sa_column=_time(nullable=False))
     attempted_at: datetime | None = Field(default=None, sa_column=_time())
     response_status: int | None = None
@@ -512,7 +512,7 @@ class Delivery(SQLModel, table=True):
 
 
 class StageLog(SQLModel, table=True):
-    """One line that a stage's process wrote; numbered from 1 without gaps within the job."""
+    """A log line of a stage's process, numbered from 1 without gaps within the job."""
 
     __tablename__ = "stage_log"
     __table_args__ = (Index("ix_stage_log_stage_id_seq", "stage_id", "seq"),)
