@@ -62,7 +62,10 @@ class ErrorDetail:
 
 
 class CraftError(Exception):
-    """The base of all our errors. `hint` says what to do next; `param` names the field to change."""
+    """The base of all our errors.
+
+    `hint` says what to do next; `param` names the field to change; `headers` are HTTP headers of the answer.
+    """
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
@@ -76,12 +79,14 @@ class CraftError(Exception):
         hint: str | None = None,
         param: str | None = None,
         details: Sequence[ErrorDetail] = (),
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
         self.param = param
         self.details = tuple(details)
+        self.headers = dict(headers or {})
 
 
 class UserError(CraftError):
@@ -190,22 +195,10 @@ class PayloadTooLarge(UserError):
 
 
 class RangeNotSatisfiable(UserError):
-    """The file has no such part; `size` is its size in bytes."""
+    """The file has no such part."""
 
     status = 416
     code = "range_not_satisfiable"
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        hint: str | None = None,
-        param: str | None = None,
-        details: Sequence[ErrorDetail] = (),
-        size: int = 0,
-    ) -> None:
-        super().__init__(message, hint=hint, param=param, details=details)
-        self.size = size
 
 
 class RateLimited(UserError):
@@ -214,18 +207,6 @@ class RateLimited(UserError):
     status = 429
     code = "rate_limited"
     retryable = True
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        hint: str | None = None,
-        param: str | None = None,
-        details: Sequence[ErrorDetail] = (),
-        retry_after_seconds: int = 1,
-    ) -> None:
-        super().__init__(message, hint=hint, param=param, details=details)
-        self.retry_after_seconds = retry_after_seconds
 
 
 class TooFewKnown(UserError):

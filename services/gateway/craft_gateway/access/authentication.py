@@ -115,8 +115,8 @@ class RateLimits:
         if left < 1.0:
             raise RateLimited(
                 f"More than {self._per_second:g} requests a second with one key.",
-                retry_after_seconds=max(1, math.ceil((1.0 - left) / self._per_second)),
-                hint="Ask less often: `GET /craft/jobs/{id}?wait=30` waits for news, and so do the job's events.",
+                hint="Send fewer: `GET /craft/jobs/{id}?wait=30` and the job's event stream wait for changes.",
+                headers={"Retry-After": str(max(1, math.ceil((1.0 - left) / self._per_second)))},
             )
 
 
@@ -165,5 +165,5 @@ def _check_local(headers: Headers) -> None:
     if foreign or not is_loopback(host):
         raise Unauthenticated(
             "Without a key this server answers this machine only.",
-            hint="Ask it at 127.0.0.1 or localhost, or with a key.",
+            hint="Call it at 127.0.0.1 or localhost, or with a key.",
         )

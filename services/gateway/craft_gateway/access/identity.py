@@ -36,7 +36,7 @@ class Caller:
         if scope not in self.scopes:
             raise Forbidden(
                 f"This key does not have {scope.value} in team {self.team}.",
-                hint="`GET /craft/me` says what it may do; an admin of the team makes others.",
+                hint="`GET /craft/me` lists its scopes; an admin of the team creates other keys.",
             )
 
 
@@ -51,7 +51,9 @@ class Identity:
     def require_operator(self) -> None:
         """Check that this is an operator. Raises Forbidden."""
         if not self.operator:
-            raise Forbidden("Only an operator of the installation may do this.", hint="Ask who runs this server.")
+            raise Forbidden(
+                "Only an operator of the installation may do this.", hint="Ask the operator of this server."
+            )
 
     def in_team(self, name: str | None) -> Caller:
         """Return the caller in the team that the request names.
@@ -63,7 +65,7 @@ class Identity:
         if team is None:
             raise RequestInvalid(
                 f"You are in {len(mine)} teams.",
-                hint=f"Say with the header Craft-Team which one: {', '.join(mine[:20])}.",
+                hint=f"Name one of them in the header Craft-Team: {', '.join(mine[:20])}.",
                 param="Craft-Team",
             )
         if self.operator:

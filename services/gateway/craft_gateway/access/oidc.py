@@ -70,8 +70,8 @@ class Oidc:
         return self._identity(claims)
 
     def _identity(self, claims: Mapping[str, Any]) -> Identity:
-        given = claims.get(self._settings.groups_claim) or ()
-        groups = [group for group in ([given] if isinstance(given, str) else given) if isinstance(group, str)]
+        claim = claims.get(self._settings.groups_claim) or ()
+        groups = [group for group in ([claim] if isinstance(claim, str) else claim) if isinstance(group, str)]
         grants: dict[str, frozenset[Scope]] = {}
         for team, role in _roles(groups, prefix=self._settings.group_prefix):
             grants[team] = grants.get(team, frozenset()) | SCOPES_OF[role]
@@ -80,7 +80,7 @@ class Oidc:
             raise Unauthenticated(
                 "The token's groups name no team of this installation.",
                 hint=f"Groups such as {self._settings.group_prefix}search:editor, in the claim "
-                f"`{self._settings.groups_claim}`, say who may do what.",
+                f"`{self._settings.groups_claim}`, give roles in teams.",
             )
         return Identity(f"oidc:{str(claims['sub'])[:_LONGEST_SUBJECT]}", grants, operator=operator)
 

@@ -137,7 +137,7 @@ def no_team(name: str) -> NotFound:
     """The 404 of the team that a request names."""
     return NotFound(
         f"There is no team {name[:100]!r}.",
-        hint="An operator makes it with `PUT /craft/teams/{team}`.",
+        hint="An operator creates it with `PUT /craft/teams/{team}`.",
         param="Craft-Team",
     )
 

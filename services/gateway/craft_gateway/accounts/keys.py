@@ -143,5 +143,5 @@ def _hash(secret: str) -> str:
 
 def _refused() -> Unauthenticated:
     return Unauthenticated(
-        "The key is not valid.", hint="It may have expired or been revoked; an admin of the team makes another."
+        "The key is not valid.", hint="It may have expired or been revoked; an admin of the team creates another."
     )

@@ -80,7 +80,7 @@ def download(
         # Opened before the answer begins: the garbage collector may remove the file while it is sent.
         file = path.open("rb")
     except FileNotFoundError:
-        raise NotFound("The file was removed.", hint="`expires_at` tells how long results are kept.") from None
+        raise NotFound("The file was removed.", hint="`expires_at` says how long results are kept.") from None
     try:
         size = os.fstat(file.fileno()).st_size
         part = _part(range_header, size) if if_range in {None, headers["ETag"]} else None
@@ -110,7 +110,11 @@ def _part(range_header: str | None, size: int) -> range | None:
     if last and int(last) < start:
         return None
     if start >= stop:
-        raise RangeNotSatisfiable(f"The file has {size:,} bytes.", hint="Ask for it from its beginning.", size=size)
+        raise RangeNotSatisfiable(
+            f"The file has {size:,} bytes.",
+            hint="Request it from its beginning.",
+            headers={"Content-Range": f"bytes */{size}"},
+        )
     return range(start, stop)
 
 

@@ -134,7 +134,7 @@ def router(
         body = chat.model_dump_json(exclude=left_out, exclude_none=True).encode()
         reply = await cancel_on_disconnect(request, model_server.chat(body, base=base))
         if reply is None:
-            raise Unavailable("The client has gone away.")
+            raise Unavailable("The client has disconnected.")
         if reply.status == 200:
             return RelayedResponse(reply)
         try:

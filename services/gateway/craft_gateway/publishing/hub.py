@@ -67,7 +67,8 @@ def _known_error(error: Exception) -> CraftError | None:
             return _response_error(cause)
         if isinstance(cause, httpx2.TransportError):
             return Unavailable(
-                f"The hub does not answer: {type(cause).__name__} {cause}"[:500], hint="It is tried again by itself."
+                f"The hub does not answer: {type(cause).__name__} {cause}"[:500],
+                hint="It is tried again automatically.",
             )
         if isinstance(cause, HFValidationError):
             return PublishingRefused(str(cause)[:500], hint="Choose another repository.")
@@ -79,8 +80,8 @@ def _response_error(error: HfHubHTTPError) -> CraftError:
     status = error.response.status_code
     message = f"The hub answers {status}: {error.server_message or ''}"[:500].rstrip(": ")
     if status >= 500 or status in _LATER:
-        return Unavailable(message, hint="It is tried again by itself.")
+        return Unavailable(message, hint="It is tried again automatically.")
     if status in {401, 403}:
         hint = "Have an operator set CRAFT_PUBLISHING__HUB__TOKEN to one that may write there; then publish again."
         return PublishingRefused(message, hint=hint)
-    return PublishingRefused(message, hint="Mend what the hub says; then publish again.")
+    return PublishingRefused(message, hint="Correct what the hub reports; then publish again.")

@@ -91,7 +91,7 @@ def _experiment(calls: MlflowCalls, name: str) -> str:
     created = calls.call_allowing("RESOURCE_ALREADY_EXISTS", "POST", "experiments/create", json={"name": name})
     experiment_id = str(created["experiment_id"]) if created else find()
     if experiment_id is None:
-        raise Unavailable(f"MLflow's experiment {name} comes and goes.")
+        raise Unavailable(f"MLflow's experiment {name} is created and deleted repeatedly.")
     return experiment_id
 
 

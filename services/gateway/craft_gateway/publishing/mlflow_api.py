@@ -36,7 +36,7 @@ class MlflowCalls:
             answer = self._client.request(method, f"{self._base}/{path}", **options)
         except httpx.HTTPError as error:
             raise Unavailable(
-                f"MLflow does not answer: {type(error).__name__} {error}"[:500], hint="It is tried again by itself."
+                f"MLflow does not answer: {type(error).__name__} {error}"[:500], hint="It is tried again automatically."
             ) from error
         if answer.is_success or (allowed is not None and _error(answer)[0] == allowed):
             return answer
@@ -67,8 +67,8 @@ def _refusal(answer: httpx.Response) -> PublishingRefused | Unavailable:
     code, message = _error(answer)
     text = f"MLflow answers {answer.status_code} {code}: {message}"[:500].rstrip(": ")
     if answer.status_code >= 500 or answer.status_code in _LATER:
-        return Unavailable(text, hint="It is tried again by itself.")
+        return Unavailable(text, hint="It is tried again automatically.")
     if answer.status_code in {401, 403}:
-        hint = "Have an operator mend CRAFT_PUBLISHING__MLFLOW__USERNAME, __PASSWORD or __TOKEN; then publish again."
+        hint = "Have an operator correct CRAFT_PUBLISHING__MLFLOW__USERNAME, __PASSWORD or __TOKEN; then publish again."
         return PublishingRefused(text, hint=hint)
-    return PublishingRefused(text, hint="Mend what MLflow says; then publish again.")
+    return PublishingRefused(text, hint="Correct what MLflow reports; then publish again.")

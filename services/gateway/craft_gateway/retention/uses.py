@@ -81,7 +81,7 @@ def lock_artifact(session: Session, ref: ArtifactRef) -> None:
     """
     lock_key(session, ref.key)
     if session.get(Artifact, ref.key) is None:
-        raise NotFound("The adapter has expired.", hint="Retry the job: what is still there is used again.")
+        raise NotFound("The adapter has expired.", hint="Retry the job: it reuses the artifacts that still exist.")
 
 
 def _marks(keys: Collection[str]) -> Any:

@@ -82,7 +82,7 @@ class Deployments:
 
     @property
     def serves(self) -> bool:
-        """Whether this installation serves adapters."""
+        """True where this installation serves adapters."""
         return self._serves
 
     def deploy(self, job_id: str, strategy: Strategy) -> Deployed:

@@ -20,8 +20,6 @@ from craft.errors import (
     CraftError,
     ErrorDetail,
     Fault,
-    RangeNotSatisfiable,
-    RateLimited,
     RequestInvalid,
     Unauthenticated,
     Unavailable,
@@ -67,13 +65,7 @@ def problem_response(problem: Problem, headers: Mapping[str, str] | None = None)
 
 def error_headers(error: CraftError) -> Mapping[str, str]:
     """The headers that an error needs."""
-    if isinstance(error, Unauthenticated):
-        return {"WWW-Authenticate": "Bearer"}
-    if isinstance(error, RateLimited):
-        return {"Retry-After": str(error.retry_after_seconds)}
-    if isinstance(error, RangeNotSatisfiable):
-        return {"Content-Range": f"bytes */{error.size}"}
-    return {}
+    return {"WWW-Authenticate": "Bearer", **error.headers} if isinstance(error, Unauthenticated) else error.headers
 
 
 def status_problem(status: int, detail: str, *, hint: str | None = None, request_id: str | None) -> Problem:

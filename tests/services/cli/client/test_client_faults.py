@@ -19,7 +19,7 @@ from craft_client.retrying import pause_seconds
 from craft_client.sync.transport import Transport
 
 Answer = httpx.Response | Exception
-LIMITED = Problem.of(RateLimited("Too many requests.", retry_after_seconds=3)).model_dump_json().encode()
+LIMITED = Problem.of(RateLimited("Too many requests.")).model_dump_json().encode()
 AWAY = Problem.of(Unavailable("down")).model_dump_json().encode()
 
 
