@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from craft.core.evaluated import NO_CATEGORY, Evaluated
 from craft.core.judging.answers import Outcome
 from craft.core.metric_formulas import Metric
-from craft.core.metrics import CategoryResult, MetricEstimate, Rates, evaluate, outcome_rates, paired_difference, ths
+from craft.core.metrics import CategoryResult, MetricEstimate, Rates, evaluate, paired_difference, ths
 from craft.errors import DatasetInvalid, MissingStates, RequestInvalid
 
 CODES = {"r": Outcome.RIGHT, "w": Outcome.WRONG, "i": Outcome.REFUSED, "u": Outcome.UNPARSED}
@@ -39,9 +39,10 @@ def test_ths_is_undefined_where_the_baseline_is_never_wrong() -> None:
 
 
 def test_rates_by_hand() -> None:
-    assert outcome_rates([row.outcome for row in rows("rrwiu")]) == Rates(0.4, 0.2, 0.2, 0.2)
+    found = evaluate(rows("rrwiu"), rows("rwwiu"), resamples=0, seed=0).per_category[NO_CATEGORY]
+    assert (found.rates, found.baseline) == (Rates(0.4, 0.2, 0.2, 0.2), Rates(0.2, 0.4, 0.2, 0.2))
     with pytest.raises(DatasetInvalid):
-        outcome_rates([])
+        evaluate([], [], seed=0)
 
 
 #                   candidate:  r r w i i i u w   against baseline: r w r r w u w w
@@ -214,7 +215,7 @@ def test_rates_sum_to_one(codes: str) -> None:
     found = evaluate(rows(codes), rows(codes[::-1]), resamples=0, seed=0)
     values = [found.micro[metric].value for metric in (Metric.PC, Metric.PW, Metric.PR, Metric.PU)]
     assert sum(value for value in values if value is not None) == pytest.approx(1)
-    assert sum(outcome_rates([row.outcome for row in rows(codes)])) == pytest.approx(1)
+    assert sum(found.per_category[NO_CATEGORY].rates) == pytest.approx(1)
 
 
 @given(st.text(alphabet="rwiu", min_size=1, max_size=40).filter(lambda codes: "w" in codes))

@@ -12,10 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from craft.core.evaluated import OUTCOMES, Evaluated, crossed
-from craft.core.judging.answers import Outcome
+from craft.core.evaluated import Evaluated, crossed
 from craft.core.metric_formulas import FORMULAS, UNDEFINED, Metric, Shares, baseline_ratio
-from craft.errors import DatasetInvalid, RequestInvalid
+from craft.errors import RequestInvalid
 
 DEFAULT_RESAMPLES = 2000
 CONFIDENCE_PERCENT = (2.5, 97.5)
@@ -66,13 +65,6 @@ class Evaluation:
     micro: Mapping[Metric, MetricEstimate]
     macro: Mapping[Metric, MetricEstimate]
     per_category: Mapping[str, CategoryResult]
-
-
-def outcome_rates(outcomes: Sequence[Outcome]) -> Rates:
-    """The share of each outcome. Raises DatasetInvalid where there is no outcome."""
-    if not outcomes:
-        raise DatasetInvalid("nothing was evaluated", hint="give at least one held-out question")
-    return Rates(*(sum(given is outcome for given in outcomes) / len(outcomes) for outcome in OUTCOMES))
 
 
 def ths(pc: float, pw: float, pc0: float, pw0: float) -> float | None:

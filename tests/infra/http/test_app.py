@@ -24,7 +24,6 @@ from craft.contracts.problems import PROBLEM_MEDIA_TYPE, Problem
 from craft.errors import Conflict, DatasetInvalid, ErrorDetail, NotFound, Unavailable
 from craft.infra.http.app import Mounted, create_app
 from craft.infra.http.openapi import documented
-from craft.infra.http.problems import JsonResponse
 
 LIMIT = 1000
 OWN_ID = re.compile(r"req_[0-9a-hjkmnp-tv-z]{26}")
@@ -62,8 +61,8 @@ def router() -> APIRouter:
         return {"nan": float("nan"), "inf": float("inf"), "number": number}
 
     @router.get("/json")
-    async def own_json() -> JsonResponse:
-        return JsonResponse({"nan": float("nan"), "deep": [{"x": float("-inf")}]})
+    async def own_json() -> dict[str, object]:
+        return {"nan": float("nan"), "deep": [{"x": float("-inf")}]}
 
     @router.post("/stream")
     async def swallow(request: Request) -> int:

@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from craft.contracts.problems import PROBLEM_MEDIA_TYPE, Problem, validation_message
@@ -44,14 +43,6 @@ _CODES: Mapping[int, str] = {
     500: "internal",
     503: "unavailable",
 }
-
-
-class JsonResponse(JSONResponse):
-    """JSON with null for NaN and the infinities, which JSON does not have."""
-
-    def render(self, content: object) -> bytes:
-        """See `JSONResponse.render`."""
-        return orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS)
 
 
 def problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
