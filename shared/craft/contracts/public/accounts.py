@@ -2,18 +2,17 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
-from craft.contracts.base import NAME, Contract
+from craft.contracts.base import Contract
 from craft.contracts.spec.jobs import PlainText
 
 KEY_ID = r"^ckey_[0-9a-hjkmnp-tv-z]{26}$"
 DEFAULT_TEAM = "default"
 """The team of everything that was made without teams; it always exists."""
 MOST_TEAMS = 1000
-TeamName = Annotated[str, Field(pattern=NAME, examples=["search"])]
 
 
 class Role(StrEnum):

@@ -39,8 +39,9 @@ def no_compare_and_set(self: JobTransaction, stage: Stage, to: StageStatus, **va
 
 def any_event(self: JobTransaction, type_: EventType, **data: Any) -> None:
     self.job.event_seq += 1
-    numbered = {"subject": self.job.id, "seq": self.job.event_seq, "team": self.job.team}
-    self.session.add(Event(**numbered, type=type_, data=data, created_at=self.now))
+    job = self.job
+    event = Event(subject=job.id, seq=job.event_seq, team=job.team, type=type_, data=data, created_at=self.now)
+    self.session.add(event)
 
 
 def a_second_end(self: JobTransaction, status: JobStatus, *, reason: str, error: dict[str, Any] | None = None) -> None:
