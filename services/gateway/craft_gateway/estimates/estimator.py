@@ -21,8 +21,9 @@ from craft_gateway.estimates.bounds import memory, most_rehearsed, upper_bounds
 from craft_gateway.estimates.checks import gpu_seconds_left, running_jobs
 from craft_gateway.plan.stages import PlannedStage, ResolvedJob
 from craft_gateway.scheduling.allowances import begun_jobs, gpu_seconds, team_allowances
-from craft_gateway.scheduling.duration_model import DurationModel, history, relevant, total
+from craft_gateway.scheduling.duration_model import DurationModel, read_duration_model, total
 from craft_gateway.scheduling.queue import expected_wait
+from craft_gateway.scheduling.stage_durations import StageDurations
 from craft_gateway.store.database import Database
 
 _MOST_REMEMBERED = 1000
@@ -59,6 +60,7 @@ class Estimator:
     ) -> None:
         """`duration_model_seconds`, `queue_seconds`: lifetimes of the cached duration models and expected waits."""
         self._database = database
+        self._durations = StageDurations(model_seconds=duration_model_seconds, clock=clock)
         models = TTLCache[Any, DurationModel](_MOST_REMEMBERED, duration_model_seconds, clock)
         waits = TTLCache[Any, tuple[int, float | None]](_MOST_REMEMBERED, queue_seconds, clock)
         self._shapes: dict[str, ModelShape] = {}
@@ -131,12 +133,12 @@ class Estimator:
 
     def _read_duration_model(self, kind: StageKind, model: str, parameters: int | None) -> DurationModel:
         with self._database.read() as session:
-            past = history(session, kind)
-        return DurationModel.of(*relevant(past, kind, model, parameters))
+            return read_duration_model(session, kind, model, parameters)
 
     def _read_wait(self, kind: StageKind, team: str, rank: int) -> tuple[int, float | None]:
         with self._database.read() as session:
-            return expected_wait(session, kind, team, rank, self._database.now(session))
+            now = self._database.now(session)
+            return expected_wait(session, kind, team, rank, now, durations=self._durations)
 
 
 def units_of(stage: PlannedStage, sized: SizedJob, bounds: Estimate) -> float:

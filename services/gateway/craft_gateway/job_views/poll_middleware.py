@@ -1,6 +1,6 @@
-"""Polls: `GET /craft/jobs/{id}` without parameters, answered before routing. Most of all requests are such.
+"""Answers polls, `GET /craft/jobs/{id}` without parameters, before routing: most requests are polls.
 
-The route of that path answers what comes with parameters, and stands in the OpenAPI document.
+The route of that path answers requests with parameters, and stands in the OpenAPI document.
 """
 
 import re
@@ -25,7 +25,7 @@ _PREFIX = f"{ROOT}/jobs/"
 
 
 class _Route(NamedTuple):
-    """What metrics and log lines call the request: the name that the route has, too."""
+    """The request's name in metrics and log lines: the same as that of the route."""
 
     path: str
 
@@ -34,7 +34,7 @@ _ROUTE = _Route("/jobs/{job_id}")
 
 
 class PollMiddleware:
-    """The middleware, behind `authentication.Authentication`."""
+    """Stands behind `authentication.Authentication`."""
 
     def __init__(self, app: ASGIApp, *, owners: OwnerLookup, responses: JobResponseCache) -> None:
         self._app = app

@@ -93,9 +93,9 @@ def unfinished(session: Session, team: str | None) -> list[tuple[JobColumns, lis
 
 
 def job_rows(
-    session: Session, jobs: Sequence[Job], line: QueueSnapshot | None, retention: RetentionSettings
+    session: Session, jobs: Sequence[Job], queues: QueueSnapshot | None, retention: RetentionSettings
 ) -> list[JobRows]:
-    """The rows behind the views of these jobs, in a fixed number of queries. Without a `line` none of them waits."""
+    """The rows behind the views of these jobs, in a fixed number of queries. Without `queues` none of them waits."""
     stages = stages_of(session, [job.id for job in jobs])
     packages = [s for of_job in stages.values() for s in of_job if s.kind is StageKind.PACKAGE]
     manifests = manifests_of(session, packages)
@@ -111,8 +111,8 @@ def job_rows(
             manifests=manifests,
             questions=sizes.get(resolved[job.id].dataset, 0),
             evaluation_questions=sum(sizes.get(ref, 0) for ref in resolved[job.id].evaluation.values()),
-            place=line.positions.get(job.id) if line else None,
-            holder=line.holder if line else None,
+            position=queues.positions.get(job.id) if queues else None,
+            device_owner=queues.device_owner if queues else None,
             expires=expires if job.status.terminal else {},
         )
         for job in jobs

@@ -1,4 +1,4 @@
-"""The members of a job's view that change with other jobs: its place in line, and why it waits. Pure functions."""
+"""The members of a job's view that change with other jobs: its queue position and why it waits. Pure functions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from craft.contracts.events import StageStatus
 from craft.contracts.public.jobs import QueueEntry, QueuePlace
 from craft.contracts.spec.jobs import JobStatus
 from craft.contracts.stages.kinds import Service
-from craft_gateway.scheduling.queue import DeviceHolder, QueuePosition, QueueSnapshot
+from craft_gateway.scheduling.queue import DeviceOwner, QueuePosition, QueueSnapshot
 
 _WAITED_STEP_SECONDS = 10
 
 
 class JobColumns(Protocol):
-    """What of a job's row says where it stands."""
+    """The columns of a job's row that its queue state depends on."""
 
     @property
     def id(self) -> str: ...
@@ -39,7 +39,7 @@ class JobColumns(Protocol):
 
 
 class StageColumns(Protocol):
-    """What of a stage's row says whether the job waits."""
+    """The columns of a stage's row that its job's queue state depends on."""
 
     @property
     def name(self) -> str: ...
@@ -50,7 +50,7 @@ class StageColumns(Protocol):
 
 
 class QueueState(Contract):
-    """These members of `JobView`."""
+    """These members of `JobView`, which change with other jobs too."""
 
     status_reason: str | None
     queue: QueuePlace
@@ -58,12 +58,12 @@ class QueueState(Contract):
 
 @dataclass(frozen=True, slots=True)
 class QueuedJob:
-    """What of a job its standing is made of: all that changes with the job itself only."""
+    """The facts of a job that its queue state is made of. They change with the job itself only."""
 
     team: str
     status: JobStatus
     reason: str | None
-    """Why it is as it is, where no other job is the reason."""
+    """The reason of its status, where no other job is the reason."""
     runs: bool
     needs_device: tuple[str, Service] | None
     """The first ready stage that would take a device."""
@@ -71,7 +71,7 @@ class QueuedJob:
     began_at: datetime | None
 
 
-def waiter(job: JobColumns, stages: Sequence[StageColumns]) -> QueuedJob:
+def queued_job(job: JobColumns, stages: Sequence[StageColumns]) -> QueuedJob:
     """Of `stages` only those count that are ready or running."""
     wanted = (stage for stage in stages if stage.status is StageStatus.READY and stage.queue.uses_accelerator)
     return QueuedJob(
@@ -85,44 +85,48 @@ def waiter(job: JobColumns, stages: Sequence[StageColumns]) -> QueuedJob:
     )
 
 
-def standing(job: QueuedJob, *, place: QueuePosition | None, holder: DeviceHolder | None, now: datetime) -> QueueState:
-    """Where the job stands; `place` is that of its ready stages, `holder` who holds a device. `now` may lag."""
-    ahead = place.ahead if place is not None and job.status is JobStatus.QUEUED else 0
+def queue_state(
+    job: QueuedJob, *, position: QueuePosition | None, device_owner: DeviceOwner | None, now: datetime
+) -> QueueState:
+    """The job's queue state. `position` is the best of its ready stages. `now` may lag behind the clock."""
+    ahead = position.ahead if position is not None and job.status is JobStatus.QUEUED else 0
     return QueueState(
-        status_reason=_held_up(job, place) or _waits_for_device(job, holder) or job.reason,
+        status_reason=_blocked_by(job, position) or _waits_for_device(job, device_owner) or job.reason,
         queue=QueuePlace(position=ahead, waited_seconds=_waited_seconds(job, now)),
     )
 
 
-def queue_entry(job: JobColumns, stages: Sequence[StageColumns], line: QueueSnapshot, *, now: datetime) -> QueueEntry:
-    """The job among all that are unfinished; of `stages` only those count that are ready or running."""
-    place = line.positions.get(job.id)
-    stands = standing(waiter(job, stages), place=place, holder=line.holder, now=now)
+def queue_entry(
+    job: JobColumns, stages: Sequence[StageColumns], snapshot: QueueSnapshot, *, now: datetime
+) -> QueueEntry:
+    """The job among all unfinished ones; of `stages` only those count that are ready or running."""
+    position = snapshot.positions.get(job.id)
+    state = queue_state(queued_job(job, stages), position=position, device_owner=snapshot.device_owner, now=now)
     return QueueEntry(
         job_id=job.id,
         name=job.name,
         status=job.status,
         team=job.team,
         priority=job.priority,
-        position=stands.queue.position,
-        waited_seconds=stands.queue.waited_seconds,
-        reason=stands.status_reason,
-        estimated_start_at=place.estimated_start_at if place and job.status is JobStatus.QUEUED else None,
+        position=state.queue.position,
+        waited_seconds=state.queue.waited_seconds,
+        reason=state.status_reason,
+        estimated_start_at=position.estimated_start_at if position and job.status is JobStatus.QUEUED else None,
     )
 
 
-def _held_up(job: QueuedJob, place: QueuePosition | None) -> str | None:
-    """What more than a worker the job waits for, while nothing of it runs."""
-    return None if place is None or job.runs else place.reason
+def _blocked_by(job: QueuedJob, position: QueuePosition | None) -> str | None:
+    """The quota or the full store that blocks the job, while no stage of it runs."""
+    return None if position is None or job.runs else position.reason
 
 
-def _waits_for_device(job: QueuedJob, holder: DeviceHolder | None) -> str | None:
-    """Who holds a device while nothing of this job runs and a stage of it is ready that would take one."""
-    if not job.status.schedulable or job.runs or job.needs_device is None or holder is None:
+def _waits_for_device(job: QueuedJob, owner: DeviceOwner | None) -> str | None:
+    """The owner of a device, while no stage of this job runs and a ready one would take a device."""
+    if not job.status.schedulable or job.runs or job.needs_device is None or owner is None:
         return None
     stage, service = job.needs_device
-    whose = f"{holder.stage} of {holder.job_id}" if holder.team == job.team else "another team's job"
-    return f"{stage} waits for a free {service.value} worker: {holder.device} is held by {whose}"
+    by = f"{owner.stage} of {owner.job_id}" if owner.team == job.team else "another team's job"
+    return f"{stage} waits for a free {service.value} worker: {owner.device} is held by {by}"
 
 
 def _reason(job: JobColumns, stages: Sequence[StageColumns]) -> str | None:

@@ -34,7 +34,7 @@ from craft_gateway.job_views.queries import (
     unfinished,
     versions_of,
 )
-from craft_gateway.job_views.queue_state import QueuedJob, queue_entry, waiter
+from craft_gateway.job_views.queue_state import QueuedJob, queue_entry, queued_job
 from craft_gateway.job_views.response_cache import JobSnapshot
 from craft_gateway.job_views.views import (
     JobRows,
@@ -48,7 +48,7 @@ from craft_gateway.job_views.views import (
 )
 from craft_gateway.plan.stages import ResolvedJob
 from craft_gateway.retention.uses import expiries
-from craft_gateway.scheduling.queue import QueueSnapshots, held_devices
+from craft_gateway.scheduling.queue import QueueSnapshots, stages_on_devices
 from craft_gateway.store.database import Database
 from craft_gateway.store.paging import read_page
 from craft_gateway.store.tables import Attempt, Job, Stage, StageLog
@@ -71,9 +71,11 @@ class JobFilter:
 class JobReader:
     """Reads jobs and the queue for the public API. Malformed and unknown ids are the same NotFound."""
 
-    def __init__(self, database: Database, line: QueueSnapshots, *, retention: RetentionSettings = _LIFETIMES) -> None:
+    def __init__(
+        self, database: Database, queues: QueueSnapshots, *, retention: RetentionSettings = _LIFETIMES
+    ) -> None:
         self._database = database
-        self._line = line
+        self._queues = queues
         self._retention = retention
 
     def job(self, job_id: str) -> JobView:
@@ -86,18 +88,18 @@ class JobReader:
         with self._database.read() as session:
             return self._views(session, jobs)
 
-    def look(self, job_ids: Collection[str]) -> JobSnapshot:
-        """See `job_bodies.Jobs`; one small query for all of them."""
+    def snapshot(self, job_ids: Collection[str]) -> JobSnapshot:
+        """See `response_cache.Jobs`; one small query for all of them."""
         with self._database.read() as session:
-            line = self._line.line(session, self._database.now)
-            return JobSnapshot(versions_of(session, job_ids), line)
+            queues = self._queues.current(session, self._database.now)
+            return JobSnapshot(versions_of(session, job_ids), queues)
 
-    def waiter(self, job_id: str) -> tuple[JobView, QueuedJob]:
-        """One job, and what its standing is made of. Raises NotFound."""
+    def queued_job(self, job_id: str) -> tuple[JobView, QueuedJob]:
+        """One job, and the facts that its queue state is made of. Raises NotFound."""
         with self._database.read() as session:
             now = self._database.now(session)
             rows = self._rows(session, [find_job(session, job_id)])[0]
-        return job_view(rows, now=now), waiter(rows.job, rows.stages)
+        return job_view(rows, now=now), queued_job(rows.job, rows.stages)
 
     def jobs(self, wanted: JobFilter) -> JobList:
         """A page of jobs, newest first."""
@@ -229,10 +231,10 @@ class JobReader:
         """
         with self._database.read() as session:
             now = self._database.now(session)
-            line = self._line.line(session, self._database.now)
+            queues = self._queues.current(session, self._database.now)
             jobs = unfinished(session, team)
-            devices = [device_view(stage, of_team=team) for stage in held_devices(session)]
-        entries = [queue_entry(job, stages, line, now=now) for job, stages in jobs]
+            devices = [device_view(stage, of_team=team) for stage in stages_on_devices(session)]
+        entries = [queue_entry(job, stages, queues, now=now) for job, stages in jobs]
         entries.sort(key=lambda entry: (entry.status.waits, entry.status is JobStatus.PAUSED, entry.position))
         waiting = sum(entry.status.waits for entry in entries)
         return QueueView(running=len(entries) - waiting, waiting=waiting, data=entries, devices=devices)
@@ -265,8 +267,8 @@ class JobReader:
 
     def _rows(self, session: Session, jobs: Sequence[Job]) -> list[JobRows]:
         waiting = any(job.status.schedulable for job in jobs)
-        line = self._line.line(session, self._database.now) if waiting else None
-        return job_rows(session, jobs, line, self._retention)
+        queues = self._queues.current(session, self._database.now) if waiting else None
+        return job_rows(session, jobs, queues, self._retention)
 
 
 def _unfinished(job: Job, stage: Stage) -> Conflict:

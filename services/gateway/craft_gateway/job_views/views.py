@@ -30,9 +30,9 @@ from craft.contracts.stages.rows import ADAPTER_ARCHIVE
 from craft_gateway.estimates.bounds import upper_bounds
 from craft_gateway.estimates.outcome import estimate_outcome
 from craft_gateway.http.responses import ROOT
-from craft_gateway.job_views.queue_state import standing, waiter
+from craft_gateway.job_views.queue_state import queue_state, queued_job
 from craft_gateway.plan.stages import ResolvedJob
-from craft_gateway.scheduling.queue import DeviceHolder, QueuePosition
+from craft_gateway.scheduling.queue import DeviceOwner, QueuePosition
 from craft_gateway.store.tables import Attempt, Event, Job, Stage, StageLog
 
 _LEAST_PERCENT_FOR_A_FORECAST = 2.0
@@ -40,7 +40,7 @@ _LEAST_PERCENT_FOR_A_FORECAST = 2.0
 
 @dataclass(frozen=True, slots=True)
 class JobRows:
-    """All that a job's view is made of. `questions` counts the dataset's rows; `place` is that of its ready stages."""
+    """All that a job's view is made of. `questions` counts the dataset's rows."""
 
     job: Job
     resolved: ResolvedJob
@@ -48,9 +48,10 @@ class JobRows:
     manifests: Mapping[ArtifactRef, Manifest]
     questions: int
     evaluation_questions: int
-    place: QueuePosition | None
-    holder: DeviceHolder | None = None
-    """Who, of whatever job, holds a device."""
+    position: QueuePosition | None
+    """The best of its ready stages."""
+    device_owner: DeviceOwner | None = None
+    """A stage of any job that owns a device."""
     expires: Mapping[str, datetime | None] = field(default_factory=dict)
     """By key, when what an ended job made expires."""
 
@@ -58,14 +59,14 @@ class JobRows:
 def job_view(rows: JobRows, *, now: datetime) -> JobView:
     """A job as the API shows it. Running times count up to the last sign of life, so an idle job's view stays equal."""
     job, stages = rows.job, rows.stages
-    now_in_line = standing(waiter(job, stages), place=rows.place, holder=rows.holder, now=now)
+    state = queue_state(queued_job(job, stages), position=rows.position, device_owner=rows.device_owner, now=now)
     return JobView(
         id=job.id,
         name=job.name,
         status=job.status,
-        status_reason=now_in_line.status_reason,
+        status_reason=state.status_reason,
         progress=_job_progress(job, stages),
-        queue=now_in_line.queue,
+        queue=state.queue,
         stages=[stage_view(stage, until=job.updated_at) for stage in stages],
         resolved=resolved_view(rows.resolved, questions=rows.questions),
         estimate=_estimate(rows),

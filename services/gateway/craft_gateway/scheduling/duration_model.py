@@ -85,11 +85,15 @@ class DurationModel:
             trained=_median([each.work.trained_tokens / of for each, of in zip(past, units, strict=True)]),
         )
 
+    def expected_seconds(self, units: float) -> float | None:
+        """Seconds for so many units; None where nothing is known."""
+        return self.fixed + self.each_unit * units if self.based_on else None
+
     def seconds(self, units: float) -> SecondsEstimate:
-        """Seconds for so many units."""
-        if not self.based_on:
+        """Seconds for so many units, with their interval."""
+        seconds = self.expected_seconds(units)
+        if seconds is None:
             return SecondsEstimate(seconds=None)
-        seconds = self.fixed + self.each_unit * units
         return SecondsEstimate(
             seconds=seconds,
             low=None if self.low is None else self.low * seconds,
@@ -105,6 +109,11 @@ class DurationModel:
     def trained_tokens(self, units: float) -> int | None:
         """Those of a stage of so many units."""
         return None if self.trained is None else round(self.trained * units)
+
+
+def read_duration_model(session: Session, kind: StageKind, model: str, parameters: int | None) -> DurationModel:
+    """Fit the duration model of the kind to this installation's history; `model` is the base model's digest."""
+    return DurationModel.of(*relevant(history(session, kind), kind, model, parameters))
 
 
 def fit_line(past: Sequence[PastStage]) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Why each waiting job waits, how many are ahead of it on its queue, when its turn may come, and who holds a device."""
+"""The queues as they are: why each job waits, how many are ahead of it, when it may start, and who owns a device."""
 
 import heapq
 import threading
@@ -14,29 +14,24 @@ from sqlmodel import Session, col, select
 
 from craft.contracts.events import StageStatus
 from craft.contracts.spec.jobs import JobStatus
-from craft.contracts.stages.attempts import AttemptOutcome
 from craft.contracts.stages.kinds import FACTS, Service, StageKind
-from craft_gateway.scheduling.allowances import (
-    TeamAllowances,
-    out_of_jobs,
-    out_of_seconds,
-    team_allowances,
-)
+from craft_gateway.scheduling.allowances import TeamAllowances, out_of_jobs, out_of_seconds, team_allowances
+from craft_gateway.scheduling.duration_model import total
 from craft_gateway.scheduling.fair_share import FairShareTurn, turns
+from craft_gateway.scheduling.stage_durations import StageDurations, StageRef
 from craft_gateway.store.database import Clock
 from craft_gateway.store.tables import Attempt, Job, Stage
 
 _MOST = 2000
-_REMEMBERED = 50
-"""How many past attempts of a kind say how long one takes."""
 _WORKERS_SEEN_WITHIN = timedelta(minutes=10)
 _FRESH_SECONDS = 1.0
 _OLD_SECONDS = 3.0
+_NO_SPACE = "waits for space: the artifact store is nearly full"
 
 
 @dataclass(frozen=True, slots=True)
 class QueuePosition:
-    """`ahead` counts stages of other jobs that the same queue serves before; `reason` says more than that it waits."""
+    """`ahead` counts stages of other jobs that the queue serves before; `reason` says what blocks it, if anything."""
 
     ahead: int
     reason: str | None
@@ -44,8 +39,8 @@ class QueuePosition:
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceHolder:
-    """A stage that runs and holds a device."""
+class DeviceOwner:
+    """A running stage that has a device for itself alone."""
 
     device: str
     stage: str
@@ -55,46 +50,43 @@ class DeviceHolder:
 
 @dataclass(frozen=True, slots=True)
 class QueueSnapshot:
-    """Places by job id, of every job that has a ready stage; and of the stages that hold a device the oldest."""
+    """The positions of all jobs that have a ready stage, by job id, and the stage that has had a device for longest."""
 
     positions: Mapping[str, QueuePosition]
-    holder: DeviceHolder | None
+    device_owner: DeviceOwner | None
     at: datetime
 
 
 @dataclass(frozen=True, slots=True)
-class _Dated:
-    line: QueueSnapshot
+class _CachedSnapshot:
+    snapshot: QueueSnapshot
     at: float
 
 
 @dataclass(frozen=True, slots=True)
-class _WaitingStage:
-    job_id: str
+class _ReadyStage:
+    ref: StageRef
     team: str
-    kind: StageKind
     begun: bool
 
 
 @dataclass(frozen=True, slots=True)
 class _Pace:
-    """How fast a queue moves: `busy_seconds` until its workers are free, None where no history tells."""
+    """How fast a queue moves: `busy_seconds` until its workers are free, None where nobody can tell."""
 
-    typical_seconds: Mapping[StageKind, float]
     busy_seconds: float | None
     workers: int
 
-    def waits(self, order: Iterable[_WaitingStage]) -> Iterator[float | None]:
-        """Seconds that each stage of the line waits; None from the first on of which too little is known."""
+    def waits(self, durations: Iterable[float | None]) -> Iterator[float | None]:
+        """The wait of each stage in seconds, from durations in queue order; None from the first unknown one on."""
         work: float | None = self.busy_seconds if self.workers else None
-        for stage in order:
+        for duration in durations:
             yield None if work is None else work / self.workers
-            typical = self.typical_seconds.get(stage.kind)
-            work = None if work is None or typical is None else work + typical
+            work = None if work is None or duration is None else work + duration
 
 
 class QueueSnapshots:
-    """The line, worked out once a second at most: hundreds of callers may ask at once."""
+    """Makes a snapshot once a second at most: hundreds of callers may ask at once."""
 
     def __init__(
         self,
@@ -104,102 +96,114 @@ class QueueSnapshots:
     ) -> None:
         self._has_space = has_space
         self._clock = clock
+        self._durations = StageDurations(clock=clock)
         self._lock = threading.Lock()
-        self._seen: _Dated | None = None
+        self._cached: _CachedSnapshot | None = None
 
-    def line(self, session: Session, now: Clock) -> QueueSnapshot:
-        """The line as it is, or was a moment ago."""
-        moment, seen = self._clock(), self._seen
-        if seen is not None and moment - seen.at < _FRESH_SECONDS:
-            return seen.line
+    def current(self, session: Session, now: Clock) -> QueueSnapshot:
+        """The queues as they are, or were a moment ago."""
+        moment, cached = self._clock(), self._cached
+        if cached is not None and moment - cached.at < _FRESH_SECONDS:
+            return cached.snapshot
         # A connection first: with the lock but without one, this caller would wait for those that wait for the lock.
         session.connection()
-        # While one caller works it out again the others go on with the one before, unless that is too old.
+        # While one caller makes a new snapshot the others use the one before, unless that is too old.
         if not self._lock.acquire(blocking=False):
-            if seen is not None and moment - seen.at < _OLD_SECONDS:
-                return seen.line
+            if cached is not None and moment - cached.at < _OLD_SECONDS:
+                return cached.snapshot
             self._lock.acquire()
         try:
-            return self._looked_at(session, now)
+            return self._refreshed(session, now)
         finally:
             self._lock.release()
 
-    def _looked_at(self, session: Session, now: Clock) -> QueueSnapshot:
+    def _refreshed(self, session: Session, now: Clock) -> QueueSnapshot:
         moment = self._clock()
-        if self._seen is None or moment - self._seen.at >= _FRESH_SECONDS:
+        if self._cached is None or moment - self._cached.at >= _FRESH_SECONDS:
             at = now(session)
-            found = positions(session, team_allowances(session), at, has_space=self._has_space())
-            self._seen = _Dated(QueueSnapshot(found, _oldest_holder(session), at), moment)
-        return self._seen.line
+            teams, has_space = team_allowances(session), self._has_space()
+            found = positions(session, teams, at, has_space=has_space, durations=self._durations)
+            self._cached = _CachedSnapshot(QueueSnapshot(found, _longest_owner(session), at), moment)
+        return self._cached.snapshot
 
 
-def held_devices(session: Session, *, most: int = _MOST) -> Sequence[Stage]:
-    """Running stages that hold a device, the oldest holder first."""
+def stages_on_devices(session: Session, *, most: int = _MOST) -> Sequence[Stage]:
+    """Running stages that own a device, the one that has it for longest first."""
     query = select(Stage).where(Stage.status == StageStatus.RUNNING, col(Stage.device).is_not(None))
     return session.exec(query.order_by(col(Stage.started_at), col(Stage.id)).limit(most)).all()
 
 
-def _oldest_holder(session: Session) -> DeviceHolder | None:
-    oldest = next(iter(held_devices(session, most=1)), None)
-    return None if oldest is None else DeviceHolder(oldest.device or "", oldest.name, oldest.job_id, oldest.team)
+def _longest_owner(session: Session) -> DeviceOwner | None:
+    oldest = next(iter(stages_on_devices(session, most=1)), None)
+    return None if oldest is None else DeviceOwner(oldest.device or "", oldest.name, oldest.job_id, oldest.team)
 
 
 def positions(
-    session: Session, teams: TeamAllowances, now: datetime, *, has_space: bool, most: int = _MOST
+    session: Session,
+    teams: TeamAllowances,
+    now: datetime,
+    *,
+    has_space: bool,
+    durations: StageDurations,
+    most: int = _MOST,
 ) -> dict[str, QueuePosition]:
-    """The place of every job that has a ready stage: the best, where it has several.
+    """The position of every job that has a ready stage: the best, where it has several.
 
-    Of a queue's stages at most about `most` have places, as many of each team.
+    Of a queue's stages at most about `most` have positions, as many of each team.
     """
     found: dict[str, QueuePosition] = {}
     for queue in Service:
         ready = _ready(session, queue, most=most)
         if not ready:
             continue
-        order = list(_in_order(ready, turns(session, queue, {stage.team for stage in ready}, teams, now), teams))
-        pace = _pace(session, queue, now)
-        held_up = _held_up(session, queue, {stage.team for stage in ready}, teams, now)
-        for ahead, (stage, seconds) in enumerate(zip(order, pace.waits(order), strict=True)):
-            reason = _NO_SPACE if not has_space else held_up(stage)
+        waiting = {stage.team for stage in ready}
+        order = list(_in_order(ready, turns(session, queue, waiting, teams, now), teams))
+        predicted = durations.predict(session, [stage.ref for stage in order])
+        waits = _pace(session, queue, now, durations).waits(predicted)
+        blocked = _blocked(session, queue, waiting, teams, now)
+        for ahead, (stage, seconds) in enumerate(zip(order, waits, strict=True)):
+            reason = _NO_SPACE if not has_space else blocked(stage)
             start = None if seconds is None or reason is not None else now + timedelta(seconds=seconds)
-            if stage.job_id not in found or ahead < found[stage.job_id].ahead:
-                found[stage.job_id] = QueuePosition(ahead, reason, start)
+            job_id = stage.ref.job_id
+            if job_id not in found or ahead < found[job_id].ahead:
+                found[job_id] = QueuePosition(ahead, reason, start)
     return found
 
 
-def expected_wait(session: Session, kind: StageKind, team: str, rank: int, now: datetime) -> tuple[int, float | None]:
-    """How many stages would be served before a new job's first stage of that kind, and in how many seconds it begins.
+def expected_wait(
+    session: Session, kind: StageKind, team: str, rank: int, now: datetime, *, durations: StageDurations
+) -> tuple[int, float | None]:
+    """How many stages would be served before a new job's first stage of that kind, and in how many seconds it starts.
 
-    None where no worker of the queue was seen lately, or stages before it take unknown time.
+    None where no worker of the queue was seen lately, or a stage before it takes unknown time.
     """
     queue, teams = FACTS[kind].service, team_allowances(session)
     ready = _ready(session, queue, most=_MOST)
-    new = _WaitingStage("", team, kind, begun=False)
-    # Of a team's stages the better rank goes first, and of equals the older job.
+    new = _ReadyStage(StageRef("", "", kind), team, begun=False)
+    # Within a team the better rank goes first, and of equal ranks the older job.
     better = select(func.count()).where(
         Stage.queue == queue, Stage.status == StageStatus.READY, Stage.team == team, col(Stage.rank) <= rank
     )
-    mine = [stage for stage in ready if stage.team == team]
-    mine.insert(min(session.exec(better).one(), len(mine)), new)
-    line = [*(stage for stage in ready if stage.team != team), *mine]
-    order = list(_in_order(line, turns(session, queue, {stage.team for stage in line}, teams, now), teams))
-    pace = _pace(session, queue, now)
+    own = [stage for stage in ready if stage.team == team]
+    own.insert(min(session.exec(better).one(), len(own)), new)
+    all_ready = [*(stage for stage in ready if stage.team != team), *own]
+    order = list(_in_order(all_ready, turns(session, queue, {stage.team for stage in all_ready}, teams, now), teams))
     ahead = next(place for place, stage in enumerate(order) if stage is new)
-    return ahead, next(islice(pace.waits(order), ahead, None))
+    predicted = durations.predict(session, [stage.ref for stage in order[:ahead]])
+    # The new stage's own duration delays nobody before it.
+    waits = _pace(session, queue, now, durations).waits([*predicted, None])
+    return ahead, next(islice(waits, ahead, None))
 
 
-_NO_SPACE = "waits for space: the artifact store is nearly full"
-
-
-def _ready(session: Session, queue: Service, *, most: int) -> list[_WaitingStage]:
-    """The first of each team: one that queues very many must not crowd out the others."""
+def _ready(session: Session, queue: Service, *, most: int) -> list[_ReadyStage]:
+    """The first of each team: a team that queues very many must not crowd out the others."""
     ready = (Stage.queue == queue, Stage.status == StageStatus.READY)
     teams = session.exec(select(Stage.team).where(*ready).distinct()).all()
     return [
-        _WaitingStage(job_id, team, StageKind(kind), begun=status is not JobStatus.QUEUED)
+        _ReadyStage(StageRef(job_id, name, StageKind(kind)), team, begun=status is not JobStatus.QUEUED)
         for team in teams
-        for job_id, kind, status in session.exec(
-            select(Stage.job_id, Stage.kind, Job.status)
+        for job_id, name, kind, status in session.exec(
+            select(Stage.job_id, Stage.name, Stage.kind, Job.status)
             .join(Job, col(Job.id) == col(Stage.job_id))
             .where(*ready, Stage.team == team)
             .order_by(col(Stage.rank), col(Stage.job_id))
@@ -209,24 +213,25 @@ def _ready(session: Session, queue: Service, *, most: int) -> list[_WaitingStage
 
 
 def _in_order(
-    ready: Iterable[_WaitingStage], turns: Iterable[FairShareTurn], teams: TeamAllowances
-) -> Iterator[_WaitingStage]:
-    """As if every stage took as long as any other: teams in turn by their weights, each in its own order."""
-    of_team: dict[str, list[_WaitingStage]] = defaultdict(list)
+    ready: Iterable[_ReadyStage], turns: Iterable[FairShareTurn], teams: TeamAllowances
+) -> Iterator[_ReadyStage]:
+    """As if all stages took equally long: teams take turns by their weights, each in its own order."""
+    of_team: dict[str, list[_ReadyStage]] = defaultdict(list)
     for stage in ready:
         of_team[stage.team].append(stage)
-    line = [(turn.virtual_time, turn.team, 0) for turn in turns]
-    heapq.heapify(line)
-    while line:
-        virtual_time, team, position = heapq.heappop(line)
+    upcoming = [(turn.virtual_time, turn.team, 0) for turn in turns]
+    heapq.heapify(upcoming)
+    while upcoming:
+        virtual_time, team, position = heapq.heappop(upcoming)
         yield of_team[team][position]
         if position + 1 < len(of_team[team]):
-            heapq.heappush(line, (virtual_time + 1.0 / teams.allowance(team).weight, team, position + 1))
+            heapq.heappush(upcoming, (virtual_time + 1.0 / teams.allowance(team).weight, team, position + 1))
 
 
-def _held_up(
+def _blocked(
     session: Session, queue: Service, waiting: Iterable[str], teams: TeamAllowances, now: datetime
-) -> Callable[[_WaitingStage], str | None]:
+) -> Callable[[_ReadyStage], str | None]:
+    """A function that gives the quota for which a stage has to wait, if any."""
     spent, full = {}, {}
     for team in waiting:
         allowance = teams.allowance(team)
@@ -238,33 +243,19 @@ def _held_up(
     return lambda stage: spent.get(stage.team) or (None if stage.begun else full.get(stage.team))
 
 
-def _pace(session: Session, queue: Service, now: datetime) -> _Pace:
-    kinds = [kind for kind, facts in FACTS.items() if facts.service is queue]
-    typical = {kind: seconds for kind in kinds if (seconds := _typical_seconds(session, kind)) is not None}
+def _pace(session: Session, queue: Service, now: datetime, durations: StageDurations) -> _Pace:
     running = session.exec(
-        select(Attempt.kind, Attempt.started_at, Attempt.owner).where(
-            Attempt.queue == queue, col(Attempt.ended_at).is_(None)
-        )
+        select(Attempt, Stage.name)
+        .join(Stage, col(Stage.id) == col(Attempt.stage_id))
+        .where(Attempt.queue == queue, col(Attempt.ended_at).is_(None))
     ).all()
+    refs = [StageRef(attempt.job_id, name, attempt.kind) for attempt, name in running]
     left = [
-        max(0.0, typical[StageKind(kind)] - (now - started_at).total_seconds())
-        for kind, started_at, _ in running
-        if kind in typical
+        None if seconds is None else max(0.0, seconds - (now - attempt.started_at).total_seconds())
+        for seconds, (attempt, _) in zip(durations.predict(session, refs), running, strict=True)
     ]
-    busy = sum(left) if len(left) == len(running) else None
+    kinds = [kind for kind, facts in FACTS.items() if facts.service is queue]
     since = now - _WORKERS_SEEN_WITHIN
     recent = select(Attempt.owner).where(col(Attempt.kind).in_(kinds), col(Attempt.ended_at) > since).distinct()
-    owners = {owner for _, _, owner in running} | set(session.exec(recent))
-    return _Pace(typical, busy, len(owners))
-
-
-def _typical_seconds(session: Session, kind: StageKind) -> float | None:
-    last = (
-        select(Attempt.seconds)
-        .where(Attempt.kind == kind, Attempt.outcome == AttemptOutcome.SUCCEEDED)
-        .order_by(col(Attempt.ended_at).desc())
-        .limit(_REMEMBERED)
-        .subquery()
-    )
-    mean: float | None = session.exec(select(func.avg(last.c.seconds))).one()
-    return mean
+    owners = {attempt.owner for attempt, _ in running} | set(session.exec(recent))
+    return _Pace(total(left), len(owners))

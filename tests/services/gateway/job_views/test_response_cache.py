@@ -15,9 +15,9 @@ from tests.services.gateway.rigs.public_rig import open_rig
 from craft.contracts.public.jobs import JobView
 from craft.contracts.spec.jobs import JobStatus
 from craft.errors import NotFound, Unavailable
-from craft_gateway.job_views.queue_state import QueuedJob, standing
+from craft_gateway.job_views.queue_state import QueuedJob, queue_state
 from craft_gateway.job_views.response_cache import JobResponse, JobResponseCache, JobSnapshot
-from craft_gateway.scheduling.queue import DeviceHolder, QueuePosition, QueueSnapshot
+from craft_gateway.scheduling.queue import DeviceOwner, QueuePosition, QueueSnapshot
 
 PATIENCE_SECONDS = 20.0
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -33,7 +33,7 @@ class FakeJobs:
         self.looks: list[int] = []
         self.down = False
         self.positions: dict[str, QueuePosition] = {}
-        self.holder: DeviceHolder | None = None
+        self.device_owner: DeviceOwner | None = None
         self.change_while_made = False
         self.gate = threading.Event()
         self.gate.set()
@@ -43,15 +43,15 @@ class FakeJobs:
         with self._lock:
             self.versions[job_id] += 1
 
-    def look(self, job_ids: Collection[str]) -> JobSnapshot:
+    def snapshot(self, job_ids: Collection[str]) -> JobSnapshot:
         assert self.gate.wait(PATIENCE_SECONDS)
         self.looks.append(len(job_ids))
         if self.down:
             raise Unavailable("The database does not answer.")
         known = {job_id: self.versions[job_id] for job_id in job_ids if job_id in self.versions}
-        return JobSnapshot(known, QueueSnapshot(self.positions, self.holder, NOW))
+        return JobSnapshot(known, QueueSnapshot(self.positions, self.device_owner, NOW))
 
-    def waiter(self, job_id: str) -> tuple[JobView, QueuedJob]:
+    def queued_job(self, job_id: str) -> tuple[JobView, QueuedJob]:
         self.made.append(job_id)
         view = job_view(self.status, percent=self.versions[job_id]).model_copy(update={"id": job_id})
         if self.change_while_made:
@@ -74,14 +74,14 @@ def percent(body: JobResponse) -> float:
     return shown(body).progress.percent
 
 
-def test_a_body_is_the_jobs_view_with_its_standing() -> None:
+def test_a_response_is_the_jobs_view_with_its_queue_state() -> None:
     jobs = FakeJobs("a")
     jobs.positions["a"] = QueuePosition(3, "the team is busy", None)
     body = polled(JobResponseCache(jobs), "a")
-    view, waits = jobs.waiter("a")
-    stands = standing(waits, place=jobs.positions["a"], holder=None, now=NOW)
-    assert (stands.status_reason, stands.queue.position) == ("the team is busy", 3)
-    assert shown(body) == view.model_copy(update={"status_reason": stands.status_reason, "queue": stands.queue})
+    view, waits = jobs.queued_job("a")
+    state = queue_state(waits, position=jobs.positions["a"], device_owner=None, now=NOW)
+    assert (state.status_reason, state.queue.position) == ("the team is busy", 3)
+    assert shown(body) == view.model_copy(update={"status_reason": state.status_reason, "queue": state.queue})
     assert body.tag == hashlib.sha256(body.content).hexdigest()
     assert not body.ended
 
@@ -270,7 +270,7 @@ def test_a_poll_tells_of_progress_and_of_the_turn_of_others(tmp_path: Path) -> N
         moved_up = rig.get(path, headers={"If-None-Match": queued.headers["ETag"]})
         assert (moved_up.status_code, moved_up.json()["queue"]["position"]) == (200, 0)
         assert rig.get(path, headers={"If-None-Match": moved_up.headers["ETag"]}).status_code == 304
-        version = rig.reader.look([first]).versions
+        version = rig.reader.snapshot([first]).versions
         rig.progress(taken, 3, 10)
-        assert rig.reader.look([first]).versions != version
+        assert rig.reader.snapshot([first]).versions != version
         assert rig.get(f"/craft/jobs/{first}").json()["progress"]["done"] == 3

@@ -46,7 +46,7 @@ def view(status: JobStatus, now: datetime, **changes: object) -> JobView:
         }
     )
     rows = JobRows(
-        job=job, resolved=RESOLVED, stages=[], manifests={}, questions=10, evaluation_questions=0, place=None
+        job=job, resolved=RESOLVED, stages=[], manifests={}, questions=10, evaluation_questions=0, position=None
     )
     return job_view(rows, now=now)
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -13,13 +13,14 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
+from craft.contracts.documents.estimate import Estimate, MemoryEstimate, SecondsEstimate, StageEstimate
 from craft.contracts.events import EventType
 from craft.contracts.problems import StageError
 from craft.contracts.public.accounts import DEFAULT_TEAM, TeamSettings
 from craft.contracts.spec.jobs import BaseModelRef, DatasetRef, JobSpec
 from craft.contracts.stages.artifacts import ArtifactRef, Manifest, StageResult
 from craft.contracts.stages.claims import Claim, ClaimedStage, Complete, Fail, Release
-from craft.contracts.stages.kinds import Service
+from craft.contracts.stages.kinds import Service, StageKind
 from craft.contracts.stages.parameters import EngineRef, ModelRef
 from craft.core.strategies import Strategy
 from craft.errors import CraftError, Unavailable
@@ -66,6 +67,39 @@ def resolved(*strategies: Strategy, evaluation: Sequence[str] = (), **spec: Any)
         embedder="some/embedder",
         dataset=ref("dataset"),
         evaluation={name: ref(name) for name in evaluation},
+    )
+
+
+def estimate_of(units: Mapping[str, float], *, parameters: int = 1_000_000) -> Estimate:
+    """An estimate that knows how large these stages of a job are, and how large its model is."""
+    return Estimate(
+        stages=len(units),
+        reused_stages=0,
+        train_questions=0,
+        held_out_questions=0,
+        prompts=0,
+        generated_tokens=0,
+        trained_samples=0,
+        optimiser_steps=0,
+        stage_estimates=[
+            StageEstimate(
+                stage=name,
+                kind=StageKind(name.partition(":")[0]),
+                units=count,
+                reused=False,
+                seconds=SecondsEstimate(seconds=None),
+            )
+            for name, count in units.items()
+        ],
+        memory=MemoryEstimate(
+            parameters=parameters,
+            weights_bytes=0,
+            adapter_bytes=0,
+            training_bytes=0,
+            inference_bytes=0,
+            host_bytes=0,
+            device_bytes=0,
+        ),
     )
 
 
@@ -143,8 +177,12 @@ class World:
         for name, settings in teams.items():
             registry.put(name, settings)
 
-    def create(self, *strategies: Strategy, team: str = DEFAULT_TEAM, **spec: Any) -> str:
-        return self.control.create_job(resolved(*strategies, **spec), origin=Origin(team)).id
+    def create(
+        self, *strategies: Strategy, team: str = DEFAULT_TEAM, units: Mapping[str, float] | None = None, **spec: Any
+    ) -> str:
+        """`units`: the size of each stage in the job's estimate, by name; None makes a job without an estimate."""
+        job, estimate = resolved(*strategies, **spec), None if units is None else estimate_of(units)
+        return self.control.create_job(job, origin=Origin(team), estimate=estimate).id
 
     def attempts(self, job_id: str) -> list[Attempt]:
         with self.database.read() as session:

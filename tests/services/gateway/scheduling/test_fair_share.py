@@ -17,6 +17,7 @@ from craft.errors import TooFewKnown
 from craft_gateway.scheduling.allowances import team_allowances
 from craft_gateway.scheduling.fair_share import note_start
 from craft_gateway.scheduling.queue import QueuePosition, positions
+from craft_gateway.scheduling.stage_durations import StageDurations
 from craft_gateway.store.tables import Attempt, Stage
 
 
@@ -33,9 +34,11 @@ def serve(world: World, jobs: list[str], *, seconds: float = 10.0) -> str:
     return world.job(claimed.job_id).team
 
 
-def line(world: World) -> dict[str, QueuePosition]:
+def queue(world: World, *, most: int = 1000) -> dict[str, QueuePosition]:
+    durations = StageDurations()
     with world.database.read() as session:
-        return positions(session, team_allowances(session), world.clock.now, has_space=world.has_space)
+        teams, now = team_allowances(session), world.clock.now
+        return positions(session, teams, now, has_space=world.has_space, durations=durations, most=most)
 
 
 def test_a_team_that_queues_many_does_not_starve_one_that_queues_one(world: World) -> None:
@@ -142,7 +145,7 @@ def test_no_more_jobs_of_a_team_run_than_may(world: World) -> None:
     assert claimed is not None
     assert claimed.job_id == other
     assert world.try_claim(world.stage(second, "ingest")) is None
-    assert "runs 1 jobs" in (line(world)[second].reason or "")
+    assert "runs 1 jobs" in (queue(world)[second].reason or "")
     world.do_all(first)
     assert world.try_claim(world.stage(second, "ingest")) is not None
 
@@ -291,7 +294,7 @@ def test_a_team_that_had_its_gpu_seconds_waits_until_they_are_a_day_old(world: W
     world.clock.advance(30)
     world.complete(claimed)
     assert world.try_claim(world.stage(job, "probe:initial")) is None
-    assert "100 GPU seconds" in (line(world)[job].reason or "")
+    assert "100 GPU seconds" in (queue(world)[job].reason or "")
     world.clock.advance(24 * 3600 + 1)
     assert world.try_claim(world.stage(job, "probe:initial")) is not None
 
@@ -303,42 +306,41 @@ def test_stages_without_a_model_count_against_no_gpu_seconds(world: World) -> No
     assert world.try_claim(world.stage(job, "probe:initial")) is None
 
 
-def test_the_line_says_how_many_are_ahead_and_when_a_turn_may_come(world: World) -> None:
-    done = world.create(seed=0)
+def test_a_position_tells_how_many_are_ahead_and_when_the_job_may_start(world: World) -> None:
+    done = world.create(seed=0, units={"ingest": 100})
     claimed = world.claim(done, "ingest")
     world.clock.advance(10)
     world.complete(claimed)
     world.control.cancel(done)
-    jobs = [world.create(seed=seed) for seed in (1, 2, 3)]
-    found = line(world)
+    jobs = [world.create(seed=seed, units={"ingest": 100}) for seed in (1, 2, 3)]
+    found = queue(world)
     assert [found[job].ahead for job in jobs] == [0, 1, 2]
     starts = [found[job].estimated_start_at for job in jobs]
     assert [None if at is None else (at - world.clock.now).total_seconds() for at in starts] == [0.0, 10.0, 20.0]
 
 
-def test_the_line_mixes_teams_as_the_workers_do(world: World) -> None:
+def test_positions_mix_teams_as_the_workers_do(world: World) -> None:
     many = [world.create(team="many", seed=seed) for seed in range(5)]
     one = world.create(team="one", seed=9)
-    found = line(world)
+    found = queue(world)
     assert found[one].ahead <= 1
     assert sorted(found[job].ahead for job in [*many, one]) == [0, 1, 2, 3, 4, 5]
 
 
 def test_without_history_no_start_is_promised(world: World) -> None:
     job = world.create()
-    assert line(world)[job].estimated_start_at is None
+    assert queue(world)[job].estimated_start_at is None
 
 
 def test_a_full_store_is_why_everything_waits(world: World) -> None:
     job = world.create()
     world.has_space = False
-    assert "space" in (line(world)[job].reason or "")
+    assert "space" in (queue(world)[job].reason or "")
 
 
-def test_every_team_has_places_in_the_line_however_many_another_one_queues(world: World) -> None:
+def test_every_team_has_positions_however_many_another_one_queues(world: World) -> None:
     many = [world.create(team="a", seed=seed) for seed in range(12)]
     one = world.create(team="z", seed=100)
-    with world.database.read() as session:
-        found = positions(session, team_allowances(session), world.clock.now, has_space=True, most=10)
+    found = queue(world, most=10)
     assert found[one].ahead <= 1
     assert sorted(found[job].ahead for job in many if job in found) == [n for n in range(6) if n != found[one].ahead]

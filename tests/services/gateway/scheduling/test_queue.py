@@ -1,4 +1,4 @@
-"""The line is worked out seldom, however many ask, and nobody waits for it longer than needed."""
+"""A snapshot of the queues is made seldom, however many ask, and nobody waits for it longer than needed."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -7,13 +7,13 @@ from sqlalchemy import QueuePool
 from tests.services.gateway.rigs.world import World
 
 from craft.contracts.stages.claims import Claim
-from craft_gateway.scheduling.queue import DeviceHolder, QueueSnapshot, QueueSnapshots
+from craft_gateway.scheduling.queue import DeviceOwner, QueueSnapshot, QueueSnapshots
 
 PATIENCE_SECONDS = 20.0
 
 
 class Watched:
-    """A line with a clock that tests move; `looks` counts how often it was worked out, which `gate` may hold up."""
+    """Snapshots with a clock that tests move; `looks` counts how often one was made, which `gate` may block."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -22,11 +22,11 @@ class Watched:
         self.begun = threading.Event()
         self.gate = threading.Event()
         self.gate.set()
-        self.waiting_line = QueueSnapshots(has_space=self._look, clock=lambda: self.now)
+        self.snapshots = QueueSnapshots(has_space=self._look, clock=lambda: self.now)
 
     def ask(self) -> QueueSnapshot:
         with self.world.database.read() as session:
-            return self.waiting_line.line(session, self.world.clock)
+            return self.snapshots.current(session, self.world.clock)
 
     def _look(self) -> bool:
         self.looks += 1
@@ -35,7 +35,7 @@ class Watched:
         return True
 
 
-def test_the_line_is_worked_out_once_a_second_at_most(world: World) -> None:
+def test_a_snapshot_is_made_once_a_second_at_most(world: World) -> None:
     watched = Watched(world)
     first = world.create(seed=1)
     seen = watched.ask()
@@ -48,7 +48,7 @@ def test_the_line_is_worked_out_once_a_second_at_most(world: World) -> None:
     assert watched.looks == 2
 
 
-def test_while_one_caller_works_it_out_again_others_go_on_with_the_one_before(world: World) -> None:
+def test_while_one_caller_makes_a_new_one_others_use_the_one_before(world: World) -> None:
     watched = Watched(world)
     world.create(seed=1)
     before = watched.ask()
@@ -64,7 +64,7 @@ def test_while_one_caller_works_it_out_again_others_go_on_with_the_one_before(wo
     assert watched.ask() is busy.result()
 
 
-def test_an_old_line_is_shown_to_nobody(world: World) -> None:
+def test_an_old_snapshot_is_shown_to_nobody(world: World) -> None:
     watched = Watched(world)
     world.create(seed=1)
     before = watched.ask()
@@ -88,7 +88,7 @@ def test_without_history_nobody_knows_when_a_turn_comes(world: World) -> None:
     assert watched.ask().positions[waiting].estimated_start_at is None
 
 
-def test_it_comes_although_every_connection_is_held_by_callers_that_wait_for_it(world: World) -> None:
+def test_it_comes_although_callers_that_wait_for_it_have_every_connection(world: World) -> None:
     watched = Watched(world)
     world.create(seed=1)
     pool = world.database.engine.pool
@@ -101,7 +101,7 @@ def test_it_comes_although_every_connection_is_held_by_callers_that_wait_for_it(
             session.connection()
             held.wait(PATIENCE_SECONDS)
             assert begun.wait(PATIENCE_SECONDS)
-            return watched.waiting_line.line(session, world.clock)
+            return watched.snapshots.current(session, world.clock)
 
     begun = threading.Event()
     with ThreadPoolExecutor(most + 1) as callers:
@@ -111,17 +111,17 @@ def test_it_comes_although_every_connection_is_held_by_callers_that_wait_for_it(
         # It would begin now, with the lock and without a connection.
         watched.begun.wait(0.5)
         begun.set()
-        lines = [caller.result(PATIENCE_SECONDS) for caller in [*waiting, without]]
-    assert all(line is lines[0] for line in lines)
+        snapshots = [caller.result(PATIENCE_SECONDS) for caller in [*waiting, without]]
+    assert all(snapshot is snapshots[0] for snapshot in snapshots)
 
 
-def test_it_tells_which_stage_has_held_a_device_for_longest(world: World) -> None:
+def test_it_names_the_stage_that_has_had_a_device_for_longest(world: World) -> None:
     watched = Watched(world)
     jobs = [world.create(seed=seed) for seed in (1, 2)]
-    assert watched.ask().holder is None
+    assert watched.ask().device_owner is None
     for number, job_id in enumerate(jobs):
         stage = world.stage(job_id, "ingest")
         assert world.calls.claim(stage.id, Claim(owner=f"w{number}", service=stage.queue, device=f"gpu{number}"))
         world.clock.advance(1.0)
     watched.now = 2.0
-    assert watched.ask().holder == DeviceHolder("gpu0", "ingest", jobs[0], "default")
+    assert watched.ask().device_owner == DeviceOwner("gpu0", "ingest", jobs[0], "default")
