@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tests.chaos.rig.processes import WORKERS
-from tests.infra.worker.played import FakeCoordinator
+from tests.infra.worker.fakes import FakeCoordinator
 from tests.infra.worker.real_worker import Server, SmallCoordinator
 from tests.infra.worker.test_runner import Scene, writes
 from tests.services.gateway.rigs.world import FakeBroker, World

@@ -1,4 +1,4 @@
-"""What crosses a process comes back as it was, and says no to what it does not know."""
+"""Models survive serialisation unchanged, and refuse unknown members."""
 
 import pytest
 from pydantic import ValidationError

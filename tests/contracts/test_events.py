@@ -1,4 +1,4 @@
-"""Events and the states of a stage as they travel."""
+"""The types of events and the statuses of stages."""
 
 from craft.contracts.events import EventType, StageStatus
 

@@ -1,4 +1,4 @@
-"""What JSON tells apart stays apart: a text is no number, a truth value neither."""
+"""Types that JSON distinguishes are not converted: neither a string nor a boolean is a number."""
 
 from datetime import UTC, datetime
 from enum import StrEnum

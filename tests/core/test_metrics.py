@@ -1,4 +1,4 @@
-"""Metrics worked by hand, and what holds for any result."""
+"""Metrics worked by hand, and properties of all results."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Data rows become questions, or name the field that is wrong; splits do not depend on the order of rows."""
+"""Data rows become questions, or errors that name the wrong field; splits do not depend on the order of rows."""
 
 import math
 import random

@@ -1,4 +1,4 @@
-"""The twelve defects of the published code, as method.md lists them, each as a fact that holds here.
+"""The twelve defects of the published code, as method.md lists them, each as a fact about this code.
 
 Number 11, packed samples that attend to one another, is about training and is tested there.
 """

@@ -1,4 +1,4 @@
-"""The rehearsal set is what the model knows best."""
+"""The rehearsal set is the questions that the model knows best."""
 
 import random
 

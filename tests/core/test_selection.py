@@ -1,4 +1,4 @@
-"""Which questions become van, idk or dropped."""
+"""Selection makes each question van, idk or dropped."""
 
 import random
 from collections.abc import Sequence

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
-from tests.infra.worker.played import gone
+from tests.infra.worker.fakes import gone
 from tests.pipeline.worker_rig import WorkerRig, worker_rig
 
 from craft.contracts.events import StageStatus

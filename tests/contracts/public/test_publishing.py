@@ -1,4 +1,4 @@
-"""Where an adapter may be published to."""
+"""Targets of publishing: valid and refused names."""
 
 import pytest
 from pydantic import ValidationError

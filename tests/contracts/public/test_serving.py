@@ -1,4 +1,4 @@
-"""What the /v1 routes take: OpenAI's members within bounds, each type as it is, and nothing else."""
+"""The /v1 routes accept OpenAI's members within limits, without type conversion, and nothing else."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Which events a webhook asks for."""
+"""Event patterns of webhooks."""
 
 import pytest
 from pydantic import ValidationError

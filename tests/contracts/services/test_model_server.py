@@ -1,4 +1,4 @@
-"""What crosses between stages, the gateway and the model server."""
+"""The models of the model server's calls."""
 
 from datetime import UTC, datetime
 from typing import Any

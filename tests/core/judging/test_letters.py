@@ -1,4 +1,4 @@
-"""Which option a multiple-choice reply names."""
+"""A multiple-choice reply names one option, or none."""
 
 import pytest
 from hypothesis import given
@@ -119,7 +119,7 @@ def test_not_named(reply: str) -> None:
         ("I and you", None),
     ],
 )
-def test_the_letter_i_is_told_from_the_pronoun(reply: str, letter: str | None) -> None:
+def test_the_letter_i_is_distinguished_from_the_pronoun(reply: str, letter: str | None) -> None:
     assert parse_letter(reply, NUMBERS) == letter
 
 

@@ -1,4 +1,4 @@
-"""What counts as a refusal: it says that it does not know, and gives no answer."""
+"""A refusal says that it does not know, and gives no answer."""
 
 import time
 
@@ -162,7 +162,7 @@ def test_chinese_answers_are_no_refusals(reply: str) -> None:
     assert not is_refusal(reply, CHINESE)
 
 
-def test_a_spoken_refusal_is_told_from_a_stated_one() -> None:
+def test_a_spoken_refusal_is_distinguished_from_a_stated_one() -> None:
     assert refusal_kind("I don't know.", ENGLISH) is RefusalKind.SPOKEN
     assert refusal_kind("The answer is unknown.", ENGLISH) is RefusalKind.STATED
     assert refusal_kind("Unknown", ENGLISH) is RefusalKind.STATED

@@ -1,4 +1,4 @@
-"""How text is folded and cut into tokens before answers are compared."""
+"""Text is folded and split into tokens before answers are compared."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Whatever lies on a queue, a worker takes hints from it and nothing else: real messages, a real Valkey and worker."""
+"""A worker accepts dispatch messages and nothing else from its queue: real messages, a real Valkey and worker."""
 
 import base64
 import json
@@ -30,7 +30,7 @@ LATER = "2100-01-01T00:00:00+00:00"
 
 
 def body(value: object) -> str:
-    """As kombu packs it."""
+    """A message's body in kombu's encoding."""
     return base64.b64encode(json.dumps(value).encode()).decode()
 
 
@@ -41,7 +41,7 @@ AFTERWARDS = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
 def message(**changes: object) -> bytes:
-    """A hint as it lies on the queue, with some members changed."""
+    """A dispatch message as it is on the queue, with some members changed."""
     members = {
         "body": body([[], {"stage_id": "stg_forged"}, AFTERWARDS]),
         "content-type": "application/json",
@@ -52,8 +52,8 @@ def message(**changes: object) -> bytes:
     return json.dumps(members | {name.replace("_", "-"): value for name, value in changes.items()}).encode()
 
 
-def hint(stage_id: object, **more: object) -> bytes:
-    """A message whose words these are."""
+def dispatch_message(stage_id: object, **more: object) -> bytes:
+    """A dispatch message with these keyword arguments."""
     return message(body=body([[], {"stage_id": stage_id, **more}, AFTERWARDS]))
 
 
@@ -61,7 +61,7 @@ def without(name: str, members: dict[str, Any]) -> dict[str, Any]:
     return {each: value for each, value in members.items() if each != name}
 
 
-NO_HINTS = {
+OTHER_MESSAGES = {
     "no characters": b"\xff\xfe not a message",
     "nothing": b"",
     "half of a list": b"[1, 2",
@@ -79,10 +79,10 @@ NO_HINTS = {
     "a body that is a number": message(body=body(5)),
     "no words": message(body=body([[], {}, {}])),
     "arguments": message(body=body([[1, 2], {"stage_id": "x"}, {}])),
-    "other words": hint("x", more=1),
-    "half of a surrogate": hint("\ud800"),
-    "an id of a megabyte": hint("x" * 1_000_000),
-    "an id that is a list": hint(["x"]),
+    "other words": dispatch_message("x", more=1),
+    "half of a surrogate": dispatch_message("\ud800"),
+    "an id of a megabyte": dispatch_message("x" * 1_000_000),
+    "an id that is a list": dispatch_message(["x"]),
     "null headers": message(headers=None),
     "no task": message(headers=without("task", HEADERS)),
     "another task": message(headers=HEADERS | {"task": "os.system"}),
@@ -96,7 +96,7 @@ NO_HINTS = {
     "another content encoding": message(content_encoding="zzz"),
     "another content type": message(content_type="application/x-yaml"),
 }
-ASKING_FOR_MORE = {
+WITH_MORE_MEMBERS = {
     "a time": message(headers=HEADERS | {"eta": LATER}),
     "no time": message(headers=HEADERS | {"eta": "never"}),
     "an end": message(headers=HEADERS | {"expires": "2000-01-01T00:00:00+00:00"}),
@@ -112,7 +112,7 @@ ASKING_FOR_MORE = {
 
 
 class Canary:
-    """Its pickle makes a file where it is loaded."""
+    """Its pickle creates a file when it is loaded."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -122,14 +122,14 @@ class Canary:
 
 
 def pickled(canary: Path) -> bytes:
-    """A hint whose body is a pickle that makes the file."""
+    """A dispatch message whose body is a pickle that creates the file."""
     dangerous = base64.b64encode(pickle.dumps(Canary(canary))).decode()
     return message(body=dangerous, content_type="application/x-python-serialize", content_encoding="binary")
 
 
 @dataclass(frozen=True)
-class Line:
-    """The queue of scoring, with a worker at its end."""
+class QueueRig:
+    """The queue of scoring, with a worker."""
 
     folder: Path
     settings: Settings
@@ -138,7 +138,7 @@ class Line:
     worker: "subprocess.Popen[bytes]"
 
     def put(self, *messages: bytes) -> None:
-        """Where the next message is taken from, the first one first."""
+        """Put messages where the worker takes the next ones, in this order."""
         self.client.rpush(SCORING, *reversed(messages))
 
     def submit(self, stage_id: str, do: str = "write") -> None:
@@ -146,7 +146,7 @@ class Line:
         send_stage(celery_app(self.settings), Service.SCORING, stage_id)
 
     def does_its_work(self, stage_id: str) -> bool:
-        """Whether the worker, which never ended, does the stage of an honest hint."""
+        """Whether the same worker process still runs the stage of a valid dispatch message."""
         self.submit(stage_id)
         while self.coordinator.wait_for("complete").stage_id != stage_id:
             pass
@@ -158,7 +158,7 @@ class Line:
 
 
 @contextmanager
-def open_line(folder: Path) -> Iterator[Line]:
+def open_rig(folder: Path) -> Iterator[QueueRig]:
     with ExitStack() as stack:
         server = Server(folder / "valkey.sock")
         stack.callback(server.kill)
@@ -166,48 +166,48 @@ def open_line(folder: Path) -> Iterator[Line]:
         stack.callback(coordinator.close)
         client = stack.enter_context(closing(redis.Redis(unix_socket_path=str(server.path))))
         worker = stack.enter_context(running(folder, coordinator.port))
-        yield Line(folder, Settings(state_dir=folder), client, coordinator, worker)
+        yield QueueRig(folder, Settings(state_dir=folder), client, coordinator, worker)
 
 
 @pytest.fixture(scope="module")
-def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
-    with open_line(tmp_path_factory.mktemp("line")) as line:
-        yield line
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QueueRig]:
+    with open_rig(tmp_path_factory.mktemp("rig")) as rig:
+        yield rig
 
 
-@pytest.mark.parametrize("garbage", NO_HINTS.values(), ids=NO_HINTS)
-def test_what_is_no_hint_is_dropped_and_the_worker_lives_on(line: Line, garbage: bytes) -> None:
-    line.put(garbage)
-    assert line.does_its_work("stg_after_garbage")
+@pytest.mark.parametrize("garbage", OTHER_MESSAGES.values(), ids=OTHER_MESSAGES)
+def test_any_other_message_is_dropped_and_the_worker_lives_on(rig: QueueRig, garbage: bytes) -> None:
+    rig.put(garbage)
+    assert rig.does_its_work("stg_after_garbage")
 
 
-def test_what_is_dropped_is_logged_with_its_size_and_its_first_bytes_escaped(line: Line) -> None:
-    line.put(b"\x1b[31m\n\xff" + b"x" * 1000)
-    assert line.does_its_work("stg_after_escapes")
-    (said,) = (each for each in line.log().splitlines() if "message_dropped" in each and "1007" in each)
-    assert "[31m" in said
-    assert "\x1b" not in said
-    assert "x" * 100 not in said
+def test_a_dropped_message_is_logged_with_its_size_and_its_escaped_first_bytes(rig: QueueRig) -> None:
+    rig.put(b"\x1b[31m\n\xff" + b"x" * 1000)
+    assert rig.does_its_work("stg_after_escapes")
+    (entry,) = (text for text in rig.log().splitlines() if "message_dropped" in text and "1007" in text)
+    assert "[31m" in entry
+    assert "\x1b" not in entry
+    assert "x" * 100 not in entry
 
 
-@pytest.mark.parametrize("more", ASKING_FOR_MORE.values(), ids=ASKING_FOR_MORE)
-def test_a_hint_that_asks_for_more_is_a_hint_and_no_more(line: Line, more: bytes) -> None:
-    line.put(more)
-    assert line.coordinator.wait_for("claim").stage_id == "stg_forged"
-    assert line.does_its_work("stg_after_more")
+@pytest.mark.parametrize("more", WITH_MORE_MEMBERS.values(), ids=WITH_MORE_MEMBERS)
+def test_further_members_of_a_dispatch_message_have_no_effect(rig: QueueRig, more: bytes) -> None:
+    rig.put(more)
+    assert rig.coordinator.wait_for("claim").stage_id == "stg_forged"
+    assert rig.does_its_work("stg_after_more")
 
 
-def test_a_pickle_is_never_loaded(line: Line, tmp_path: Path) -> None:
+def test_a_pickle_is_never_loaded(rig: QueueRig, tmp_path: Path) -> None:
     canary = tmp_path / "canary"
-    line.put(pickled(canary))
-    assert line.does_its_work("stg_after_pickle")
+    rig.put(pickled(canary))
+    assert rig.does_its_work("stg_after_pickle")
     assert not canary.exists()
 
 
-def test_celery_itself_accepts_json_only(line: Line, tmp_path: Path) -> None:
+def test_celery_itself_accepts_json_only(rig: QueueRig, tmp_path: Path) -> None:
     canary = tmp_path / "canary"
-    line.client.rpush("craft:training", pickled(canary), pickled(canary))
-    app = celery_app(line.settings)
+    rig.client.rpush("craft:training", pickled(canary), pickled(canary))
+    app = celery_app(rig.settings)
     with app.connection_for_read() as connection, connection.channel() as channel:
         queue = app.amqp.queues["training"](channel)
         accepted = list(app.amqp.TaskConsumer(channel, queues=[queue]).accept or ())
@@ -217,7 +217,7 @@ def test_celery_itself_accepts_json_only(line: Line, tmp_path: Path) -> None:
             refused.decode()
         refused.ack()
         assert not canary.exists()
-        # The message is dangerous where somebody accepts it.
+        # The message is dangerous where it is accepted.
         loaded = queue.get(accept=["application/x-python-serialize"])
         assert loaded is not None
         loaded.decode()
@@ -237,14 +237,14 @@ JSON = st.recursive(
     | st.builds(message, headers=st.fixed_dictionaries({"task": JSON, "id": JSON}))
     | st.builds(message, properties=st.fixed_dictionaries(dict.fromkeys(PROPERTIES, JSON)))
 )
-def test_bytes_that_are_no_hint_are_a_value_error(raw: bytes) -> None:
+def test_bytes_of_any_other_message_are_a_value_error(raw: bytes) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         dispatch_message_in(raw)
 
 
-def test_a_hint_that_was_sent_arrives_with_its_stage_and_nothing_else(line: Line) -> None:
-    send_stage(celery_app(line.settings), Service.TRAINING, "stg_sent")
-    raw = line.client.rpop("craft:training")
+def test_a_sent_dispatch_message_arrives_with_its_stage_and_nothing_else(rig: QueueRig) -> None:
+    send_stage(celery_app(rig.settings), Service.TRAINING, "stg_sent")
+    raw = rig.client.rpop("craft:training")
     assert isinstance(raw, bytes)
     left = json.loads(dispatch_message_in(raw))
     assert json.loads(base64.b64decode(left["body"])) == [[], {"stage_id": "stg_sent"}, {}]
@@ -259,22 +259,22 @@ def test_every_url_of_a_broker_leads_to_it(url: str) -> None:
         assert bool(connection.ssl) == url.startswith("rediss:")
 
 
-def test_what_waits_behind_a_busy_worker_lies_in_the_broker_and_another_worker_takes_it(tmp_path: Path) -> None:
-    with open_line(tmp_path) as line:
-        line.submit("stg_long", do="long")
-        busy = line.coordinator.wait_for("claim").body["owner"]
-        line.submit("stg_next")
+def test_messages_behind_a_busy_worker_stay_in_the_broker_for_another_worker(tmp_path: Path) -> None:
+    with open_rig(tmp_path) as rig:
+        rig.submit("stg_long", do="long")
+        busy = rig.coordinator.wait_for("claim").body["owner"]
+        rig.submit("stg_next")
         for _ in range(BEATS_WATCHED):
-            assert line.coordinator.wait_for("renew").stage_id == "stg_long"
-            assert line.client.llen(SCORING) == 1
-        with running(line.folder, line.coordinator.port) as other:
-            claim = line.coordinator.wait_for("claim")
+            assert rig.coordinator.wait_for("renew").stage_id == "stg_long"
+            assert rig.client.llen(SCORING) == 1
+        with running(rig.folder, rig.coordinator.port) as other:
+            claim = rig.coordinator.wait_for("claim")
             assert claim.stage_id == "stg_next"
-            assert line.coordinator.wait_for("complete").stage_id == "stg_next"
+            assert rig.coordinator.wait_for("complete").stage_id == "stg_next"
         # Leases are a process's, not a host's.
         assert claim.body["owner"] != busy
         assert f"-{other.pid}-" in claim.body["owner"]
-        assert f"-{line.worker.pid}-" in busy
+        assert f"-{rig.worker.pid}-" in busy
 
 
 def test_a_process_that_got_the_number_of_a_dead_one_is_another_owner() -> None:

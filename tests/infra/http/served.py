@@ -14,7 +14,7 @@ from craft.infra.http.app import SERVER_OPTIONS
 
 @contextmanager
 def served(app: ASGIApp) -> Iterator[int]:
-    """Its port; it is served as long as the block lasts."""
+    """Serve the application inside the block; the value is its port."""
     (port,) = free_ports(1)
     server = uvicorn.Server(uvicorn.Config(app, port=port, timeout_graceful_shutdown=1, **SERVER_OPTIONS))
     thread = threading.Thread(target=server.run)

@@ -1,4 +1,4 @@
-"""Every answer of every service: problems, request ids, limits, health, metrics, OpenAPI."""
+"""The answers that all services share: problems, request ids, limits, health, metrics, OpenAPI."""
 
 import asyncio
 import errno

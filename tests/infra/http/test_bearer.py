@@ -17,7 +17,7 @@ def ask(token: str, header: str | bytes | None) -> httpx.Response:
 
     @routes.get("/secret")
     async def secret() -> str:
-        return "told"
+        return "secret"
 
     app = create_app(title="A", service="a", routers=[routes])
 
@@ -34,7 +34,7 @@ def ask(token: str, header: str | bytes | None) -> httpx.Response:
 @pytest.mark.parametrize("header", ["Bearer sesame", "bearer sesame"])
 def test_the_token_opens(header: str) -> None:
     answer = ask("sesame", header)
-    assert (answer.status_code, answer.json()) == (200, "told")
+    assert (answer.status_code, answer.json()) == (200, "secret")
 
 
 @pytest.mark.parametrize(
@@ -52,5 +52,5 @@ def test_anything_else_does_not(header: str | bytes | None) -> None:
 
 
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "Bearer x"])
-def test_an_empty_token_opens_to_nobody(header: str | None) -> None:
+def test_an_empty_token_authorises_no_request(header: str | None) -> None:
     assert ask("", header).status_code == 401

@@ -1,4 +1,4 @@
-"""HEAD, through a real server and a socket: what GET answers without its body, and without making all of it."""
+"""HEAD, through a real server and a socket: GET's response without its body, which is not produced in full."""
 
 import asyncio
 import socket
@@ -17,7 +17,7 @@ MOST_SECONDS = 5.0
 
 
 class Streams:
-    """How many events were sent of streams that never end by themselves, and whether one was ended."""
+    """Counts the sent events of endless streams, and notes whether a stream was ended."""
 
     def __init__(self) -> None:
         self.sent = 0

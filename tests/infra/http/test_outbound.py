@@ -1,4 +1,4 @@
-"""Where a user's URL may lead: to public addresses, and to the very one that was checked."""
+"""A user's URL leads only to public addresses, and exactly to the checked one."""
 
 import asyncio
 import socket
@@ -23,7 +23,7 @@ PUBLIC = "93.184.215.14"
 
 
 class Recording(httpx.BaseTransport):
-    """Keeps the requests that would leave."""
+    """Records the requests that would be sent."""
 
     def __init__(self) -> None:
         self.sent: list[httpx.Request] = []
@@ -39,7 +39,7 @@ def at(*addresses: str) -> Resolve:
 
 
 class Pinned(httpx.BaseTransport):
-    """Passes on what the policy lets through. `OutboundTransport` is the same for asynchronous clients."""
+    """Forwards requests that the policy allows, as `OutboundTransport` does for asynchronous clients."""
 
     def __init__(self, policy: OutboundPolicy, inner: Recording) -> None:
         self._policy = policy
@@ -82,7 +82,7 @@ def test_a_public_address_is_taken(address: str) -> None:
     assert (request.url.path, request.url.query) == ("/in", b"x=1")
 
 
-def test_a_name_that_turns_into_another_address_is_resolved_once() -> None:
+def test_a_name_that_changes_its_address_is_resolved_once() -> None:
     answers = iter(([PUBLIC], ["127.0.0.1"]))
     sent = Recording()
     with client(OutboundPolicy(resolve=lambda *_: next(answers)), sent) as http:
@@ -135,7 +135,7 @@ def test_an_allowed_host_may_be_anywhere_and_without_tls() -> None:
     assert (sent.sent[0].url.host, sent.sent[0].url.port) == ("10.0.0.7", 5000)
 
 
-def test_a_name_that_nobody_knows_is_said() -> None:
+def test_an_unknown_name_is_refused() -> None:
     def unknown(host: str, port: int) -> list[str]:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -145,7 +145,7 @@ def test_a_name_that_nobody_knows_is_said() -> None:
 
 @pytest.fixture
 def tls_server(tmp_path: Path) -> Iterator[tuple[int, Path]]:
-    """A TLS server on loopback whose certificate is for hooks.example: its port, and the certificate to trust."""
+    """A TLS server on loopback with a certificate for hooks.example: its port, and the certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "hooks.example")])
     now = datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""The error that another service's answer stands for."""
+"""Responses of other services become errors again."""
 
 import httpx
 import pytest

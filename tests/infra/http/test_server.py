@@ -1,4 +1,4 @@
-"""A real server over sockets: what has no end is cut off, long bodies are not, and a body is never another request."""
+"""A real server over sockets cuts off endless input, reads long bodies, and takes no body for a request."""
 
 import asyncio
 import socket
@@ -11,12 +11,12 @@ from starlette.types import Receive, Scope, Send
 from tests.infra.http.served import served
 
 SENT = 6 * 2**20
-"""More than server and sockets hold."""
+"""More than the buffers of server and sockets."""
 CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 async def counting(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers the number of bytes of the body; at /stream one byte at once, and the last one never."""
+    """Answers with the body's length; /stream sends one byte at once and never the last one."""
     if scope["type"] != "http":
         return
     if scope["path"] == "/stream":
@@ -46,7 +46,7 @@ def connection(port: int) -> Iterator[socket.socket]:
 
 
 def cut_off(connection: socket.socket, endless: bytes) -> bool:
-    """Whether the server hangs up, or reads no further, while it is sent `endless` again and again."""
+    """Whether the server disconnects, or stops reading, while `endless` is sent repeatedly."""
     connection.settimeout(2)
     with suppress(ConnectionError, TimeoutError):
         for _ in range(SENT // len(endless) + 1):

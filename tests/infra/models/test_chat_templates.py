@@ -1,4 +1,4 @@
-"""A model's chat template is tried in a limited child: what loops, eats memory, escapes or fails is refused."""
+"""Chat templates run in a limited child; one that loops, takes memory, breaks out or fails is refused."""
 
 import json
 import os
@@ -25,7 +25,7 @@ LIMIT_SECONDS = 2.0
 
 
 def folder(path: Path, template: object = None, *, file: str | None = None, **settings: object) -> Path:
-    """A tokenizer's files: the template in tokenizer_config.json, or in a file of its own."""
+    """A tokenizer's files, with the template in tokenizer_config.json or in a separate file."""
     path.mkdir(parents=True, exist_ok=True)
     described = settings if template is None else {**settings, "chat_template": template}
     (path / "tokenizer_config.json").write_text(json.dumps(described))

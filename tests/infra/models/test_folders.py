@@ -1,4 +1,4 @@
-"""Only safetensors of a plain architecture below the models folder are ever accepted."""
+"""Only safetensors of a supported architecture in the models folder are accepted."""
 
 import json
 import pickle

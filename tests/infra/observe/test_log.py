@@ -1,4 +1,4 @@
-"""Logs are events with fields, one a line, without secrets."""
+"""Logs are events with fields, one per line, without secrets."""
 
 import io
 import json

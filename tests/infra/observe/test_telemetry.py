@@ -1,4 +1,4 @@
-"""Traces: what a request and an attempt leave behind, where it goes, and that nobody waits for a collector."""
+"""Traces of requests and attempts, their export, and a collector that does not answer."""
 
 import asyncio
 import logging
@@ -155,7 +155,7 @@ def test_a_defect_marks_the_span_and_its_text_stays_here(collector: Collector) -
     assert "hunter2" not in str(span)
 
 
-def test_a_method_that_nobody_knows_names_no_span(collector: Collector) -> None:
+def test_an_unknown_method_names_no_span(collector: Collector) -> None:
     ask("/here/1", method="BREW")
     assert [span.name for span in collector.spans()] == ["other /here/{number}"]
 
@@ -198,7 +198,7 @@ def test_a_stage_of_a_job_without_a_trace_has_one_of_its_own(collector: Collecto
 
 def test_heartbeats_belong_to_the_attempt() -> None:
     sent: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
-    verdicts: queue.SimpleQueue[StopReason] = queue.SimpleQueue()
+    reasons: queue.SimpleQueue[StopReason] = queue.SimpleQueue()
 
     def renew(renewal: Renew) -> Renewed:
         sent.put(telemetry.trace_headers())
@@ -210,7 +210,7 @@ def test_heartbeats_belong_to_the_attempt() -> None:
             fence=7,
             log=LogBuffer(),
             intervals=HeartbeatIntervals(beat_seconds=0.01, give_up_seconds=60.0),
-            on_stop=verdicts.put,
+            on_stop=reasons.put,
             clock=time.monotonic,
             last_contact=time.monotonic(),
         )
@@ -238,7 +238,7 @@ def test_a_collector_that_refuses_is_complained_of_once(collector: Collector, ca
     assert len(theirs) == 1
 
 
-def test_nobody_waits_for_a_collector_that_does_not_answer() -> None:
+def test_a_collector_that_does_not_answer_delays_no_process() -> None:
     """It accepts connections and says nothing: the flush gives up by itself, far before the exporter would."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         script = f"""

@@ -1,4 +1,4 @@
-"""A child that was told to die with its parent does."""
+"""A child dies with its parent."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The context that a stage function sees."""
+"""The context of a stage function."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def test_a_request_to_stop_interrupts_at_once() -> None:
     assert ended.value.code == 143
 
 
-def test_a_request_that_is_held_waits_for_the_end_of_the_block() -> None:
+def test_a_deferred_stop_waits_for_the_end_of_the_block() -> None:
     stop = StopRequest()
     seen: list[bool] = []
 

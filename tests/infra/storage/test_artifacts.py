@@ -1,4 +1,4 @@
-"""Artifacts are whole or absent, immutable, and named by what they are."""
+"""Artifacts are whole or absent, immutable, and named by their content."""
 
 import contextlib
 import os
@@ -93,7 +93,7 @@ def test_a_folder_without_a_manifest_is_no_artifact(store: FolderStore) -> None:
         store.open(manifest.ref)
 
 
-def test_an_artifact_may_not_hold_a_link(store: FolderStore, tmp_path: Path) -> None:
+def test_an_artifact_must_not_contain_a_link(store: FolderStore, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("secret")
     scratch = store.scratch("x")
     (scratch / "link").symlink_to(tmp_path / "secret")

@@ -1,4 +1,4 @@
-"""The folder of served adapters: whole or absent, by safe names, as vLLM's resolver wants them."""
+"""Served adapters are whole or absent, have safe names, and are laid out for vLLM's resolver."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A real Celery worker, a real Valkey, and a small coordinator that hands out what a test offers, over real sockets."""
+"""A real Celery worker, a real Valkey, and a small coordinator that offers a test's stages, over real sockets."""
 
 import contextlib
 import hashlib
@@ -34,7 +34,7 @@ run(Service(sys.argv[1]), sys.argv[2], Settings())
 
 
 class Call(NamedTuple):
-    """One call that a worker made."""
+    """One call of a worker."""
 
     stage_id: str
     action: str
@@ -43,7 +43,7 @@ class Call(NamedTuple):
 
 
 class SmallCoordinator:
-    """Hands each stage out once; remembers every call."""
+    """Gives each stage to the first claim; records every call."""
 
     def __init__(self) -> None:
         self.stages: dict[str, ClaimedStage] = {}
@@ -72,7 +72,7 @@ class SmallCoordinator:
         self.port = int(self._server.server_address[1])
 
     def offer(self, stage_id: str, parameters: StageParameters, **inputs: ArtifactRef) -> None:
-        """The next claim of this stage gets it."""
+        """Offer a stage: its next claim gets it."""
         self.stages[stage_id] = ClaimedStage(
             stage_id=stage_id,
             job_id="cjob_1",
@@ -101,7 +101,7 @@ class SmallCoordinator:
         return 200, claimed.model_dump(mode="json")
 
     def wait_for(self, action: str) -> Call:
-        """The next call of this kind; others before it are forgotten."""
+        """The next call of this kind; earlier calls of other kinds are dropped."""
         while True:
             call = self.calls.get(timeout=PATIENCE_SECONDS)
             if call.action == action:
@@ -144,7 +144,7 @@ def running(
     imports: Path = Path(__file__).parent,
     **environment: str,
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """A worker over the state folder, its output in `worker.log` there; killed at the end.
+    """Run a worker on the state folder, with its output in `worker.log` there; kill it at the end.
 
     The coordinator listens at `port`; the child imports `functions` from the folder `imports`.
     """

@@ -1,4 +1,4 @@
-"""What a worker does when things go wrong, with real child processes and a coordinator that the test plays."""
+"""A worker's reactions to failures, with real child processes and a fake coordinator."""
 
 import time
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.infra.worker.played import PATIENCE_SECONDS, TOYS, FakeCoordinator, claimed, environment, gone, report
+from tests.infra.worker.fakes import PATIENCE_SECONDS, TOYS, FakeCoordinator, claimed, environment, gone, report
 
 from craft.contracts.stages.claims import ClaimedStage, Fail, Renew
 from craft.contracts.stages.kinds import Service
@@ -20,7 +20,7 @@ from craft.infra.worker.runner import StageRunner
 
 
 class Bench:
-    """A worker's runner on a device of its own, and its real child."""
+    """A worker's runner with its own device and a real child."""
 
     def __init__(self, folder: Path, settings: WorkerSettings) -> None:
         self.coordinator = FakeCoordinator()
@@ -42,7 +42,7 @@ class Bench:
         self.coordinator.claimed = ClaimedStage.model_validate(dict(stage) | {"parameters": report(do=do)})
 
     def progress(self) -> tuple[int, int]:
-        """What the stage says of itself; waits for it."""
+        """Wait for the stage's next progress report."""
         while True:
             said = self.coordinator.said.get(timeout=PATIENCE_SECONDS)
             if isinstance(said, Renew) and said.progress is not None:

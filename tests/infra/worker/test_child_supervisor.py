@@ -1,4 +1,4 @@
-"""Real child processes: what they say, how they die, and that nothing of them stays."""
+"""Real child processes: their messages, their deaths, and that no process of theirs remains."""
 
 import os
 import queue
@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.infra.worker.played import TOYS, environment, gone, report
+from tests.infra.worker.fakes import TOYS, environment, gone, report
 
 from craft.contracts.stages.claims import StageProgress
 from craft.contracts.stages.parameters import FlowParameters
@@ -25,7 +25,7 @@ Start = Callable[..., "Recorder"]
 
 
 class Recorder:
-    """A listener that remembers."""
+    """A listener that records all events."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []

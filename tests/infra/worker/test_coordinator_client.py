@@ -1,4 +1,4 @@
-"""What the coordinator's answers mean to a worker."""
+"""The coordinator's responses become results and errors for the worker."""
 
 import json
 from collections.abc import Callable

@@ -112,7 +112,7 @@ def test_a_killed_process_releases_its_lock(tmp_path: Path) -> None:
 
 
 class ModelServer:
-    """Answers every POST with `status`, and keeps what it was asked."""
+    """Answers every POST with `status`, and records the requests."""
 
     def __init__(self) -> None:
         self.status = 200
@@ -161,7 +161,7 @@ def test_a_model_server_that_refuses_keeps_the_memory(model_server: ModelServer,
     assert "sesame" not in str(refused.value)
 
 
-def test_a_model_server_that_is_not_there_holds_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_without_a_model_server_no_memory_is_taken(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         release_device("http://127.0.0.1:9", SecretStr("sesame"))
     assert [record.getMessage() for record in caplog.records] == ["no_model_server"]

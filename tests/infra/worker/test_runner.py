@@ -1,4 +1,4 @@
-"""What a worker decides about one stage, with a coordinator and a child that the test plays."""
+"""A worker's decisions about one stage, with a fake coordinator and a fake child."""
 
 import queue
 import shutil
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.infra.worker.played import KEY, FakeClock, FakeCoordinator, claimed
+from tests.infra.worker.fakes import KEY, FakeClock, FakeCoordinator, claimed
 
 from craft.contracts.problems import StageError
 from craft.contracts.stages.artifacts import ArtifactRef, Cost, Manifest, StageResult
@@ -28,7 +28,7 @@ PATIENCE_SECONDS = 30
 
 
 def answers(outcome: ChildOutcome | None) -> Callable[[StageWork, StageListener], ChildOutcome | None]:
-    """A child that says this at once."""
+    """A child that gives this outcome at once."""
 
     def answer(work: StageWork, listener: StageListener) -> ChildOutcome | None:
         return outcome
@@ -37,7 +37,7 @@ def answers(outcome: ChildOutcome | None) -> Callable[[StageWork, StageListener]
 
 
 class FakeChild:
-    """Keeps what it was asked; dies when killed, as a real one."""
+    """Records its stages; dies when killed, as a real child."""
 
     def __init__(self) -> None:
         self.works: queue.SimpleQueue[tuple[StageWork, StageListener]] = queue.SimpleQueue()
@@ -57,7 +57,7 @@ class FakeChild:
         self.kills.append(grace_seconds)
         self.killed.set()
         if self.listener:
-            # As with a real one, its end is told by other threads, a little later.
+            # As with a real child, other threads report its end a little later.
             threading.Thread(target=self._die, args=(self.listener,)).start()
 
     def _die(self, listener: StageListener) -> None:
@@ -67,7 +67,7 @@ class FakeChild:
 
 
 class Scene:
-    """A runner and its surroundings."""
+    """A runner with its fakes and its store."""
 
     def __init__(
         self,
@@ -183,11 +183,11 @@ def test_memory_is_released_under_the_device_lock_and_after_the_claim(tmp_path: 
         order.append("unlocked")
 
     def release_memory() -> None:
-        order.append(f"released {played.coordinator.calls}")
+        order.append(f"released {locked.coordinator.calls}")
 
-    played = Scene(tmp_path, device_lock=device_lock, release_memory=release_memory)
-    played.child.answer = answers(Finished(result=StageResult()))
-    assert played.run() is AttemptEnd.COMPLETED
+    locked = Scene(tmp_path, device_lock=device_lock, release_memory=release_memory)
+    locked.child.answer = answers(Finished(result=StageResult()))
+    assert locked.run() is AttemptEnd.COMPLETED
     assert order == ["locked", "released ['claim']", "unlocked"]
 
 
@@ -504,7 +504,7 @@ def test_a_completion_is_not_repeated_for_ever(scene: Scene) -> None:
 
 def test_a_full_disk_fails_the_stage_and_leaves_nothing(scene: Scene) -> None:
     class FullStore(FolderStore):
-        """Has no room for another artifact."""
+        """Has no space for another artifact."""
 
         def publish(self, *args: object, **more: object) -> Manifest:
             raise DiskFull("No space.")
@@ -551,7 +551,7 @@ def test_a_worker_that_shuts_down_claims_nothing(scene: Scene) -> None:
     assert scene.coordinator.calls == []
 
 
-def test_a_release_that_nobody_hears_ends_with_the_lease(scene: Scene) -> None:
+def test_an_unanswered_release_ends_with_the_lease(scene: Scene) -> None:
     scene.coordinator.errors["release"] = [Unavailable("away")]
     done = scene.begin()
     scene.working()

@@ -1,4 +1,4 @@
-"""A real Celery worker with a real Valkey does stages of a small coordinator over real sockets."""
+"""A real Celery worker with a real Valkey runs stages of a small coordinator over real sockets."""
 
 import os
 import signal
@@ -68,7 +68,7 @@ def submit(settings: Settings, coordinator: SmallCoordinator, worker: "subproces
     return send
 
 
-def test_a_hint_leads_to_a_published_artifact(
+def test_a_dispatch_message_leads_to_a_published_artifact(
     submit: Submit, coordinator: SmallCoordinator, settings: Settings
 ) -> None:
     submit("stg_1", do="write", text="from a worker")
@@ -89,7 +89,7 @@ def test_the_next_stage_finds_the_child_warm(submit: Submit, coordinator: SmallC
     assert len(pids) == 1
 
 
-def test_a_hint_for_an_unknown_stage_costs_one_call(
+def test_a_dispatch_message_for_an_unknown_stage_costs_one_call(
     submit: Submit, coordinator: SmallCoordinator, settings: Settings
 ) -> None:
     send_stage(celery_app(settings), Service.SCORING, "stg_unknown")
@@ -145,7 +145,7 @@ def test_a_frozen_broker_delays_a_sender_only_for_seconds(server: Server, settin
     assert time.monotonic() - began < 30
 
 
-def test_a_queue_that_nobody_reads_cannot_be_sent_to(settings: Settings, server: Server) -> None:
+def test_a_queue_without_readers_cannot_be_sent_to(settings: Settings, server: Server) -> None:
     with pytest.raises(Exception, match="scorign"):
         celery_app(settings).send_task("craft.stage", queue="scorign")
 

@@ -1,4 +1,4 @@
-"""A Celery process stays small: what stages compute with is imported in its child only."""
+"""A Celery process stays small: only its child imports the libraries of stages."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ HEAVY = {"torch", "transformers", "vllm", "peft", "sentence_transformers", "safe
 
 
 def modules_of_a_started(service: str, folder: Path, before: str = "", **environment: str) -> set[str]:
-    """What a worker has imported when it would wait for its first message; the broker is never asked."""
+    """The modules that a worker has imported when it is ready for its first message; no broker is needed."""
     started = subprocess.run(
         [sys.executable, "-c", STARTED.format(before=before), f"craft_{service}.worker"],
         env=os.environ | {"CRAFT_STATE_DIR": str(folder)} | environment,

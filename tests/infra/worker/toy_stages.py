@@ -1,4 +1,4 @@
-"""Stages for tests of the runtime, imported by the child process: `parameters.job["do"]` names what to do."""
+"""Stages for tests of the worker, imported by the child process. `parameters.job["do"]` names the action."""
 
 import ctypes
 import errno
@@ -19,12 +19,12 @@ from craft.infra.stage.context import StageContext, StageFunctions
 
 
 def stage_functions() -> StageFunctions:
-    """What a service's `wiring.stage_functions` is."""
+    """The counterpart of a service's `wiring.stage_functions`."""
     return {StageKind.REPORT: _toy}
 
 
 def busy_functions() -> StageFunctions:
-    """Every stage does what `TOY_DEED` names, without a word, once it has opened the pipe `TOY_BEGAN`."""
+    """Each stage opens the pipe `TOY_BEGAN`, and then silently does the action that `TOY_DEED` names."""
     return dict.fromkeys(StageKind, _BUSY[os.environ["TOY_DEED"]])
 
 
@@ -107,7 +107,7 @@ def _exit(parameters: ReportParameters, context: StageContext) -> StageResult:
 
 
 def _stubborn(parameters: ReportParameters, context: StageContext) -> StageResult:
-    """Hangs, ignores SIGTERM, and has started a process of its own."""
+    """Hangs, ignores SIGTERM, and has started another process."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     other = subprocess.Popen(["sleep", "1000"])
     context.progress(os.getpid(), other.pid)
@@ -116,7 +116,7 @@ def _stubborn(parameters: ReportParameters, context: StageContext) -> StageResul
 
 
 def _long(parameters: ReportParameters, context: StageContext) -> StageResult:
-    """Works until it is asked to end, then saves what it has; goes on from there the next time."""
+    """Works until it is asked to stop, and then saves its work; the next attempt continues from there."""
     saved = context.checkpoint / "saved"
     if saved.exists():
         (context.output / "text").write_text("resumed")
@@ -130,7 +130,7 @@ def _long(parameters: ReportParameters, context: StageContext) -> StageResult:
 
 
 def _mutter(parameters: ReportParameters, context: StageContext) -> StageResult:
-    """Prints, and then nothing more for ever."""
+    """Prints a line, and then nothing more."""
     for line in range(10):
         print("line", line, flush=True)
     threading.Event().wait()
@@ -138,13 +138,13 @@ def _mutter(parameters: ReportParameters, context: StageContext) -> StageResult:
 
 
 def _numb(parameters: object, context: StageContext) -> StageResult:
-    """One native call of many minutes, which opens the pipe itself: no signal handler runs before it returns."""
+    """Opens the pipe in one native call of many minutes; no signal handler runs before it returns."""
     ctypes.CDLL(None).system(b"trap '' TERM; : > \"$TOY_BEGAN\"; exec sleep 1000")
     raise AssertionError("unreachable")
 
 
 def _steps(parameters: object, context: StageContext) -> StageResult:
-    """Short steps as a training has them: asked to end, it saves after the step in hand."""
+    """Short steps, as in training. Asked to stop, it saves after the current step."""
     with context.stop.defer_stop():
         _say_begun()
         while not context.stop.asked:
@@ -161,7 +161,7 @@ def _spin(parameters: object, context: StageContext) -> StageResult:
 
 
 def _poison(parameters: object, context: StageContext) -> StageResult:
-    """Takes its process with it where the job's seed is 13; else it is done at once."""
+    """Kills its process if the job's seed is 13; otherwise it ends at once."""
     if getattr(parameters, "seed", None) == 13:
         print("last words")
         os.kill(os.getpid(), signal.SIGKILL)

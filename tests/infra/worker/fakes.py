@@ -1,4 +1,4 @@
-"""What the runtime's tests play: a coordinator, a clock, and words about real child processes."""
+"""Fakes for tests of the worker: a coordinator and a clock; helpers for real child processes."""
 
 import os
 import queue
@@ -18,7 +18,7 @@ TOYS = "toy_stages:stage_functions"
 
 
 class FakeClock:
-    """Moves when the test says so."""
+    """A clock that the test moves."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -28,7 +28,7 @@ class FakeClock:
 
 
 class FakeCoordinator:
-    """Answers as told; `errors` maps an action to the errors of its next calls."""
+    """Answers as the test sets; `errors` maps an action to the errors of its next calls."""
 
     def __init__(self) -> None:
         self.claimed: ClaimedStage | None = claimed()
@@ -97,7 +97,7 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def gone(pid: int, seconds: float = PATIENCE_SECONDS) -> bool:
-    """Waits until no such process runs; a zombie that its parent has not reaped yet runs no more."""
+    """Wait until the process has ended; a zombie counts as ended. False after `seconds`."""
     try:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:
