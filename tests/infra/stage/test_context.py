@@ -29,7 +29,7 @@ def test_progress_may_be_dropped(tmp_path: Path) -> None:
 
 def test_a_request_to_stop_interrupts_at_once() -> None:
     with pytest.raises(SystemExit) as ended:
-        StopRequest().ask(143)
+        StopRequest().request(143)
     assert ended.value.code == 143
 
 
@@ -39,9 +39,9 @@ def test_a_deferred_stop_waits_for_the_end_of_the_block() -> None:
 
     def work() -> None:
         with stop.defer_stop():
-            seen.append(stop.asked)
-            stop.ask(143)
-            seen.append(stop.asked)
+            seen.append(stop.requested)
+            stop.request(143)
+            seen.append(stop.requested)
 
     with pytest.raises(SystemExit):
         work()
@@ -53,7 +53,7 @@ def test_after_the_block_a_request_interrupts_at_once_again() -> None:
     with stop.defer_stop():
         pass
     with pytest.raises(SystemExit):
-        stop.ask(143)
+        stop.request(143)
 
 
 def test_a_stage_that_saves_because_it_was_asked_to_stop_is_not_interrupted_again() -> None:
@@ -61,9 +61,9 @@ def test_a_stage_that_saves_because_it_was_asked_to_stop_is_not_interrupted_agai
 
     def work() -> None:
         try:
-            stop.ask(143)
+            stop.request(143)
         finally:
-            stop.ask(143)
+            stop.request(143)
             saved.append("half")
 
     with pytest.raises(SystemExit):
@@ -76,7 +76,7 @@ def test_a_stage_that_fails_after_it_was_asked_to_stop_has_stopped() -> None:
 
     def work() -> None:
         with stop.defer_stop():
-            stop.ask(143)
+            stop.request(143)
             raise OSError("No space left to save.")
 
     with pytest.raises(SystemExit):

@@ -147,7 +147,7 @@ def _steps(parameters: object, context: StageContext) -> StageResult:
     """Short steps, as in training. Asked to stop, it saves after the current step."""
     with context.stop.defer_stop():
         _say_begun()
-        while not context.stop.asked:
+        while not context.stop.requested:
             hashlib.pbkdf2_hmac("sha256", b"", b"", 100_000)
         (context.checkpoint / "saved").write_text("a whole step")
     raise AssertionError("unreachable")

@@ -116,7 +116,7 @@ class StepWatch(TrainerCallback):
         The last step needs none, because the adapter itself is written next.
         """
         due = state.global_step < state.max_steps and self._checkpoint_due()
-        if due or self._stop.asked:
+        if due or self._stop.requested:
             control.should_save = True
         return control
 
@@ -129,6 +129,6 @@ class StepWatch(TrainerCallback):
     ) -> TrainerControl:
         """Pass on the checkpoint that the Trainer has just written, and end training after a stop request."""
         self._on_checkpoint(state.global_step, Path(str(args.output_dir)) / f"checkpoint-{state.global_step}")
-        if self._stop.asked:
+        if self._stop.requested:
             control.should_training_stop = True
         return control

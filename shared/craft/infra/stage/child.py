@@ -78,7 +78,7 @@ def main(arguments: list[str]) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (int(memory_bytes), int(memory_bytes)))
     stop = StopRequest()
     # It raises an exception, so that a stage's `finally` can save its work; later, where the stage defers stops.
-    signal.signal(signal.SIGTERM, lambda signum, _: stop.ask(128 + signum))
+    signal.signal(signal.SIGTERM, lambda signum, _: stop.request(128 + signum))
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     channel = Channel(socket.socket(fileno=int(descriptor)))
     inbox: queue.SimpleQueue[RunStage] = queue.SimpleQueue()

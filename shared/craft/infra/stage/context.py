@@ -24,17 +24,17 @@ class StopRequest:
         self._exit_code: int | None = None
 
     @property
-    def asked(self) -> bool:
-        """Whether the stage was asked to end."""
+    def requested(self) -> bool:
+        """Whether a stop was requested."""
         return self._exit_code is not None
 
-    def ask(self, exit_code: int) -> None:
-        """Ask the stage to end. Raises SystemExit, except inside `defer_stop`.
+    def request(self, exit_code: int) -> None:
+        """Request a stop. Raises SystemExit, except inside `defer_stop`.
 
         The signal handler calls it, in the thread that runs the stage. A second call changes nothing: a stage that
         saves its work is not interrupted again.
         """
-        if self.asked:
+        if self.requested:
             return
         self._exit_code = exit_code
         if not self._deferred:
@@ -42,7 +42,7 @@ class StopRequest:
 
     @contextmanager
     def defer_stop(self) -> Iterator[None]:
-        """No stop interrupts the block: check `asked`, save, and leave the block, which then raises SystemExit.
+        """No stop interrupts the block: check `requested`, save, and leave the block, which then raises SystemExit.
 
         The worker kills the process after a few seconds, so defer stops only around short steps.
         """

@@ -70,7 +70,7 @@ def _tune(
         if row.step == die_at:
             raise Interrupted
         if row.step == stop_at:
-            stop.ask(143)
+            stop.request(143)
         if before_saving is not None and row.step == before_saving[0]:
             before_saving[1](row.step)
 
