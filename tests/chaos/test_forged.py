@@ -59,7 +59,7 @@ def rows(system: Small) -> list[dict[str, Any]]:
     """Every row of the truth. A stage that waits is hinted again and again, which is no change of it."""
     with system.look.database.read() as session:
         return [
-            row.model_dump(exclude={"dispatched_at"}) for table in TABLES for row in session.exec(select(table)).all()
+            row.model_dump(exclude={"dispatch_at"}) for table in TABLES for row in session.exec(select(table)).all()
         ]
 
 

@@ -59,7 +59,7 @@ def the_pause_is_over(system: Small, stage_id: str) -> None:
     with system.look.database.write() as session:
         now = system.look.database.now(session)
         connection = session.connection()
-        connection.execute(update(Stage).where(col(Stage.id) == stage_id).values(not_before=now, dispatched_at=now))
+        connection.execute(update(Stage).where(col(Stage.id) == stage_id).values(not_before=now, dispatch_at=now))
         connection.execute(update(Outbox).where(col(Outbox.stage_id) == stage_id).values(due_at=now))
 
 

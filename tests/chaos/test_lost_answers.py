@@ -133,7 +133,7 @@ def test_a_hint_whose_sending_was_not_noted_is_sent_again_and_starts_nothing_twi
             world.relay.send_due()
         world.database.losing = 0
         world.clock.advance(SETTINGS.resend_seconds + 1)
-        world.maintenance.sweep()
+        world.maintenance.redispatch()
     world.relay.send_due()
     assert world.broker.sent
     assert {stage_id for _, stage_id in world.broker.sent} == {world.stage(job_id, "ingest").id}

@@ -1,4 +1,4 @@
-"""Safeguards outside the transitions, each taken out once (for theirs see the gateway's test_transitions_mutants)."""
+"""Safeguards outside the transitions, each taken out once (for theirs see the gateway's lifecycle/test_mutants.py)."""
 
 import os
 import subprocess

@@ -58,7 +58,7 @@ def entered() -> Iterator[set[str]]:
         yield found
     finally:
         sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type] # the documentation allows None
+        threading.setprofile(None)
 
 
 class ThreadChild:

@@ -53,7 +53,11 @@ def loops(
     return (
         Loop("relay", lambda: relay.send_due() >= RELAY_PAGE, _RELAY_SECONDS),
         Loop("reaper", lambda: maintenance.reap() >= PAGE, sweep_seconds),
-        Loop("sweeper", after_first(maintenance.begin, lambda: maintenance.sweep().hinted >= PAGE), sweep_seconds),
+        Loop(
+            "sweeper",
+            after_first(maintenance.dispatch_all, lambda: maintenance.redispatch().dispatched >= PAGE),
+            sweep_seconds,
+        ),
         Loop("retention", retention.collect_page, settings.retention.sweep_seconds),
         Loop("webhooks", deliveries.sweep, _FORGET_SECONDS),
         Loop("publishing", publishing.step, _PUBLISHING_SECONDS),

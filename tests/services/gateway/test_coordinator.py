@@ -174,14 +174,14 @@ def crowded(tmp_path: Path) -> Iterator[World]:
                 "status": StageStatus.READY,
                 "attempt": 1,
                 "fence": 0,
-                "waits": 0,
+                "environment_retries": 0,
                 "recompute": False,
                 "team": "default",
                 "key": f"{n:064d}",
                 "reused": False,
                 "created_at": old,
                 "ready_at": old,
-                "dispatched_at": old + timedelta(milliseconds=n),
+                "dispatch_at": old + timedelta(milliseconds=n),
             }
             for n in range(100_000)
         ]
@@ -211,7 +211,7 @@ def cpu_seconds(step: Callable[[], object]) -> float:
 
 
 def test_maintenance_and_claims_stay_quick_among_100_000_waiting_stages(crowded: World) -> None:
-    sweep = cpu_seconds(crowded.maintenance.sweep)
+    sweep = cpu_seconds(crowded.maintenance.redispatch)
     reap = cpu_seconds(crowded.maintenance.reap)
     relay = cpu_seconds(crowded.relay.send_due)
     stage = crowded.stage("cjob_0", "s1")

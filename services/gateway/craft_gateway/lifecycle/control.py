@@ -99,36 +99,36 @@ class JobControl:
 
         A job that has ended already stays as it is, and its status is returned. Raises NotFound.
         """
-        with job_transaction(self._database, job_id) as unit:
-            if not unit.job.status.terminal and unit.job.status is not JobStatus.CANCELLING:
-                cancel(unit)
-            return unit.job.status
+        with job_transaction(self._database, job_id) as transaction:
+            if not transaction.job.status.terminal and transaction.job.status is not JobStatus.CANCELLING:
+                cancel(transaction)
+            return transaction.job.status
 
     def pause(self, job_id: str) -> JobStatus:
         """Start nothing more of the job: `pausing` while a worker still has a stage, then `paused`.
 
         One that pauses already stays as it is. Raises NotFound, Conflict where the job ends or has ended.
         """
-        with job_transaction(self._database, job_id) as unit:
-            if unit.job.status.schedulable:
-                pause(unit)
-            elif not unit.job.status.pause_requested:
-                raise Conflict(f"The job is {unit.job.status.value}; only one that waits or runs can be paused.")
-            return unit.job.status
+        with job_transaction(self._database, job_id) as transaction:
+            if transaction.job.status.schedulable:
+                pause(transaction)
+            elif not transaction.job.status.pause_requested:
+                raise Conflict(f"The job is {transaction.job.status.value}; only one that waits or runs can be paused.")
+            return transaction.job.status
 
     def resume(self, job_id: str) -> JobStatus:
         """Go on where the job was paused. One that was not stays as it is. Raises NotFound, Conflict where it ended."""
         with self._database.read() as session:
-            found = reusable(session, stages_of(session, job_id), self._exists)
-        with job_transaction(self._database, job_id) as unit:
-            if unit.job.status.pause_requested:
-                resume(unit, found)
-            elif not unit.job.status.schedulable:
+            cached = reusable(session, stages_of(session, job_id), self._exists)
+        with job_transaction(self._database, job_id) as transaction:
+            if transaction.job.status.pause_requested:
+                resume(transaction, cached)
+            elif not transaction.job.status.schedulable:
                 raise Conflict(
-                    f"The job is {unit.job.status.value}; only a paused one can be resumed.",
+                    f"The job is {transaction.job.status.value}; only a paused one can be resumed.",
                     hint="`retry` makes a new job of one that has ended.",
                 )
-            return unit.job.status
+            return transaction.job.status
 
     def pin(self, job_id: str) -> None:
         """Keep the job's artifacts; those that expired before are gone. Raises NotFound."""
@@ -141,11 +141,11 @@ class JobControl:
             self._set(session, job_id, pinned=False)
 
     def _set(self, session: Session, job_id: str, *, pinned: bool) -> None:
-        unit = JobTransaction.open(session, self._database.now, job_id)
-        if unit.job.pinned is pinned:
+        transaction = JobTransaction.open(session, self._database.now, job_id)
+        if transaction.job.pinned is pinned:
             return
         # Garbage collection that looks at one of them now ends first, or sees the pin.
-        for key in sorted({stage.artifact_key for stage in unit.stages if stage.artifact_key}):
+        for key in sorted({stage.artifact_key for stage in transaction.stages if stage.artifact_key}):
             lock_key(session, key)
-        unit.job.pinned = pinned
-        unit.job.updated_at = unit.now
+        transaction.job.pinned = pinned
+        transaction.job.updated_at = transaction.now

@@ -21,9 +21,9 @@ from craft.errors import CraftError, IdempotencyConflict, RequestInvalid
 from craft.infra.ids import new_id
 from craft_gateway.lifecycle.job_transaction import JobTransaction
 from craft_gateway.lifecycle.reuse import input_plan
-from craft_gateway.lifecycle.transitions import advance, lock_keys
+from craft_gateway.lifecycle.transitions import advance
 from craft_gateway.plan.stages import PlannedStage, ResolvedJob
-from craft_gateway.store.database import Clock
+from craft_gateway.store.database import Clock, lock_keys
 from craft_gateway.store.tables import Dataset, Job, Outbox, Stage
 
 
@@ -134,16 +134,16 @@ def store_jobs(session: Session, clock: Clock, new: Sequence[NewJob]) -> list[Cr
     for position, each in enumerate(new):
         if earlier[position] is None and refused[position] is None:
             accepted.setdefault(_own_name(each, position), each)
-    units = dict(zip(accepted, _store(session, clock, list(accepted.values())), strict=True))
+    transactions = dict(zip(accepted, _store(session, clock, list(accepted.values())), strict=True))
     outcomes: list[CreatedJob | CraftError] = []
     for position, each in enumerate(new):
         name = _own_name(each, position)
         if found := earlier[position] or refused[position]:
             outcomes.append(found)
         elif accepted[name] is each or each.idempotency is None:
-            outcomes.append(CreatedJob(units[name].job))
+            outcomes.append(CreatedJob(transactions[name].job))
         else:
-            outcomes.append(_repeated(units[name].job, each.idempotency))
+            outcomes.append(_repeated(transactions[name].job, each.idempotency))
     return outcomes
 
 
@@ -156,25 +156,25 @@ def _store(session: Session, clock: Clock, new: Sequence[NewJob]) -> list[JobTra
     if not new:
         return []
     now = clock(session)
-    units = [_new_job(session, now, each) for each in new]
+    transactions = [_new_job(session, now, each) for each in new]
     # All transactions take locks in the same order: PostgreSQL's unique keys are locks too.
-    in_order: list[Job] = sorted([unit.job for unit in units], key=_idempotency_key)
+    in_order: list[Job] = sorted([transaction.job for transaction in transactions], key=_idempotency_key)
     session.add_all(in_order)
     session.flush()
-    for unit, each in zip(units, new, strict=True):
-        unit.emit(EventType.JOB_CREATED, **({"retry_of": each.origin.retry_of} if each.origin.retry_of else {}))
-        unit.emit(EventType.JOB_QUEUED)
-    rows = [row for unit, each in zip(units, new, strict=True) for row in _stage_rows(unit, each)]
+    for transaction, each in zip(transactions, new, strict=True):
+        transaction.emit(EventType.JOB_CREATED, **({"retry_of": each.origin.retry_of} if each.origin.retry_of else {}))
+        transaction.emit(EventType.JOB_QUEUED)
+    rows = [row for transaction, each in zip(transactions, new, strict=True) for row in _stage_rows(transaction, each)]
     # Past the ORM: an object for each of many rows would take most of the time.
     session.connection().execute(insert(Stage), rows)
     for row in rows:
         if row["status"] is StageStatus.READY:
             session.add(Outbox(stage_id=row["id"], queue=row["queue"], created_at=now, due_at=now))
     lock_keys(session, {ref.key for each in new for ref in each.reused.values()})
-    for unit, each in zip(units, new, strict=True):
+    for transaction, each in zip(transactions, new, strict=True):
         if each.reused:
-            advance(unit, {ref.key: ref for ref in each.reused.values()})
-    return units
+            advance(transaction, {ref.key: ref for ref in each.reused.values()})
+    return transactions
 
 
 def _idempotency_key(job: Job) -> str:
@@ -204,7 +204,7 @@ def _new_job(session: Session, now: datetime, new: NewJob) -> JobTransaction:
     return JobTransaction(session, now, row, actor=origin.actor)
 
 
-def _stage_rows(unit: JobTransaction, new: NewJob) -> list[dict[str, Any]]:
+def _stage_rows(transaction: JobTransaction, new: NewJob) -> list[dict[str, Any]]:
     """The stages of the plan; those that need no other's result are ready.
 
     Where artifacts may be reused no stage is ready yet: `advance` finds what is left to do.
@@ -212,19 +212,19 @@ def _stage_rows(unit: JobTransaction, new: NewJob) -> list[dict[str, Any]]:
     return [
         {
             "id": new_id("stg"),
-            "job_id": unit.job.id,
+            "job_id": transaction.job.id,
             "name": planned.name,
             "kind": planned.kind,
             "queue": planned.service,
             "position": position,
-            "rank": 100 - unit.job.priority,
-            "team": unit.job.team,
+            "rank": 100 - transaction.job.priority,
+            "team": transaction.job.team,
             "recompute": planned.name in new.origin.recompute,
             "parameters": planned.parameters.model_dump(mode="json"),
             "inputs": input_plan(planned),
             "depends_on": list(planned.depends_on),
-            "created_at": unit.now,
-            **_beginning(planned, unit.now, waits=bool(new.reused)),
+            "created_at": transaction.now,
+            **_beginning(planned, transaction.now, waits=bool(new.reused)),
         }
         for position, planned in enumerate(new.stages)
     ]
@@ -233,9 +233,9 @@ def _stage_rows(unit: JobTransaction, new: NewJob) -> list[dict[str, Any]]:
 def _beginning(planned: PlannedStage, now: datetime, *, waits: bool) -> dict[str, Any]:
     inputs = {role: source for role, source in planned.inputs.items() if isinstance(source, ArtifactRef)}
     if waits or len(inputs) < len(planned.inputs):
-        return {"status": StageStatus.PENDING, "key": None, "ready_at": None, "dispatched_at": None}
+        return {"status": StageStatus.PENDING, "key": None, "ready_at": None, "dispatch_at": None}
     key = stage_key(planned.parameters, inputs)
-    return {"status": StageStatus.READY, "key": key, "ready_at": now, "dispatched_at": now}
+    return {"status": StageStatus.READY, "key": key, "ready_at": now, "dispatch_at": now}
 
 
 _LOCKED_DATASETS = (

@@ -19,21 +19,21 @@ class DispatchQueues(Protocol):
     """The broker. Both raise Unavailable where it does not answer."""
 
     def send(self, queue: Service, stage_id: str) -> None:
-        """Put one hint on the queue."""
+        """Put one message on the queue."""
         ...
 
     def length(self, queue: Service) -> int:
-        """How many hints lie on the queue unread."""
+        """Give the number of unread messages on the queue."""
         ...
 
 
 RELAY_PAGE = 200
 _SENDING_FOR = timedelta(seconds=30)
-"""How long a relay has for its page; afterwards another one may send it."""
+"""Lease of a relay on its page; afterwards another one may send it."""
 
 
 class OutboxRelay:
-    """Sends each hint at least once. Doubled hints are harmless: a stage is claimed once.
+    """Sends each message at least once. Doubled messages are harmless: a stage is claimed once.
 
     Several may run: each takes its page for itself, sends it outside any transaction, then marks what was sent.
     """
@@ -43,7 +43,7 @@ class OutboxRelay:
         self._queues = queues
 
     def send_due(self) -> int:
-        """Send what is due, jobs of higher priority first; returns how many are settled. Raises what the sender raises.
+        """Send due messages, jobs of higher priority first; returns how many were handled. Raises the sender's errors.
 
         What was sent before the broker went away is marked as sent.
         """
@@ -59,7 +59,7 @@ class OutboxRelay:
                     wanted[queue] -= 1
                 sent.append(row_id)
         finally:
-            self._settle(sent, [row_id for row_id, _, _ in taken[len(sent) :]])
+            self._mark_handled(sent, [row_id for row_id, _, _ in taken[len(sent) :]])
         return len(sent)
 
     def _any_due(self) -> bool:
@@ -70,9 +70,9 @@ class OutboxRelay:
             )
 
     def _wanted(self, queues: Collection[Service]) -> dict[Service, int]:
-        """How many more hints each queue can use: one is a turn, and who takes it gets whatever is next.
+        """Ready stages minus unread messages, by queue: any message lets a worker take the next ready stage.
 
-        Without this, what waits for days would be hinted again each minute until the broker is full.
+        Without this, stages that wait for days would be dispatched each minute until the broker is full.
         """
         with self._database.read() as session:
             ready = select(Stage.queue, func.count()).where(
@@ -99,7 +99,7 @@ class OutboxRelay:
                 session.connection().execute(mine.values(leased_until=now + _SENDING_FOR))
             return taken
 
-    def _settle(self, sent: Sequence[int], unsent: Sequence[int]) -> None:
+    def _mark_handled(self, sent: Sequence[int], unsent: Sequence[int]) -> None:
         if not sent and not unsent:
             return
         with self._database.write() as session:
@@ -115,18 +115,18 @@ def _due(now: datetime) -> tuple[ColumnElement[bool], ...]:
 
 
 _MOST = 500
-"""On one queue: more workers than that will not be idle, and the sweep sends the rest."""
+"""On one queue: no more workers than that are idle at once, and maintenance dispatches the rest."""
 
 
 class Blocked(NamedTuple):
-    """What keeps stages from free workers: nobody has room in the artifact store, or teams are out of GPU seconds."""
+    """Reasons that keep ready stages from free workers: a full artifact store, teams that used up their GPU seconds."""
 
     no_space: bool = False
     teams: frozenset[str] = frozenset()
 
 
 def dispatch_next_job(session: Session, team: str, now: datetime) -> None:
-    """A place of the team has become free: one more of its jobs may begin, on whatever queue the first one waits."""
+    """A slot of the team's running jobs is free: dispatch the first stage of its next job, whatever its queue."""
     for queue in Service:
         first = _ready(queue, now).where(Stage.team == team).join(Job, col(Job.id) == col(Stage.job_id))
         first = first.where(Job.status == JobStatus.QUEUED).order_by(col(Stage.rank), col(Stage.job_id)).limit(1)
@@ -134,7 +134,7 @@ def dispatch_next_job(session: Session, team: str, now: datetime) -> None:
 
 
 def dispatch_ready(session: Session, now: datetime, *, teams: Collection[str] | None) -> None:
-    """Hint what these teams have ready, or all teams."""
+    """Dispatch the ready stages of these teams, or of all teams."""
     for queue in Service:
         ready = _ready(queue, now)
         theirs = ready if teams is None else ready.where(col(Stage.team).in_(teams))
@@ -147,6 +147,6 @@ def _ready(queue: Service, now: datetime) -> SelectOfScalar[str]:
 
 
 def _dispatch(session: Session, queue: Service, stages: SelectOfScalar[str], now: datetime) -> None:
-    hints = [{"stage_id": found, "queue": queue, "created_at": now, "due_at": now} for found in session.exec(stages)]
-    if hints:
-        session.connection().execute(insert(Outbox), hints)
+    messages = [{"stage_id": found, "queue": queue, "created_at": now, "due_at": now} for found in session.exec(stages)]
+    if messages:
+        session.connection().execute(insert(Outbox), messages)

@@ -43,14 +43,14 @@ _TERMINAL_EVENT = {
 
 @contextmanager
 def job_transaction(database: Database, job_id: str) -> Iterator["JobTransaction"]:
-    """One transaction on the job. Where it frees a place of its team, the team's next job is dispatched. NotFound."""
+    """One transaction on the job; a slot of its team that it frees goes to the team's next job. Raises NotFound."""
     with database.write() as session:
-        unit = JobTransaction.open(session, database.now, job_id)
-        counted = unit.job.status.counts_as_running
-        yield unit
-        freed = counted and not unit.job.status.counts_as_running
-        if freed and team_allowances(session).allowance(unit.job.team).max_running_jobs is not None:
-            dispatch_next_job(session, unit.job.team, unit.now)
+        transaction = JobTransaction.open(session, database.now, job_id)
+        counted = transaction.job.status.counts_as_running
+        yield transaction
+        freed = counted and not transaction.job.status.counts_as_running
+        if freed and team_allowances(session).allowance(transaction.job.team).max_running_jobs is not None:
+            dispatch_next_job(session, transaction.job.team, transaction.now)
 
 
 class JobTransaction:
@@ -64,7 +64,7 @@ class JobTransaction:
 
     @classmethod
     def open(cls, session: Session, clock: Clock, job_id: str) -> "JobTransaction":
-        """Lock the job, then look at the clock: what waited for the lock must not grant time that is over. NotFound."""
+        """Lock the job, then read the clock: a clock read before the lock could revive an expired lease. NotFound."""
         # PostgreSQL locks the row; on SQLite the whole transaction is already the only writer.
         job = session.exec(
             select(Job).where(Job.id == job_id).with_for_update().execution_options(populate_existing=True)
@@ -83,7 +83,7 @@ class JobTransaction:
         """One stage of the job, as it is now that the job is locked."""
         return next(stage for stage in self.stages if stage.id == stage_id)
 
-    def held(self, stage_id: str, fence: int) -> Stage:
+    def leased(self, stage_id: str, fence: int) -> Stage:
         """The running stage that the fence belongs to. Raises LeaseLost."""
         stage = self.stage(stage_id)
         if stage.status is not StageStatus.RUNNING or stage.fence != fence:
@@ -122,7 +122,7 @@ class JobTransaction:
         attempt.seconds = max(0.0, (self.now - attempt.started_at).total_seconds())
         charge(self.session, attempt)
 
-    def hint(self, stage: Stage, *, due: datetime | None = None) -> None:
+    def dispatch(self, stage: Stage, *, due: datetime | None = None) -> None:
         """Put a dispatch message into the outbox: it is sent after the commit, not before `due`."""
         row = Outbox(stage_id=stage.id, queue=stage.queue, created_at=self.now, due_at=due or self.now)
         self.session.add(row)

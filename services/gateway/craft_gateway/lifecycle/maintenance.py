@@ -1,4 +1,4 @@
-"""What the coordinator does by itself: take back lost leases, send hints again, tidy the outbox. Paged and indexed."""
+"""The coordinator's own work: reclaim expired leases, dispatch again, tidy the outbox. Paged and indexed."""
 
 import logging
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from craft.infra.settings.coordinator import CoordinatorSettings
 from craft_gateway.lifecycle.attempts import past_deadline, timeout_error
 from craft_gateway.lifecycle.dispatch import Blocked, dispatch_ready
 from craft_gateway.lifecycle.job_transaction import job_transaction
-from craft_gateway.lifecycle.transitions import lose
+from craft_gateway.lifecycle.transitions import retry_or_fail
 from craft_gateway.lifecycle.worker_calls import WorkerCalls
 from craft_gateway.store.database import Database
 from craft_gateway.store.tables import Artifact, Outbox, Stage, StageLog
@@ -27,10 +27,10 @@ _log = logging.getLogger("craft.coordinator")
 
 
 class Redispatched(NamedTuple):
-    """How much a sweep did; a full page means that more is waiting."""
+    """The numbers of one round; a full page means that more is waiting."""
 
-    hinted: int
-    taken_over: int
+    dispatched: int
+    reused: int
 
 
 class Maintenance:
@@ -44,20 +44,20 @@ class Maintenance:
         settings: CoordinatorSettings,
         on_lease_lost: Callable[[Stage], None] = lambda _: None,
     ) -> None:
-        """`on_lease_lost` is called after the commit that took a stage back from a worker that is gone."""
+        """`on_lease_lost` is called after the commit that reclaimed a stage from a worker that is gone."""
         self._database = database
         self._calls = calls
         self._settings = settings
         self._on_lease_lost = on_lease_lost
-        self._held_up = Blocked()
+        self._blocked = Blocked()
 
-    def begin(self) -> None:
-        """Hint all that is ready: a broker that was started anew with this process knows nothing of earlier hints."""
+    def dispatch_all(self) -> None:
+        """Dispatch all that is ready: a broker that started anew with this process has lost earlier messages."""
         with self._database.write() as session:
             dispatch_ready(session, self._database.now(session), teams=None)
 
     def reap(self) -> int:
-        """Take back stages whose lease has run out (one without a lease counts as that); returns how many."""
+        """Reclaim stages whose lease has expired (or is missing); returns how many."""
         with self._database.read() as session:
             now = self._database.now(session)
             rows = session.exec(
@@ -67,42 +67,42 @@ class Maintenance:
                 .limit(PAGE)
             )
             lost = list(rows)
-        return sum(_alone(self.take_back, stage) for stage in lost)
+        return sum(_isolated(self.reclaim, stage) for stage in lost)
 
-    def sweep(self) -> Redispatched:
-        """Hint ready stages again whose hint is old; take over artifacts that ready stages could have by now."""
-        self._hint_who_is_held_up_no_longer()
-        return Redispatched(hinted=self._hint_again(), taken_over=self._take_over())
+    def redispatch(self) -> Redispatched:
+        """Dispatch ready stages again whose message is old; reuse artifacts that ready stages could have by now."""
+        self._dispatch_unblocked()
+        return Redispatched(dispatched=self._redispatch(), reused=self._reuse())
 
-    def take_back(self, seen: Stage) -> bool:
-        """Take back one stage that was seen with its lease run out; False where that is no longer so."""
-        with job_transaction(self._database, seen.job_id) as unit:
+    def reclaim(self, seen: Stage) -> bool:
+        """Reclaim one stage that was seen with an expired lease; False if that is no longer so."""
+        with job_transaction(self._database, seen.job_id) as transaction:
             try:
-                stage = unit.held(seen.id, seen.fence)
+                stage = transaction.leased(seen.id, seen.fence)
             except LeaseLost:
-                # It was completed, given back or taken by somebody else in the meantime.
+                # It was completed, requeued or claimed by another worker in the meantime.
                 return False
-            if stage.lease_expires_at is not None and stage.lease_expires_at >= unit.now:
+            if stage.lease_expires_at is not None and stage.lease_expires_at >= transaction.now:
                 return False
-            error = timeout_error(stage) if past_deadline(unit, stage) else _lost(unit.session, stage)
-            # The lease was pause enough.
-            lose(unit, stage, error, most_attempts=self._settings.max_lost_attempts, pause=False)
+            error = timeout_error(stage) if past_deadline(transaction, stage) else _lost(transaction.session, stage)
+            # No back-off: the lease time was delay enough.
+            retry_or_fail(transaction, stage, error, most_attempts=self._settings.max_lost_attempts, backoff=False)
         if seen.key is not None:
-            self._calls.settle(seen.key, but=seen.id)
+            self._calls.wake_waiting(seen.key, but=seen.id)
         self._on_lease_lost(seen)
         return True
 
-    def _hint_who_is_held_up_no_longer(self) -> None:
-        """Hints that came meanwhile were taken in vain, and the next ones are up to `resend_seconds` away."""
-        held_up = self._calls.held_up()
-        room_again = self._held_up.no_space and not held_up.no_space
-        teams = self._held_up.teams - held_up.teams
-        if room_again or teams:
+    def _dispatch_unblocked(self) -> None:
+        """Messages sent while they were blocked had no effect, and the next ones are up to `resend_seconds` away."""
+        blocked = self._calls.blocked()
+        space_again = self._blocked.no_space and not blocked.no_space
+        teams = self._blocked.teams - blocked.teams
+        if space_again or teams:
             with self._database.write() as session:
-                dispatch_ready(session, self._database.now(session), teams=None if room_again else teams)
-        self._held_up = held_up
+                dispatch_ready(session, self._database.now(session), teams=None if space_again else teams)
+        self._blocked = blocked
 
-    def _hint_again(self) -> int:
+    def _redispatch(self) -> int:
         with self._database.write() as session:
             now = self._database.now(session)
             old = now - timedelta(seconds=self._settings.resend_seconds)
@@ -111,25 +111,25 @@ class Maintenance:
                 select(Stage.id, Stage.queue)
                 .where(
                     Stage.status == StageStatus.READY,
-                    or_(col(Stage.dispatched_at).is_(None), col(Stage.dispatched_at) < old),
+                    or_(col(Stage.dispatch_at).is_(None), col(Stage.dispatch_at) < old),
                     ~on_its_way,
                 )
-                .order_by(col(Stage.dispatched_at))
+                .order_by(col(Stage.dispatch_at))
                 .limit(PAGE)
-                # Another coordinator may sweep at this moment; one hint is enough.
+                # Another coordinator may do the same at this moment; one message is enough.
                 .with_for_update(of=Stage, skip_locked=True)
             ).all()
             if rows:
                 ids = [stage_id for stage_id, _ in rows]
                 connection = session.connection()
                 still_ready = (col(Stage.id).in_(ids), col(Stage.status) == StageStatus.READY)
-                connection.execute(update(Stage).where(*still_ready).values(dispatched_at=now))
-                hints = [{"stage_id": i, "queue": q, "created_at": now, "due_at": now} for i, q in rows]
-                connection.execute(insert(Outbox), hints)
+                connection.execute(update(Stage).where(*still_ready).values(dispatch_at=now))
+                messages = [{"stage_id": i, "queue": q, "created_at": now, "due_at": now} for i, q in rows]
+                connection.execute(insert(Outbox), messages)
             _forget_sent(session, now)
         return len(rows)
 
-    def _take_over(self) -> int:
+    def _reuse(self) -> int:
         with self._database.read() as session:
             rows = session.exec(
                 select(Stage)
@@ -138,17 +138,17 @@ class Maintenance:
                 .limit(PAGE)
             )
             waiting = list(rows)
-        return sum(_alone(self._calls.take_over_if_done, stage) for stage in waiting)
+        return sum(_isolated(self._calls.reuse_if_computed, stage) for stage in waiting)
 
 
-def _alone(step: Callable[[Stage], bool], stage: Stage) -> bool:
-    """One stage that cannot be handled must not keep the others of its page from being."""
+def _isolated(step: Callable[[Stage], bool], stage: Stage) -> bool:
+    """Log the stage's error, so that the others of its page go on."""
     try:
         return step(stage)
     except Unavailable:
         raise
     except Exception:
-        _log.exception("upkeep_failed", extra={"stage_id": stage.id, "job": stage.job_id})
+        _log.exception("maintenance_failed", extra={"stage_id": stage.id, "job": stage.job_id})
         return False
 
 

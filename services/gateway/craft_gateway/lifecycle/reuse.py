@@ -79,7 +79,7 @@ def reusable_of_plan(
         inputs = {role: ref for role, ref in sources.items() if ref is not None}
         if len(inputs) < len(sources) or stage.name in recompute:
             continue
-        ref = _counting(session, stage_key(stage.parameters, inputs))
+        ref = _canonical(session, stage_key(stage.parameters, inputs))
         if ref is not None and exists(ref):
             made[stage.name] = found[stage.name] = ref
     return found
@@ -100,7 +100,7 @@ def reusable(
     return {ref.key: ref for ref in found.values()}
 
 
-def _counting(session: Session, key: str) -> ArtifactRef | None:
+def _canonical(session: Session, key: str) -> ArtifactRef | None:
     # Past the ORM: every new job asks for several, and needs no manifest.
     digest = session.connection().execute(_DIGEST, {"key": key}).scalar_one_or_none()
     return None if digest is None else ArtifactRef(key=key, digest=digest)

@@ -42,7 +42,7 @@ def team_allowances(session: Session) -> TeamAllowances:
     )
 
 
-def out_of_jobs(session: Session, team: str, allowance: TeamSettings) -> bool:
+def at_running_jobs_quota(session: Session, team: str, allowance: TeamSettings) -> bool:
     """Whether as many of the team's jobs run as may."""
     most = allowance.max_running_jobs
     return most is not None and begun_jobs(session, team) >= most
@@ -54,16 +54,16 @@ def begun_jobs(session: Session, team: str) -> int:
     return session.exec(begun).one()
 
 
-def out_of_seconds(session: Session, team: str, allowance: TeamSettings, now: datetime) -> bool:
+def over_gpu_quota(session: Session, team: str, allowance: TeamSettings, now: datetime) -> bool:
     """Whether the team has had its GPU seconds of the last 24 hours."""
     quota = allowance.gpu_seconds_per_day
     return quota is not None and gpu_seconds(session, team, now) >= quota
 
 
-def teams_out_of_seconds(session: Session, teams: TeamAllowances, now: datetime) -> frozenset[str]:
+def teams_over_gpu_quota(session: Session, teams: TeamAllowances, now: datetime) -> frozenset[str]:
     """The teams that have had their GPU seconds of the last 24 hours."""
     named = teams.named.items()
-    return frozenset(team for team, allowance in named if out_of_seconds(session, team, allowance, now))
+    return frozenset(team for team, allowance in named if over_gpu_quota(session, team, allowance, now))
 
 
 def gpu_seconds(session: Session, team: str, now: datetime) -> float:

@@ -17,7 +17,7 @@ from sqlmodel import Session, col, exists, select
 from craft.contracts.events import StageStatus
 from craft.contracts.spec.jobs import JobStatus
 from craft.contracts.stages.kinds import Service
-from craft_gateway.scheduling.allowances import TeamAllowances, out_of_jobs, out_of_seconds
+from craft_gateway.scheduling.allowances import TeamAllowances, at_running_jobs_quota, over_gpu_quota
 from craft_gateway.store.tables import Attempt, Job, Stage, TeamShare
 
 _CANDIDATES = 20
@@ -48,21 +48,21 @@ def turns(
     )
 
 
-def next_stages(session: Session, hinted: Stage, teams: TeamAllowances, now: datetime) -> list[Stage]:
-    """What a worker of the hinted stage's queue may do next, the best first; quotas are kept.
+def next_stages(session: Session, named: Stage, teams: TeamAllowances, now: datetime) -> list[Stage]:
+    """Stages that a worker of the named stage's queue may do next, the best first; quotas are kept.
 
-    Of one job's stages the hinted one goes first.
+    Of one job's stages the named one goes first.
     """
-    queue = hinted.queue
+    queue = named.queue
     ready = select(Stage.team).where(Stage.queue == queue, Stage.status == StageStatus.READY).distinct()
     found: list[Stage] = []
     for turn in turns(session, queue, session.exec(ready), teams, now):
         allowance = teams.allowance(turn.team)
-        if queue.uses_accelerator and out_of_seconds(session, turn.team, allowance, now):
+        if queue.uses_accelerator and over_gpu_quota(session, turn.team, allowance, now):
             continue
-        full = out_of_jobs(session, turn.team, allowance)
+        full = at_running_jobs_quota(session, turn.team, allowance)
         stages = _ready_of(session, queue, turn.team, now, only_begun=full)
-        found += sorted(stages, key=lambda stage: (stage.rank, stage.job_id, stage.id != hinted.id))
+        found += sorted(stages, key=lambda stage: (stage.rank, stage.job_id, stage.id != named.id))
         if len(found) >= _CANDIDATES:
             break
     return found

@@ -15,7 +15,12 @@ from sqlmodel import Session, col, select
 from craft.contracts.events import StageStatus
 from craft.contracts.spec.jobs import JobStatus
 from craft.contracts.stages.kinds import FACTS, Service, StageKind
-from craft_gateway.scheduling.allowances import TeamAllowances, out_of_jobs, out_of_seconds, team_allowances
+from craft_gateway.scheduling.allowances import (
+    TeamAllowances,
+    at_running_jobs_quota,
+    over_gpu_quota,
+    team_allowances,
+)
 from craft_gateway.scheduling.duration_model import total
 from craft_gateway.scheduling.fair_share import FairShareTurn, turns
 from craft_gateway.scheduling.stage_durations import StageDurations, StageRef
@@ -235,10 +240,10 @@ def _blocked(
     spent, full = {}, {}
     for team in waiting:
         allowance = teams.allowance(team)
-        if queue.uses_accelerator and out_of_seconds(session, team, allowance, now):
+        if queue.uses_accelerator and over_gpu_quota(session, team, allowance, now):
             quota = allowance.gpu_seconds_per_day or 0.0
             spent[team] = f"team {team} has used its {quota:,.0f} GPU seconds of the last 24 hours"
-        if out_of_jobs(session, team, allowance):
+        if at_running_jobs_quota(session, team, allowance):
             full[team] = f"team {team} runs {allowance.max_running_jobs} jobs, as many as it may at once"
     return lambda stage: spent.get(stage.team) or (None if stage.begun else full.get(stage.team))
 

@@ -1,7 +1,7 @@
 """The database: one engine, short transactions, and its own clock. SQLite (WAL) or PostgreSQL by URL."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -139,3 +139,9 @@ def lock_key(session: Session, name: str) -> None:
     """
     if session.get_bind().dialect.name == "postgresql":
         session.connection().execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})
+
+
+def lock_keys(session: Session, keys: Iterable[str]) -> None:
+    """Keep garbage collection and claims off these keys; sorted, so that two transactions never wait for each other."""
+    for key in sorted(keys):
+        lock_key(session, key)

@@ -102,7 +102,7 @@ class Stage(SQLModel, table=True):
         UniqueConstraint("job_id", "name", name="uq_stage_job_id_name"),
         Index("ix_stage_job_id_position", "job_id", "position"),
         Index("ix_stage_status_lease_expires_at", "status", "lease_expires_at"),
-        Index("ix_stage_status_dispatched_at", "status", "dispatched_at"),
+        Index("ix_stage_status_dispatched_at", "status", "dispatch_at"),
         Index("ix_stage_key_status", "key", "status"),
         Index("ix_stage_queue_status_team_rank_job_id", "queue", "status", "team", "rank", "job_id"),
         Index("ix_stage_artifact_key", "artifact_key"),
@@ -133,7 +133,7 @@ class Stage(SQLModel, table=True):
     status: StageStatus = Field(sa_column=Column(EnumText(StageStatus), nullable=False))
     attempt: int = 1
     """Rises when an attempt was lost or failed, not when a worker releases the stage."""
-    waits: int = 0
+    environment_retries: int = 0
     """Attempts in a row that ended for lack of a resource, such as disk space."""
     recompute: bool = False
     """Run although its artifact exists: a user asked for it to be computed again."""
@@ -146,7 +146,7 @@ class Stage(SQLModel, table=True):
     deadline_at: datetime | None = Field(default=None, sa_column=_time())
     not_before: datetime | None = Field(default=None, sa_column=_time())
     """No claim before this time: the pause after a failure."""
-    dispatched_at: datetime | None = Field(default=None, sa_column=_time())
+    dispatch_at: datetime | None = Field(default=None, sa_column=_time())
     """When its last dispatch message was made or falls due."""
     key: str | None = Field(default=None, max_length=64)
     """Known from the moment the stage is ready."""

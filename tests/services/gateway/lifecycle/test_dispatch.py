@@ -45,13 +45,13 @@ def test_who_begins_with_a_broker_that_knows_nothing_sends_all_hints_again(world
     world.relay.send_due()
     world.claim(first, "ingest")
     world.broker.sent.clear()
-    world.maintenance.begin()
+    world.maintenance.dispatch_all()
     world.relay.send_due()
     assert world.broker.sent == [(Service.DATASETS, world.stage(second, "ingest").id)]
     # One that has them still gets none of them twice.
     world.broker.sent.clear()
     world.broker.unread = {Service.DATASETS: 1}
-    world.maintenance.begin()
+    world.maintenance.dispatch_all()
     world.relay.send_due()
     assert world.broker.sent == []
 
@@ -82,7 +82,7 @@ def test_what_a_relay_took_and_never_sent_another_sends_later(world: World) -> N
     class Dying(OutboxRelay):
         """A process that is killed marks nothing."""
 
-        def _settle(self, sent: Sequence[int], unsent: Sequence[int]) -> None:
+        def _mark_handled(self, sent: Sequence[int], unsent: Sequence[int]) -> None:
             del sent, unsent
 
     dying = Dying(world.database, Killed())
@@ -97,7 +97,7 @@ def test_what_waits_for_hours_does_not_fill_the_broker(world: World) -> None:
     for seed in range(20):
         world.create(seed=seed)
     for _ in range(60):
-        world.maintenance.sweep()
+        world.maintenance.redispatch()
         world.relay.send_due()
         world.broker.unread = {Service.DATASETS: len(world.broker.sent)}
         world.clock.advance(61)
@@ -107,7 +107,7 @@ def test_what_waits_for_hours_does_not_fill_the_broker(world: World) -> None:
 def test_what_was_read_in_vain_is_hinted_again(world: World) -> None:
     world.create()
     for _ in range(3):
-        world.maintenance.sweep()
+        world.maintenance.redispatch()
         world.relay.send_due()
         world.clock.advance(61)
     assert len(world.broker.sent) == 3

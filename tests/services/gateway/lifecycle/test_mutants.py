@@ -16,7 +16,7 @@ from craft.contracts.stages.artifacts import ArtifactRef
 from craft.errors import LeaseLost, WorkerLost
 from craft_gateway.lifecycle.job_transaction import JobTransaction
 from craft_gateway.lifecycle.maintenance import Maintenance
-from craft_gateway.lifecycle.transitions import lose
+from craft_gateway.lifecycle.transitions import retry_or_fail
 from craft_gateway.store.database import Database
 from craft_gateway.store.tables import Event, Stage
 
@@ -51,7 +51,7 @@ def a_second_end(self: JobTransaction, status: JobStatus, *, reason: str, error:
 def reap(self: Maintenance, seen: Stage) -> bool:
     with self._database.write() as session:
         unit = JobTransaction.open(session, self._database.now, seen.job_id)
-        lose(unit, unit.stage(seen.id), StageError.of(WorkerLost("lost")), most_attempts=3)
+        retry_or_fail(unit, unit.stage(seen.id), StageError.of(WorkerLost("lost")), most_attempts=3)
     return True
 
 
@@ -65,12 +65,12 @@ def unpublished(self: FakeStore, artifact: ArtifactRef) -> bool:
 
 Fact = Callable[[World], None]
 MUTANTS: list[tuple[str, Fact, type, str, object]] = [
-    ("fence", facts.test_a_zombies_old_fence_changes_nothing, JobTransaction, "held", no_fence_check),
+    ("fence", facts.test_a_zombies_old_fence_changes_nothing, JobTransaction, "leased", no_fence_check),
     (
         "state",
         facts.test_a_zombie_between_reaping_and_the_next_claim_changes_nothing,
         JobTransaction,
-        "held",
+        "leased",
         no_state_check,
     ),
     (
@@ -92,10 +92,10 @@ MUTANTS: list[tuple[str, Fact, type, str, object]] = [
         "renewed",
         facts.test_a_stage_renewed_after_the_reaper_saw_it_stays_with_its_worker,
         Maintenance,
-        "take_back",
+        "reclaim",
         reap,
     ),
-    ("done", facts.test_a_stage_completed_after_the_reaper_saw_it_stays_completed, Maintenance, "take_back", reap),
+    ("done", facts.test_a_stage_completed_after_the_reaper_saw_it_stays_completed, Maintenance, "reclaim", reap),
     ("clock", facts.test_a_stage_past_its_deadline_is_stopped_and_counts_as_a_timeout, Database, "now", local_clock),
     ("publish", facts.test_an_artifact_that_is_not_in_the_store_is_not_adopted, FakeStore, "__call__", unpublished),
 ]

@@ -32,7 +32,7 @@ def test_the_sweep_hints_nothing_of_a_paused_job(world: World) -> None:
     job_id = world.create()
     world.control.pause(job_id)
     world.clock.advance(3600)
-    assert world.maintenance.sweep().hinted == 0
+    assert world.maintenance.redispatch().dispatched == 0
 
 
 def test_a_paused_job_takes_no_place_of_those_that_wait(world: World) -> None:
@@ -201,7 +201,7 @@ def test_a_retry_uses_what_is_there_and_computes_what_was_named_again(world: Wor
     again = frozenset({"evaluate:craft", "package:craft", "report"})
     second = world.control.create_job(resolved(), origin=Origin(retry_of=first, recompute=again)).id
     assert {name for name, stage in world.stages(second).items() if not stage.reused} == again
-    world.maintenance.sweep()
+    world.maintenance.redispatch()
     claimed = world.claim(second, "evaluate:craft")
     made = world.complete(claimed, content="other bytes")
     assert world.stage(second, "evaluate:craft").artifact == made.ref

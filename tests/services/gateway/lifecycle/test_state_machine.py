@@ -165,7 +165,7 @@ class Coordination(RuleBasedStateMachine):
 
     @rule()
     def sweep(self) -> None:
-        self.world.maintenance.sweep()
+        self.world.maintenance.redispatch()
 
     @rule()
     def relay(self) -> None:
@@ -204,7 +204,7 @@ class Coordination(RuleBasedStateMachine):
         hinted = {row.stage_id for row in self.outbox()} if self.known_jobs() else set()
         for stage in self.all_stages() if hinted else []:
             if stage.status is StageStatus.READY:
-                assert stage.id in hinted or stage.dispatched_at is not None
+                assert stage.id in hinted or stage.dispatch_at is not None
 
     def known_jobs(self) -> list[str]:
         return getattr(self, "jobs", [])
@@ -242,7 +242,7 @@ class Coordination(RuleBasedStateMachine):
                 break
             world.clock.advance(91)
             world.maintenance.reap()
-            world.maintenance.sweep()
+            world.maintenance.redispatch()
             world.relay.send_due()
             hints, world.broker.sent = world.broker.sent, []
             by_id = {stage.id: stage for stage in self.all_stages()}

@@ -480,10 +480,10 @@ def test_one_idempotency_key_at_once_makes_one_job(world: World) -> None:
 def test_the_sweep_hints_a_stage_whose_hint_was_lost(world: World) -> None:
     job_id = world.create()
     world.relay.send_due()
-    assert world.maintenance.sweep().hinted == 0
+    assert world.maintenance.redispatch().dispatched == 0
     world.clock.advance(SETTINGS.resend_seconds + 1)
-    assert world.maintenance.sweep().hinted == 1
-    assert world.maintenance.sweep().hinted == 0
+    assert world.maintenance.redispatch().dispatched == 1
+    assert world.maintenance.redispatch().dispatched == 0
     world.relay.send_due()
     assert [stage_id for _, stage_id in world.broker.sent] == [world.stage(job_id, "ingest").id] * 2
 
@@ -491,7 +491,7 @@ def test_the_sweep_hints_a_stage_whose_hint_was_lost(world: World) -> None:
 def test_the_sweep_adds_no_hint_to_one_that_still_waits_for_the_broker(world: World) -> None:
     world.create()
     world.clock.advance(SETTINGS.resend_seconds + 1)
-    assert world.maintenance.sweep().hinted == 0
+    assert world.maintenance.redispatch().dispatched == 0
     assert len(world.outbox()) == 1
 
 
@@ -503,7 +503,7 @@ def test_the_sweep_settles_a_twin_that_a_crash_left_behind(world: World) -> None
     world.store.publish(manifest.ref)
     with world.database.write() as session:
         session.add(Artifact(key=manifest.key, digest=manifest.digest, manifest={}, created_at=world.clock.now))
-    assert world.maintenance.sweep().taken_over == 1
+    assert world.maintenance.redispatch().reused == 1
     assert world.stage(second, "ingest").reused
 
 
@@ -512,7 +512,7 @@ def test_sent_hints_are_forgotten_after_an_hour(world: World) -> None:
     world.relay.send_due()
     world.claim(job_id, "ingest")
     world.clock.advance(3601)
-    world.maintenance.sweep()
+    world.maintenance.redispatch()
     assert world.outbox() == []
 
 
@@ -537,7 +537,7 @@ def test_a_stage_renewed_after_the_reaper_saw_it_stays_with_its_worker(world: Wo
     world.clock.advance(91)
     seen = world.stage(job_id, "ingest")
     world.calls.renew(claimed.stage_id, Renew(fence=claimed.fence))
-    assert world.maintenance.take_back(seen) is False
+    assert world.maintenance.reclaim(seen) is False
     assert world.stage(job_id, "ingest").status is StageStatus.RUNNING
 
 
@@ -547,7 +547,7 @@ def test_a_stage_completed_after_the_reaper_saw_it_stays_completed(world: World)
     world.clock.advance(91)
     seen = world.stage(job_id, "ingest")
     world.complete(claimed)
-    assert world.maintenance.take_back(seen) is False
+    assert world.maintenance.reclaim(seen) is False
     assert world.stage(job_id, "ingest").status is StageStatus.SUCCEEDED
 
 
@@ -559,7 +559,7 @@ def test_a_stage_claimed_anew_after_the_reaper_saw_it_stays_with_its_new_worker(
     world.maintenance.reap()
     world.claim(job_id, "ingest", "worker-2")
     world.clock.advance(91)  # expired again, but that is another attempt's lease
-    assert world.maintenance.take_back(seen) is False
+    assert world.maintenance.reclaim(seen) is False
     assert world.stage(job_id, "ingest").owner == "worker-2"
 
 
@@ -587,7 +587,7 @@ def test_a_claim_gets_the_stage_whose_artifact_is_swept_while_it_is_looked_for(w
         return True
 
     calls = WorkerCalls(world.database, exists=swept, settings=SETTINGS)
-    assert not calls.take_over_if_done(stage)
+    assert not calls.reuse_if_computed(stage)
     with world.database.write() as session:
         session.add(Artifact(key=made.key, digest=made.digest, manifest={}, created_at=world.clock.now))
     assert calls.claim(stage.id, Claim(owner="worker", service=stage.queue)) is not None

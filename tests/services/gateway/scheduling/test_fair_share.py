@@ -230,11 +230,11 @@ def test_space_that_comes_back_is_noticed_by_the_next_sweep(world: World) -> Non
     hints(world)
     world.has_space = False
     assert world.try_claim(waits) is None
-    world.maintenance.sweep()
+    world.maintenance.redispatch()
     assert hints(world) == []
     world.has_space = True
     for expected in ([waits.id], []):
-        world.maintenance.sweep()
+        world.maintenance.redispatch()
         assert hints(world) == expected
 
 
@@ -250,13 +250,13 @@ def test_gpu_seconds_that_come_back_are_noticed_by_the_next_sweep(world: World) 
     hints(world)
     world.clock.advance(24 * 3600 - 1)
     waits = world.stage(job, "probe:initial")
-    world.maintenance.sweep()
+    world.maintenance.redispatch()
     hints(world)
     assert world.try_claim(waits) is None
-    world.maintenance.sweep()
+    world.maintenance.redispatch()
     assert hints(world) == []
     world.clock.advance(2)
-    world.maintenance.sweep()
+    world.maintenance.redispatch()
     assert waits.id in hints(world)
 
 

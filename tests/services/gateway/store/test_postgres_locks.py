@@ -16,12 +16,13 @@ from tests.services.gateway.rigs.world import World
 from craft.contracts.public.accounts import TeamSettings
 from craft.contracts.stages.claims import Claim, Renew
 from craft.errors import Unavailable
-from craft_gateway.lifecycle import attempts, control, transitions
+from craft_gateway.lifecycle import attempts, control
 from craft_gateway.lifecycle.attempts import claimable, hand_out
 from craft_gateway.lifecycle.job_transaction import JobTransaction
 from craft_gateway.lifecycle.transitions import cancel
 from craft_gateway.retention import collector
 from craft_gateway.scheduling.allowances import team_allowances
+from craft_gateway.store import database
 from craft_gateway.store.database import Clock, lock_key
 from craft_gateway.store.tables import Job, Outbox, Stage
 
@@ -75,7 +76,7 @@ def hand_out_to(unit: JobTransaction, seen: Stage, world: World) -> None:
     stage = unit.stage(seen.id)
     teams = team_allowances(unit.session)
     assert claimable(unit, stage, teams)
-    hand_out(unit, stage, Claim(owner="first", service=stage.queue), rules=world.settings, teams=teams)
+    hand_out(unit, stage, Claim(owner="first", service=stage.queue), settings=world.settings, teams=teams)
 
 
 def test_a_claim_waits_for_a_sweep_of_what_lies_under_its_key(postgres: World) -> None:
@@ -106,8 +107,8 @@ def test_a_sweep_passes_over_a_stage_that_somebody_is_just_changing(postgres: Wo
     fail_lock_waits(postgres.database)
     with postgres.database.write() as session:
         session.exec(select(Stage).where(Stage.id == changing.id).with_for_update()).one()
-        assert postgres.maintenance.sweep().hinted == 1
-    assert postgres.maintenance.sweep().hinted == 1
+        assert postgres.maintenance.redispatch().dispatched == 1
+    assert postgres.maintenance.redispatch().dispatched == 1
 
 
 # Each lock taken out once: the fact that it is for must not hold any more.
@@ -156,7 +157,7 @@ MUTANTS: list[tuple[str, Fact, Mutant, type[Exception]]] = [
     (
         "take over",
         retention_facts.test_a_job_that_found_an_artifact_which_the_sweep_takes_computes_it_again,
-        (transitions, "lock_key", no_key_lock),
+        (database, "lock_key", no_key_lock),
         AssertionError,
     ),
     (

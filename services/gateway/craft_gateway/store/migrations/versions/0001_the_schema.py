@@ -166,7 +166,7 @@ def _stage() -> None:
         sa.Column("depends_on", sa.JSON(), nullable=False),
         sa.Column("status", sa.String(length=40), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
-        sa.Column("waits", sa.Integer(), nullable=False),
+        sa.Column("environment_retries", sa.Integer(), nullable=False),
         sa.Column("recompute", sa.Boolean(), nullable=False),
         sa.Column("fence", sa.Integer(), nullable=False),
         sa.Column("owner", sa.String(length=200), nullable=True),
@@ -174,7 +174,7 @@ def _stage() -> None:
         _time("lease_expires_at", nullable=True),
         _time("deadline_at", nullable=True),
         _time("not_before", nullable=True),
-        _time("dispatched_at", nullable=True),
+        _time("dispatch_at", nullable=True),
         sa.Column("key", sa.String(length=64), nullable=True),
         sa.Column("artifact_key", sa.String(length=64), nullable=True),
         sa.Column("artifact_digest", sa.String(length=64), nullable=True),
@@ -191,7 +191,7 @@ def _stage() -> None:
     )
     op.create_index("ix_stage_job_id_position", "stage", ["job_id", "position"])
     op.create_index("ix_stage_status_lease_expires_at", "stage", ["status", "lease_expires_at"])
-    op.create_index("ix_stage_status_dispatched_at", "stage", ["status", "dispatched_at"])
+    op.create_index("ix_stage_status_dispatched_at", "stage", ["status", "dispatch_at"])
     op.create_index("ix_stage_key_status", "stage", ["key", "status"])
     op.create_index("ix_stage_queue_status_team_rank_job_id", "stage", ["queue", "status", "team", "rank", "job_id"])
     op.create_index("ix_stage_artifact_key", "stage", ["artifact_key"])
