@@ -185,7 +185,7 @@ async def run_loop(loop: Loop, *, pause: Pause = asyncio.sleep) -> None:
     while True:
         try:
             more = await asyncio.to_thread(loop.step)
-        # The edge of the process: no defect in one step may end the reaping of leases.
+        # Top level of the loop: no defect in one step may end the reaping of leases.
         except Exception as error:
             trouble.failed(error)
             await pause(TROUBLE_SECONDS)

@@ -34,7 +34,7 @@ _ADAPTER = "adapter"
 
 
 def probe(parameters: ProbeParameters, context: StageContext, *, engines: EngineHolder) -> StageResult:
-    """Stage 1, steps 1 and 5: N sampled replies, or the letters' log-probabilities, of every training question.
+    """Steps 1 and 5 of the method: N sampled replies, or the letters' log-probabilities, of every training question.
 
     Writes samples.jsonl in the questions' order, and each finished shard to the checkpoint folder. Raises
     RequestInvalid for shots that are no rows of the task or are in the held-out split, ContextTooLong with the id.

@@ -85,7 +85,7 @@ def evaluate(
     is the mean of +1, 0 and −Pc0/Pw0 over items. That ratio is fixed at its full-sample value, so the interval shows
     how certain the candidate's score is on this baseline's scale. For macro, shares are averaged over categories with
     equal weights, and every metric is computed from these averages. `resamples` = 0 gives no intervals.
-    Raises as `crossed`, and RequestInvalid for a negative number of resamples.
+    Raises the errors of `crossed`, and RequestInvalid for a negative number of resamples.
     """
     counts = crossed(candidate, baseline)
     groups = list(counts.values())

@@ -133,7 +133,7 @@ def _user_message(template: str, question: Question, templates: PromptTemplates)
 
 
 def probe_messages(question: Question, shots: Sequence[Question], templates: PromptTemplates) -> list[ModelMessage]:
-    """The probe of stage 1: each shot as a user and an assistant message, then the question.
+    """The probe's prompt: each shot as a user and an assistant message, then the question.
 
     Multiple choice uses the BASIC template and answers with a letter. Raises RequestInvalid for a shot of the other
     task.

@@ -1,4 +1,4 @@
-"""Selects the questions that the model rehearses: those that it knows best."""
+"""Selects the questions of the rehearsal, a short trial tuning on what the model knows best (no replay of old data)."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -43,7 +43,7 @@ def rehearsal_questions(
     question is left.
     """
     if count < 1:
-        raise RequestInvalid("the rehearsal set needs at least one question", param="rehearsal.count")
+        raise RequestInvalid("the rehearsal set needs at least one question", param="rehearsal.size")
     ranked = sorted(
         (question_id for question_id, state in states.items() if state.correctness > 0),
         key=lambda question_id: (
@@ -65,7 +65,7 @@ def rehearsal_questions(
     if not chosen or shortage is Shortage.ERROR:
         raise TooFewKnown(
             f"{count} well-known questions are wanted for rehearsal, but {len(chosen)} reach {steps[-1]}",
-            hint="lower the probe temperature, the rehearsal threshold or its count, or give easier or more data",
+            hint="lower the probe temperature, the rehearsal threshold or its size, or give easier or more data",
             param="rehearsal",
         )
     return RehearsalSelection(tuple(chosen), steps[-1], tuple(steps))

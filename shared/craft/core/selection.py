@@ -1,4 +1,4 @@
-"""Stage 2: selects the questions that teach their answer, those that teach refusal, and the dropped ones."""
+"""Steps 6 and 7 of the method: questions trained with their answer, questions trained with a refusal, dropped ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,11 +26,14 @@ class QuestionFlow(NamedTuple):
 
 
 class DropReason(StrEnum):
-    """The reason why a question is in neither set. NOT_DRAWN: the random draw did not take it."""
+    """The reason why a question is in neither set."""
 
     DYNAMIC_CONFLICT = "dynamic_conflict"
+    """Its correctness rises by itself; a refusal as its target would work against that."""
     STATIC_CONFLICT = "static_conflict"
+    """Left over by the ranking: its state is like that of questions with the other kind of target."""
     NOT_DRAWN = "not_drawn"
+    """Left over by a random draw."""
 
 
 class Dropped(NamedTuple):
@@ -50,7 +53,7 @@ class Selection:
 
 
 def select(states: Sequence[QuestionFlow], *, strategy: Strategy, rule: SelectionRule) -> Selection:
-    """Decide for each question whether it teaches its answer, teaches refusal or is dropped (Algorithm 1 of CRaFT).
+    """Train each question with its answer (van), with a refusal (idk), or drop it (Algorithm 1 of CRaFT).
 
     The order of `states` affects only the order of `dropped`; a hash of the id breaks ties.
     Raises DatasetInvalid for a repeated id, MissingStates for a missing flow, and TooFewKnown or TooFewUnknown where a

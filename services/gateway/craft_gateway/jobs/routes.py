@@ -34,7 +34,7 @@ from craft_gateway.jobs.submission import Submission, Submissions
 from craft_gateway.lifecycle.control import JobControl
 from craft_gateway.lifecycle.creation import Origin
 
-_REFUSALS = (
+_SUBMISSION_ERRORS = (
     RequestInvalid,
     DatasetInvalid,
     ModelNotFound,
@@ -74,18 +74,18 @@ def _submitting(routes: APIRouter, submissions: Submissions, batched: BatchedSub
         operation_id="createJob",
         status_code=202,
         response_model=JobView,
-        responses=documented(*_REFUSALS, IdempotencyConflict),
+        responses=documented(*_SUBMISSION_ERRORS, IdempotencyConflict),
     )
     async def create_job(
         spec: _SpecBody, response: Response, caller: CallerOf, idempotency_key: IdempotencyKey = None
     ) -> JobView:
-        """Queue a job. Everything that can be known to be wrong is answered now; nothing is queued then."""
+        """Queue a job. What can be known to be wrong is refused in this response, and nothing is queued."""
         origin = Origin(team=caller.team, actor=caller.actor, traceparent=current_traceparent())
         job = await batched.submit(Submission(spec, idempotency_key, origin))
         point_to(job, response)
         return job
 
-    @routes.post("/jobs/validate", operation_id="validateJob", responses=documented(*_REFUSALS))
+    @routes.post("/jobs/validate", operation_id="validateJob", responses=documented(*_SUBMISSION_ERRORS))
     def validate_job(spec: _SpecBody, caller: CallerOf) -> ValidationView:
         """A dry run of the same body: every default filled in, the stages it would have, and what they cost at most."""
         return submissions.validate(spec, team=caller.team)

@@ -88,14 +88,14 @@ class Submissions:
         The same key and body give the same job again, even if it could not be accepted by now; the same key with
         another body gives an IdempotencyConflict. One submission's error is no other's.
         """
-        prepared = [_outcome(self._prepare, submission) for submission in submissions]
+        prepared = [_result_or_error(self._prepare, submission) for submission in submissions]
         stored = iter(self._control.create_jobs([each for each in prepared if isinstance(each, NewJob)]))
         created = [next(stored) if isinstance(each, NewJob) else each for each in prepared]
         views = iter(self._views([each.row for each in created if isinstance(each, CreatedJob)]))
         return [next(views) if isinstance(each, CreatedJob) else each for each in created]
 
     def is_quick(self, spec: JobSpec) -> bool:
-        """True where `submit` takes milliseconds: no inline rows, and the model's weights were digested before."""
+        """True if `submit` takes milliseconds: no inline rows, and the model's weights were hashed before."""
         without_rows = spec.dataset.rows is None and spec.probe.shots is None
         return without_rows and self._models.is_known(spec.base_model.id, spec.base_model.revision)
 
@@ -137,7 +137,7 @@ class Submissions:
             sized.reused,
             origin=submission.origin,
             idempotency=idempotency,
-            new_data=True,
+            new_data=True,  # its datasets must exist still; a retry may do with artifacts that do
             estimate=self._estimator.estimate(sized),
         )
 
@@ -239,7 +239,7 @@ def sized_job(
     )
 
 
-def _outcome(call: Callable[P, ResultT], *args: P.args, **kwargs: P.kwargs) -> ResultT | Exception:
+def _result_or_error(call: Callable[P, ResultT], *args: P.args, **kwargs: P.kwargs) -> ResultT | Exception:
     """The result of one of several, or its error: a defect too is that one's alone."""
     try:
         return call(*args, **kwargs)

@@ -142,7 +142,7 @@ def _ingests(job: ResolvedJob) -> Iterator[PlannedStage]:
         {"dataset": job.dataset},
     )
     for name, dataset in job.evaluation.items():
-        # Nothing is drawn where all is held out, so every job's seed finds the same artifact.
+        # No randomness if all is held out: with seed 0 every job has the same stage key.
         yield PlannedStage(
             ingest_stage(name), IngestParameters(task=spec.task, held_out_fraction=1.0, seed=0), {"dataset": dataset}
         )
@@ -157,7 +157,7 @@ def _probe(job: ResolvedJob, name: str, **adapter: StageInput) -> PlannedStage:
             model=job.model,
             engine=job.engine,
             probe=spec.probe,
-            prompts=_asking(spec.prompts),
+            prompts=_generation_prompts(spec.prompts),
             seed=spec.seed,
         ),
         {"questions": FromStage(INGEST), **adapter},
@@ -214,7 +214,7 @@ def _answer(job: ResolvedJob, name: str, mode: PromptMode, **adapter: StageInput
             engine=job.engine,
             mode=mode,
             max_new_tokens=spec.evaluation_settings.max_new_tokens,
-            prompts=_asking(spec.prompts),
+            prompts=_generation_prompts(spec.prompts),
         ),
         {**_question_sets(job), **adapter},
     )
@@ -300,6 +300,6 @@ def _question_sets(job: ResolvedJob) -> dict[str, StageInput]:
     }
 
 
-def _asking(prompts: PromptSettings) -> PromptSettings:
-    """The part of the prompts that matters before a reply is judged."""
+def _generation_prompts(prompts: PromptSettings) -> PromptSettings:
+    """The prompts without what only judging uses, so that it does not change the key."""
     return prompts.model_copy(update={"extra_refusals": []})

@@ -55,7 +55,7 @@ class SplitSettings(Contract):
 
 
 class ProbeSettings(Contract):
-    """Stage 1, step 1: the questions that show what the model knows."""
+    """Step 1 of the method (shared/docs/method.md): the questions that show what the model knows."""
 
     samples: int = Field(10, ge=1, le=100, description="N, the number of sampled replies to each open-ended question.")
     temperature: float = Field(1.0, ge=0.0, le=5.0)
@@ -64,7 +64,7 @@ class ProbeSettings(Contract):
     shots: list[dict[str, object]] | None = Field(
         None,
         max_length=32,
-        description="Few-shot examples as dataset rows; by default built in. None may be in the evaluation split.",
+        description="Few-shot examples as dataset rows; by default built in. They must not be in the held-out split.",
     )
 
 
@@ -77,26 +77,28 @@ class TrainingSettings(Contract):
     target_modules: list[str] | Literal["all-linear"] = "all-linear"
     learning_rate: float = Field(2e-4, gt=0.0, le=1.0)
     epochs: int = Field(3, ge=1, le=100)
-    batch_size: int = Field(16, ge=1, le=1024, description="Samples in one optimiser step.")
+    batch_size: int = Field(16, ge=1, le=1024, description="Training rows in one optimiser step.")
     warmup_ratio: float = Field(0.03, ge=0.0, le=1.0)
     weight_decay: float = Field(0.0, ge=0.0, le=1.0)
     max_grad_norm: float = Field(1.0, gt=0.0, allow_inf_nan=False)
-    max_length: int = Field(2048, ge=16, le=131_072, description="Tokens of prompt and target; longer samples fail.")
+    max_length: int = Field(2048, ge=16, le=131_072, description="Tokens of prompt and target; longer rows fail.")
     min_steps: int = Field(1, ge=1, description="With fewer optimiser steps the stage fails.")
 
 
 class RehearsalSettings(Contract):
-    """Stage 1, steps 3 and 4: the rehearsal set and its tuning."""
+    """Steps 3 and 4 of the method: the rehearsal set, and a short trial tuning on it."""
 
     size: int | None = Field(None, ge=1, description="Questions; by default min(1000, 10 % of the training split).")
     threshold: Share = Field(0.99, description="Minimum correctness and certainty of a rehearsal question.")
-    relax_steps: list[Share] = Field(default_factory=lambda: [0.9, 0.75, 0.5], max_length=16)
+    relax_steps: list[Share] = Field(
+        default_factory=lambda: [0.9, 0.75, 0.5], max_length=16, description="Lower thresholds, tried in turn."
+    )
     shortage: Shortage = Shortage.SHRINK
     training: TrainingSettings = Field(default_factory=lambda: TrainingSettings(min_steps=8))
 
 
 class VanTarget(StrEnum):
-    """The target text of questions that teach their answer."""
+    """The target text of `van` questions: those that are trained with their answer (van: vanilla)."""
 
     DATASET = "dataset"
     """The first accepted answer, as in the paper."""
@@ -105,10 +107,12 @@ class VanTarget(StrEnum):
 
 
 class SelectionSettings(Contract):
-    """Stage 2, steps 6 and 7. The default sizes are the largest that the training split allows at the 4 : 1 ratio."""
+    """Steps 6 and 7 of the method. Default sizes are the largest that the training split allows at the 4 : 1 ratio."""
 
-    tau: Share = 0.5
-    margin: float = Field(0.0, ge=-1.0, le=1.0)
+    tau: Share = Field(0.5, description="Minimum correctness of a question that the model counts as knowing.")
+    margin: float = Field(
+        0.0, ge=-1.0, le=1.0, description="An unknown question that gains more correctness than this is dropped."
+    )
     flow_rule: FlowRule = FlowRule.IMPROVED
     n_van: int | None = Field(None, ge=1)
     n_idk: int | None = Field(None, ge=1)

@@ -100,7 +100,7 @@ def _serve(path: str, channel: Channel, inbox: "queue.SimpleQueue[RunStage]", st
         try:
             functions = functions or load_functions(path)
             message: Finished | Failed = _run_stage(work, functions, sender, stop)
-        except Exception as error:  # the child's edge: every failure travels to the parent
+        except Exception as error:  # top level of the child: every failure travels to the parent
             message = _failure(error)
         sender.flush()
         _end_log(work.log_end)

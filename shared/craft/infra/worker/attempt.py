@@ -103,7 +103,7 @@ class RunningAttempt:
             # In a thread, while the heartbeat runs: it may outlast the lease, and a cancel must not wait for it.
             threading.Thread(target=self._free_memory, name="release-memory", daemon=True).start()
             ended = self._supervise(scratch)
-        except Exception as error:  # an attempt's edge: a failure that is not reported would look like a lost worker
+        except Exception as error:  # top level: a failure that is not reported would look like a lost worker
             self._logger.exception("attempt_crashed")
             self._child.kill(grace_seconds=0)
             ended = self._fail(error_of(error))
@@ -143,7 +143,7 @@ class RunningAttempt:
     def _free_memory(self) -> None:
         try:
             self._release_memory()
-        except Exception as error:  # a thread's edge: the attempt waits for this result
+        except Exception as error:  # top level of the thread: the attempt waits for this result
             self._mailbox.put(Failed(error=StageError.of(error_of(error)), reusable=True))
         else:
             self._mailbox.put(MemoryReleased())

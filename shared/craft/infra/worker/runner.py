@@ -22,8 +22,8 @@ _log = logging.getLogger("craft.worker")
 class StageRunner:
     """Runs one stage at a time. `owner` names this process and no other.
 
-    `device` names the device that `device_lock` locks. `release_memory` makes a process that occupies the device's
-    memory without the lock release it.
+    `device` names the device that `device_lock` locks. `release_memory` asks a process that keeps the device's memory
+    without the lock, such as the model server, to free it.
     """
 
     def __init__(
@@ -54,10 +54,10 @@ class StageRunner:
         self._attempt: RunningAttempt | None = None
 
     def run(self, stage_id: str) -> AttemptEnd:
-        """Wait for the device, claim the stage and run it.
+        """Wait for the device, claim a stage and run it.
 
-        While this worker waits, no worker owns the stage, and another one may claim it. A dispatch message for a stage
-        that cannot be claimed costs one call.
+        The message's stage only names the queue: the coordinator may give another stage of it, or none. While this
+        worker waits for the device, another one may claim the stage.
         """
         with self._device_lock(self._stopping) as acquired:
             return self._run(stage_id) if acquired else AttemptEnd.NOTHING_TO_DO
