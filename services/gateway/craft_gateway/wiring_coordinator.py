@@ -30,8 +30,7 @@ from craft_gateway.store.database import Database
 from craft_gateway.webhooks.deliveries import Deliveries
 from craft_gateway.webhooks.http_post import HttpPoster
 from craft_gateway.webhooks.secrets import secret_box
-from craft_gateway.webhooks.sender import WebhookSender
-from craft_gateway.webhooks.sender import running as sender_running
+from craft_gateway.webhooks.sender import WebhookSender, sender_thread
 from craft_gateway.worker_api.observed import CountedCalls, LostLeases
 from craft_gateway.worker_api.routes import worker_router
 
@@ -59,7 +58,7 @@ def loops(
             sweep_seconds,
         ),
         Loop("retention", retention.collect_page, settings.retention.sweep_seconds),
-        Loop("webhooks", deliveries.sweep, _FORGET_SECONDS),
+        Loop("webhooks", deliveries.clean_up, _FORGET_SECONDS),
         Loop("publishing", publishing.step, _PUBLISHING_SECONDS),
     )
 
@@ -112,7 +111,7 @@ def coordinator_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:  # noqa: ARG001 - FastAPI's signature
         tasks = [asyncio.create_task(run_loop(loop, pause=pause), name=loop.name) for loop in running]
         try:
-            async with sender_running(sender):
+            async with sender_thread(sender):
                 yield
         finally:
             for task in tasks:

@@ -1,11 +1,12 @@
-"""Which messages are due, who sends them, and what is written down of each attempt.
+"""Leases due messages to senders, and records the result of each attempt.
 
-Several senders may run. Who takes a message moves its `due_at` to when another one may: it is sent once at a time, and
-again where its sender died. The number of the attempt is its fence: an answer that comes too late changes nothing.
+Several senders may run. A lease moves the message's `due_at` to its own end: a message is sent by one sender at a time,
+and again where its sender died. The number of the attempt is its fence: a result that comes too late changes nothing.
 """
 
 import secrets
 from collections.abc import Mapping, Sequence
+from contextvars import copy_context
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -23,11 +24,11 @@ from craft_gateway.store.tables import Delivery, Webhook
 from craft_gateway.webhooks.http_post import Answer, DeliveryOutcome
 
 PAGE = 500
-TAKEN_FOR = timedelta(seconds=60)
+LEASE = timedelta(seconds=60)
 """Longer than any attempt takes."""
-FAILS_FOR = timedelta(days=3)
-"""A webhook that failed for so long, and so often in a row, is switched off."""
-FAILS_IN_A_ROW = 20
+DISABLED_AFTER = timedelta(days=3)
+DISABLED_AFTER_FAILURES = 20
+"""A webhook is switched off that failed for so long, and so often in a row."""
 _FIRST_PAUSE_SECONDS = 5.0
 _PAUSE_GROWTH = 3.0
 _LONGEST_PAUSE_SECONDS = 4 * 3600.0
@@ -36,7 +37,7 @@ _random = secrets.SystemRandom()
 
 
 def pause_seconds(tries: int, *, jitter: float) -> float:
-    """After so many attempts that failed: 5 s, 15 s, 45 s … 4 h, a quarter more or less. `jitter` is from 0 to 1."""
+    """The pause after so many failed attempts: 5 s, 15 s, 45 s … 4 h, a quarter more or less. `jitter`: from 0 to 1."""
     return exponential_backoff(
         tries,
         first=_FIRST_PAUSE_SECONDS,
@@ -46,8 +47,8 @@ def pause_seconds(tries: int, *, jitter: float) -> float:
     )
 
 
-class Taken(NamedTuple):
-    """An attempt to be made. `secrets` are encrypted, the newest first."""
+class LeasedDelivery(NamedTuple):
+    """A message with the attempt that its sender is to make. `secrets` are encrypted, the newest first."""
 
     delivery_id: str
     attempt: int
@@ -58,73 +59,77 @@ class Taken(NamedTuple):
     secrets: tuple[str, ...]
 
 
-class Attempted(NamedTuple):
-    """An attempt that was made."""
+class DeliveryResult(NamedTuple):
+    """An attempt that was made, and its answer."""
 
-    taken: Taken
+    delivery: LeasedDelivery
     answer: Answer
 
 
 class Deliveries:
-    """The messages of all webhooks, from the senders' side."""
+    """The messages of all webhooks, for the senders."""
 
     def __init__(self, database: Database, *, at_once_per_host: int, keep_days: float) -> None:
         self._database = database
         self._per_host = at_once_per_host
         self._keep = timedelta(days=keep_days)
 
-    def take(self, *, in_flight: Mapping[str, int], most: int) -> Sequence[Taken]:
-        """Begin attempts at what is due, `most` in all and few to one host, those `in_flight` counted in.
+    def lease(self, *, in_flight: Mapping[str, int], most: int) -> Sequence[LeasedDelivery]:
+        """Lease due messages: `most` in all and few to one host, where those `in_flight` count too.
 
-        A webhook whose last attempt failed has one at a time: however much waits for it, it holds up no other.
+        A webhook whose last attempt failed has one at a time, so that it delays no other, however much waits for it.
         """
-        wanted = self._wanted(in_flight, most)
-        if not wanted:
+        counts = self._counts(in_flight, most)
+        if not counts:
             return ()
         with self._database.write() as session:
             now = self._database.now(session)
-            hooks = session.exec(select(Webhook).where(col(Webhook.id).in_(wanted), col(Webhook.active))).all()
-            return [taken for hook in hooks for taken in _begun(session, now, hook, wanted[hook.id])]
+            hooks = session.exec(select(Webhook).where(col(Webhook.id).in_(counts), col(Webhook.active))).all()
+            return [leased for hook in hooks for leased in _lease_due(session, now, hook, counts[hook.id])]
 
-    def settle(self, made: Sequence[Attempted]) -> None:
-        """Write down what came of attempts. One that is not the message's last changes nothing."""
+    def settle(self, results: Sequence[DeliveryResult]) -> None:
+        """Record the results of attempts. An attempt that is not the message's last changes nothing."""
+        # In a context of its own: afterwards the caller does not act for the system.
+        copy_context().run(self._settle, results)
+
+    def _settle(self, results: Sequence[DeliveryResult]) -> None:
         act_as(_SYSTEM)
         with self._database.write() as session:
             now = self._database.now(session)
-            # Webhooks before messages, each in order: whoever else locks several does so too.
-            ids = {each.taken.webhook_id for each in made}
+            # Webhooks before messages, each in order: all transactions that lock several do so.
+            ids = {result.delivery.webhook_id for result in results}
             hooks = {
                 hook.id: hook
                 for hook in session.exec(
                     select(Webhook).where(col(Webhook.id).in_(ids)).order_by(col(Webhook.id)).with_for_update()
                 )
             }
-            for each in sorted(made, key=lambda one: one.taken.delivery_id):
-                row = session.get(Delivery, each.taken.delivery_id, with_for_update=True)
-                if row is None or row.attempts != each.taken.attempt or row.ended_at is not None:
+            for leased, answer in sorted(results, key=lambda result: result.delivery.delivery_id):
+                row = session.get(Delivery, leased.delivery_id, with_for_update=True)
+                if row is None or row.attempts != leased.attempt or row.ended_at is not None:
                     continue
-                _write_down(row, each.answer, now)
-                if (hook := hooks.get(each.taken.webhook_id)) is not None:
-                    _judge(session, now, hook, each.answer)
+                _record_answer(row, answer, now)
+                if (hook := hooks.get(leased.webhook_id)) is not None:
+                    _count_failures(session, now, hook, answer)
 
-    def sweep(self) -> bool:
-        """End what waits for webhooks that are off or gone, and forget what ended days ago; whether there is more."""
+    def clean_up(self) -> bool:
+        """End messages to webhooks that are off or gone, and delete those that ended days ago. True where more wait."""
         with self._database.write() as session:
             now = self._database.now(session)
             on = exists().where(col(Webhook.id) == col(Delivery.webhook_id), col(Webhook.active))
             free = or_(col(Delivery.leased_until).is_(None), col(Delivery.leased_until) <= now)
-            vain = _page(session, col(Delivery.ended_at).is_(None), free, ~on)
+            undeliverable = _page(session, col(Delivery.ended_at).is_(None), free, ~on)
             old = _page(session, col(Delivery.ended_at) < now - self._keep)
             connection = session.connection()
             ended = {"status": DeliveryStatus.FAILED, "ended_at": now, "error": "The webhook is off."}
-            if vain:
-                connection.execute(update(Delivery).where(col(Delivery.id).in_(vain)).values(**ended))
+            if undeliverable:
+                connection.execute(update(Delivery).where(col(Delivery.id).in_(undeliverable)).values(**ended))
             if old:
                 connection.execute(delete(Delivery).where(col(Delivery.id).in_(old)))
-        return PAGE in (len(vain), len(old))
+        return PAGE in (len(undeliverable), len(old))
 
-    def _wanted(self, in_flight: Mapping[str, int], most: int) -> dict[str, int]:
-        """By webhook how many to take. One step along an index for each webhook, however many messages wait."""
+    def _counts(self, in_flight: Mapping[str, int], most: int) -> dict[str, int]:
+        """The number of messages to lease, by webhook. One step along an index for each, however many messages wait."""
         with self._database.read() as session:
             if session.exec(select(Delivery.id).where(col(Delivery.ended_at).is_(None)).limit(1)).first() is None:
                 return {}
@@ -140,17 +145,17 @@ class Deliveries:
                 .order_by(first)
             ).all()
         busy = dict(in_flight)
-        wanted: dict[str, int] = {}
+        counts: dict[str, int] = {}
         for webhook_id, host, failures in rows:
-            room = (1 if failures else self._per_host) - busy.get(host, 0)
-            count = min(room, most - sum(wanted.values()))
+            free = (1 if failures else self._per_host) - busy.get(host, 0)
+            count = min(free, most - sum(counts.values()))
             if count > 0:
-                wanted[webhook_id] = count
+                counts[webhook_id] = count
                 busy[host] = busy.get(host, 0) + count
-        return wanted
+        return counts
 
 
-def _begun(session: Session, now: datetime, hook: Webhook, most: int) -> Sequence[Taken]:
+def _lease_due(session: Session, now: datetime, hook: Webhook, most: int) -> Sequence[LeasedDelivery]:
     secrets_ = [hook.secret]
     if hook.old_secret is not None and hook.old_secret_until is not None and hook.old_secret_until > now:
         secrets_.append(hook.old_secret)
@@ -165,11 +170,13 @@ def _begun(session: Session, now: datetime, hook: Webhook, most: int) -> Sequenc
         row.attempts += 1
         row.tries += 1
         row.attempted_at = now
-        row.due_at = row.leased_until = now + TAKEN_FOR
-    return [Taken(row.id, row.attempts, hook.id, hook.host, hook.url, row.body, tuple(secrets_)) for row in rows]
+        row.due_at = row.leased_until = now + LEASE
+    return [
+        LeasedDelivery(row.id, row.attempts, hook.id, hook.host, hook.url, row.body, tuple(secrets_)) for row in rows
+    ]
 
 
-def _write_down(row: Delivery, answer: Answer, now: datetime) -> None:
+def _record_answer(row: Delivery, answer: Answer, now: datetime) -> None:
     row.leased_until = None
     row.response_status, row.response_body, row.error = answer.status, answer.excerpt, answer.error
     if answer.outcome is DeliveryOutcome.DELIVERED:
@@ -181,15 +188,15 @@ def _write_down(row: Delivery, answer: Answer, now: datetime) -> None:
         row.status, row.ended_at = DeliveryStatus.FAILED, now
 
 
-def _judge(session: Session, now: datetime, hook: Webhook, answer: Answer) -> None:
-    """Count the webhook's failures in a row, and switch it off where nobody can be there any longer."""
+def _count_failures(session: Session, now: datetime, hook: Webhook, answer: Answer) -> None:
+    """Count the webhook's failures in a row, and switch it off where its receiver is gone for good."""
     if answer.outcome is DeliveryOutcome.DELIVERED:
         hook.failures, hook.failing_since, hook.last_delivered_at = 0, None, now
         return
     hook.failures += 1
     hook.failing_since = hook.failing_since or now
     gone = answer.outcome is DeliveryOutcome.GONE
-    if not hook.active or not (gone or _hopeless(hook, now)):
+    if not hook.active or not (gone or _failed_too_long(hook, now)):
         return
     days = (now - hook.failing_since).days
     hook.active = False
@@ -201,9 +208,9 @@ def _judge(session: Session, now: datetime, hook: Webhook, answer: Answer) -> No
     record(session, now, hook.team, hook.id, EventType.WEBHOOK_DISABLED, host=hook.host, reason=hook.inactive_reason)
 
 
-def _hopeless(hook: Webhook, now: datetime) -> bool:
+def _failed_too_long(hook: Webhook, now: datetime) -> bool:
     since = hook.failing_since
-    return since is not None and now - since >= FAILS_FOR and hook.failures >= FAILS_IN_A_ROW
+    return since is not None and now - since >= DISABLED_AFTER and hook.failures >= DISABLED_AFTER_FAILURES
 
 
 def _page(session: Session, *which: object) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""What was sent to a webhook and what came of it; messages that are sent again, and those for a try."""
+"""Lists the deliveries of a webhook, sends one again, and sends test messages."""
 
 import re
 
@@ -13,7 +13,7 @@ from craft_gateway.store.paging import ListPage, read_page
 from craft_gateway.store.tables import Delivery, Webhook
 
 # A receiver that cannot read Unicode should fail now.
-_TRY = "It works. Ça marche. 可以了。"
+_TEST_MESSAGE = "It works. Ça marche. 可以了。"
 
 
 class DeliveryLog:
@@ -37,10 +37,10 @@ class DeliveryLog:
     def find(self, webhook_id: str, delivery_id: str) -> Delivery:
         """One delivery of that webhook. Raises NotFound."""
         with self._database.read() as session:
-            return _found(session, webhook_id, delivery_id)
+            return _find(session, webhook_id, delivery_id)
 
     def test(self, webhook_id: str) -> Delivery:
-        """Queue a message that tells of nothing. Raises NotFound, Conflict where the webhook is off."""
+        """Queue a test message. Raises NotFound, Conflict where the webhook is off."""
         with self._database.write() as session:
             hook = _active(session, webhook_id)
             now = self._database.now(session)
@@ -48,20 +48,20 @@ class DeliveryLog:
                 "subject": hook.id,
                 "seq": 0,
                 "team": hook.team,
-                "details": {"message": _TRY},
+                "details": {"message": _TEST_MESSAGE},
             }
             row = new_delivery(hook.id, TEST_TYPE, message(TEST_TYPE, now, data), now)
             session.add(row)
         return row
 
     def redeliver(self, webhook_id: str, delivery_id: str) -> Delivery:
-        """Send a message once more, with the id that it had, and for another day where that fails.
+        """Queue a message again, with its old id and for another day.
 
         Raises NotFound, Conflict where the webhook is off or the message is being sent at this moment.
         """
         with self._database.write() as session:
             _active(session, webhook_id)
-            row = _found(session, webhook_id, delivery_id, lock=True)
+            row = _find(session, webhook_id, delivery_id, lock=True)
             now = self._database.now(session)
             if row.leased_until is not None and row.leased_until > now:
                 raise Conflict("It is being sent at this moment.", hint="Look at it again in a minute.")
@@ -85,7 +85,7 @@ def _active(session: Session, webhook_id: str) -> Webhook:
     return hook
 
 
-def _found(session: Session, webhook_id: str, delivery_id: str, *, lock: bool = False) -> Delivery:
+def _find(session: Session, webhook_id: str, delivery_id: str, *, lock: bool = False) -> Delivery:
     row = None
     if re.fullmatch(DELIVERY_ID, delivery_id):
         row = session.get(Delivery, delivery_id, with_for_update=lock or None)

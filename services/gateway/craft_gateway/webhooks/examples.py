@@ -4,14 +4,14 @@ from typing import Any
 
 WEBHOOK_EXAMPLES: dict[str, Any] = {
     "ends": {
-        "summary": "How jobs end",
+        "summary": "Ends of jobs",
         "value": {
             "url": "https://hooks.example.com/craft",
             "types": ["job.succeeded", "job.failed", "job.cancelled"],
             "name": "pager",
         },
     },
-    "everything": {"summary": "Whatever happens", "value": {"url": "https://hooks.example.com/all", "types": ["*"]}},
+    "everything": {"summary": "Every event", "value": {"url": "https://hooks.example.com/all", "types": ["*"]}},
 }
 WEBHOOK_CHANGES: dict[str, Any] = {
     "off": {"summary": "Send nothing for now", "value": {"active": False}},

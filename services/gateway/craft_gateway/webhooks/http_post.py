@@ -1,4 +1,4 @@
-"""One attempt at a message: an HTTP call that ends in time, whatever the receiver does, and never raises."""
+"""Posts one message: an HTTP call that ends in time, whatever the receiver does, and never raises."""
 
 import asyncio
 import logging
@@ -20,23 +20,23 @@ _log = logging.getLogger("craft.webhooks")
 
 
 class DeliveryOutcome(StrEnum):
-    """How an attempt ended."""
+    """The outcome of an attempt."""
 
     DELIVERED = "delivered"
     REFUSED = "refused"
-    """An answer that is no success; redirects are not followed."""
+    """An answer other than success; redirects are not followed."""
     GONE = "gone"
     """410: the receiver wants nothing any more."""
     TIMEOUT = "timeout"
     UNREACHABLE = "unreachable"
     FORBIDDEN = "forbidden"
-    """Its address is not public, or it is no https URL any longer."""
+    """Its address is not public, or its URL is not https any longer."""
     UNSIGNED = "unsigned"
     """Its secret cannot be read."""
 
 
 class Answer(NamedTuple):
-    """What came of an attempt. `pause_seconds` is how long the receiver wants to be left alone."""
+    """The result of an attempt. `pause_seconds`: the pause that the receiver asks for."""
 
     outcome: DeliveryOutcome
     status: int | None = None
@@ -46,7 +46,7 @@ class Answer(NamedTuple):
 
 
 class Poster(Protocol):
-    """Where messages leave."""
+    """Sends messages."""
 
     async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """One POST."""
@@ -60,7 +60,7 @@ class Poster(Protocol):
 class HttpPoster:
     """To public addresses only, unless the policy allows the host; a connection for each call.
 
-    One that is kept could be used for another host behind the same address, whose certificate nobody checked.
+    A connection that is kept could serve another host behind the same address, whose certificate was not checked.
     """
 
     def __init__(self, policy: OutboundPolicy, *, seconds: float = _SECONDS) -> None:
@@ -75,7 +75,7 @@ class HttpPoster:
         self._seconds = seconds
 
     async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
-        """See `Poster`. The whole of it takes `seconds` at most: a receiver that drips cannot hold it longer."""
+        """See `Poster`. The whole call takes `seconds` at most, even where the receiver sends byte by byte."""
         response: httpx.Response | None = None
         excerpt = bytearray()
         try:
@@ -85,7 +85,7 @@ class HttpPoster:
                         excerpt += chunk[: MOST_ANSWER_BYTES - len(excerpt)]
                         if len(excerpt) >= MOST_ANSWER_BYTES:
                             break
-        # The edge to whatever answers there: nothing that it does may end the loop that sends to all others.
+        # The edge to an unknown server: no answer of it may end the loop that sends to all others.
         except Exception as error:
             if response is None:
                 return _failed(error, self._seconds)
@@ -103,10 +103,10 @@ def _answered(response: httpx.Response, excerpt: bytes) -> Answer:
         return Answer(DeliveryOutcome.DELIVERED, status, text)
     if status == httpx.codes.GONE:
         return Answer(DeliveryOutcome.GONE, status, text, "The receiver answered 410: it wants no more messages.")
-    told = f"The receiver answered {status}."
+    detail = f"The receiver answered {status}."
     if response.is_redirect:
-        told += " Redirects are not followed: make a webhook for the final address."
-    return Answer(DeliveryOutcome.REFUSED, status, text, told, _pause(response.headers.get("Retry-After", "")))
+        detail += " Redirects are not followed: make a webhook for the final address."
+    return Answer(DeliveryOutcome.REFUSED, status, text, detail, _pause(response.headers.get("Retry-After", "")))
 
 
 def _pause(retry_after: str) -> float:
@@ -120,17 +120,17 @@ def _failed(error: Exception, seconds: float) -> Answer:
     if isinstance(error, TimeoutError | httpx.TimeoutException):
         return Answer(DeliveryOutcome.TIMEOUT, error=f"No answer came within {seconds:g} s.")
     if isinstance(error, RequestInvalid):
-        # A name may be known again a minute later; an address that is not public is a matter of what is allowed.
+        # A name may be known again a minute later; an address that is not public is forbidden until settings change.
         outcome = DeliveryOutcome.UNREACHABLE if isinstance(error, HostUnknown) else DeliveryOutcome.FORBIDDEN
         return Answer(outcome, error=_plain(f"{error.message} {error.hint or ''}".strip(), _LONGEST_ERROR))
     if isinstance(error, Unavailable):
         return Answer(DeliveryOutcome.UNREACHABLE, error=_plain(error.message, _LONGEST_ERROR))
     if not isinstance(error, httpx.HTTPError | httpx.InvalidURL | OSError | UnicodeError):
         _log.warning("webhook_failed_oddly", exc_info=error)
-    told = str(error) or type(error).__name__
-    return Answer(DeliveryOutcome.UNREACHABLE, error=_plain(f"The receiver cannot be reached: {told}", _LONGEST_ERROR))
+    detail = f"The receiver cannot be reached: {str(error) or type(error).__name__}"
+    return Answer(DeliveryOutcome.UNREACHABLE, error=_plain(detail, _LONGEST_ERROR))
 
 
 def _plain(text: str, most: int) -> str:
-    # PostgreSQL's text holds no NUL, and UTF-8 no half characters.
+    # PostgreSQL's text holds no NUL, and UTF-8 no half surrogate pairs.
     return text[:most].replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()

@@ -1,4 +1,4 @@
-"""A team's webhooks: made, changed and removed, with the secrets by which their messages are signed."""
+"""Creates, changes and deletes a team's webhooks, with the secrets that sign their messages."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -35,7 +35,7 @@ _OFF = "switched off by request"
 
 
 class NewSecret(NamedTuple):
-    """`secret` is told once."""
+    """A webhook with its new secret, which is shown this once."""
 
     row: Webhook
     secret: str
@@ -50,7 +50,7 @@ class Webhooks:
         self._box = box
 
     def create(self, request: WebhookRequest, caller: Caller) -> NewSecret:
-        """A webhook of the caller's team. Raises RequestInvalid, Forbidden, Conflict, Unavailable."""
+        """Create a webhook of the caller's team. Raises RequestInvalid, Forbidden, Conflict, Unavailable."""
         _check_types(request.types, caller)
         host = self._host(request.url)
         secret = new_secret()
@@ -73,7 +73,7 @@ class Webhooks:
                 created_at=now,
             )
             session.add(row)
-            # The host alone: the rest of the address may hold a token.
+            # Only the host: the rest of the address may hold a token.
             record(session, now, row.team, row.id, EventType.WEBHOOK_CREATED, host=host, types=row.types)
         return NewSecret(row, secret)
 
@@ -111,7 +111,7 @@ class Webhooks:
         return row
 
     def rotate(self, webhook_id: str) -> NewSecret:
-        """A new secret; the one before signs too for a day. Raises NotFound, Unavailable."""
+        """Make a new secret; the old one signs too for a day. Raises NotFound, Unavailable."""
         secret = new_secret()
         locked = self._box.lock(secret)
         with self._locked(webhook_id) as (session, now, row):
@@ -121,7 +121,7 @@ class Webhooks:
         return NewSecret(row, secret)
 
     def delete(self, webhook_id: str) -> None:
-        """Nothing more is sent to it; the rows of its deliveries go with the next sweeps. Raises NotFound."""
+        """Send nothing more to it; its deliveries are deleted by the next clean-ups. Raises NotFound."""
         with self._locked(webhook_id) as (session, now, row):
             record(session, now, row.team, row.id, EventType.WEBHOOK_DELETED, host=row.host)
             session.delete(row)

@@ -1,4 +1,4 @@
-"""Webhooks: where a team hears of its events, and what was sent there."""
+"""Routes of webhooks and of their deliveries."""
 
 from typing import Annotated
 
@@ -33,7 +33,7 @@ _AFTER = "The `last_id` of the page before."
 
 
 def router(owners: OwnerLookup, webhooks: Webhooks, deliveries: DeliveryLog) -> APIRouter:
-    """The routes over these objects."""
+    """Make the routes of webhooks and deliveries."""
     routes = APIRouter()
     routes.include_router(_webhooks(owners, webhooks))
     routes.include_router(_deliveries(owners, webhooks, deliveries))
@@ -58,11 +58,11 @@ def _webhooks(owners: OwnerLookup, webhooks: Webhooks) -> APIRouter:
         caller: CallerOf,
         response: Response,
     ) -> SecretView:
-        """Have the team's events sent to an https address. The answer is the only place where the secret is shown."""
-        made = webhooks.create(request, caller)
-        response.headers["Location"] = f"{ROOT}/webhooks/{made.row.id}"
+        """Send the team's events to an https address. Only this answer shows the secret."""
+        created = webhooks.create(request, caller)
+        response.headers["Location"] = f"{ROOT}/webhooks/{created.row.id}"
         response.headers["Cache-Control"] = "no-store"
-        return SecretView(**_view(made.row).model_dump(), secret=made.secret)
+        return SecretView(**_view(created.row).model_dump(), secret=created.secret)
 
     @routes.get("/webhooks", operation_id="listWebhooks", responses=documented(RequestInvalid))
     def list_webhooks(
@@ -70,7 +70,7 @@ def _webhooks(owners: OwnerLookup, webhooks: Webhooks) -> APIRouter:
         limit: Limit = 20,
         after: Annotated[str | None, Query(pattern=WEBHOOK_ID, description=_AFTER)] = None,
     ) -> WebhookList:
-        """The team's webhooks, newest first."""
+        """List the team's webhooks, newest first."""
         page = webhooks.listed(caller.team, limit=limit, after=after)
         return WebhookList(
             data=[_view(row) for row in page.rows],
@@ -80,7 +80,7 @@ def _webhooks(owners: OwnerLookup, webhooks: Webhooks) -> APIRouter:
 
     @routes.get("/webhooks/{webhook_id}", operation_id="getWebhook", responses=documented(NotFound))
     def get_webhook(webhook_id: str) -> WebhookView:
-        """One webhook, without its secret."""
+        """Get one webhook, without its secret."""
         return _view(webhooks.find(webhook_id))
 
     @routes.patch(
@@ -91,7 +91,7 @@ def _webhooks(owners: OwnerLookup, webhooks: Webhooks) -> APIRouter:
     def change_webhook(
         webhook_id: str, change: Annotated[WebhookChange, Body(openapi_examples=WEBHOOK_CHANGES)], caller: CallerOf
     ) -> WebhookView:
-        """Switch it on or off, or choose other events. What happens while it is off is not sent later."""
+        """Switch it on or off, or choose other events. Events while it is off are not sent later."""
         return _view(webhooks.change(webhook_id, change, caller))
 
     @routes.delete(
@@ -101,7 +101,7 @@ def _webhooks(owners: OwnerLookup, webhooks: Webhooks) -> APIRouter:
         responses=documented(NotFound, Unavailable),
     )
     def delete_webhook(webhook_id: str) -> None:
-        """Nothing more is sent to it, messages that wait neither."""
+        """Delete a webhook. Messages that wait for it are not sent."""
         webhooks.delete(webhook_id)
 
     @routes.post(
@@ -110,10 +110,10 @@ def _webhooks(owners: OwnerLookup, webhooks: Webhooks) -> APIRouter:
         responses=documented(NotFound, Unavailable),
     )
     def rotate_secret(webhook_id: str, response: Response) -> SecretView:
-        """A new secret, shown this once. For a day messages are signed by the one before as well."""
-        made = webhooks.rotate(webhook_id)
+        """Make a new secret, which only this answer shows. For a day the old one signs messages as well."""
+        rotated = webhooks.rotate(webhook_id)
         response.headers["Cache-Control"] = "no-store"
-        return SecretView(**_view(made.row).model_dump(), secret=made.secret)
+        return SecretView(**_view(rotated.row).model_dump(), secret=rotated.secret)
 
     return routes
 
@@ -129,7 +129,7 @@ def _deliveries(owners: OwnerLookup, webhooks: Webhooks, deliveries: DeliveryLog
         responses=documented(NotFound, Conflict, Unavailable),
     )
     def test_webhook(webhook_id: str, response: Response) -> DeliveryView:
-        """Send a message of type `webhook.test`; look at the delivery to see what came of it."""
+        """Send a message of type `webhook.test`; the delivery shows its result."""
         return _queued(deliveries.test(webhook_id), response)
 
     @routes.get(path, operation_id="listDeliveries", responses=documented(NotFound, RequestInvalid))
@@ -139,7 +139,7 @@ def _deliveries(owners: OwnerLookup, webhooks: Webhooks, deliveries: DeliveryLog
         after: Annotated[str | None, Query(pattern=DELIVERY_ID, description=_AFTER)] = None,
         status: DeliveryStatus | None = None,
     ) -> DeliveryList:
-        """What was sent and what came of it, newest first."""
+        """List the deliveries of a webhook with their results, newest first."""
         webhooks.find(webhook_id)
         page = deliveries.listed(webhook_id, limit=limit, after=after, status=status)
         return DeliveryList(
@@ -150,7 +150,7 @@ def _deliveries(owners: OwnerLookup, webhooks: Webhooks, deliveries: DeliveryLog
 
     @routes.get(f"{path}/{{delivery_id}}", operation_id="getDelivery", responses=documented(NotFound))
     def get_delivery(webhook_id: str, delivery_id: str) -> DeliveryDetail:
-        """One delivery with the body that is sent."""
+        """Get one delivery with the body that is sent."""
         row = deliveries.find(webhook_id, delivery_id)
         return DeliveryDetail(**_delivery(row).model_dump(), body=row.body)
 
@@ -161,7 +161,7 @@ def _deliveries(owners: OwnerLookup, webhooks: Webhooks, deliveries: DeliveryLog
         responses=documented(NotFound, Conflict, Unavailable),
     )
     def redeliver(webhook_id: str, delivery_id: str, response: Response) -> DeliveryView:
-        """Send it again now, whatever became of it; it keeps its id, so that a receiver can tell."""
+        """Send it again now, whatever its result was. It keeps its id, so that a receiver can recognise it."""
         return _queued(deliveries.redeliver(webhook_id, delivery_id), response)
 
     return routes

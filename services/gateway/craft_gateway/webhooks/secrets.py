@@ -1,4 +1,4 @@
-"""Secrets of webhooks: made, kept encrypted, and used to sign as https://www.standardwebhooks.com says."""
+"""Makes the secrets of webhooks, encrypts them, and signs as https://www.standardwebhooks.com says."""
 
 import base64
 import hashlib
@@ -15,18 +15,18 @@ from pydantic import SecretStr
 from craft.errors import Internal, Unavailable
 from craft.infra.settings.settings import Settings
 
-SECRET_PREFIX = "whsec_"  # noqa: S105 - what every one begins with
+SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix of every secret
 KEY_FILE = "webhook.key"
 _SECRET_BYTES = 32
 
 
 def new_secret() -> str:
-    """256 random bits in the form that libraries take."""
+    """256 random bits in the form that receivers' libraries take."""
     return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
 
 
 def signatures(of: Sequence[str], *, message_id: str, timestamp: int, body: bytes) -> str:
-    """The header `webhook-signature`: one for each secret that is valid."""
+    """The header `webhook-signature`: a signature by each of the valid secrets."""
     signed = b".".join((message_id.encode(), str(timestamp).encode(), body))
     return " ".join(f"v1,{_signature(secret, signed)}" for secret in of)
 
@@ -37,9 +37,9 @@ def _signature(secret: str, signed: bytes) -> str:
 
 
 class SecretBox:
-    """Encrypts by the newest key, and reads what any of them encrypted.
+    """Encrypts with the newest key, and decrypts with any of them.
 
-    Without a key of the settings there is a file, which is made when it is needed first.
+    Without a key in the settings it uses a file, which it makes at the first use.
     """
 
     def __init__(self, file: Path, *, key: SecretStr | None = None, old_key: SecretStr | None = None) -> None:
@@ -49,11 +49,11 @@ class SecretBox:
         self._made: MultiFernet | None = None
 
     def lock(self, secret: str) -> str:
-        """For the database. Raises Unavailable."""
+        """Encrypt a secret for the database. Raises Unavailable."""
         return self._fernet().encrypt(secret.encode()).decode()
 
     def open(self, locked: str) -> str:
-        """The secret again. Raises Internal where the key is another one now, Unavailable."""
+        """Decrypt a secret. Raises Internal where the key has changed, Unavailable."""
         try:
             return self._fernet().decrypt(locked.encode()).decode()
         except InvalidToken:
@@ -66,21 +66,21 @@ class SecretBox:
     def _fernet(self) -> MultiFernet:
         if self._made is None:
             given = [_file_key(self._file), *self._given] if self._only_old else self._given
-            # Any text will do as a key: a hash is enough, since 32 characters or more are asked for.
-            derived = (hashlib.sha256(each.encode()).digest() for each in given)
-            self._made = MultiFernet([Fernet(base64.urlsafe_b64encode(each)) for each in derived])
+            # A hash is enough to derive a key of any text, since settings ask for 32 characters or more.
+            derived = (hashlib.sha256(text.encode()).digest() for text in given)
+            self._made = MultiFernet([Fernet(base64.urlsafe_b64encode(key)) for key in derived])
         return self._made
 
 
 def secret_box(settings: Settings) -> SecretBox:
-    """The installation's."""
+    """The secret box of this installation."""
     return SecretBox(
         settings.state_dir.absolute() / KEY_FILE, key=settings.webhooks.key, old_key=settings.webhooks.old_key
     )
 
 
 def _file_key(file: Path) -> str:
-    """The file's key, made where there is none: two processes that make it at once agree on one of them."""
+    """Read the file's key; make one where there is none. Two processes that make it at once agree on one of them."""
     try:
         if not file.exists():
             _make(file)
@@ -103,7 +103,7 @@ def _make(file: Path) -> None:
             out.write(secrets.token_hex(_SECRET_BYTES))
             out.flush()
             os.fsync(out.fileno())
-        # Whole or not at all, and never over one that is there already.
+        # Whole or not at all, and never over an existing file.
         with suppress(FileExistsError):
             os.link(draft, file)
     finally:

@@ -71,8 +71,8 @@ class Sending:
 
         async def go() -> None:
             sender = self.sender()
-            while await sender.turn():
-                await sender.ended()
+            while await sender.step():
+                await sender.wait_for_attempts()
 
         asyncio.run(go())
 

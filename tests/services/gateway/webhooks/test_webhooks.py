@@ -25,9 +25,9 @@ from craft_gateway.access.identity import Caller
 from craft_gateway.events import message, new_delivery
 from craft_gateway.lifecycle.job_transaction import job_transaction
 from craft_gateway.store.tables import Delivery
-from craft_gateway.webhooks.deliveries import FAILS_IN_A_ROW, TAKEN_FOR, Attempted, pause_seconds
+from craft_gateway.webhooks.deliveries import DISABLED_AFTER_FAILURES, LEASE, DeliveryResult, pause_seconds
 from craft_gateway.webhooks.http_post import Answer, DeliveryOutcome
-from craft_gateway.webhooks.sender import running
+from craft_gateway.webhooks.sender import sender_thread
 
 METADATA = "http://169.254.169.254/latest/meta-data/"
 
@@ -194,14 +194,14 @@ def test_410_switches_the_webhook_off_and_says_so(sending: Sending) -> None:
     sending.deliver()
     off = sending.now(gone)
     assert (off.active, off.inactive_reason) == (False, "the receiver answered 410 (gone)")
-    (told,) = sending.receiver.of("/watching")
-    data = verified(told, watching.secret)["data"]
+    (received,) = sending.receiver.of("/watching")
+    data = verified(received, watching.secret)["data"]
     assert isinstance(data, dict)
     assert (data["subject"], data["details"]["host"]) == (gone.row.id, "127.0.0.1")
     before = len(sending.rows(gone))
     sending.emit(job)
     assert len(sending.rows(gone)) == before
-    sending.deliveries.sweep()
+    sending.deliveries.clean_up()
     assert {row.status for row in sending.rows(gone)} == {DeliveryStatus.FAILED}
     with pytest.raises(Conflict, match="off"):
         sending.log.test(gone.row.id)
@@ -211,7 +211,7 @@ def test_a_webhook_that_failed_for_days_is_switched_off(sending: Sending) -> Non
     hook = sending.hook("/", "job.queued")
     sending.receiver.behaviours["/"] = answer(500)
     job = sending.world.create()
-    for _ in range(FAILS_IN_A_ROW + 2):
+    for _ in range(DISABLED_AFTER_FAILURES + 2):
         sending.emit(job)
         sending.deliver()
         assert sending.now(hook).active
@@ -301,7 +301,7 @@ def test_a_receiver_that_hangs_holds_up_nobody_else(world: World, tmp_path: Path
         job = world.create()
 
         async def go() -> None:
-            async with running(sending.sender):
+            async with sender_thread(sending.sender):
                 await asyncio.to_thread(sending.receiver.wait, 1, "/hangs")
                 for _ in range(20):
                     await asyncio.to_thread(sending.emit, job)
@@ -318,14 +318,14 @@ def test_of_one_host_few_are_in_flight_and_of_a_failing_one_a_single_one(sending
     job = sending.world.create()
     for _ in range(30):
         sending.emit(job)
-    first = sending.deliveries.take(in_flight={}, most=200)
+    first = sending.deliveries.lease(in_flight={}, most=200)
     assert len(first) == PER_HOST
-    assert sending.deliveries.take(in_flight={hook.row.host: PER_HOST}, most=200) == ()
-    assert len(sending.deliveries.take(in_flight={hook.row.host: 3}, most=200)) == 1
+    assert sending.deliveries.lease(in_flight={hook.row.host: PER_HOST}, most=200) == ()
+    assert len(sending.deliveries.lease(in_flight={hook.row.host: 3}, most=200)) == 1
     sending.receiver.behaviours["/"] = answer(500)
     sending.deliver()
     sending.world.clock.advance(600)
-    assert len(sending.deliveries.take(in_flight={}, most=200)) == 1
+    assert len(sending.deliveries.lease(in_flight={}, most=200)) == 1
 
 
 def test_a_hundred_thousand_messages_to_a_dead_host_hold_up_no_other(sending: Sending) -> None:
@@ -338,7 +338,7 @@ def test_a_hundred_thousand_messages_to_a_dead_host_hold_up_no_other(sending: Se
     alive = sending.hook("/alive", "job.created")
     sending.world.create()
     taken: list[object] = []
-    seconds = cpu_seconds(lambda: taken.extend(sending.deliveries.take(in_flight={"localhost": 4}, most=200)))
+    seconds = cpu_seconds(lambda: taken.extend(sending.deliveries.lease(in_flight={"localhost": 4}, most=200)))
     print(f"CPU seconds of a turn among 100,000 messages: {seconds:.4f}")
     assert [each.webhook_id for each in taken] == [alive.row.id]  # type: ignore[attr-defined]
     assert seconds < 0.2
@@ -357,12 +357,12 @@ def test_two_senders_never_send_the_same_message_at_once(sending: Sending) -> No
     assert {row.attempts for row in rows} == {1}
 
 
-def test_what_a_sender_took_and_never_told_of_is_sent_again_with_the_same_id(sending: Sending) -> None:
+def test_a_message_whose_sender_died_is_sent_again_with_the_same_id(sending: Sending) -> None:
     _, row = one(sending)
-    (lost,) = sending.deliveries.take(in_flight={}, most=1)
+    (lost,) = sending.deliveries.lease(in_flight={}, most=1)
     sending.deliver()
     assert sending.receiver.received == []
-    sending.world.clock.advance(TAKEN_FOR.total_seconds() + 1)
+    sending.world.clock.advance(LEASE.total_seconds() + 1)
     sending.deliver()
     assert [each.id for each in sending.receiver.received] == [lost.delivery_id] == [row.id]
     assert again(sending, row).attempts == 2
@@ -413,7 +413,7 @@ def test_a_message_can_be_sent_again_whatever_became_of_it(sending: Sending) -> 
 
 def test_what_is_being_sent_cannot_be_sent_beside_it(sending: Sending) -> None:
     _, row = one(sending)
-    sending.deliveries.take(in_flight={}, most=1)
+    sending.deliveries.lease(in_flight={}, most=1)
     with pytest.raises(Conflict, match="at this moment"):
         sending.log.redeliver(row.webhook_id, row.id)
 
@@ -437,10 +437,10 @@ def test_old_rows_and_those_of_deleted_webhooks_go(sending: Sending) -> None:
     sending.webhooks.delete(deleted.row.id)
     sending.deliver()
     assert sending.receiver.of("/deleted") == []
-    assert not sending.deliveries.sweep()
+    assert not sending.deliveries.clean_up()
     assert {each.status for each in sending.rows(deleted)} == {DeliveryStatus.FAILED}
     sending.world.clock.advance(7 * 86400 + 1)
-    sending.deliveries.sweep()
+    sending.deliveries.clean_up()
     assert sending.rows() == []
     with pytest.raises(NotFound):
         sending.log.find(row.webhook_id, row.id)
@@ -460,11 +460,11 @@ def test_a_database_that_is_away_for_a_moment_loses_nothing(sending: Sending, mo
 
     async def go() -> None:
         sender = sending.sender()
-        await sender.turn()
-        await sender.ended()
+        await sender.step()
+        await sender.wait_for_attempts()
         with pytest.raises(OSError, match="away"):
-            await sender.turn()
-        await sender.turn()
+            await sender.step()
+        await sender.step()
 
     asyncio.run(go())
     assert again(sending, row).status is DeliveryStatus.DELIVERED
@@ -473,14 +473,14 @@ def test_a_database_that_is_away_for_a_moment_loses_nothing(sending: Sending, mo
 
 def test_an_answer_that_comes_after_the_next_attempt_began_changes_nothing(sending: Sending) -> None:
     _, row = one(sending)
-    (early,) = sending.deliveries.take(in_flight={}, most=1)
-    sending.world.clock.advance(TAKEN_FOR.total_seconds() + 1)
-    (later,) = sending.deliveries.take(in_flight={}, most=1)
+    (early,) = sending.deliveries.lease(in_flight={}, most=1)
+    sending.world.clock.advance(LEASE.total_seconds() + 1)
+    (later,) = sending.deliveries.lease(in_flight={}, most=1)
     before = again(sending, row)
-    sending.deliveries.settle([Attempted(early, Answer(DeliveryOutcome.GONE, 410))])
+    sending.deliveries.settle([DeliveryResult(early, Answer(DeliveryOutcome.GONE, 410))])
     assert again(sending, row) == before
     assert sending.webhooks.find(row.webhook_id).active
-    sending.deliveries.settle([Attempted(later, Answer(DeliveryOutcome.DELIVERED, 200))])
+    sending.deliveries.settle([DeliveryResult(later, Answer(DeliveryOutcome.DELIVERED, 200))])
     assert again(sending, row).status is DeliveryStatus.DELIVERED
-    sending.deliveries.settle([Attempted(later, Answer(DeliveryOutcome.REFUSED, 500))])
+    sending.deliveries.settle([DeliveryResult(later, Answer(DeliveryOutcome.REFUSED, 500))])
     assert again(sending, row).status is DeliveryStatus.DELIVERED

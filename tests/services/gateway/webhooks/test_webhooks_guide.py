@@ -53,9 +53,9 @@ def deliver(rig: Rig) -> None:
     async def go() -> None:
         deliveries = Deliveries(rig.database, at_once_per_host=4, keep_days=7.0)
         post = HttpPoster(OutboundPolicy(["127.0.0.1"]))
-        courier = WebhookSender(deliveries, post, secret_box(rig.settings), count=lambda _: None)
-        while await courier.turn():
-            await courier.ended()
+        sender = WebhookSender(deliveries, post, secret_box(rig.settings), count=lambda _: None)
+        while await sender.step():
+            await sender.wait_for_attempts()
 
     asyncio.run(go())
 
@@ -81,32 +81,32 @@ def test_the_guide_works_from_the_first_call_to_the_rotated_secret(
         made = shell('--json \'{"url"', CRAFT_URL=url, TARGET=f"{target}/craft")
         app, seen = receiver(made["secret"], monkeypatch)
         apps.append(app)
-        told = {"CRAFT_URL": url, "HOOK": str(made["id"])}
-        sent = shell("/test", **told)
+        environment = {"CRAFT_URL": url, "HOOK": str(made["id"])}
+        sent = shell("/test", **environment)
         job = rig.submit()
         rig.finish(job)
         deliver(rig)
-        listed = shell("deliveries?limit", **told)["data"]
+        listed = shell("deliveries?limit", **environment)["data"]
         assert {each["type"] for each in listed} == {"webhook.test", "job.succeeded"}
         assert {each["status"] for each in listed} == {DeliveryStatus.DELIVERED}
         assert seen == {each["id"] for each in listed}
         assert f"job.succeeded {job}" in capsys.readouterr().out
-        again = shell("/redeliver", DELIVERY=str(sent["id"]), **told)
+        again = shell("/redeliver", DELIVERY=str(sent["id"]), **environment)
         assert (again["id"], again["status"]) == (sent["id"], "pending")
         deliver(rig)
         assert capsys.readouterr().out == ""
-        rotated = shell("rotate-secret", **told)["secret"]
+        rotated = shell("rotate-secret", **environment)["secret"]
         for secret in (made["secret"], rotated):
             apps.append(receiver(secret, monkeypatch)[0])
-            shell("/test", **told)
+            shell("/test", **environment)
             deliver(rig)
             assert "webhook.test" in capsys.readouterr().out
         apps.append(receiver("whsec_c29tZWJvZHkgZWxzZSdzIHNlY3JldA==", monkeypatch)[0])
-        shell("/test", **told)
+        shell("/test", **environment)
         deliver(rig)
-        newest = shell("deliveries?limit", **told)["data"][0]
+        newest = shell("deliveries?limit", **environment)["data"][0]
         assert (newest["status"], newest["response_status"]) == ("pending", 400)
-        assert shell('"active"', **told)["active"] is True
+        assert shell('"active"', **environment)["active"] is True
 
 
 def test_every_snippet_is_run_or_read() -> None:

@@ -53,10 +53,10 @@ def answers(port: int) -> bool:
         return False
 
 
-def until(what: Callable[[], bool], told: Callable[[], str] = str) -> None:
+def until(what: Callable[[], bool], detail: Callable[[], str] = str) -> None:
     deadline = time.monotonic() + START_SECONDS
     while not what():
-        assert time.monotonic() < deadline, told()
+        assert time.monotonic() < deadline, detail()
         time.sleep(LOOK_SECONDS)
 
 
@@ -143,7 +143,7 @@ def test_two_coordinators_send_each_message_once(rig: Rig, receiver: Receiver, t
     assert all("craft_webhook_undelivered 0.0" in text for text in metrics)
 
 
-def test_a_coordinator_that_is_told_to_stop_stops_while_a_receiver_hangs(
+def test_a_coordinator_that_gets_a_stop_signal_stops_while_a_receiver_hangs(
     rig: Rig, receiver: Receiver, coordinator: Coordinators
 ) -> None:
     receiver.behaviours["/"] = receiver.hang

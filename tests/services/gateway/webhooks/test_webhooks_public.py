@@ -195,7 +195,7 @@ def test_the_log_of_deliveries_comes_in_pages_and_by_status(rig: Rig) -> None:
     assert again.headers["Location"] == f"{path}/deliveries/{ids[0]}"
 
 
-def test_a_job_is_told_of_in_the_transaction_that_accepts_it(rig: Rig) -> None:
+def test_a_jobs_message_is_queued_in_the_transaction_that_accepts_it(rig: Rig) -> None:
     hook = create(rig)
     job = rig.submit()
     found = rig.get(f"/craft/webhooks/{hook['id']}/deliveries").json()["data"]
