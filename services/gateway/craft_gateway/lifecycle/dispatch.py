@@ -28,14 +28,14 @@ class DispatchQueues(Protocol):
 
 
 RELAY_PAGE = 200
-_SENDING_FOR = timedelta(seconds=30)
-"""Lease of a relay on its page; afterwards another one may send it."""
+_PAGE_LEASE = timedelta(seconds=30)
+"""A relay's lease on its page; afterwards another relay may send it."""
 
 
 class OutboxRelay:
     """Sends each message at least once. Doubled messages are harmless: a stage is claimed once.
 
-    Several may run: each takes its page for itself, sends it outside any transaction, then marks what was sent.
+    Several may run: each leases a page, sends it outside any transaction, then marks what was sent.
     """
 
     def __init__(self, database: Database, queues: DispatchQueues) -> None:
@@ -49,17 +49,17 @@ class OutboxRelay:
         """
         if not self._any_due():
             return 0
-        taken = self._take()
+        leased = self._lease()
         sent: list[int] = []
         try:
-            wanted = self._wanted({queue for _, queue, _ in taken})
-            for row_id, queue, stage_id in taken:
+            wanted = self._wanted({queue for _, queue, _ in leased})
+            for row_id, queue, stage_id in leased:
                 if wanted[queue] > 0:
                     self._queues.send(queue, stage_id)
                     wanted[queue] -= 1
                 sent.append(row_id)
         finally:
-            self._mark_handled(sent, [row_id for row_id, _, _ in taken[len(sent) :]])
+            self._mark_handled(sent, [row_id for row_id, _, _ in leased[len(sent) :]])
         return len(sent)
 
     def _any_due(self) -> bool:
@@ -81,7 +81,7 @@ class OutboxRelay:
             counts = dict(session.exec(ready.group_by(col(Stage.queue))).all())
         return {queue: counts.get(queue, 0) - self._queues.length(queue) for queue in queues}
 
-    def _take(self) -> Sequence[tuple[int, Service, str]]:
+    def _lease(self) -> Sequence[tuple[int, Service, str]]:
         with self._database.write() as session:
             now = self._database.now(session)
             rows = session.exec(
@@ -93,11 +93,11 @@ class OutboxRelay:
                 .limit(RELAY_PAGE)
                 .with_for_update(of=Outbox, skip_locked=True)
             )
-            taken = [(row_id, Service(queue), stage_id) for row_id, queue, stage_id in rows if row_id is not None]
-            if taken:
-                mine = update(Outbox).where(col(Outbox.id).in_([row_id for row_id, _, _ in taken]))
-                session.connection().execute(mine.values(leased_until=now + _SENDING_FOR))
-            return taken
+            leased = [(row_id, Service(queue), stage_id) for row_id, queue, stage_id in rows if row_id is not None]
+            if leased:
+                page = update(Outbox).where(col(Outbox.id).in_([row_id for row_id, _, _ in leased]))
+                session.connection().execute(page.values(leased_until=now + _PAGE_LEASE))
+            return leased
 
     def _mark_handled(self, sent: Sequence[int], unsent: Sequence[int]) -> None:
         if not sent and not unsent:

@@ -1,4 +1,4 @@
-"""The loop that publishes: it takes what is due under a lease and a fence, so that several may run."""
+"""Publishes due adapters, each under a lease and a fence, so that several loops may run."""
 
 import logging
 import random
@@ -28,7 +28,7 @@ from craft_gateway.store.database import Clock, Database
 from craft_gateway.store.tables import Dataset, Job, Publication
 
 _TARGET: TypeAdapter[PublishTarget] = TypeAdapter(PublishTarget)
-_BEATS_IN_A_LEASE = 4
+_HEARTBEATS_IN_A_LEASE = 4
 _log = logging.getLogger("craft.publishing")
 
 
@@ -40,7 +40,7 @@ class _Claimed:
 
 
 class PublicationLoop:
-    """Publishes one adapter at a time. `publishers` are those that this installation is connected to, by kind."""
+    """Publishes one adapter at a time. `publishers`, by kind, are those that this installation is connected to."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class PublicationLoop:
         *,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """`jitter` draws from [0, 1): pauses after failures differ, so that publishers do not come all at once."""
+        """`jitter` draws from [0, 1): pauses after failures differ, so that publishers do not return all at once."""
         self._database = database
         self._store = store
         self._publishers = publishers
@@ -59,7 +59,7 @@ class PublicationLoop:
         self._jitter = jitter
 
     def step(self) -> bool:
-        """Attempt what is due next; False where nothing is. A failed attempt is written down, not raised."""
+        """Attempt the publication that is due next; False where none is. A failed attempt is recorded, not raised."""
         if not self._any_due():
             return False
         claimed = self._claim()
@@ -70,7 +70,7 @@ class PublicationLoop:
                 published = self._publish(claimed)
         except CraftError as error:
             self._settle_failure(claimed.row, error)
-        # Whatever a library raises must end this attempt and not the loop.
+        # An error of any library must end this attempt and not the loop.
         except Exception as error:
             _log.exception("publishing_broke", extra={"publication": claimed.row.id})
             self._settle_failure(claimed.row, Internal(f"{type(error).__name__}: {error}"[:500]))
@@ -113,26 +113,26 @@ class PublicationLoop:
 
     @contextmanager
     def _lease(self, row: Publication) -> Iterator[None]:
-        """Keep the row ours while we are at it, however long an upload takes."""
-        over = threading.Event()
+        """Extend the lease on the row until the block ends, however long an upload takes."""
+        ended = threading.Event()
 
-        def keep() -> None:
-            while not over.wait(self._settings.lease_seconds / _BEATS_IN_A_LEASE):
+        def extend_until_ended() -> None:
+            while not ended.wait(self._settings.lease_seconds / _HEARTBEATS_IN_A_LEASE):
                 try:
                     self._extend(row)
                 except LeaseLost:
                     return
-                # The database is away for a moment; the lease outlasts some beats.
+                # The database does not answer for a moment; the lease outlasts some heartbeats.
                 except CraftError as error:
                     _log.warning("publishing_lease", extra={"publication": row.id, "error": error.message[:300]})
 
-        beating = threading.Thread(target=keep, name=f"lease of {row.id}", daemon=True)
-        beating.start()
+        heartbeat = threading.Thread(target=extend_until_ended, name=f"lease of {row.id}", daemon=True)
+        heartbeat.start()
         try:
             yield
         finally:
-            over.set()
-            beating.join()
+            ended.set()
+            heartbeat.join()
 
     def _extend(self, row: Publication) -> None:
         with self._database.write() as session:
@@ -162,20 +162,20 @@ class PublicationLoop:
             self._settle(row, failed, {"error": shown}, status=PublicationStatus.FAILED, error=shown)
 
     def _settle(self, row: Publication, event: EventType | None, data: Mapping[str, Any], **values: Any) -> None:
-        """Write down how the attempt ended, unless somebody else has the row by now."""
+        """Record how the attempt ended, unless another publisher has the row by now."""
         with self._database.write() as session:
-            unit = JobTransaction.open(session, self._database.now, row.job_id)
+            transaction = JobTransaction.open(session, self._database.now, row.job_id)
             if values["status"] is PublicationStatus.QUEUED:
-                values["due_at"] = unit.now + self._pause(row.attempts)
+                values["due_at"] = transaction.now + self._pause(row.attempts)
             else:
-                values["finished_at"] = unit.now
+                values["finished_at"] = transaction.now
             try:
                 _move(session, row, **values)
             except LeaseLost:
                 _log.warning("publishing_lease_lost", extra={"publication": row.id})
                 return
             if event is not None:
-                unit.emit(event, **event_data(row), **data)
+                transaction.emit(event, **event_data(row), **data)
 
     def _pause(self, attempts: int) -> timedelta:
         first, longest = self._settings.first_pause_seconds, self._settings.longest_pause_seconds
@@ -184,7 +184,7 @@ class PublicationLoop:
 
 
 def _due(session: Session, clock: Clock) -> tuple[ColumnElement[bool], ...]:
-    """Waiting ones whose pause is over, and running ones whose publisher no longer keeps its lease."""
+    """Publications that wait and whose pause is over, and those that run and whose lease has expired."""
     unfinished = (PublicationStatus.QUEUED, PublicationStatus.RUNNING)
     return (col(Publication.status).in_(unfinished), col(Publication.due_at) <= clock(session))
 

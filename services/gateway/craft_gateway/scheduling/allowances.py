@@ -1,4 +1,4 @@
-"""Quotas: what each team may use, and what it has used."""
+"""Quotas: a team's limits, and its use of them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ class TeamAllowances:
     named: Mapping[str, TeamSettings] = field(default_factory=dict)
 
     def allowance(self, team: str) -> TeamSettings:
-        """What the team may use; one that is not known has an ordinary share and no limits."""
+        """The team's weight and limits; an unknown team has an ordinary share and no limits."""
         return self.named.get(team, _ORDINARY)
 
 
@@ -43,31 +43,31 @@ def team_allowances(session: Session) -> TeamAllowances:
 
 
 def at_running_jobs_quota(session: Session, team: str, allowance: TeamSettings) -> bool:
-    """Whether as many of the team's jobs run as may."""
+    """True where as many of the team's jobs run as may at once."""
     most = allowance.max_running_jobs
     return most is not None and begun_jobs(session, team) >= most
 
 
 def begun_jobs(session: Session, team: str) -> int:
-    """How many of the team's jobs have begun and not ended."""
+    """The number of the team's jobs that have begun and not ended."""
     begun = select(func.count()).select_from(Job).where(col(Job.status).in_(_COUNTED), Job.team == team)
     return session.exec(begun).one()
 
 
 def over_gpu_quota(session: Session, team: str, allowance: TeamSettings, now: datetime) -> bool:
-    """Whether the team has had its GPU seconds of the last 24 hours."""
+    """True where the team has used its GPU seconds of the last 24 hours."""
     quota = allowance.gpu_seconds_per_day
     return quota is not None and gpu_seconds(session, team, now) >= quota
 
 
 def teams_over_gpu_quota(session: Session, teams: TeamAllowances, now: datetime) -> frozenset[str]:
-    """The teams that have had their GPU seconds of the last 24 hours."""
+    """The teams that have used their GPU seconds of the last 24 hours."""
     named = teams.named.items()
     return frozenset(team for team, allowance in named if over_gpu_quota(session, team, allowance, now))
 
 
 def gpu_seconds(session: Session, team: str, now: datetime) -> float:
-    """Seconds that the team's stages held an accelerator, of attempts that run or ended in the last 24 hours."""
+    """Seconds of the team's stages on accelerators, of attempts that run or that ended in the last 24 hours."""
     of_team = (Attempt.team == team, col(Attempt.queue).in_(_ON_ACCELERATORS))
     ended = select(func.sum(Attempt.seconds)).where(*of_team, col(Attempt.ended_at) > now - _DAY)
     running = session.exec(select(Attempt.started_at).where(*of_team, col(Attempt.ended_at).is_(None)))

@@ -1,4 +1,4 @@
-"""How long stages of a kind take, from those that this installation has done: a straight line, robust to outliers."""
+"""Models how long stages of a kind take, from this installation's history: a straight line, robust to outliers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ _SCALED_DOUBT = 2.0
 
 
 class PastStage(NamedTuple):
-    """A stage that was done."""
+    """A stage that succeeded."""
 
     seconds: float
     work: AttemptWork
 
 
 def history(session: Session, kind: StageKind) -> list[PastStage]:
-    """The last stages of the kind that succeeded, whoever's they were."""
+    """The last stages of the kind that succeeded, of all teams."""
     query = (
         select(Attempt.seconds, Attempt.work)
         .where(Attempt.kind == kind, Attempt.outcome == AttemptOutcome.SUCCEEDED, col(Attempt.work).is_not(None))
@@ -41,7 +41,7 @@ def history(session: Session, kind: StageKind) -> list[PastStage]:
 def relevant(
     past: Sequence[PastStage], kind: StageKind, model: str, parameters: int | None
 ) -> tuple[list[PastStage], Basis]:
-    """Those with the model; else those with others whose size is known, as if they had had this model's."""
+    """The past stages with the model; else those with other models, scaled to this model's number of parameters."""
     if not FACTS[kind].needs_model:
         return list(past), Basis.SAME
     same = [each for each in past if each.work.model == model]
@@ -54,9 +54,10 @@ def relevant(
 
 @dataclass(frozen=True, slots=True)
 class DurationModel:
-    """What past stages teach about the next one of as many units as it has.
+    """Predicts the seconds and tokens of a stage from its units.
 
-    `low` and `high` are factors of the predicted seconds; tokens are those of one unit. None where nothing is known.
+    `low` and `high` are factors of the predicted seconds; `generated` and `trained` are tokens of one unit. None where
+    nothing is known.
     """
 
     fixed: float
@@ -70,7 +71,7 @@ class DurationModel:
 
     @classmethod
     def of(cls, past: Sequence[PastStage], basis: Basis) -> "DurationModel":
-        """From those that are `relevant`."""
+        """Fit the model to past stages that are `relevant`."""
         fixed, each_unit = fit_line(past) if past else (0.0, 0.0)
         low, high = _interval(past, fixed, each_unit, basis)
         units = [max(each.work.units, 1.0) for each in past]
@@ -103,11 +104,11 @@ class DurationModel:
         )
 
     def generated_tokens(self, units: float) -> int | None:
-        """Those of a stage of so many units."""
+        """Tokens that a stage of so many units generates."""
         return None if self.generated is None else round(self.generated * units)
 
     def trained_tokens(self, units: float) -> int | None:
-        """Those of a stage of so many units."""
+        """Tokens that a stage of so many units trains on."""
         return None if self.trained is None else round(self.trained * units)
 
 
@@ -119,7 +120,7 @@ def read_duration_model(session: Session, kind: StageKind, model: str, parameter
 def fit_line(past: Sequence[PastStage]) -> tuple[float, float]:
     """Fixed seconds, and seconds for each unit: Theil and Sen's median slope, neither below 0.
 
-    With one size only nothing tells the two apart; then all time counts as the units'.
+    Stages of one size cannot tell the two apart; then all time counts for the units.
     """
     slopes = [
         (b.seconds - a.seconds) / (b.work.units - a.work.units)
@@ -146,7 +147,7 @@ def _median(values: Sequence[float]) -> float | None:
 def _interval(
     past: Sequence[PastStage], fixed: float, each_unit: float, basis: Basis
 ) -> tuple[float, float] | tuple[None, None]:
-    """Factors of the prediction: how far past stages were from the rule that they gave."""
+    """Factors of the prediction: how far past stages were from the line that they gave."""
     if len(past) < _ENOUGH_FOR_AN_INTERVAL:
         return None, None
     ratios = sorted(each.seconds / max(fixed + each_unit * each.work.units, 1e-9) for each in past)
@@ -154,6 +155,6 @@ def _interval(
     if len(ratios) >= _ENOUGH_FOR_QUANTILES:
         cuts = quantiles(ratios, n=20)
         low, high = cuts[0], cuts[-1]
-    # The rule was made to fit these: of few stages the next one lies outside more often.
+    # The line was fitted to these stages: of few, the next one lies outside the interval more often.
     doubt = (1.0 + 1.0 / len(past)) * (_SCALED_DOUBT if basis is Basis.SCALED else 1.0)
     return min(low, 1.0) / doubt, max(high, 1.0) * doubt

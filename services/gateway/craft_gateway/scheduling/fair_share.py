@@ -1,8 +1,8 @@
-"""Who is next on a queue: weighted fair share between teams, then priority within a team, then the older job.
+"""The order of a queue: weighted fair share between teams, then priority within a team, then the older job.
 
 Start-time fair queueing (Goyal, Vin and Cheng, 1996): a team's virtual time grows by the seconds of its work divided by
-its weight, and the team with the least goes next. A team that comes back after a rest starts at the others' time: rest
-is neither saved up nor punished.
+its weight, and the team with the least goes next. A team that had no work for a while starts at the others' time: it
+neither saves up its share nor loses it.
 """
 
 from collections.abc import Iterable
@@ -21,11 +21,11 @@ from craft_gateway.scheduling.allowances import TeamAllowances, at_running_jobs_
 from craft_gateway.store.tables import Attempt, Job, Stage, TeamShare
 
 _CANDIDATES = 20
-"""How many a claim looks at: more than one, because others may take them or make them needless meanwhile."""
+"""Stages that a claim looks at: more than one, because others may take them or make them needless meanwhile."""
 
 
 class FairShareTurn(NamedTuple):
-    """A team's place on a queue: the one with the least `virtual_time` is next."""
+    """A team's turn on a queue: the one with the least `virtual_time` is next."""
 
     virtual_time: float
     team: str
@@ -37,13 +37,13 @@ def turns(
     """The waiting teams in the order in which the queue serves them next."""
     shares = {share.team: share for share in session.exec(select(TeamShare).where(TeamShare.queue == queue))}
     system = _system_time(shares.values())
-    under_way: dict[str, float] = {}
+    running_time: dict[str, float] = {}
     running = select(Attempt.team, Attempt.started_at).where(Attempt.queue == queue, col(Attempt.ended_at).is_(None))
     for team, started_at in session.exec(running):
         elapsed = max(0.0, (now - started_at).total_seconds())
-        under_way[team] = under_way.get(team, 0.0) + elapsed / teams.allowance(team).weight
+        running_time[team] = running_time.get(team, 0.0) + elapsed / teams.allowance(team).weight
     return sorted(
-        FairShareTurn(max(system, shares[team].finished if team in shares else 0.0) + under_way.get(team, 0.0), team)
+        FairShareTurn(max(system, shares[team].finished if team in shares else 0.0) + running_time.get(team, 0.0), team)
         for team in waiting
     )
 
@@ -69,18 +69,18 @@ def next_stages(session: Session, named: Stage, teams: TeamAllowances, now: date
 
 
 def note_start(session: Session, attempt: Attempt) -> None:
-    """The team's turn is used."""
-    mine = _share(session, attempt.queue, attempt.team)
+    """Record that the team has used its turn."""
+    own = _share(session, attempt.queue, attempt.team)
     others = session.exec(select(TeamShare).where(TeamShare.queue == attempt.queue))
-    # Not with what is under way: that is charged when it ends, and would lift the other teams' time too.
-    mine.finished = mine.started = max(mine.finished, _system_time(others))
+    # Without the attempts that run: they are charged when they end, and would move the other teams' time too.
+    own.finished = own.started = max(own.finished, _system_time(others))
 
 
 def _share(session: Session, queue: Service, team: str) -> TeamShare:
     """The team's row, locked; a new one where it has none."""
-    found = session.get(TeamShare, (queue, team), with_for_update=True)
-    if found is not None:
-        return found
+    share = session.get(TeamShare, (queue, team), with_for_update=True)
+    if share is not None:
+        return share
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     new = insert(TeamShare).values(queue=queue, team=team, started=0.0, finished=0.0)
     # A team's first two claims may come at the same moment: the second one waits here, and finds the first one's row.
@@ -89,7 +89,7 @@ def _share(session: Session, queue: Service, team: str) -> TeamShare:
 
 
 def charge(session: Session, attempt: Attempt) -> None:
-    """The attempt is over: its seconds count, at the weight that the team had."""
+    """Count the seconds of an attempt that has ended, at the weight that the team had."""
     share = session.get(TeamShare, (attempt.queue, attempt.team), with_for_update=True)
     if share is not None:
         share.finished += (attempt.seconds or 0.0) / attempt.weight
@@ -111,5 +111,5 @@ def _ready_of(session: Session, queue: Service, team: str, now: datetime, *, onl
     )
     if only_begun:
         waiting = waiting.join(Job, col(Job.id) == col(Stage.job_id)).where(Job.status == JobStatus.RUNNING)
-    # The index's own order: a finer one would sort everything that waits.
+    # The index's own order: a finer one would sort all that waits.
     return list(session.exec(waiting.order_by(col(Stage.rank), col(Stage.job_id)).limit(_CANDIDATES)))

@@ -56,7 +56,7 @@ def test_an_interval_needs_three_stages(count: int, known: bool) -> None:
     assert (found.low is not None, found.high is not None) == (known, known)
 
 
-def test_the_interval_spans_how_far_past_stages_were_from_the_rule() -> None:
+def test_the_interval_spans_how_far_past_stages_were_from_the_line() -> None:
     found = DurationModel.of(past((10, 10), (10, 5), (10, 20)), Basis.SAME).seconds(10)
     assert found.seconds == 10
     assert found.low == pytest.approx(5 / (4 / 3))
