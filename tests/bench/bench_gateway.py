@@ -33,8 +33,8 @@ from craft_cli.stack import processes
 
 CORES = 2
 P99_MILLISECONDS = 100.0
-MOST_GROWTH = 0.20
-LEAST_OF_RATE = 0.99
+MAX_GROWTH = 0.20
+MIN_OF_RATE = 0.99
 _WARM = 0.25
 """The share of the run after which memory should no longer grow."""
 _WATCHED = ("gateway", "coordinator")
@@ -110,14 +110,14 @@ class GatewayMeasurement:
         rate = len(self.polls.milliseconds) / self.polls.seconds
         errors = self.polls.errors + sum(latencies.errors for latencies in self.lists.values())
         yield p99 < P99_MILLISECONDS, f"p99 {p99:.1f} ms, below {P99_MILLISECONDS:.0f}"
-        yield rate >= LEAST_OF_RATE * load.polls, f"{rate:.1f} polls/s of {load.polls:.0f}"
+        yield rate >= MIN_OF_RATE * load.polls, f"{rate:.1f} polls/s of {load.polls:.0f}"
         yield errors == 0, f"{errors} errors"
         yield self.stages > 0, f"{self.stages} stages done meanwhile"
         for name in _WATCHED:
             growth = self.growth(name)
             yield (
-                growth <= MOST_GROWTH,
-                f"memory of the {name} {growth:+.1%} after warming up, at most {MOST_GROWTH:.0%}",
+                growth <= MAX_GROWTH,
+                f"memory of the {name} {growth:+.1%} after warming up, at most {MAX_GROWTH:.0%}",
             )
 
 

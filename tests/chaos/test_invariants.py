@@ -15,7 +15,7 @@ from tests.services.gateway.rigs.world import new_world
 from craft_gateway.store.database import Database
 from craft_gateway.store.tables import Attempt
 
-MOST_ATTEMPTS = 3
+MAX_ATTEMPTS = 3
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def broken(good: Finished, *, accepted: Sequence[str] | None = None, living: Col
     """The names of the invariants that do not hold."""
     jobs = [good.first, good.second] if accepted is None else accepted
     with good.database.read() as session:
-        found = violations(session, accepted=jobs, living=living.__contains__, most=MOST_ATTEMPTS)
+        found = violations(session, accepted=jobs, living=living.__contains__, most=MAX_ATTEMPTS)
     return {violation.invariant for violation in [*found, *stored_violations(good.database, good.artifacts)]}
 
 

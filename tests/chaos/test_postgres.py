@@ -19,7 +19,7 @@ from tests.chaos.faults.finished import Finished, finished
 from tests.chaos.faults.invariants import violations
 from tests.chaos.rig.databases import PostgresServer
 from tests.chaos.rig.small import Small, small
-from tests.chaos.test_invariants import MOST_ATTEMPTS, SPOILED, spoil_in
+from tests.chaos.test_invariants import MAX_ATTEMPTS, SPOILED, spoil_in
 from tests.services.gateway.rigs.world import FakeBroker, FakeStore, postgres_world
 
 from craft.contracts.stages.claims import Claim
@@ -165,7 +165,7 @@ def broken(good: Finished, *statements: str) -> set[str]:
     """The names of the invariants that do not hold once these have been done; they are undone at once."""
     with Session(good.database.writer) as session:
         spoil_in(session, good, *statements)
-        found = violations(session, accepted=[good.first, good.second], living=bool, most=MOST_ATTEMPTS)
+        found = violations(session, accepted=[good.first, good.second], living=bool, most=MAX_ATTEMPTS)
         session.rollback()
     return {violation.invariant for violation in found}
 

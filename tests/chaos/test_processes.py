@@ -116,12 +116,12 @@ def test_when_everything_is_killed_the_stage_goes_on_once_everything_is_back(sys
 
 def test_a_stage_whose_child_dies_each_time_ends_its_job_after_three_attempts(system: Small) -> None:
     stage_id = system.submit()
-    for attempt in range(1, RULES.most_attempts + 1):
+    for attempt in range(1, RULES.max_attempts + 1):
         worker = system.begun(stage_id, attempts=attempt)
         worker.child.send_signal(signal.SIGSEGV)
     system.until(lambda: system.job(stage_id).status.terminal)
     error = system.job(stage_id).error or {}
-    assert system.outcomes(stage_id) == ["failed"] * RULES.most_attempts
+    assert system.outcomes(stage_id) == ["failed"] * RULES.max_attempts
     assert (error["code"], error["exit_signal"], error["attempt"]) == ("worker_lost", signal.SIGSEGV, 3)
 
 

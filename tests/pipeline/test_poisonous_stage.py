@@ -13,7 +13,7 @@ from craft.contracts.spec.jobs import JobStatus
 from craft.infra.worker.reports import AttemptEnd
 
 POISON = 13
-LONGEST_PAUSE_SECONDS = 300.0
+MAX_PAUSE_SECONDS = 300.0
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def rig(tmp_path: Path, clock: FakeClock) -> Iterator[WorkerRig]:
 
 def lose(rig: WorkerRig, clock: FakeClock, job_id: str, times: int) -> None:
     for _ in range(times):
-        clock.advance(LONGEST_PAUSE_SECONDS)
+        clock.advance(MAX_PAUSE_SECONDS)
         assert rig.work(job_id).result(60) is AttemptEnd.FAILED
 
 
@@ -62,5 +62,5 @@ def test_other_jobs_go_on_between_the_deaths_and_after_them(rig: WorkerRig, cloc
     assert rig.stage(poisonous).fence == 3
     assert {rig.stage(job_id).status for job_id in others} == {StageStatus.SUCCEEDED}
     # Nothing of it is ever handed out again.
-    clock.advance(LONGEST_PAUSE_SECONDS)
+    clock.advance(MAX_PAUSE_SECONDS)
     assert rig.work(poisonous).result(60) is AttemptEnd.NOTHING_TO_DO

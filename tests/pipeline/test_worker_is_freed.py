@@ -15,7 +15,7 @@ from craft.contracts.spec.jobs import JobStatus
 from craft.infra.worker.device import acquire_device_if_free, device_lock
 from craft.infra.worker.reports import AttemptEnd
 
-LONGEST_SECONDS = 5.0
+MAX_SECONDS = 5.0
 PATIENCE_SECONDS = 30.0
 
 
@@ -42,7 +42,7 @@ def test_a_cancel_in_the_middle_of_work_that_says_nothing_frees_the_worker_in_ti
     busy.wait_until_begun()
     child = busy.child.pid
     assert child is not None
-    assert cancelled_in(busy, job_id, done) < LONGEST_SECONDS
+    assert cancelled_in(busy, job_id, done) < MAX_SECONDS
     assert gone(child)
     with acquire_device_if_free(busy.lock) as acquired:
         assert acquired
@@ -54,7 +54,7 @@ def test_what_a_stage_saved_in_its_grace_is_there_for_the_next_attempt(busy: Wor
     done = busy.work(job_id)
     busy.wait_until_begun()
     busy.runner.stop()
-    assert done.result(LONGEST_SECONDS) is AttemptEnd.RELEASED
+    assert done.result(MAX_SECONDS) is AttemptEnd.RELEASED
     stage = busy.stage(job_id)
     assert (stage.status, stage.attempt) == (StageStatus.READY, 1)
     assert stage.key is not None
@@ -73,7 +73,7 @@ def test_a_cancel_while_the_devices_memory_is_waited_for_frees_the_worker_in_tim
     job_id = busy.create()
     done = busy.work(job_id)
     assert asked.wait(PATIENCE_SECONDS)
-    assert cancelled_in(busy, job_id, done) < LONGEST_SECONDS
+    assert cancelled_in(busy, job_id, done) < MAX_SECONDS
     never.set()
     assert busy.child.pid is None
 

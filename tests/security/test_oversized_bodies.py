@@ -24,7 +24,7 @@ pytestmark = pytest.mark.servers
 
 MIB = 2**20
 SENT_BYTES = 300 * MIB
-MOST_BODY_BYTES = 128 * MIB
+MAX_BODY_BYTES = 128 * MIB
 FLAT_BYTES = 50 * MIB
 _BLOCK = b"x" * (64 * 1024)
 _CHUNK = b"%x\r\n%s\r\n" % (len(_BLOCK), _BLOCK)
@@ -69,7 +69,7 @@ LIES = [
     chunked("a form's headers", "/craft/datasets", kind=_FORM, start=b"--cut\r\nContent-Disposition: ", code=422),
     chunked("a chat", "/v1/chat/completions"),
     chunked("the path under the second prefix", "/v1/craft/jobs"),
-    sized("more than allowed", str(MOST_BODY_BYTES + 1), {413}),
+    sized("more than allowed", str(MAX_BODY_BYTES + 1), {413}),
     sized("a length of twenty digits", "9" * 20, {400, 413}),
     sized("a length that is short", "10", {400, 422}),
     sized("a length of nothing", "0", {400, 422}),
@@ -105,7 +105,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     changed = {
         "CRAFT_STATE_DIR": str(state),
         "CRAFT_GATEWAY__PORT": str(port),
-        "CRAFT_GATEWAY__MAX_BODY_BYTES": str(MOST_BODY_BYTES),
+        "CRAFT_GATEWAY__MAX_BODY_BYTES": str(MAX_BODY_BYTES),
         "TMPDIR": str(state / "uploads"),
     }
     with (state / "log").open("wb") as log:

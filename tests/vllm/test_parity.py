@@ -27,8 +27,8 @@ ENGLISH = wording_for("en")
 
 # In 32 bits two tokens are hardly ever equally likely. In 16 bits the engines' rounding decides many near ties
 # differently, and the rest of a reply then differs too (shared/docs/measurements.md).
-LEAST_EQUAL_REPLIES = {"float32": 0.97, "bfloat16": 0.7}
-LEAST_EQUAL_OUTCOMES = {"float32": 0.99, "bfloat16": 0.94}
+MIN_EQUAL_REPLIES = {"float32": 0.97, "bfloat16": 0.7}
+MIN_EQUAL_OUTCOMES = {"float32": 0.99, "bfloat16": 0.94}
 LARGEST_LETTER_DIFFERENCE = {"float32": 0.001, "bfloat16": 0.08}
 """The largest absolute difference of a letter's probability."""
 
@@ -66,8 +66,8 @@ def test_greedy_replies_and_their_outcomes_agree(rig: Rig, embedded: Transformer
     ]
     agreeing = sum(outcomes) / QUESTIONS
     print(f"\nparity, {dtype}: {equal:.1%} of {QUESTIONS} greedy replies equal, {agreeing:.1%} of outcomes")
-    assert equal >= LEAST_EQUAL_REPLIES[dtype]
-    assert agreeing >= LEAST_EQUAL_OUTCOMES[dtype]
+    assert equal >= MIN_EQUAL_REPLIES[dtype]
+    assert agreeing >= MIN_EQUAL_OUTCOMES[dtype]
 
 
 def test_letter_probabilities_agree(rig: Rig, embedded: TransformersEngine, dtype: Dtype) -> None:

@@ -21,7 +21,7 @@ from craft.infra.settings.listen import Listen
 from craft.infra.settings.settings import Settings
 from craft_cli.processes import ProcessSpec, SupervisedProcess
 
-_LONGEST_SOCKET_PATH = 100
+_MAX_SOCKET_PATH_LENGTH = 100
 """Linux allows 107 bytes for a Unix socket's path."""
 _READY_SECONDS = 120.0
 _POLL_SECONDS = 0.25
@@ -65,7 +65,7 @@ def _valkey(state: Path) -> ProcessSpec:
 
 def _socket_path(state: Path) -> Path:
     path = state / "valkey.sock"
-    if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
+    if len(os.fsencode(path)) <= _MAX_SOCKET_PATH_LENGTH:
         return path
     name = hashlib.sha256(os.fsencode(state)).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"craft-{os.getuid()}-{name}.sock"

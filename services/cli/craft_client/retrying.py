@@ -11,15 +11,15 @@ from craft.contracts.problems import Problem
 from craft.infra.backoff import exponential_backoff
 
 _FIRST_PAUSE_SECONDS = 0.5
-LONGEST_PAUSE_SECONDS = 10.0
-LONGEST_RETRY_AFTER_SECONDS = 60.0
+MAX_PAUSE_SECONDS = 10.0
+MAX_RETRY_AFTER_SECONDS = 60.0
 """Where a server wants a longer pause, the caller gets the error at once."""
 _ANSWERED_BY_OTHERS = frozenset({502, 503, 504})
 
 
 def backoff_seconds(attempt: int) -> float:
     """The pause in seconds after the attempt with this number, counted from 0."""
-    return exponential_backoff(attempt + 1, first=_FIRST_PAUSE_SECONDS, longest=LONGEST_PAUSE_SECONDS)
+    return exponential_backoff(attempt + 1, first=_FIRST_PAUSE_SECONDS, longest=MAX_PAUSE_SECONDS)
 
 
 def never_sent(error: httpx.TransportError) -> bool:
@@ -43,7 +43,7 @@ def pause_seconds(
     wanted = _retry_after(response.headers.get("Retry-After"), now)
     if wanted is None:
         return backoff_seconds(attempt)
-    return wanted if wanted <= LONGEST_RETRY_AFTER_SECONDS else None
+    return wanted if wanted <= MAX_RETRY_AFTER_SECONDS else None
 
 
 def _retryable(response: httpx.Response) -> bool:

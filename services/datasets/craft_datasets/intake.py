@@ -24,7 +24,7 @@ from craft_datasets.reading.reading_child import ReadingOrder, ReadingOutcome
 # The largest good uploads take up to 0.74 GiB of addresses and 26 to 90 s (ADR 0012).
 _MEMORY_BYTES = 2**30
 _CPU_SECONDS = 120
-_LONGEST_OUTPUT = 2000
+_MAX_OUTPUT_LENGTH = 2000
 _log = logging.getLogger("craft.datasets")
 Read = Callable[[ReadingOrder], ReadingOutcome]
 
@@ -43,7 +43,9 @@ def read_in_child(order: ReadingOrder) -> ReadingOutcome:
         return ReadingOutcome.model_validate_json(child.stdout)
     except ValidationError:
         if child.returncode >= 0 and b"MemoryError" not in child.stderr:
-            _log.warning("reading_failed", extra={"output": child.stderr[-_LONGEST_OUTPUT:].decode(errors="replace")})
+            _log.warning(
+                "reading_failed", extra={"output": child.stderr[-_MAX_OUTPUT_LENGTH:].decode(errors="replace")}
+            )
             raise Internal("The process that reads uploads failed.", hint="Its output is in the log.") from None
         raise DatasetInvalid(
             "Reading the file took more memory or time than an upload may use.",

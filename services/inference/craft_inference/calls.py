@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from craft.contracts.services.inference import (
-    MOST_NEW_TOKENS,
-    MOST_PROMPTS,
-    MOST_REPLIES,
-    MOST_SAMPLES,
+    MAX_NEW_TOKENS,
+    MAX_PROMPTS,
+    MAX_REPLIES,
+    MAX_SAMPLES,
     ChatPrompt,
     EngineView,
     GeneratedRow,
@@ -41,9 +41,9 @@ class Calls:
 
     def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Reply to every prompt. Raises RequestInvalid where the request is too much for one call."""
-        if len(request.prompts) * request.samples > MOST_REPLIES:
+        if len(request.prompts) * request.samples > MAX_REPLIES:
             raise RequestInvalid(
-                f"{len(request.prompts)} prompts × {request.samples} samples are more than {MOST_REPLIES} replies.",
+                f"{len(request.prompts)} prompts × {request.samples} samples are more than {MAX_REPLIES} replies.",
                 hint="Send them in several calls.",
                 param="prompts",
             )
@@ -95,10 +95,10 @@ class Calls:
                 context_length=description.context_length,
             )
         limits = {
-            "prompts": MOST_PROMPTS,
-            "samples": MOST_SAMPLES,
-            "replies": MOST_REPLIES,
-            "new_tokens": MOST_NEW_TOKENS,
+            "prompts": MAX_PROMPTS,
+            "samples": MAX_SAMPLES,
+            "replies": MAX_REPLIES,
+            "new_tokens": MAX_NEW_TOKENS,
         }
         return EngineView(name=self._engine.name, limits=limits, loaded=loaded)
 

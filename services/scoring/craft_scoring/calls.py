@@ -39,9 +39,9 @@ from craft_scoring.joins import by_id
 from craft_scoring.metric_views import differences, measured
 from craft_scoring.states import choice_state_row, open_states
 
-MOST_DRAWS = 5_000_000
+MAX_DRAWS = 5_000_000
 """The most bootstrap draws of one request: categories × resamples × models. About three seconds on one core."""
-_MOST_DETAILS = 100
+_MAX_DETAILS = 100
 RowT = TypeVar("RowT")
 ReadT = TypeVar("ReadT")
 
@@ -89,7 +89,7 @@ def flow(request: FlowRequest) -> FlowResponse:
 def evaluation(request: EvaluateRequest) -> EvaluateResponse:
     """All metrics of the baseline and of each candidate. Raises RequestInvalid where their questions differ."""
     categories = {row.category for rows in (request.baseline, *request.candidates.values()) for row in rows}
-    if len(categories) * request.resamples * (len(request.candidates) + 1) > MOST_DRAWS:
+    if len(categories) * request.resamples * (len(request.candidates) + 1) > MAX_DRAWS:
         raise RequestInvalid(
             f"{len(categories)} categories times {request.resamples} resamples is too much for one request.",
             hint="Use fewer resamples or candidates, or leave out categories with a single question.",
@@ -129,7 +129,7 @@ def _read_all(rows: Sequence[RowT], read: Callable[[RowT], ReadT]) -> list[ReadT
             f"{len(wrong)} of {len(rows)} rows cannot be used.",
             hint="See errors: each names its row and field.",
             param="rows",
-            details=wrong[:_MOST_DETAILS],
+            details=wrong[:_MAX_DETAILS],
         )
     return results
 

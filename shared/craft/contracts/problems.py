@@ -9,7 +9,7 @@ from craft.contracts.base import Contract
 from craft.errors import CraftError, DatasetInvalid, Fault
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
-_MOST_DETAILS = 100
+_MAX_DETAILS = 100
 
 
 def validation_message(invalid: Mapping[str, Any]) -> str:
@@ -51,7 +51,7 @@ class Problem(Contract):
         """The problem document for an error of our tree, with at most 100 details."""
         details = [
             ProblemDetail(message=d.message, field=d.field, line=d.line, excerpt=d.excerpt)
-            for d in error.details[:_MOST_DETAILS]
+            for d in error.details[:_MAX_DETAILS]
         ]
         return cls(
             type=f"urn:craft:problem:{error.code}",

@@ -9,7 +9,7 @@ from collections.abc import Callable
 _CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789abcdefghjkmnpqrstvwxyz")
 _LENGTH = 26
 _RANDOM_BITS = 80
-_MOST = 2 ** (48 + _RANDOM_BITS) - 1
+_MAX_VALUE = 2 ** (48 + _RANDOM_BITS) - 1
 
 
 class IdSource:
@@ -31,7 +31,7 @@ class IdSource:
         with self._lock:
             fresh = (self._clock_ms() << _RANDOM_BITS) | self._random_bits(_RANDOM_BITS)
             # Where the clock does not increase, adding one to the last id keeps the order; a millisecond has 2**80 ids.
-            self._last = min(max(fresh, self._last + 1), _MOST)
+            self._last = min(max(fresh, self._last + 1), _MAX_VALUE)
             return f"{prefix}_{_encode(self._last)}"
 
 

@@ -175,7 +175,7 @@ def _found(scene: Scene, submitter: Submitter, artifacts: Path) -> list[Violatio
             session,
             accepted=submitter.accepted,
             living=lambda owner: any(worker.owns(owner) for worker in scene.system.workers),
-            most=scene.rules.most_attempts,
+            most=scene.rules.max_attempts,
         )
     found += stored_violations(scene.look.database, artifacts)
     answers = "the gateway answers, or says when to come back"

@@ -18,7 +18,7 @@ from craft_client import Client
 
 _TRAINING = {"lora_r": 8, "lora_alpha": 16, "epochs": 6, "batch_size": 4, "learning_rate": 5e-3}
 _LOOK_SECONDS = 0.3
-_MOST_WRONG = 1000
+_MAX_WRONG = 1000
 _REQUEST_ID = re.compile(r"req_\w+")
 _PAIRS = ((Strategy.COR_RAIT, Strategy.VAN_TUNING), (Strategy.COR_RAIT, Strategy.CRAFT_NO_FLOW))
 """Every second job shares the seed, and so most stages, of the one before it: the two meet at the same keys."""
@@ -94,7 +94,7 @@ class Submitter:
     def _submit(self, number: int) -> None:
         key = {"Idempotency-Key": f"chaos-{number}"}
         body = specification(number, self._dataset)
-        while not self._over.is_set() and self.wrong.total() < _MOST_WRONG:
+        while not self._over.is_set() and self.wrong.total() < _MAX_WRONG:
             view = self._asked("POST", "/craft/jobs", 202, json=body, headers=key)
             if view is not None:
                 self.accepted.append(str(view["id"]))

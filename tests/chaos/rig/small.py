@@ -31,7 +31,7 @@ from craft_gateway.store import schema
 from craft_gateway.store.tables import Attempt, Dataset, Job, Stage
 
 RULES = Rules(
-    lease_seconds=2.0, beat_seconds=0.3, sweep_seconds=0.2, resend_seconds=1.0, give_up_seconds=1.5, most_attempts=3
+    lease_seconds=2.0, beat_seconds=0.3, sweep_seconds=0.2, resend_seconds=1.0, give_up_seconds=1.5, max_attempts=3
 )
 _PATIENCE_SECONDS = 45.0
 _LOOK_SECONDS = 0.02
@@ -176,7 +176,7 @@ class Small:
                 session,
                 accepted=self.jobs,
                 living=lambda owner: any(worker.owns(owner) for worker in self.workers),
-                most=RULES.most_attempts,
+                most=RULES.max_attempts,
             )
         found += stored_violations(self.look.database, self.state / "artifacts")
         return [violation for violation in found if violation.invariant != "every job has ended"]

@@ -31,7 +31,7 @@ class Rules:
     resend_seconds: float = 3.0
     give_up_seconds: float = 3.0
     grace_seconds: float = 2.0
-    most_attempts: int = 20
+    max_attempts: int = 20
 
     @property
     def environment(self) -> dict[str, str]:
@@ -41,7 +41,7 @@ class Rules:
             "CRAFT_COORDINATOR__BEAT_SECONDS": str(self.beat_seconds),
             "CRAFT_COORDINATOR__SWEEP_SECONDS": str(self.sweep_seconds),
             "CRAFT_COORDINATOR__RESEND_SECONDS": str(self.resend_seconds),
-            "CRAFT_COORDINATOR__MAX_LOST_ATTEMPTS": str(self.most_attempts),
+            "CRAFT_COORDINATOR__MAX_LOST_ATTEMPTS": str(self.max_attempts),
             "CRAFT_COORDINATOR__MIN_FREE_BYTES": "1000000",
             "CRAFT_WORKER__GIVE_UP_SECONDS": str(self.give_up_seconds),
             "CRAFT_WORKER__GRACE_SECONDS": str(self.grace_seconds),

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from craft.core.rows.distribution import Distribution, distribution
-from craft.core.rows.errors import MOST_DETAILS, RowErrors
+from craft.core.rows.errors import MAX_DETAILS, RowErrors
 from craft.core.rows.question_hashes import FirstSeen, question_hash, text_hash
 from craft.errors import ErrorDetail
 
@@ -68,7 +68,7 @@ def test_row_errors_are_counted_by_kind_and_the_first_are_kept() -> None:
     errors.add(ErrorDetail("The line has 3 cells, the header 12,000.", line=251))
     errors.add(ErrorDetail("The line is not valid JSON: unexpected character.", line=252))
     errors.add(ErrorDetail("`q1` is missing.", line=253))
-    assert (errors.total, len(errors.details)) == (253, MOST_DETAILS)
+    assert (errors.total, len(errors.details)) == (253, MAX_DETAILS)
     assert errors.counts == {
         "`answers` is empty.": 250,
         "The line has … cells, the header ….": 1,

@@ -13,7 +13,7 @@ from tests.infra.http.served import served
 
 from craft.infra.http.app import create_app
 
-MOST_SECONDS = 5.0
+MAX_SECONDS = 5.0
 
 
 class Streams:
@@ -71,7 +71,7 @@ def port(streams: Streams) -> Iterator[int]:
 
 @pytest.fixture
 def client(port: int) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=MOST_SECONDS) as made:
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=MAX_SECONDS) as made:
         yield made
 
 
@@ -88,7 +88,7 @@ def test_head_has_the_status_and_headers_of_get_and_no_body(client: httpx.Client
 
 
 def test_nothing_follows_a_head(port: int) -> None:
-    with socket.create_connection(("127.0.0.1", port), timeout=MOST_SECONDS) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=MAX_SECONDS) as connection:
         for path in (b"/v1/things/12", b"/v1/events", b"/v1/silence", b"/nowhere"):
             connection.sendall(b"HEAD %s HTTP/1.1\r\nHost: x\r\n\r\n" % path)
             received = b""
@@ -106,7 +106,7 @@ def test_an_event_stream_ends_with_its_head(client: httpx.Client, streams: Strea
     streams.ended.clear()
     answer = client.head("/v1/events")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
-    assert streams.ended.wait(MOST_SECONDS)
+    assert streams.ended.wait(MAX_SECONDS)
     assert streams.sent <= before + 1
     with client.stream("GET", "/v1/events") as events:
         assert sum(1 for _, _ in zip(range(5), events.iter_bytes(8), strict=False)) == 5

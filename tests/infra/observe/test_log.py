@@ -146,7 +146,7 @@ def test_a_secret_too_short_to_search_for_destroys_no_log() -> None:
 
 
 def test_a_stage_that_prints_too_fast_loses_its_oldest_lines_and_says_so() -> None:
-    lines = LogBuffer(most_waiting=3)
+    lines = LogBuffer(max_waiting=3)
     for n in range(5):
         lines.append(str(n))
     assert lines.take() == ["[2 lines dropped]", "2", "3", "4"]

@@ -12,7 +12,7 @@ from craft_client.errors import ApiError, ServerUnreachable
 from craft_client.sse import EventReader
 
 _LONG_POLL_SECONDS = 30.0
-_MOST_DROPS = 60
+_MAX_DROPS = 60
 """The number of consecutive losses of the connection, about ten minutes, after which following ends."""
 _STREAM = "text/event-stream"
 _WAIT_AND_RETRY = frozenset({429, 502, 503, 504})
@@ -20,7 +20,7 @@ _WAIT_AND_RETRY = frozenset({429, 502, 503, 504})
 
 async def events(transport: AsyncTransport, job_id: str, *, after: int) -> AsyncIterator[EventView]:
     """See `AsyncJobs.stream`."""
-    path, seen, drops, most_drops = route("/craft/jobs/{}/events", job_id), after, 0, transport.retries
+    path, seen, drops, max_drops = route("/craft/jobs/{}/events", job_id), after, 0, transport.retries
     while True:
         ended = False
         try:
@@ -28,14 +28,14 @@ async def events(transport: AsyncTransport, job_id: str, *, after: int) -> Async
             async with transport.stream(path, params={"after": seen}, headers=headers) as response:
                 if response.status_code == httpx.codes.NO_CONTENT:
                     return
-                reader, most_drops = EventReader(), _MOST_DROPS
+                reader, max_drops = EventReader(), _MAX_DROPS
                 async for line in response.aiter_lines():
                     event = reader.feed(line)
                     if event is not None and event.seq > seen:
                         seen, drops, ended = event.seq, 0, ended or event.type.terminal
                         yield event
         except (httpx.TransportError, ApiError) as error:
-            _raise_if_final(error, job_id, drops=drops, most_drops=most_drops)
+            _raise_if_final(error, job_id, drops=drops, max_drops=max_drops)
         if ended:
             return
         # A server that shuts down also closes the stream; the next server continues it.
@@ -45,7 +45,7 @@ async def events(transport: AsyncTransport, job_id: str, *, after: int) -> Async
 
 async def wait_until_ended(transport: AsyncTransport, job_id: str, *, until: float) -> JobView:
     """See `AsyncJobs.wait_until_ended`."""
-    path, drops, most_drops = route("/craft/jobs/{}", job_id), 0, 0
+    path, drops, max_drops = route("/craft/jobs/{}", job_id), 0, 0
     while True:
         left = max(0.0, min(_LONG_POLL_SECONDS, until - time.monotonic()))
         try:
@@ -53,17 +53,17 @@ async def wait_until_ended(transport: AsyncTransport, job_id: str, *, until: flo
         except ServerUnreachable:
             # Each such call has already waited and sent several attempts.
             drops += 1
-            if drops > most_drops or time.monotonic() >= until:
+            if drops > max_drops or time.monotonic() >= until:
                 raise
             continue
         if view.status.terminal or time.monotonic() >= until:
             return view
-        drops, most_drops = 0, _MOST_DROPS
+        drops, max_drops = 0, _MAX_DROPS
 
 
-def _raise_if_final(error: httpx.TransportError | ApiError, job_id: str, *, drops: int, most_drops: int) -> None:
+def _raise_if_final(error: httpx.TransportError | ApiError, job_id: str, *, drops: int, max_drops: int) -> None:
     """Raise the error where waiting cannot help, or after too many losses."""
     if isinstance(error, ApiError) and error.problem.status not in _WAIT_AND_RETRY:
         raise error
-    if drops >= most_drops:
+    if drops >= max_drops:
         raise ServerUnreachable(f"The event stream of {job_id} broke {drops + 1} times: {error}") from error

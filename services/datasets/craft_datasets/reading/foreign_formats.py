@@ -9,8 +9,8 @@ from craft.errors import DatasetInvalid
 
 PARQUET_MAGIC = b"PAR1"
 _HEAD_BYTES = 4096
-_LEAST_BINARY_SHARE = 1 / 50
-_LEAST_BINARY_SHARE_OF_UTF8 = 1 / 4
+_MIN_BINARY_SHARE = 1 / 50
+_MIN_BINARY_SHARE_OF_UTF8 = 1 / 4
 """The share of control characters: random bytes have a tenth, UTF-16 without its byte order mark a half."""
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _TAR_MAGIC = (257, b"ustar")
@@ -102,7 +102,7 @@ def _is_binary(head: bytes) -> bool:
     """Whether the file is neither Parquet nor text. Text may hold a few control characters: its reader checks them."""
     if head.startswith(PARQUET_MAGIC):
         return False
-    least = _LEAST_BINARY_SHARE_OF_UTF8 if _is_utf8(head) else _LEAST_BINARY_SHARE
+    least = _MIN_BINARY_SHARE_OF_UTF8 if _is_utf8(head) else _MIN_BINARY_SHARE
     return len(_CONTROL.findall(head)) > len(head) * least
 
 

@@ -10,7 +10,7 @@ from craft.errors import DatasetInvalid
 from craft_datasets.reading.foreign_formats import SAVE_AS_UTF8
 
 _READ_BYTES = 1 << 20
-_LONGEST_CHARACTERS = 8 << 20
+_MAX_CHARACTERS = 8 << 20
 _IN_NUMBERS = "0123456789+-.eE"
 _SPACE = re.compile(r"[ \t\n\r]*")
 # This parser only finds where a value ends. A stricter one reads the value.
@@ -67,7 +67,7 @@ class _Window:
                     return self._text[begin:end]
             except json.JSONDecodeError as error:
                 problem = error.msg
-            if len(self._text) - self._at > _LONGEST_CHARACTERS or not self._read_on():
+            if len(self._text) - self._at > _MAX_CHARACTERS or not self._read_on():
                 raise self.invalid(problem)
 
     def invalid(self, problem: str) -> DatasetInvalid:

@@ -7,7 +7,7 @@ from craft.core.questions import OpenQuestion, Question
 from craft.core.rows.distribution import distribution
 from craft.core.rows.question_hashes import FirstSeen, question_hash, text_hash
 
-_MOST_CATEGORIES = 100
+_MAX_CATEGORIES = 100
 
 
 class QuestionCounts:
@@ -41,7 +41,7 @@ class QuestionCounts:
         accepted = sum(count * times for count, times in self._answers.items())
         return DatasetStatistics(
             rows=self.rows,
-            categories=dict(self._categories.most_common(_MOST_CATEGORIES)),
+            categories=dict(self._categories.most_common(_MAX_CATEGORIES)),
             category_count=len(self._categories),
             duplicate_questions=self._same_texts,
             duplicate_questions_normalised=self._same_hashes,

@@ -14,7 +14,7 @@ from craft_datasets.reading.foreign_formats import no_rows
 from craft_datasets.reading.json_lines import RawRow
 from craft_datasets.reading.statistics import QuestionCounts
 
-_MOST_COLUMNS = 200
+_MAX_COLUMNS = 200
 _SHOWN_COLUMNS = 30
 Sink = Callable[[Question, int], None]
 """Takes a question and its `question_hash`."""
@@ -70,7 +70,7 @@ class _RowChecker:
     def raise_if_wrong(self, good: int) -> None:
         """Raise DatasetInvalid, with what to do, unless all of the `good` rows are a dataset."""
         absent = self._columns.absent(self._names)
-        if absent and 0 < len(self._names) < _MOST_COLUMNS:
+        if absent and 0 < len(self._names) < _MAX_COLUMNS:
             raise DatasetInvalid(
                 f"The dataset has no column `{excerpt(absent[0])}`.", hint=f"It has {self._shown()}.", param="columns"
             )
@@ -86,7 +86,7 @@ class _RowChecker:
 
     def _note_columns(self, row: Mapping[str, object]) -> None:
         for name in row:
-            if len(self._names) >= _MOST_COLUMNS:
+            if len(self._names) >= _MAX_COLUMNS:
                 break
             self._names[name] = None
 

@@ -11,8 +11,8 @@ import httpx
 from craft.errors import CraftError, PayloadTooLarge, RequestInvalid, Unavailable
 from craft.infra.http.outbound import OutboundPolicy, OutboundTransport
 
-_MOST_REDIRECTS = 5
-_MOST_EXPLAINED_BYTES = 2000
+_MAX_REDIRECTS = 5
+_MAX_EXPLAINED_BYTES = 2000
 _CONNECT_SECONDS = 10.0
 _PARAM = "source"
 _HIDDEN = frozenset({401, 403, 404, 410})
@@ -85,7 +85,7 @@ class Fetcher:
             ) from error
         except httpx.TooManyRedirects as error:
             raise RequestInvalid(
-                f"The source redirects more than {_MOST_REDIRECTS} times.", hint="Name the file's own address."
+                f"The source redirects more than {_MAX_REDIRECTS} times.", hint="Name the file's own address."
             ) from error
         except httpx.InvalidURL as error:
             raise RequestInvalid(f"This is no URL: {str(error)[:200]}", hint="Name the file's own address.") from error
@@ -102,7 +102,7 @@ class Fetcher:
             transport=OutboundTransport(self._policy, httpx.AsyncHTTPTransport(trust_env=False, limits=_NO_REUSE)),
             timeout=httpx.Timeout(limit, connect=min(limit, _CONNECT_SECONDS)),
             follow_redirects=file.redirects,
-            max_redirects=_MOST_REDIRECTS,
+            max_redirects=_MAX_REDIRECTS,
             trust_env=False,
         )
         # A packed body would be unpacked in memory, where a small one can become large.
@@ -141,9 +141,9 @@ async def _beginning(response: httpx.Response) -> bytes:
     body = b""
     async for chunk in response.aiter_raw():
         body += chunk
-        if len(body) >= _MOST_EXPLAINED_BYTES:
+        if len(body) >= _MAX_EXPLAINED_BYTES:
             break
-    return body[:_MOST_EXPLAINED_BYTES]
+    return body[:_MAX_EXPLAINED_BYTES]
 
 
 def _refusal(status: int) -> CraftError:

@@ -25,9 +25,9 @@ KEY_PREFIX = "craft_sk_"
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"})
 _REMEMBERED_SECONDS = 5.0
 """A revoked key may still work for this long."""
-_MOST_REMEMBERED = 10_000
-_MOST_CALLERS = 10_000
-_MOST_CREDENTIALS_CHARACTERS = 8_192
+_MAX_REMEMBERED = 10_000
+_MAX_CALLERS = 10_000
+_MAX_CREDENTIALS_CHARACTERS = 8_192
 _LOCAL = Identity("local", {}, operator=True)
 _OPERATOR = Identity("operator", {}, operator=True)
 
@@ -70,14 +70,14 @@ class Authenticator:
             # OpenAI's clients always send some text as a key.
             _check_local(headers)
             return _LOCAL
-        if kind.lower() != "bearer" or not 0 < len(credentials) <= _MOST_CREDENTIALS_CHARACTERS:
+        if kind.lower() != "bearer" or not 0 < len(credentials) <= _MAX_CREDENTIALS_CHARACTERS:
             raise Unauthenticated("This needs a key.", hint="Send it as `Authorization: Bearer craft_sk_…`.")
         digest = hashlib.sha256(credentials.encode()).digest()
         remembered = self._remembered.get(digest)
         if remembered is not None and self._clock() < remembered[1]:
             return remembered[0]
         identity = await run_sync(self._look_up, credentials.strip())
-        if len(self._remembered) >= _MOST_REMEMBERED:
+        if len(self._remembered) >= _MAX_REMEMBERED:
             self._remembered.clear()
         self._remembered[digest] = (identity, self._clock() + _REMEMBERED_SECONDS)
         return identity
@@ -110,7 +110,7 @@ class RateLimits:
         left = min(float(self._burst), left + (now - at) * self._per_second)
         self._buckets[caller] = (left - 1.0 if left >= 1.0 else left, now)
         # The caller who has been silent longest has a full bucket by now, or soon.
-        while len(self._buckets) > _MOST_CALLERS:
+        while len(self._buckets) > _MAX_CALLERS:
             self._buckets.popitem(last=False)
         if left < 1.0:
             raise RateLimited(

@@ -25,7 +25,7 @@ _KEYS_LIFETIME_SECONDS = 3600.0
 _REFETCH_SECONDS = 30.0
 """A token that names an unknown key makes the keys be fetched again, but not more often than this."""
 _LEEWAY_SECONDS = 30
-_LONGEST_SUBJECT = 200
+_MAX_SUBJECT_LENGTH = 200
 _OPERATOR = "operator"
 
 
@@ -82,7 +82,7 @@ class Oidc:
                 hint=f"Groups such as {self._settings.group_prefix}search:editor, in the claim "
                 f"`{self._settings.groups_claim}`, give roles in teams.",
             )
-        return Identity(f"oidc:{str(claims['sub'])[:_LONGEST_SUBJECT]}", grants, operator=operator)
+        return Identity(f"oidc:{str(claims['sub'])[:_MAX_SUBJECT_LENGTH]}", grants, operator=operator)
 
     def _key(self, key_id: str | None) -> Any:
         with self._lock:

@@ -15,7 +15,7 @@ from craft_gateway.store.database import Database
 from craft_gateway.store.tables import ApiKey, Dataset, Delivery, Deployment, Job, Team, Webhook
 
 _ID = re.compile(r"(?:[a-z]{4}_|file-|ftjob-)[0-9a-hjkmnp-tv-z]{26}")
-_MOST_REMEMBERED = 50_000
+_MAX_REMEMBERED = 50_000
 
 
 class Owned(NamedTuple):
@@ -73,7 +73,7 @@ class OwnerLookup:
             owner = self._owned[name].team(session, value)
         if owner is not None:
             self._known[value] = owner
-            if len(self._known) > _MOST_REMEMBERED:
+            if len(self._known) > _MAX_REMEMBERED:
                 self._known.popitem(last=False)
         return owner
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlmodel import Session, col, select
 
 from craft.contracts.events import EventType
-from craft.contracts.public.accounts import MOST_TEAMS, TeamSettings
+from craft.contracts.public.accounts import MAX_TEAMS, TeamSettings
 from craft.errors import Conflict, NotFound
 from craft_gateway.events import record
 from craft_gateway.scheduling.allowances import begun_jobs, gpu_seconds
@@ -36,8 +36,8 @@ class TeamRegistry:
             now = self._database.now(session)
             new = row is None
             if row is None:
-                if len(session.exec(select(Team.name).limit(MOST_TEAMS)).all()) == MOST_TEAMS:
-                    raise Conflict(f"There are {MOST_TEAMS} teams already.")
+                if len(session.exec(select(Team.name).limit(MAX_TEAMS)).all()) == MAX_TEAMS:
+                    raise Conflict(f"There are {MAX_TEAMS} teams already.")
                 row = Team(name=name, created_at=now)
             row.sqlmodel_update(settings.model_dump())
             session.add(row)

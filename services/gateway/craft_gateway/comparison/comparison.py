@@ -26,9 +26,9 @@ from craft_gateway.plan.stages import ResolvedJob
 from craft_gateway.store.database import Database
 from craft_gateway.store.tables import Stage
 
-MOST_JOBS = 10
-_MOST_BYTES = 1 << 28
-_TOO_MUCH = f"The judged replies of these jobs are more than {_MOST_BYTES >> 20} MiB: compare fewer jobs at once."
+MAX_JOBS = 10
+_MAX_BYTES = 1 << 28
+_TOO_MUCH = f"The judged replies of these jobs are more than {_MAX_BYTES >> 20} MiB: compare fewer jobs at once."
 
 
 class Comparisons:
@@ -79,7 +79,7 @@ class Comparisons:
 
     def _sets(self, jobs: Sequence[ComparableJob]) -> Iterator[ComparedSet]:
         """Yield every evaluation set of any job. Sets of one name are the same where their questions' digests are."""
-        too_much = sum(self._size(job) for job in jobs) > _MOST_BYTES
+        too_much = sum(self._size(job) for job in jobs) > _MAX_BYTES
         candidates = {} if too_much else {compared.job.id: list(self._candidates(compared)) for compared in jobs}
         names = dict.fromkeys(name for compared in jobs for name in (HELD_OUT, *compared.resolved.evaluation))
         for name in names:
@@ -119,9 +119,9 @@ class Comparisons:
 
 
 def _check(ids: Sequence[str]) -> None:
-    if not 2 <= len(ids) <= MOST_JOBS:
+    if not 2 <= len(ids) <= MAX_JOBS:
         message = f"{len(ids)} {'job' if len(ids) == 1 else 'jobs'} cannot be compared."
-        raise RequestInvalid(message, hint=f"Name 2 to {MOST_JOBS}: ?ids=cjob_…,cjob_….", param="ids")
+        raise RequestInvalid(message, hint=f"Name 2 to {MAX_JOBS}: ?ids=cjob_…,cjob_….", param="ids")
     if len(set(ids)) != len(ids):
         raise RequestInvalid("A job is named twice.", hint="Name each job once.", param="ids")
 

@@ -22,9 +22,9 @@ from craft.infra.models.folders import ModelFolders
 from craft.infra.storage.artifacts import ArtifactStore
 from craft_gateway.store.tables import Dataset
 
-MOST_PREVIEWED = 50
-_MOST_PREVIEWED_BYTES = 4 * 2**20
-_MOST_SHOWN = 20
+MAX_PREVIEWED = 50
+_MAX_PREVIEWED_BYTES = 4 * 2**20
+_MAX_SHOWN = 20
 _HASHES = np.dtype("<u8")
 
 
@@ -52,7 +52,7 @@ class DatasetContents:
         hashes = np.fromfile(folder / QUESTION_HASHES_FILE, dtype=_HASHES)
         theirs = np.fromfile(self._store.open(other.ref) / QUESTION_HASHES_FILE, dtype=_HASHES)
         found = np.flatnonzero(np.isin(hashes, theirs))
-        first = found[:_MOST_SHOWN].tolist()
+        first = found[:_MAX_SHOWN].tolist()
         return DatasetOverlap.model_validate(
             {
                 "dataset": dataset.id,
@@ -76,7 +76,7 @@ class DatasetContents:
 
 
 def _first_rows(path: Path, limit: int) -> Iterator[QuestionRow]:
-    left = _MOST_PREVIEWED_BYTES
+    left = _MAX_PREVIEWED_BYTES
     with path.open("rb") as file:
         for position, line in enumerate(islice(file, limit)):
             left -= len(line)

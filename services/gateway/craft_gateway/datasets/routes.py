@@ -15,7 +15,7 @@ from craft.contracts.base import DATASET_ID
 from craft.contracts.public.datasets import DatasetList, DatasetOverlap, DatasetPreview, DatasetView
 from craft.contracts.services.datasets import FetchRequest, Reading, columns_of
 from craft.contracts.spec.dataset_sources import DatasetSource
-from craft.contracts.spec.jobs import MOST_INLINE_ROWS, PlainText
+from craft.contracts.spec.jobs import MAX_INLINE_ROWS, PlainText
 from craft.errors import (
     Conflict,
     DatasetInvalid,
@@ -32,23 +32,23 @@ from craft.infra.http.openapi import documented
 from craft_gateway.access.authorisation import DATASETS, CallerOf, authorised
 from craft_gateway.access.owners import OwnerLookup
 from craft_gateway.datasets.examples import DATASET_BODY
-from craft_gateway.datasets.preview import MOST_PREVIEWED, DatasetContents
+from craft_gateway.datasets.preview import MAX_PREVIEWED, DatasetContents
 from craft_gateway.datasets.registry import DatasetRegistry, dataset_view
 from craft_gateway.http.bodies import text_body, validated
 from craft_gateway.http.parameters import Limit
 from craft_gateway.http.responses import ROOT
 from craft_gateway.store.tables import Dataset
 
-_LONGEST_NAME = 200
+_MAX_NAME_LENGTH = 200
 _HINT = "Send multipart/form-data with a `file`, or JSON (`Content-Type: application/json`) with `rows` or a `source`."
-Name = Annotated[PlainText | None, Field(min_length=1, max_length=_LONGEST_NAME)]
+Name = Annotated[PlainText | None, Field(min_length=1, max_length=_MAX_NAME_LENGTH)]
 
 
 class RowsUpload(Reading):
     """A dataset as JSON rows."""
 
     name: Name = None
-    rows: list[dict[str, object]] = Field(max_length=MOST_INLINE_ROWS)
+    rows: list[dict[str, object]] = Field(max_length=MAX_INLINE_ROWS)
 
 
 class SourceUpload(Reading):
@@ -123,7 +123,7 @@ def router(owners: OwnerLookup, registry: DatasetRegistry, preview: DatasetConte
     )
     def preview_dataset(
         dataset_id: str,
-        limit: Annotated[int, Query(ge=1, le=MOST_PREVIEWED, description="Rows.")] = 5,
+        limit: Annotated[int, Query(ge=1, le=MAX_PREVIEWED, description="Rows.")] = 5,
         base_model: Annotated[
             str | None,
             Query(
@@ -210,4 +210,4 @@ def _parsed(body: bytes) -> Any:
 def _shown(file_name: str | None) -> str | None:
     """A file's name as a label. It is never used as a path."""
     last = (file_name or "").replace("\\", "/").rpartition("/")[2]
-    return "".join(mark for mark in last if mark.isprintable())[:_LONGEST_NAME] or None
+    return "".join(mark for mark in last if mark.isprintable())[:_MAX_NAME_LENGTH] or None

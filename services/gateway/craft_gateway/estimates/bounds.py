@@ -15,7 +15,7 @@ from craft_gateway.plan.stages import ResolvedJob
 _SIGMAS = 4.0
 
 
-def most_trained(spec: JobSpec, questions: int) -> int:
+def max_trained(spec: JobSpec, questions: int) -> int:
     """Return the size that the training split of so many questions does not exceed, except once in 30,000 splits.
 
     The hash of each question decides its side, so the size of the split varies.
@@ -25,7 +25,7 @@ def most_trained(spec: JobSpec, questions: int) -> int:
     return min(questions, math.ceil(likely))
 
 
-def most_rehearsed(spec: JobSpec, questions: int) -> int:
+def max_rehearsed(spec: JobSpec, questions: int) -> int:
     """Return the size of the largest rehearsal set from so many questions (method.md, step 3)."""
     return min(spec.rehearsal.size or default_rehearsal_count(questions), questions)
 
@@ -55,7 +55,7 @@ def upper_bounds(
     answered = asking.count(WorkUnit.EVALUATION_QUESTIONS) * (held_out + evaluation_questions)
     replies = spec.probe.samples * probed if spec.task is Task.OPEN_ENDED else 0
     tuned = min(train, (spec.selection.n_van or train) + (spec.selection.n_idk or train))
-    rehearsed = most_rehearsed(spec, train)
+    rehearsed = max_rehearsed(spec, train)
     runs = {
         WorkUnit.REHEARSED_SAMPLES: (spec.rehearsal.training, rehearsed),
         WorkUnit.TUNED_SAMPLES: (spec.training, tuned),

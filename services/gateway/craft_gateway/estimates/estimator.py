@@ -17,7 +17,7 @@ from craft.contracts.stages.names import which_of
 from craft.core.questions import Task
 from craft.errors import ModelRejected
 from craft.infra.models.shape import ModelShape, read_shape
-from craft_gateway.estimates.bounds import memory, most_rehearsed, upper_bounds
+from craft_gateway.estimates.bounds import max_rehearsed, memory, upper_bounds
 from craft_gateway.estimates.checks import gpu_seconds_left, running_jobs
 from craft_gateway.plan.stages import PlannedStage, ResolvedJob
 from craft_gateway.scheduling.allowances import begun_jobs, gpu_seconds, team_allowances
@@ -26,7 +26,7 @@ from craft_gateway.scheduling.queue import expected_wait
 from craft_gateway.scheduling.stage_durations import StageDurations
 from craft_gateway.store.database import Database
 
-_MOST_REMEMBERED = 1000
+_MAX_REMEMBERED = 1000
 _DURATION_MODEL_SECONDS = 5.0
 """A duration model is used for so long; one more stage in the history hardly changes it."""
 _QUEUE_SECONDS = 1.0
@@ -61,8 +61,8 @@ class Estimator:
         """`duration_model_seconds`, `queue_seconds`: lifetimes of the cached duration models and expected waits."""
         self._database = database
         self._durations = StageDurations(model_seconds=duration_model_seconds, clock=clock)
-        models = TTLCache[Any, DurationModel](_MOST_REMEMBERED, duration_model_seconds, clock)
-        waits = TTLCache[Any, tuple[int, float | None]](_MOST_REMEMBERED, queue_seconds, clock)
+        models = TTLCache[Any, DurationModel](_MAX_REMEMBERED, duration_model_seconds, clock)
+        waits = TTLCache[Any, tuple[int, float | None]](_MAX_REMEMBERED, queue_seconds, clock)
         self._shapes: dict[str, ModelShape] = {}
         self._duration_model = cached(models, condition=Condition())(self._read_duration_model)
         self._wait = cached(waits, condition=Condition())(self._read_wait)
@@ -145,7 +145,7 @@ def units_of(stage: PlannedStage, sized: SizedJob, bounds: Estimate) -> float:
     """Return the stage's amount of work, in the unit of its kind."""
     spec, train = sized.job.spec, bounds.train_questions
     evaluated = bounds.held_out_questions + sum(sized.evaluation.values())
-    rehearsed = most_rehearsed(spec, train)
+    rehearsed = max_rehearsed(spec, train)
     tuned = min(train, (spec.selection.n_van or train) + (spec.selection.n_idk or train))
     replies = train * (spec.probe.samples if spec.task is Task.OPEN_ENDED else 1)
     counts = {

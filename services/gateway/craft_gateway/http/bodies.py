@@ -11,22 +11,22 @@ from starlette.types import Message
 
 from craft.errors import PayloadTooLarge, RequestInvalid
 
-MOST_JSON_BYTES = 32 * 2**20
+MAX_JSON_BYTES = 32 * 2**20
 _AS_FILE = "Upload the rows as a file: POST /craft/datasets as multipart/form-data."
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
-async def text_body(request: Request, *, most_bytes: int = MOST_JSON_BYTES, hint: str = _AS_FILE) -> bytes:
+async def text_body(request: Request, *, max_bytes: int = MAX_JSON_BYTES, hint: str = _AS_FILE) -> bytes:
     """Read the whole body into memory; for JSON, as files are streamed.
 
-    Raises PayloadTooLarge above `most_bytes`, with `hint`; RequestInvalid where the body is not UTF-8.
+    Raises PayloadTooLarge above `max_bytes`, with `hint`; RequestInvalid where the body is not UTF-8.
     """
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > most_bytes:
+        if len(body) > max_bytes:
             raise PayloadTooLarge(
-                f"A JSON body may have {most_bytes:,} bytes.",
+                f"A JSON body may have {max_bytes:,} bytes.",
                 hint=hint,
             )
     try:

@@ -10,7 +10,7 @@ from fastapi.dependencies.models import Dependant
 from craft.errors import RequestInvalid
 from craft.infra.http.problems import clipped
 
-_LONGEST_NAME = 100
+_MAX_NAME_LENGTH = 100
 
 
 class _Names(NamedTuple):
@@ -56,7 +56,7 @@ def _tree(dependant: Dependant) -> Iterator[Dependant]:
 
 
 def _unknown(name: str, names: _Names) -> RequestInvalid:
-    shown = clipped(name, _LONGEST_NAME)
+    shown = clipped(name, _MAX_NAME_LENGTH)
     close = difflib.get_close_matches(shown, names.fixed, n=1)
     rest = [fixed for fixed in names.fixed if fixed not in close]
     known = ", ".join([*(f"`{fixed}`" for fixed in (*close, *rest)), *(f"`{prefix}NAME`" for prefix in names.prefixes)])
@@ -67,7 +67,7 @@ def _unknown(name: str, names: _Names) -> RequestInvalid:
     )
 
 
-MOST_ON_A_PAGE = 500
+MAX_ON_A_PAGE = 500
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -77,5 +77,5 @@ IdempotencyKey = Annotated[
         description="Repeat a request safely: the same key and body give the same job, another body a 422.",
     ),
 ]
-Limit = Annotated[int, Query(ge=1, le=MOST_ON_A_PAGE, description="Items on a page.")]
+Limit = Annotated[int, Query(ge=1, le=MAX_ON_A_PAGE, description="Items on a page.")]
 After = Annotated[int, Query(ge=0, le=2**53, description="The `last_id` of the page before.")]

@@ -18,7 +18,7 @@ from craft_gateway.access.owners import OwnerLookup
 from craft_gateway.http.responses import RETRY_AFTER_SECONDS, ROOT, cached, etag_of, matches
 from craft_gateway.job_views.response_cache import JobResponse, JobResponseCache
 
-LONGEST_CONDITION = 4000
+MAX_CONDITION_LENGTH = 4000
 """Characters of an If-None-Match header."""
 _JOB_ID = re.compile(JOB_ID)
 _PREFIX = f"{ROOT}/jobs/"
@@ -78,4 +78,4 @@ def _is_poll(scope: Scope) -> bool:
     if prefix != _PREFIX or not _JOB_ID.fullmatch(job_id):
         return False
     conditions = [value for name, value in scope["headers"] if name == b"if-none-match"]
-    return len(conditions) <= 1 and all(len(value) <= LONGEST_CONDITION for value in conditions)
+    return len(conditions) <= 1 and all(len(value) <= MAX_CONDITION_LENGTH for value in conditions)

@@ -26,7 +26,7 @@ from craft_gateway.retention.uses import expiries
 from craft_gateway.scheduling.queue import QueueSnapshot
 from craft_gateway.store.tables import Artifact, Dataset, Event, Job, Stage
 
-MOST_QUEUED = 1000
+MAX_QUEUED = 1000
 _VERSIONS = columns(col(Job.id), col(Job.updated_at), col(Job.event_seq), col(Job.status)).where(
     col(Job.id).in_(bindparam("job_ids", expanding=True))
 )
@@ -45,7 +45,7 @@ _UNFINISHED_JOBS = (
     )
     .where(col(Job.status).in_([status for status in JobStatus if not status.terminal]))
     .order_by(col(Job.id))
-    .limit(MOST_QUEUED)
+    .limit(MAX_QUEUED)
 )
 _UNFINISHED_OF_TEAM = _UNFINISHED_JOBS.where(col(Job.team) == bindparam("team"))
 _MOVING_STAGES = (

@@ -23,7 +23,7 @@ from craft.core.strategies import Strategy
 from craft.errors import Conflict, NotFound, RequestInvalid
 from craft.infra.settings.coordinator import RetentionSettings
 from craft_gateway.job_views.queries import (
-    MOST_QUEUED,
+    MAX_QUEUED,
     event_heads,
     events_after,
     events_of,
@@ -135,7 +135,7 @@ class JobReader:
         with self._database.read() as session:
             latest = event_heads(session, list(heads))
             return {
-                job_id: events_of(session, job_id, after=head, limit=MOST_QUEUED)
+                job_id: events_of(session, job_id, after=head, limit=MAX_QUEUED)
                 for job_id, head in heads.items()
                 if latest.get(job_id, 0) > head
             }

@@ -22,14 +22,14 @@ from craft_gateway.concurrency import Batcher
 from craft_gateway.job_views.queue_state import QueuedJob, QueueState, queue_state
 from craft_gateway.scheduling.queue import QueueSnapshot
 
-_MOST = 2000
+_MAX_JOBS = 2000
 _ENDED_SECONDS = 30.0
 """An ended job's own part is made again after this time: the lifetime of its artifacts depends on other jobs."""
-_MOST_POLLS = 1000
+_MAX_POLLS = 1000
 _THREADS = 2
 _SNAPSHOT_INTERVAL_SECONDS = 0.005
 """So that of many polls more share a snapshot; a poll that comes alone does not wait."""
-_LONGEST_WAIT_SECONDS = 10.0
+_MAX_WAIT_SECONDS = 10.0
 _OF_QUEUE_STATE = frozenset(QueueState.model_fields)
 
 
@@ -90,14 +90,14 @@ class JobResponseCache:
         self,
         jobs: Jobs,
         *,
-        most: int = _MOST,
-        most_polls: int = _MOST_POLLS,
+        most: int = _MAX_JOBS,
+        max_polls: int = _MAX_POLLS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`most` jobs are kept, those that were polled last; `most_polls` polls may be under way at once."""
+        """`most` jobs are kept, those that were polled last; `max_polls` polls may be under way at once."""
         self._jobs = jobs
         self._most = most
-        self._most_polls = most_polls
+        self._most_polls = max_polls
         self._clock = clock
         self._polls = 0
         self._cached: OrderedDict[str, _CachedJob] = OrderedDict()
@@ -121,7 +121,7 @@ class JobResponseCache:
             raise _too_many()
         self._polls += 1
         try:
-            async with asyncio.timeout(_LONGEST_WAIT_SECONDS):
+            async with asyncio.timeout(_MAX_WAIT_SECONDS):
                 return await self._response(job_id)
         except TimeoutError:
             raise _too_many() from None

@@ -22,7 +22,7 @@ from craft_gateway.http.bodies import TextBodyRoute
 from craft_gateway.http.parameters import Limit
 from craft_gateway.http.responses import UNCHANGED, etag_of, matches
 from craft_gateway.job_views.event_stream import EventFeed
-from craft_gateway.job_views.poll_middleware import LONGEST_CONDITION, job_answer
+from craft_gateway.job_views.poll_middleware import MAX_CONDITION_LENGTH, job_answer
 from craft_gateway.job_views.reader import JobFilter, JobReader
 from craft_gateway.job_views.response_cache import JobResponse, JobResponseCache
 
@@ -108,7 +108,7 @@ def router(
         job_id: str,
         request: Request,
         wait: Annotated[float, Query(ge=0, le=60, description="Seconds to wait for news; see below.")] = 0.0,
-        if_none_match: Annotated[str | None, Header(max_length=LONGEST_CONDITION)] = None,
+        if_none_match: Annotated[str | None, Header(max_length=MAX_CONDITION_LENGTH)] = None,
     ) -> Response:
         """One job. With `wait`, answers when it differs from `If-None-Match`, or without that header, when it ended."""
         body = await _settled(responses, feed, job_id, if_none_match, wait_seconds=wait)

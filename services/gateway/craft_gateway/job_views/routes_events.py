@@ -17,7 +17,7 @@ from craft_gateway.job_views.event_stream import Admitted, EventFeed, stream
 from craft_gateway.job_views.reader import JobReader
 
 _STREAM = "text/event-stream"
-_LONGEST_NUMBER = 15
+_MAX_NUMBER_LENGTH = 15
 _EVENTS: OpenApiResponses = {
     200: {
         "description": "A page of events; with `Accept: text/event-stream` a stream of them.",
@@ -100,6 +100,6 @@ def _admitted(authenticator: Authenticator, request: Request) -> Admitted:
 def _number(last_event_id: str | None) -> int:
     if not last_event_id:
         return 0
-    if not (last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) <= _LONGEST_NUMBER):
+    if not (last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) <= _MAX_NUMBER_LENGTH):
         raise RequestInvalid("Last-Event-ID is the number of an event.", param="Last-Event-ID")
     return int(last_event_id)

@@ -35,7 +35,7 @@ from craft_gateway.plan.stages import ResolvedJob
 from craft_gateway.scheduling.queue import DeviceOwner, QueuePosition
 from craft_gateway.store.tables import Attempt, Event, Job, Stage, StageLog
 
-_LEAST_PERCENT_FOR_A_FORECAST = 2.0
+_MIN_PERCENT_FOR_A_FORECAST = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +216,7 @@ def _forecast(job: Job) -> datetime | None:
     """The end, if the rest goes as fast as the part that is done; unknown near the start and after the end."""
     if job.status is not JobStatus.RUNNING or job.started_at is None:
         return None
-    if job.percent < _LEAST_PERCENT_FOR_A_FORECAST:
+    if job.percent < _MIN_PERCENT_FOR_A_FORECAST:
         return None
     return job.started_at + (job.updated_at - job.started_at) * (100.0 / job.percent)
 

@@ -11,12 +11,12 @@ from craft.errors import ContextTooLong, DatasetInvalid, ModelRejected, Rehearsa
 from craft.infra.models.folders import ModelFolder
 from craft.infra.models.shape import ModelShape
 from craft.infra.settings.inference import VllmSettings
-from craft_gateway.estimates.bounds import most_rehearsed, most_trained, optimiser_steps
+from craft_gateway.estimates.bounds import max_rehearsed, max_trained, optimiser_steps
 
 _OWN_PROMPTS = PromptSettings()
-_LEAST_ROWS = 2
+_MIN_ROWS = 2
 _SHOWN_LAYERS = 20
-_LONGEST_PARAM = 200
+_MAX_PARAM_LENGTH = 200
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 _NOT_LINEAR = frozenset({"lm_head", "embed_out", "embed_tokens", "embed_in", "wte", "wpe", "embedding"})
 """Names of heads and embeddings in the architectures. Many models tie the two, so an adapter on one would change
@@ -30,7 +30,7 @@ def check_wording(spec: JobSpec) -> None:
     try:
         templates = templates_from(spec.prompts.templates)
     except RequestInvalid as error:
-        error.param = f"prompts.templates.{error.param}"[:_LONGEST_PARAM]
+        error.param = f"prompts.templates.{error.param}"[:_MAX_PARAM_LENGTH]
         raise
     wording = wording_for(spec.prompts.language, spec.prompts.extra_refusals)
     if not is_refusal(templates.refusal, wording):
@@ -146,7 +146,7 @@ def check_servable(spec: JobSpec, vllm: VllmSettings) -> None:
 
 def check_sizes(spec: JobSpec, questions: int) -> None:
     """Raises where no split of this many questions can let the job succeed: better now than hours later."""
-    if questions < _LEAST_ROWS:
+    if questions < _MIN_ROWS:
         raise DatasetInvalid(
             "One row cannot be split into a training and a held-out part.",
             hint="Send at least two rows; a useful set has hundreds.",
@@ -155,7 +155,7 @@ def check_sizes(spec: JobSpec, questions: int) -> None:
     if not any(strategy.needs_flow for strategy in spec.strategies):
         return
     training = spec.rehearsal.training
-    largest = most_rehearsed(spec, most_trained(spec, questions))
+    largest = max_rehearsed(spec, max_trained(spec, questions))
     steps = optimiser_steps(training, largest)
     if steps < training.min_steps:
         raise RehearsalTooShort(

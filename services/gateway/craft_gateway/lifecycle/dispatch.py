@@ -114,7 +114,7 @@ def _due(now: datetime) -> tuple[ColumnElement[bool], ...]:
     return (col(Outbox.sent_at).is_(None), col(Outbox.due_at) <= now, free)
 
 
-_MOST = 500
+_MAX_MESSAGES = 500
 """On one queue: no more workers than that are idle at once, and maintenance dispatches the rest."""
 
 
@@ -138,7 +138,7 @@ def dispatch_ready(session: Session, now: datetime, *, teams: Collection[str] | 
     for queue in Service:
         ready = _ready(queue, now)
         theirs = ready if teams is None else ready.where(col(Stage.team).in_(teams))
-        _dispatch(session, queue, theirs.limit(_MOST), now)
+        _dispatch(session, queue, theirs.limit(_MAX_MESSAGES), now)
 
 
 def _ready(queue: Service, now: datetime) -> SelectOfScalar[str]:

@@ -25,9 +25,9 @@ from craft_gateway.scheduling.fair_share import charge
 from craft_gateway.store.database import Clock, Database
 from craft_gateway.store.tables import Attempt, Event, Job, Outbox, Stage, StageLog
 
-MOST_LOG_LINES = 200_000
+MAX_LOG_LINES = 200_000
 """Lines kept of one job; later ones are dropped, so that a chatty library cannot fill the database."""
-_LONGEST_LINE = 2_000
+_MAX_LINE_LENGTH = 2_000
 _OUTCOME = {
     StageStatus.SUCCEEDED: AttemptOutcome.SUCCEEDED,
     StageStatus.FAILED: AttemptOutcome.FAILED,
@@ -148,10 +148,10 @@ class JobTransaction:
     def log(self, stage: Stage, lines: Iterable[str]) -> None:
         """Keep log lines, shortened, up to the job's limit."""
         for line in lines:
-            if self.job.log_seq >= MOST_LOG_LINES:
+            if self.job.log_seq >= MAX_LOG_LINES:
                 return
             self.job.log_seq += 1
-            kept = storable(line)[:_LONGEST_LINE]
+            kept = storable(line)[:_MAX_LINE_LENGTH]
             self.session.add(
                 StageLog(
                     job_id=self.job.id,

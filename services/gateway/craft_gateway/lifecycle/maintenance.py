@@ -86,7 +86,7 @@ class Maintenance:
                 return False
             error = timeout_error(stage) if past_deadline(transaction, stage) else _lost(transaction.session, stage)
             # No back-off: the lease time was delay enough.
-            retry_or_fail(transaction, stage, error, most_attempts=self._settings.max_lost_attempts, backoff=False)
+            retry_or_fail(transaction, stage, error, max_attempts=self._settings.max_lost_attempts, backoff=False)
         if seen.key is not None:
             self._calls.wake_waiting(seen.key, but=seen.id)
         self._on_lease_lost(seen)

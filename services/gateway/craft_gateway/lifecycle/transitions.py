@@ -23,7 +23,7 @@ RETRY_SECONDS: Mapping[str, float] = {
     "host_oom": 5.0,
 }
 """Pause before the second attempt by error code (1 s for others); it doubles with each attempt."""
-_LONGEST_PAUSE_SECONDS = 300.0
+_MAX_PAUSE_SECONDS = 300.0
 _ENVIRONMENT_ERRORS = {"disk_full", "device_busy"}
 """A stage waits for these as long as it takes: no attempt is used up."""
 
@@ -93,19 +93,19 @@ def requeue(transaction: JobTransaction, stage: Stage) -> None:
 
 
 def retry_or_fail(
-    transaction: JobTransaction, stage: Stage, error: StageError, *, most_attempts: int, backoff: bool = True
+    transaction: JobTransaction, stage: Stage, error: StageError, *, max_attempts: int, backoff: bool = True
 ) -> None:
     """The attempt failed: try again, after a back-off, if that may help and attempts are left; else fail the job."""
     if _ended_with_job(transaction, stage):
         return
     not_counted = error.code in _ENVIRONMENT_ERRORS
-    if not (error.retryable and error.fault is Fault.SYSTEM and (not_counted or stage.attempt < most_attempts)):
+    if not (error.retryable and error.fault is Fault.SYSTEM and (not_counted or stage.attempt < max_attempts)):
         _fail_job(transaction, stage, error)
         return
     shown = error.model_dump(mode="json")
     failures = stage.environment_retries + 1 if not_counted else stage.attempt
     first = RETRY_SECONDS.get(error.code, 1.0)
-    seconds = exponential_backoff(failures, first=first, longest=_LONGEST_PAUSE_SECONDS) if backoff else 0.0
+    seconds = exponential_backoff(failures, first=first, longest=_MAX_PAUSE_SECONDS) if backoff else 0.0
     counted = (
         {"environment_retries": stage.environment_retries + 1}
         if not_counted

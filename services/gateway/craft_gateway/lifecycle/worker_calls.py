@@ -100,7 +100,7 @@ class WorkerCalls:
 
         def end(transaction: JobTransaction, stage: Stage) -> None:
             transaction.log(stage, fail.log_lines)
-            retry_or_fail(transaction, stage, fail.error, most_attempts=self._settings.max_lost_attempts)
+            retry_or_fail(transaction, stage, fail.error, max_attempts=self._settings.max_lost_attempts)
 
         self._end_attempt(stage_id, fail.fence, end)
 
@@ -110,7 +110,7 @@ class WorkerCalls:
         def end(transaction: JobTransaction, stage: Stage) -> None:
             transaction.log(stage, release.log_lines)
             if past_deadline(transaction, stage):
-                retry_or_fail(transaction, stage, timeout_error(stage), most_attempts=self._settings.max_lost_attempts)
+                retry_or_fail(transaction, stage, timeout_error(stage), max_attempts=self._settings.max_lost_attempts)
             else:
                 requeue(transaction, stage)
 

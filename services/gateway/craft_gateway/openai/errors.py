@@ -20,9 +20,9 @@ from craft.infra.http.problems import status_hint, validation_details
 from craft_gateway.http.responses import OPENAI_ROOT, ROOT
 
 _RETRY_AFTER_SECONDS = "5"
-_LONGEST_MESSAGE = 2_000
-_LONGEST_RETRY_AFTER = 20
-_MOST_PLACES = 5
+_MAX_MESSAGE_LENGTH = 2_000
+_MAX_RETRY_AFTER = 20
+_MAX_PLACES = 5
 _CODES = {"extra_forbidden": "unknown_parameter", "missing": "missing_required_parameter"}
 _KINDS = {*("str", "int", "float"), *("constrained-str", "constrained-int", "constrained-float")}
 OPENAI_RESPONSES: OpenApiResponses = {
@@ -55,8 +55,8 @@ def error_response(
 ) -> Response:
     """Render an error in the envelope; 429 and 503 say when to try again."""
     kind = "server_error" if status >= 500 else "rate_limit_error" if status == 429 else "invalid_request_error"
-    error = OpenAiError(message=message[:_LONGEST_MESSAGE], type=kind, param=param, code=code)
-    seconds = retry_after if retry_after and len(retry_after) < _LONGEST_RETRY_AFTER else _RETRY_AFTER_SECONDS
+    error = OpenAiError(message=message[:_MAX_MESSAGE_LENGTH], type=kind, param=param, code=code)
+    seconds = retry_after if retry_after and len(retry_after) < _MAX_RETRY_AFTER else _RETRY_AFTER_SECONDS
     headers = {"Retry-After": seconds} if status in {429, 503} else None
     # JSON escapes the text, because a message may quote a lone surrogate.
     body = json.dumps(OpenAiErrorBody(error=error).model_dump(mode="json"))
@@ -65,7 +65,7 @@ def error_response(
 
 def error_of(error: CraftError) -> Response:
     """Render an error of the error tree in the envelope."""
-    details = error.details[:_MOST_PLACES]
+    details = error.details[:_MAX_PLACES]
     places = [f"line {detail.line}: {detail.field}: {detail.message}" for detail in details if detail.line]
     message = " ".join([error.message, *places, *([error.hint] if error.hint else [])])
     if isinstance(error, NotFound):

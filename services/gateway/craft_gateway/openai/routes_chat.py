@@ -34,8 +34,8 @@ from craft_gateway.serving.deployments import Deployments
 from craft_gateway.serving.model_server import ModelServer, ModelServerReply
 from craft_gateway.store.tables import Deployment
 
-MOST_CHAT_BYTES = 4 * 2**20
-_MOST_ERROR_BYTES = 2**16
+MAX_CHAT_BYTES = 4 * 2**20
+_MAX_ERROR_BYTES = 2**16
 _STREAM = "text/event-stream"
 _NOT_FORWARDED = {"user"}
 _ANSWERS: OpenApiResponses = {
@@ -57,7 +57,7 @@ _ANSWERS: OpenApiResponses = {
 class OpenAiRoute(APIRoute):
     """A route with a bounded body that answers errors in OpenAI's envelope and notices when the client disconnects."""
 
-    most_bytes: ClassVar[int | None] = MOST_CHAT_BYTES
+    max_bytes: ClassVar[int | None] = MAX_CHAT_BYTES
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """See `APIRoute.get_route_handler`."""
@@ -65,8 +65,8 @@ class OpenAiRoute(APIRoute):
 
         async def with_envelope(request: Request) -> Response:
             try:
-                if request.method == "POST" and self.most_bytes is not None:
-                    body = await text_body(request, most_bytes=self.most_bytes, hint="Send less.")
+                if request.method == "POST" and self.max_bytes is not None:
+                    body = await text_body(request, max_bytes=self.max_bytes, hint="Send less.")
                     request = with_body(request, body)
                 return await handle(request)
             except RequestValidationError as error:
@@ -155,7 +155,7 @@ async def _start_of(chunks: AsyncIterator[bytes]) -> bytes:
     start = bytearray()
     async for chunk in chunks:
         start += chunk
-        if len(start) > _MOST_ERROR_BYTES:
+        if len(start) > _MAX_ERROR_BYTES:
             break
     return bytes(start)
 

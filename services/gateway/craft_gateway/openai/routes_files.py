@@ -13,12 +13,12 @@ from craft.errors import RequestInvalid
 from craft.infra.http.openapi import OpenApiResponses
 from craft_gateway.access.authorisation import DATASETS, CallerOf, authorised
 from craft_gateway.access.owners import OwnerLookup
-from craft_gateway.http.parameters import MOST_ON_A_PAGE
+from craft_gateway.http.parameters import MAX_ON_A_PAGE
 from craft_gateway.openai.errors import OPENAI_RESPONSES, missing
 from craft_gateway.openai.files import OpenAiFiles, Order
 from craft_gateway.openai.routes_chat import OpenAiRoute
 
-_LONGEST_NAME = 200
+_MAX_NAME_LENGTH = 200
 _LARGEST_LIMIT = 10_000
 FileId = Annotated[str, Path(max_length=100, examples=["file-01jgywz3x4v5q6r7s8t9vawbxc"])]
 _NO_FILE = missing("no such file")
@@ -54,7 +54,7 @@ _CONTENT: OpenApiResponses = {
 class OpenAiFileRoute(OpenAiRoute):
     """An `OpenAiRoute` whose body is a file: the route streams it, and only the server limits its size."""
 
-    most_bytes = None
+    max_bytes = None
 
 
 def router(owners: OwnerLookup, files: OpenAiFiles) -> APIRouter:
@@ -82,7 +82,7 @@ def router(owners: OwnerLookup, files: OpenAiFiles) -> APIRouter:
             further = sorted(set(form) - {"file", "purpose"})
             if further:
                 raise RequestInvalid(f"{further[0][:100]} is not taken.", hint="Leave it out.", param=further[0][:100])
-            name = "".join(character for character in file.filename or "" if character.isprintable())[:_LONGEST_NAME]
+            name = "".join(character for character in file.filename or "" if character.isprintable())[:_MAX_NAME_LENGTH]
             return await run_in_threadpool(files.add, file.file, name=name or None, team=caller.team)
 
     @routes.get("", operation_id="listFiles")
@@ -96,7 +96,7 @@ def router(owners: OwnerLookup, files: OpenAiFiles) -> APIRouter:
         """List the team's open-ended datasets."""
         if purpose not in {None, "fine-tune"}:
             return FileList(data=[], first_id=None, last_id=None, has_more=False)
-        return files.listed(caller.team, limit=min(limit, MOST_ON_A_PAGE), after=after, order=order)
+        return files.listed(caller.team, limit=min(limit, MAX_ON_A_PAGE), after=after, order=order)
 
     @routes.get("/{file_id}", operation_id="getFile", responses=_NO_FILE)
     def get_file(file_id: FileId) -> FileObject:

@@ -18,9 +18,9 @@ from craft_gateway.publishing.mlflow_api import MlflowCalls
 from craft_gateway.publishing.package import AdapterPackage, Published
 
 _RUN_TAG = "craft.publication"
-_MOST_AT_ONCE = 100
+_MAX_AT_ONCE = 100
 """Items in one call: parameters, tags or metrics (MLflow's limit for parameters and tags)."""
-_LONGEST_VALUE = 500
+_MAX_VALUE_LENGTH = 500
 _ADAPTER = "adapter"
 ItemT = TypeVar("ItemT")
 
@@ -96,7 +96,7 @@ def _experiment(calls: MlflowCalls, name: str) -> str:
 
 
 def _log(calls: MlflowCalls, package: AdapterPackage, run_id: str) -> None:
-    params = [{"key": key, "value": value[:_LONGEST_VALUE]} for key, value in package.parameters.items()]
+    params = [{"key": key, "value": value[:_MAX_VALUE_LENGTH]} for key, value in package.parameters.items()]
     metrics: list[dict[str, object]] = [
         {"key": key, "value": value, "timestamp": package.created_ms, "step": 0}
         for key, value in metrics_of(package).items()
@@ -192,5 +192,5 @@ def _tags(package: AdapterPackage) -> Sequence[Mapping[str, str]]:
 
 def _batches(items: Sequence[ItemT]) -> Iterator[list[ItemT]]:
     remaining = iter(items)
-    while batch := list(islice(remaining, _MOST_AT_ONCE)):
+    while batch := list(islice(remaining, _MAX_AT_ONCE)):
         yield batch

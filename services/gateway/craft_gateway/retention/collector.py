@@ -16,8 +16,8 @@ from craft_gateway.store.database import Database, lock_key
 from craft_gateway.store.paging import ListPage
 from craft_gateway.store.tables import Artifact, Job, StageLog
 
-MOST_LISTED = 1000
-_MOST_REMOVED = 50
+MAX_LISTED = 1000
+_MAX_REMOVED = 50
 """Items removed in one step of a cycle."""
 _log = logging.getLogger("craft.retention")
 
@@ -65,12 +65,12 @@ class GarbageCollector:
         self._store.empty_trash()
         return page is not None
 
-    def dry_run(self, *, limit: int = MOST_LISTED) -> CollectionRun:
+    def dry_run(self, *, limit: int = MAX_LISTED) -> CollectionRun:
         """List the first `limit` items that a cycle would remove now."""
         page = ListPage.of(chain.from_iterable(self._expiry.pages()), limit)
         return CollectionRun(page.rows, more=page.has_more)
 
-    def collect(self, *, limit: int = MOST_LISTED) -> CollectionRun:
+    def collect(self, *, limit: int = MAX_LISTED) -> CollectionRun:
         """Remove the items that a cycle would remove now, up to `limit`."""
         listed = self.dry_run(limit=limit)
         removed = [expired for expired in listed.expired if self._try_remove(expired)]
@@ -100,8 +100,8 @@ class GarbageCollector:
     def _steps(self) -> Iterator[Sequence[Expired]]:
         """Yield pages, and large pages in parts: a long step would delay the end of the process."""
         for page in self._expiry.pages():
-            for start in range(0, max(len(page), 1), _MOST_REMOVED):
-                yield page[start : start + _MOST_REMOVED]
+            for start in range(0, max(len(page), 1), _MAX_REMOVED):
+                yield page[start : start + _MAX_REMOVED]
         for lines in self._logs.steps():
             if lines:
                 _log.info("log_lines_deleted", extra={"lines": lines})
@@ -117,7 +117,7 @@ class GarbageCollector:
             return False
 
 
-MOST_LINES = 5000
+MAX_LINES = 5000
 """Lines deleted in one transaction."""
 
 
@@ -128,12 +128,12 @@ class LogCollector:
     """
 
     def __init__(
-        self, database: Database, lifetime: timedelta | None, *, page: int, most_lines: int = MOST_LINES
+        self, database: Database, lifetime: timedelta | None, *, page: int, max_lines: int = MAX_LINES
     ) -> None:
         self._database = database
         self._lifetime = lifetime
         self._page = page
-        self._most_lines = most_lines
+        self._most_lines = max_lines
 
     def steps(self) -> Iterator[int]:
         """Run one cycle: each step reads a page of jobs (0), or deletes some lines of one job (their number)."""

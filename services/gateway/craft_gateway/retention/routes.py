@@ -8,7 +8,7 @@ from craft.contracts.public.retention import ExpiredView, GcView
 from craft.errors import RequestInvalid, Unavailable
 from craft.infra.http.openapi import documented
 from craft_gateway.access.authorisation import operators_only
-from craft_gateway.retention.collector import MOST_LISTED, GarbageCollector
+from craft_gateway.retention.collector import MAX_LISTED, GarbageCollector
 from craft_gateway.retention.expiry import Expired
 
 
@@ -19,7 +19,7 @@ def router(collector: GarbageCollector) -> APIRouter:
     @routes.post("/gc", operation_id="collectGarbage", responses=documented(RequestInvalid, Unavailable))
     def collect_garbage(
         dry_run: Annotated[bool, Query(description="Only list the items; remove nothing.")] = True,  # noqa: FBT002 - a query parameter
-        limit: Annotated[int, Query(ge=1, le=MOST_LISTED, description="Remove or list at most so many.")] = MOST_LISTED,
+        limit: Annotated[int, Query(ge=1, le=MAX_LISTED, description="Remove or list at most so many.")] = MAX_LISTED,
     ) -> GcView:
         """Remove expired artifacts, as the garbage collector does every hour; by default, only list them.
 

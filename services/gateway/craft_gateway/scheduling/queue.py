@@ -27,7 +27,7 @@ from craft_gateway.scheduling.stage_durations import StageDurations, StageRef
 from craft_gateway.store.database import Clock
 from craft_gateway.store.tables import Attempt, Job, Stage
 
-_MOST = 2000
+_MAX_STAGES = 2000
 _WORKERS_SEEN_WITHIN = timedelta(minutes=10)
 _FRESH_SECONDS = 1.0
 _OLD_SECONDS = 3.0
@@ -132,14 +132,14 @@ class QueueSnapshots:
         return self._cached.snapshot
 
 
-def stages_on_devices(session: Session, *, most: int = _MOST) -> Sequence[Stage]:
+def stages_on_devices(session: Session, *, max_stages: int = _MAX_STAGES) -> Sequence[Stage]:
     """Running stages that own a device, the one that has it for longest first."""
     query = select(Stage).where(Stage.status == StageStatus.RUNNING, col(Stage.device).is_not(None))
-    return session.exec(query.order_by(col(Stage.started_at), col(Stage.id)).limit(most)).all()
+    return session.exec(query.order_by(col(Stage.started_at), col(Stage.id)).limit(max_stages)).all()
 
 
 def _longest_owner(session: Session) -> DeviceOwner | None:
-    oldest = next(iter(stages_on_devices(session, most=1)), None)
+    oldest = next(iter(stages_on_devices(session, max_stages=1)), None)
     return None if oldest is None else DeviceOwner(oldest.device or "", oldest.name, oldest.job_id, oldest.team)
 
 
@@ -150,15 +150,15 @@ def positions(
     *,
     has_space: bool,
     durations: StageDurations,
-    most: int = _MOST,
+    max_stages: int = _MAX_STAGES,
 ) -> dict[str, QueuePosition]:
     """The position of every job that has a ready stage: the best, where it has several.
 
-    Of a queue's stages at most about `most` have positions, as many of each team.
+    Of a queue's stages at most about `max_stages` have positions, as many of each team.
     """
     found: dict[str, QueuePosition] = {}
     for queue in Service:
-        ready = _ready(session, queue, most=most)
+        ready = _ready(session, queue, max_stages=max_stages)
         if not ready:
             continue
         waiting = {stage.team for stage in ready}
@@ -183,7 +183,7 @@ def expected_wait(
     None where no worker of the queue was seen lately, or a stage before it takes unknown time.
     """
     queue, teams = FACTS[kind].service, team_allowances(session)
-    ready = _ready(session, queue, most=_MOST)
+    ready = _ready(session, queue, max_stages=_MAX_STAGES)
     new = _ReadyStage(StageRef("", "", kind), team, begun=False)
     # Within a team the better rank goes first, and of equal ranks the older job.
     better = select(func.count()).where(
@@ -200,7 +200,7 @@ def expected_wait(
     return ahead, next(islice(waits, ahead, None))
 
 
-def _ready(session: Session, queue: Service, *, most: int) -> list[_ReadyStage]:
+def _ready(session: Session, queue: Service, *, max_stages: int) -> list[_ReadyStage]:
     """The first of each team: a team that queues very many must not crowd out the others."""
     ready = (Stage.queue == queue, Stage.status == StageStatus.READY)
     teams = session.exec(select(Stage.team).where(*ready).distinct()).all()
@@ -212,7 +212,7 @@ def _ready(session: Session, queue: Service, *, most: int) -> list[_ReadyStage]:
             .join(Job, col(Job.id) == col(Stage.job_id))
             .where(*ready, Stage.team == team)
             .order_by(col(Stage.rank), col(Stage.job_id))
-            .limit(max(1, most // len(teams)))
+            .limit(max(1, max_stages // len(teams)))
         )
     ]
 

@@ -14,7 +14,7 @@ from craft_gateway.store.tables import Job
 
 _MODEL_SECONDS = 5.0
 """A duration model is used for so long; one more stage in the history hardly changes it."""
-_MOST_SIZES = 50_000
+_MAX_SIZES = 50_000
 _ESTIMATES = columns(col(Job.id), col(Job.estimate), col(Job.resolved)["model"]["digest"].as_string()).where(
     col(Job.id).in_(bindparam("job_ids", expanding=True))
 )
@@ -72,7 +72,7 @@ class StageDurations:
 
     def _sizes_of(self, session: Session, stages: Sequence[StageRef]) -> list[_StageSize | None]:
         known = self._sizes
-        if len(known) + len(stages) > _MOST_SIZES:
+        if len(known) + len(stages) > _MAX_SIZES:
             # A new dict: another thread may be reading the old one.
             known = self._sizes = {}
         missing = [stage for stage in stages if stage not in known]

@@ -49,7 +49,7 @@ def deployment_view(row: Deployment) -> AdapterDeployment:
     )
 
 
-_MOST_LISTED = 1000
+_MAX_LISTED = 1000
 _NO_ENGINE_HINT = "Set CRAFT_INFERENCE__ENGINE=vllm and start the model server: only vLLM serves adapters."
 
 
@@ -117,7 +117,7 @@ class Deployments:
         if not self._serves:
             return []
         of_team = select(Deployment).join(Job, col(Job.id) == col(Deployment.job_id)).where(Job.team == team)
-        query = of_team.order_by(col(Deployment.id).desc()).limit(_MOST_LISTED)
+        query = of_team.order_by(col(Deployment.id).desc()).limit(_MAX_LISTED)
         with self._database.read() as session:
             return session.exec(query).all()
 

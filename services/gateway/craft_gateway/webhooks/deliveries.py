@@ -31,7 +31,7 @@ DISABLED_AFTER_FAILURES = 20
 """A webhook is switched off that failed for so long, and so often in a row."""
 _FIRST_PAUSE_SECONDS = 5.0
 _PAUSE_GROWTH = 3.0
-_LONGEST_PAUSE_SECONDS = 4 * 3600.0
+_MAX_PAUSE_SECONDS = 4 * 3600.0
 _SYSTEM = "system"
 _random = secrets.SystemRandom()
 
@@ -41,7 +41,7 @@ def pause_seconds(tries: int, *, jitter: float) -> float:
     return exponential_backoff(
         tries,
         first=_FIRST_PAUSE_SECONDS,
-        longest=_LONGEST_PAUSE_SECONDS,
+        longest=_MAX_PAUSE_SECONDS,
         factor=_PAUSE_GROWTH,
         jitter=Jitter(low=0.75, high=1.25, draw=jitter),
     )

@@ -11,11 +11,11 @@ import httpx
 from craft.errors import HostUnknown, RequestInvalid, Unavailable
 from craft.infra.http.outbound import OutboundPolicy, OutboundTransport
 
-MOST_ANSWER_BYTES = 4096
+MAX_ANSWER_BYTES = 4096
 _SECONDS = 10.0
-_LONGEST_ERROR = 300
-_LONGEST_EXCERPT = 1000
-_LONGEST_PAUSE_SECONDS = 3600
+_MAX_ERROR_LENGTH = 300
+_MAX_EXCERPT_LENGTH = 1000
+_MAX_PAUSE_SECONDS = 3600
 _log = logging.getLogger("craft.webhooks")
 
 
@@ -82,8 +82,8 @@ class HttpPoster:
             async with asyncio.timeout(self._seconds):
                 async with self._client.stream("POST", url, content=body, headers=dict(headers)) as response:
                     async for chunk in response.aiter_raw():
-                        excerpt += chunk[: MOST_ANSWER_BYTES - len(excerpt)]
-                        if len(excerpt) >= MOST_ANSWER_BYTES:
+                        excerpt += chunk[: MAX_ANSWER_BYTES - len(excerpt)]
+                        if len(excerpt) >= MAX_ANSWER_BYTES:
                             break
         # The edge to an unknown server: no answer of it may end the loop that sends to all others.
         except Exception as error:
@@ -98,7 +98,7 @@ class HttpPoster:
 
 def _answered(response: httpx.Response, excerpt: bytes) -> Answer:
     status = response.status_code
-    text = _plain(excerpt.decode("utf-8", "replace"), _LONGEST_EXCERPT)
+    text = _plain(excerpt.decode("utf-8", "replace"), _MAX_EXCERPT_LENGTH)
     if response.is_success:
         return Answer(DeliveryOutcome.DELIVERED, status, text)
     if status == httpx.codes.GONE:
@@ -113,7 +113,7 @@ def _pause(retry_after: str) -> float:
     given = retry_after.strip()
     if not (given.isascii() and given.isdigit() and len(given) < 10):
         return 0.0
-    return float(min(int(given), _LONGEST_PAUSE_SECONDS))
+    return float(min(int(given), _MAX_PAUSE_SECONDS))
 
 
 def _failed(error: Exception, seconds: float) -> Answer:
@@ -122,13 +122,13 @@ def _failed(error: Exception, seconds: float) -> Answer:
     if isinstance(error, RequestInvalid):
         # A name may be known again a minute later; an address that is not public is forbidden until settings change.
         outcome = DeliveryOutcome.UNREACHABLE if isinstance(error, HostUnknown) else DeliveryOutcome.FORBIDDEN
-        return Answer(outcome, error=_plain(f"{error.message} {error.hint or ''}".strip(), _LONGEST_ERROR))
+        return Answer(outcome, error=_plain(f"{error.message} {error.hint or ''}".strip(), _MAX_ERROR_LENGTH))
     if isinstance(error, Unavailable):
-        return Answer(DeliveryOutcome.UNREACHABLE, error=_plain(error.message, _LONGEST_ERROR))
+        return Answer(DeliveryOutcome.UNREACHABLE, error=_plain(error.message, _MAX_ERROR_LENGTH))
     if not isinstance(error, httpx.HTTPError | httpx.InvalidURL | OSError | UnicodeError):
         _log.warning("webhook_failed_oddly", exc_info=error)
     detail = f"The receiver cannot be reached: {str(error) or type(error).__name__}"
-    return Answer(DeliveryOutcome.UNREACHABLE, error=_plain(detail, _LONGEST_ERROR))
+    return Answer(DeliveryOutcome.UNREACHABLE, error=_plain(detail, _MAX_ERROR_LENGTH))
 
 
 def _plain(text: str, most: int) -> str:

@@ -13,7 +13,7 @@ from sqlmodel import Session, col, select
 from craft.contracts.events import EventType
 from craft.contracts.public.accounts import Scope
 from craft.contracts.public.webhooks import (
-    MOST_WEBHOOKS,
+    MAX_WEBHOOKS,
     SECRET_LASTS_HOURS,
     WEBHOOK_ID,
     WebhookChange,
@@ -59,7 +59,7 @@ class Webhooks:
             lock_key(session, f"webhooks of {caller.team}")
             now = self._database.now(session)
             count = session.exec(select(func.count()).select_from(Webhook).where(Webhook.team == caller.team)).one()
-            if count >= MOST_WEBHOOKS:
+            if count >= MAX_WEBHOOKS:
                 raise Conflict(f"The team has {count} webhooks already.", hint="Delete one that is not needed.")
             row = Webhook(
                 id=new_id("hook"),

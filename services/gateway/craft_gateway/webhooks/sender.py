@@ -18,7 +18,7 @@ from craft_gateway.webhooks.deliveries import Deliveries, DeliveryResult, Leased
 from craft_gateway.webhooks.http_post import Answer, DeliveryOutcome, Poster
 from craft_gateway.webhooks.secrets import SecretBox, signatures
 
-MOST_IN_FLIGHT = 200
+MAX_IN_FLIGHT = 200
 _POLL_SECONDS = 0.25
 _GRACE_SECONDS = 2.0
 _END_SECONDS = 5.0
@@ -71,7 +71,7 @@ class WebhookSender:
         """Record results, and begin an attempt at each due message; returns how many. Raises Unavailable."""
         await self._settle()
         hosts = Counter(self._in_flight.values())
-        most = MOST_IN_FLIGHT - len(self._in_flight)
+        most = MAX_IN_FLIGHT - len(self._in_flight)
         leased = await asyncio.to_thread(self._deliveries.lease, in_flight=hosts, most=most) if most else ()
         for delivery in leased:
             task = asyncio.create_task(self._attempt(delivery))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_MOST_SCORES = 32 * 2**20  # elements of one score matrix (128 MiB in float32); longer inputs are cut into pieces
+_MAX_SCORES = 32 * 2**20  # elements of one score matrix (128 MiB in float32); longer inputs are cut into pieces
 
 
 class KeyValues(NamedTuple):
@@ -34,7 +34,7 @@ def attend(query: Tensor, keys: KeyValues, mask: Tensor | None) -> Attended:
     The mask is additive and is broadcast.
     """
     batch, heads, queries, _ = query.shape
-    piece = max(1, _MOST_SCORES // max(1, batch * heads * keys.keys.shape[2]))
+    piece = max(1, _MAX_SCORES // max(1, batch * heads * keys.keys.shape[2]))
     if piece >= queries:
         return _attend(query, keys, mask)
     parts = [_attend(query[:, :, at : at + piece], keys, _rows(mask, at, piece)) for at in range(0, queries, piece)]

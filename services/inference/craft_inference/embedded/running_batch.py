@@ -17,7 +17,7 @@ from craft_inference.embedded.kv_cache import KVCache
 from craft_inference.embedded.prefix_attention import Grid, Masks, SampleView
 from craft_inference.embedded.sampling import draw
 
-_LEAST_FREE = 0.25  # refill when this share of the rows is free, because prefilling one question at a time is slow
+_MIN_FREE = 0.25  # refill when this share of the rows is free, because prefilling one question at a time is slow
 _OWN_START = 64  # the tokens for which a sample's buffer first has space; it doubles
 _SLOTS_PER_ROWFUL = 2  # more slots than full ones would need, because a slot is occupied until its longest sample ends
 Ints = NDArray[np.int64]
@@ -59,14 +59,14 @@ class RunningBatch:
         """True when every sample of every question is finished."""
         return self._next == len(self._own_lengths) and not len(self._cell)
 
-    def next_questions(self, most_tokens: int) -> range:
-        """The questions to prefill and `start` now, at most `most_tokens` padded tokens; none while most rows run."""
+    def next_questions(self, max_tokens: int) -> range:
+        """The questions to prefill and `start` now, at most `max_tokens` padded tokens; none while most rows run."""
         free_rows = self._capacity - len(self._cell)
-        if len(self._cell) and free_rows < self._capacity * _LEAST_FREE:
+        if len(self._cell) and free_rows < self._capacity * _MIN_FREE:
             return range(0)
         free = min(free_rows // self._draws.samples, int((self._unfinished == 0).sum()))
         end = min(self._next + free, len(self._own_lengths))
-        while end - self._next > 1 and (end - self._next) * self._own_lengths[end - 1] > most_tokens:
+        while end - self._next > 1 and (end - self._next) * self._own_lengths[end - 1] > max_tokens:
             end -= 1
         return range(self._next, end)
 

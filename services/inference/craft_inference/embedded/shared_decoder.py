@@ -104,11 +104,11 @@ class SharedPrefixDecoder:
         return max(draws.samples, min(self._rows, self._buffer_bytes // (token_bytes * draws.max_new_tokens)))
 
 
-def _batches(own: Sequence[Tokens], most_tokens: int) -> Iterator[list[int]]:
-    """Prompt numbers in order of length, in batches of at most `most_tokens` padded tokens (or of one prompt)."""
+def _batches(own: Sequence[Tokens], max_tokens: int) -> Iterator[list[int]]:
+    """Prompt numbers in order of length, in batches of at most `max_tokens` padded tokens (or of one prompt)."""
     batch: list[int] = []
     for number in sorted(range(len(own)), key=lambda number: len(own[number])):
-        if batch and (len(batch) + 1) * len(own[number]) > most_tokens:
+        if batch and (len(batch) + 1) * len(own[number]) > max_tokens:
             yield batch
             batch = []
         batch.append(number)

@@ -23,7 +23,7 @@ from craft.errors import CraftError, DeviceBusy, NotFound, Unavailable
 from craft.infra.ids import new_id
 from craft_inference.model_server.server import Server, tokens_of, version_of
 
-_MOST_RESTARTS = 3
+_MAX_RESTARTS = 3
 _log = logging.getLogger("craft.model_server")
 Start = Callable[[ServedBase], Server]
 """Starts a server for the base model. Raises ModelNotFound, ModelRejected, OSError."""
@@ -291,7 +291,7 @@ class ServerSupervisor:
             return
         self._restarts += 1
         try:
-            if self._restarts <= _MOST_RESTARTS:
+            if self._restarts <= _MAX_RESTARTS:
                 await self._swap(base)
         except CraftError as error:
             _log.warning("server_not_restarted", extra={"detail": error.message})

@@ -9,7 +9,7 @@ from craft.errors import ContextTooLong, ModelRejected, RequestInvalid
 from craft_inference.engine import LetterPrompt, Prompt
 
 
-def chat_of(folder: Path, *, most_tokens: int | None) -> "Chat":
+def chat_of(folder: Path, *, max_tokens: int | None) -> "Chat":
     """The `Chat` of a checked model folder; the weights are loaded elsewhere. Raises ModelRejected."""
     from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
@@ -25,7 +25,7 @@ def chat_of(folder: Path, *, most_tokens: int | None) -> "Chat":
     return Chat(
         tokenizer,
         end_tokens=end_tokens_of(generation),
-        context_length=length if most_tokens is None else min(length, most_tokens),
+        context_length=length if max_tokens is None else min(length, max_tokens),
     )
 
 

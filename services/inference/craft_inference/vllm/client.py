@@ -17,8 +17,8 @@ from craft.errors import ContextTooLong, CraftError, DeviceBusy, Internal, Model
 from craft.infra.backoff import exponential_backoff
 from craft.infra.http.problem_client import error_from_problem
 
-_MOST_STARTS = 3
-_MOST_LOSSES = 5
+_MAX_STARTS = 3
+_MAX_LOSSES = 5
 _PAUSE_GROWTH = 4.0
 _CONNECT_SECONDS = 5.0
 
@@ -99,7 +99,7 @@ class VllmSession:
                     raise _final_error(error) from error
             except (httpx.TransportError, Unavailable) as error:
                 failures += 1
-                if failures >= _MOST_STARTS:
+                if failures >= _MAX_STARTS:
                     raise _final_error(error) from error
             await asyncio.sleep(self._access.pause_seconds)
 
@@ -127,7 +127,7 @@ class VllmSession:
                 return await self._send(request, model)
             except (httpx.TransportError, NotFound, Unavailable) as error:
                 losses += 1
-                if losses >= _MOST_LOSSES:
+                if losses >= _MAX_LOSSES:
                     raise Unavailable(
                         f"vLLM was lost {losses} times while it answered {request.id}.",
                         hint="See vLLM's log; the stage continues where it was.",

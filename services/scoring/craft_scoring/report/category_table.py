@@ -10,7 +10,7 @@ from craft.core.judging.answers import Outcome
 from craft_scoring.report.charts import Segment, stacked
 from craft_scoring.report.texts import plain_text
 
-MOST_CATEGORIES = 30
+MAX_CATEGORIES = 30
 OTHERS = "all others"
 
 
@@ -40,7 +40,7 @@ def category_rows(models: Mapping[str, Sequence[OutcomeRow]], refusing: Sequence
         name = row.category or NO_CATEGORY
         sizes[name] = sizes.get(name, 0) + 1
     largest = sorted(sizes, key=lambda name: (-sizes[name], name))
-    shown = largest if len(largest) <= MOST_CATEGORIES else [*largest[: MOST_CATEGORIES - 1], OTHERS]
+    shown = largest if len(largest) <= MAX_CATEGORIES else [*largest[: MAX_CATEGORIES - 1], OTHERS]
     place = {name: name if name in shown else OTHERS for name in sizes}
     known = {row.id for row in models[INITIAL_BASIC] if row.outcome is Outcome.RIGHT}
     grouped = {model: _grouped(models[model], place) for model in (INITIAL_BASIC, *refusing)}

@@ -8,7 +8,7 @@ from itertools import accumulate
 from craft.contracts.documents.evaluation import EstimateView, MetricSet
 from craft.contracts.stages.rows import CurveRow
 
-MOST_CURVE_POINTS = 400
+MAX_CURVE_POINTS = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def curve_chart(curves: Mapping[str, Sequence[CurveRow]], *, width: float = 430,
     top = max(top, y_ticks[-1])
 
     def path(points: Sequence[tuple[int, float]]) -> str:
-        step = max(1, math.ceil(len(points) / MOST_CURVE_POINTS))
+        step = max(1, math.ceil(len(points) / MAX_CURVE_POINTS))
         kept = [*points[:-1:step], points[-1]]
         spots = [f"{width * x / max(1, last):.1f} {height * (1 - y / top):.1f}" for x, y in kept]
         return "M" + "L".join(spots if len(spots) > 1 else spots * 2)

@@ -22,7 +22,7 @@ from craft_scoring.report.document import outcomes_by_model
 from craft_scoring.report.inputs import JobResults
 from craft_scoring.report.knowledge_map import KnowledgeMap, knowledge_map
 
-MOST_COMPARISONS = 6
+MAX_COMPARISONS = 6
 _GROUPS = {
     "van": "keeps its answer",
     "idk": "teaches refusal",
@@ -175,7 +175,7 @@ def _comparison_table(results: ReportSet) -> ComparisonTable:
     """A few comparisons all lead; of many, only those of the strategy nearest to full CRaFT."""
     marks = whiskers([row.differences.ths for row in results.comparisons])
     rows = list(zip(results.comparisons, marks, strict=True))
-    if len(rows) <= MOST_COMPARISONS:
+    if len(rows) <= MAX_COMPARISONS:
         return ComparisonTable(leading=rows, others=[])
     leading = results.comparisons[0].model
     return ComparisonTable(

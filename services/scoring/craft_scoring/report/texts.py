@@ -7,7 +7,7 @@ from craft.contracts.documents.evaluation import INITIAL_BASIC, INITIAL_REFUSE, 
 from craft.contracts.stages.kinds import FACTS
 from craft.contracts.stages.names import HELD_OUT, OWN_TITLES, kind_of, which_of
 
-LONGEST_TEXT = 400
+MAX_TEXT_LENGTH = 400
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 # White space, and the joiners that Persian, Indic scripts and emoji need.
 _KEPT = "\n\t\u200c\u200d"
@@ -46,7 +46,7 @@ def stage_title(stage: str) -> str:
     return f"{FACTS[kind].title}: {name_of(which)}" if which else FACTS[kind].title
 
 
-def plain_text(text: object, longest: int = LONGEST_TEXT) -> str:
+def plain_text(text: object, longest: int = MAX_TEXT_LENGTH) -> str:
     """Text from a dataset or a model as a page may show it: short, without escape sequences, control and bidi marks.
 
     It is not escaped for HTML; the template does that.

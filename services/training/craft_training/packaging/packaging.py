@@ -35,7 +35,7 @@ from craft_training.packaging.greedy import DifferingReply, greedy, margins
 from craft_training.packaging.model_card import CardFacts, model_card
 from craft_training.tuning.samples import prompt_text
 
-MOST_COMPARED = 32
+MAX_COMPARED = 32
 NEAR_TIE_NATS = 1.0
 """Rounding decides between two next tokens whose log-probabilities are closer than this: the engine merges the adapter
 into 16-bit weights, whereas PEFT adds it at every layer."""
@@ -95,7 +95,7 @@ def _compare(parameters: PackageParameters, context: StageContext, base: BaseMod
     rows = list(read_rows(context.input("questions") / HELD_OUT_FILE, QuestionRow))
     if not rows:
         raise Internal("There is no held-out question to compare replies on.")
-    chosen = rows[:: -(-len(rows) // MOST_COMPARED)]
+    chosen = rows[:: -(-len(rows) // MAX_COMPARED)]
     served = {
         row.id: row.reply
         for row in read_rows(context.input("candidate") / REPLIES_FILE, ReplyRow)

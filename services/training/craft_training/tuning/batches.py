@@ -40,14 +40,14 @@ def may_pack(config: object) -> bool:
     return kind in PACKED_MODEL_TYPES and not sliding
 
 
-def batches_of(samples: Sequence[Sample], *, packed: bool, most_tokens: int) -> list[Batch]:
-    """One optimiser step's samples as one batch, or as several where one would have more than `most_tokens` tokens."""
+def batches_of(samples: Sequence[Sample], *, packed: bool, max_tokens: int) -> list[Batch]:
+    """One optimiser step's samples as one batch, or as several where one would have more than `max_tokens` tokens."""
     build = pack if packed else pad
     groups: list[list[Sample]] = [[]]
     for sample in samples:
         grown = [*groups[-1], sample]
         size = _packed_length(grown) if packed else len(grown) * max(len(s.tokens) for s in grown)
-        if groups[-1] and size > most_tokens:
+        if groups[-1] and size > max_tokens:
             groups.append([sample])
         else:
             groups[-1] = grown

@@ -17,7 +17,7 @@ from transformers import TrainingArguments
 from craft.contracts.spec.jobs import TrainingSettings
 from craft.contracts.stages.rows import CurveRow
 from craft.errors import Internal
-from craft.infra.models.shape import MOST_TOKENS_PER_PASS
+from craft.infra.models.shape import MAX_TOKENS_PER_PASS
 from craft.infra.stage.context import StopRequest
 from craft_training.base_models import BaseModel, adapted
 from craft_training.estimates import steps_of
@@ -166,7 +166,7 @@ def _trainer(base: BaseModel, model: Any, run: TuningRun, watch: StepWatch, *, o
         args=_arguments(run, output, on_cpu=base.model.device.type == "cpu"),
         train_dataset=run.samples,
         data_collator=lambda samples: {
-            "batches": batches_of(samples, packed=packed, most_tokens=MOST_TOKENS_PER_PASS),
+            "batches": batches_of(samples, packed=packed, max_tokens=MAX_TOKENS_PER_PASS),
         },
         callbacks=[watch],
     )

@@ -9,7 +9,7 @@ from craft.contracts.spec.jobs import Seed
 from craft.core.metrics import MetricEstimate
 from craft.core.questions import Task
 
-MOST_CANDIDATES = 20
+MAX_CANDIDATES = 20
 INITIAL_BASIC = "initial_basic"
 INITIAL_REFUSE = "initial_refuse"
 Id = Annotated[str, Field(min_length=1, max_length=500)]

@@ -6,14 +6,14 @@ from pydantic import ConfigDict, Field
 
 from craft.contracts.base import EXAMPLE_ADAPTER_ID, Contract
 
-MOST_CHOICES = 8
-MOST_NEW_TOKENS = 2048
-_LONGEST_TEXT = 1_000_000
+MAX_COMPLETIONS = 8
+MAX_NEW_TOKENS = 2048
+_MAX_TEXT_LENGTH = 1_000_000
 _INT64 = 2**63
-_Text = Annotated[str, Field(max_length=_LONGEST_TEXT)]
+_Text = Annotated[str, Field(max_length=_MAX_TEXT_LENGTH)]
 _Stop = Annotated[str, Field(min_length=1, max_length=500)]
 _Penalty = Annotated[float, Field(ge=-2.0, le=2.0)]
-_NewTokens = Annotated[int, Field(ge=1, le=MOST_NEW_TOKENS)]
+_NewTokens = Annotated[int, Field(ge=1, le=MAX_NEW_TOKENS)]
 
 
 class ServedModel(Contract):
@@ -78,7 +78,7 @@ class ChatRequest(_ChatContract):
 
     model: str = Field(min_length=1, max_length=300, description="A deployed adapter's id.")
     messages: list[Message] = Field(min_length=1, max_length=1024)
-    n: int | None = Field(None, ge=1, le=MOST_CHOICES)
+    n: int | None = Field(None, ge=1, le=MAX_COMPLETIONS)
     max_tokens: _NewTokens | None = Field(None, description="The older name of `max_completion_tokens`.")
     max_completion_tokens: _NewTokens | None = Field(None, description="By default the rest of the context.")
     temperature: float | None = Field(None, ge=0.0, le=2.0)

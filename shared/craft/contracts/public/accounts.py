@@ -12,7 +12,7 @@ from craft.contracts.spec.jobs import PlainText
 KEY_ID = r"^ckey_[0-9a-hjkmnp-tv-z]{26}$"
 DEFAULT_TEAM = "default"
 """The team of everything that was made without teams; it always exists."""
-MOST_TEAMS = 1000
+MAX_TEAMS = 1000
 
 
 class Role(StrEnum):

@@ -12,7 +12,7 @@ from craft.contracts.spec.jobs import PlainText
 
 WEBHOOK_ID = r"^hook_[0-9a-hjkmnp-tv-z]{26}$"
 DELIVERY_ID = r"^dlvr_[0-9a-hjkmnp-tv-z]{26}$"
-MOST_WEBHOOKS = 20
+MAX_WEBHOOKS = 20
 """Limit for one team, because each event checks all of its webhooks."""
 SECRET_LASTS_HOURS = 24
 """Hours for which the old secret still signs after a rotation."""

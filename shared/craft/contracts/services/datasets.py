@@ -16,7 +16,7 @@ from craft.core.selection import DropReason
 from craft.core.strategies import FlowRule, Shortage, Strategy
 from craft.errors import RequestInvalid
 
-MOST_STATES = 1_000_000
+MAX_STATES = 1_000_000
 QuestionId = Annotated[str, Field(min_length=1, max_length=500)]
 
 
@@ -150,8 +150,8 @@ class SelectRule(Contract):
     tau: Share = 0.5
     margin: float = Field(0.0, ge=-1.0, le=1.0)
     flow_rule: FlowRule = FlowRule.IMPROVED
-    n_van: int = Field(ge=0, le=MOST_STATES)
-    n_idk: int = Field(ge=0, le=MOST_STATES)
+    n_van: int = Field(ge=0, le=MAX_STATES)
+    n_idk: int = Field(ge=0, le=MAX_STATES)
     shortage: Shortage = Shortage.SHRINK
     seed: Seed = 42
 
@@ -192,7 +192,7 @@ class SelectRequest(Contract):
 
     strategy: Strategy
     rule: SelectRule
-    states: list[SelectState] = Field(min_length=1, max_length=MOST_STATES)
+    states: list[SelectState] = Field(min_length=1, max_length=MAX_STATES)
 
 
 class DroppedQuestion(Contract):

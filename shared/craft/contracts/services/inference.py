@@ -8,10 +8,10 @@ from craft.contracts.base import Contract
 from craft.contracts.spec.jobs import BaseModelRef, Seed
 from craft.contracts.stages.rows import ChatMessage
 
-MOST_PROMPTS = 1000
-MOST_SAMPLES = 100
-MOST_NEW_TOKENS = 2048
-MOST_REPLIES = 20_000
+MAX_PROMPTS = 1000
+MAX_SAMPLES = 100
+MAX_NEW_TOKENS = 2048
+MAX_REPLIES = 20_000
 """Limit for prompts × samples in one call."""
 
 Id = Annotated[str, Field(min_length=1, max_length=500)]
@@ -42,11 +42,11 @@ class GenerateRequest(Contract):
     """POST /v1/generate. Temperature 0 is greedy. The same request gives the same replies."""
 
     model: BaseModelRef
-    prompts: list[ChatPrompt] = Field(min_length=1, max_length=MOST_PROMPTS)
-    samples: int = Field(1, ge=1, le=MOST_SAMPLES)
+    prompts: list[ChatPrompt] = Field(min_length=1, max_length=MAX_PROMPTS)
+    samples: int = Field(1, ge=1, le=MAX_SAMPLES)
     temperature: float = Field(0.0, ge=0.0, le=5.0)
     top_p: float = Field(1.0, gt=0.0, le=1.0)
-    max_new_tokens: int = Field(50, ge=1, le=MOST_NEW_TOKENS)
+    max_new_tokens: int = Field(50, ge=1, le=MAX_NEW_TOKENS)
     seed: Seed = 42
 
 
@@ -54,7 +54,7 @@ class LettersRequest(Contract):
     """POST /v1/letters. One forward pass for each prompt; nothing is sampled."""
 
     model: BaseModelRef
-    prompts: list[ChoicePrompt] = Field(min_length=1, max_length=MOST_PROMPTS)
+    prompts: list[ChoicePrompt] = Field(min_length=1, max_length=MAX_PROMPTS)
 
 
 class TokenUsage(Contract):

@@ -5,13 +5,13 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from craft.contracts.base import NAME, Contract
-from craft.contracts.documents.evaluation import MOST_CANDIDATES, CandidateMetrics, Id, ModelMetrics, Text
+from craft.contracts.documents.evaluation import MAX_CANDIDATES, CandidateMetrics, Id, ModelMetrics, Text
 from craft.contracts.spec.jobs import Seed, Share
 from craft.contracts.stages.rows import FlowRow, StateRow
 from craft.core.judging.answers import Outcome
 from craft.core.questions import Task
 
-MOST_ROWS = 20_000
+MAX_ROWS = 20_000
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
 LogProbability = Annotated[float, Field(le=0.001, allow_inf_nan=False)]
 
@@ -41,7 +41,7 @@ class OpenJudgeRequest(Contract):
 
     task: Literal[Task.OPEN_ENDED]
     language: Language = "en"
-    rows: list[OpenReply] = Field(min_length=1, max_length=MOST_ROWS)
+    rows: list[OpenReply] = Field(min_length=1, max_length=MAX_ROWS)
 
 
 class ChoiceJudgeRequest(Contract):
@@ -49,7 +49,7 @@ class ChoiceJudgeRequest(Contract):
 
     task: Literal[Task.MULTIPLE_CHOICE]
     language: Language = "en"
-    rows: list[ChoiceReply] = Field(min_length=1, max_length=MOST_ROWS)
+    rows: list[ChoiceReply] = Field(min_length=1, max_length=MAX_ROWS)
 
 
 JudgeRequest = Annotated[OpenJudgeRequest | ChoiceJudgeRequest, Field(discriminator="task")]
@@ -95,14 +95,14 @@ class OpenStatesRequest(Contract):
 
     task: Literal[Task.OPEN_ENDED]
     language: Language = "en"
-    rows: list[OpenSamples] = Field(min_length=1, max_length=MOST_ROWS)
+    rows: list[OpenSamples] = Field(min_length=1, max_length=MAX_ROWS)
 
 
 class ChoiceStatesRequest(Contract):
     """Knowledge states of multiple-choice questions from letter log-probabilities."""
 
     task: Literal[Task.MULTIPLE_CHOICE]
-    rows: list[ChoiceLogprobs] = Field(min_length=1, max_length=MOST_ROWS)
+    rows: list[ChoiceLogprobs] = Field(min_length=1, max_length=MAX_ROWS)
 
 
 StatesRequest = Annotated[OpenStatesRequest | ChoiceStatesRequest, Field(discriminator="task")]
@@ -180,9 +180,9 @@ class EvaluateRequest(Contract):
         }
     )
 
-    baseline: list[EvaluatedRow] = Field(min_length=1, max_length=MOST_ROWS)
+    baseline: list[EvaluatedRow] = Field(min_length=1, max_length=MAX_ROWS)
     candidates: dict[Annotated[str, Field(pattern=NAME)], list[EvaluatedRow]] = Field(
-        min_length=1, max_length=MOST_CANDIDATES
+        min_length=1, max_length=MAX_CANDIDATES
     )
     resamples: int = Field(2000, ge=100, le=10_000)
     seed: Seed = 42

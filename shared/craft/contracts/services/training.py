@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field
 from craft.contracts.base import NAME, Contract
 from craft.contracts.spec.jobs import BaseModelRef, TrainingSettings
 
-_MOST_ROWS = 100_000_000
+_MAX_ROWS = 100_000_000
 
 
 class Recipe(Contract):
@@ -61,7 +61,7 @@ class TrainingEstimateRequest(Contract):
     )
 
     model: BaseModelRef
-    rows: int = Field(ge=1, le=_MOST_ROWS)
+    rows: int = Field(ge=1, le=_MAX_ROWS)
     tokens_per_row: int = Field(ge=2, le=131_072)
     answer_tokens_per_row: int = Field(8, ge=1, le=131_072, description="Tokens of the target.")
     training: TrainingSettings = Field(default_factory=TrainingSettings)

@@ -9,7 +9,7 @@ from craft.contracts.base import DATASET_ID, NAME, Contract
 from craft.core.questions import Task
 from craft.core.strategies import FlowRule, Shortage, Strategy
 
-MOST_INLINE_ROWS = 10_000
+MAX_INLINE_ROWS = 10_000
 MODEL_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?$"
 REVISION = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
@@ -31,7 +31,7 @@ class DatasetRef(Contract):
     """An uploaded dataset, or inline rows."""
 
     id: str | None = Field(None, pattern=DATASET_ID)
-    rows: list[dict[str, object]] | None = Field(None, max_length=MOST_INLINE_ROWS)
+    rows: list[dict[str, object]] | None = Field(None, max_length=MAX_INLINE_ROWS)
 
     @model_validator(mode="after")
     def _check_exactly_one(self) -> "DatasetRef":

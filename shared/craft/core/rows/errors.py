@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from craft.errors import ErrorDetail
 
-MOST_DETAILS = 100
-_MOST_KINDS = 50
+MAX_DETAILS = 100
+_MAX_KINDS = 50
 _OTHER = "other"
 _POSITION = re.compile(r"\[\d+\]")
 _NUMBER = re.compile(r"(?<![\w`.])\d[\d,]*")
@@ -24,10 +24,10 @@ class RowErrors:
     def add(self, detail: ErrorDetail) -> None:
         """Add the error of one more row."""
         self.total += 1
-        if len(self.details) < MOST_DETAILS:
+        if len(self.details) < MAX_DETAILS:
             self.details.append(detail)
         kind = _kind(detail.message)
-        self._kinds[kind if kind in self._kinds or len(self._kinds) < _MOST_KINDS else _OTHER] += 1
+        self._kinds[kind if kind in self._kinds or len(self._kinds) < _MAX_KINDS else _OTHER] += 1
 
     @property
     def counts(self) -> Mapping[str, int]:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 from craft.contracts.base import Contract
 from craft.contracts.stages.kinds import Service
 
-_LONGEST_ID = 100
+_MAX_ID_LENGTH = 100
 _SHOWN_BYTES = 80
 _log = logging.getLogger("craft.broker")
 
@@ -28,7 +28,7 @@ def use_dispatch_transport() -> None:
 
 class _Headers(BaseModel):
     task: Literal["craft.stage"]  # celery.TASK_NAME
-    id: str = Field(max_length=_LONGEST_ID)
+    id: str = Field(max_length=_MAX_ID_LENGTH)
 
 
 class _DeliveryInfo(BaseModel):
@@ -38,7 +38,7 @@ class _DeliveryInfo(BaseModel):
 
 class _Properties(BaseModel):
     delivery_info: _DeliveryInfo
-    delivery_tag: str = Field(max_length=_LONGEST_ID)
+    delivery_tag: str = Field(max_length=_MAX_ID_LENGTH)
     body_encoding: Literal["base64"]
 
 
@@ -53,7 +53,7 @@ class _Envelope(BaseModel):
 
 
 class _Arguments(Contract):
-    stage_id: str = Field(max_length=_LONGEST_ID)
+    stage_id: str = Field(max_length=_MAX_ID_LENGTH)
 
 
 _BODY: TypeAdapter[tuple[tuple[()], _Arguments, dict[str, Any]]] = TypeAdapter(

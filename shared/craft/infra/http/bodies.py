@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from craft.errors import RequestInvalid
 
 _JSON = "`Content-Type: application/json`"
-_LONGEST_TYPE = 100
+_MAX_TYPE_LENGTH = 100
 
 
 def unread_body(error: RequestValidationError, headers: Mapping[str, str]) -> RequestInvalid | None:
@@ -21,7 +21,7 @@ def unread_body(error: RequestValidationError, headers: Mapping[str, str]) -> Re
         return not_json(json.JSONDecodeError(first["ctx"]["error"], str(error.body), first["loc"][1]))
     # The framework passes on the bytes of a body that it does not take for JSON.
     if isinstance(error.body, bytes) and error.body:
-        kind = headers.get("content-type", "")[:_LONGEST_TYPE]
+        kind = headers.get("content-type", "")[:_MAX_TYPE_LENGTH]
         return RequestInvalid(
             f"The body was not read as JSON: {f'its Content-Type is {kind}' if kind else 'it has no Content-Type'}.",
             hint=f"Send it with {_JSON}: curl does with --json, or with -H 'Content-Type: application/json'.",

@@ -27,10 +27,10 @@ from craft.infra.http.bodies import unread_body
 from craft.infra.http.openapi import Describe, openapi
 
 _log = logging.getLogger("craft.http")
-_LONGEST_FIELD = 200
-_LONGEST_MESSAGE = 300
-_LONGEST_EXCERPT = 120
-_MOST_ERRORS = 100
+_MAX_FIELD_LENGTH = 200
+_MAX_MESSAGE_LENGTH = 300
+_MAX_EXCERPT_LENGTH = 120
+_MAX_ERRORS = 100
 _RETRY_AFTER_SECONDS = 5
 _NAMED = re.compile(r"\\\{[^/]+\\\}")
 _WAIT_AND_RETRY = frozenset({429, 503})
@@ -67,7 +67,7 @@ def status_problem(status: int, detail: str, *, hint: str | None = None, request
         type=f"urn:craft:problem:{code}",
         title=code.replace("_", " ").capitalize(),
         status=status,
-        detail=clipped(detail, _LONGEST_MESSAGE) or phrase,
+        detail=clipped(detail, _MAX_MESSAGE_LENGTH) or phrase,
         code=code,
         fault=Fault.USER if status < 500 else Fault.SYSTEM,
         retryable=status in _WAIT_AND_RETRY,
@@ -86,11 +86,11 @@ def validation_details(errors: Sequence[Mapping[str, Any]]) -> list[ErrorDetail]
     """The wrong places of the input, with field paths such as `dataset.rows.3.question`; long input is never echoed."""
     return [
         ErrorDetail(
-            message=clipped(validation_message(error), _LONGEST_MESSAGE),
-            field=clipped(_path(error.get("loc", ())), _LONGEST_FIELD) or None,
+            message=clipped(validation_message(error), _MAX_MESSAGE_LENGTH),
+            field=clipped(_path(error.get("loc", ())), _MAX_FIELD_LENGTH) or None,
             excerpt=_excerpt(error.get("input")),
         )
-        for error in errors[:_MOST_ERRORS]
+        for error in errors[:_MAX_ERRORS]
     ]
 
 
@@ -104,7 +104,7 @@ def _excerpt(value: object) -> str | None:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, str):
-        return clipped(value[: _LONGEST_EXCERPT + 1], _LONGEST_EXCERPT)
+        return clipped(value[: _MAX_EXCERPT_LENGTH + 1], _MAX_EXCERPT_LENGTH)
     if isinstance(value, bool | float):
         return str(value)
     if isinstance(value, int):
@@ -118,7 +118,7 @@ def error_response(error: CraftError, *, request_id: str | None) -> Response:
     if error.status >= 500:
         # While another part does not answer, all requests fail alike: a trace for each would fill the log.
         away = isinstance(error, Unavailable)
-        cause = str(error.__cause__)[:_LONGEST_MESSAGE] if away and error.__cause__ else None
+        cause = str(error.__cause__)[:_MAX_MESSAGE_LENGTH] if away and error.__cause__ else None
         fields = {"code": error.code, "detail": error.message, "cause": cause}
         _log.warning("request_failed", extra=fields, exc_info=None if away else error)
     return problem_response(Problem.of(error, request_id=request_id), error_headers(error))

@@ -20,8 +20,8 @@ from jinja2.runtime import Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
-_MOST_CHARACTERS = 2**20
-_LONGEST_REASON = 200
+_MAX_CHARACTERS = 2**20
+_MAX_REASON_LENGTH = 200
 _DEFAULT = "default"
 _USER = {"role": "user", "content": "Question: What is the capital of Peru? 水, naïve, 🧪 <b> {{ x }}\nAnswer:"}
 _ASSISTANT = {"role": "assistant", "content": "Lima."}
@@ -108,13 +108,13 @@ def render(template: str, conversation: Conversation, tokens: Mapping[str, str])
     variables = {**_TOKENS, **tokens, "add_generation_prompt": conversation.add_generation_prompt}
     messages = [dict(message) for message in conversation.messages]
     written: list[str] = []
-    left = _MOST_CHARACTERS
+    left = _MAX_CHARACTERS
     compiled = sandbox().from_string(template)
     for piece in compiled.generate(messages=messages, tools=None, documents=None, **variables):
         written.append(piece)
         left -= len(piece)
         if left < 0:
-            raise ValueError(f"it writes more than {_MOST_CHARACTERS:,} characters for a short conversation")
+            raise ValueError(f"it writes more than {_MAX_CHARACTERS:,} characters for a short conversation")
     return "".join(written)
 
 
@@ -131,7 +131,7 @@ def fault_of(templates: Mapping[str, str], tokens: Mapping[str, str]) -> str | N
                 raise
             except Exception as error:  # a template may raise anything
                 if isinstance(error, SecurityError) or (conversation.needed and name == _DEFAULT):
-                    return f"fails with {type(error).__name__}: {str(error)[:_LONGEST_REASON]}"
+                    return f"fails with {type(error).__name__}: {str(error)[:_MAX_REASON_LENGTH]}"
     return None
 
 
@@ -162,7 +162,7 @@ def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
     except MemoryError:
         raise
     except Exception as error:  # a template may raise anything
-        return {"fault": f"fails with {type(error).__name__}: {str(error)[:_LONGEST_REASON]}"}
+        return {"fault": f"fails with {type(error).__name__}: {str(error)[:_MAX_REASON_LENGTH]}"}
 
 
 def _rendered(chat: Sequence[Mapping[str, str]], request: Mapping[str, Any]) -> str:

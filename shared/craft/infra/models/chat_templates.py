@@ -17,9 +17,9 @@ _SECONDS = 2
 _MEMORY_BYTES = 64 * 2**20
 _WAIT_SECONDS = 60.0
 _LARGEST_FILE = 16 * 2**20
-_LONGEST_TEMPLATE = 2**20
+_MAX_TEMPLATE_LENGTH = 2**20
 _CACHED_RESULTS = 64
-_LONGEST_OUTPUT = 2000
+_MAX_OUTPUT_LENGTH = 2000
 _TOO_SLOW = f"takes longer than {_SECONDS} s"
 _log = logging.getLogger("craft.models")
 
@@ -60,8 +60,8 @@ def _request(folder: Path, settings: dict[str, Any], templates: dict[str, str]) 
     """The request to the child, as JSON."""
     if "default" not in templates:
         raise _rejected(f"is called {', '.join(sorted(templates))[:100]}; one must be called default")
-    if sum(map(len, templates.values())) > _LONGEST_TEMPLATE:
-        raise _rejected(f"has more than {_LONGEST_TEMPLATE:,} characters")
+    if sum(map(len, templates.values())) > _MAX_TEMPLATE_LENGTH:
+        raise _rejected(f"has more than {_MAX_TEMPLATE_LENGTH:,} characters")
     tokens = _tokens(_read_json(folder / "special_tokens_map.json")) | _tokens(settings)
     return json.dumps({"templates": templates, "tokens": tokens}, sort_keys=True)
 
@@ -120,7 +120,7 @@ def _run_child(request: dict[str, Any]) -> dict[str, Any]:
         raise _rejected(f"ended its process by signal {-child.returncode}")
     if child.returncode > 0:
         _log.warning(
-            "template_check_failed", extra={"output": child.stderr[-_LONGEST_OUTPUT:].decode(errors="replace")}
+            "template_check_failed", extra={"output": child.stderr[-_MAX_OUTPUT_LENGTH:].decode(errors="replace")}
         )
         raise Internal("The process that checks chat templates failed.", hint="Its output is in the log.")
     result: dict[str, Any] = json.loads(child.stdout)

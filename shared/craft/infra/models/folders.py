@@ -19,7 +19,7 @@ from craft.infra.models.chat_templates import check_chat_template
 _WEIGHTS = "*.safetensors"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 _LARGEST_HEADER = 100 * 2**20
-_MOST_NAMED = 10
+_MAX_NAMED = 10
 _HASH_BLOCK = 1 << 20
 _DESCRIBING = ("*.json", "*.jinja", "*.model", "*.txt", _WEIGHTS)
 
@@ -94,8 +94,8 @@ class ModelFolders:
             for pattern in ("*/config.json", "*/*/config.json")
             for folder in (config.parent for config in self._root.glob(pattern))
         )
-        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-        return f"There are {', '.join(names[:_MOST_NAMED])}{more}. " if names else ""
+        more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+        return f"There are {', '.join(names[:_MAX_NAMED])}{more}. " if names else ""
 
     def _path(self, model_id: str, revision: str) -> Path:
         if not re.match(MODEL_ID, model_id) or not re.match(REVISION, revision):

@@ -11,7 +11,7 @@ from pathlib import Path
 from craft.contracts.spec.jobs import TrainingSettings
 from craft.errors import ModelRejected
 
-MOST_TOKENS_PER_PASS = 4096
+MAX_TOKENS_PER_PASS = 4096
 """The limit of one forward pass; an optimiser step with more tokens takes several."""
 _NOT_LAYERS = ("embed_tokens", "lm_head", "wte", "wpe")
 
@@ -81,7 +81,7 @@ def training_bytes(
 
     `weight_bytes` is 2 for bfloat16 and 4 for float32. Shared prompt prefixes reduce the memory.
     """
-    at_once = max(1, min(rows, settings.batch_size, MOST_TOKENS_PER_PASS // tokens_per_row))
+    at_once = max(1, min(rows, settings.batch_size, MAX_TOKENS_PER_PASS // tokens_per_row))
     activations = 75 * weight_bytes * at_once * tokens_per_row * shape.layers * shape.hidden
     logits = at_once * answer_tokens_per_row * shape.vocabulary * (4 + 4 + weight_bytes)
     return weight_bytes * shape.parameters + 16 * shape.lora_parameters(settings) + activations + logits

@@ -38,7 +38,7 @@ AttributeValue = str | int | float | bool
 ROUTINE = "craft.routine"
 """The attribute that keeps a span from export."""
 _HEADER = "traceparent"
-_LONGEST_HEADER = 128
+_MAX_HEADER_LENGTH = 128
 _FLUSH_SECONDS = 1.0
 _LOG_FIELDS = context.create_key("craft.log_fields")
 _NOWHERE = Context()
@@ -186,7 +186,7 @@ def log_fields() -> dict[str, object]:
 
 def _remote(traceparent: str | None) -> Context:
     """The context of a `traceparent` header; an empty one where the header is absent or malformed."""
-    if traceparent is None or len(traceparent) > _LONGEST_HEADER:
+    if traceparent is None or len(traceparent) > _MAX_HEADER_LENGTH:
         return _NOWHERE
     return _PROPAGATOR.extract({_HEADER: traceparent}, _NOWHERE)
 

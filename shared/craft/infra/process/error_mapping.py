@@ -4,7 +4,7 @@ import errno
 
 from craft.errors import CraftError, DiskFull, GpuOutOfMemory, HostOutOfMemory, Internal
 
-_LONGEST_MESSAGE = 1000
+_MAX_MESSAGE_LENGTH = 1000
 _HOST_MEMORY_WORDS = "DefaultCPUAllocator: can't allocate memory"
 """torch's allocator on the host raises a RuntimeError with these words."""
 _FULL_DISK_WORDS = ("No space left on device", "PytorchStreamWriter failed writing", "unexpected pos")
@@ -24,4 +24,4 @@ def error_of(error: BaseException) -> CraftError:
     full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
     if full or any(words in text for words in _FULL_DISK_WORDS):
         return DiskFull("No space left where the stage writes.", hint="Free space below the artifacts folder.")
-    return Internal(f"{type(error).__name__}: {text}"[:_LONGEST_MESSAGE], hint="The stage's log has the details.")
+    return Internal(f"{type(error).__name__}: {text}"[:_MAX_MESSAGE_LENGTH], hint="The stage's log has the details.")

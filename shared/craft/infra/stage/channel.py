@@ -17,7 +17,7 @@ from craft.contracts.stages.claims import StageProgress
 from craft.contracts.stages.parameters import StageParameters
 
 _LENGTH_BYTES = 4
-_LONGEST_FRAME = 256 * 2**20
+_MAX_FRAME_LENGTH = 256 * 2**20
 
 
 class RunStage(Contract):
@@ -74,7 +74,7 @@ class Channel:
         """The JSON of the next frame, or None where the other end is closed or the frame is invalid."""
         try:
             length = int.from_bytes(self._reader.read(_LENGTH_BYTES), "big")
-            body = self._reader.read(length) if 0 < length <= _LONGEST_FRAME else b""
+            body = self._reader.read(length) if 0 < length <= _MAX_FRAME_LENGTH else b""
         except (OSError, ValueError):
             return None
         return body if body and len(body) == length else None

@@ -21,7 +21,7 @@ from craft.contracts.stages.claims import StageProgress
 from craft.contracts.stages.parameters import StageParameters
 from craft.infra.stage.channel import CHILD_MESSAGE, Channel, Failed, Finished, Progressed, RunStage
 
-_LONGEST_LINE = 4000
+_MAX_LINE_LENGTH = 4000
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
 _LOG_WAIT_SECONDS = 2.0
 _REMINDER_SECONDS = 0.25
@@ -226,9 +226,9 @@ def _lines(pipe: IO[bytes]) -> Iterator[str]:
     while block := pipe.read1(65536) if hasattr(pipe, "read1") else pipe.read(65536):
         *whole, rest = re.split(rb"[\r\n]+", rest + block)
         for line in whole:
-            yield _CONTROL.sub("", line[: _LONGEST_LINE * 4].decode("utf-8", "replace"))[:_LONGEST_LINE]
-        if len(rest) > _LONGEST_LINE * 4:
-            yield _CONTROL.sub("", rest.decode("utf-8", "replace"))[:_LONGEST_LINE]
+            yield _CONTROL.sub("", line[: _MAX_LINE_LENGTH * 4].decode("utf-8", "replace"))[:_MAX_LINE_LENGTH]
+        if len(rest) > _MAX_LINE_LENGTH * 4:
+            yield _CONTROL.sub("", rest.decode("utf-8", "replace"))[:_MAX_LINE_LENGTH]
             rest = b""
     if rest:
-        yield _CONTROL.sub("", rest.decode("utf-8", "replace"))[:_LONGEST_LINE]
+        yield _CONTROL.sub("", rest.decode("utf-8", "replace"))[:_MAX_LINE_LENGTH]

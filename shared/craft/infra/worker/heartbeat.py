@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from craft.contracts.stages.claims import Renew, Renewed, StageProgress
 from craft.errors import Conflict, CraftError, LeaseLost, NotFound
-from craft.infra.worker.stage_log import MOST_LINES_SENT, LogBuffer
+from craft.infra.worker.stage_log import MAX_LINES_SENT, LogBuffer
 
 _log = logging.getLogger("craft.worker")
 
@@ -100,7 +100,7 @@ class Heartbeat:
 
     def remaining_lines(self) -> list[str]:
         """The unsent lines, for the attempt's last report. Lines that do not fit into it are sent before it."""
-        while (before := self._log.waiting) > MOST_LINES_SENT:
+        while (before := self._log.waiting) > MAX_LINES_SENT:
             # The coordinator does not answer, or the lease is lost.
             if self.beat() is StopReason.LOST or self._log.waiting >= before:
                 break

@@ -14,7 +14,7 @@ from craft.infra.backoff import exponential_backoff
 from craft.infra.worker.heartbeat import Heartbeat
 
 _FIRST_PAUSE_SECONDS = 0.2
-_LONGEST_PAUSE_SECONDS = 5.0
+_MAX_PAUSE_SECONDS = 5.0
 
 
 class Coordinator(Protocol):
@@ -86,7 +86,7 @@ class Reports:
             except Unavailable as error:
                 self._logger.warning("report_failed", extra={"detail": error.message})
                 failures += 1
-                pause = exponential_backoff(failures, first=_FIRST_PAUSE_SECONDS, longest=_LONGEST_PAUSE_SECONDS)
+                pause = exponential_backoff(failures, first=_FIRST_PAUSE_SECONDS, longest=_MAX_PAUSE_SECONDS)
                 if self._heartbeat.overdue() or self._stopping.wait(pause):
                     return AttemptEnd.LOST
             else:

@@ -4,7 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-MOST_LINES_SENT = 1000
+MAX_LINES_SENT = 1000
 """The most that one call of the contracts accepts."""
 _LINES_IN_A_REPORT = 50
 
@@ -12,10 +12,10 @@ _LINES_IN_A_REPORT = 50
 class LogBuffer:
     """A bounded buffer: where a stage prints faster than lines are sent, the oldest are dropped and counted."""
 
-    def __init__(self, *, redact: Callable[[str], str] = str, most_waiting: int = 10 * MOST_LINES_SENT) -> None:
+    def __init__(self, *, redact: Callable[[str], str] = str, max_waiting: int = 10 * MAX_LINES_SENT) -> None:
         self._redact = redact
         self._waiting: deque[str] = deque()
-        self._most_waiting = most_waiting
+        self._most_waiting = max_waiting
         self._last: deque[str] = deque(maxlen=_LINES_IN_A_REPORT)
         self._dropped = 0
         self._lock = threading.Lock()
@@ -35,7 +35,7 @@ class LogBuffer:
         with self._lock:
             note = [f"[{self._dropped} lines dropped]"] if self._dropped else []
             self._dropped = 0
-            count = min(len(self._waiting), MOST_LINES_SENT - len(note))
+            count = min(len(self._waiting), MAX_LINES_SENT - len(note))
             return note + [self._waiting.popleft() for _ in range(count)]
 
     def restore(self, lines: list[str]) -> None:

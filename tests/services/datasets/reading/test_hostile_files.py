@@ -24,7 +24,7 @@ from craft.infra.storage.artifacts import FolderStore, read_rows
 # With the servers' tests, because it takes a minute: 142 files, each read in a child process.
 pytestmark = pytest.mark.servers
 
-LEAST_FILES = 120
+MIN_FILES = 120
 SECONDS_FOR_A_FILE = 30.0
 CHILD_CAP_BYTES = 2**30
 FLAT_BYTES = 50 * 2**20
@@ -129,7 +129,7 @@ def fault(service: Service, client: httpx.Client, file: Hostile) -> str | None:
 
 def test_every_hostile_file_is_read_honestly_or_refused(service: Service, tmp_path: Path) -> None:
     files = hostile_files(tmp_path / "canary")
-    assert len({file.name for file in files}) == len(files) >= LEAST_FILES
+    assert len({file.name for file in files}) == len(files) >= MIN_FILES
     with httpx.Client(base_url=service.url, timeout=120) as client, ThreadPoolExecutor(2) as pool:
         # One of each kind first, so that what is loaded once is no growth.
         assert [fault(service, client, file) for file in files[:2]] == [None, None]

@@ -28,8 +28,8 @@ from craft.infra.settings.datasets import HubSettings, S3Settings
 from craft_datasets.sources.fetching import Fetcher, Limits
 from craft_datasets.sources.sources import Sources
 
-MOST_BYTES = 100_000
-LIMITS = Limits(max_bytes=MOST_BYTES, seconds=2.0, idle_seconds=0.5)
+MAX_BYTES = 100_000
+LIMITS = Limits(max_bytes=MAX_BYTES, seconds=2.0, idle_seconds=0.5)
 
 
 def sources(*, limits: Limits = LIMITS, hub: HubSettings | None = None, allowed: tuple[str, ...] = (HOST,)) -> Sources:
@@ -52,7 +52,7 @@ def server() -> Iterator[Source]:
         "/partial": status(206, ROWS),
         "/more": body(ROWS + b"{not a row", said=len(ROWS)),
         "/less": body(ROWS, said=len(ROWS) + 1),
-        "/large": body(b"", said=MOST_BYTES + 1),
+        "/large": body(b"", said=MAX_BYTES + 1),
         "/endless": endless,
         "/silent": silent,
         "/dripping": dripping,

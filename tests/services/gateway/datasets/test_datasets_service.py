@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.services.datasets.sources.source_servers import COMMIT, ROWS, body, hub, source, status
-from tests.services.gateway.rigs.dataset_rig import MOST_BYTES, DatasetRig, dataset_rig
+from tests.services.gateway.rigs.dataset_rig import MAX_BYTES, DatasetRig, dataset_rig
 from tests.services.gateway.rigs.public_rig import MODEL, UNKNOWN_DATASET
 from tests.tiny_model import CHAT_TEMPLATE
 
@@ -193,7 +193,7 @@ def test_a_source_that_cannot_be_used_is_a_problem_that_says_so(
     answers = {
         "/private": status(302, Location="https://192.168.0.1/"),
         "/busy": status(500),
-        "/large": body(b"", said=MOST_BYTES + 1),
+        "/large": body(b"", said=MAX_BYTES + 1),
         "/page": body(b"<!doctype html><title>Sign in</title>"),
         "/wrong": body(b'{"question": "Why?"}'),
     }

@@ -12,7 +12,7 @@ from tests.services.gateway.rigs.public_rig import Rig, body, open_rig
 from craft.contracts.public.accounts import TeamSettings
 from craft_gateway.access.identity import Identity
 from craft_gateway.access.owners import OWNED, OwnerLookup
-from craft_gateway.job_views.poll_middleware import LONGEST_CONDITION, PollMiddleware
+from craft_gateway.job_views.poll_middleware import MAX_CONDITION_LENGTH, PollMiddleware
 from craft_gateway.job_views.response_cache import JobResponseCache
 
 OPERATOR_KEY = "an-operator-key-of-the-tests-0123456789"
@@ -85,7 +85,7 @@ def test_whoever_may_not_is_told_the_same(rig: Rig, job: str) -> None:
         (404, job, OPERATOR | {"Craft-Team": "nobody"}),
         (404, UNKNOWN, OPERATOR),
         (404, "x", OPERATOR),
-        (422, job, OPERATOR | {"If-None-Match": "x" * (LONGEST_CONDITION + 1)}),
+        (422, job, OPERATOR | {"If-None-Match": "x" * (MAX_CONDITION_LENGTH + 1)}),
     ]
     for status, job_id, headers in cases:
         poll, routed = both(rig, job_id, headers)

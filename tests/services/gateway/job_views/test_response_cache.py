@@ -245,7 +245,7 @@ def test_a_database_that_does_not_answer_is_said_to_all_and_asked_again_by_the_n
 
 def test_of_too_many_polls_the_last_are_refused_at_once_and_the_others_answered() -> None:
     jobs = FakeJobs("a")
-    bodies = JobResponseCache(jobs, most_polls=5)
+    bodies = JobResponseCache(jobs, max_polls=5)
 
     async def at_once() -> list[JobResponse | BaseException]:
         jobs.gate.clear()

@@ -20,7 +20,7 @@ from tests.services.gateway.rigs.public_rig import (
 )
 
 from craft.contracts.spec.jobs import JobSpec
-from craft_gateway.http.bodies import MOST_JSON_BYTES
+from craft_gateway.http.bodies import MAX_JSON_BYTES
 from craft_gateway.jobs.examples import JOB_EXAMPLES
 from craft_gateway.lifecycle.creation import Idempotency
 
@@ -203,7 +203,7 @@ def test_a_lone_surrogate_is_a_row_error(rig: Rig) -> None:
 
 
 def test_a_json_body_is_bounded(rig: Rig) -> None:
-    content = b" " * (MOST_JSON_BYTES + 1)
+    content = b" " * (MAX_JSON_BYTES + 1)
     answer = rig.post("/craft/jobs", content=content, headers={"content-type": "application/json"})
     assert (answer.status_code, answer.json()["code"]) == (413, "payload_too_large")
     assert "upload" in answer.json()["hint"].lower()

@@ -51,7 +51,7 @@ def a_second_end(self: JobTransaction, status: JobStatus, *, reason: str, error:
 def reap(self: Maintenance, seen: Stage) -> bool:
     with self._database.write() as session:
         unit = JobTransaction.open(session, self._database.now, seen.job_id)
-        retry_or_fail(unit, unit.stage(seen.id), StageError.of(WorkerLost("lost")), most_attempts=3)
+        retry_or_fail(unit, unit.stage(seen.id), StageError.of(WorkerLost("lost")), max_attempts=3)
     return True
 
 

@@ -19,7 +19,7 @@ from craft.errors import Conflict, DiskFull, Internal, LeaseLost, WorkerLost
 from craft_gateway.store.tables import Job, Outbox, Stage
 
 _ERRORS = {"disk": DiskFull("full"), "lost": WorkerLost("killed"), "defect": Internal("a defect")}
-_MOST_JOBS = 4
+_MAX_JOBS = 4
 
 
 class Coordination(RuleBasedStateMachine):
@@ -48,7 +48,7 @@ class Coordination(RuleBasedStateMachine):
 
     @rule(strategy=st.sampled_from([Strategy.CRAFT, Strategy.COR_RAIT]), seed=st.integers(0, 1))
     def create(self, strategy: Strategy, seed: int) -> None:
-        if len(self.jobs) < _MOST_JOBS:
+        if len(self.jobs) < _MAX_JOBS:
             self.jobs.append(self.world.create(strategy, seed=seed))
 
     @rule(target=claims, pick=st.integers(0, 10_000))

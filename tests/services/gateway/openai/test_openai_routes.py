@@ -18,7 +18,7 @@ from craft.contracts.stages.parameters import ModelRef
 from craft.errors import GpuOutOfMemory, ModelRejected, Unavailable
 from craft.infra.settings.inference import VllmSettings
 from craft_gateway.openai.examples import CHAT_EXAMPLES
-from craft_gateway.openai.routes_chat import MOST_CHAT_BYTES
+from craft_gateway.openai.routes_chat import MAX_CHAT_BYTES
 from craft_gateway.serving.model_server import HttpModelServer
 from craft_gateway.serving.model_server_fake import FakeModelServer
 
@@ -161,7 +161,7 @@ def test_a_body_of_another_form_names_the_member(
         (b'{"model": "\\ud800"}', 400),
         (b"[" * 100_000, 400),
         (b'{"n": ' + b"9" * 5000 + b"}", 400),
-        (b" " * (MOST_CHAT_BYTES + 1), 413),
+        (b" " * (MAX_CHAT_BYTES + 1), 413),
     ],
     ids=["nothing", "half", "a list", "not UTF-8", "a lone surrogate", "deeply nested", "huge number", "too large"],
 )
@@ -181,7 +181,7 @@ def test_what_no_route_takes_is_an_error_in_the_envelope_too(serving: Serving) -
 
 
 def test_a_chat_that_is_too_large_is_not_sent_to_upload_rows(serving: Serving) -> None:
-    answer = serving.rig.post("/v1/chat/completions", content=b" " * (MOST_CHAT_BYTES + 1))
+    answer = serving.rig.post("/v1/chat/completions", content=b" " * (MAX_CHAT_BYTES + 1))
     assert error(answer)["message"].endswith("bytes. Send less.")
 
 

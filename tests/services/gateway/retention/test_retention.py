@@ -582,7 +582,7 @@ def test_a_pin_keeps_the_log_lines_that_are_left(world: World) -> None:
         job_id = rig.job()
         rig.write_log(job_id, 7)
         rig.advance_days(90)
-        logs = LogCollector(world.database, LIFETIMES.log_lifetime, page=10, most_lines=3)
+        logs = LogCollector(world.database, LIFETIMES.log_lifetime, page=10, max_lines=3)
         steps = logs.steps()
         assert [next(steps), next(steps)] == [0, 3]
         world.control.pin(job_id)
@@ -595,7 +595,7 @@ def test_log_lines_go_in_parts_and_jobs_are_looked_at_in_pages(world: World) -> 
         for lines in (7, 1, 2):
             rig.write_log(rig.job(), lines)
         rig.advance_days(90)
-        logs = LogCollector(world.database, LIFETIMES.log_lifetime, page=2, most_lines=3)
+        logs = LogCollector(world.database, LIFETIMES.log_lifetime, page=2, max_lines=3)
         assert list(logs.steps()) == [0, 3, 3, 1, 1, 0, 2]
         assert list(logs.steps()) == []
 

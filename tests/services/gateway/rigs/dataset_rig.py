@@ -25,7 +25,7 @@ from craft_datasets.sources.fetching import Fetcher, Limits
 from craft_datasets.sources.sources import Sources
 from craft_gateway.datasets.client import HttpDatasetsClient
 
-MOST_BYTES = 8 * 2**20
+MAX_BYTES = 8 * 2**20
 
 
 @dataclass
@@ -50,10 +50,10 @@ class DatasetRig:
 
 def datasets_service(store: ArtifactStore, hub: HubSettings) -> FastAPI:
     """Build the service; it may fetch from this machine."""
-    fetcher = Fetcher(OutboundPolicy((HOST,)), Limits(max_bytes=MOST_BYTES, seconds=5, idle_seconds=1))
+    fetcher = Fetcher(OutboundPolicy((HOST,)), Limits(max_bytes=MAX_BYTES, seconds=5, idle_seconds=1))
     sources = Sources(fetcher, hub=hub, s3=S3Settings(), sign=lambda _: {})
     routers = [router(DatasetIntake(store, DatasetsSettings()), sources)]
-    return create_app(title="datasets", service="datasets", routers=routers, max_body_bytes=MOST_BYTES)
+    return create_app(title="datasets", service="datasets", routers=routers, max_body_bytes=MAX_BYTES)
 
 
 @contextmanager

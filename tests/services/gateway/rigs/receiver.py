@@ -75,7 +75,7 @@ class Receiver:
     received: list[Received] = field(default_factory=list)
     behaviours: dict[str, Behaviour] = field(default_factory=dict)
     over: threading.Event = field(default_factory=threading.Event)
-    most_at_once: Counter[str] = field(default_factory=Counter)
+    max_at_once: Counter[str] = field(default_factory=Counter)
     """The largest number of simultaneous requests, by message id and by path."""
     _at_once: Counter[str] = field(default_factory=Counter)
     _changed: threading.Condition = field(default_factory=threading.Condition)
@@ -105,7 +105,7 @@ class Receiver:
             self.received.append(received)
             for name in (received.id, received.path):
                 self._at_once[name] += 1
-                self.most_at_once[name] = max(self.most_at_once[name], self._at_once[name])
+                self.max_at_once[name] = max(self.max_at_once[name], self._at_once[name])
             self._changed.notify_all()
 
     def left(self, received: Received) -> None:

@@ -38,7 +38,7 @@ def queue(world: World, *, most: int = 1000) -> dict[str, QueuePosition]:
     durations = StageDurations()
     with world.database.read() as session:
         teams, now = team_allowances(session), world.clock.now
-        return positions(session, teams, now, has_space=world.has_space, durations=durations, most=most)
+        return positions(session, teams, now, has_space=world.has_space, durations=durations, max_stages=most)
 
 
 def test_a_team_that_queues_many_does_not_starve_one_that_queues_one(world: World) -> None:

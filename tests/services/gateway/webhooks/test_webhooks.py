@@ -310,7 +310,7 @@ def test_a_receiver_that_hangs_holds_up_nobody_else(world: World, tmp_path: Path
         asyncio.run(go())
         assert len(sending.receiver.of("/fine")) >= 20
         assert {row.status for row in sending.rows(hanging)} == {DeliveryStatus.PENDING}
-        assert 1 <= sending.receiver.most_at_once["/hangs"] <= PER_HOST
+        assert 1 <= sending.receiver.max_at_once["/hangs"] <= PER_HOST
 
 
 def test_of_one_host_few_are_in_flight_and_of_a_failing_one_a_single_one(sending: Sending) -> None:

@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 from tests.services.gateway.rigs.public_rig import Rig, open_rig
 
-from craft.contracts.public.webhooks import MOST_WEBHOOKS
+from craft.contracts.public.webhooks import MAX_WEBHOOKS
 from craft.errors import Internal
 from craft_gateway.webhooks.secrets import SecretBox, new_secret
 
@@ -133,7 +133,7 @@ def test_an_empty_change_is_refused(rig: Rig) -> None:
 
 
 def test_a_team_has_no_end_of_webhooks(rig: Rig) -> None:
-    for number in range(MOST_WEBHOOKS):
+    for number in range(MAX_WEBHOOKS):
         create(rig, name=str(number))
     refused = rig.post("/craft/webhooks", json={"url": URL})
     assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
@@ -141,7 +141,7 @@ def test_a_team_has_no_end_of_webhooks(rig: Rig) -> None:
     rest = rig.get(f"/craft/webhooks?limit=15&after={page['last_id']}").json()
     assert (page["has_more"], rest["has_more"]) == (True, False)
     names = [each["name"] for each in page["data"] + rest["data"]]
-    assert names == [str(number) for number in reversed(range(MOST_WEBHOOKS))]
+    assert names == [str(number) for number in reversed(range(MAX_WEBHOOKS))]
 
 
 def test_a_viewer_sees_none_an_editor_manages_them_and_only_admins_hear_of_keys(shared: Rig) -> None:

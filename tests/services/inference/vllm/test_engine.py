@@ -52,7 +52,7 @@ class FakeSession(VllmSession):
     async def complete(self, request: CompletionRequest, model: str) -> Any:
         rig = self._rig
         rig.in_flight += 1
-        rig.most_in_flight = max(rig.most_in_flight, rig.in_flight)
+        rig.max_in_flight = max(rig.max_in_flight, rig.in_flight)
         try:
             turns = 40 - int(request.id[1:]) % 40 if rig.backwards else 1
             for _ in range(turns):
@@ -75,7 +75,7 @@ class Rig:
         self.failures: dict[str, Exception] = {}
         self.answer = answer
         self.backwards = False
-        self.in_flight = self.most_in_flight = self.open = self.opened = 0
+        self.in_flight = self.max_in_flight = self.open = self.opened = 0
         self.adapters = ServedAdapters(folder / "served")
         self.adapters.ensure_root()
         chat = Chat(byte_tokenizer(), end_tokens=[2, 0], context_length=CONTEXT_LENGTH)
@@ -166,7 +166,7 @@ def test_as_many_prompts_are_in_flight_as_the_settings_say_and_no_more(
 ) -> None:
     rig = Rig(tmp_path, in_flight=in_flight)
     rig.engine.generate(prompts(*(f"{number}?" for number in range(count))), SAMPLED)
-    assert rig.most_in_flight == min(in_flight, count)
+    assert rig.max_in_flight == min(in_flight, count)
     assert len(rig.requests) == count
 
 

@@ -117,7 +117,7 @@ def test_equal_prompts_keep_a_last_prompt_token_each(base: BaseModel, row: Row) 
 
 @pytest.mark.parametrize("packed", [True, False])
 def test_a_large_step_is_split_and_loses_no_token(samples: list[Sample], packed: bool) -> None:
-    batches = batches_of(samples * 10, packed=packed, most_tokens=200)
+    batches = batches_of(samples * 10, packed=packed, max_tokens=200)
     assert len(batches) > 3
     assert all(batch["input_ids"].numel() <= 200 for batch in batches)
     learned = sum(len(batch["targets"]) for batch in batches)
@@ -125,7 +125,7 @@ def test_a_large_step_is_split_and_loses_no_token(samples: list[Sample], packed:
 
 
 def test_one_sample_above_the_limit_is_a_batch_of_its_own(samples: list[Sample]) -> None:
-    assert len(batches_of(samples, packed=True, most_tokens=1)) == len(samples)
+    assert len(batches_of(samples, packed=True, max_tokens=1)) == len(samples)
 
 
 @pytest.mark.parametrize(
