@@ -109,7 +109,7 @@ class Batcher(Generic[ItemT, ResultT]):
             raise
 
     def _refuse(self, result: asyncio.Future[ResultT]) -> None:
-        # Without a limit the queue could only grow, and nobody would be served in time.
+        # Without a limit the queue could only grow, and no item would be served in time.
         _settle(result, Unavailable(self._busy, hint="Try again in a few seconds; nothing was queued."))
 
 

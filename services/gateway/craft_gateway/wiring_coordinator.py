@@ -35,7 +35,7 @@ from craft_gateway.worker_api.observed import CountedCalls, LostLeases
 from craft_gateway.worker_api.routes import worker_router
 
 _RELAY_SECONDS = 0.1
-_FORGET_SECONDS = 60.0
+_CLEAN_UP_SECONDS = 60.0
 _PUBLISHING_SECONDS = 1.0
 
 
@@ -53,12 +53,12 @@ def loops(
         Loop("relay", lambda: relay.send_due() >= RELAY_PAGE, _RELAY_SECONDS),
         Loop("reaper", lambda: maintenance.reap() >= PAGE, sweep_seconds),
         Loop(
-            "sweeper",
+            "redispatch",
             after_first(maintenance.dispatch_all, lambda: maintenance.redispatch().dispatched >= PAGE),
             sweep_seconds,
         ),
         Loop("retention", retention.collect_page, settings.retention.sweep_seconds),
-        Loop("webhooks", deliveries.clean_up, _FORGET_SECONDS),
+        Loop("webhooks", deliveries.clean_up, _CLEAN_UP_SECONDS),
         Loop("publishing", publishing.step, _PUBLISHING_SECONDS),
     )
 

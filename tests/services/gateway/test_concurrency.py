@@ -1,4 +1,4 @@
-"""Calls that come at once are made as one, and whoever would wait too long is told so."""
+"""Calls that come at once are made as one; an item that would wait too long is refused."""
 
 import asyncio
 import threading
@@ -99,7 +99,7 @@ def test_an_items_error_is_its_own_and_a_failing_call_everybodys() -> None:
     asyncio.run(both())
 
 
-def test_who_would_wait_too_long_is_refused_and_the_next_one_served() -> None:
+def test_an_item_that_would_wait_too_long_is_refused_and_the_next_one_served() -> None:
     call = Call()
     batcher = Batcher(call, busy=BUSY, max_wait_seconds=0.05)
 
@@ -109,7 +109,7 @@ def test_who_would_wait_too_long_is_refused_and_the_next_one_served() -> None:
         with pytest.raises(Unavailable, match=BUSY):
             await batcher.ask(1)
         call.gate.set()
-        # It waited longer than that, but it had its turn.
+        # It took longer than that, but its call had begun.
         assert await slow == 0
         assert await batcher.ask(3) == 6
 
@@ -117,7 +117,7 @@ def test_who_would_wait_too_long_is_refused_and_the_next_one_served() -> None:
     assert call.batches == [[GATE], [3]]
 
 
-def test_who_goes_away_while_waiting_is_left_out() -> None:
+def test_a_caller_that_goes_away_while_waiting_is_left_out() -> None:
     call = Call()
     batcher = Batcher(call, busy=BUSY)
 
@@ -138,7 +138,7 @@ def test_who_goes_away_while_waiting_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("answer", [[1], [StopIteration(), 2], [1, 2, 3]])
-def test_whatever_a_call_answers_nobody_waits_for_ever(answer: list[int | Exception]) -> None:
+def test_whatever_a_call_answers_no_caller_waits_for_ever(answer: list[int | Exception]) -> None:
     first, second = asyncio.run(_two(Batcher(lambda items: answer if len(items) > 1 else [0], busy=BUSY)))
     if isinstance(answer[0], StopIteration):
         assert isinstance(first, RuntimeError)
@@ -157,7 +157,7 @@ async def _two(batcher: Batcher[int, int]) -> list[int | BaseException]:
     return [*both]
 
 
-def test_those_who_gave_up_are_forgotten_while_a_call_hangs() -> None:
+def test_callers_that_gave_up_are_forgotten_while_a_call_hangs() -> None:
     call = Call()
     batcher = Batcher(call, busy=BUSY, max_wait_seconds=0.01)
 
@@ -175,7 +175,7 @@ def test_those_who_gave_up_are_forgotten_while_a_call_hangs() -> None:
     assert asyncio.run(many()) == 1
 
 
-def test_a_call_is_nobodys_doing() -> None:
+def test_a_call_runs_in_an_empty_context() -> None:
     def asking(items: Sequence[str]) -> list[str | Exception]:
         return [_asking.get() for _ in items]
 

@@ -113,7 +113,7 @@ class HttpWorker:
         assert self.post(claimed.stage_id, "complete", done.model_dump_json())[0] == 200
 
 
-def test_hints_that_a_broker_lost_are_sent_again_when_the_application_starts(tmp_path: Path) -> None:
+def test_messages_that_a_broker_lost_are_sent_again_when_the_application_starts(tmp_path: Path) -> None:
     settings = Settings(state_dir=tmp_path)
     settings.resolved_artifacts_dir.mkdir()
     database = Database(settings.resolved_database_url)
@@ -130,7 +130,7 @@ def test_hints_that_a_broker_lost_are_sent_again_when_the_application_starts(tmp
     assert broker.sent == lost.sent
 
 
-def test_a_whole_job_through_the_application_its_loops_and_hints_alone(tmp_path: Path) -> None:
+def test_a_whole_job_through_the_application_its_loops_and_messages_alone(tmp_path: Path) -> None:
     settings = Settings(state_dir=tmp_path)
     settings.resolved_artifacts_dir.mkdir()
     database = Database(settings.resolved_database_url)
@@ -156,7 +156,7 @@ def test_a_whole_job_through_the_application_its_loops_and_hints_alone(tmp_path:
 
 @pytest.fixture
 def crowded(tmp_path: Path) -> Iterator[World]:
-    """100,000 ready stages, hinted long ago."""
+    """100,000 ready stages, dispatched long ago."""
     with new_world(tmp_path) as world:
         old = START - timedelta(hours=1)
         rows = [
@@ -211,11 +211,11 @@ def cpu_seconds(step: Callable[[], object]) -> float:
 
 
 def test_maintenance_and_claims_stay_quick_among_100_000_waiting_stages(crowded: World) -> None:
-    sweep = cpu_seconds(crowded.maintenance.redispatch)
+    redispatch = cpu_seconds(crowded.maintenance.redispatch)
     reap = cpu_seconds(crowded.maintenance.reap)
     relay = cpu_seconds(crowded.relay.send_due)
     stage = crowded.stage("cjob_0", "s1")
     claim = cpu_seconds(lambda: crowded.try_claim(stage))
-    print(f"CPU seconds: sweep {sweep:.3f} reap {reap:.3f} relay {relay:.3f} claim {claim:.3f}")
+    print(f"CPU seconds: redispatch {redispatch:.3f} reap {reap:.3f} relay {relay:.3f} claim {claim:.3f}")
     assert len(crowded.outbox()) == PAGE
-    assert (sweep < 1.0, reap < 0.2, relay < 1.0, claim < 0.2) == (True, True, True, True)
+    assert (redispatch < 1.0, reap < 0.2, relay < 1.0, claim < 0.2) == (True, True, True, True)

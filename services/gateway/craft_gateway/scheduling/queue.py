@@ -77,7 +77,7 @@ class _ReadyStage:
 
 @dataclass(frozen=True, slots=True)
 class _Pace:
-    """How fast a queue moves: `busy_seconds` until its workers are free, None where nobody can tell."""
+    """How fast a queue moves: `busy_seconds` until its workers are free, None where that is unknown."""
 
     busy_seconds: float | None
     workers: int
@@ -195,7 +195,7 @@ def expected_wait(
     order = list(_in_order(all_ready, turns(session, queue, {stage.team for stage in all_ready}, teams, now), teams))
     ahead = next(place for place, stage in enumerate(order) if stage is new)
     predicted = durations.predict(session, [stage.ref for stage in order[:ahead]])
-    # The new stage's own duration delays nobody before it.
+    # The new stage's own duration does not count: it delays only the stages behind it.
     waits = _pace(session, queue, now, durations).waits([*predicted, None])
     return ahead, next(islice(waits, ahead, None))
 

@@ -152,7 +152,7 @@ def test_the_body_that_was_asked_for_longest_ago_is_dropped() -> None:
     assert jobs.made == ["a", "b", "c", "b"]
 
 
-def test_whoever_polls_sees_no_older_state_than_when_asking() -> None:
+def test_a_poll_sees_no_older_state_than_when_it_began() -> None:
     jobs = FakeJobs("a", "b")
     bodies = JobResponseCache(jobs, most=1)
 
@@ -214,7 +214,7 @@ def test_polls_that_come_one_after_the_other_share_looks_too() -> None:
     assert 2 <= len(jobs.looks) <= 2 + (time.monotonic() - began) / 0.005
 
 
-def test_one_who_goes_away_takes_nobody_with_them() -> None:
+def test_a_caller_that_goes_away_leaves_the_others_alone() -> None:
     jobs = FakeJobs("a")
     bodies = JobResponseCache(jobs)
 

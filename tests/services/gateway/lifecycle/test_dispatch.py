@@ -1,4 +1,4 @@
-"""The relay keeps hints while the broker is down and sends each at least once."""
+"""The relay keeps messages while the broker is down and sends each at least once."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -40,7 +40,7 @@ def test_what_was_sent_before_the_broker_went_away_is_not_sent_again(world: Worl
     assert [stage_id for _, stage_id in world.broker.sent] == [world.stage(job, "ingest").id for job in jobs]
 
 
-def test_who_begins_with_a_broker_that_knows_nothing_sends_all_hints_again(world: World) -> None:
+def test_with_a_broker_that_lost_everything_all_ready_stages_are_dispatched_again(world: World) -> None:
     first, second = (world.create(seed=seed) for seed in range(2))
     world.relay.send_due()
     world.claim(first, "ingest")
@@ -56,7 +56,7 @@ def test_who_begins_with_a_broker_that_knows_nothing_sends_all_hints_again(world
     assert world.broker.sent == []
 
 
-def test_hints_of_urgent_jobs_are_sent_first(world: World) -> None:
+def test_messages_of_urgent_jobs_are_sent_first(world: World) -> None:
     ordinary, urgent = world.create(seed=1), world.create(seed=2, priority=80)
     world.relay.send_due()
     assert [stage_id for _, stage_id in world.broker.sent] == [
@@ -64,7 +64,7 @@ def test_hints_of_urgent_jobs_are_sent_first(world: World) -> None:
     ]
 
 
-def test_two_relays_at_once_send_each_hint_once(world: World) -> None:
+def test_two_relays_at_once_send_each_message_once(world: World) -> None:
     for seed in range(300):
         world.create(seed=seed)
     with ThreadPoolExecutor(2) as pool:
@@ -72,7 +72,7 @@ def test_two_relays_at_once_send_each_hint_once(world: World) -> None:
     assert len(world.broker.sent) == len({stage_id for _, stage_id in world.broker.sent}) == 300
 
 
-def test_what_a_relay_took_and_never_sent_another_sends_later(world: World) -> None:
+def test_a_page_that_a_dead_relay_leased_is_sent_by_another_later(world: World) -> None:
     world.create()
 
     class Killed(FakeBroker):
@@ -93,7 +93,7 @@ def test_what_a_relay_took_and_never_sent_another_sends_later(world: World) -> N
     assert world.relay.send_due() == 1
 
 
-def test_what_waits_for_hours_does_not_fill_the_broker(world: World) -> None:
+def test_stages_that_wait_for_hours_do_not_fill_the_broker(world: World) -> None:
     for seed in range(20):
         world.create(seed=seed)
     for _ in range(60):
@@ -104,7 +104,7 @@ def test_what_waits_for_hours_does_not_fill_the_broker(world: World) -> None:
     assert len(world.broker.sent) == 20
 
 
-def test_what_was_read_in_vain_is_hinted_again(world: World) -> None:
+def test_a_stage_whose_message_was_wasted_is_dispatched_again(world: World) -> None:
     world.create()
     for _ in range(3):
         world.maintenance.redispatch()

@@ -61,19 +61,19 @@ def test_teams_are_served_by_their_weights(world: World) -> None:
 def test_weights_hold_for_many_workers_at_once(world: World) -> None:
     world.between(heavy=TeamSettings(weight=3.0), light=TeamSettings(weight=1.0))
     jobs = [world.create(team=team, seed=seed) for seed in range(80) for team in ("heavy", "light")]
-    hinted = world.stage(jobs[-1], "ingest")
-    at_work = deque(filter(None, (world.try_claim(hinted) for _ in range(8))))
+    named = world.stage(jobs[-1], "ingest")
+    at_work = deque(filter(None, (world.try_claim(named) for _ in range(8))))
     served: Counter[str] = Counter()
     for _ in range(80):
         world.clock.advance(1)
         done = at_work.popleft()
         served[world.job(done.job_id).team] += 1
         world.complete(done)
-        at_work.extend(filter(None, [world.try_claim(hinted)]))
+        at_work.extend(filter(None, [world.try_claim(named)]))
     assert abs(served["heavy"] - 60) <= 4
 
 
-def test_what_counts_is_the_time_that_work_took_not_how_often_a_team_was_served(world: World) -> None:
+def test_the_time_of_work_counts_not_how_often_a_team_was_served(world: World) -> None:
     jobs = {
         team: [world.create(team=team, seed=(0 if team == "a" else 100) + n) for n in range(30)] for team in ("a", "b")
     }
@@ -82,9 +82,9 @@ def test_what_counts_is_the_time_that_work_took_not_how_often_a_team_was_served(
         claimed = world.try_claim(ready(world, *jobs["a"], *jobs["b"])[0])
         assert claimed is not None
         team = world.job(claimed.job_id).team
-        took = 30.0 if team == "a" else 10.0
-        world.clock.advance(took)
-        seconds[team] += took
+        duration = 30.0 if team == "a" else 10.0
+        world.clock.advance(duration)
+        seconds[team] += duration
         world.complete(claimed)
         for other in jobs.values():
             other[:] = [job for job in other if any(s.queue is Service.DATASETS for s in ready(world, job))]
@@ -112,7 +112,7 @@ def test_a_running_stage_counts_before_it_ends(world: World) -> None:
     assert claimed.job_id == other
 
 
-def test_within_a_team_priority_goes_before_age_and_age_before_the_hint(world: World) -> None:
+def test_within_a_team_priority_goes_before_age_and_age_before_the_named_stage(world: World) -> None:
     old = world.create(seed=1)
     young = world.create(seed=2)
     urgent = world.create(seed=3, priority=90)
@@ -160,8 +160,8 @@ def test_two_claims_at_once_do_not_both_take_the_last_place(world: World) -> Non
     assert sum(world.job(job).status is JobStatus.RUNNING for job in jobs) == 2
 
 
-def hints(world: World) -> list[str]:
-    """Which stages have been hinted since the last time."""
+def dispatched(world: World) -> list[str]:
+    """The stages that were dispatched since the last call."""
     unsent = [row.stage_id for row in world.outbox() if row.sent_at is None]
     world.relay.send_due()
     return unsent
@@ -201,44 +201,44 @@ WAYS: tuple[Callable[[World, ClaimedStage], None], ...] = (
 )
 
 
-def test_when_a_teams_job_ends_or_pauses_its_next_one_is_hinted_at_once(world: World) -> None:
+def test_when_a_teams_job_ends_or_pauses_its_next_one_is_dispatched_at_once(world: World) -> None:
     world.between(small=TeamSettings(max_running_jobs=1))
     for number, ends in enumerate(WAYS):
         first, second, third = (world.create(team="small", seed=10 * number + n) for n in range(3))
         claimed = world.claim(first, "ingest")
         waits = world.stage(second, "ingest")
-        hints(world)
-        # A worker was free and got nothing: no hint is left.
+        dispatched(world)
+        # A worker was free and got nothing: no message is left.
         assert world.try_claim(waits) is None
         ends(world, claimed)
-        assert hints(world).count(waits.id) == 1, ends
-        assert world.stage(third, "ingest").id not in hints(world)
+        assert dispatched(world).count(waits.id) == 1, ends
+        assert world.stage(third, "ingest").id not in dispatched(world)
         for job in (second, third):
             world.control.cancel(job)
 
 
-def test_where_a_team_has_no_limit_the_end_of_a_job_hints_nobody(world: World) -> None:
+def test_where_a_team_has_no_limit_the_end_of_a_job_dispatches_nothing(world: World) -> None:
     first, _ = (world.create(seed=seed) for seed in (1, 2))
     claimed = world.claim(first, "ingest")
-    hints(world)
+    dispatched(world)
     fails(world, claimed)
-    assert hints(world) == []
+    assert dispatched(world) == []
 
 
-def test_space_that_comes_back_is_noticed_by_the_next_sweep(world: World) -> None:
+def test_space_that_comes_back_is_noticed_by_the_next_maintenance(world: World) -> None:
     waits = world.stage(world.create(), "ingest")
-    hints(world)
+    dispatched(world)
     world.has_space = False
     assert world.try_claim(waits) is None
     world.maintenance.redispatch()
-    assert hints(world) == []
+    assert dispatched(world) == []
     world.has_space = True
     for expected in ([waits.id], []):
         world.maintenance.redispatch()
-        assert hints(world) == expected
+        assert dispatched(world) == expected
 
 
-def test_gpu_seconds_that_come_back_are_noticed_by_the_next_sweep(world: World) -> None:
+def test_gpu_seconds_that_come_back_are_noticed_by_the_next_maintenance(world: World) -> None:
     world.between(small=TeamSettings(gpu_seconds_per_day=100.0))
     job = world.create(team="small")
     world.do(job, "ingest")
@@ -247,17 +247,17 @@ def test_gpu_seconds_that_come_back_are_noticed_by_the_next_sweep(world: World) 
     world.calls.renew(claimed.stage_id, Renew(fence=claimed.fence))
     world.clock.advance(30)
     world.complete(claimed)
-    hints(world)
+    dispatched(world)
     world.clock.advance(24 * 3600 - 1)
     waits = world.stage(job, "probe:initial")
     world.maintenance.redispatch()
-    hints(world)
+    dispatched(world)
     assert world.try_claim(waits) is None
     world.maintenance.redispatch()
-    assert hints(world) == []
+    assert dispatched(world) == []
     world.clock.advance(2)
     world.maintenance.redispatch()
-    assert waits.id in hints(world)
+    assert waits.id in dispatched(world)
 
 
 def test_a_new_teams_first_two_claims_at_once_both_get_a_stage(world: World) -> None:

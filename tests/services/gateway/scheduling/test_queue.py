@@ -64,7 +64,7 @@ def test_while_one_caller_makes_a_new_one_others_use_the_one_before(world: World
     assert watched.ask() is busy.result()
 
 
-def test_an_old_snapshot_is_shown_to_nobody(world: World) -> None:
+def test_an_old_snapshot_is_never_shown(world: World) -> None:
     watched = Watched(world)
     world.create(seed=1)
     before = watched.ask()
@@ -80,7 +80,7 @@ def test_an_old_snapshot_is_shown_to_nobody(world: World) -> None:
     assert watched.looks == 2
 
 
-def test_without_history_nobody_knows_when_a_turn_comes(world: World) -> None:
+def test_without_history_the_start_is_unknown(world: World) -> None:
     running, waiting = world.create(seed=1), world.create(seed=2)
     watched = Watched(world)
     world.claim(running, "ingest")
@@ -94,19 +94,19 @@ def test_it_comes_although_callers_that_wait_for_it_have_every_connection(world:
     pool = world.database.engine.pool
     assert isinstance(pool, QueuePool)
     most = pool.size() + 10  # what SQLAlchemy adds where a pool is all in use
-    held = threading.Barrier(most + 1)
+    connected = threading.Barrier(most + 1)
 
     def ask_with_a_connection() -> QueueSnapshot:
         with world.database.read() as session:
             session.connection()
-            held.wait(PATIENCE_SECONDS)
+            connected.wait(PATIENCE_SECONDS)
             assert begun.wait(PATIENCE_SECONDS)
             return watched.snapshots.current(session, world.clock)
 
     begun = threading.Event()
     with ThreadPoolExecutor(most + 1) as callers:
         waiting = [callers.submit(ask_with_a_connection) for _ in range(most)]
-        held.wait(PATIENCE_SECONDS)
+        connected.wait(PATIENCE_SECONDS)
         without = callers.submit(watched.ask)
         # It would begin now, with the lock and without a connection.
         watched.begun.wait(0.5)

@@ -1,4 +1,4 @@
-"""A device that workers share is held by the stage that runs on it, and everybody can see so."""
+"""A device that workers share is owned by the stage that runs on it, and all users can see so."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,31 +60,31 @@ def test_the_queue_tells_who_holds_which_device(rig: Rig) -> None:
     first = rig.submit()
     rig.complete(rig.claim(first))
     assert rig.get("/craft/queue").json()["devices"] == []
-    held = rig.claim(first, device="gpu0")
+    owner = rig.claim(first, device="gpu0")
     (device,) = rig.get("/craft/queue").json()["devices"]
     assert {name: device[name] for name in ("object", "name", "job_id", "stage", "service", "owner")} == {
         "object": "craft.device",
         "name": "gpu0",
         "job_id": first,
-        "stage": held.name,
+        "stage": owner.name,
         "service": "inference",
         "owner": "worker",
     }
     assert device["since"] < device["lease_expires_at"]
-    rig.complete(held)
+    rig.complete(owner)
     assert rig.get("/craft/queue").json()["devices"] == []
 
 
 def test_a_job_that_waits_for_a_device_says_who_has_it(rig: Rig) -> None:
     first, second = rig.submit(), rig.submit(seed=7)
     rig.complete(rig.claim(first))
-    held = rig.claim(first, device="gpu0")
+    owner = rig.claim(first, device="gpu0")
     # Its first stage reads data and needs no device.
     assert rig.get(f"/craft/jobs/{second}").json()["status_reason"] == "waits for a worker"
     rig.complete(rig.claim(second))
-    wanted = f"probe:initial waits for a free inference worker: gpu0 is held by {held.name} of {first}"
+    wanted = f"probe:initial waits for a free inference worker: gpu0 is held by {owner.name} of {first}"
     assert rig.get(f"/craft/jobs/{second}").json()["status_reason"] == wanted
     assert wanted in [entry["reason"] for entry in rig.get("/craft/queue").json()["data"]]
     assert "held" not in rig.get(f"/craft/jobs/{first}").json()["status_reason"]
-    rig.complete(held)
+    rig.complete(owner)
     assert "held" not in rig.get(f"/craft/jobs/{second}").json()["status_reason"]

@@ -58,7 +58,7 @@ def test_a_running_stage_delays_by_what_is_left_of_it(world: World) -> None:
     assert starts(world, waiting) == [0.0]
 
 
-def test_behind_a_job_without_an_estimate_nobody_knows_the_start(world: World) -> None:
+def test_behind_a_job_without_an_estimate_the_start_is_unknown(world: World) -> None:
     done(world, units=100, seconds=10)
     assert starts(world, queued(world, 100), queued(world, None), queued(world, 100)) == [0.0, 10.0, None]
 

@@ -293,7 +293,7 @@ def test_of_an_answer_without_end_the_first_bytes_are_read(sending: Sending) -> 
     assert len(row.response_body) == 1000
 
 
-def test_a_receiver_that_hangs_holds_up_nobody_else(world: World, tmp_path: Path) -> None:
+def test_a_receiver_that_hangs_delays_no_other(world: World, tmp_path: Path) -> None:
     with open_sending(world, tmp_path / "state", seconds=20.0) as sending:
         sending.receiver.behaviours["/hangs"] = sending.receiver.hang
         hanging = sending.hook(url=sending.receiver.url("/hangs", host="localhost"))
