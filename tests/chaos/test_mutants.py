@@ -73,7 +73,7 @@ def test_a_hint_sent_before_the_commit_is_seen(world: World, monkeypatch: pytest
     def at_once(self: JobTransaction, stage: Stage, *, due: datetime | None = None) -> None:
         witness.send(stage.queue, stage.id)
 
-    monkeypatch.setattr(JobTransaction, "hint", at_once)
+    monkeypatch.setattr(JobTransaction, "dispatch", at_once)
     with pytest.raises(AssertionError):
         hints_find_their_stages(world, witness)
 
