@@ -16,3 +16,7 @@ def test_what_tells_of_an_adapter_ends_nothing() -> None:
     names = {"deployed", "withdrawn", "publishing", "published", "publish_failed"}
     assert {e.value for e in of_adapters} == {f"adapter.{name}" for name in names}
     assert not any(e.terminal for e in of_adapters)
+
+
+def test_pending_and_ready_stages_wait() -> None:
+    assert {s.value for s in StageStatus if s.waits} == {"pending", "ready"}

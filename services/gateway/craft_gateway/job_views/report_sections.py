@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection
 
 from craft.contracts.documents.estimate import EstimateOutcome, StageOutcome
-from craft.contracts.documents.report import _MARK
+from craft.contracts.documents.report import REUSE_MARK
 
 _END = b"</main>"
 
@@ -45,7 +45,7 @@ def _row(stage: StageOutcome) -> str:
 
 def reuse_in_html(html: bytes, reused: Collection[str]) -> bytes:
     """The page with each stage's mark replaced by `reused` or `computed`; in users' text `<` is escaped."""
-    return _MARK.sub(lambda mark: b"reused" if mark[1].decode() in reused else b"computed", html)
+    return REUSE_MARK.sub(lambda mark: b"reused" if mark[1].decode() in reused else b"computed", html)
 
 
 def reuse_in_json(document: bytes, reused: Collection[str]) -> bytes:

@@ -129,7 +129,7 @@ class ReportDocument(Contract):
     )
 
 
-_MARK = re.compile(rb"<!--reuse ([a-z0-9:_-]+)-->")
+REUSE_MARK = re.compile(rb"<!--reuse ([a-z0-9:._-]+)-->")
 
 
 def reuse_mark(stage: str) -> str:

@@ -1,0 +1,25 @@
+"""Statuses of a job: which of them wait, run, pause or have ended."""
+
+from craft.contracts.spec.jobs import JobStatus
+
+
+def test_workers_take_stages_of_jobs_that_are_queued_or_run() -> None:
+    assert {status.value for status in JobStatus if status.schedulable} == {"queued", "running"}
+
+
+def test_a_begun_job_takes_a_slot_of_its_team_until_its_workers_have_stopped() -> None:
+    assert {status.value for status in JobStatus if status.counts_as_running} == {"running", "pausing", "cancelling"}
+
+
+def test_a_pause_is_asked_for_before_it_is_there() -> None:
+    assert {status.value for status in JobStatus if status.pause_requested} == {"pausing", "paused"}
+
+
+def test_queued_and_paused_jobs_wait_without_a_worker() -> None:
+    assert {status.value for status in JobStatus if status.waits} == {"queued", "paused"}
+
+
+def test_no_ended_job_is_anything_else() -> None:
+    ended = [status for status in JobStatus if status.terminal]
+    assert {status.value for status in ended} == {"succeeded", "failed", "cancelled"}
+    assert not any(s.schedulable or s.counts_as_running or s.pause_requested or s.waits for s in ended)
