@@ -68,7 +68,7 @@ def specification(task: Task, *, dataset_id: str, seed: int) -> dict[str, Any]:
 
 
 def run(settings: Settings, *, task: Task, seed: int, as_json: bool = False) -> None:
-    """Run the demo. Raises JobFailed where the job does not succeed."""
+    """Run the demo. Raises JobFailed if the job does not succeed."""
     say = error_console().print
     began = time.monotonic()
     with running_stack(settings, say), Client(settings.gateway.url) as client:

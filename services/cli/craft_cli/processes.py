@@ -47,7 +47,7 @@ class SupervisedProcess:
         self._starts += 1
 
     def restart_if_dead(self) -> bool:
-        """Restart a dead process after its pause. True where it has died since the last call."""
+        """Restart a dead process after its pause. True if it has died since the last call."""
         if self._process is None or self._process.poll() is None:
             return False
         now = time.monotonic()

@@ -73,7 +73,7 @@ def _socket_path(state: Path) -> Path:
 
 @contextmanager
 def lock_state_folder(state: Path) -> Iterator[None]:
-    """Lock the state folder, with this process's id in `stack.pid`. Raises Conflict where another process has it."""
+    """Lock the state folder, with this process's id in `stack.pid`. Raises Conflict if another process has it."""
     state.mkdir(parents=True, exist_ok=True)
     with (state / "stack.pid").open("a+") as file:
         try:
@@ -89,7 +89,7 @@ def lock_state_folder(state: Path) -> Iterator[None]:
 
 
 def stack_process_id(state: Path) -> int | None:
-    """The process id of the stack that runs on this state folder; None where none runs."""
+    """The process id of the stack that runs on this state folder; None if none runs."""
     path = state / "stack.pid"
     if not path.exists():
         return None
@@ -117,7 +117,7 @@ def listeners(settings: Settings) -> dict[str, Listen]:
 
 
 def check_ports(settings: Settings) -> None:
-    """Check the ports. Raises Conflict where one is taken, which is clearer than the logs of six processes."""
+    """Check the ports. Raises Conflict if one is taken, which is clearer than the logs of six processes."""
     for name, listen in listeners(settings).items():
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -22,7 +22,7 @@ _FIELDS = ("url", "api_key", "team")
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """The fields of a profile; None where the profile does not set one."""
+    """The fields of a profile; None if the profile does not set one."""
 
     url: str | None = None
     api_key: str | None = None
@@ -71,7 +71,7 @@ def connection(
 
 
 def profiles(path: Path) -> dict[str, Profile]:
-    """All profiles of the file, by name. Raises ConfigError where it is unreadable, or where others may read a key."""
+    """All profiles of the file, by name. Raises ConfigError if it is unreadable, or if others may read a key."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -133,7 +133,7 @@ def _profile(named: str | None, path: Path) -> Profile:
 
 
 def checked_url(url: str) -> str:
-    """The address without a slash at its end. Raises ConfigError where it is no address of a server."""
+    """The address without a slash at its end. Raises ConfigError if it is no address of a server."""
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
@@ -144,7 +144,7 @@ def checked_url(url: str) -> str:
 
 
 def checked_key(key: str | None) -> str | None:
-    """The key. Raises ConfigError where it cannot be the value of a header."""
+    """The key. Raises ConfigError if it cannot be the value of a header."""
     if key is not None and not (key.isascii() and key.isprintable() and " " not in key):
         raise ConfigError(
             "The API key has characters that no key has.", hint="Copy it again; it looks like craft_sk_…."

@@ -23,14 +23,14 @@ def backoff_seconds(attempt: int) -> float:
 
 
 def never_sent(error: httpx.TransportError) -> bool:
-    """True where the server cannot have seen the request."""
+    """True if the server cannot have seen the request."""
     return isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
 
 
 def pause_seconds(
     response: httpx.Response, attempt: int, *, idempotent: bool, now: Callable[[], datetime] = lambda: datetime.now(UTC)
 ) -> float | None:
-    """The pause in seconds before the same request may be sent again; None where it must not or should not be.
+    """The pause in seconds before the same request may be sent again; None if it must not or should not be.
 
     `idempotent`: sending the request twice has the same effect as once. The server did not process a request that it
     refused for its rate (429), so any such request may be sent again.

@@ -11,7 +11,7 @@ class EventReader:
         self._data: list[str] = []
 
     def feed(self, line: str) -> EventView | None:
-        """The event that this line completes; None where it completes none."""
+        """The event that this line completes; None if it completes none."""
         if line.startswith("data:"):
             self._data.append(line.removeprefix("data:").removeprefix(" "))
         elif not line and self._data:

@@ -30,7 +30,7 @@ Read = Callable[[ReadingOrder], ReadingOutcome]
 
 
 def read_in_child(order: ReadingOrder) -> ReadingOutcome:
-    """Carry out an order in a process with limits of its own. Raises DatasetInvalid where the file exceeds them."""
+    """Carry out an order in a process with limits of its own. Raises DatasetInvalid if the file exceeds them."""
     child = subprocess.run(
         [sys.executable, "-m", "craft_datasets.reading.reading_child"],
         input=order.model_dump_json().encode(),

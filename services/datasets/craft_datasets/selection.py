@@ -29,7 +29,7 @@ def choose(
 ) -> Selection:
     """A strategy's selection from a job's states, of a size that each strategy in `compared_with` can fill too.
 
-    `flows` may be None where none of these strategies needs it.
+    `flows` may be None if none of these strategies needs it.
     """
     rows = [QuestionFlow(id, state, flows[id] if flows is not None else None) for id, state in states.items()]
     rule = comparable_rule(

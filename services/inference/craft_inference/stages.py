@@ -100,7 +100,7 @@ def answer(parameters: AnswerParameters, context: StageContext, *, engines: Engi
 def probe_shots(parameters: ProbeParameters, held_out: Sequence[Question]) -> tuple[Question, ...]:
     """The job's own shots, or our default ones.
 
-    Raises RequestInvalid where a shot is no row of the task, or is also a question of the evaluation split.
+    Raises RequestInvalid if a shot is no row of the task, or is also a question of the evaluation split.
     """
     if parameters.probe.shots is None:
         shots: tuple[Question, ...] = (

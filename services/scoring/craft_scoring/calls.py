@@ -87,7 +87,7 @@ def flow(request: FlowRequest) -> FlowResponse:
 
 
 def evaluation(request: EvaluateRequest) -> EvaluateResponse:
-    """All metrics of the baseline and of each candidate. Raises RequestInvalid where their questions differ."""
+    """All metrics of the baseline and of each candidate. Raises RequestInvalid if their questions differ."""
     categories = {row.category for rows in (request.baseline, *request.candidates.values()) for row in rows}
     if len(categories) * request.resamples * (len(request.candidates) + 1) > MAX_DRAWS:
         raise RequestInvalid(

@@ -19,7 +19,7 @@ RowT = TypeVar("RowT", bound=HasId)
 
 
 def by_id(rows: Iterable[RowT], *, what: str) -> dict[str, RowT]:
-    """The rows by id, in their order. Raises MissingStates where two have the same id: one of them would be lost."""
+    """The rows by id, in their order. Raises MissingStates if two have the same id: one of them would be lost."""
     rows_by_id: dict[str, RowT] = {}
     for row in rows:
         if row.id in rows_by_id:
@@ -29,7 +29,7 @@ def by_id(rows: Iterable[RowT], *, what: str) -> dict[str, RowT]:
 
 
 def joined(questions: Sequence[HasId], rows: Iterable[RowT], *, what: str) -> list[RowT]:
-    """One row for each question, in the questions' order. Raises MissingStates where a row is missing or left over."""
+    """One row for each question, in the questions' order. Raises MissingStates if a row is missing or left over."""
     given = by_id(rows, what=what)
     wanted = by_id(questions, what="questions")
     if given.keys() != wanted.keys():

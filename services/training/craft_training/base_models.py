@@ -77,7 +77,7 @@ class BaseModels:
 def adapted(base: BaseModel, config: LoraConfig) -> Iterator[PeftModel]:
     """The model with new, trainable LoRA layers. At the block's end it is exactly the base model again.
 
-    Raises RequestInvalid where the model has no layers with the names in `config`.
+    Raises RequestInvalid if the model has no layers with the names in `config`.
     """
     with _restored(base.model):
         try:

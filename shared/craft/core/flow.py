@@ -17,7 +17,7 @@ class KnowledgeFlow(NamedTuple):
 def flows(before: Mapping[str, KnowledgeState], after: Mapping[str, KnowledgeState]) -> dict[str, KnowledgeFlow]:
     """The flow of every question, joined by id, in the order of `before`.
 
-    Raises MissingStates where only one side has an id: a lost question would silently change the tuning set.
+    Raises MissingStates if only one side has an id: a lost question would silently change the tuning set.
     """
     if before.keys() != after.keys():
         lost, added = sorted(before.keys() - after.keys()), sorted(after.keys() - before.keys())

@@ -36,7 +36,7 @@ class LetterState(NamedTuple):
 
 
 def correctness_of(samples: Sequence[str], question: OpenQuestion, *, wording: RefusalWording) -> float:
-    """The share of sampled answers that are right. Raises RequestInvalid where there is no sample."""
+    """The share of sampled answers that are right. Raises RequestInvalid if there is no sample."""
     if not samples:
         raise RequestInvalid(f"question {question.id} has no samples", param="samples")
     right = sum(judge(sample, question, wording=wording).outcome is Outcome.RIGHT for sample in samples)

@@ -68,7 +68,7 @@ class Evaluation:
 
 
 def ths(pc: float, pw: float, pc0: float, pw0: float) -> float | None:
-    """Truthful helpfulness score: Pc − Pw · Pc0/Pw0. None where the baseline is never wrong."""
+    """Truthful helpfulness score: Pc − Pw · Pc0/Pw0. None if the baseline is never wrong."""
     return None if pw0 == 0 else pc - pw * pc0 / pw0
 
 

@@ -39,7 +39,7 @@ def rehearsal_questions(
 
     Both correctness and certainty are at least a threshold. Where `threshold` leaves too few questions, "error" raises.
     "shrink" tries the lower relax steps and takes what the last one gives. "fill" then also takes every question with
-    at least one right answer, because only these have an own right answer to rehearse. Raises TooFewKnown where no
+    at least one right answer, because only these have an own right answer to rehearse. Raises TooFewKnown if no
     question is left.
     """
     if count < 1:

@@ -56,7 +56,7 @@ def select(states: Sequence[QuestionFlow], *, strategy: Strategy, rule: Selectio
     """Train each question with its answer (van), with a refusal (idk), or drop it (Algorithm 1 of CRaFT).
 
     The order of `states` affects only the order of `dropped`; a hash of the id breaks ties.
-    Raises DatasetInvalid for a repeated id, MissingStates for a missing flow, and TooFewKnown or TooFewUnknown where a
+    Raises DatasetInvalid for a repeated id, MissingStates for a missing flow, and TooFewKnown or TooFewUnknown if a
     requested kind has no candidate, or too few candidates and `rule.shortage` is "error".
     """
     table = _Table.of(states)

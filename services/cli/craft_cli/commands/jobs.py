@@ -137,7 +137,7 @@ def attempts(session: Session, job_id: JobId) -> None:
 
 
 def follow_job(session: Session, job_id: str) -> None:
-    """Show a job to its end. Raises JobFailed where it does not succeed. Ctrl-C ends this command, not the job."""
+    """Show a job to its end. Raises JobFailed if it does not succeed. Ctrl-C ends this command, not the job."""
     try:
         watch(session.client.jobs.stream(job_id), error_console())
     except KeyboardInterrupt:

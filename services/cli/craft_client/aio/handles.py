@@ -34,7 +34,7 @@ class AsyncJobHandle:
         return self.view
 
     async def wait(self, *, timeout_seconds: float = float("inf")) -> JobView:
-        """Wait until the job ends. Raises JobFailed where it did not succeed, TimeoutError after `timeout_seconds`."""
+        """Wait until the job ends. Raises JobFailed if it did not succeed, TimeoutError after `timeout_seconds`."""
         if not self.view.status.terminal:
             self.view = await self._jobs.wait_until_ended(self.id, until=time.monotonic() + timeout_seconds)
         if not self.view.status.terminal:

@@ -38,7 +38,7 @@ class AsyncJobs:
 
     @operation("createJob")
     async def create(self, spec: JobSpec | Mapping[str, Any]) -> AsyncJobHandle:
-        """Submit a job. Raises ApiError with the server's problem document where it is refused."""
+        """Submit a job. Raises ApiError with the server's problem document if it is refused."""
         return AsyncJobHandle(self, await self._transport.call(JobView, "POST", "/craft/jobs", json=body_of(spec)))
 
     @operation("validateJob")
@@ -175,7 +175,7 @@ class AsyncJobs:
     async def stream(self, job_id: str, *, after: int = 0) -> AsyncIterator[EventView]:
         """The events as they happen, up to the job's end, each exactly once, also across lost connections.
 
-        Raises ServerUnreachable where the server does not come back.
+        Raises ServerUnreachable if the server does not come back.
         """
         async for event in following.events(self._transport, job_id, after=after):
             yield event
@@ -222,6 +222,6 @@ class AsyncJobs:
     async def wait_until_ended(self, job_id: str, *, until: float) -> JobView:
         """The job when it has ended, or at the time `until` of `time.monotonic`. Waits for a server that restarts.
 
-        Raises ServerUnreachable where the server does not come back.
+        Raises ServerUnreachable if the server does not come back.
         """
         return await following.wait_until_ended(self._transport, job_id, until=until)

@@ -39,7 +39,7 @@ class Jobs:
 
     @operation("createJob")
     def create(self, spec: JobSpec | Mapping[str, Any]) -> JobHandle:
-        """Submit a job. Raises ApiError with the server's problem document where it is refused."""
+        """Submit a job. Raises ApiError with the server's problem document if it is refused."""
         return JobHandle(self, self._transport.call(JobView, "POST", "/craft/jobs", json=body_of(spec)))
 
     @operation("validateJob")
@@ -176,7 +176,7 @@ class Jobs:
     def stream(self, job_id: str, *, after: int = 0) -> Iterator[EventView]:
         """The events as they happen, up to the job's end, each exactly once, also across lost connections.
 
-        Raises ServerUnreachable where the server does not come back.
+        Raises ServerUnreachable if the server does not come back.
         """
         for event in following.events(self._transport, job_id, after=after):
             yield event
@@ -223,6 +223,6 @@ class Jobs:
     def wait_until_ended(self, job_id: str, *, until: float) -> JobView:
         """The job when it has ended, or at the time `until` of `time.monotonic`. Waits for a server that restarts.
 
-        Raises ServerUnreachable where the server does not come back.
+        Raises ServerUnreachable if the server does not come back.
         """
         return following.wait_until_ended(self._transport, job_id, until=until)

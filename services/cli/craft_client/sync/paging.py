@@ -18,7 +18,7 @@ class Page(Protocol[ItemOut]):
 
     @property
     def has_more(self) -> bool:
-        """True where another page follows."""
+        """True if another page follows."""
         ...
 
 

@@ -96,7 +96,7 @@ def _text(message: Mapping[str, object], position: int) -> str:
 
 
 def _joined(parts: list[object]) -> str | None:
-    """The text of all parts; None where a part is not text."""
+    """The text of all parts; None if a part is not text."""
     texts: list[str] = []
     for part in parts:
         text = part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None

@@ -20,7 +20,7 @@ _BORDERS = json.JSONDecoder(parse_int=str, parse_float=str)
 def values(file: IO[bytes], *, read_bytes: int = _READ_BYTES) -> Iterator[str]:
     """Yield the text of each of the list's values, in order. Reads at least `read_bytes` at a time.
 
-    Raises DatasetInvalid where the file is no JSON list, and where a value has no end within 8 MiB.
+    Raises DatasetInvalid if the file is no JSON list, and if a value has no end within 8 MiB.
     """
     try:
         yield from _values(_Window(file, read_bytes))

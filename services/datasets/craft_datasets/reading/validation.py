@@ -23,8 +23,8 @@ Sink = Callable[[Question, int], None]
 def validate(raw_rows: Iterable[RawRow], *, reading: Reading, max_rows: int, sink: Sink) -> DatasetStatistics:
     """Hand each question to `sink`, and return the statistics of all.
 
-    Raises DatasetInvalid with up to 100 row errors and the counts of all where a row is wrong; where there is no row,
-    or more than `max_rows`; where no row has a mapped column; and where rows have `choices` and no task was said.
+    Raises DatasetInvalid with up to 100 row errors and the counts of all if a row is wrong; if there is no row,
+    or more than `max_rows`; if no row has a mapped column; and if rows have `choices` and no task was said.
     """
     counts, rows = QuestionCounts(), _RowChecker(reading.task, reading.column_map)
     for raw in raw_rows:

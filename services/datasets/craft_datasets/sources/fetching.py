@@ -64,7 +64,7 @@ class Fetcher:
         self._limits = limits
 
     def fetch(self, file: RemoteFile, target: Path) -> Fetched:
-        """Raises RequestInvalid where the source refuses or may not be called, PayloadTooLarge, Unavailable."""
+        """Raises RequestInvalid if the source refuses or may not be called, PayloadTooLarge, Unavailable."""
         try:
             return asyncio.run(self._within_time(file, target))
         except (RequestInvalid, Unavailable) as error:

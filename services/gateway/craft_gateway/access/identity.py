@@ -12,7 +12,7 @@ _actor: ContextVar[str | None] = ContextVar("craft_actor", default=None)
 
 
 def current_actor() -> str | None:
-    """The actor of the current request; None where the system acts by itself."""
+    """The actor of the current request; None if the system acts by itself."""
     return _actor.get()
 
 
@@ -58,7 +58,7 @@ class Identity:
     def in_team(self, name: str | None) -> Caller:
         """Return the caller in the team that the request names.
 
-        Raises Forbidden for a team that is not theirs, RequestInvalid where they are in several and named none.
+        Raises Forbidden for a team that is not theirs, RequestInvalid if they are in several and named none.
         """
         mine = tuple(sorted(self.grants))
         team = self._default_team(mine) if name is None else name
@@ -77,7 +77,7 @@ class Identity:
         return Caller(self.actor, team, self.grants[team], mine)
 
     def _default_team(self, mine: Sequence[str]) -> str | None:
-        """The team of a request that names none; None where several are possible."""
+        """The team of a request that names none; None if several are possible."""
         if len(mine) == 1:
             return mine[0]
         return DEFAULT_TEAM if self.operator or DEFAULT_TEAM in mine else None

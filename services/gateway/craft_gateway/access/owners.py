@@ -63,7 +63,7 @@ class OwnerLookup:
                 raise self._owned[name].not_found(value)
 
     def of(self, name: str, value: str) -> str | None:
-        """Return the team that owns the id; None where the id does not exist. `name` is the path parameter's."""
+        """Return the team that owns the id; None if the id does not exist. `name` is the path parameter's."""
         return self._known.get(value) or self._look_up(name, value)
 
     def _look_up(self, name: str, value: str) -> str | None:

@@ -14,7 +14,7 @@ _ORDER = (col(Event.created_at), col(Event.subject), col(Event.seq))
 def audit_page(database: Database, team: str, *, limit: int, after: str | None, subject: str | None) -> ListPage[Event]:
     """Return a page of a team's events that have an actor, newest first.
 
-    Raises RequestInvalid where `after` is no entry of the team.
+    Raises RequestInvalid if `after` is no entry of the team.
     """
     query = select(Event).where(Event.team == team, col(Event.actor).is_not(None))
     if subject is not None:

@@ -43,7 +43,7 @@ class ApiKeys:
         self._database = database
 
     def create(self, request: KeyRequest, caller: Caller) -> NewKey:
-        """Create a key of the caller's team. Raises Forbidden where it would have scopes that the caller lacks."""
+        """Create a key of the caller's team. Raises Forbidden if it would have scopes that the caller lacks."""
         scopes = _scopes(request)
         beyond = sorted(scope.value for scope in scopes - caller.scopes)
         if beyond:

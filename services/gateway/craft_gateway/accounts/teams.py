@@ -30,7 +30,7 @@ class TeamRegistry:
         self._database = database
 
     def put(self, name: str, settings: TeamSettings) -> tuple[TeamUse, bool]:
-        """Create or change a team; return it and whether it is new. Raises Conflict where too many teams exist."""
+        """Create or change a team; return it and whether it is new. Raises Conflict if too many teams exist."""
         with self._database.write() as session:
             row = session.get(Team, name, with_for_update=True)
             now = self._database.now(session)

@@ -41,7 +41,7 @@ class Comparisons:
     def compare(self, ids: Sequence[str], *, team: str | None) -> JobComparison:
         """Compare two to ten jobs, in the given order. `team` None allows the jobs of all teams.
 
-        Raises RequestInvalid for too few, too many or repeated ids, NotFound where one is no job of the team.
+        Raises RequestInvalid for too few, too many or repeated ids, NotFound if one is no job of the team.
         """
         _check(ids)
         jobs = [self._load(job_id, team) for job_id in ids]

@@ -43,7 +43,7 @@ class ComparableJob:
 
 
 def questions_digest(compared: ComparableJob, name: str) -> str | None:
-    """Return the digest of the artifact with the set's questions; None where the job does not have it yet."""
+    """Return the digest of the artifact with the set's questions; None if the job does not have it yet."""
     ref = compared.artifacts.get(ingest_stage(name))
     return None if ref is None else ref.digest
 
@@ -51,7 +51,7 @@ def questions_digest(compared: ComparableJob, name: str) -> str | None:
 def reason_against(
     jobs: Sequence[ComparableJob], by_digest: Mapping[str, Sequence[ComparableJob]], name: str
 ) -> str | None:
-    """Return the reason why some of the jobs cannot be compared on this set; None where all can."""
+    """Return the reason why some of the jobs cannot be compared on this set; None if all can."""
     if len(by_digest) > 1:
         return (
             f"The questions of {name} are not the same (other rows, split or seed), so that differences between these "

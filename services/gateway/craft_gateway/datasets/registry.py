@@ -94,7 +94,7 @@ class DatasetRegistry:
     def delete(self, dataset_id: str) -> None:
         """Delete a dataset's row; the garbage collector removes its bytes later.
 
-        Raises NotFound, and Conflict where an unfinished job reads it.
+        Raises NotFound, and Conflict if an unfinished job reads it.
         """
         with self._database.write() as session:
             # A job that is being made has the row locked: either this sees the job, or the job finds no dataset.

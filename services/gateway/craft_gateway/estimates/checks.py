@@ -19,7 +19,7 @@ def running_jobs(begun: int, most: int | None, team: str) -> Check:
 
 
 def gpu_seconds_left(needed: Sequence[float | None], spent: float, quota: float | None, team: str) -> Check:
-    """Check the quota of GPU seconds. `needed`: by each stage on an accelerator, None where that is unknown."""
+    """Check the quota of GPU seconds. `needed`: by each stage on an accelerator, None if that is unknown."""
     if quota is None or not needed:
         message = f"Team {team} has no limit." if quota is None else "No stage needs an accelerator."
         return Check(name="gpu_seconds", outcome=CheckOutcome.PASSED, message=message)

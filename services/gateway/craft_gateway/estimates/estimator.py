@@ -44,7 +44,7 @@ class SizedJob:
     evaluation: Mapping[str, int]
     team: str
     model_folder: Path | None
-    """None where the model was removed."""
+    """None if the model was removed."""
 
 
 class Estimator:

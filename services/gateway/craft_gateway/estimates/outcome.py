@@ -10,7 +10,7 @@ from craft_gateway.store.tables import Job, Stage
 def estimate_outcome(job: Job, stages: Sequence[Stage]) -> EstimateOutcome | None:
     """Compare the estimate of a job that has ended.
 
-    None where the job was accepted without an estimate, such as a retry whose dataset is gone.
+    None if the job was accepted without an estimate, such as a retry whose dataset is gone.
     """
     if job.estimate is None:
         return None

@@ -19,7 +19,7 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 async def text_body(request: Request, *, max_bytes: int = MAX_JSON_BYTES, hint: str = _AS_FILE) -> bytes:
     """Read the whole body into memory; for JSON, as files are streamed.
 
-    Raises PayloadTooLarge above `max_bytes`, with `hint`; RequestInvalid where the body is not UTF-8.
+    Raises PayloadTooLarge above `max_bytes`, with `hint`; RequestInvalid if the body is not UTF-8.
     """
     body = bytearray()
     async for chunk in request.stream():

@@ -58,7 +58,7 @@ _RESULTS = {StageKind.PACKAGE, StageKind.REPORT}
 
 
 def is_job_id(text: str) -> bool:
-    """True where the text has the form of a job's id."""
+    """True if the text has the form of a job's id."""
     return re.fullmatch(JOB_ID, text) is not None
 
 

@@ -197,7 +197,7 @@ class JobReader:
         return ArtifactList(data=views, last_id=views[-1].stage if views else None)
 
     def output(self, job_id: str, stage_name: str) -> ArtifactRef:
-        """The artifact of one stage. Raises NotFound where the job has no such stage, Conflict while unfinished."""
+        """The artifact of one stage. Raises NotFound if the job has no such stage, Conflict while unfinished."""
         with self._database.read() as session:
             job = find_job(session, job_id)
             query = select(Stage).where(Stage.job_id == job_id, Stage.name == stage_name)
@@ -240,7 +240,7 @@ class JobReader:
         return QueueView(running=len(entries) - waiting, waiting=waiting, data=entries, devices=devices)
 
     def chosen_strategy(self, job_id: str, asked: Strategy | None) -> Strategy:
-        """The strategy asked for, or the only one. Raises NotFound where it has none such, and as `only_strategy`."""
+        """The strategy asked for, or the only one. Raises NotFound if it has none such, and as `only_strategy`."""
         if asked is None:
             return self.only_strategy(job_id)
         strategies = self.resolved(job_id).spec.strategies
@@ -250,7 +250,7 @@ class JobReader:
         return asked
 
     def only_strategy(self, job_id: str) -> Strategy:
-        """The strategy of a job that has one. Raises NotFound, RequestInvalid where the caller must say which."""
+        """The strategy of a job that has one. Raises NotFound, RequestInvalid if the caller must say which."""
         strategies = self.resolved(job_id).spec.strategies
         if len(strategies) > 1:
             names = ", ".join(strategy.value for strategy in strategies)

@@ -115,7 +115,7 @@ class JobResponseCache:
     async def polled(self, job_id: str) -> JobResponse:
         """The job as it is now, or was after this call began. Raises NotFound.
 
-        Raises Unavailable where too many wait, or for too long: a queue that only grows serves no poll in time.
+        Raises Unavailable if too many wait, or for too long: a queue that only grows serves no poll in time.
         """
         if self._polls >= self._most_polls:
             raise _too_many()

@@ -132,6 +132,6 @@ def _reports(routes: APIRouter, reader: JobReader, store: ArtifactStore) -> None
 
 
 def _prefers_html(accept: str) -> bool:
-    """True where HTML comes before JSON in Accept: browsers name it first, and every other client gets JSON."""
+    """True if HTML comes before JSON in Accept: browsers name it first, and every other client gets JSON."""
     html, json = accept.find(_HTML), accept.find(_JSON)
     return html >= 0 and (json < 0 or html < json)

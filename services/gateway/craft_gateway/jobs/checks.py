@@ -65,7 +65,7 @@ def checked_shots(spec: JobSpec) -> list[dict[str, object]] | None:
 
 
 def check_lengths(spec: JobSpec, model: ModelFolder, vllm: VllmSettings | None) -> None:
-    """Raises ContextTooLong where a reply alone would fill the model's context as it is served here."""
+    """Raises ContextTooLong if a reply alone would fill the model's context as it is served here."""
     length = min(model.context_length, (vllm.max_model_len if vllm else None) or model.context_length)
     wanted = {
         "probe.max_new_tokens": spec.probe.max_new_tokens,
@@ -81,7 +81,7 @@ def check_lengths(spec: JobSpec, model: ModelFolder, vllm: VllmSettings | None) 
 
 
 def check_target_modules(spec: JobSpec, shape: ModelShape) -> None:
-    """Raises RequestInvalid where a layer that is to be adapted is not in the model."""
+    """Raises RequestInvalid if a layer that is to be adapted is not in the model."""
     layers = {name.removesuffix(".weight") for name in shape.matrices}
     # Loading fuses experts, under other names than those of the files.
     if not layers or any(".experts." in layer for layer in layers):
@@ -145,7 +145,7 @@ def check_servable(spec: JobSpec, vllm: VllmSettings) -> None:
 
 
 def check_sizes(spec: JobSpec, questions: int) -> None:
-    """Raises where no split of this many questions can let the job succeed: better now than hours later."""
+    """Raises if no split of this many questions can let the job succeed: better now than hours later."""
     if questions < _MIN_ROWS:
         raise DatasetInvalid(
             "One row cannot be split into a training and a held-out part.",

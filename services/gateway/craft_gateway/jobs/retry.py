@@ -45,7 +45,7 @@ class Retries:
     ) -> CreatedJob:
         """Queue a new job that does an ended one again. Finished stages are used again, up to `from_stage`.
 
-        Raises NotFound, Conflict where the job goes on or has nothing to do again, RequestInvalid for an unknown stage,
+        Raises NotFound, Conflict if the job goes on or has nothing to do again, RequestInvalid for an unknown stage,
         IdempotencyConflict.
         """
         job = self._reader.row(job_id)
@@ -66,7 +66,7 @@ class Retries:
         )
 
     def _sized_again(self, resolved: ResolvedJob, team: str, again: frozenset[str]) -> SizedJob | None:
-        """None where a dataset was deleted since: nothing else knows its size."""
+        """None if a dataset was deleted since: nothing else knows its size."""
         spec = resolved.spec
         folder = None
         with suppress(ModelNotFound, ModelRejected):
@@ -99,7 +99,7 @@ def _check_ended(job: Job, request: RetryRequest) -> None:
 
 
 def _from(first: str, stages: Sequence[PlannedStage]) -> frozenset[str]:
-    """The stage and all that depend on it. Raises RequestInvalid where the plan has no such stage."""
+    """The stage and all that depend on it. Raises RequestInvalid if the plan has no such stage."""
     names = [stage.name for stage in stages]
     if first not in names:
         raise RequestInvalid(

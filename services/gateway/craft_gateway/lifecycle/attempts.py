@@ -26,7 +26,7 @@ _PROGRESS_SECONDS = 1.0
 
 
 def claimable(transaction: JobTransaction, stage: Stage, teams: TeamAllowances) -> bool:
-    """True where a worker may have the stage now: no pause, its team may, and no other stage of its key runs."""
+    """True if a worker may have the stage now: no pause, its team may, and no other stage of its key runs."""
     backing_off = stage.not_before is not None and stage.not_before > transaction.now
     if stage.status is not StageStatus.READY or backing_off or not transaction.job.status.schedulable:
         return False
@@ -49,7 +49,7 @@ def _may_begin(transaction: JobTransaction, teams: TeamAllowances) -> bool:
 def hand_out(
     transaction: JobTransaction, stage: Stage, claim: Claim, *, settings: CoordinatorSettings, teams: TeamAllowances
 ) -> ClaimedStage:
-    """Start the stage under a new fence. Raises IntegrityError where its key began to run at the same moment."""
+    """Start the stage under a new fence. Raises IntegrityError if its key began to run at the same moment."""
     attempt = _attempt(transaction, stage, claim, teams)
     note_start(transaction.session, attempt)
     transaction.session.add(attempt)
@@ -118,7 +118,7 @@ def extend(transaction: JobTransaction, stage: Stage, renew: Renew, settings: Co
 
 
 def past_deadline(transaction: JobTransaction, stage: Stage) -> bool:
-    """True where the attempt has run past its deadline."""
+    """True if the attempt has run past its deadline."""
     return stage.deadline_at is not None and transaction.now >= stage.deadline_at
 
 

@@ -41,7 +41,7 @@ class JobControl:
             return reusable_of_plan(session, stages, self._exists, recompute=recompute)
 
     def earlier_job(self, idempotency: Idempotency | None) -> CreatedJob | None:
-        """The job that an earlier request with this key made. Raises IdempotencyConflict where its body was another."""
+        """The job that an earlier request with this key made. Raises IdempotencyConflict if its body was another."""
         if idempotency is None:
             return None
         with self._database.read() as session:
@@ -107,7 +107,7 @@ class JobControl:
     def pause(self, job_id: str) -> JobStatus:
         """Start nothing more of the job: `pausing` while a worker still has a stage, then `paused`.
 
-        One that pauses already stays as it is. Raises NotFound, Conflict where the job ends or has ended.
+        One that pauses already stays as it is. Raises NotFound, Conflict if the job ends or has ended.
         """
         with job_transaction(self._database, job_id) as transaction:
             if transaction.job.status.schedulable:
@@ -117,7 +117,7 @@ class JobControl:
             return transaction.job.status
 
     def resume(self, job_id: str) -> JobStatus:
-        """Go on where the job was paused. One that was not stays as it is. Raises NotFound, Conflict where it ended."""
+        """Go on where the job was paused. One that was not stays as it is. Raises NotFound, Conflict if it ended."""
         with self._database.read() as session:
             cached = reusable(session, stages_of(session, job_id), self._exists)
         with job_transaction(self._database, job_id) as transaction:

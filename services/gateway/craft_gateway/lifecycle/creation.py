@@ -125,7 +125,7 @@ def _repeated(job: Job, asked: Idempotency) -> CreatedJob | IdempotencyConflict:
 def store_jobs(session: Session, clock: Clock, new: Sequence[NewJob]) -> list[CreatedJob | CraftError]:
     """Store each job, or find the one that its key made before, or give the error: then nothing of it is stored.
 
-    Raises IntegrityError where another transaction stored one of their idempotency keys in between.
+    Raises IntegrityError if another transaction stored one of their idempotency keys in between.
     """
     earlier = earlier_jobs(session, [each.idempotency for each in new])
     existing = lock_datasets(session, [each.job for each in new])

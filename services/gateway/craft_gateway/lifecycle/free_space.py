@@ -37,7 +37,7 @@ class FreeSpace:
         self._seen_bytes = 0
 
     def __call__(self) -> bool:
-        """True where at least `min_free_bytes` are free."""
+        """True if at least `min_free_bytes` are free."""
         return self._min_free_bytes == 0 or self.free_bytes() >= self._min_free_bytes
 
     def free_bytes(self) -> int:

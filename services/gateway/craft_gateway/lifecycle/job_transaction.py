@@ -173,7 +173,7 @@ class JobTransaction:
                 self.emit(EventType.JOB_STARTED)
 
     def end(self, status: JobStatus, *, reason: str, error: dict[str, Any] | None = None) -> None:
-        """Write the terminal status. Raises Internal where there is one already."""
+        """Write the terminal status. Raises Internal if there is one already."""
         if self.job.status.terminal:
             raise Internal(f"The job {self.job.id} has ended already.")
         self.job.status = status

@@ -62,7 +62,7 @@ def advance(transaction: JobTransaction, cached: Mapping[str, ArtifactRef]) -> N
 
 
 def _still_exists(transaction: JobTransaction, ref: ArtifactRef) -> bool:
-    """True where the artifact was not collected since it was looked for."""
+    """True if the artifact was not collected since it was looked for."""
     row = transaction.session.get(Artifact, ref.key, populate_existing=True)
     return row is not None and row.ref == ref
 

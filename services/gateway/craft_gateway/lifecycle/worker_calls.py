@@ -29,7 +29,7 @@ from craft_gateway.scheduling.fair_share import next_stages
 from craft_gateway.store.database import Database, lock_keys
 from craft_gateway.store.tables import Artifact, Stage
 
-_SETTLED_AT_ONCE = 100
+_WOKEN_AT_ONCE = 100
 
 
 class WorkerCalls:
@@ -50,7 +50,7 @@ class WorkerCalls:
         self._has_space = has_space
 
     def claim(self, stage_id: str, claim: Claim) -> ClaimedStage | None:
-        """Give the worker a stage of its queue, or None where there is nothing to do. Raises NotFound.
+        """Give the worker a stage of its queue, or None if there is nothing to do. Raises NotFound.
 
         The message is a wake-up, not an order: `fair_share` chooses among the ready stages. A process does one stage at
         a time: a stage still recorded for it never reached it, since the response was lost, and is requeued first.
@@ -67,14 +67,14 @@ class WorkerCalls:
         return None
 
     def renew(self, stage_id: str, renew: Renew) -> Renewed:
-        """Extend the lease and take in progress and log lines. Raises LeaseLost where the fence is old."""
+        """Extend the lease and take in progress and log lines. Raises LeaseLost if the fence is old."""
         with job_transaction(self._database, self._stage(stage_id).job_id) as transaction:
             return extend(transaction, transaction.leased(stage_id, renew.fence), renew, self._settings)
 
     def complete(self, stage_id: str, complete: Complete) -> None:
         """Adopt the artifact and make ready what depends on it. Idempotent.
 
-        Raises LeaseLost where the fence is old, Conflict where the artifact is another stage's or is not in the store.
+        Raises LeaseLost if the fence is old, Conflict if the artifact is another stage's or is not in the store.
         """
         seen, manifest = self._stage(stage_id), complete.manifest
         if manifest.key != seen.key:
@@ -96,7 +96,7 @@ class WorkerCalls:
         self._wake_others(seen)
 
     def fail(self, stage_id: str, fail: Fail) -> None:
-        """Retry the stage or fail the job. Raises LeaseLost where the fence is old."""
+        """Retry the stage or fail the job. Raises LeaseLost if the fence is old."""
 
         def end(transaction: JobTransaction, stage: Stage) -> None:
             transaction.log(stage, fail.log_lines)
@@ -129,7 +129,7 @@ class WorkerCalls:
         """
         with self._database.read() as session:
             waiting = select(Stage).where(Stage.status == StageStatus.READY, Stage.key == key, Stage.id != but)
-            stages = list(session.exec(waiting.limit(_SETTLED_AT_ONCE)))
+            stages = list(session.exec(waiting.limit(_WOKEN_AT_ONCE)))
         for stage in stages:
             if not self.reuse_if_computed(stage):
                 self._redispatch(stage)

@@ -49,7 +49,7 @@ class OpenAiFiles:
         return self._view(self._row(file_id))
 
     def listed(self, team: str, *, limit: int, after: str | None, order: Order) -> FileList:
-        """Return a page of the team's files. Raises NotFound where `after` is no file's id."""
+        """Return a page of the team's files. Raises NotFound if `after` is no file's id."""
         query = select(Dataset).where(Dataset.team == team, Dataset.task == Task.OPEN_ENDED)
         column = col(Dataset.id)
         if after is not None:
@@ -66,7 +66,7 @@ class OpenAiFiles:
         return _chat_lines(self._store.open(self._row(file_id).ref) / QUESTIONS_FILE)
 
     def remove(self, file_id: str) -> None:
-        """Delete a file. Raises NotFound, and Conflict where an unfinished job reads it."""
+        """Delete a file. Raises NotFound, and Conflict if an unfinished job reads it."""
         self._datasets.delete(self._row(file_id).id)
 
     def _row(self, file_id: str) -> Dataset:

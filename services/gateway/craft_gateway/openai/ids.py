@@ -20,7 +20,7 @@ def openai_id(own: str) -> str:
 
 
 def own_id(outer: str, prefix: str) -> str | None:
-    """Return our id for OpenAI's; None where `outer` is no such id. `prefix` is `file` or `ftjob`."""
+    """Return our id for OpenAI's; None if `outer` is no such id. `prefix` is `file` or `ftjob`."""
     match = re.fullmatch(rf"{prefix}-({_ULID})", outer)
     return None if match is None else f"{_PREFIXES[prefix]}_{match[1]}"
 
@@ -31,7 +31,7 @@ def event_id(job_id: str, seq: int) -> str:
 
 
 def event_seq(outer: str, job_id: str) -> int | None:
-    """Return the event's number; None where `outer` is no event of the job."""
+    """Return the event's number; None if `outer` is no event of the job."""
     match = re.fullmatch(rf"ftevent-({_ULID})-([1-9][0-9]{{0,14}})", outer)
     return int(match[2]) if match is not None and match[1] == job_id.partition("_")[2] else None
 

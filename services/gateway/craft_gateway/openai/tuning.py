@@ -63,7 +63,7 @@ class OpenAiTuning:
         return self._view(job, self._served(job.team))
 
     def listed(self, team: str, *, limit: int, after: str | None, metadata: Mapping[str, str]) -> TuningJobList:
-        """Return a page of the team's jobs. Raises NotFound where `after` is no job's id."""
+        """Return a page of the team's jobs. Raises NotFound if `after` is no job's id."""
         labels = {**metadata, API_LABEL: API_VALUE}
         last = None if after is None else _own_job_id(after)
         page = self._reader.jobs(JobFilter(team=team, limit=limit, after=last, labels=labels))
@@ -88,7 +88,7 @@ class OpenAiTuning:
     def events(self, tuning_id: str, *, limit: int, after: str | None) -> TuningEventList:
         """Return a page of a job's events, newest first.
 
-        Raises NotFound; RequestInvalid where `after` is no event of the job.
+        Raises NotFound; RequestInvalid if `after` is no event of the job.
         """
         job_id = self._job_id(tuning_id)
         query = select(Event).where(Event.subject == job_id).order_by(col(Event.seq).desc())

@@ -59,7 +59,7 @@ class PublicationLoop:
         self._jitter = jitter
 
     def step(self) -> bool:
-        """Attempt the publication that is due next; False where none is. A failed attempt is recorded, not raised."""
+        """Attempt the publication that is due next; False if none is. A failed attempt is recorded, not raised."""
         if not self._any_due():
             return False
         claimed = self._claim()

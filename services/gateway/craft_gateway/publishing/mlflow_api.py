@@ -26,7 +26,7 @@ class MlflowCalls:
         return _body(self.send("POST", f"{_API}/{path}", json=body))
 
     def call_allowing(self, error_code: str, method: str, path: str, **options: Any) -> dict[str, Any] | None:
-        """Send a request to MLflow's API and return the answer; None where it is the error with that code."""
+        """Send a request to MLflow's API and return the answer; None if it is the error with that code."""
         answer = self.send(method, f"{_API}/{path}", allowed=error_code, **options)
         return _body(answer) if answer.is_success else None
 

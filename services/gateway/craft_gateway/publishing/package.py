@@ -52,7 +52,7 @@ class Publisher(Protocol):
     """
 
     def publish(self, package: AdapterPackage, target: PublishTarget) -> Published:
-        """Publish. Raises PublishingRefused where people must act, Unavailable where a later attempt may succeed."""
+        """Publish. Raises PublishingRefused if people must act, Unavailable if a later attempt may succeed."""
         ...
 
 
@@ -65,7 +65,7 @@ _MARKDOWN = re.compile(r"([\\`*_\[\]<>|#])")
 def package_of(
     row: Publication, job: Job, dataset: Dataset | None, target: PublishTarget, store: ArtifactStore
 ) -> AdapterPackage:
-    """Build the package. `dataset` is None where it was deleted. Raises NotFound where an artifact is gone."""
+    """Build the package. `dataset` is None if it was deleted. Raises NotFound if an artifact is gone."""
     resolved = ResolvedJob.model_validate(job.resolved)
     folder = store.open(row.artifact) / ADAPTER_FOLDER
     evaluation = (store.open(row.evaluation) / EVALUATION_FILE).read_bytes()

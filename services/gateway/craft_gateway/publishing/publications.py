@@ -45,7 +45,7 @@ class Publications:
         """Queue a publication of the adapter.
 
         The same job, strategy and target are the same publication; a failed one is queued again. Raises NotFound;
-        Conflict where the adapter is not finished, this installation is not connected to the target's kind of place
+        Conflict if the adapter is not finished, this installation is not connected to the target's kind of place
         or another team publishes there; Forbidden for an owner that is not allowed.
         """
         self._reader.last_event(job_id)  # raises NotFound for an unknown job, whatever the settings

@@ -78,7 +78,7 @@ class GarbageCollector:
         return CollectionRun(removed, more=listed.more and bool(removed))
 
     def remove(self, expired: Expired) -> bool:
-        """Remove an expired item; return False where it is in use again. Raises Unavailable, OSError.
+        """Remove an expired item; return False if it is in use again. Raises Unavailable, OSError.
 
         If the commit fails after the folder was moved, the row stays. It does no harm: an artifact is reused only
         where the store has it too.

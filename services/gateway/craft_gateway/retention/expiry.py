@@ -30,7 +30,7 @@ _KINDS = {kind.value: kind for kind in StageKind}
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """An expired item. `kind` is None where it has no row in `artifact`; `bytes` is 0 until measured."""
+    """An expired item. `kind` is None if it has no row in `artifact`; `bytes` is 0 until measured."""
 
     retention_class: RetentionClass
     folders: tuple[StoredFolder, ...]
@@ -68,7 +68,7 @@ class Expiry:
         return expired.kind is not None or bool(self._old(expired.folders, _CLASS_OF_AREA[expired.folders[0].area]))
 
     def recheck(self, session: Session, expired: Expired) -> Sequence[StoredFolder] | None:
-        """Return the folders to remove by the rows as they are now; None where the item is in use again."""
+        """Return the folders to remove by the rows as they are now; None if the item is in use again."""
         if expired.kind is None:
             return _unused(session, expired.folders) or None
         artifacts = self._artifacts(session, _rows(session, _COLUMNS.where(col(Artifact.key) == expired.key)))
@@ -152,7 +152,7 @@ def _expired(
 
 
 class _Row(NamedTuple):
-    """An artifact's row. `kind` is None where this version does not know it: such an artifact does not expire."""
+    """An artifact's row. `kind` is None if this version does not know it: such an artifact does not expire."""
 
     key: str
     kind: StageKind | None

@@ -58,7 +58,7 @@ class StoredFolder:
 
     @property
     def attempt(self) -> AttemptId | None:
-        """The attempt that wrote this scratch; None where no attempt did."""
+        """The attempt that wrote this scratch; None if no attempt did."""
         parts = self._name_parts()
         stage_id, fence = parts.get("stage"), parts.get("fence")
         return AttemptId(stage_id, int(fence)) if stage_id and fence else None
@@ -85,7 +85,7 @@ class CollectableStore(Protocol):
         ...
 
     def changed_at(self, folder: StoredFolder) -> float | None:
-        """Return the time of the last change in the folder by the store's own clock; None where it is gone."""
+        """Return the time of the last change in the folder by the store's own clock; None if it is gone."""
         ...
 
     def bytes_of(self, folder: StoredFolder) -> int:

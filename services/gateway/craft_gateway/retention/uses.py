@@ -43,7 +43,7 @@ class KeptBy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """The use of an artifact. `last_used_at`: the end of the last job that used it; None where none has ended."""
+    """The use of an artifact. `last_used_at`: the end of the last job that used it; None if none has ended."""
 
     last_used_at: datetime | None = None
     kept_by: frozenset[KeptBy] = frozenset()
@@ -77,7 +77,7 @@ def keys_of_unfinished_stages(session: Session, keys: Collection[str]) -> set[st
 def lock_artifact(session: Session, ref: ArtifactRef) -> None:
     """Lock the artifact before a row that uses it is written: the garbage collector then waits, and sees the row.
 
-    Raises NotFound where the collector was first.
+    Raises NotFound if the collector was first.
     """
     lock_key(session, ref.key)
     if session.get(Artifact, ref.key) is None:

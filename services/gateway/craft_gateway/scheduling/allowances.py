@@ -43,7 +43,7 @@ def team_allowances(session: Session) -> TeamAllowances:
 
 
 def at_running_jobs_quota(session: Session, team: str, allowance: TeamSettings) -> bool:
-    """True where as many of the team's jobs run as may at once."""
+    """True if as many of the team's jobs run as may at once."""
     most = allowance.max_running_jobs
     return most is not None and begun_jobs(session, team) >= most
 
@@ -55,7 +55,7 @@ def begun_jobs(session: Session, team: str) -> int:
 
 
 def over_gpu_quota(session: Session, team: str, allowance: TeamSettings, now: datetime) -> bool:
-    """True where the team has used its GPU seconds of the last 24 hours."""
+    """True if the team has used its GPU seconds of the last 24 hours."""
     quota = allowance.gpu_seconds_per_day
     return quota is not None and gpu_seconds(session, team, now) >= quota
 

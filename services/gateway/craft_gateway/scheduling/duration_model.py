@@ -56,7 +56,7 @@ def relevant(
 class DurationModel:
     """Predicts the seconds and tokens of a stage from its units.
 
-    `low` and `high` are factors of the predicted seconds; `generated` and `trained` are tokens of one unit. None where
+    `low` and `high` are factors of the predicted seconds; `generated` and `trained` are tokens of one unit. None if
     nothing is known.
     """
 
@@ -87,7 +87,7 @@ class DurationModel:
         )
 
     def expected_seconds(self, units: float) -> float | None:
-        """Seconds for so many units; None where nothing is known."""
+        """Seconds for so many units; None if nothing is known."""
         return self.fixed + self.each_unit * units if self.based_on else None
 
     def seconds(self, units: float) -> SecondsEstimate:
@@ -135,7 +135,7 @@ def fit_line(past: Sequence[PastStage]) -> tuple[float, float]:
 
 
 def total(values: Sequence[float | None]) -> float | None:
-    """The sum; None where one of them is not known."""
+    """The sum; None if one of them is not known."""
     known = [value for value in values if value is not None]
     return sum(known) if len(known) == len(values) else None
 

@@ -77,7 +77,7 @@ class _ReadyStage:
 
 @dataclass(frozen=True, slots=True)
 class _Pace:
-    """How fast a queue moves: `busy_seconds` until its workers are free, None where that is unknown."""
+    """How fast a queue moves: `busy_seconds` until its workers are free, None if that is unknown."""
 
     busy_seconds: float | None
     workers: int
@@ -180,7 +180,7 @@ def expected_wait(
 ) -> tuple[int, float | None]:
     """How many stages would be served before a new job's first stage of that kind, and in how many seconds it starts.
 
-    None where no worker of the queue was seen lately, or a stage before it takes unknown time.
+    None if no worker of the queue was seen lately, or a stage before it takes unknown time.
     """
     queue, teams = FACTS[kind].service, team_allowances(session)
     ready = _ready(session, queue, max_stages=_MAX_STAGES)

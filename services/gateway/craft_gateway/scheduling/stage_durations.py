@@ -54,7 +54,7 @@ class StageDurations:
         self._sizes: dict[StageRef, _StageSize | None] = {}
 
     def predict(self, session: Session, stages: Sequence[StageRef]) -> list[float | None]:
-        """Seconds of each stage; None where its job has no estimate, or no such stage was ever done."""
+        """Seconds of each stage; None if its job has no estimate, or no such stage was ever done."""
         sizes = self._sizes_of(session, stages)
         return [
             None if size is None else self._model(session, stage.kind, size).expected_seconds(size.units)

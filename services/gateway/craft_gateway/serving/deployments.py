@@ -62,7 +62,7 @@ class Deployed:
 
 
 class Deployments:
-    """Deployed adapters by name. `vllm` is None where this installation's engine cannot serve adapters."""
+    """Deployed adapters by name. `vllm` is None if this installation's engine cannot serve adapters."""
 
     def __init__(
         self,
@@ -82,14 +82,14 @@ class Deployments:
 
     @property
     def serves(self) -> bool:
-        """True where this installation serves adapters."""
+        """True if this installation serves adapters."""
         return self._serves
 
     def deploy(self, job_id: str, strategy: Strategy) -> Deployed:
         """Deploy the adapter, or return its deployment where it has one.
 
-        Raises NotFound; Conflict where the adapter is not finished or this installation serves no adapters;
-        RequestInvalid where vLLM would refuse to load it.
+        Raises NotFound; Conflict if the adapter is not finished or this installation serves no adapters;
+        RequestInvalid if vLLM would refuse to load it.
         """
         ref = self._finished_adapter(job_id, strategy)
         with self._database.read() as session:
@@ -101,7 +101,7 @@ class Deployments:
         return self._deploy_first(job_id, strategy, ref, now)
 
     def withdraw(self, job_id: str, strategy: Strategy) -> None:
-        """Withdraw the adapter, if it is deployed. Raises NotFound where the job does not exist."""
+        """Withdraw the adapter, if it is deployed. Raises NotFound if the job does not exist."""
         self._reader.last_event(job_id)
         with self._database.write() as session:
             unit = JobTransaction.open(session, self._database.now, job_id)

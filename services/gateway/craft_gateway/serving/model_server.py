@@ -32,7 +32,7 @@ class ModelServer(Protocol):
     """A server of chat completions of adapters."""
 
     async def chat(self, body: bytes, *, base: ServedBase) -> ModelServerReply:
-        """Request a chat completion, in OpenAI's form. Raises Unavailable where the server does not answer."""
+        """Request a chat completion, in OpenAI's form. Raises Unavailable if the server does not answer."""
         ...
 
 

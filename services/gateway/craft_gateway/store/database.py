@@ -58,7 +58,7 @@ class Database:
     def write(self) -> Iterator[Session]:
         """A transaction that writes: commits at the end of the block, rolls back where it raises.
 
-        Raises Unavailable where the database does not answer; the commit may then have happened or not.
+        Raises Unavailable if the database does not answer; the commit may then have happened or not.
         """
         with _answering(), self._write_lock(), Session(self.writer, expire_on_commit=False) as session, session.begin():
             yield session

@@ -33,7 +33,7 @@ class TimedConnection(Connection[Any]):
     answer_seconds: float | None = _ANSWER_SECONDS
 
     def wait(self, gen: PQGen[ResultT], interval: float = 0.1, timeout: float | None = None) -> ResultT:
-        """Raises OperationalError where the server does not answer in time."""
+        """Raises OperationalError if the server does not answer in time."""
         try:
             return super().wait(gen, interval, self.answer_seconds if timeout is None else timeout)
         except OperationalError:

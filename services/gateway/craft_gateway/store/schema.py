@@ -29,7 +29,7 @@ def downgrade(database: Database, revision: str = "base") -> None:
 
 
 def is_current(database: Database) -> bool:
-    """True where the schema is the newest that this code knows, or newer: migrations only add to what is there.
+    """True if the schema is the newest that this code knows, or newer: migrations only add to what is there.
 
     So the old replicas work on during a rollout, and again after a rollback. Raises Unavailable.
     """

@@ -327,7 +327,7 @@ class Event(SQLModel, table=True):
     team: str = Field(max_length=100)
     """The team whose audit shows it."""
     actor: str | None = Field(default=None, max_length=250)
-    """The key or person that caused it; None where the system did."""
+    """The key or person that caused it; None if the system did."""
     type: EventType = Field(sa_column=Column(EnumText(EventType), nullable=False))
     data: dict[str, Any] = Field(default_factory=dict, sa_column=_json())
     created_at: datetime = Field(sa_column=_time(nullable=False))

@@ -113,7 +113,7 @@ class Deliveries:
                     _count_failures(session, now, hook, answer)
 
     def clean_up(self) -> bool:
-        """End messages to webhooks that are off or gone, and delete those that ended days ago. True where more wait."""
+        """End messages to webhooks that are off or gone, and delete those that ended days ago. True if more wait."""
         with self._database.write() as session:
             now = self._database.now(session)
             on = exists().where(col(Webhook.id) == col(Delivery.webhook_id), col(Webhook.active))

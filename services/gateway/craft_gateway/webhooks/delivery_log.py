@@ -40,7 +40,7 @@ class DeliveryLog:
             return _find(session, webhook_id, delivery_id)
 
     def test(self, webhook_id: str) -> Delivery:
-        """Queue a test message. Raises NotFound, Conflict where the webhook is off."""
+        """Queue a test message. Raises NotFound, Conflict if the webhook is off."""
         with self._database.write() as session:
             hook = _active(session, webhook_id)
             now = self._database.now(session)
@@ -57,7 +57,7 @@ class DeliveryLog:
     def redeliver(self, webhook_id: str, delivery_id: str) -> Delivery:
         """Queue a message again, with its old id and for another day.
 
-        Raises NotFound, Conflict where the webhook is off or the message is being sent at this moment.
+        Raises NotFound, Conflict if the webhook is off or the message is being sent at this moment.
         """
         with self._database.write() as session:
             _active(session, webhook_id)

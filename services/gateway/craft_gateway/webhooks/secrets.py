@@ -53,7 +53,7 @@ class SecretBox:
         return self._fernet().encrypt(secret.encode()).decode()
 
     def open(self, locked: str) -> str:
-        """Decrypt a secret. Raises Internal where the key has changed, Unavailable."""
+        """Decrypt a secret. Raises Internal if the key has changed, Unavailable."""
         try:
             return self._fernet().decrypt(locked.encode()).decode()
         except InvalidToken:

@@ -60,7 +60,7 @@ class AdapterSlot:
 def read_deltas(folder: Path, model: nn.Module) -> dict[str, Tensor]:
     """The adapter's addition to each linear layer's weight, in float32, by the layer's name in `model`.
 
-    Raises ModelRejected where the folder has no LoRA adapter for this model.
+    Raises ModelRejected if the folder has no LoRA adapter for this model.
     """
     scale, rslora = _scale(folder / ADAPTER_CONFIG)
     path = folder / ADAPTER_WEIGHTS

@@ -61,7 +61,7 @@ class TransformersEngine:
     def load(
         cls, folder: Path, *, dtype: Dtype = "bfloat16", device: Device = "auto", rows: int = DEFAULT_ROWS
     ) -> "TransformersEngine":
-        """Load a folder that `craft.infra.models.folders` checked. Raises ModelRejected where it cannot be loaded."""
+        """Load a folder that `craft.infra.models.folders` checked. Raises ModelRejected if it cannot be loaded."""
         prefix_attention.register()
         transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call] # transformers leaves it so
         place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device

@@ -139,7 +139,7 @@ class SampleView:
 
 
 def supports(config: Any) -> bool:
-    """True where a model of this configuration attends to all earlier tokens in every layer."""
+    """True if a model of this configuration attends to all earlier tokens in every layer."""
     architectures = config.architectures or [""]
     layer_types = getattr(config, "layer_types", None) or []
     return (

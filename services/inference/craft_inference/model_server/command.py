@@ -96,5 +96,5 @@ def _environment(vllm: VllmSettings, places: ServerPlaces, *, cpu: bool) -> dict
 
 
 def on_cpu(device: str) -> bool:
-    """True where vLLM runs on CPU here; `auto` means the GPU where the machine has one."""
+    """True if vLLM runs on CPU here; `auto` means the GPU where the machine has one."""
     return device == "cpu" or (device == "auto" and not _GPU_DEVICE.exists())

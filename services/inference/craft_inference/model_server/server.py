@@ -46,7 +46,7 @@ class Server(Protocol):
         ...
 
     async def ready(self) -> bool:
-        """True when the server answers. Raises CraftError where it never will."""
+        """True when the server answers. Raises CraftError if it never will."""
         ...
 
     async def stop(self) -> None:
@@ -62,7 +62,7 @@ class VllmProcess:
     """Our own vLLM process, behind a Unix socket that no other user may open."""
 
     def __init__(self, command: ServerCommand, socket: Path, log: Path) -> None:
-        """Start the process. Raises OSError where that fails."""
+        """Start the process. Raises OSError if that fails."""
         log.parent.mkdir(parents=True, exist_ok=True)
         socket.unlink(missing_ok=True)
         self._log = log

@@ -86,7 +86,7 @@ class ServerSupervisor:
     async def lease(self, request: ModelLeaseRequest) -> ModelLease:
         """Serve the base model, swapping another one out when it is unused.
 
-        Raises DeviceBusy where that takes too long or another process has the device, and all that starting raises.
+        Raises DeviceBusy if that takes too long or another process has the device, and all that starting raises.
         """
         base = self._as_served(request.base)
         async with self._transition:
@@ -120,7 +120,7 @@ class ServerSupervisor:
     async def leased_client(self, lease_id: str) -> AsyncIterator[httpx.AsyncClient]:
         """A client for requests under a lease. Waits for a server that is being restarted.
 
-        Raises NotFound where the lease expired, or ended with a server that could not be restarted.
+        Raises NotFound if the lease expired, or ended with a server that could not be restarted.
         """
         while True:
             if lease_id not in self._leases:
@@ -144,7 +144,7 @@ class ServerSupervisor:
     async def client_for(self, base: ServedBase) -> AsyncIterator[httpx.AsyncClient]:
         """A client for users' requests, without a lease. Starts the server where the device is free.
 
-        Raises DeviceBusy where another caller needs it, and all that starting raises.
+        Raises DeviceBusy if another caller needs it, and all that starting raises.
         """
         if not self._serves(base):
             async with self._transition:
@@ -158,7 +158,7 @@ class ServerSupervisor:
             yield self._server.client
 
     async def tokens(self) -> ServedTokens:
-        """The server's own token counters. Raises Unavailable where no server runs."""
+        """The server's own token counters. Raises Unavailable if no server runs."""
         if self._state is not ServerState.READY or self._server is None:
             raise Unavailable("vLLM is not running.")
         return await tokens_of(self._server.client)

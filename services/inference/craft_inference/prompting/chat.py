@@ -56,7 +56,7 @@ class Chat:
         self.end_tokens: tuple[int, ...] = tuple(sorted({*own, *end_tokens}))
 
     def encode(self, prompts: Sequence[Prompt], *, new_tokens: int) -> list[list[int]]:
-        """Each chat's ids, up to the assistant's header. Raises ContextTooLong where `new_tokens` more do not fit."""
+        """Each chat's ids, up to the assistant's header. Raises ContextTooLong if `new_tokens` more do not fit."""
         encoded = self._ids([self._text(prompt) for prompt in prompts]) if prompts else []
         for prompt, ids in zip(prompts, encoded, strict=True):
             if len(ids) + new_tokens > self.context_length:

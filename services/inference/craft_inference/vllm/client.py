@@ -108,7 +108,7 @@ class VllmSession:
         await self._end(self._lease)
 
     async def tokens(self) -> ServedTokens | None:
-        """The server's token counters; None where it gives none."""
+        """The server's token counters; None if it gives none."""
         with suppress(httpx.HTTPError, ValueError):
             answer = await self._client.get("/v1/tokens", timeout=_CONNECT_SECONDS)
             return ServedTokens.model_validate_json(answer.raise_for_status().content)
@@ -117,7 +117,7 @@ class VllmSession:
     async def complete(self, request: CompletionRequest, model: str) -> Any:
         """vLLM's response as JSON.
 
-        Raises ContextTooLong, ModelRejected (an adapter that vLLM cannot load), and Unavailable where the server was
+        Raises ContextTooLong, ModelRejected (an adapter that vLLM cannot load), and Unavailable if the server was
         lost five times during this request: a server of many gigabytes takes long to die and to restart.
         """
         losses = 0

@@ -36,7 +36,7 @@ def verdict(model: str, against: str, differences: Differences) -> str:
 
 
 def _sure(estimate: EstimateView) -> bool:
-    """True where the interval does not contain 0."""
+    """True if the interval does not contain 0."""
     return estimate.low is not None and estimate.high is not None and (estimate.low > 0 or estimate.high < 0)
 
 

@@ -185,7 +185,7 @@ def _mean(spots: Sequence[Spot]) -> Spot:
 
 
 def _arrow(css: str, start: Spot, end: Spot, *, count: int, width: float) -> Arrow | None:
-    """The arrow from start to end; None where it is too short to see."""
+    """The arrow from start to end; None if it is too short to see."""
     length = math.hypot(end.x - start.x, end.y - start.y)
     if length < SHORTEST_ARROW:
         return None

@@ -213,7 +213,7 @@ def _tone(estimate: EstimateView, good_sign: int) -> str:
 
 
 def _best_ths(models: Mapping[str, ModelMetrics]) -> str | None:
-    """The model with the highest defined THS; None where no model has a THS."""
+    """The model with the highest defined THS; None if no model has a THS."""
     values = {name: metrics.micro.ths.value for name, metrics in models.items()}
     defined = {name: value for name, value in values.items() if value is not None}
     return max(defined, key=lambda name: defined[name]) if defined else None

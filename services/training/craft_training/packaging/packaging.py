@@ -65,8 +65,8 @@ class ReplyComparison(NamedTuple):
 def package(parameters: PackageParameters, context: StageContext, base: BaseModel) -> StageResult:
     """Write adapter/ and adapter.tar.gz, after comparing greedy replies with the engine's.
 
-    Raises AdapterUnservable where less than `least_equal_share` of at most 32 held-out replies agree, and Internal
-    where an input is incomplete.
+    Raises AdapterUnservable if less than `least_equal_share` of at most 32 held-out replies agree, and Internal
+    if an input is incomplete.
     """
     started = monotonic()
     folder = context.output / ADAPTER_FOLDER

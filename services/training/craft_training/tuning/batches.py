@@ -19,7 +19,7 @@ PACKED_MODEL_TYPES = frozenset({"granite", "llama", "mistral", "olmo2", "qwen2",
 class Batch(TypedDict):
     """The tensors of one forward pass: B sequences of L tokens, K places with logits, N learned tokens.
 
-    `input_ids` and `position_ids`: (B, L). `attention_mask`: (B, L), or (1, 1, L, L) with True where a row may attend
+    `input_ids` and `position_ids`: (B, L). `attention_mask`: (B, L), or (1, 1, L, L) with True if a row may attend
     to a column. `keep`: (K,), the places along L whose logits are computed. For each learned token, (N,): `rows` is its
     sequence, `columns` the index in `keep` of the place that predicts it, and `targets` the token itself.
     """
@@ -34,7 +34,7 @@ class Batch(TypedDict):
 
 
 def may_pack(config: object) -> bool:
-    """True where packing is safe for a model's transformers configuration."""
+    """True if packing is safe for a model's transformers configuration."""
     kind, window = getattr(config, "model_type", ""), getattr(config, "sliding_window", None)
     sliding = window is not None and getattr(config, "use_sliding_window", True)
     return kind in PACKED_MODEL_TYPES and not sliding
@@ -117,6 +117,6 @@ def _packed_length(samples: Sequence[Sample]) -> int:
 
 
 def _block_mask(owners: torch.Tensor) -> torch.Tensor:
-    """(1, 1, L, L), True where the key is not later than the query and is shared or of the query's sample."""
+    """(1, 1, L, L), True if the key is not later than the query and is shared or of the query's sample."""
     visible = (owners[None, :] == owners[:, None]) | (owners[None, :] == -1)
     return visible.tril()[None, None]

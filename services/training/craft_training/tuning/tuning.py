@@ -74,7 +74,7 @@ def tune(
     """Train, and write the adapter into `adapter`. Resume from the newest whole checkpoint below `checkpoints`.
 
     After a stop request it ends the current step, writes a checkpoint and raises SystemExit. In all cases the base
-    model is restored. Raises Internal where the loss is not finite.
+    model is restored. Raises Internal if the loss is not finite.
     """
     # Another version of the libraries may store its state, and draw its random numbers, in another way.
     versions = f"{torch.__version__}:{transformers.__version__}"

@@ -105,7 +105,7 @@ def _judge_choice(reply: str, question: ChoiceQuestion, *, stated: bool) -> Judg
 def majority_right_answer(
     samples: Sequence[str], question: OpenQuestion, *, wording: RefusalWording = ENGLISH
 ) -> str | None:
-    """The model's own most frequent right answer, or None where no sample is right.
+    """The model's own most frequent right answer, or None if no sample is right.
 
     The first line with text of each sample counts, if it is right by itself. Lines with the same normalised text are
     one answer, returned in its most frequent spelling; the earliest wins a tie.

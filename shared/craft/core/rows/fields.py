@@ -38,7 +38,7 @@ def excerpt(value: object) -> str:
 
 
 def text(field: str, value: object) -> str:
-    """`value` as text without outer white space. Raises RowInvalid where it is no text, or empty."""
+    """`value` as text without outer white space. Raises RowInvalid if it is no text, or empty."""
     if value is None:
         raise RowInvalid.of(field, "is missing", value)
     if isinstance(value, float) and math.isnan(value):

@@ -28,7 +28,7 @@ class FirstSeen:
         self._count = 0
 
     def seen(self, hashed: int, line: int) -> int | None:
-        """The line (from 1) on which the hash came before; None where it is new, and then remember `line`."""
+        """The line (from 1) on which the hash came before; None if it is new, and then remember `line`."""
         at = self._slot(hashed)
         if self._lines[at]:
             return self._lines[at]

@@ -14,7 +14,7 @@ from craft.errors import DatasetInvalid
 def task_of_row(row: Mapping[str, object], said: Task | None) -> Task:
     """The task that was said; open-ended where none was said and the row has no `choices`.
 
-    Raises DatasetInvalid where the row has: read as open-ended, it would teach a letter or an index.
+    Raises DatasetInvalid if the row has: read as open-ended, it would teach a letter or an index.
     """
     if said is None and row.get("choices"):
         raise DatasetInvalid(

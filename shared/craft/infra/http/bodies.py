@@ -12,7 +12,7 @@ _MAX_TYPE_LENGTH = 100
 
 
 def unread_body(error: RequestValidationError, headers: Mapping[str, str]) -> RequestInvalid | None:
-    """The error of the body as a whole; None where the body was read and one of its fields is wrong."""
+    """The error of the body as a whole; None if the body was read and one of its fields is wrong."""
     body_errors = [detail for detail in error.errors() if detail["loc"][:1] == ("body",)]
     if not body_errors:
         return None

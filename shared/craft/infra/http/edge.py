@@ -29,7 +29,7 @@ _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
 OtherForm = Callable[[Scope, CraftError], Response | None]
-"""An error in the format of some paths' callers; None where the format is a problem document."""
+"""An error in the format of some paths' callers; None if the format is a problem document."""
 
 
 class RequestMetrics:

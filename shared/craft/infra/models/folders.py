@@ -80,7 +80,7 @@ class ModelFolders:
         return (model_id, revision) in self._known
 
     def locate(self, ref: ModelRef) -> Path:
-        """The folder of a resolved model. Raises ModelNotFound where it is missing or has changed."""
+        """The folder of a resolved model. Raises ModelNotFound if it is missing or has changed."""
         folder = self.find(ref.id, ref.revision)
         if folder.ref.digest != ref.digest:
             raise ModelNotFound(

@@ -65,13 +65,13 @@ class Channel:
         self._sending = threading.Lock()
 
     def send(self, message: Contract) -> None:
-        """Send a message. Raises OSError where the other end is closed."""
+        """Send a message. Raises OSError if the other end is closed."""
         body = message.model_dump_json().encode()
         with self._sending:
             self._socket.sendall(len(body).to_bytes(_LENGTH_BYTES, "big") + body)
 
     def receive(self) -> bytes | None:
-        """The JSON of the next frame, or None where the other end is closed or the frame is invalid."""
+        """The JSON of the next frame, or None if the other end is closed or the frame is invalid."""
         try:
             length = int.from_bytes(self._reader.read(_LENGTH_BYTES), "big")
             body = self._reader.read(length) if 0 < length <= _MAX_FRAME_LENGTH else b""

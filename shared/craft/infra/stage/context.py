@@ -79,7 +79,7 @@ class StageContext(Protocol):
         ...
 
     def input(self, role: str) -> Path:
-        """The folder of one input. Raises Internal where the plan gave none."""
+        """The folder of one input. Raises Internal if the plan gave none."""
         ...
 
     def progress(self, done: int, total: int, metrics: Mapping[str, float] | None = None) -> None:

@@ -151,7 +151,7 @@ def artifact_folder(ref: ArtifactRef) -> str:
 
 
 def _moved(scratch: Path, folder: Path) -> bool:
-    """Rename a folder; False where the target exists."""
+    """Rename a folder; False if the target exists."""
     try:
         scratch.rename(folder)
     except OSError as error:

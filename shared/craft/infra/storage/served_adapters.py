@@ -30,7 +30,7 @@ class ServedAdapters:
     def publish(self, name: str, adapter: Path, *, base_model: str) -> None:
         """Copy a PEFT folder, whole or not at all. `base_model` must be the name of the base model in the server.
 
-        Raises ModelRejected where the folder is not an adapter, OSError where the disk is full.
+        Raises ModelRejected if the folder is not an adapter, OSError if the disk is full.
         """
         target = self._folder(name)
         if target.exists():

@@ -66,7 +66,7 @@ class StageListener(Protocol):
 
 
 class ChildProcess:
-    """One child process and the three threads that watch it. Raises OSError where it cannot be started."""
+    """One child process and the three threads that watch it. Raises OSError if it cannot be started."""
 
     def __init__(self, functions_path: str, memory_bytes: int, environment: Mapping[str, str]) -> None:
         ours, theirs = socket.socketpair()

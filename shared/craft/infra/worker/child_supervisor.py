@@ -42,7 +42,7 @@ class WarmChild:
         return process.pid if process and process.alive else None
 
     def start(self, work: StageWork, listener: StageListener) -> None:
-        """Begin a stage in the warm child or a new one. Raises OSError where no process can be started."""
+        """Begin a stage in the warm child or a new one. Raises OSError if no process can be started."""
         with self._lock:
             self._stop_idling()
             if self._process is None or not self._process.alive:

@@ -34,7 +34,7 @@ class CoordinatorClient:
         )
 
     def claim(self, stage_id: str, claim: Claim) -> ClaimedStage | None:
-        """Claim the stage. None where it is unknown, taken, done or not ready."""
+        """Claim the stage. None if it is unknown, taken, done or not ready."""
         try:
             return _parsed(self._post(stage_id, "claim", claim), ClaimedStage)
         except (NotFound, Conflict):

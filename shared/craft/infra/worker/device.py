@@ -50,7 +50,7 @@ def acquire_device_if_free(path: Path) -> Iterator[bool]:
 
 
 def _locked(file: IO[str]) -> bool:
-    """Try to lock the file until it is closed. False where another process has the lock."""
+    """Try to lock the file until it is closed. False if another process has the lock."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -65,7 +65,7 @@ def no_memory_to_release() -> None:
 def release_device(model_server_url: str, token: SecretStr) -> None:
     """Have the model server stop vLLM, and wait until its memory is free. No server means that no memory is taken.
 
-    Raises Unavailable where a server answers but does not stop vLLM: a stage that started now would run out of memory.
+    Raises Unavailable if a server answers but does not stop vLLM: a stage that started now would run out of memory.
     """
     headers = {"Authorization": f"Bearer {token.get_secret_value()}"}
     timeout = httpx.Timeout(_RELEASE_SECONDS, connect=5.0)
