@@ -14,6 +14,7 @@ PAPERS = [
     ROOT / "README.md",
     ROOT / "CHANGELOG.md",
     ROOT / ".github/CONTRIBUTING.md",
+    ROOT / "k8s/README.md",
     *sorted((ROOT / "shared/docs").glob("*.md")),
     INDEX,
     *ADRS,

@@ -110,6 +110,7 @@ def test_one_post_of_a_job_enters_few_files(rig: Rig, capsys: pytest.CaptureFixt
     assert answer.status_code == 202, answer.text
     with capsys.disabled():
         print(f"\n{counted('POST of a job', files)}")
+    assert "services/gateway/craft_gateway/jobs/submission.py" in files
     assert len(files) <= MAX_FILES_OF_A_POST, shown("POST of a job", files)
 
 
@@ -134,6 +135,7 @@ def test_from_the_post_to_a_stages_report_a_job_enters_few_files(
     assert ended is AttemptEnd.COMPLETED
     with capsys.disabled():
         print(f"\n{counted('POST, claim, work and report of a stage', files)}")
+    assert {"shared/craft/infra/worker/attempt.py", "services/datasets/craft_datasets/stages.py"} <= files
     assert len(files) <= MAX_FILES_TO_A_REPORT, shown("POST, claim, work and report of a stage", files)
 
 

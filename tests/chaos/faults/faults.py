@@ -109,12 +109,12 @@ def _connections_cut(scene: Scene) -> Hit:
 
 def _hints_doubled(scene: Scene) -> Hit:
     for seconds in range(5):
-        scene.later(seconds, lambda: scene.system.broker.repeat(scene.look.hintable()))
+        scene.later(seconds, lambda: scene.system.broker.repeat(scene.look.dispatchable()))
     return Hit("every queue for 5 s")
 
 
 def _hints_forged(scene: Scene) -> Hit:
-    scene.system.broker.forge(scene.rng, scene.look.hintable())
+    scene.system.broker.forge(scene.rng, scene.look.dispatchable())
     scene.system.broker.spoil(scene.rng)
     return Hit("every queue")
 

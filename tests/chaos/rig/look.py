@@ -13,7 +13,7 @@ from craft_gateway.store.database import Database
 from craft_gateway.store.tables import Job, Stage
 
 _ENDED = [status for status in JobStatus if status.terminal]
-_HINTED = 20
+_MESSAGES = 20
 
 
 class Running(NamedTuple):
@@ -45,7 +45,7 @@ class Look:
             return frozenset(session.exec(select(Job.id).where(col(Job.status).not_in(_ENDED))))
         return None
 
-    def hintable(self) -> list[tuple[Service, str]]:
+    def dispatchable(self) -> list[tuple[Service, str]]:
         """Stages that wait, run or have lately ended: hints that a broker could deliver late or again."""
         told = [StageStatus.READY, StageStatus.RUNNING, StageStatus.SUCCEEDED]
         with contextlib.suppress(Unavailable), self.database.read() as session:
@@ -53,7 +53,7 @@ class Look:
                 select(Stage.queue, Stage.id)
                 .where(col(Stage.status).in_(told), col(Stage.ready_at).is_not(None))
                 .order_by(col(Stage.ready_at).desc())
-                .limit(_HINTED)
+                .limit(_MESSAGES)
             )
             return [(Service(queue), stage_id) for queue, stage_id in rows]
         return []

@@ -11,7 +11,7 @@ _NO_SPREAD = SpreadView(min=0, median=0, p95=0, max=0)
 
 
 class FakeDatasetsClient:
-    """Counts lines; the same bytes are the same dataset. With `down` it does not answer."""
+    """Counts lines and checks no row; the same bytes are the same dataset. With `down` it does not answer."""
 
     def __init__(self) -> None:
         self.down = False

@@ -40,7 +40,10 @@ class OpenAiFiles:
         try:
             row = self._datasets.add_file(source, _READING, name=name, team=team, chat_lines=True)
         except DatasetInvalid as error:
-            error.hint, error.param = _HINT, "file"
+            # What is wrong with one line is said in the form of lines; other hints are right as they are.
+            if error.details:
+                error.hint = _HINT
+            error.param = "file"
             raise
         return self._view(row)
 

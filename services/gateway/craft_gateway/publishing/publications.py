@@ -53,17 +53,17 @@ class Publications:
         package = self._reader.output(job_id, package_stage(strategy))
         evaluation = self._reader.output(job_id, evaluate_stage(strategy))
         with self._database.write() as session:
-            unit = JobTransaction.open(session, self._database.now, job_id)
+            transaction = JobTransaction.open(session, self._database.now, job_id)
             row = _find(session, job_id, strategy, target)
             if row is not None and row.status in _LIVE:
                 return Requested(publication_view(row), repeated=True)
-            _check_destination(session, unit.job.team, target)
+            _check_destination(session, transaction.job.team, target)
             for ref in sorted((package, evaluation), key=lambda ref: ref.key):
                 lock_artifact(session, ref)
-            row = row or _new_row(unit, strategy, target, package, evaluation)
-            _queue(row, unit.now)
+            row = row or _new_row(transaction, strategy, target, package, evaluation)
+            _queue(row, transaction.now)
             session.add(row)
-            unit.emit(EventType.ADAPTER_PUBLISHING, **event_data(row))
+            transaction.emit(EventType.ADAPTER_PUBLISHING, **event_data(row))
             return Requested(publication_view(row), repeated=False)
 
     def listed(self, job_id: str) -> Sequence[PublicationView]:
@@ -127,12 +127,16 @@ def publication_view(row: Publication) -> PublicationView:
 
 
 def _new_row(
-    unit: JobTransaction, strategy: Strategy, target: PublishTarget, package: ArtifactRef, evaluation: ArtifactRef
+    transaction: JobTransaction,
+    strategy: Strategy,
+    target: PublishTarget,
+    package: ArtifactRef,
+    evaluation: ArtifactRef,
 ) -> Publication:
     return Publication(
         id=new_id("publ"),
-        job_id=unit.job.id,
-        team=unit.job.team,
+        job_id=transaction.job.id,
+        team=transaction.job.team,
         strategy=strategy,
         target=target.model_dump(mode="json"),
         target_hash=_hash(target),
@@ -142,8 +146,8 @@ def _new_row(
         evaluation_key=evaluation.key,
         evaluation_digest=evaluation.digest,
         status=PublicationStatus.QUEUED,
-        due_at=unit.now,
-        created_at=unit.now,
+        due_at=transaction.now,
+        created_at=transaction.now,
     )
 
 

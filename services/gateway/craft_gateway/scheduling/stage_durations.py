@@ -51,7 +51,7 @@ class StageDurations:
         self._model_seconds = model_seconds
         self._clock = clock
         self._models: dict[tuple[StageKind, str | None, int | None], _ReadModel] = {}
-        self._sizes: dict[StageRef, _StageSize | None] = {}
+        self._sizes: dict[StageRef, _StageSize] = {}
 
     def predict(self, session: Session, stages: Sequence[StageRef]) -> list[float | None]:
         """Seconds of each stage; None if its job has no estimate, or no such stage was ever done."""
@@ -80,8 +80,8 @@ class StageDurations:
             # Past the ORM: two columns of very many jobs.
             rows = session.connection().execute(_ESTIMATES, {"job_ids": list({stage.job_id for stage in missing})})
             read = {(job_id, name): size for job_id, *facts in rows for name, size in _job_sizes(*facts).items()}
-            known.update({stage: read.get((stage.job_id, stage.name)) for stage in missing})
-        return [known[stage] for stage in stages]
+            known.update({stage: read[key] for stage in missing if (key := (stage.job_id, stage.name)) in read})
+        return [known.get(stage) for stage in stages]
 
 
 def _job_sizes(estimate: dict[str, Any] | None, model: str) -> dict[str, _StageSize]:

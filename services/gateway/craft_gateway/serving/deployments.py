@@ -104,12 +104,12 @@ class Deployments:
         """Withdraw the adapter, if it is deployed. Raises NotFound if the job does not exist."""
         self._reader.last_event(job_id)
         with self._database.write() as session:
-            unit = JobTransaction.open(session, self._database.now, job_id)
+            transaction = JobTransaction.open(session, self._database.now, job_id)
             row = _find(session, job_id, strategy)
             if row is None:
                 return
             session.delete(row)
-            unit.emit(EventType.ADAPTER_WITHDRAWN, model=row.id, strategy=strategy.value)
+            transaction.emit(EventType.ADAPTER_WITHDRAWN, model=row.id, strategy=strategy.value)
         self._adapters.withdraw(row.id)
 
     def listed(self, team: str) -> Sequence[Deployment]:
@@ -166,13 +166,13 @@ class Deployments:
         self._publish(row)
         try:
             with self._database.write() as session:
-                unit = JobTransaction.open(session, self._database.now, job_id)
+                transaction = JobTransaction.open(session, self._database.now, job_id)
                 # The lock on the job orders concurrent calls: the second one finds the row of the first.
                 existing = _find(session, job_id, strategy)
                 if existing is None:
                     lock_artifact(session, ref)
                     session.add(row)
-                    unit.emit(EventType.ADAPTER_DEPLOYED, model=row.id, strategy=strategy.value)
+                    transaction.emit(EventType.ADAPTER_DEPLOYED, model=row.id, strategy=strategy.value)
         except BaseException:
             self._adapters.withdraw(row.id)
             raise

@@ -8,6 +8,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
+from craft.errors import Conflict
 from craft_gateway.store.database import Database
 from craft_gateway.store.postgresql import without_statement_timeout
 
@@ -15,9 +16,17 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
-    """Run every migration up to `revision`, in one transaction. A schema that is newer than the code stays as it is."""
+    """Run every migration up to `revision`, in one transaction. A schema that is newer than the code stays as it is.
+
+    Raises Conflict for a schema that no released version made.
+    """
     if revision == "head" and is_current(database):
         return
+    if strange := [each for each in _present(database) if each not in _known()]:
+        raise Conflict(
+            f"The database has the schema {strange[0]}, which no released version made.",
+            hint="Stop all, remove the database (`.craft/craft.db`, or empty the PostgreSQL one) and start again.",
+        )
     with database.writer.begin() as connection, without_statement_timeout(connection):
         command.upgrade(_config(connection), revision)
 
@@ -33,11 +42,20 @@ def is_current(database: Database) -> bool:
 
     So the old replicas work on during a rollout, and again after a rollback. Raises Unavailable.
     """
+    present, known = _present(database), _known()
+    # Revisions begin with their date, so a newer one sorts last.
+    return bool(present) and all(revision >= max(known) for revision in present)
+
+
+def _present(database: Database) -> tuple[str, ...]:
+    """The revisions of the database; none if it is empty."""
     with database.read() as session:
-        present = MigrationContext.configure(session.connection()).get_current_heads()
-    scripts = ScriptDirectory(str(_MIGRATIONS))
-    known = {script.revision for script in scripts.walk_revisions()}
-    return bool(present) and all(revision in scripts.get_heads() or revision not in known for revision in present)
+        return MigrationContext.configure(session.connection()).get_current_heads()
+
+
+def _known() -> list[str]:
+    """The revisions that this code has."""
+    return [script.revision for script in ScriptDirectory(str(_MIGRATIONS)).walk_revisions()]
 
 
 def _config(connection: Connection) -> Config:

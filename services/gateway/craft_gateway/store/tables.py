@@ -102,7 +102,7 @@ class Stage(SQLModel, table=True):
         UniqueConstraint("job_id", "name", name="uq_stage_job_id_name"),
         Index("ix_stage_job_id_position", "job_id", "position"),
         Index("ix_stage_status_lease_expires_at", "status", "lease_expires_at"),
-        Index("ix_stage_status_dispatched_at", "status", "dispatch_at"),
+        Index("ix_stage_status_dispatch_at", "status", "dispatch_at"),
         Index("ix_stage_key_status", "key", "status"),
         Index("ix_stage_queue_status_team_rank_job_id", "queue", "status", "team", "rank", "job_id"),
         Index("ix_stage_artifact_key", "artifact_key"),

@@ -19,7 +19,7 @@ PROMPT = {prompt!r}
 
 
 def filled(template, values):
-    return re.sub(r"{{([a-z_]+)}}", lambda match: values.get(match[1], match[0]), template)
+    return re.sub(r"{{([a-z_]+)}}", lambda found: values.get(found[1], found[0]), template)
 
 """
 _OPEN = """\

@@ -106,6 +106,6 @@ class OpenAiError(Contract):
 
 
 class OpenAiErrorBody(Contract):
-    """OpenAI's error envelope. Only /v1/models and /v1/chat/completions use it."""
+    """OpenAI's error envelope."""
 
     error: OpenAiError

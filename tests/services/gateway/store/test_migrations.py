@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import inspect
+from sqlalchemy import inspect, text
 from sqlmodel import SQLModel
 from tests.services.gateway.rigs.postgres import ON_POSTGRESQL, URL
 from tests.services.gateway.rigs.world import drop_everything
 
+from craft.errors import Conflict
 from craft.infra.settings.settings import Settings
 from craft_gateway import migrate
 from craft_gateway.store import schema
@@ -105,6 +106,17 @@ def of_tomorrow(database: Database) -> str:
     with database.writer.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     return "9999"
+
+
+@pytest.mark.parametrize("revision", ["0001", "0007"])
+def test_a_schema_of_no_released_version_is_refused_with_what_to_do(database: Database, revision: str) -> None:
+    schema.upgrade(database)
+    with database.writer.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+    assert not schema.is_current(database)
+    with pytest.raises(Conflict, match=revision) as refused:
+        schema.upgrade(database)
+    assert "remove the database" in (refused.value.hint or "")
 
 
 def test_a_schema_that_is_newer_than_the_code_is_good_enough_for_it(database: Database) -> None:

@@ -5,7 +5,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001"
+revision = "20261130_1"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -191,7 +191,7 @@ def _stage() -> None:
     )
     op.create_index("ix_stage_job_id_position", "stage", ["job_id", "position"])
     op.create_index("ix_stage_status_lease_expires_at", "stage", ["status", "lease_expires_at"])
-    op.create_index("ix_stage_status_dispatched_at", "stage", ["status", "dispatch_at"])
+    op.create_index("ix_stage_status_dispatch_at", "stage", ["status", "dispatch_at"])
     op.create_index("ix_stage_key_status", "stage", ["key", "status"])
     op.create_index("ix_stage_queue_status_team_rank_job_id", "stage", ["queue", "status", "team", "rank", "job_id"])
     op.create_index("ix_stage_artifact_key", "stage", ["artifact_key"])
