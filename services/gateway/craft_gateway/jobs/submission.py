@@ -11,7 +11,7 @@ from craft.contracts.services.datasets import Reading
 from craft.contracts.spec.jobs import DatasetRef, JobSpec
 from craft.contracts.stages.names import HELD_OUT
 from craft.contracts.stages.parameters import EngineRef, TrainerRef
-from craft.errors import NotFound, RequestInvalid
+from craft.errors import IdempotencyConflict, NotFound, RequestInvalid
 from craft.infra.models.folders import ModelFolders
 from craft.infra.settings.inference import VllmSettings
 from craft_gateway.datasets.registry import DatasetRegistry
@@ -88,7 +88,10 @@ class Submissions:
         The same key and body give the same job again, even if it could not be accepted by now; the same key with
         another body gives an IdempotencyConflict. One submission's error is no other's.
         """
-        prepared = [_result_or_error(self._prepare, submission) for submission in submissions]
+        keys = [_result_or_error(Idempotency.of, s.idempotency_key, s.origin.team, s.spec) for s in submissions]
+        # One query for all of them.
+        earlier = self._control.earlier_jobs([key if isinstance(key, Idempotency) else None for key in keys])
+        prepared = [_result_or_error(self._prepare, *each) for each in zip(submissions, keys, earlier, strict=True)]
         stored = iter(self._control.create_jobs([each for each in prepared if isinstance(each, NewJob)]))
         created = [next(stored) if isinstance(each, NewJob) else each for each in prepared]
         views = iter(self._views([each.row for each in created if isinstance(each, CreatedJob)]))
@@ -126,9 +129,18 @@ class Submissions:
             ],
         )
 
-    def _prepare(self, submission: Submission) -> NewJob | CreatedJob:
-        idempotency = Idempotency.of(submission.idempotency_key, submission.origin.team, submission.spec)
-        if earlier := self._control.earlier_job(idempotency):
+    def _prepare(
+        self,
+        submission: Submission,
+        idempotency: Idempotency | Exception | None,
+        earlier: CreatedJob | IdempotencyConflict | None,
+    ) -> NewJob | CreatedJob:
+        """`earlier`: the job that the key made before, or the error if its body was another."""
+        if isinstance(idempotency, Exception):
+            raise idempotency
+        if isinstance(earlier, Exception):
+            raise earlier
+        if earlier is not None:
             return earlier
         sized = self._resolve(submission.spec, submission.origin.team)
         return NewJob(

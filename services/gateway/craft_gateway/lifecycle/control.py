@@ -11,7 +11,7 @@ from sqlmodel import Session
 from craft.contracts.documents.estimate import Estimate
 from craft.contracts.spec.jobs import JobStatus
 from craft.contracts.stages.artifacts import ArtifactRef
-from craft.errors import Conflict, Unavailable
+from craft.errors import Conflict, IdempotencyConflict, Unavailable
 from craft_gateway.lifecycle.creation import (
     NO_ORIGIN,
     CreatedJob,
@@ -42,13 +42,17 @@ class JobControl:
 
     def earlier_job(self, idempotency: Idempotency | None) -> CreatedJob | None:
         """The job that an earlier request with this key made. Raises IdempotencyConflict if its body was another."""
-        if idempotency is None:
-            return None
-        with self._database.read() as session:
-            [earlier] = earlier_jobs(session, [idempotency])
+        [earlier] = self.earlier_jobs([idempotency])
         if isinstance(earlier, Exception):
             raise earlier
         return earlier
+
+    def earlier_jobs(self, keys: Sequence[Idempotency | None]) -> list[CreatedJob | IdempotencyConflict | None]:
+        """The same for several requests; an error is given, not raised."""
+        if not any(keys):
+            return [None] * len(keys)
+        with self._database.read() as session:
+            return earlier_jobs(session, keys)
 
     def create_job(
         self,
