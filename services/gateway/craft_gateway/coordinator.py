@@ -23,7 +23,7 @@ def main() -> None:
     telemetry.configure(settings, "coordinator")
     database = Database(settings.resolved_database_url)
     if database.is_sqlite:
-        schema.upgrade(database)
+        schema.upgrade_or_exit(database)
     queues = CeleryQueues(celery_app(settings))
     store = FolderStore(settings.resolved_artifacts_dir)
     app = coordinator_app(database, exists=exists_in(store), queues=queues, settings=settings)

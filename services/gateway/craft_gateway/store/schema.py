@@ -1,5 +1,7 @@
 """The database schema: create it, bring it up to date, undo it, check it."""
 
+import logging
+import sys
 from pathlib import Path
 
 from alembic import command
@@ -13,6 +15,8 @@ from craft_gateway.store.database import Database
 from craft_gateway.store.postgresql import without_statement_timeout
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
+# Below this level it writes two lines at every readiness check.
+logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
@@ -29,6 +33,14 @@ def upgrade(database: Database, revision: str = "head") -> None:
         )
     with database.writer.begin() as connection, without_statement_timeout(connection):
         command.upgrade(_config(connection), revision)
+
+
+def upgrade_or_exit(database: Database) -> None:
+    """`upgrade` for programs: a schema that cannot be used ends them with the reason and what to do, in words."""
+    try:
+        upgrade(database)
+    except Conflict as error:
+        sys.exit(f"{error.message}\n{error.hint}")
 
 
 def downgrade(database: Database, revision: str = "base") -> None:

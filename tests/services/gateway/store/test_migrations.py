@@ -1,5 +1,6 @@
 """Migrations create exactly the tables that the models describe, and can be undone."""
 
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import closing
@@ -117,6 +118,21 @@ def test_a_schema_of_no_released_version_is_refused_with_what_to_do(database: Da
     with pytest.raises(Conflict, match=revision) as refused:
         schema.upgrade(database)
     assert "remove the database" in (refused.value.hint or "")
+
+
+def test_a_program_says_what_to_do_about_such_a_schema(database: Database) -> None:
+    schema.upgrade(database)
+    with database.writer.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0003'")
+    with pytest.raises(SystemExit, match=r"0003(.|\n)*remove the database"):
+        schema.upgrade_or_exit(database)
+
+
+def test_a_readiness_check_writes_no_log_line(database: Database, caplog: pytest.LogCaptureFixture) -> None:
+    schema.upgrade(database)
+    with caplog.at_level(logging.INFO):
+        assert schema.is_current(database)
+    assert caplog.records == []
 
 
 def test_a_schema_that_is_newer_than_the_code_is_good_enough_for_it(database: Database) -> None:
