@@ -61,6 +61,32 @@ class ErrorDetail:
     excerpt: str | None = None
 
 
+class Severity(StrEnum):
+    """ERROR stops the work unless the caller accepts it by its code; WARNING stays on record only."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class FindingDetail:
+    """Something noticed that could make a result wrong. `count` rows or replies have it.
+
+    `lines` are the first ten lines with it, from 1; `examples` at most three excerpts of at most 120 characters.
+    `accepted` is true for an error that the caller accepted, which is a warning from then on.
+    """
+
+    code: str
+    severity: Severity
+    message: str
+    hint: str | None = None
+    field: str | None = None
+    count: int = 1
+    lines: tuple[int, ...] = ()
+    examples: tuple[str, ...] = ()
+    accepted: bool = False
+
+
 class CraftError(Exception):
     """The base of all our errors.
 
@@ -105,7 +131,10 @@ class RequestInvalid(UserError):
 
 
 class DatasetInvalid(RequestInvalid):
-    """Rows of a dataset cannot be used. `details` has up to 100 of them; `error_counts` counts all by kind."""
+    """Rows of a dataset cannot be used. `details` has up to 100 of them; `error_counts` counts all by kind.
+
+    `findings` are the errors that need an `accept`, and the warnings beside them.
+    """
 
     code = "dataset_invalid"
 
@@ -117,9 +146,11 @@ class DatasetInvalid(RequestInvalid):
         param: str | None = None,
         details: Sequence[ErrorDetail] = (),
         error_counts: Mapping[str, int] | None = None,
+        findings: Sequence[FindingDetail] = (),
     ) -> None:
         super().__init__(message, hint=hint, param=param, details=details)
         self.error_counts = dict(error_counts or {})
+        self.findings = tuple(findings)
 
 
 class HostUnknown(RequestInvalid):

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import Field
 
 from craft.contracts.base import Contract
+from craft.contracts.findings import Finding, findings_of
 from craft.errors import CraftError, DatasetInvalid, Fault
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
@@ -45,6 +46,10 @@ class Problem(Contract):
         description="The number of rows with each kind of row error in a dataset; `errors` has the first 100.",
         examples=[{"`question` is missing.": 250}],
     )
+    findings: list[Finding] = Field(
+        default_factory=list,
+        description="Of a dataset: the errors that an `accept` needs, and the warnings beside them.",
+    )
 
     @classmethod
     def of(cls, error: CraftError, *, request_id: str | None = None) -> "Problem":
@@ -66,6 +71,7 @@ class Problem(Contract):
             request_id=request_id,
             errors=details,
             error_counts=error.error_counts if isinstance(error, DatasetInvalid) else {},
+            findings=findings_of(error.findings) if isinstance(error, DatasetInvalid) else [],
         )
 
 
@@ -79,6 +85,7 @@ class StageError(Contract):
     hint: str | None = None
     param: str | None = None
     errors: list[ProblemDetail] = Field(default_factory=list)
+    findings: list[Finding] = Field(default_factory=list)
     exit_signal: int | None = None
     peak_memory_bytes: int | None = Field(None, description="The peak resident memory of a process that died.")
     last_log_lines: list[str] = Field(default_factory=list)
@@ -95,6 +102,7 @@ class StageError(Contract):
             hint=problem.hint,
             param=problem.param,
             errors=problem.errors,
+            findings=problem.findings,
         )
 
 

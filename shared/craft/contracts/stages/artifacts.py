@@ -8,6 +8,7 @@ import orjson
 from pydantic import Field
 
 from craft.contracts.base import Contract, Digest
+from craft.contracts.findings import Finding
 from craft.contracts.stages.kinds import FACTS, StageKind
 from craft.contracts.stages.parameters import StageParameters
 
@@ -36,6 +37,7 @@ class StageResult(Contract):
     metrics: dict[str, float] = Field(default_factory=dict)
     cost: Cost = Field(default_factory=Cost)
     notes: list[str] = Field(default_factory=list)
+    findings: list[Finding] = Field(default_factory=list, description="Warnings that the report and the card repeat.")
     versions: dict[str, str] = Field(default_factory=dict)
 
 
