@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from pydantic import ValidationError
 
-from craft.contracts.problems import validation_message
+from craft.contracts.validation import validation_message
 from craft_cli.failures import fail
 from craft_cli.session import Session
 

@@ -1,8 +1,5 @@
 """Errors in responses and failed jobs: RFC 9457 problem documents, and the same members in a job's error."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from pydantic import Field
 
 from craft.contracts.base import Contract
@@ -11,11 +8,6 @@ from craft.errors import CraftError, DatasetInvalid, Fault
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 _MAX_DETAILS = 100
-
-
-def validation_message(invalid: Mapping[str, Any]) -> str:
-    """The message of a pydantic error, without the prefix that pydantic adds to our validators' messages."""
-    return str(invalid.get("msg", "invalid")).removeprefix("Value error, ").removeprefix("Assertion failed, ")
 
 
 class ProblemDetail(Contract):

@@ -80,8 +80,7 @@ def invalid_request(errors: Sequence[Mapping[str, Any]]) -> Response:
     """Render the first of a body's validation errors; there is at least one."""
     detail, kind = validation_details(errors[:1])[0], str(errors[0].get("type"))
     param = _member(detail.field or "")
-    message = "Extra inputs are not taken" if kind == "extra_forbidden" else detail.message
-    shown = f"{param}: {message}." if param else f"{message}."
+    shown = f"{param}: {detail.message}." if param else f"{detail.message[:1].upper()}{detail.message[1:]}."
     return error_response(400, shown, param=param or None, code=_CODES.get(kind, "invalid_value"))
 
 

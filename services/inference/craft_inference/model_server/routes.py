@@ -14,7 +14,6 @@ from fastapi.responses import StreamingResponse
 from pydantic import SecretStr, ValidationError
 from starlette.types import Receive, Scope, Send
 
-from craft.contracts.problems import validation_message
 from craft.contracts.services.model_server import (
     BASE_MODEL_HEADER,
     LEASE_HEADER,
@@ -24,6 +23,7 @@ from craft.contracts.services.model_server import (
     ServedTokens,
     ServerView,
 )
+from craft.contracts.validation import validation_message
 from craft.errors import (
     GpuOutOfMemory,
     HostOutOfMemory,

@@ -6,10 +6,10 @@ from typing import Annotated
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from craft.contracts.base import Contract
-from craft.contracts.problems import validation_message
 from craft.contracts.spec.dataset_sources import DatasetSource, FetchedSource
 from craft.contracts.spec.jobs import PlainText, Seed, Share
 from craft.contracts.stages.artifacts import ArtifactRef
+from craft.contracts.validation import validation_message
 from craft.core.questions import Task
 from craft.core.rows.columns import ColumnMap
 from craft.core.selection import DropReason

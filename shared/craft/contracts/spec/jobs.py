@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from craft.contracts.base import DATASET_ID, NAME, Contract
 from craft.core.questions import Task
@@ -12,6 +12,7 @@ from craft.core.strategies import FlowRule, Shortage, Strategy
 MAX_INLINE_ROWS = 10_000
 MODEL_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?$"
 REVISION = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+MODEL_AT_REVISION = MODEL_ID.removesuffix("$") + r"(@[A-Za-z0-9][A-Za-z0-9._-]{0,99})?$"
 
 PlainText = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 """Text without NUL, because databases do not store it."""
@@ -30,7 +31,7 @@ class BaseModelRef(Contract):
 class DatasetRef(Contract):
     """An uploaded dataset, or inline rows."""
 
-    id: str | None = Field(None, pattern=DATASET_ID)
+    id: str | None = Field(None, pattern=DATASET_ID, examples=["dset_01jgywz3x4v5q6r7s8t9vawbxc"])
     rows: list[dict[str, object]] | None = Field(None, max_length=MAX_INLINE_ROWS)
 
     @model_validator(mode="after")
@@ -38,6 +39,26 @@ class DatasetRef(Contract):
         if (self.id is None) == (self.rows is None):
             raise ValueError("give either the id of an uploaded dataset or inline rows")
         return self
+
+
+def _model_named(given: object) -> object:
+    """A model's name as the object with this id, and the revision after `@`; anything else as it is."""
+    if not isinstance(given, str):
+        return given
+    name, at, revision = given.partition("@")
+    return {"id": name, "revision": revision} if at else {"id": name}
+
+
+def _dataset_named(given: object) -> object:
+    """A dataset's id as the object with this id; anything else as it is."""
+    return {"id": given} if isinstance(given, str) else given
+
+
+ModelName = Annotated[str, Field(pattern=MODEL_AT_REVISION, examples=["HuggingFaceTB/SmolLM2-135M-Instruct@main"])]
+"""`owner/name` or `owner/name@revision`: a short form of BaseModelRef."""
+DatasetId = Annotated[str, Field(pattern=DATASET_ID, examples=["dset_01jgywz3x4v5q6r7s8t9vawbxc"])]
+GivenModel = Annotated[BaseModelRef, BeforeValidator(_model_named, json_schema_input_type=BaseModelRef | ModelName)]
+GivenDataset = Annotated[DatasetRef, BeforeValidator(_dataset_named, json_schema_input_type=DatasetRef | DatasetId)]
 
 
 class EvaluationSet(Contract):
@@ -139,8 +160,8 @@ class JobSpec(Contract):
     """The body of `POST /craft/jobs`. Every field but the model and the dataset has a default."""
 
     name: PlainText | None = Field(None, min_length=1, max_length=200)
-    base_model: BaseModelRef
-    dataset: DatasetRef
+    base_model: GivenModel = Field(description="The model that is tuned; as a text, `owner/name` or `name@revision`.")
+    dataset: GivenDataset = Field(description="The questions; a text is the id of an uploaded dataset.")
     task: Task = Field(Task.OPEN_ENDED, description="Inline rows with `choices` require it.")
     strategies: list[Strategy] = Field(default_factory=lambda: [Strategy.CRAFT], min_length=1, max_length=5)
     evaluation: list[EvaluationSet] = Field(default_factory=list, max_length=16)

@@ -12,9 +12,11 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from craft.contracts.problems import PROBLEM_MEDIA_TYPE, Problem, validation_message
+from craft.contracts.problems import PROBLEM_MEDIA_TYPE, Problem
+from craft.contracts.validation import sentence, validation_message
 from craft.errors import (
     CraftError,
     ErrorDetail,
@@ -32,6 +34,7 @@ _MAX_MESSAGE_LENGTH = 300
 _MAX_EXCERPT_LENGTH = 120
 _MAX_ERRORS = 100
 _RETRY_AFTER_SECONDS = 5
+_ALTERNATIVE = re.compile(r"(?:list|dict|tuple|set|literal|function-[a-z]+|nullable|constrained-[a-z]+)\[")
 _NAMED = re.compile(r"\\\{[^/]+\\\}")
 _WAIT_AND_RETRY = frozenset({429, 503})
 _CODES: Mapping[int, str] = {
@@ -82,21 +85,39 @@ def clipped(text: str, most: int) -> str:
     return short.encode("utf-8", "replace").decode()
 
 
-def validation_details(errors: Sequence[Mapping[str, Any]]) -> list[ErrorDetail]:
-    """The wrong places of the input, with field paths such as `dataset.rows.3.question`; long input is never echoed."""
-    return [
-        ErrorDetail(
-            message=clipped(validation_message(error), _MAX_MESSAGE_LENGTH),
-            field=clipped(_path(error.get("loc", ())), _MAX_FIELD_LENGTH) or None,
-            excerpt=_excerpt(error.get("input")),
-        )
-        for error in errors[:_MAX_ERRORS]
-    ]
+def validation_details(
+    errors: Sequence[Mapping[str, Any]], *, body: type[BaseModel] | None = None
+) -> list[ErrorDetail]:
+    """The wrong places of the input, with field paths such as `dataset.rows.3.question`; long input is never echoed.
+
+    A place that may have one of several types is wrong once, with the reasons for each. `body` is the body's model.
+    """
+    places: dict[str, list[Mapping[str, Any]]] = {}
+    for number, error in enumerate(errors):
+        location = error.get("loc", ())
+        # Errors of the whole input, and further ones of a place with one type only, stay apart.
+        alternative = any(_is_alternative(part) for part in location)
+        places.setdefault(_path(location) if alternative else f"{number}:", []).append(error)
+    return [_detail(together, body) for together in list(places.values())[:_MAX_ERRORS]]
+
+
+def _detail(errors: Sequence[Mapping[str, Any]], body: type[BaseModel] | None) -> ErrorDetail:
+    messages = dict.fromkeys(validation_message(error, body=body) for error in errors)
+    return ErrorDetail(
+        message=clipped("; or ".join(messages), _MAX_MESSAGE_LENGTH),
+        field=clipped(_path(errors[0].get("loc", ())), _MAX_FIELD_LENGTH) or None,
+        excerpt=_excerpt(errors[0].get("input")),
+    )
+
+
+def _is_alternative(part: int | str) -> bool:
+    """True if a part of a path is no field but one of the types that the field before it may have."""
+    return isinstance(part, str) and _ALTERNATIVE.match(part) is not None
 
 
 def _path(location: Sequence[int | str]) -> str:
     parts = location[1:] if location and location[0] in {"body", "query", "path", "header"} else location
-    return ".".join(str(part) for part in parts)
+    return ".".join(str(part) for part in parts if not _is_alternative(part) and part != "[key]")
 
 
 def _excerpt(value: object) -> str | None:
@@ -139,14 +160,14 @@ def install(app: FastAPI, *, describe: Describe | None = None) -> None:
         unread = unread_body(error, request.headers)
         if unread is not None:
             return await craft_error(request, unread)
-        details = validation_details(error.errors())
+        details = validation_details(error.errors(), body=_body_model(request))
         first = details[0] if details else None
-        where = f"{first.field}: {first.message}" if first and first.field else (first.message if first else "")
+        where = "" if first is None else sentence(first.field, first.message)
         return await craft_error(
             request,
             RequestInvalid(
                 f"The request does not have the documented form. {where}".strip(),
-                hint="Compare the request with /openapi.json; `errors` names each field.",
+                hint="`errors` names each field that is wrong; /docs shows the form of every request.",
                 param=first.field if first else None,
                 details=details,
             ),
@@ -173,6 +194,13 @@ def install(app: FastAPI, *, describe: Describe | None = None) -> None:
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http_error)
     app.openapi = lambda: openapi(app, describe)  # type: ignore[method-assign]  # FastAPI documents this way to extend it
+
+
+def _body_model(request: Request) -> type[BaseModel] | None:
+    """The model of the request's body, if the route has one."""
+    field = getattr(request.scope.get("route"), "body_field", None)
+    annotation = None if field is None else field.field_info.annotation
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
 def status_hint(app: FastAPI, status: int, path: str) -> str | None:

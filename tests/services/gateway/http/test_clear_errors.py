@@ -1,5 +1,6 @@
 """Errors say what went wrong and what to do next."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -117,3 +118,42 @@ def test_one_job_is_one(rig: Rig) -> None:
 def test_what_is_missing_has_no_excerpt(rig: Rig) -> None:
     shown = problem(rig.post("/craft/jobs", json=body(probe={"shots": [{"answers": ["x"]}]})))
     assert [place["excerpt"] for place in shown["errors"]] == [None]
+
+
+RAW = re.compile(r"Input should|should (?:be|match|have)|String |Field required|Extra inputs|valid dict|\[str\]|list\[")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "param", "words"),
+    [
+        ({"base_model": 3}, "base_model", 'must be an object such as {"id": "HuggingFaceTB/SmolLM2-135M-Instruct"}'),
+        ({"dataset": "DATASET"}, "dataset.id", "must be an id such as dset_01jgywz3x4v5q6r7s8t9vawbxc, not"),
+        ({"dataset": {"id": "DATASET"}}, "dataset.id", "must be an id such as dset_01jgywz3x4v5q6r7s8t9vawbxc, not"),
+        ({"strategie": ["craft"]}, "strategie", "did you mean `strategies`?"),
+        ({"training": {"target_modules": 3}}, "training.target_modules", "must be a list, not 3; or must be 'all-"),
+        ({"training": {"lora_r": "64"}}, "training.lora_r", 'must be a whole number, not "64"'),
+    ],
+)
+def test_a_wrong_field_is_told_in_plain_words(rig: Rig, wrong: dict[str, Any], param: str, words: str) -> None:
+    for path in ("/craft/jobs", "/craft/jobs/validate"):
+        shown = problem(rig.post(path, json=body(**wrong)))
+        assert shown["param"] == param
+        assert words in shown["detail"]
+        assert f"`{param}` " in shown["detail"]
+        assert [place["field"] for place in shown["errors"]] == [param]
+        assert not RAW.search(str(shown))
+
+
+def test_a_parameter_of_the_query_is_told_in_plain_words(rig: Rig) -> None:
+    for query in ("limit=0", "limit=x", "limit=1e9", "after=x", "status=nope", "created_after=x"):
+        shown = problem(rig.get(f"/craft/jobs?{query}"))
+        assert not RAW.search(str(shown)), query
+
+
+def test_a_model_and_a_dataset_may_be_named_by_a_text(rig: Rig) -> None:
+    stored = rig.post("/craft/jobs/validate", json=body()).json()["resolved"]["dataset"]
+    spec = body(dataset=stored | {"rows": None})
+    short = spec | {"base_model": f"{spec['base_model']['id']}@main", "dataset": stored["id"]}
+    answers = [rig.post("/craft/jobs/validate", json=each) for each in (spec, short)]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert answers[0].json()["resolved"] == answers[1].json()["resolved"]
