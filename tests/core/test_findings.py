@@ -2,7 +2,7 @@
 
 import pytest
 
-from craft.core.findings import Acceptance, FindingCode
+from craft.core.findings import Acceptance, FindingCode, lines_finding
 from craft.errors import DatasetInvalid, FindingDetail, Severity
 
 _WARNING = FindingDetail(code=FindingCode.REPEATED_QUESTIONS, severity=Severity.WARNING, message="Twice.")
@@ -26,3 +26,10 @@ def test_an_accepted_error_is_a_warning_that_says_so() -> None:
     [found] = Acceptance.of(["repeated_questions"]).apply([_ERROR])
     assert found.severity is Severity.WARNING
     assert found.accepted
+
+
+def test_rows_are_shown_by_their_first_lines_and_excerpts_and_counted_all() -> None:
+    rows = [(line, f"Question {line}? " + "x" * 200) for line in range(1, 15)]
+    found = lines_finding(FindingCode.ROWS_TOO_LONG, Severity.ERROR, "Too long.", rows, hint="Cut.", field="question")
+    assert (found.count, found.lines, len(found.examples)) == (14, tuple(range(1, 11)), 3)
+    assert {len(example) for example in found.examples} == {120}

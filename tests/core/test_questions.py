@@ -1,17 +1,14 @@
 """Data rows become questions, or errors that name the wrong field; splits do not depend on the order of rows."""
 
 import math
-import random
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from craft.core.questions import ChoiceQuestion, OpenQuestion, Task, letters, split
+from craft.core.questions import ChoiceQuestion, OpenQuestion, Task, letters
 from craft.core.rows.fields import RowInvalid
 from craft.core.rows.reader import question_from_row, task_of_row
-from craft.errors import DatasetInvalid, RequestInvalid
+from craft.errors import DatasetInvalid
 
 OPEN, CHOICE = Task.OPEN_ENDED, Task.MULTIPLE_CHOICE
 
@@ -171,41 +168,6 @@ def test_an_excerpt_is_short_and_printable() -> None:
     assert len(error.excerpt) == 120
     assert error.excerpt.isprintable()
     assert str(error) == "question: holds a NUL character"
-
-
-def questions(count: int) -> list[OpenQuestion]:
-    return [OpenQuestion(f"id{number}", "Q?", ("x",)) for number in range(count)]
-
-
-@given(st.integers(0, 200), st.floats(0, 0.99), st.integers(0, 10), st.randoms())
-def test_a_split_is_a_partition_that_ignores_the_order(
-    count: int, fraction: float, seed: int, order: random.Random
-) -> None:
-    rows = questions(count)
-    parts = split(rows, held_out_fraction=fraction, seed=seed)
-    assert sorted(parts.train + parts.held_out, key=lambda each: int(each.id[2:])) == rows
-    shuffled = order.sample(rows, count)
-    assert set(split(shuffled, held_out_fraction=fraction, seed=seed).held_out) == set(parts.held_out)
-
-
-def test_a_split_keeps_its_size_and_the_order_of_the_file_and_depends_on_the_seed() -> None:
-    rows = questions(4000)
-    parts = split(rows, held_out_fraction=0.25, seed=1)
-    assert 900 < len(parts.held_out) < 1100
-    assert list(parts.held_out) == [row for row in rows if row in set(parts.held_out)]
-    assert split(rows, held_out_fraction=0.25, seed=2).held_out != parts.held_out
-
-
-def test_rows_added_later_move_no_question() -> None:
-    before, after = (split(questions(count), held_out_fraction=0.5, seed=3) for count in (50, 100))
-    assert set(before.held_out) <= set(after.held_out)
-    assert set(before.train) <= set(after.train)
-
-
-@pytest.mark.parametrize("fraction", [-0.1, 1.0, math.nan])
-def test_a_fraction_outside_its_range_is_refused(fraction: float) -> None:
-    with pytest.raises(RequestInvalid):
-        split(questions(1), held_out_fraction=fraction, seed=0)
 
 
 @pytest.mark.parametrize("choices", [None, [], ["a", "b"]])

@@ -13,9 +13,9 @@ from craft.core.flow import KnowledgeFlow, flows
 from craft.core.judging.answers import Outcome, judge, majority_right_answer, matches
 from craft.core.judging.refusals import is_refusal, wording_for
 from craft.core.knowledge import KnowledgeState, certainty_of, choice_state
-from craft.core.prompts import first_examined_shot
-from craft.core.questions import ChoiceQuestion, OpenQuestion, Task, split
+from craft.core.questions import ChoiceQuestion, OpenQuestion, Task
 from craft.core.rows.reader import question_from_row
+from craft.core.rows.split import first_examined_shot, split
 from craft.core.selection import QuestionFlow, select
 from craft.core.strategies import SelectionRule, Strategy
 

@@ -1,16 +1,14 @@
-"""The service's stages: split a dataset, make the rehearsal set, make a strategy's tuning set."""
+"""The service's stages by kind: the split, the rehearsal set, a strategy's tuning set."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from craft.contracts.stages.artifacts import StageResult
 from craft.contracts.stages.kinds import StageKind
-from craft.contracts.stages.parameters import IngestParameters, RehearsalSetParameters, TuningSetParameters
+from craft.contracts.stages.parameters import RehearsalSetParameters, TuningSetParameters
 from craft.contracts.stages.rows import (
     DECISIONS_FILE,
     FLOW_FILE,
-    HELD_OUT_FILE,
-    QUESTIONS_FILE,
     SAMPLES_FILE,
     STATES_FILE,
     TRAIN_FILE,
@@ -24,12 +22,12 @@ from craft.contracts.stages.rows import (
 )
 from craft.core.flow import KnowledgeFlow
 from craft.core.knowledge import KnowledgeState
-from craft.core.questions import Question, Split, split
+from craft.core.questions import Question
 from craft.core.rehearsal import default_rehearsal_count, rehearsal_questions
 from craft.core.selection import Selection
-from craft.errors import DatasetInvalid
 from craft.infra.stage.context import StageContext, StageFunctions
 from craft.infra.storage.artifacts import read_rows, write_rows
+from craft_datasets.ingest import ingest
 from craft_datasets.selection import choose, rehearsal_rows, tuning_rows
 
 
@@ -40,26 +38,6 @@ def stage_functions() -> StageFunctions:
         StageKind.REHEARSAL_SET: rehearsal_set,
         StageKind.TUNING_SET: tuning_set,
     }
-
-
-def ingest(parameters: IngestParameters, context: StageContext) -> StageResult:
-    """Split a dataset into `train.jsonl` and `held_out.jsonl`. Raises DatasetInvalid if a needed side is empty."""
-    questions = _questions(context.input("dataset") / QUESTIONS_FILE)
-    whole = parameters.held_out_fraction == 1
-    parts = (
-        Split(train=(), held_out=tuple(questions))
-        if whole
-        else split(questions, held_out_fraction=parameters.held_out_fraction, seed=parameters.seed)
-    )
-    if not parts.held_out or not (parts.train or whole):
-        raise DatasetInvalid(
-            f"{len(questions)} rows split into {len(parts.train)} for training and {len(parts.held_out)} held out.",
-            hint="Both sides need rows: add rows, or change split.held_out_fraction.",
-            param="dataset",
-        )
-    write_rows(context.output / TRAIN_FILE, map(QuestionRow.of, parts.train))
-    write_rows(context.output / HELD_OUT_FILE, map(QuestionRow.of, parts.held_out))
-    return StageResult(counts={"train": len(parts.train), "held_out": len(parts.held_out)})
 
 
 def rehearsal_set(parameters: RehearsalSetParameters, context: StageContext) -> StageResult:

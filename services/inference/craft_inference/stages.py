@@ -17,10 +17,10 @@ from craft.contracts.stages.rows import (
     QuestionRow,
     ReplyRow,
 )
-from craft.core.prompts import first_examined_shot
 from craft.core.questions import Question, Task
 from craft.core.rows.fields import RowInvalid
 from craft.core.rows.reader import question_from_row
+from craft.core.rows.split import first_examined_shot
 from craft.core.shots import DEFAULT_CHOICE_SHOTS, DEFAULT_OPEN_SHOTS
 from craft.errors import RequestInvalid
 from craft.infra.stage.context import StageContext
@@ -112,7 +112,7 @@ def probe_shots(parameters: ProbeParameters, held_out: Sequence[Question]) -> tu
     if examined is not None:
         raise RequestInvalid(
             f"The shot {examined.question!r} is a question of the evaluation split.",
-            hint="Choose shots that are not in the dataset, or from its training split.",
+            hint="Choose shots whose questions are not in the dataset.",
             param="probe.shots",
         )
     return shots

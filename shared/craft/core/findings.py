@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from craft.core.rows.fields import excerpt
 from craft.errors import DatasetInvalid, FindingDetail, Severity
 
 MAX_LINES = 10
@@ -19,6 +20,20 @@ class FindingCode(StrEnum):
 
     REPEATED_QUESTIONS = "repeated_questions"
     """The same question comes in several rows."""
+    KEPT_TOGETHER = "kept_together"
+    """Rows that ask the same are on one side of the split."""
+    EVALUATED_ELSEWHERE = "evaluated_elsewhere"
+    """Rows do not train, because an evaluation set asks their question."""
+    ROWS_TOO_LONG = "rows_too_long"
+    """Rows have more tokens than the model, or the training, takes. Accepted, they are left out."""
+    MODEL_TOKENS = "model_tokens"
+    """Rows hold special tokens of the model as text."""
+    ANSWERS_REFUSE = "answers_refuse"
+    """The answers of rows are the refusal that the job teaches."""
+    NO_REPLY_HEADER = "no_reply_header"
+    """The chat template does not begin the assistant's reply, although it writes a header before one."""
+    SHOTS_IN_TRAINING = "shots_in_training"
+    """Few-shot examples are also questions of the training split."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +69,25 @@ class Acceptance:
                 findings=marked,
             )
         return marked
+
+
+def lines_finding(
+    code: FindingCode,
+    severity: Severity,
+    message: str,
+    rows: Sequence[tuple[int, str]],
+    *,
+    hint: str | None = None,
+    field: str | None = None,
+) -> FindingDetail:
+    """The finding for rows, each with its line (from 1) and its text. The first lines and excerpts are shown."""
+    return FindingDetail(
+        code=code,
+        severity=severity,
+        message=message,
+        hint=hint,
+        field=field,
+        count=len(rows),
+        lines=tuple(line for line, _ in rows[:MAX_LINES]),
+        examples=tuple(excerpt(text) for _, text in rows[:MAX_EXAMPLES]),
+    )

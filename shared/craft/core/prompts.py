@@ -1,7 +1,7 @@
 """The prompts of both tasks as chat messages. A job can replace each template."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import NamedTuple
@@ -169,16 +169,3 @@ def target(question: Question, templates: PromptTemplates) -> str:
     if isinstance(question, ChoiceQuestion):
         return _fill(templates.choice_target, {"letter": question.answer_letter})
     return _fill(templates.open_target, {"answer": question.answers[0]})
-
-
-def first_examined_shot(shots: Iterable[Question], held_out: Iterable[Question]) -> Question | None:
-    """The first shot whose question is in the evaluation split, compared without case and spaces, or None.
-
-    Such a shot would show the model an answer on which it is evaluated.
-    """
-    examined = {_folded(question) for question in held_out}
-    return next((shot for shot in shots if _folded(shot) in examined), None)
-
-
-def _folded(question: Question) -> str:
-    return " ".join(question.question.casefold().split())

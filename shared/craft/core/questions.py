@@ -1,13 +1,12 @@
-"""Questions of both tasks, and their split into training and held-out questions."""
+"""Questions of both tasks."""
 
 import hashlib
 import string
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Generic, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
-from craft.errors import DatasetInvalid, RequestInvalid
+from craft.errors import DatasetInvalid
 
 MIN_CHOICES = 2
 MAX_CHOICES = 26
@@ -67,28 +66,3 @@ def letters(count: int) -> tuple[str, ...]:
 def id_hash(question_id: str, *, salt: str = "") -> int:
     """A 64-bit hash of an id, the same on every machine: for ties, splits and shuffles that ignore the rows' order."""
     return int.from_bytes(hashlib.blake2b(f"{salt}\0{question_id}".encode(), digest_size=8).digest())
-
-
-@dataclass(frozen=True, slots=True)
-class Split(Generic[AnyQuestion]):
-    """Two disjoint parts of a dataset, each in the order of the file."""
-
-    train: tuple[AnyQuestion, ...]
-    held_out: tuple[AnyQuestion, ...]
-
-
-def split(questions: Sequence[AnyQuestion], *, held_out_fraction: float, seed: int) -> Split[AnyQuestion]:
-    """Split the questions by a hash of their ids.
-
-    Neither the order of the rows nor later rows move a question from one part to the other. The sizes are therefore
-    only close to the fraction, and one part of a tiny dataset may be empty. Raises RequestInvalid unless
-    0 ≤ fraction < 1.
-    """
-    if not 0 <= held_out_fraction < 1:
-        raise RequestInvalid("held_out_fraction must be at least 0 and below 1", param="held_out_fraction")
-    limit = int(held_out_fraction * 2**64)
-    is_held_out = [id_hash(question.id, salt=f"split {seed}") < limit for question in questions]
-    return Split(
-        train=tuple(question for question, out in zip(questions, is_held_out, strict=True) if not out),
-        held_out=tuple(question for question, out in zip(questions, is_held_out, strict=True) if out),
-    )

@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 
 from craft.contracts.spec.jobs import PromptSettings, SelectionSettings
-from craft.contracts.stages.parameters import IngestParameters, RehearsalSetParameters, TuningSetParameters
+from craft.contracts.stages.parameters import RehearsalSetParameters, TuningSetParameters
 from craft.contracts.stages.rows import (
     DECISIONS_FILE,
     FLOW_FILE,
-    HELD_OUT_FILE,
     QUESTIONS_FILE,
     SAMPLES_FILE,
     STATES_FILE,
@@ -28,10 +27,10 @@ from craft.contracts.stages.rows import (
 from craft.core.questions import Task
 from craft.core.selection import DropReason
 from craft.core.strategies import Shortage, Strategy
-from craft.errors import DatasetInvalid, TooFewKnown, TooFewUnknown
+from craft.errors import TooFewKnown, TooFewUnknown
 from craft.infra.stage.context import LocalContext
 from craft.infra.storage.artifacts import read_rows, write_rows
-from craft_datasets.stages import ingest, rehearsal_set, tuning_set
+from craft_datasets.stages import rehearsal_set, tuning_set
 
 
 def context(folder: Path, inputs: Mapping[str, Path]) -> LocalContext:
@@ -75,30 +74,6 @@ def tuning(strategy: Strategy, **selection: int) -> TuningSetParameters:
         prompts=PromptSettings(),
         seed=7,
     )
-
-
-def test_ingest_splits_by_id_and_loses_nothing(tmp_path: Path, questions: Path) -> None:
-    parameters = IngestParameters(task=Task.OPEN_ENDED, held_out_fraction=0.5, seed=1)
-    first = context(tmp_path, {"dataset": questions})
-    result = ingest(parameters, first)
-    sides = [{row.id for row in read_rows(first.output / name, QuestionRow)} for name in (TRAIN_FILE, HELD_OUT_FILE)]
-    assert sides[0] | sides[1] == {f"q{n}" for n in range(40)}
-    assert not sides[0] & sides[1]
-    assert result.counts == {"train": len(sides[0]), "held_out": len(sides[1])}
-
-
-def test_an_evaluation_set_is_held_out_whole(tmp_path: Path, questions: Path) -> None:
-    parameters = IngestParameters(task=Task.OPEN_ENDED, held_out_fraction=1.0, seed=1)
-    assert ingest(parameters, context(tmp_path, {"dataset": questions})).counts == {"train": 0, "held_out": 40}
-
-
-def test_one_row_cannot_be_split(tmp_path: Path) -> None:
-    write_rows(tmp_path / QUESTIONS_FILE, [QuestionRow(id="a", question="q", answers=["x"])])
-    with pytest.raises(DatasetInvalid, match="1 rows split"):
-        ingest(
-            IngestParameters(task=Task.OPEN_ENDED, held_out_fraction=0.5, seed=1),
-            context(tmp_path, {"dataset": tmp_path}),
-        )
 
 
 def test_rehearsal_teaches_the_models_own_wording(tmp_path: Path, questions: Path) -> None:

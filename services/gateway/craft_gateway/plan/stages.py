@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from craft.contracts.base import Contract
+from craft.contracts.findings import Finding
 from craft.contracts.spec.jobs import JobSpec, PromptSettings, VanTarget
 from craft.contracts.stages.artifacts import ArtifactRef
 from craft.contracts.stages.kinds import FACTS, Service, StageKind
@@ -16,6 +17,7 @@ from craft.contracts.stages.names import (
     ANSWER_BASIC,
     ANSWER_REFUSE,
     FLOW,
+    HELD_OUT,
     INGEST,
     PROBE_INITIAL,
     PROBE_REHEARSED,
@@ -26,6 +28,7 @@ from craft.contracts.stages.names import (
     SCORE_INITIAL,
     SCORE_REHEARSED,
     evaluate_stage,
+    evaluated_role,
     ingest_stage,
     package_stage,
     questions_role,
@@ -64,6 +67,10 @@ class ResolvedJob(Contract):
     embedder: str
     dataset: ArtifactRef
     evaluation: dict[str, ArtifactRef] = Field(default_factory=dict)
+    findings: list[Finding] = Field(default_factory=list, description="What was noticed when the job was accepted.")
+    left_out: dict[str, list[int]] = Field(
+        default_factory=dict, description="By evaluation set, `held_out` for the job's own: lines to go on without."
+    )
 
     @property
     def datasets(self) -> dict[str, ArtifactRef]:
@@ -136,16 +143,19 @@ def _rehearses(job: ResolvedJob) -> bool:
 
 def _ingests(job: ResolvedJob) -> Iterator[PlannedStage]:
     spec = job.spec
-    yield PlannedStage(
-        INGEST,
-        IngestParameters(task=spec.task, held_out_fraction=spec.split.held_out_fraction, seed=spec.seed),
-        {"dataset": job.dataset},
+    own = IngestParameters(
+        task=spec.task,
+        held_out_fraction=spec.split.held_out_fraction,
+        seed=spec.seed,
+        left_out=job.left_out.get(HELD_OUT, []),
     )
+    # What a further set asks does not train. Where nothing overlaps the split has the same bytes as without the set.
+    evaluated = {evaluated_role(name): dataset for name, dataset in job.evaluation.items()}
+    yield PlannedStage(INGEST, own, {"dataset": job.dataset, **evaluated})
     for name, dataset in job.evaluation.items():
         # No randomness if all is held out: with seed 0 every job has the same stage key.
-        yield PlannedStage(
-            ingest_stage(name), IngestParameters(task=spec.task, held_out_fraction=1.0, seed=0), {"dataset": dataset}
-        )
+        whole = IngestParameters(task=spec.task, held_out_fraction=1.0, seed=0, left_out=job.left_out.get(name, []))
+        yield PlannedStage(ingest_stage(name), whole, {"dataset": dataset})
 
 
 def _probe(job: ResolvedJob, name: str, **adapter: StageInput) -> PlannedStage:
@@ -271,6 +281,7 @@ def _strategy(job: ResolvedJob, strategy: Strategy) -> Iterator[PlannedStage]:
             strategy=strategy,
             prompts=spec.prompts,
             max_new_tokens=spec.evaluation_settings.max_new_tokens,
+            findings=job.findings,
         ),
         {
             "questions": FromStage(INGEST),
@@ -284,11 +295,21 @@ def _strategy(job: ResolvedJob, strategy: Strategy) -> Iterator[PlannedStage]:
 
 def _report(job: ResolvedJob, stages: Sequence[PlannedStage]) -> PlannedStage:
     spec = job.spec.model_dump(mode="json", exclude=NOT_SHOWN)
-    shown = {**spec, **job.model_dump(mode="json", exclude={"spec"}), "dataset": spec["dataset"]}
+    shown = {
+        **spec,
+        **job.model_dump(mode="json", exclude={"spec", "findings", "left_out"}),
+        "dataset": spec["dataset"],
+    }
     shown["evaluation"] = spec["evaluation"]
     return PlannedStage(
         REPORT,
-        ReportParameters(job=shown, task=job.spec.task, strategies=job.spec.strategies, seed=job.spec.seed),
+        ReportParameters(
+            job=shown,
+            task=job.spec.task,
+            strategies=job.spec.strategies,
+            seed=job.spec.seed,
+            findings=job.findings,
+        ),
         {stage.name: FromStage(stage.name) for stage in stages},
     )
 

@@ -88,7 +88,7 @@ class Estimate(Contract):
 
     stages: int
     reused_stages: int = Field(description="Stages with an existing result.")
-    train_questions: int = Field(description="Approximate, because a hash of each question's id decides the split.")
+    train_questions: int = Field(description="Approximate, because a hash of each question decides the split.")
     held_out_questions: int
     prompts: int = Field(description="Prompts for a model.")
     generated_tokens: int = Field(description="Maximum; replies usually end earlier.")

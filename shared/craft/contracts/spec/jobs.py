@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from craft.contracts.base import DATASET_ID, NAME, Contract
+from craft.contracts.findings import Accept
 from craft.core.questions import Task
 from craft.core.strategies import FlowRule, Shortage, Strategy
 
@@ -70,7 +71,7 @@ class EvaluationSet(Contract):
 
 
 class SplitSettings(Contract):
-    """The split of the dataset, by a hash of each question's id, so that the order of rows does not matter."""
+    """The split of the dataset, by a hash of what each row asks: equal questions are on one side, in any order."""
 
     held_out_fraction: float = Field(0.2, gt=0.0, lt=1.0)
 
@@ -172,6 +173,7 @@ class JobSpec(Contract):
     training: TrainingSettings = Field(default_factory=TrainingSettings)
     evaluation_settings: EvaluationSettings = Field(default_factory=EvaluationSettings)
     prompts: PromptSettings = Field(default_factory=PromptSettings)
+    accept: Accept = Field(default_factory=list)
     seed: Seed = 42
     priority: int = Field(50, ge=0, le=100)
     labels: dict[PlainText, PlainText] = Field(default_factory=dict, max_length=64)

@@ -16,6 +16,9 @@ HELD_OUT = "held_out"
 QUESTIONS = "questions"
 """The role of the input that holds a stage's questions; `questions:<name>` holds those of a further evaluation set."""
 
+EVALUATED = "evaluated:"
+"""`evaluated:<name>`: the input of a split that holds a further evaluation set's dataset."""
+
 
 def stage_name(kind: StageKind, which: str = "") -> str:
     """The name of one stage of the kind."""
@@ -100,6 +103,11 @@ def position(name: str) -> int:
     """Sort key: the order in which a job does its stages. One kind's stages are equal; unknown names come last."""
     known = name if name in _ORDER else name.partition(":")[0]
     return _ORDER.index(known) if known in _ORDER else len(_ORDER)
+
+
+def evaluated_role(evaluation_set: str) -> str:
+    """The role of a further evaluation set's dataset, as the split of the job's own dataset reads it."""
+    return f"{EVALUATED}{evaluation_set}"
 
 
 def questions_role(evaluation_set: str) -> str:

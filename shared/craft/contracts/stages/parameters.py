@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from craft.contracts.base import Contract, Digest
+from craft.contracts.findings import Finding
 from craft.contracts.spec.jobs import (
     EvaluationSettings,
     ProbeSettings,
@@ -46,12 +47,18 @@ class TrainerRef(Contract):
 
 
 class IngestParameters(Contract):
-    """Input `dataset`. Split a dataset; `held_out_fraction` 1 puts every question into the held-out file."""
+    """Inputs `dataset` and `evaluated:<name>`, the evaluation sets whose questions must not train.
+
+    Split a dataset; `held_out_fraction` 1 puts every question into the held-out file.
+    """
 
     kind: Literal[StageKind.INGEST] = StageKind.INGEST
     task: Task
     held_out_fraction: Share
     seed: Seed
+    left_out: list[int] = Field(
+        default_factory=list, description="Lines of the dataset, from 1, that the job goes on without."
+    )
 
 
 class ProbeParameters(Contract):
@@ -162,6 +169,7 @@ class PackageParameters(Contract):
     prompts: PromptSettings
     max_new_tokens: int
     least_equal_share: Share = 0.9
+    findings: list[Finding] = Field(default_factory=list, description="Noticed when the job was accepted.")
 
 
 class ReportParameters(Contract):
@@ -172,6 +180,7 @@ class ReportParameters(Contract):
     task: Task
     strategies: list[Strategy]
     seed: Seed
+    findings: list[Finding] = Field(default_factory=list, description="Noticed when the job was accepted.")
 
 
 StageParameters = Annotated[

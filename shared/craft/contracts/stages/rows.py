@@ -42,6 +42,7 @@ class QuestionRow(Contract):
     choices: list[str] | None = None
     answer: int | None = None
     category: str | None = None
+    line: int | None = Field(None, description="In a split: the row's line in the dataset, from 1.")
 
     @classmethod
     def of(cls, question: Question) -> "QuestionRow":

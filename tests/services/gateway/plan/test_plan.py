@@ -69,7 +69,7 @@ def test_every_stage_comes_after_those_it_reads_and_names_are_unique(strategies:
 @pytest.mark.parametrize(
     ("name", "inputs"),
     [
-        ("ingest", {"dataset": ref("dataset")}),
+        ("ingest", {"dataset": ref("dataset"), "evaluated:nq": ref("nq")}),
         ("probe:initial", {"questions": "ingest"}),
         ("score:initial", {"questions": "ingest", "probe": "probe:initial"}),
         ("rehearsal_set", {"questions": "ingest", "probe": "probe:initial", "states": "score:initial"}),
