@@ -11,7 +11,7 @@ FUZZ := .craft/fuzz
 PIP_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models vllm demo up test test-servers chaos fuzz test-vllm client lint types imports check bench bench-api bench-gateway bench-vllm bench-vllm-settings clean
+.PHONY: help setup models vllm demo up test test-servers chaos fuzz test-vllm client lint types imports check bench bench-api bench-gateway bench-threads bench-vllm bench-vllm-settings clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*?## "} {printf "  make %-14s %s\n", $$1, $$2}'
@@ -99,6 +99,9 @@ bench-api: setup ## 1,500 polls and 100 submissions a second and 200 event strea
 
 bench-gateway: setup ## 300 polls a second at 500 queued jobs while workers run: latencies, errors, memory
 	$(BIN)/python -m tests.bench.bench_gateway $(ARGS)
+
+bench-threads: setup models ## Tuning and answering alone and beside one busy process: a bound on both
+	$(BIN)/python -m tests.bench.bench_threads $(ARGS)
 
 bench-vllm-settings: setup models vllm ## What each of vLLM's settings does on CPU, one changed at a time
 	$(BIN)/python -m tests.bench.bench_vllm_settings $(ARGS)

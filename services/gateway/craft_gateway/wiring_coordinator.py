@@ -34,9 +34,9 @@ from craft_gateway.webhooks.sender import WebhookSender, sender_thread
 from craft_gateway.worker_api.observed import CountedCalls, LostLeases
 from craft_gateway.worker_api.routes import worker_router
 
-_RELAY_SECONDS = 0.1
+_RELAY_SECONDS = 0.25
 _CLEAN_UP_SECONDS = 60.0
-_PUBLISHING_SECONDS = 1.0
+_PUBLISHING_SECONDS = 2.0
 
 
 def loops(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from craft.contracts.services.model_server import ServedBase
 from craft.infra.models.folders import served_path
+from craft.infra.process.compute_threads import with_short_spins
 from craft.infra.settings.inference import InferenceSettings, VllmSettings
 
 _GPU_DEVICE = Path("/dev/nvidiactl")
@@ -92,7 +93,7 @@ def _environment(vllm: VllmSettings, places: ServerPlaces, *, cpu: bool) -> dict
     if cpu:
         own["VLLM_CPU_OMP_THREADS_BIND"] = vllm.cpu_threads or f"0-{(os.cpu_count() or 1) - 1}"
         own["VLLM_CPU_KVCACHE_SPACE"] = str(vllm.cpu_kvcache_gib or 2)
-    return inherited | own
+    return with_short_spins(inherited) | own
 
 
 def on_cpu(device: str) -> bool:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
+from craft.infra.process.compute_threads import with_short_spins
 from craft.infra.settings.worker import WorkerSettings
 from craft.infra.stage.channel import Failed, Finished
 from craft.infra.worker.child_process import ChildOutcome, ChildProcess, StageListener, StageWork
@@ -64,7 +65,7 @@ class WarmChild:
 
     def _spawn(self) -> "ChildProcess":
         environment = {name: value for name, value in self._environment.items() if name not in _KEPT_FROM_CHILD}
-        return ChildProcess(self._functions_path, self._settings.memory_bytes or 0, environment)
+        return ChildProcess(self._functions_path, self._settings.memory_bytes or 0, with_short_spins(environment))
 
     def _returned(self, process: "ChildProcess", *, reusable: bool) -> None:
         with self._lock:
