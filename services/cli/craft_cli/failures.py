@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from craft.contracts.problems import Problem
 from craft.errors import CraftError, Fault
 from craft_cli.output import error_console
+from craft_cli.tables.cells import finding_lines
 from craft_client import ApiError, ClientError, ConfigError, JobFailed, ServerUnreachable
 
 EXIT_FAILED = 1
@@ -98,7 +99,8 @@ def _message(error: Exception | str) -> str:
         return error.message + (f"\nHint: {error.hint}" if error.hint else "")
     if isinstance(error, ServerUnreachable):
         return f"{error}\nHint: start the system with `craft up`, or name it with --url."
-    return str(error)
+    findings = error.problem.findings if isinstance(error, ApiError) else []
+    return "\n".join([str(error), *finding_lines(findings)])
 
 
 def _exit_code(error: Exception | str) -> int:

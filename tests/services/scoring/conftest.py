@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from craft.contracts.findings import Finding
 from craft.contracts.spec.jobs import EvaluationSettings, PromptSettings
 from craft.contracts.stages.artifacts import ArtifactRef, Cost, StageResult
 from craft.contracts.stages.kinds import StageKind
@@ -60,6 +61,8 @@ class MadeUpJob:
     initial_right: bool = False
     seed: int = 7
     resamples: int = 200
+    noticed: Sequence[Finding] = ()
+    """By the stage ingest."""
     folders: dict[str, Path] = field(default_factory=dict)
     refs: dict[str, ArtifactRef] = field(default_factory=dict)
 
@@ -71,7 +74,7 @@ class MadeUpJob:
     def build(self) -> "MadeUpJob":
         """Make the artifacts of all stages before the report."""
         train, held_out = self._questions("train", self.train), self._questions("held", self.held_out)
-        self.publish("ingest", StageKind.INGEST, {TRAIN_FILE: train, HELD_OUT_FILE: held_out})
+        self.publish("ingest", StageKind.INGEST, {TRAIN_FILE: train, HELD_OUT_FILE: held_out}, findings=self.noticed)
         sets = {"held_out": held_out}
         for name, count in self.further.items():
             sets[name] = self._questions(name, count)
@@ -108,13 +111,15 @@ class MadeUpJob:
 
     def publish(
         self, name: str, kind: StageKind, files: Mapping[str, Iterable[BaseModel]], *, cost: Cost | None = None,
-        versions: Mapping[str, str] | None = None, notes: Sequence[str] = (),
+        versions: Mapping[str, str] | None = None, notes: Sequence[str] = (), findings: Sequence[Finding] = (),
     ) -> None:  # fmt: skip
         """Write rows and publish them as the artifact of one stage."""
         scratch = self.store.scratch(name)
         for file, rows in files.items():
             write_rows(scratch / file, rows)
-        result = StageResult(cost=cost or Cost(seconds=0.4), versions=dict(versions or {}), notes=list(notes))
+        result = StageResult(
+            cost=cost or Cost(seconds=0.4), versions=dict(versions or {}), notes=list(notes), findings=list(findings)
+        )
         self.adopt(name, kind, scratch, result)
 
     def adopt(self, name: str, kind: StageKind, scratch: Path, result: StageResult) -> None:

@@ -15,6 +15,7 @@ from craft_cli.failures import EXIT_INTERRUPTED, fail
 from craft_cli.output import error_console, print_json
 from craft_cli.session import Session, server_command
 from craft_cli.tables import estimates, jobs
+from craft_cli.tables.cells import finding_lines
 from craft_cli.watching import watch
 from craft_client import JobFailed, JobHandle
 
@@ -32,9 +33,10 @@ def submit(session: Session, spec: SpecFile, *, follow: Follow = False) -> None:
 
 @server_command(app, example="craft jobs validate job.json --json")
 def validate(session: Session, spec: SpecFile) -> None:
-    """Show the stages, the estimate and the checks of a job, without running it."""
+    """Show the stages, the estimate, the checks and the findings of a job, without running it."""
     view = session.client.jobs.validate(specification(spec, session))
-    session.show(view, estimates.stages(view), *estimates.lines(view.estimate), *estimates.checks(view))
+    shown = [*estimates.lines(view.estimate), *estimates.checks(view), *finding_lines(view.findings)]
+    session.show(view, estimates.stages(view), *shown)
 
 
 @server_command(app, "ls", example="craft jobs ls --status running --label ticket=ML-412")

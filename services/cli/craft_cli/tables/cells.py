@@ -1,6 +1,6 @@
 """Cells of tables for a terminal: texts, times, sizes and percentages."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 from rich.markup import escape
@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from craft.contracts.documents.evaluation import EstimateView, MetricSet
+from craft.contracts.findings import Finding
 
 METRICS = ("pc", "pw", "pr", "ths", "over_refusal")
 METRIC_HEADINGS = ("Pc", "Pw", "Pr", "THS", "over-refusal")
@@ -64,6 +65,24 @@ def percent(estimate: EstimateView) -> str:
     if estimate.low is None or estimate.high is None:
         return f"{100 * estimate.value:.1f}"
     return f"{100 * estimate.value:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
+
+
+def finding_lines(findings: Iterable[Finding]) -> Iterator[str]:
+    """A line for each finding, with its places, its excerpts and its hint on further lines."""
+    for each in findings:
+        mark = "accepted" if each.accepted else each.severity.value
+        yield f"[{mark}] {each.code.value}: {each.message}"
+        shown = ", ".join(map(str, each.lines)) + (", …" if each.count > len(each.lines) else "")
+        if each.lines:
+            yield f"  Lines: {shown}"
+        yield from (f"  For example: {printable(example)}" for example in each.examples)
+        if each.hint:
+            yield f"  Hint: {each.hint}"
+
+
+def printable(text: str) -> str:
+    """Text from a dataset or a model without characters that steer a terminal."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
 def metric_cells(metrics: MetricSet) -> list[str]:

@@ -5,13 +5,16 @@ from collections.abc import Iterator
 from rich.table import Table
 
 from craft.contracts.documents.report import ReportDocument, ReportSet
-from craft_cli.tables.cells import METRIC_HEADINGS, metric_cells
+from craft_cli.tables.cells import METRIC_HEADINGS, finding_lines, metric_cells
 
 _NAMES = {"initial_basic": "M0 BASIC", "initial_refuse": "M0 REFUSE"}
 
 
 def report(document: ReportDocument) -> Iterator[Table | str]:
-    """The table of each evaluation set, and then a line for each comparison on the first set."""
+    """The findings, the table of each evaluation set, and then a line for each comparison on the first set."""
+    if document.findings:
+        yield "What to know before you trust this:"
+        yield from finding_lines(document.findings)
     for report_set in document.sets:
         yield _results(report_set)
     for comparison in document.sets[0].comparisons:

@@ -72,6 +72,7 @@ def job_view(rows: JobRows, *, now: datetime) -> JobView:
         estimate=_estimate(rows),
         estimate_outcome=estimate_outcome(job, stages) if job.status.terminal else None,
         error=None if job.error is None else JobError.model_validate(job.error),
+        findings=rows.resolved.findings,
         adapters=_adapters(rows),
         report=_report(rows),
         team=job.team,

@@ -9,6 +9,7 @@ from craft.contracts.documents.report import (
     KnowledgeSummary,
     ReplyExample,
     ReportDocument,
+    ReportFinding,
     ReportSet,
     SelectionSummary,
     SetRole,
@@ -21,6 +22,7 @@ from craft.core.evaluated import Evaluated
 from craft.core.judging.answers import Outcome
 from craft.core.questions import id_hash, letters
 from craft.core.strategies import Strategy
+from craft.errors import Severity
 from craft_scoring.metric_views import differences
 from craft_scoring.report.comparisons import pairs, verdict
 from craft_scoring.report.inputs import JobResults
@@ -42,6 +44,7 @@ def report_document(results: JobResults) -> ReportDocument:
         training={stage: _training(rows) for stage, rows in results.curves.items() if rows},
         cost=list(_costs(results)),
         examples={name: _examples(results, name) for name in results.strategies},
+        findings=_findings(results),
         notes=[f"{stage}: {note}" for stage, manifest in results.manifests.items() for note in manifest.result.notes],
         versions=_versions(results),
     )
@@ -185,6 +188,17 @@ def _accepted(question: QuestionRow) -> list[str]:
     if question.choices is not None and question.answer is not None:
         return [f"{letters(len(question.choices))[question.answer]}. {question.choices[question.answer]}"]
     return list(question.answers or [])
+
+
+def _findings(results: JobResults) -> list[ReportFinding]:
+    """All findings, each once: what was known when the job was accepted may have reached a stage as well."""
+    sources = [("job", results.parameters.findings)]
+    sources += [(stage, manifest.result.findings) for stage, manifest in results.manifests.items()]
+    first: dict[str, ReportFinding] = {}
+    for source, found in sources:
+        for each in found:
+            first.setdefault(each.model_dump_json(), ReportFinding(**each.model_dump(), source=source))
+    return sorted(first.values(), key=lambda each: (not each.accepted, each.severity is not Severity.ERROR))
 
 
 def _versions(results: JobResults) -> Mapping[str, str]:

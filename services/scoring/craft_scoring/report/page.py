@@ -85,6 +85,7 @@ def _environment() -> Environment:
         "plain_text": texts.plain_text,
         "name_of": texts.name_of,
         "stage_title": texts.stage_title,
+        "source_name": texts.source_name,
         "reuse_mark": lambda stage: Markup(reuse_mark(stage)),  # noqa: S704 - a stage's name is letters, `:` and `-`
         "percent": texts.percent,
         "points": texts.points,

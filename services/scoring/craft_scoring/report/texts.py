@@ -46,6 +46,11 @@ def stage_title(stage: str) -> str:
     return f"{FACTS[kind].title}: {name_of(which)}" if which else FACTS[kind].title
 
 
+def source_name(source: str) -> str:
+    """Where a finding comes from, for readers: the job's submission, or a stage."""
+    return "The job" if source == "job" else stage_title(source)
+
+
 def plain_text(text: object, longest: int = MAX_TEXT_LENGTH) -> str:
     """Text from a dataset or a model as a page may show it: short, without escape sequences, control and bidi marks.
 

@@ -1,13 +1,15 @@
 """The README.md of a packaged adapter: its purpose, usage, training data, parameters and results."""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from craft.contracts.documents.evaluation import EstimateView, EvaluationDocument, ModelMetrics
+from craft.contracts.findings import Finding
 from craft.contracts.stages.artifacts import Manifest
 from craft.contracts.stages.parameters import PackageParameters
 from craft.contracts.stages.rows import ADAPTER_CONFIG, ADAPTER_FOLDER, CURVE_FILE, CurveRow, TrainingKind
@@ -29,6 +31,7 @@ class CardFacts:
     evaluation: EvaluationDocument
     compared: int
     equal: int
+    findings: Sequence[Finding] = ()
 
 
 def model_card(facts: CardFacts) -> str:
@@ -62,6 +65,7 @@ def model_card(facts: CardFacts) -> str:
             f"Loaded back with PEFT, the adapter gave the serving engine's greedy reply to {facts.equal} of "
             f"{facts.compared} held-out questions. Replies that part at a near-tie, decided by rounding, count.",
             "",
+            *_findings(facts.findings),
             "## Limits",
             "",
             "What the base model knows was measured on the training questions' domain; elsewhere it may refuse too "
@@ -135,6 +139,24 @@ def _results(facts: CardFacts) -> list[str]:
         lines += [f"### {name.replace('_', ' ')}: {results.candidate.count} questions", ""]
         lines += [*_table(("model", *_HEADINGS), rows), ""]
     return [*lines, "Percent, with bootstrap 95 % intervals. THS is 0 for the base model under the BASIC prompt."]
+
+
+def _findings(findings: Sequence[Finding]) -> list[str]:
+    """A section of what was noticed; nothing if nothing was. Excerpts stay in the report: no data row here."""
+    if not findings:
+        return []
+    lines = [
+        f"- **{'Error, accepted by the job' if each.accepted else each.severity.value.capitalize()}** "
+        f"(`{each.code}`, {each.count}): {_plain(each.message)}"
+        for each in findings
+    ]
+    return ["## Before you trust the results", "", *lines, ""]
+
+
+def _plain(text: str) -> str:
+    """Text that may hold words of a dataset, on one line and without Markdown or HTML."""
+    shown = "".join(character if character.isprintable() else " " for character in text)
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", shown)
 
 
 def _metrics(metrics: ModelMetrics) -> tuple[str, ...]:

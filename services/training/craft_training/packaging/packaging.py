@@ -8,7 +8,8 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from craft.contracts.documents.evaluation import EvaluationDocument
-from craft.contracts.stages.artifacts import Cost, StageResult
+from craft.contracts.findings import Finding
+from craft.contracts.stages.artifacts import Cost, Manifest, StageResult
 from craft.contracts.stages.names import HELD_OUT
 from craft.contracts.stages.parameters import PackageParameters
 from craft.contracts.stages.rows import (
@@ -28,7 +29,7 @@ from craft.contracts.stages.rows import (
 from craft.core.prompts import PromptMode, answer_messages, templates_from
 from craft.errors import AdapterUnservable, Internal
 from craft.infra.stage.context import StageContext
-from craft.infra.storage.artifacts import read_rows
+from craft.infra.storage.artifacts import MANIFEST_FILE, read_rows
 from craft_training.base_models import BaseModel, with_adapter
 from craft_training.packaging.adapter_files import write_archive
 from craft_training.packaging.greedy import DifferingReply, greedy, margins
@@ -148,4 +149,15 @@ def _facts(parameters: PackageParameters, context: StageContext, comparison: Rep
         evaluation=evaluation,
         compared=comparison.compared,
         equal=comparison.agreeing,
+        findings=noticed(parameters, context),
     )
+
+
+def noticed(parameters: PackageParameters, context: StageContext) -> list[Finding]:
+    """The findings of the job and of the stages that the adapter comes from, each once."""
+    found = list(parameters.findings)
+    for role in sorted(context.inputs):
+        path = context.inputs[role] / MANIFEST_FILE
+        if path.is_file():
+            found += Manifest.model_validate_json(path.read_bytes()).result.findings
+    return list({each.model_dump_json(): each for each in found}.values())

@@ -9,6 +9,7 @@ from pydantic import Field
 from craft.contracts.base import Contract
 from craft.contracts.documents.estimate import EstimateOutcome
 from craft.contracts.documents.evaluation import Differences, ModelMetrics
+from craft.contracts.findings import Finding
 from craft.contracts.stages.rows import FlowRow, StateRow
 from craft.core.questions import Task
 
@@ -109,6 +110,12 @@ class ReplyExample(Contract):
     reply: str
 
 
+class ReportFinding(Finding):
+    """A finding with its source: `job` for what was noticed when the job was accepted, else a stage's name."""
+
+    source: str
+
+
 class ReportDocument(Contract):
     """`report.json`: the numbers of the HTML report."""
 
@@ -121,6 +128,9 @@ class ReportDocument(Contract):
     training: dict[str, TrainingSummary] = Field(description="By stage name.")
     cost: list[StageCost]
     examples: dict[str, list[ReplyExample]] = Field(description="By strategy, from the held-out set.")
+    findings: list[ReportFinding] = Field(
+        default_factory=list, description="What to know before the numbers are trusted; accepted errors first."
+    )
     notes: list[str] = Field(description="Notes of stages, such as relaxed thresholds.")
     versions: dict[str, str]
     estimate: EstimateOutcome | None = Field(

@@ -7,6 +7,7 @@ from pydantic import Field, JsonValue
 from craft.contracts.base import Contract, ExpiresAt, Moment
 from craft.contracts.documents.estimate import Check, Estimate, EstimateOutcome
 from craft.contracts.events import EventType, StageStatus
+from craft.contracts.findings import Finding
 from craft.contracts.problems import JobError, StageError
 from craft.contracts.spec.jobs import JobSpec, JobStatus
 from craft.contracts.stages.artifacts import ArtifactRef, Cost, ManifestFile
@@ -138,6 +139,9 @@ class JobView(Contract):
         None, description="After its end: the estimate compared with reality."
     )
     error: JobError | None
+    findings: list[Finding] = Field(
+        default_factory=list, description="Noticed when the job was accepted. The report adds those of its stages."
+    )
     adapters: list[AdapterView]
     report: ReportView | None
     team: str = Field(examples=["default"])
@@ -180,6 +184,10 @@ class ValidationView(Contract):
     stages: list[PlannedStageView]
     estimate: Estimate
     checks: list[Check] = Field(default_factory=list, description="The checks; a failed one is a problem instead.")
+    findings: list[Finding] = Field(
+        default_factory=list,
+        description="What could make a result wrong: warnings, and errors that the job accepts. Others are a problem.",
+    )
 
 
 class EventView(Contract):

@@ -199,7 +199,7 @@ FACTS: Mapping[StageKind, StageFacts] = {
     ),
     StageKind.PACKAGE: StageFacts(
         service=Service.TRAINING,
-        code_version=2,  # The card holds the prompt's text.
+        code_version=3,  # The card shows the findings.
         weight=4.0,
         retention=RetentionClass.RESULT,
         needs_model=True,
@@ -208,7 +208,7 @@ FACTS: Mapping[StageKind, StageFacts] = {
     ),
     StageKind.REPORT: StageFacts(
         service=Service.SCORING,
-        code_version=2,  # `report.json` has a place for the estimate.
+        code_version=3,  # It shows the findings.
         weight=1.0,
         retention=RetentionClass.RESULT,
         needs_model=False,
