@@ -7,6 +7,7 @@ from craft.infra.http.app import serve
 from craft.infra.observe import log, telemetry
 from craft.infra.settings.addresses import is_loopback
 from craft.infra.settings.settings import Settings
+from craft.infra.storage.state_folder import exit_without_database
 from craft_gateway import wiring_api
 
 _SWITCH_SECONDS = 0.001
@@ -24,6 +25,7 @@ def main() -> None:
         )
     log.configure(settings, "gateway")
     telemetry.configure(settings, "gateway")
+    exit_without_database(settings)
     app = wiring_api.app(settings)
     _limit_pauses()
     serve(app, settings.gateway, settings)

@@ -8,6 +8,7 @@ from craft.infra.observe import log, telemetry
 from craft.infra.settings.addresses import is_loopback
 from craft.infra.settings.settings import Settings
 from craft.infra.storage.artifacts import FolderStore
+from craft.infra.storage.state_folder import exit_without_database
 from craft_gateway.lifecycle.reuse import exists_in
 from craft_gateway.store import schema
 from craft_gateway.store.database import Database
@@ -23,6 +24,7 @@ def main() -> None:
     telemetry.configure(settings, "coordinator")
     database = Database(settings.resolved_database_url)
     if database.is_sqlite:
+        exit_without_database(settings)
         schema.upgrade_or_exit(database)
     queues = CeleryQueues(celery_app(settings))
     store = FolderStore(settings.resolved_artifacts_dir)

@@ -66,7 +66,7 @@ from craft_gateway.serving import routes as serving
 from craft_gateway.serving.deployments import Deployments
 from craft_gateway.serving.model_server import HttpModelServer, ModelServer
 from craft_gateway.store.database import Database
-from craft_gateway.store.schema import is_current
+from craft_gateway.store.schema import is_ready
 from craft_gateway.webhooks import routes as webhooks
 from craft_gateway.webhooks.delivery_log import DeliveryLog
 from craft_gateway.webhooks.registry import Webhooks
@@ -96,7 +96,7 @@ def app(settings: Settings) -> FastAPI:
 
     async def ready() -> dict[str, bool]:
         # Neither the datasets service nor the model server: without them everything else still works.
-        return {"database": await asyncio.to_thread(is_current, database)}
+        return {"database": await asyncio.to_thread(is_ready, database)}
 
     return public_api(
         settings,

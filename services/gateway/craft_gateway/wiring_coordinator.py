@@ -18,7 +18,7 @@ from craft_gateway.lifecycle.free_space import FreeSpace
 from craft_gateway.lifecycle.maintenance import PAGE, Maintenance
 from craft_gateway.lifecycle.reuse import ArtifactExists
 from craft_gateway.lifecycle.worker_calls import WorkerCalls
-from craft_gateway.metrics.counters import StageMetrics, WebhookMetrics
+from craft_gateway.metrics.counters import RetentionMetrics, StageMetrics, WebhookMetrics
 from craft_gateway.metrics.gauges import DatabaseMetrics
 from craft_gateway.publishing.loop import PublicationLoop
 from craft_gateway.publishing.mlflow import MlflowPublisher
@@ -92,7 +92,12 @@ def coordinator_app(
     metrics = StageMetrics(registry)
     lost = LostLeases(database, metrics)
     maintenance = Maintenance(database, calls, settings=settings.coordinator, on_lease_lost=lost.report)
-    retention = GarbageCollector(database, ArtifactFolders(settings.resolved_artifacts_dir), settings.retention)
+    retention = GarbageCollector(
+        database,
+        ArtifactFolders(settings.resolved_artifacts_dir),
+        settings.retention,
+        on_skipped=RetentionMetrics(registry).skipped,
+    )
     deliveries = Deliveries(
         database,
         at_once_per_host=settings.webhooks.at_once_per_host,
@@ -120,7 +125,7 @@ def coordinator_app(
             database.close()
 
     async def ready() -> dict[str, bool]:
-        return {"database": await asyncio.to_thread(schema.is_current, database)}
+        return {"database": await asyncio.to_thread(schema.is_ready, database)}
 
     return create_app(
         title="CRaFT coordinator",

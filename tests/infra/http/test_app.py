@@ -294,6 +294,18 @@ def test_a_check_that_fails_is_not_ready() -> None:
     assert ask("GET", "/readyz", on=app(ready=ready)).status_code == 503
 
 
+def test_a_check_says_in_words_why_the_service_is_not_ready() -> None:
+    async def ready() -> dict[str, bool]:
+        raise Unavailable("The database file was removed.", hint="Put it back.")
+
+    found = problem(ask("GET", "/readyz", on=app(ready=ready)))
+    assert (found.status, found.detail, found.hint) == (
+        503,
+        "Not ready: The database file was removed.",
+        "Put it back.",
+    )
+
+
 def test_requests_are_counted_by_route_not_by_address() -> None:
     counted = app()
     for path in ("/v1/things/1", "/v1/things/2", "/v1/things/x", "/one", "/two"):

@@ -151,3 +151,19 @@ def test_a_long_path_gets_a_short_socket(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 120)
     url = environment(Settings(state_dir=deep))["CRAFT_BROKER_URL"]
     assert len(url.removeprefix("redis+socket://")) <= 100
+
+
+def test_up_refuses_to_begin_with_an_empty_database_beside_artifacts(tmp_path: Path) -> None:
+    (tmp_path / "artifacts" / "artifacts" / "of a job").mkdir(parents=True)
+    ended = subprocess.run(
+        [sys.executable, "-m", "craft_cli", "up", "--state-dir", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode != 0
+    words = " ".join(ended.stderr.split())
+    assert "is missing" in words
+    assert "craft up --new-database" in words
+    assert not (tmp_path / "craft.db").exists()

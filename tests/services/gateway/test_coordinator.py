@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from pydantic import SecretStr
 from sqlalchemy import insert
 from tests.services.gateway.rigs.world import START, FakeBroker, FakeStore, World, manifest_of, new_world, resolved
 
@@ -18,6 +19,7 @@ from craft.contracts.stages.claims import Claim, ClaimedStage, Complete
 from craft.contracts.stages.kinds import Service, StageKind
 from craft.core.questions import Task
 from craft.errors import Unavailable
+from craft.infra.settings.gateway import GatewaySettings
 from craft.infra.settings.settings import Settings
 from craft_gateway.concurrency import Loop, run_loop
 from craft_gateway.lifecycle.control import JobControl
@@ -26,7 +28,11 @@ from craft_gateway.lifecycle.maintenance import PAGE
 from craft_gateway.store import schema
 from craft_gateway.store.database import Database
 from craft_gateway.store.tables import Job, Stage
+from craft_gateway.wiring_api import app as gateway_app
 from craft_gateway.wiring_coordinator import coordinator_app
+
+KEY = "the operator's key of this test, long enough"
+AUTHORISED = {"Authorization": f"Bearer {KEY}"}
 
 
 class Stopped(BaseException):
@@ -152,6 +158,23 @@ def test_a_whole_job_through_the_application_its_loops_and_messages_alone(tmp_pa
                 break
             http.get("/healthz")  # lets the application's loops turn
         assert status is JobStatus.SUCCEEDED
+
+
+def test_a_database_that_was_removed_makes_both_programs_unready_in_words(tmp_path: Path) -> None:
+    settings = Settings(state_dir=tmp_path, gateway=GatewaySettings(operator_key=SecretStr(KEY)))
+    database = Database(settings.resolved_database_url)
+    schema.upgrade(database)
+    coordinator = coordinator_app(database, exists=FakeStore(), queues=FakeBroker(), settings=settings, pause=shortly)
+    with TestClient(coordinator) as of_coordinator, TestClient(gateway_app(settings), headers=AUTHORISED) as of_gateway:
+        assert [http.get("/readyz").status_code for http in (of_coordinator, of_gateway)] == [200, 200]
+        for file in tmp_path.glob("craft.db*"):
+            file.rename(tmp_path / f"away-{file.name}")
+        for http in (of_coordinator, of_gateway):
+            problem = http.get("/readyz").json()
+            assert problem["status"] == 503
+            assert "was removed while the service runs" in problem["detail"]
+            assert "put the database back" in problem["hint"]
+        assert of_gateway.put("/craft/teams/alpha", json={}).status_code == 503
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from craft.core.questions import Task
 from craft.infra.settings.settings import Settings
+from craft.infra.storage.state_folder import check_database_present, make_empty_database
 from craft_cli import demo as demonstration
 from craft_cli.commands.datasets import TaskOption
 from craft_cli.failures import EXIT_FAILED, fail, report_errors
@@ -28,10 +29,20 @@ _POLL_SECONDS = 0.1
 
 
 @app.command(epilog=epilog("craft up --state-dir .craft"))
-def up(*, state_dir: StateDir = _STATE) -> None:
+def up(
+    *,
+    state_dir: StateDir = _STATE,
+    new_database: Annotated[
+        bool,
+        typer.Option("--new-database", help="Begin with an empty database although artifacts of a lost one are there."),
+    ] = False,
+) -> None:
     """Run the whole system in the foreground until Ctrl-C. Unfinished jobs continue at the next start."""
     with report_errors(), lock_state_folder(state_dir):
         settings = Settings(state_dir=state_dir)
+        if new_database:
+            make_empty_database(settings)
+        check_database_present(settings)
         check_ports(settings)
         Stack(settings, say=Console(stderr=True).print).run()
 

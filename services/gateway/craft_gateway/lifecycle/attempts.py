@@ -177,7 +177,13 @@ def _register(transaction: JobTransaction, manifest: Manifest, ref: ArtifactRef)
     shown = manifest.model_dump(mode="json")
     if row is None:
         transaction.session.add(
-            Artifact(key=manifest.key, digest=manifest.digest, manifest=shown, created_at=transaction.now)
+            Artifact(
+                key=manifest.key,
+                digest=manifest.digest,
+                kind=manifest.kind,
+                manifest=shown,
+                created_at=transaction.now,
+            )
         )
         return
     # Nondeterminism stays on record.

@@ -108,6 +108,21 @@ class WebhookMetrics:
         self._attempts.labels(outcome.value).inc()
 
 
+class RetentionMetrics:
+    """Counter of what garbage collection had to leave."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._skipped = Counter(
+            "craft_retention_skipped",
+            "Items that garbage collection could not read or remove; the log names them.",
+            registry=registry,
+        )
+
+    def skipped(self) -> None:
+        """Count an item."""
+        self._skipped.inc()
+
+
 def _codes() -> frozenset[str]:
     """Return the codes of the error tree: only they become labels, because a worker may send any code."""
     codes = {""}

@@ -1,7 +1,7 @@
 """Garbage collection: removes expired artifacts and old log lines."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import NamedTuple
@@ -9,6 +9,7 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, delete, func
 from sqlmodel import Session, col, select
 
+from craft.errors import Unavailable
 from craft.infra.settings.coordinator import RetentionSettings
 from craft_gateway.retention.expiry import PAGE, Expired, Expiry
 from craft_gateway.retention.store import CollectableStore
@@ -33,11 +34,19 @@ class GarbageCollector:
     """Removes expired artifacts and log lines. Several processes may run it at once, at any moment."""
 
     def __init__(
-        self, database: Database, store: CollectableStore, settings: RetentionSettings, *, page: int = PAGE
+        self,
+        database: Database,
+        store: CollectableStore,
+        settings: RetentionSettings,
+        *,
+        page: int = PAGE,
+        on_skipped: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_skipped` is called for each item that could not be read or removed."""
         self._database = database
         self._store = store
-        self._expiry = Expiry(database, store, settings, page=page)
+        self._on_skipped = on_skipped
+        self._expiry = Expiry(database, store, settings, page=page, on_skipped=on_skipped)
         self._logs = LogCollector(database, settings.log_lifetime, page=page)
         self._cycle: Iterator[Sequence[Expired]] | None = None
 
@@ -110,8 +119,10 @@ class GarbageCollector:
     def _try_remove(self, expired: Expired) -> bool:
         try:
             return self.remove(expired)
-        except OSError as error:
-            # One folder that cannot be moved must not keep all others.
+        except Unavailable:
+            raise
+        except Exception as error:  # one item that cannot be read or moved must not keep all others
+            self._on_skipped()
             names = [folder.name for folder in expired.folders]
             _log.warning("collection_failed", extra={"folders": names, "error": str(error)[:300]})
             return False

@@ -1,6 +1,7 @@
 """Finds expired items: artifacts by the end of the jobs that used them, other folders by their age in the store."""
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
@@ -13,6 +14,7 @@ from sqlmodel import Session, col, select
 from craft.contracts.events import StageStatus
 from craft.contracts.stages.artifacts import ArtifactRef
 from craft.contracts.stages.kinds import FACTS, RetentionClass, StageKind
+from craft.errors import Unavailable
 from craft.infra.settings.coordinator import RetentionSettings
 from craft_gateway.retention.store import Area, CollectableStore, StoredFolder, folder_of
 from craft_gateway.retention.uses import keys_of_unfinished_stages, uses
@@ -25,6 +27,9 @@ _CLASS_OF_AREA = {
     Area.CHECKPOINTS: RetentionClass.CHECKPOINT,
     Area.SCRATCH: RetentionClass.SCRATCH,
 }
+_GRACE = timedelta(hours=1)
+"""A folder without a row is kept for so long, whatever the settings say: its report or its upload may be on the way."""
+_log = logging.getLogger("craft.retention")
 _KINDS = {kind.value: kind for kind in StageKind}
 
 
@@ -48,12 +53,20 @@ class Expiry:
     """
 
     def __init__(
-        self, database: Database, store: CollectableStore, settings: RetentionSettings, *, page: int = PAGE
+        self,
+        database: Database,
+        store: CollectableStore,
+        settings: RetentionSettings,
+        *,
+        page: int = PAGE,
+        on_skipped: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_skipped` is called for each artifact whose row cannot be read."""
         self._database = database
         self._store = store
         self._settings = settings
         self._page = page
+        self._on_skipped = on_skipped
 
     def pages(self) -> Iterator[Sequence[Expired]]:
         """Yield all expired items in pages. A page takes one short read transaction, and may be empty."""
@@ -77,13 +90,37 @@ class Expiry:
     def _pages_of_artifacts(self) -> Iterator[Sequence[Expired]]:
         after = ""
         while True:
-            with self._database.read() as session:
-                rows = _rows(session, _COLUMNS.where(col(Artifact.key) > after).limit(self._page))
-                expired = self._artifacts(session, rows)
-            if not rows:
+            page = self._page_after(after)
+            if page is None:
                 return
-            yield self._measured(expired)
-            after = rows[-1].key
+            yield self._measured(page.expired)
+            after = page.last_key
+
+    def _page_after(self, key: str) -> "_Page | None":
+        following = col(Artifact.key) > key
+        try:
+            with self._database.read() as session:
+                rows = _rows(session, _COLUMNS.where(following).limit(self._page))
+                return _Page(self._artifacts(session, rows), rows[-1].key) if rows else None
+        except Unavailable:
+            raise
+        except Exception:  # whatever one row holds, all others must still expire
+            with self._database.read() as session:
+                keys = session.exec(select(Artifact.key).where(following).order_by(col(Artifact.key)).limit(self._page))
+                each = list(keys)
+            return _Page([expired for one in each for expired in self._expired_artifact(one)], each[-1])
+
+    def _expired_artifact(self, key: str) -> list[Expired]:
+        """The artifact if it has expired. One whose row cannot be read is logged, counted and left."""
+        try:
+            with self._database.read() as session:
+                return self._artifacts(session, _rows(session, _COLUMNS.where(col(Artifact.key) == key)))
+        except Unavailable:
+            raise
+        except Exception as error:
+            _log.warning("artifact_row_unreadable", extra={"key": key, "error": str(error)[:300]})
+            self._on_skipped()
+            return []
 
     def _artifacts(self, session: Session, rows: Sequence["_Row"]) -> list[Expired]:
         now = self._database.now(session)
@@ -104,7 +141,7 @@ class Expiry:
     def _expired_folders(self, folders: Sequence[StoredFolder]) -> list[Expired]:
         """Return the folders, all of one area, that are unused and older than their lifetime."""
         retention_class = _CLASS_OF_AREA[folders[0].area]
-        lifetime = self._settings.lifetime(retention_class)
+        lifetime = self._lifetime_of_folders(retention_class)
         if lifetime is None:
             return []
         with self._database.read() as session:
@@ -119,7 +156,7 @@ class Expiry:
         self, folders: Sequence[StoredFolder], retention_class: RetentionClass
     ) -> list[tuple[StoredFolder, timedelta]]:
         """Return the folders that have not changed for the lifetime of their class, with the time since."""
-        lifetime = self._settings.lifetime(retention_class)
+        lifetime = self._lifetime_of_folders(retention_class)
         if lifetime is None:
             return []
         store_now, old = self._store.now(), []
@@ -128,6 +165,12 @@ class Expiry:
             if changed_at is not None and (age := timedelta(seconds=store_now - changed_at)) >= lifetime:
                 old.append((folder, age))
         return old
+
+    def _lifetime_of_folders(self, retention_class: RetentionClass) -> timedelta | None:
+        lifetime = self._settings.lifetime(retention_class)
+        if lifetime is None or retention_class not in {RetentionClass.ORPHAN, RetentionClass.SCRATCH}:
+            return lifetime
+        return max(lifetime, _GRACE)
 
     def _measured(self, expired: Sequence[Expired]) -> Sequence[Expired]:
         return [replace(item, bytes=sum(self._store.bytes_of(folder) for folder in item.folders)) for item in expired]
@@ -151,6 +194,13 @@ def _expired(
     )
 
 
+class _Page(NamedTuple):
+    """The expired artifacts of a page of rows, and the key of its last row."""
+
+    expired: list[Expired]
+    last_key: str
+
+
 class _Row(NamedTuple):
     """An artifact's row. `kind` is None if this version does not know it: such an artifact does not expire."""
 
@@ -160,18 +210,28 @@ class _Row(NamedTuple):
     created_at: datetime
 
 
-_COLUMNS: Select[Any] = select_columns(
-    col(Artifact.key),
-    col(Artifact.manifest)["kind"].as_string().label("kind"),
-    col(Artifact.digest),
-    col(Artifact.other_digests),
-    col(Artifact.created_at),
+_COLUMNS: Select[*tuple[Any, ...]] = select_columns(
+    col(Artifact.key), col(Artifact.kind), col(Artifact.digest), col(Artifact.other_digests), col(Artifact.created_at)
 ).order_by(col(Artifact.key))
 
 
-def _rows(session: Session, query: Select[Any]) -> list[_Row]:
-    rows = session.connection().execute(query)
-    return [_Row(row.key, _KINDS.get(row.kind), [row.digest, *row.other_digests], row.created_at) for row in rows]
+def _rows(session: Session, query: Select[*tuple[Any, ...]]) -> list[_Row]:
+    rows = session.connection().execute(query).all()
+    # A replica of an older version writes rows without a kind. Their manifests are not asked, since PostgreSQL fails
+    # the whole query where one of them holds a NUL character.
+    kinds = _kinds_of_stages(session, [row.key for row in rows if row.kind is None])
+    return [
+        _Row(row.key, _KINDS.get(row.kind) or kinds.get(row.key), [row.digest, *row.other_digests], row.created_at)
+        for row in rows
+    ]
+
+
+def _kinds_of_stages(session: Session, keys: Sequence[str]) -> dict[str, StageKind]:
+    """By key, the kind of a stage that has the artifact."""
+    if not keys:
+        return {}
+    found = select(Stage.artifact_key, Stage.kind).where(col(Stage.artifact_key).in_(keys)).distinct()
+    return {key: StageKind(kind) for key, kind in session.exec(found) if key is not None}
 
 
 def _unused(session: Session, folders: Sequence[StoredFolder]) -> list[StoredFolder]:

@@ -59,6 +59,12 @@ def is_current(database: Database) -> bool:
     return bool(present) and all(revision >= max(known) for revision in present)
 
 
+def is_ready(database: Database) -> bool:
+    """True if this is the database that the process began with, and its schema is current. Raises Unavailable."""
+    database.check_identity()
+    return is_current(database)
+
+
 def _present(database: Database) -> tuple[str, ...]:
     """The revisions of the database; none if it is empty."""
     with database.read() as session:

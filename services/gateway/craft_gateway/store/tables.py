@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
-    JSON,
     BigInteger,
     Column,
     ForeignKey,
@@ -31,7 +30,7 @@ from craft.contracts.stages.attempts import AttemptOutcome
 from craft.contracts.stages.kinds import Service, StageKind
 from craft.core.questions import Task
 from craft.core.strategies import Strategy
-from craft_gateway.store.column_types import EnumText, UtcDateTime
+from craft_gateway.store.column_types import EnumText, PlainJson, UtcDateTime
 
 _BIG = BigInteger().with_variant(Integer(), "sqlite")  # SQLite autoincrements only an INTEGER key
 
@@ -40,9 +39,9 @@ def _time(*, nullable: bool = True) -> Column[Any]:
     return Column(UtcDateTime(), nullable=nullable)
 
 
-def _json(*, nullable: bool = False) -> Column[Any]:
-    # None becomes SQL NULL, so that `IS NULL` finds it.
-    return Column(JSON(none_as_null=True), nullable=nullable)
+def _json(*, nullable: bool = False, given_as: str | None = None) -> Column[Any]:
+    """`given_as`: the column holds what a caller gave under this name."""
+    return Column(PlainJson(given_as=given_as), nullable=nullable)
 
 
 class Job(SQLModel, table=True):
@@ -60,13 +59,13 @@ class Job(SQLModel, table=True):
     id: str = Field(primary_key=True, max_length=40)
     name: str | None = Field(default=None, max_length=200)
     task: Task = Field(sa_column=Column(EnumText(Task), nullable=False))
-    resolved: dict[str, Any] = Field(sa_column=_json())
+    resolved: dict[str, Any] = Field(sa_column=_json(given_as="job"))
     """A `plan.ResolvedJob`: the specification with every default filled in and every name looked up."""
     status: JobStatus = Field(sa_column=Column(EnumText(JobStatus), nullable=False))
     status_reason: str | None = Field(default=None, sa_column=Column(Text))
     error: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
     """A `JobError` once the job failed."""
-    labels: dict[str, str] = Field(default_factory=dict, sa_column=_json())
+    labels: dict[str, str] = Field(default_factory=dict, sa_column=_json(given_as="labels"))
     team: str = Field(max_length=100)
     priority: int = 50
     estimate: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
@@ -137,6 +136,8 @@ class Stage(SQLModel, table=True):
     """Attempts in a row that ended for lack of a resource, such as disk space."""
     recompute: bool = False
     """Run although its artifact exists: a user asked for it to be computed again."""
+    remakes: int = Field(default=0, sa_column=Column(Integer, nullable=False, default=0, server_default="0"))
+    """How often it ran again because its stored artifact was damaged."""
     fence: int = 0
     """Rises with every claim."""
     owner: str | None = Field(default=None, max_length=200)
@@ -239,6 +240,8 @@ class Artifact(SQLModel, table=True):
 
     key: str = Field(primary_key=True, max_length=64)
     digest: str = Field(max_length=64)
+    kind: str | None = Field(default=None, max_length=40)
+    """The kind of the stage that made it; None where an older version wrote the row."""
     manifest: dict[str, Any] = Field(sa_column=_json())
     other_digests: list[str] = Field(default_factory=list, sa_column=_json())
     """Nondeterminism on record: other bytes that later attempts at the same key made."""
@@ -271,9 +274,9 @@ class Dataset(SQLModel, table=True):
     team: str = Field(max_length=100)
     content_hash: str = Field(max_length=64)
     """The same rows are the same dataset: a team's second upload gets the first one's id. Teams share the bytes."""
-    columns: dict[str, str] | None = Field(default=None, sa_column=_json(nullable=True))
+    columns: dict[str, str] | None = Field(default=None, sa_column=_json(nullable=True, given_as="columns"))
     """By CRaFT's name of a column the file's own name, where they differ."""
-    source: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
+    source: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True, given_as="source"))
     """A `FetchedSource`, where the dataset was fetched from a URL."""
     created_at: datetime = Field(sa_column=_time(nullable=False))
 
@@ -305,7 +308,7 @@ class ApiKey(SQLModel, table=True):
     team: str = Field(max_length=100)
     name: str = Field(max_length=200)
     role: Role = Field(sa_column=Column(EnumText(Role), nullable=False))
-    scopes: list[str] = Field(sa_column=_json())
+    scopes: list[str] = Field(sa_column=_json(given_as="scopes"))
     """Values of `Scope`: all of the role's or fewer."""
     secret_hash: str = Field(max_length=64)
     created_by: str = Field(max_length=250)
@@ -373,7 +376,7 @@ class Publication(SQLModel, table=True):
     team: str = Field(max_length=100)
     """The job's."""
     strategy: Strategy = Field(sa_column=Column(EnumText(Strategy), nullable=False))
-    target: dict[str, Any] = Field(sa_column=_json())
+    target: dict[str, Any] = Field(sa_column=_json(given_as="target"))
     """A `PublishTarget`."""
     target_hash: str = Field(max_length=64)
     """SHA-256 (hex) of the target's canonical JSON."""
@@ -446,7 +449,7 @@ class Webhook(SQLModel, table=True):
     url: str = Field(sa_column=Column(Text, nullable=False))
     host: str = Field(max_length=255)
     """The URL's."""
-    types: list[str] = Field(sa_column=_json())
+    types: list[str] = Field(sa_column=_json(given_as="types"))
     """Patterns, see `contracts.webhooks.wants`."""
     active: bool = True
     inactive_reason: str | None = Field(default=None, sa_column=Column(Text))

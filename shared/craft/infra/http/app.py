@@ -158,6 +158,9 @@ async def _checked(ready: Ready | None) -> dict[str, bool]:
     try:
         async with asyncio.timeout(_READY_SECONDS):
             return await ready()
+    except Unavailable as error:
+        _log.warning("readiness_check_failed", extra={"error": error.message})
+        raise Unavailable(f"Not ready: {error.message}", hint=error.hint) from error
     except (TimeoutError, OSError, CraftError) as error:
         _log.warning("readiness_check_failed", extra={"error": str(error)})
         return {"checks": False}

@@ -9,6 +9,7 @@ from tests.services.gateway.lifecycle import test_dispatch as relay_facts
 from tests.services.gateway.lifecycle import test_pause as pause_facts
 from tests.services.gateway.lifecycle import test_transitions as facts
 from tests.services.gateway.retention import test_retention as retention_facts
+from tests.services.gateway.retention import test_unreadable_rows as unreadable_facts
 from tests.services.gateway.rigs.postgres import ON_POSTGRESQL
 from tests.services.gateway.rigs.world import World
 from tests.services.gateway.scheduling import test_fair_share as share_facts
@@ -19,7 +20,7 @@ pytestmark = ON_POSTGRESQL
 
 FACTS: list[Callable[[World], None]] = [
     fact
-    for module in (facts, relay_facts, retention_facts, pause_facts, share_facts, together_facts)
+    for module in (facts, relay_facts, retention_facts, unreadable_facts, pause_facts, share_facts, together_facts)
     for name, fact in vars(module).items()
     if name.startswith("test_") and set(signature(fact).parameters) == {"world"}
 ]

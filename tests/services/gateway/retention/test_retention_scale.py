@@ -36,11 +36,8 @@ def plan(connection: Connection, statement: str, parameters: Any) -> list[str]:
 
 
 def many_artifacts(rig: RetentionRig, count: int) -> None:
-    manifest = {"kind": StageKind.SCORE.value}
-    rows = [
-        {"key": sha(str(n)), "digest": sha("x"), "manifest": manifest, "other_digests": [], "created_at": START}
-        for n in range(count)
-    ]
+    same = {"digest": sha("x"), "kind": StageKind.SCORE.value, "manifest": {}, "other_digests": [], "created_at": START}
+    rows = [{"key": sha(str(n)), **same} for n in range(count)]
     with rig.world.database.write() as session:
         session.connection().execute(insert(Artifact), rows)
 

@@ -70,8 +70,9 @@ class RetentionRig:
         """Publish an artifact with a row of the present time; no stage uses it."""
         ref = self.publish(name, kind=kind)
         manifest = self.store.manifest(ref).model_dump(mode="json")
+        now = self.world.clock.now
         with self.world.database.write() as session:
-            session.add(Artifact(key=ref.key, digest=ref.digest, manifest=manifest, created_at=self.world.clock.now))
+            session.add(Artifact(key=ref.key, digest=ref.digest, kind=kind, manifest=manifest, created_at=now))
         return ref
 
     def job(self, *made: ArtifactRef, ended: bool = True) -> str:
