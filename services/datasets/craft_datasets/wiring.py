@@ -12,6 +12,7 @@ from craft_datasets.routes import router
 from craft_datasets.sources.fetching import Fetcher, Limits
 from craft_datasets.sources.s3 import signer
 from craft_datasets.sources.sources import Sources
+from craft_datasets.turns import fetch_turns, reading_turns
 
 _FORM_BYTES = 2**20
 """Room for the form around the file."""
@@ -28,6 +29,6 @@ def app(settings: Settings) -> FastAPI:
     return create_app(
         title="CRaFT datasets",
         service="datasets",
-        routers=[router(intake, sources)],
+        routers=[router(intake, sources, readings=reading_turns(own.readings_at_once), fetches=fetch_turns())],
         max_body_bytes=settings.datasets.max_upload_bytes + _FORM_BYTES,
     )

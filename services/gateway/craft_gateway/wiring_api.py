@@ -23,6 +23,7 @@ from craft.infra.storage.artifacts import FolderStore
 from craft.infra.storage.served_adapters import ServedAdapters
 from craft_gateway.access.authentication import Authentication, Authenticator, RateLimits
 from craft_gateway.access.authorisation import REFUSALS
+from craft_gateway.access.long_work import LargeBodies, long_work
 from craft_gateway.access.oidc import Oidc
 from craft_gateway.access.owners import OWNED, OwnerLookup
 from craft_gateway.accounts import routes as accounts
@@ -140,29 +141,37 @@ def public_api(
     registry = DatasetRegistry(database, client)
     control = JobControl(database, exists=exists_in(store))
     submitted = submissions(settings, reader=reader, control=control, registry=registry, estimator=estimator)
-    batched = BatchedSubmissions(submitted)
+    work = long_work()
+    batched = BatchedSubmissions(submitted, slow=work.checks)
     retries = Retries(reader=reader, control=control, datasets=registry, estimator=estimator, models=models)
     deployed = deployments(settings, database, reader)
     policy = OutboundPolicy(settings.outbound.allowed_hosts)
     hooks = Webhooks(database, policy=policy, box=secret_box(settings))
     collector = GarbageCollector(database, ArtifactFolders(settings.resolved_artifacts_dir), settings.retention)
     own = [
-        comparison.router(owners, Comparisons(database, store)),
-        jobs.router(owners, submitted, retries, batched, control, reader),
+        comparison.router(owners, Comparisons(database, store), work.results),
+        jobs.router(owners, submitted, retries, batched, control, reader, work.checks),
         job_views.router(owners, reader, responses, feed, authenticator),
         routes_events.router(owners, reader, feed, authenticator),
-        routes_results.router(owners, reader, store),
-        serving.router(owners, deployed, reader),
+        routes_results.router(owners, reader, store, work.results),
+        serving.router(owners, deployed, reader, work.results),
         publishing.router(owners, Publications(database, reader, settings.publishing), reader),
-        datasets.router(owners, registry, DatasetContents(store, models)),
-        retention.router(collector),
+        datasets.router(
+            owners,
+            registry,
+            DatasetContents(store, models),
+            fetches=work.fetches,
+            uploads=work.uploads,
+            results=work.results,
+        ),
+        retention.router(collector, work.results),
         accounts.router(owners, ApiKeys(database), database),
         accounts.teams_router(TeamRegistry(database)),
         webhooks.router(owners, hooks, DeliveryLog(database)),
     ]
     openai = [
         routes_chat.router(owners, deployed, model_server, seeds_requests=settings.inference.vllm.seed_requests),
-        routes_files.router(owners, OpenAiFiles(database, registry, store)),
+        routes_files.router(owners, OpenAiFiles(database, registry, store), work.uploads),
         routes_tuning.router(owners, OpenAiTuning(database, reader, batched, control, deployed)),
     ]
     made = create_app(
@@ -178,6 +187,7 @@ def public_api(
             # Who calls comes first; polls, which most requests are, are answered before routing.
             Middleware(Authentication, authenticator=authenticator, limits=limits, other_form=in_openais_form),
             Middleware(PollMiddleware, owners=owners, responses=responses),
+            Middleware(LargeBodies, turns=work.large_bodies, other_form=in_openais_form),
         ],
     )
     answer_unknown_paths(made)

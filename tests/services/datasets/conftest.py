@@ -14,6 +14,7 @@ from craft_datasets.intake import DatasetIntake
 from craft_datasets.routes import router
 from craft_datasets.sources.fetching import Fetcher, Limits
 from craft_datasets.sources.sources import Sources
+from craft_datasets.turns import fetch_turns, reading_turns
 
 
 @pytest.fixture
@@ -30,6 +31,7 @@ def intake(store: FolderStore) -> DatasetIntake:
 def http(intake: DatasetIntake) -> Iterator[TestClient]:
     fetcher = Fetcher(OutboundPolicy(), Limits(max_bytes=1, seconds=1, idle_seconds=1))
     sources = Sources(fetcher, hub=HubSettings(), s3=S3Settings(), sign=lambda _: {})
-    app = create_app(title="test", service="datasets", routers=[router(intake, sources)])
+    routes = router(intake, sources, readings=reading_turns(4), fetches=fetch_turns())
+    app = create_app(title="test", service="datasets", routers=[routes])
     with TestClient(app) as client:
         yield client

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from pydantic import SecretStr
 from starlette.datastructures import Headers
@@ -27,6 +28,7 @@ _REMEMBERED_SECONDS = 5.0
 """A revoked key may still work for this long."""
 _MAX_REMEMBERED = 10_000
 _MAX_CALLERS = 10_000
+_LOOK_UPS_AT_ONCE = 4
 _MAX_CREDENTIALS_CHARACTERS = 8_192
 _LOCAL = Identity("local", {}, operator=True)
 _OPERATOR = Identity("operator", {}, operator=True)
@@ -60,6 +62,8 @@ class Authenticator:
         self._operator_key = operator_key
         self._keyless = keyless
         self._clock = clock
+        # Of their own: whatever else is slow, callers are told who they are.
+        self._threads = CapacityLimiter(_LOOK_UPS_AT_ONCE)
         self._remembered: dict[bytes, tuple[Identity, float]] = {}
         """By the credentials' digest: the identity, and until when it counts."""
 
@@ -76,7 +80,7 @@ class Authenticator:
         remembered = self._remembered.get(digest)
         if remembered is not None and self._clock() < remembered[1]:
             return remembered[0]
-        identity = await run_sync(self._look_up, credentials.strip())
+        identity = await run_sync(self._look_up, credentials.strip(), limiter=self._threads)
         if len(self._remembered) >= _MAX_REMEMBERED:
             self._remembered.clear()
         self._remembered[digest] = (identity, self._clock() + _REMEMBERED_SECONDS)

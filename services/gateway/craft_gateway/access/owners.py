@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from sqlmodel import Session, col, select
 
@@ -16,6 +17,7 @@ from craft_gateway.store.tables import ApiKey, Dataset, Delivery, Deployment, Jo
 
 _ID = re.compile(r"(?:[a-z]{4}_|file-|ftjob-)[0-9a-hjkmnp-tv-z]{26}")
 _MAX_REMEMBERED = 50_000
+_LOOK_UPS_AT_ONCE = 4
 
 
 class Owned(NamedTuple):
@@ -34,11 +36,12 @@ class OwnerLookup:
         self._owned = owned
         self._known: OrderedDict[str, str] = OrderedDict()
         self._teams = frozenset({DEFAULT_TEAM})
+        self._threads = CapacityLimiter(_LOOK_UPS_AT_ONCE)
 
     async def check_team(self, team: str) -> None:
         """Check that the team exists. Raises NotFound. Teams are never removed."""
         if team not in self._teams:
-            self._teams = await run_sync(self._all_teams)
+            self._teams = await run_sync(self._all_teams, limiter=self._threads)
             if team not in self._teams:
                 raise no_team(team)
 
@@ -58,7 +61,7 @@ class OwnerLookup:
                 raise self._owned[name].not_found(value)
             if caller.operator:
                 continue
-            owner = self._known.get(value) or await run_sync(self._look_up, name, value)
+            owner = self._known.get(value) or await run_sync(self._look_up, name, value, limiter=self._threads)
             if owner is not None and owner != caller.team:
                 raise self._owned[name].not_found(value)
 

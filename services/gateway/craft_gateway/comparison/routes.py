@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query
 from craft.contracts.public.comparison import JobComparison
 from craft.errors import NotFound, RequestInvalid
 from craft.infra.http.openapi import documented
+from craft.infra.http.turns import Turns
 from craft_gateway.access.authorisation import JOBS, CallerOf, authorised
 from craft_gateway.access.owners import OwnerLookup
 from craft_gateway.comparison.comparison import Comparisons
@@ -14,7 +15,7 @@ from craft_gateway.comparison.comparison import Comparisons
 _TWO = "cjob_01jgywz3x4v5q6r7s8t9vawbxc,cjob_01jgywz3x4v5q6r7s8t9vawbxd"
 
 
-def router(owners: OwnerLookup, comparisons: Comparisons) -> APIRouter:
+def router(owners: OwnerLookup, comparisons: Comparisons, results: Turns) -> APIRouter:
     """Build the route. It must come before those of `/jobs/{job_id}`."""
     routes = APIRouter(tags=["jobs"], dependencies=authorised(owners, JOBS))
 
@@ -24,7 +25,7 @@ def router(owners: OwnerLookup, comparisons: Comparisons) -> APIRouter:
         summary="Compare jobs",
         responses=documented(NotFound, RequestInvalid),
     )
-    def compare_jobs(
+    async def compare_jobs(
         ids: Annotated[str, Query(max_length=1000, description="Two to ten jobs, with commas.", examples=[_TWO])],
         caller: CallerOf,
     ) -> JobComparison:
@@ -33,6 +34,7 @@ def router(owners: OwnerLookup, comparisons: Comparisons) -> APIRouter:
         Each job is compared with those named before it: a positive THS difference is in favour of the later one.
         """
         job_ids = [part.strip() for part in ids.split(",") if part.strip()]
-        return comparisons.compare(job_ids, team=None if caller.operator else caller.team)
+        team = None if caller.operator else caller.team
+        return await results.run(caller.team, comparisons.compare, job_ids, team=team)
 
     return routes

@@ -8,7 +8,8 @@ import orjson
 from pydantic import ValidationError
 
 from craft.contracts.problems import Problem
-from craft.contracts.services.datasets import DatasetStored, FetchRequest, Reading
+from craft.contracts.public.accounts import DEFAULT_TEAM
+from craft.contracts.services.datasets import TEAM_HEADER, DatasetStored, FetchRequest, Reading
 from craft.errors import (
     CraftError,
     DatasetInvalid,
@@ -16,6 +17,7 @@ from craft.errors import (
     ErrorDetail,
     HostOutOfMemory,
     PayloadTooLarge,
+    RateLimited,
     RequestInvalid,
     Unavailable,
 )
@@ -23,7 +25,7 @@ from craft.infra.observe.telemetry import trace_headers
 
 _PASSED_ON: Mapping[str, type[CraftError]] = {
     error.code: error
-    for error in (DatasetInvalid, RequestInvalid, PayloadTooLarge, DiskFull, HostOutOfMemory, Unavailable)
+    for error in (DatasetInvalid, RequestInvalid, PayloadTooLarge, RateLimited, DiskFull, HostOutOfMemory, Unavailable)
 }
 _TIMEOUT = httpx.Timeout(10.0, read=300.0)
 """The answer comes after the check of a million rows."""
@@ -34,14 +36,17 @@ _FETCHING = httpx.Timeout(10.0, read=600.0)
 class DatasetsClient(Protocol):
     """The calls of the datasets service that the gateway makes.
 
-    Both raise DatasetInvalid with row errors, DiskFull, and Unavailable where the service does not answer.
+    Both raise DatasetInvalid with row errors, DiskFull, RateLimited where the team has enough under way, and
+    Unavailable where the service does not answer.
     """
 
-    def store_file(self, file: BinaryIO, reading: Reading, *, chat_lines: bool = False) -> DatasetStored:
+    def store_file(
+        self, file: BinaryIO, reading: Reading, *, team: str = DEFAULT_TEAM, chat_lines: bool = False
+    ) -> DatasetStored:
         """Check an uploaded file and keep it. `chat_lines`: each line is a chat in OpenAI's form."""
         ...
 
-    def store_source(self, request: FetchRequest) -> DatasetStored:
+    def store_source(self, request: FetchRequest, *, team: str = DEFAULT_TEAM) -> DatasetStored:
         """Fetch a file and do the same. Raises RequestInvalid and PayloadTooLarge too."""
         ...
 
@@ -52,13 +57,16 @@ class HttpDatasetsClient:
     def __init__(self, base_url: str, *, transport: httpx.BaseTransport | None = None) -> None:
         self._http = httpx.Client(base_url=base_url, timeout=_TIMEOUT, transport=transport)
 
-    def store_file(self, file: BinaryIO, reading: Reading, *, chat_lines: bool = False) -> DatasetStored:
+    def store_file(
+        self, file: BinaryIO, reading: Reading, *, team: str = DEFAULT_TEAM, chat_lines: bool = False
+    ) -> DatasetStored:
         """See `DatasetsClient.store_file`."""
         # The caller's file name stays here: the service decides by the bytes.
         return self._call(
             self._http.build_request(
                 "POST",
                 "/v1/datasets",
+                headers={TEAM_HEADER: team},
                 files={"file": ("upload", file, "application/octet-stream")},
                 data={
                     **({"task": reading.task.value} if reading.task else {}),
@@ -69,9 +77,9 @@ class HttpDatasetsClient:
             )
         )
 
-    def store_source(self, request: FetchRequest) -> DatasetStored:
+    def store_source(self, request: FetchRequest, *, team: str = DEFAULT_TEAM) -> DatasetStored:
         """See `DatasetsClient.store_source`."""
-        body, headers = request.model_dump_json().encode(), {"content-type": "application/json"}
+        body, headers = request.model_dump_json().encode(), {"content-type": "application/json", TEAM_HEADER: team}
         return self._call(
             self._http.build_request("POST", "/v1/datasets/source", content=body, headers=headers, timeout=_FETCHING)
         )

@@ -3,6 +3,7 @@
 import hashlib
 from typing import BinaryIO
 
+from craft.contracts.public.accounts import DEFAULT_TEAM
 from craft.contracts.services.datasets import DatasetStatistics, DatasetStored, FetchRequest, Reading, SpreadView
 from craft.contracts.stages.artifacts import ArtifactRef
 from craft.errors import Unavailable
@@ -16,7 +17,14 @@ class FakeDatasetsClient:
     def __init__(self) -> None:
         self.down = False
 
-    def store_file(self, file: BinaryIO, reading: Reading, *, chat_lines: bool = False) -> DatasetStored:  # noqa: ARG002 - lines are not read
+    def store_file(
+        self,
+        file: BinaryIO,
+        reading: Reading,
+        *,
+        team: str = DEFAULT_TEAM,  # noqa: ARG002 - nobody waits
+        chat_lines: bool = False,  # noqa: ARG002 - lines are not read
+    ) -> DatasetStored:
         """See `DatasetsClient.store_file`."""
         if self.down:
             raise Unavailable("The datasets service does not answer just now.")
@@ -43,6 +51,6 @@ class FakeDatasetsClient:
             ),
         )
 
-    def store_source(self, request: FetchRequest) -> DatasetStored:
+    def store_source(self, request: FetchRequest, *, team: str = DEFAULT_TEAM) -> DatasetStored:  # noqa: ARG002 - as above
         """See `DatasetsClient.store_source`. It reaches no source."""
         raise Unavailable(f"The fake fetches nothing from {request.source.kind}.", param="source")

@@ -43,14 +43,15 @@ class DatasetRegistry:
 
         `chat_lines`: each line is a chat in OpenAI's form.
         """
-        return self._remember(self._client.store_file(file, reading, chat_lines=chat_lines), reading, name, team)
+        stored = self._client.store_file(file, reading, team=team, chat_lines=chat_lines)
+        return self._remember(stored, reading, name, team)
 
     def add_source(self, request: FetchRequest, *, name: str | None, team: str) -> Dataset:
         """Have a source fetched, checked and kept.
 
         Raises DatasetInvalid, RequestInvalid, PayloadTooLarge, Unavailable.
         """
-        return self._remember(self._client.store_source(request), request.reading, name, team)
+        return self._remember(self._client.store_source(request, team=team), request.reading, name, team)
 
     def add_rows(
         self,

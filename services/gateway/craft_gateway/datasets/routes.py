@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -29,6 +28,7 @@ from craft.errors import (
 )
 from craft.infra.http.bodies import not_json
 from craft.infra.http.openapi import documented
+from craft.infra.http.turns import Turns
 from craft_gateway.access.authorisation import DATASETS, CallerOf, authorised
 from craft_gateway.access.owners import OwnerLookup
 from craft_gateway.datasets.examples import DATASET_BODY
@@ -40,6 +40,7 @@ from craft_gateway.http.responses import ROOT
 from craft_gateway.store.tables import Dataset
 
 _MAX_NAME_LENGTH = 200
+_QUICKLY_PARSED_BYTES = 2**16
 _HINT = "Send multipart/form-data with a `file`, or JSON (`Content-Type: application/json`) with `rows` or a `source`."
 Name = Annotated[PlainText | None, Field(min_length=1, max_length=_MAX_NAME_LENGTH)]
 
@@ -64,7 +65,15 @@ class FileFields(Reading):
     name: Name = None
 
 
-def router(owners: OwnerLookup, registry: DatasetRegistry, preview: DatasetContents) -> APIRouter:
+def router(
+    owners: OwnerLookup,
+    registry: DatasetRegistry,
+    preview: DatasetContents,
+    *,
+    fetches: Turns,
+    uploads: Turns,
+    results: Turns,
+) -> APIRouter:
     """The routes, over these objects."""
     routes = APIRouter(tags=["datasets"], dependencies=authorised(owners, DATASETS))
 
@@ -83,9 +92,11 @@ def router(owners: OwnerLookup, registry: DatasetRegistry, preview: DatasetConte
         """
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "multipart/form-data":
-            dataset = await _from_file(registry, request, caller.team)
+            dataset = await _from_file(registry, request, caller.team, uploads)
         elif kind == "application/json":
-            dataset = await run_in_threadpool(_from_json, registry, _parsed(await text_body(request)), caller.team)
+            dataset = await _from_json(
+                registry, await text_body(request), caller.team, fetches=fetches, uploads=uploads
+            )
         else:
             raise RequestInvalid("A dataset comes as a file or as JSON.", hint=_HINT, param="Content-Type")
         response.headers["Location"] = f"{ROOT}/datasets/{dataset.id}"
@@ -121,8 +132,9 @@ def router(owners: OwnerLookup, registry: DatasetRegistry, preview: DatasetConte
         operation_id="previewDataset",
         responses=documented(NotFound, ModelNotFound, ModelRejected, Unavailable),
     )
-    def preview_dataset(
+    async def preview_dataset(
         dataset_id: str,
+        caller: CallerOf,
         limit: Annotated[int, Query(ge=1, le=MAX_PREVIEWED, description="Rows.")] = 5,
         base_model: Annotated[
             str | None,
@@ -133,41 +145,56 @@ def router(owners: OwnerLookup, registry: DatasetRegistry, preview: DatasetConte
         ] = None,
     ) -> DatasetPreview:
         """The first rows as they are stored, and the prompts that probes and training make of them."""
-        dataset = registry.row(dataset_id)
-        return preview.preview(dataset, limit=limit, base_model=base_model)
+
+        def made() -> DatasetPreview:
+            return preview.preview(registry.row(dataset_id), limit=limit, base_model=base_model)
+
+        return await results.run(caller.team, made)
 
     @routes.get(
         "/datasets/{dataset_id}/overlap",
         operation_id="compareDatasets",
         responses=documented(NotFound, RequestInvalid),
     )
-    def compare_datasets(
+    async def compare_datasets(
         dataset_id: str,
+        caller: CallerOf,
         other: Annotated[str, Query(alias="with", pattern=DATASET_ID, description="The other dataset.")],
     ) -> DatasetOverlap:
         """Rows of a dataset whose questions another one of the same team asks too: a test set should share none."""
-        dataset = registry.row(dataset_id)
-        return preview.overlap(dataset, registry.row(other, team=dataset.team))
+
+        def compared() -> DatasetOverlap:
+            dataset = registry.row(dataset_id)
+            return preview.overlap(dataset, registry.row(other, team=dataset.team))
+
+        return await results.run(caller.team, compared)
 
     return routes
 
 
-def _from_json(registry: DatasetRegistry, body: object, team: str) -> Dataset:
+async def _from_json(registry: DatasetRegistry, text: bytes, team: str, *, fetches: Turns, uploads: Turns) -> Dataset:
+    upload = _described(text) if len(text) <= _QUICKLY_PARSED_BYTES else await uploads.run(team, _described, text)
+    reading = _reading(upload)
+    if isinstance(upload, SourceUpload):
+        request = FetchRequest(source=upload.source, reading=reading)
+        return await fetches.run(team, registry.add_source, request, name=upload.name, team=team)
+    return await uploads.run(team, registry.add_rows, upload.rows, reading, name=upload.name, team=team)
+
+
+def _described(text: bytes) -> SourceUpload | RowsUpload:
+    body = _parsed(text)
     if isinstance(body, dict) and "source" in body:
-        named = validated(SourceUpload, body)
-        request = FetchRequest(source=named.source, reading=_reading(named))
-        return registry.add_source(request, name=named.name, team=team)
+        return validated(SourceUpload, body)
     if isinstance(body, dict) and "rows" not in body:
         raise RequestInvalid("The body has neither `rows` nor a `source`.", hint=_HINT, param="rows")
-    upload = validated(RowsUpload, body)
-    return registry.add_rows(upload.rows, _reading(upload), name=upload.name, team=team)
+    return validated(RowsUpload, body)
 
 
 def _reading(upload: Reading) -> Reading:
     return Reading(task=upload.task, format=upload.format, columns=upload.columns)
 
 
-async def _from_file(registry: DatasetRegistry, request: Request, team: str) -> Dataset:
+async def _from_file(registry: DatasetRegistry, request: Request, team: str, uploads: Turns) -> Dataset:
     """Store the form's file. It is spooled to disk and streamed on, so that a large file takes no memory."""
     try:
         async with request.form(max_files=1, max_fields=8) as form:
@@ -175,7 +202,8 @@ async def _from_file(registry: DatasetRegistry, request: Request, team: str) -> 
             if not isinstance(file, UploadFile):
                 raise RequestInvalid("The form has no file.", hint=_HINT, param="file")
             fields = _fields({name: value for name, value in form.items() if name != "file"})
-            return await run_in_threadpool(
+            return await uploads.run(
+                team,
                 registry.add_file,
                 file.file,
                 _reading(fields),

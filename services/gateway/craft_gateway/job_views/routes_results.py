@@ -10,8 +10,9 @@ from craft.contracts.stages.rows import ADAPTER_ARCHIVE, REPORT_HTML, REPORT_JSO
 from craft.core.strategies import Strategy
 from craft.errors import Conflict, NotFound, RangeNotSatisfiable, RequestInvalid
 from craft.infra.http.openapi import documented
+from craft.infra.http.turns import Turns
 from craft.infra.storage.artifacts import ArtifactStore
-from craft_gateway.access.authorisation import JOBS, authorised
+from craft_gateway.access.authorisation import JOBS, CallerOf, authorised
 from craft_gateway.access.owners import OwnerLookup
 from craft_gateway.http.responses import UNCHANGED, cached, download, etag_of, matches
 from craft_gateway.job_views.reader import JobReader
@@ -29,7 +30,7 @@ _TAR = {_ARCHIVE: {"schema": {"type": "string"}}}
 _IfNoneMatch = Annotated[str | None, Header(max_length=4000)]
 
 
-def router(owners: OwnerLookup, reader: JobReader, store: ArtifactStore) -> APIRouter:
+def router(owners: OwnerLookup, reader: JobReader, store: ArtifactStore, results: Turns) -> APIRouter:
     """The routes over these objects."""
     routes = APIRouter(tags=["results"], dependencies=authorised(owners, JOBS))
 
@@ -38,7 +39,7 @@ def router(owners: OwnerLookup, reader: JobReader, store: ArtifactStore) -> APIR
         """Artifacts that the job's stages have written so far, file by file, with counts and costs."""
         return reader.artifacts(job_id)
 
-    _reports(routes, reader, store)
+    _reports(routes, reader, store, results)
 
     @routes.get(
         "/jobs/{job_id}/adapter",
@@ -73,7 +74,7 @@ def router(owners: OwnerLookup, reader: JobReader, store: ArtifactStore) -> APIR
     return routes
 
 
-def _reports(routes: APIRouter, reader: JobReader, store: ArtifactStore) -> None:
+def _reports(routes: APIRouter, reader: JobReader, store: ArtifactStore, results: Turns) -> None:
     def report(job_id: str, if_none_match: str | None, *, html: bool) -> Response:
         ref = reader.output(job_id, REPORT)
         name, media_type = (REPORT_HTML, _HTML) if html else (REPORT_JSON, _JSON)
@@ -102,13 +103,14 @@ def _reports(routes: APIRouter, reader: JobReader, store: ArtifactStore) -> None
             **_UNFINISHED,
         },
     )
-    def get_report(
+    async def get_report(
         job_id: str,
+        caller: CallerOf,
         accept: Annotated[str, Header(include_in_schema=False)] = "",
         if_none_match: _IfNoneMatch = None,
     ) -> Response:
         """The finished report."""
-        return report(job_id, if_none_match, html=_prefers_html(accept))
+        return await results.run(caller.team, report, job_id, if_none_match, html=_prefers_html(accept))
 
     @routes.get(
         "/jobs/{job_id}/report.json",
@@ -116,9 +118,9 @@ def _reports(routes: APIRouter, reader: JobReader, store: ArtifactStore) -> None
         response_class=Response,
         responses={200: {"content": {_JSON: {"schema": {"type": "object"}}}, "description": "JSON."}, **_UNFINISHED},
     )
-    def get_report_json(job_id: str, if_none_match: _IfNoneMatch = None) -> Response:
+    async def get_report_json(job_id: str, caller: CallerOf, if_none_match: _IfNoneMatch = None) -> Response:
         """The finished report as JSON."""
-        return report(job_id, if_none_match, html=False)
+        return await results.run(caller.team, report, job_id, if_none_match, html=False)
 
     @routes.get(
         "/jobs/{job_id}/report.html",
@@ -126,9 +128,9 @@ def _reports(routes: APIRouter, reader: JobReader, store: ArtifactStore) -> None
         response_class=Response,
         responses={200: {"content": {_HTML: {"schema": {"type": "string"}}}, "description": "HTML."}, **_UNFINISHED},
     )
-    def get_report_html(job_id: str, if_none_match: _IfNoneMatch = None) -> Response:
+    async def get_report_html(job_id: str, caller: CallerOf, if_none_match: _IfNoneMatch = None) -> Response:
         """The finished report as one page of HTML that needs no network."""
-        return report(job_id, if_none_match, html=True)
+        return await results.run(caller.team, report, job_id, if_none_match, html=True)
 
 
 def _prefers_html(accept: str) -> bool:

@@ -20,6 +20,7 @@ from craft.errors import (
     Unavailable,
 )
 from craft.infra.http.openapi import documented
+from craft.infra.http.turns import Turns
 from craft.infra.observe.telemetry import current_traceparent
 from craft_gateway.access.authorisation import JOBS, CallerOf, authorised
 from craft_gateway.access.owners import OwnerLookup
@@ -54,12 +55,14 @@ def router(
     batched: BatchedSubmissions,
     control: JobControl,
     reader: JobReader,
+    checks: Turns,
 ) -> APIRouter:
     """The routes over these objects."""
     allowed = authorised(owners, JOBS)
     routes = APIRouter(tags=["jobs"], route_class=TextBodyRoute, dependencies=allowed)
-    _submitting(routes, submissions, batched)
-    _control(routes, retries, control, reader)
+    _submitting(routes, submissions, batched, checks)
+    _control(routes, control, reader)
+    _retries(routes, retries, reader, checks)
     pins = APIRouter(tags=["retention"], dependencies=allowed)
     _pins(pins, control, reader)
     whole = APIRouter()
@@ -68,7 +71,7 @@ def router(
     return whole
 
 
-def _submitting(routes: APIRouter, submissions: Submissions, batched: BatchedSubmissions) -> None:
+def _submitting(routes: APIRouter, submissions: Submissions, batched: BatchedSubmissions, checks: Turns) -> None:
     @routes.post(
         "/jobs",
         operation_id="createJob",
@@ -86,12 +89,12 @@ def _submitting(routes: APIRouter, submissions: Submissions, batched: BatchedSub
         return job
 
     @routes.post("/jobs/validate", operation_id="validateJob", responses=documented(*_SUBMISSION_ERRORS))
-    def validate_job(spec: _SpecBody, caller: CallerOf) -> ValidationView:
+    async def validate_job(spec: _SpecBody, caller: CallerOf) -> ValidationView:
         """A dry run of the same body: every default filled in, the stages it would have, and what they cost at most."""
-        return submissions.validate(spec, team=caller.team)
+        return await checks.run(caller.team, submissions.validate, spec, team=caller.team)
 
 
-def _control(routes: APIRouter, retries: Retries, control: JobControl, reader: JobReader) -> None:
+def _control(routes: APIRouter, control: JobControl, reader: JobReader) -> None:
     @routes.post("/jobs/{job_id}/cancel", operation_id="cancelJob", responses=documented(NotFound))
     def cancel_job(job_id: str) -> JobView:
         """End a job. A running stage stops within seconds; a job that has ended already stays as it is."""
@@ -110,6 +113,8 @@ def _control(routes: APIRouter, retries: Retries, control: JobControl, reader: J
         control.resume(job_id)
         return reader.job(job_id)
 
+
+def _retries(routes: APIRouter, retries: Retries, reader: JobReader, checks: Turns) -> None:
     @routes.post(
         "/jobs/{job_id}/retry",
         operation_id="retryJob",
@@ -117,7 +122,7 @@ def _control(routes: APIRouter, retries: Retries, control: JobControl, reader: J
         response_model=JobView,
         responses=documented(NotFound, Conflict, RequestInvalid, IdempotencyConflict),
     )
-    def retry_job(
+    async def retry_job(
         job_id: str,
         caller: CallerOf,
         response: Response,
@@ -125,14 +130,20 @@ def _control(routes: APIRouter, retries: Retries, control: JobControl, reader: J
         idempotency_key: IdempotencyKey = None,
     ) -> JobView:
         """A new job that does an ended one again. What was finished is used again; `from_stage` computes it anew."""
-        created = retries.retry(
-            job_id,
-            request or RetryRequest(),
-            idempotency_key=idempotency_key,
-            actor=caller.actor,
-            traceparent=current_traceparent(),
-        )
-        [job] = reader.views_of([created.row])
+        traceparent = current_traceparent()
+
+        def retried() -> JobView:
+            created = retries.retry(
+                job_id,
+                request or RetryRequest(),
+                idempotency_key=idempotency_key,
+                actor=caller.actor,
+                traceparent=traceparent,
+            )
+            [view] = reader.views_of([created.row])
+            return view
+
+        job = await checks.run(caller.team, retried)
         point_to(job, response)
         return job
 

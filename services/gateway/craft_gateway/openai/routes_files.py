@@ -5,12 +5,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import StreamingResponse
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
 from craft.contracts.openai.tuning import FileDeleted, FileList, FileObject
 from craft.errors import RequestInvalid
 from craft.infra.http.openapi import OpenApiResponses
+from craft.infra.http.turns import Turns
 from craft_gateway.access.authorisation import DATASETS, CallerOf, authorised
 from craft_gateway.access.owners import OwnerLookup
 from craft_gateway.http.parameters import MAX_ON_A_PAGE
@@ -57,7 +57,7 @@ class OpenAiFileRoute(OpenAiRoute):
     max_bytes = None
 
 
-def router(owners: OwnerLookup, files: OpenAiFiles) -> APIRouter:
+def router(owners: OwnerLookup, files: OpenAiFiles, uploads: Turns) -> APIRouter:
     """Build the routes."""
     routes = APIRouter(
         prefix="/files",
@@ -83,7 +83,7 @@ def router(owners: OwnerLookup, files: OpenAiFiles) -> APIRouter:
             if further:
                 raise RequestInvalid(f"{further[0][:100]} is not taken.", hint="Leave it out.", param=further[0][:100])
             name = "".join(character for character in file.filename or "" if character.isprintable())[:_MAX_NAME_LENGTH]
-            return await run_in_threadpool(files.add, file.file, name=name or None, team=caller.team)
+            return await uploads.run(caller.team, files.add, file.file, name=name or None, team=caller.team)
 
     @routes.get("", operation_id="listFiles")
     def list_files(

@@ -8,11 +8,12 @@ from craft.contracts.public.serving import AdapterDeployment, DeployRequest
 from craft.core.strategies import Strategy
 from craft.errors import Conflict, DiskFull, ModelRejected, NotFound, RequestInvalid
 from craft.infra.http.openapi import documented
-from craft_gateway.access.authorisation import JOBS, authorised
+from craft.infra.http.turns import Turns
+from craft_gateway.access.authorisation import JOBS, CallerOf, authorised
 from craft_gateway.access.owners import OwnerLookup
 from craft_gateway.http.bodies import TextBodyRoute
 from craft_gateway.job_views.reader import JobReader
-from craft_gateway.serving.deployments import Deployments, deployment_view
+from craft_gateway.serving.deployments import Deployed, Deployments, deployment_view
 
 _EXAMPLES = {
     "only": {"summary": "The job has one adapter", "value": {}},
@@ -20,7 +21,7 @@ _EXAMPLES = {
 }
 
 
-def router(owners: OwnerLookup, deployments: Deployments, reader: JobReader) -> APIRouter:
+def router(owners: OwnerLookup, deployments: Deployments, reader: JobReader, results: Turns) -> APIRouter:
     """Build the routes."""
     routes = APIRouter(
         tags=["serving"],
@@ -38,8 +39,9 @@ def router(owners: OwnerLookup, deployments: Deployments, reader: JobReader) -> 
             **documented(NotFound, Conflict, RequestInvalid, ModelRejected, DiskFull),
         },
     )
-    def deploy_adapter(
+    async def deploy_adapter(
         job_id: str,
+        caller: CallerOf,
         response: Response,
         body: Annotated[DeployRequest | None, Body(openapi_examples=_EXAMPLES)] = None,
     ) -> AdapterDeployment:
@@ -47,8 +49,11 @@ def router(owners: OwnerLookup, deployments: Deployments, reader: JobReader) -> 
 
         An adapter can be deployed as soon as its strategy is packaged, before the whole job has ended.
         """
-        strategy = reader.chosen_strategy(job_id, body.strategy if body else None)
-        deployed = deployments.deploy(job_id, strategy)
+
+        def done() -> Deployed:
+            return deployments.deploy(job_id, reader.chosen_strategy(job_id, body.strategy if body else None))
+
+        deployed = await results.run(caller.team, done)
         view = deployment_view(deployed.row)
         response.status_code = 200 if deployed.repeated else 201
         response.headers["Location"] = view.links.model

@@ -17,6 +17,8 @@ from craft.core.strategies import FlowRule, Shortage, Strategy
 from craft.errors import RequestInvalid
 
 MAX_STATES = 1_000_000
+TEAM_HEADER = "Craft-Team"
+"""The team for which a dataset is read; teams take turns."""
 QuestionId = Annotated[str, Field(min_length=1, max_length=500)]
 
 

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any, Literal, NamedTuple
 
+import anyio
+import anyio.to_thread
 import uvicorn
 from fastapi import APIRouter, FastAPI, Response, params
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -153,6 +155,24 @@ def _operations(registry: CollectorRegistry, ready: Ready | None) -> APIRouter:
 
 
 async def _checked(ready: Ready | None) -> dict[str, bool]:
+    # Routes run in these threads: while all are held, the service answers nothing.
+    threads = {} if await _threads_answer() else {"threads": False}
+    return {**await _parts(ready), **threads}
+
+
+async def _threads_answer() -> bool:
+    with anyio.move_on_after(_READY_SECONDS):
+        await anyio.to_thread.run_sync(_nothing)
+        return True
+    _log.warning("readiness_check_failed", extra={"error": "No thread became free."})
+    return False
+
+
+def _nothing() -> None:
+    """Run in a thread, to see that one is free."""
+
+
+async def _parts(ready: Ready | None) -> dict[str, bool]:
     if ready is None:
         return {}
     try:

@@ -31,6 +31,9 @@ class DatasetsSettings(Listen):
     max_rows: int = 1_000_000
     max_line_bytes: int = 1_000_000
     max_upload_bytes: int = Field(256 * 2**20, description="Limit for uploads and fetched files.")
+    readings_at_once: int = Field(
+        3, ge=1, le=64, description="Files that are read at once; each takes up to 1 GiB of memory and a core."
+    )
     fetch_seconds: float = Field(240.0, gt=0.0, description="Time limit for a whole download.")
     fetch_idle_seconds: float = Field(20.0, gt=0.0, description="Time limit for a source that sends nothing.")
     hub: HubSettings = HubSettings()

@@ -15,6 +15,7 @@ from craft.contracts.public.jobs import JobView
 from craft.contracts.services.datasets import Reading
 from craft.contracts.spec.jobs import JobSpec
 from craft.errors import IdempotencyConflict, RequestInvalid
+from craft_gateway.access.long_work import long_work
 from craft_gateway.jobs.batching import BatchedSubmissions
 from craft_gateway.jobs.submission import Submission
 from craft_gateway.lifecycle.creation import Origin
@@ -43,7 +44,7 @@ class Line:
             return submit_many(asked)
 
         submissions.submit_many = noted  # type: ignore[method-assign, assignment] # the real one, counted
-        self.line = BatchedSubmissions(submissions)
+        self.line = BatchedSubmissions(submissions, slow=long_work().checks)
         # Of a model that was not seen before the weights are read first, each request by itself.
         self.submitted(self.asked("a", seed=0))
         self.batches.clear()

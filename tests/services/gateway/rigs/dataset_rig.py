@@ -12,6 +12,7 @@ from tests.services.datasets.sources.source_servers import HOST
 from tests.services.gateway.rigs.loopback import served
 from tests.services.gateway.rigs.public_rig import Rig, open_rig
 
+from craft.contracts.public.accounts import DEFAULT_TEAM
 from craft.contracts.services.datasets import DatasetStored, FetchRequest, Reading
 from craft.errors import Unavailable
 from craft.infra.http.app import create_app
@@ -23,6 +24,7 @@ from craft_datasets.reading.reading_child import read
 from craft_datasets.routes import router
 from craft_datasets.sources.fetching import Fetcher, Limits
 from craft_datasets.sources.sources import Sources
+from craft_datasets.turns import fetch_turns, reading_turns
 from craft_gateway.datasets.client import HttpDatasetsClient
 
 MAX_BYTES = 8 * 2**20
@@ -52,7 +54,9 @@ def datasets_service(store: ArtifactStore, hub: HubSettings) -> FastAPI:
     """Build the service; it may fetch from this machine."""
     fetcher = Fetcher(OutboundPolicy((HOST,)), Limits(max_bytes=MAX_BYTES, seconds=5, idle_seconds=1))
     sources = Sources(fetcher, hub=hub, s3=S3Settings(), sign=lambda _: {})
-    routers = [router(DatasetIntake(store, DatasetsSettings()), sources)]
+    routers = [
+        router(DatasetIntake(store, DatasetsSettings()), sources, readings=reading_turns(4), fetches=fetch_turns())
+    ]
     return create_app(title="datasets", service="datasets", routers=routers, max_body_bytes=MAX_BYTES)
 
 
@@ -76,11 +80,18 @@ class IntakeClient:
         self._intake = DatasetIntake(store, DatasetsSettings(), read=read)
         self._upload = folder / "upload"
 
-    def store_file(self, file: BinaryIO, reading: Reading, *, chat_lines: bool = False) -> DatasetStored:
+    def store_file(
+        self,
+        file: BinaryIO,
+        reading: Reading,
+        *,
+        team: str = DEFAULT_TEAM,
+        chat_lines: bool = False,
+    ) -> DatasetStored:
         self._upload.write_bytes(file.read())
         return self._intake.store_file(self._upload, reading, chat_lines=chat_lines)
 
-    def store_source(self, request: FetchRequest) -> DatasetStored:
+    def store_source(self, request: FetchRequest, *, team: str = DEFAULT_TEAM) -> DatasetStored:
         raise Unavailable("This client reaches no source.", param="source")
 
 

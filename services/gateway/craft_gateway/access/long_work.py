@@ -1,0 +1,91 @@
+"""The gateway's limits of long work: each kind has turns and threads of its own, so none holds up other requests."""
+
+from typing import NamedTuple
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from craft.errors import CraftError
+from craft.infra.http.edge import OtherForm
+from craft.infra.http.problems import error_response
+from craft.infra.http.turns import TurnLimits, Turns
+from craft_gateway.access.identity import Identity
+
+LARGE_BODY_BYTES = 2**20
+_FETCHES = TurnLimits(at_once=8, per_team=2, waiting_per_team=2, wait_seconds=10.0)
+"""A source may be slow for minutes."""
+_UPLOADS = TurnLimits(at_once=8, per_team=2, waiting_per_team=4, wait_seconds=30.0)
+_CHECKS = TurnLimits(at_once=8, per_team=3, waiting_per_team=16, wait_seconds=30.0)
+_RESULTS = TurnLimits(at_once=6, per_team=3, waiting_per_team=32, wait_seconds=30.0)
+_LARGE_BODIES = TurnLimits(at_once=32, per_team=6, waiting_per_team=0, wait_seconds=0.0)
+"""Such a body takes memory or space on the disk for as long as its sender pleases."""
+
+
+class LongWork(NamedTuple):
+    """The turns of each kind of long work."""
+
+    fetches: Turns
+    """Downloads of sources."""
+    uploads: Turns
+    """Files and rows that the datasets service reads."""
+    checks: Turns
+    """Checks of jobs whose rows are read, or whose model's weights are hashed, first."""
+    results: Turns
+    """Large results: reports, comparisons, previews, overlaps, deployments, garbage collections."""
+    large_bodies: Turns
+
+
+def long_work() -> LongWork:
+    """Turns for one gateway."""
+    return LongWork(
+        fetches=Turns(_FETCHES, work="downloads of sources"),
+        uploads=Turns(_UPLOADS, work="uploads"),
+        checks=Turns(_CHECKS, work="checks of jobs"),
+        results=Turns(_RESULTS, work="reports and comparisons"),
+        large_bodies=Turns(_LARGE_BODIES, work="requests with a body of more than a megabyte"),
+    )
+
+
+class LargeBodies:
+    """The middleware that lets a team send few large bodies at once. It stands behind the authentication."""
+
+    def __init__(self, app: ASGIApp, *, turns: Turns, other_form: OtherForm) -> None:
+        """`other_form` renders an error for paths with a form of their own; see `create_app`."""
+        self._app = app
+        self._turns = turns
+        self._other_form = other_form
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        identity: Identity | None = scope.get("state", {}).get("identity")
+        if scope["type"] != "http" or identity is None or not _is_large(Headers(scope=scope)):
+            await self._app(scope, receive, send)
+            return
+        began = False
+        try:
+            async with self._turns.turn(_team(identity, Headers(scope=scope))):
+                began = True
+                await self._app(scope, receive, send)
+        except CraftError as error:
+            if began:
+                raise
+            answer = self._other_form(scope, error) or error_response(
+                error, request_id=scope["state"].get("request_id")
+            )
+            # The body is not read.
+            answer.headers["Connection"] = "close"
+            await answer(scope, receive, send)
+
+
+def _is_large(headers: Headers) -> bool:
+    """Whether the body has, or may have, more than a megabyte."""
+    length = headers.get("content-length", "")
+    return (length.isdecimal() and int(length) > LARGE_BODY_BYTES) or "transfer-encoding" in headers
+
+
+def _team(identity: Identity, headers: Headers) -> str:
+    """The team that the request counts for; the actor where its team is not known yet."""
+    named = headers.get("craft-team")
+    if named is not None and (identity.operator or named in identity.grants):
+        return named
+    return next(iter(identity.grants)) if len(identity.grants) == 1 else identity.actor
