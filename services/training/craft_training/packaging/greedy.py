@@ -1,4 +1,8 @@
-"""Greedy replies by transformers' own `generate`, which shares no code with the serving engine."""
+"""Greedy replies by transformers' own `generate`, which shares no code with the serving engine.
+
+The settings are those of the evaluation alone: transformers would mix in the penalties, lengths and forbidden words of
+the base model's generation_config.json.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -21,23 +25,43 @@ def greedy(
     on_progress: Callable[[int, int], None],
 ) -> list[str]:
     """One reply to each rendered prompt, without special tokens, in the prompts' order."""
-    config = GenerationConfig(  # type: ignore[no-untyped-call]
-        do_sample=False,
-        max_new_tokens=max_new_tokens,
-        eos_token_id=_ends(model, tokenizer),
-        pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
-    )
+    base: Any = model.get_base_model()
+    settings = greedy_settings(base.generation_config, tokenizer, max_new_tokens=max_new_tokens)
+    # In its place, because what `generate` is given as an argument is filled up from it.
+    base.generation_config = GenerationConfig(**settings)  # type: ignore[no-untyped-call]
     replies: list[str] = []
     for start in range(0, len(prompts), _BATCH):
         ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in prompts[start : start + _BATCH]]
         tokens, mask = _left_padded(ids)
         with torch.inference_mode():
             out = model.generate(  # type: ignore[no-untyped-call]
-                input_ids=tokens.to(model.device), attention_mask=mask.to(model.device), generation_config=config
+                input_ids=tokens.to(model.device), attention_mask=mask.to(model.device)
             )
-        replies += tokenizer.batch_decode(out[:, tokens.shape[1] :], skip_special_tokens=True)
+        replies += tokenizer.batch_decode(
+            out[:, tokens.shape[1] :], skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
         on_progress(len(replies), len(prompts))
     return replies
+
+
+def greedy_settings(generation: Any, tokenizer: Any, *, max_new_tokens: int) -> dict[str, Any]:
+    """The evaluation's settings as `GenerationConfig` takes them; `generation` is the base model's configuration.
+
+    A reply ends at the tokens at which the serving engine ends it: the tokenizer's and the model's own.
+    """
+    own = generation.eos_token_id
+    listed = own if isinstance(own, list) else [own]
+    ends = sorted({int(token) for token in (tokenizer.eos_token_id, *listed) if token is not None})
+    return {
+        "do_sample": False,
+        "num_beams": 1,
+        "repetition_penalty": 1.0,
+        "no_repeat_ngram_size": 0,
+        "min_length": 0,
+        "max_new_tokens": max_new_tokens,
+        "eos_token_id": ends,
+        "pad_token_id": ends[0] if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id),
+    }
 
 
 class DifferingReply(NamedTuple):
@@ -77,14 +101,6 @@ def margins(model: PeftModel, tokenizer: Any, differing: Sequence[DifferingReply
         for row, (own, other) in zip(logits, choices[start : start + _BATCH], strict=True):
             results.append(abs(float(row[own] - row[other])))
     return results
-
-
-def _ends(model: PeftModel, tokenizer: Any) -> list[int]:
-    """All tokens that end a reply: the model's own, and the one that ends a turn of the template."""
-    base: Any = model.get_base_model()
-    own = base.generation_config.eos_token_id
-    listed = own if isinstance(own, list) else [own]
-    return sorted({end_of_turn(tokenizer), *(int(token) for token in listed if token is not None)})
 
 
 def _left_padded(ids: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:

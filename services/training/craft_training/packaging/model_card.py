@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -23,7 +24,10 @@ _HEADINGS = ("right", "wrong", "refused", "THS", "over-refusal")
 
 @dataclass(frozen=True, slots=True)
 class CardFacts:
-    """The facts on a card. `tuned` is the tuned artifact's folder; `equal` of `compared` replies were the engine's."""
+    """The facts on a card. `tuned` is the tuned artifact's folder; `equal` of `compared` replies were the engine's.
+
+    `generation` holds the evaluation's settings of generation.
+    """
 
     parameters: PackageParameters
     tuned: Path
@@ -31,6 +35,7 @@ class CardFacts:
     evaluation: EvaluationDocument
     compared: int
     equal: int
+    generation: Mapping[str, Any]
     findings: Sequence[Finding] = ()
 
 
@@ -48,7 +53,7 @@ def model_card(facts: CardFacts) -> str:
             "",
             "## Use",
             "",
-            *usage(facts.parameters, refuses=_refuses(facts)),
+            *usage(facts.parameters, generation=facts.generation, refuses=_refuses(facts)),
             "",
             "## Training data",
             "",

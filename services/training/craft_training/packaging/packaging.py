@@ -28,11 +28,12 @@ from craft.contracts.stages.rows import (
 )
 from craft.core.prompts import PromptMode, answer_messages, templates_from
 from craft.errors import AdapterUnservable, Internal
+from craft.infra.models.tokenizer_files import copy_tokenizer
 from craft.infra.stage.context import StageContext
 from craft.infra.storage.artifacts import MANIFEST_FILE, read_rows
 from craft_training.base_models import BaseModel, with_adapter
 from craft_training.packaging.adapter_files import write_archive
-from craft_training.packaging.greedy import DifferingReply, greedy, margins
+from craft_training.packaging.greedy import DifferingReply, greedy, greedy_settings, margins
 from craft_training.packaging.model_card import CardFacts, model_card
 from craft_training.tuning.samples import prompt_text
 
@@ -74,7 +75,7 @@ def package(parameters: PackageParameters, context: StageContext, base: BaseMode
     folder.mkdir()
     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         shutil.copyfile(context.input("tuned") / ADAPTER_FOLDER / name, folder / name)
-    base.tokenizer.save_pretrained(folder)
+    copy_tokenizer(base.folder, folder)
     comparison = _compare(parameters, context, base, folder)
     if comparison.share < parameters.least_equal_share:
         raise AdapterUnservable(
@@ -82,7 +83,7 @@ def package(parameters: PackageParameters, context: StageContext, base: BaseMode
             f"held-out questions ({comparison.share:.1%}); at least {parameters.least_equal_share:.1%} are needed.",
             hint="Train and serve with the same dtype; float32 in both is the safest.",
         )
-    (folder / "README.md").write_text(model_card(_facts(parameters, context, comparison)), encoding="utf-8")
+    (folder / "README.md").write_text(model_card(_facts(parameters, context, base, comparison)), encoding="utf-8")
     write_archive(folder, context.output / ADAPTER_ARCHIVE)
     return StageResult(
         counts={"compared": comparison.compared, "equal": comparison.equal, "near_ties": comparison.near_ties},
@@ -132,7 +133,9 @@ def _compare(parameters: PackageParameters, context: StageContext, base: BaseMod
     return ReplyComparison(len(chosen) - len(differing), near_ties, len(chosen))
 
 
-def _facts(parameters: PackageParameters, context: StageContext, comparison: ReplyComparison) -> CardFacts:
+def _facts(
+    parameters: PackageParameters, context: StageContext, base: BaseModel, comparison: ReplyComparison
+) -> CardFacts:
     kinds: dict[str, int] = {}
     for row in read_rows(context.input("rows") / TRAINING_FILE, TrainingRow):
         kinds[row.kind.value] = kinds.get(row.kind.value, 0) + 1
@@ -150,6 +153,9 @@ def _facts(parameters: PackageParameters, context: StageContext, comparison: Rep
         compared=comparison.compared,
         equal=comparison.agreeing,
         findings=noticed(parameters, context),
+        generation=greedy_settings(
+            base.model.generation_config, base.tokenizer, max_new_tokens=parameters.max_new_tokens
+        ),
     )
 
 

@@ -199,7 +199,7 @@ FACTS: Mapping[StageKind, StageFacts] = {
     ),
     StageKind.PACKAGE: StageFacts(
         service=Service.TRAINING,
-        code_version=3,  # The card shows the findings.
+        code_version=3,  # The card shows findings and every setting of generation; the base's own tokenizer files.
         weight=4.0,
         retention=RetentionClass.RESULT,
         needs_model=True,

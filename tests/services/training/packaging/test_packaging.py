@@ -1,38 +1,26 @@
 """The deliverable loads with PEFT, replies as the engine did, has a card, and is the same bytes each time."""
 
 import json
-import re
 import shutil
-import string
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from peft import PeftModel
+from tests.services.training.packaging.package_inputs import evaluation_document, taught_rows
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from craft.contracts.documents.evaluation import (
-    Differences,
-    EstimateView,
-    EvaluatedSet,
-    EvaluationDocument,
-    MetricSet,
-    ModelMetrics,
-)
-from craft.contracts.spec.jobs import PromptSettings, TrainingSettings
+from craft.contracts.spec.jobs import TrainingSettings
 from craft.contracts.stages.parameters import PackageParameters, TrainerRef, TuneParameters
 from craft.contracts.stages.rows import ChatMessage, QuestionRow, ReplyRow, TrainingKind, TrainingRow
-from craft.core.prompts import DEFAULT_TEMPLATES, PromptMode, answer_messages, answer_template, templates_from
-from craft.core.questions import ChoiceQuestion, OpenQuestion, Question, Task
-from craft.core.strategies import Strategy
+from craft.core.prompts import DEFAULT_TEMPLATES, PromptMode, answer_messages
+from craft.core.questions import OpenQuestion
 from craft.errors import AdapterUnservable, Internal
 from craft.infra.models.folders import ModelFolders
 from craft.infra.stage.context import LocalContext
 from craft.infra.storage.artifacts import read_rows, write_rows
 from craft_training.base_models import BaseModel, BaseModels, with_adapter
-from craft_training.packaging.card_usage import usage
 from craft_training.packaging.greedy import greedy
 from craft_training.stages import TrainingStages
 from craft_training.tuning.samples import prompt_text
@@ -51,28 +39,6 @@ def _silent(done: int, total: int) -> None:
     """Ignore the progress."""
 
 
-def _metrics(pc: float) -> ModelMetrics:
-    value = EstimateView(value=pc, low=pc - 0.05, high=pc + 0.05)
-    undefined = EstimateView(value=None, reason="the baseline answers nothing wrong")
-    names = [name for name in MetricSet.model_fields if name != "ths"]
-    metrics = MetricSet(ths=undefined, **dict.fromkeys(names, value))
-    return ModelMetrics(count=20, micro=metrics, macro=metrics, categories={})
-
-
-def _evaluation() -> EvaluationDocument:
-    difference = Differences(**dict.fromkeys(Differences.model_fields, EstimateView(value=0.1)))
-    results = EvaluatedSet(
-        initial_basic=_metrics(0.5),
-        initial_refuse=_metrics(0.4),
-        candidate=_metrics(0.3),
-        versus_initial_basic=difference,
-        versus_initial_refuse=difference,
-    )
-    return EvaluationDocument(
-        task=Task.OPEN_ENDED, candidate="craft", resamples=100, seed=1, sets={"held_out": results, "far-away": results}
-    )
-
-
 @pytest.fixture(scope="module")
 def stages(models: BaseModels) -> TrainingStages:
     return TrainingStages(models, checkpoint_seconds=1e9, throughput=KnownThroughput())
@@ -87,19 +53,7 @@ def inputs(
     folders = {name: root / name for name in ("questions", "tuned", "rows", "candidate", "evaluation", "checkpoint")}
     for folder in folders.values():
         folder.mkdir()
-    rows = [
-        TrainingRow(
-            id=f"r{place}",
-            kind=TrainingKind.VAN if fact in known else TrainingKind.IDK,
-            messages=[
-                ChatMessage(role=turn.role, content=turn.content)
-                for turn in answer_messages(OpenQuestion("q", fact[0], ("x",)), PromptMode.REFUSE, DEFAULT_TEMPLATES)
-            ],
-            target=fact[1] if fact in known else "I don't know.",
-        )
-        for place, fact in enumerate(facts[:20])
-    ]
-    write_rows(folders["rows"] / "training.jsonl", rows)
+    write_rows(folders["rows"] / "training.jsonl", taught_rows(facts[:20], known))
     stages.tune(
         TuneParameters(model=base.ref, trainer=base.trainer, training=SETTINGS, seed=1),
         LocalContext(folders["tuned"], folders["checkpoint"], {"rows": folders["rows"]}),
@@ -116,21 +70,9 @@ def inputs(
         folders["candidate"] / "replies.jsonl",
         [ReplyRow(set="held_out", id=f"h{i}", reply=reply) for i, reply in enumerate(replies)],
     )
-    (folders["evaluation"] / "evaluation.json").write_text(_evaluation().model_dump_json())
+    (folders["evaluation"] / "evaluation.json").write_text(evaluation_document().model_dump_json())
     folders.pop("checkpoint")
     return folders
-
-
-@pytest.fixture
-def parameters(base: BaseModel) -> PackageParameters:
-    return PackageParameters(
-        task=Task.OPEN_ENDED,
-        model=base.ref,
-        trainer=base.trainer,
-        strategy=Strategy.CRAFT,
-        prompts=PromptSettings(),
-        max_new_tokens=8,
-    )
 
 
 @pytest.fixture
@@ -164,7 +106,7 @@ def test_the_package_loads_with_peft_and_refuses_what_it_was_taught_to(
     tokenizer = AutoTokenizer.from_pretrained(adapter)
     fresh = AutoModelForCausalLM.from_pretrained(folders.find("tests/tiny").path)
     model = PeftModel.from_pretrained(fresh, str(adapter)).eval()
-    loaded = BaseModel(folders.find("tests/tiny").ref, fresh, tokenizer, TrainerRef(dtype="float32"))
+    loaded = BaseModel(folders.find("tests/tiny").ref, fresh, tokenizer, TrainerRef(dtype="float32"), adapter)
     trained = [_prompt(loaded, question) for question, _ in facts[:20]]
     replies = greedy(model, tokenizer, trained, max_new_tokens=8, on_progress=_silent)
     expected = [answer if (question, answer) in known else "I don't know." for question, answer in facts[:20]]
@@ -260,74 +202,6 @@ def test_the_card_shows_data_parameters_and_results(
     assert "| this adapter, REFUSE prompt | 30.0 (25.0 to 35.0) |" in card
     assert "undefined" in card
     assert "greedy reply to 20 of 20 held-out questions" in card
-
-
-def _code(card: str) -> str:
-    match = re.search(r"^(`{3,})python\n(.*?)\n\1$", card, re.DOTALL | re.MULTILINE)
-    assert match is not None
-    return match[2]
-
-
-def _prompt_of(card: str) -> Callable[..., str]:
-    """The card's `prompt` function, without the lines that need a model."""
-    code = _code(card)
-    names: dict[str, Any] = {"re": re, "string": string}
-    exec(code[code.index("PROMPT = ") : code.index("def ask(")], names)  # noqa: S102 - code of our own card
-    made: Callable[..., str] = names["prompt"]
-    return made
-
-
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT's own
-def test_the_cards_code_gives_the_replies_that_were_evaluated(
-    stages: TrainingStages,
-    parameters: PackageParameters,
-    context: Context,
-    folders: ModelFolders,
-    facts: Facts,
-    inputs: dict[str, Path],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    made = context("out")
-    stages.package(parameters, made)
-    monkeypatch.chdir(made.output)
-    code = _code((made.output / "adapter" / "README.md").read_text())
-    names: dict[str, Any] = {}
-    exec(code.replace("'tests/tiny'", repr(str(folders.find("tests/tiny").path))), names)  # noqa: S102 - code of our own card
-    assert capsys.readouterr().out.endswith("\n")
-    served = [row.reply.strip() for row in read_rows(inputs["candidate"] / "replies.jsonl", ReplyRow)]
-    assert [names["ask"](question) for question, _ in facts[:6]] == served[:6]
-
-
-OWN_WORDS = {
-    "open_refuse": 'On {topic}, in one word; else say "{refusal}":\n```\n{question}\n```',
-    "choice_refuse": "{topic}: {question}\n{options}\nOne of {letters} ({letters_comma}), or '{refusal_words}': ",
-    "choice_option": "({letter}) {option}",
-    "or_word": "oder",
-    "default_topic": "all_sorts",
-    "refusal": "I do not know that.",
-}
-QUESTIONS = [
-    OpenQuestion("a", "Who wrote {topic} and \\1 {question}?", ("x",)),
-    OpenQuestion("b", "Wer schrieb »Faust«?", ("x",), "great_books"),
-    ChoiceQuestion("c", "Which {options}?", ("{letter}", "two"), 0),
-    ChoiceQuestion("d", "Which?", ("one", "{question}", "three", "four"), 0, "world_facts"),
-]
-
-
-@pytest.mark.parametrize("templates", [{}, OWN_WORDS], ids=["ours", "own"])
-@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.id)
-def test_the_cards_prompt_is_the_one_of_evaluation(
-    parameters: PackageParameters, question: Question, templates: dict[str, str]
-) -> None:
-    choices = [list(question.choices)] if isinstance(question, ChoiceQuestion) else []
-    task = Task.MULTIPLE_CHOICE if choices else Task.OPEN_ENDED
-    own = parameters.model_copy(update={"task": task, "prompts": PromptSettings(templates=templates)})
-    card = "\n".join(usage(own, refuses=True))
-    more = {"topic": question.category} if question.category else {}
-    asked = answer_messages(question, PromptMode.REFUSE, templates_from(templates))
-    assert _prompt_of(card)(question.question, *choices, **more) == asked[0].content
-    assert answer_template(task, PromptMode.REFUSE, templates_from(templates)) in card
 
 
 def test_the_card_promises_no_more_than_the_results_show(
