@@ -3,7 +3,7 @@
 import gc
 import sys
 
-from craft.infra.http.app import serve
+from craft.infra.http.server.serve import serve
 from craft.infra.observe import log, telemetry
 from craft.infra.settings.addresses import is_loopback
 from craft.infra.settings.settings import Settings

@@ -1,6 +1,6 @@
 """`python -m craft_inference.api`: the service's HTTP server."""
 
-from craft.infra.http.app import serve
+from craft.infra.http.server.serve import serve
 from craft.infra.observe import log, telemetry
 from craft.infra.settings.settings import Settings
 from craft_inference import wiring

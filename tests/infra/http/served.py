@@ -9,14 +9,16 @@ import uvicorn
 from starlette.types import ASGIApp
 from tests.ports import free_ports
 
-from craft.infra.http.app import SERVER_OPTIONS
+from craft.infra.http.server.connections import Patience, Places
+from craft.infra.http.server.serve import server_options
 
 
 @contextmanager
-def served(app: ASGIApp) -> Iterator[int]:
+def served(app: ASGIApp, *, places: Places | None = None, patience: Patience | None = None) -> Iterator[int]:
     """Serve the application inside the block; the value is its port."""
     (port,) = free_ports(1)
-    server = uvicorn.Server(uvicorn.Config(app, port=port, timeout_graceful_shutdown=1, **SERVER_OPTIONS))
+    options = server_options(Places(most=1000, most_per_peer=1000) if places is None else places, patience)
+    server = uvicorn.Server(uvicorn.Config(app, port=port, timeout_graceful_shutdown=1, **options))
     thread = threading.Thread(target=server.run)
     thread.start()
     until = time.monotonic() + 10

@@ -384,7 +384,8 @@ def test_every_reference_of_the_document_leads_somewhere() -> None:
 
 SERVER = """
 import sys
-from craft.infra.http.app import create_app, serve
+from craft.infra.http.app import create_app
+from craft.infra.http.server.serve import serve
 from craft.infra.settings.listen import Listen
 from craft.infra.settings.settings import Settings
 serve(create_app(title="t", service="t", routers=[]), Listen(port=int(sys.argv[1])), Settings())

@@ -3,13 +3,12 @@
 import asyncio
 import importlib.metadata
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any, Literal, NamedTuple
 
 import anyio
 import anyio.to_thread
-import uvicorn
 from fastapi import APIRouter, FastAPI, Response, params
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.middleware import Middleware
@@ -21,19 +20,8 @@ from craft.infra.http.edge import Edge, OtherForm, RequestMetrics
 from craft.infra.http.head import HeadAsGet
 from craft.infra.http.openapi import Describe, documented
 from craft.infra.observe import telemetry
-from craft.infra.settings.listen import Listen
-from craft.infra.settings.settings import Settings
 
 MAX_BODY_BYTES = 64 * 2**20
-SERVER_OPTIONS: Mapping[str, Any] = {
-    # Not httptools: with it uvicorn accepts endless headers, and takes the body of a request that offers an upgrade
-    # (curl --http2 and Java's client send these) for the next request.
-    "http": "h11",
-    "log_config": None,
-    "access_log": False,
-    "server_header": False,
-}
-"""Options of uvicorn."""
 _READY_SECONDS = 5.0
 _log = logging.getLogger("craft.http")
 
@@ -191,14 +179,3 @@ def _version() -> str:
         return importlib.metadata.version("craft-rait")
     except importlib.metadata.PackageNotFoundError:
         return "0"
-
-
-def serve(app: FastAPI, listen: Listen, settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. Open streams are cut after the grace period of the settings."""
-    uvicorn.run(
-        app,
-        host=listen.host,
-        port=listen.port,
-        timeout_graceful_shutdown=max(1, round(settings.worker.grace_seconds)),
-        **SERVER_OPTIONS,
-    )
