@@ -2,6 +2,7 @@
 
 CraftError
 ├── UserError                      the caller can correct it                           fault=user
+│   ├── HeaderRepeated             400 bad_request          (a header that may come once came twice)
 │   ├── RequestInvalid             422 request_invalid
 │   │   ├── DatasetInvalid         422 dataset_invalid      (carries row errors)
 │   │   ├── HostUnknown            422 request_invalid      (a host name of the user has no address)
@@ -121,6 +122,10 @@ class UserError(CraftError):
     status = 400
     code = "bad_request"
     fault = Fault.USER
+
+
+class HeaderRepeated(UserError):
+    """A header came more than once, and two programs could go by different ones."""
 
 
 class RequestInvalid(UserError):

@@ -60,6 +60,10 @@ def client(policy: OutboundPolicy, sent: Recording) -> httpx.Client:
         "192.0.2.1", "198.18.0.1", "224.0.0.1", "239.255.255.250", "240.0.0.1", "255.255.255.255", "::", "::1",
         "fe80::1", "fe80::1%eth0", "fc00::1", "fd00:ec2::254", "ff02::1", "2001:db8::1", "::ffff:127.0.0.1",
         "::ffff:169.254.169.254", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:7f00:1::", "2002:a9fe:a9fe::1",
+        "192.0.0.1", "192.0.0.192", "192.0.0.9", "192.88.99.1", "168.63.129.16", "203.0.113.7", "198.51.100.1",
+        "::7f00:1", "::a9fe:a9fe", "::5db8:d70e", "::ffff:0:7f00:1", "::ffff:0:5db8:d70e", "64:ff9b:1::1",
+        "64:ff9b:1::7f00:1", "64:ff9b::c000:c0", "fec0::1", "feff::1", "2001::1", "2001:0:5db8:d70e::1", "2001:10::1",
+        "2001:20::1", "2002:5db8:d70e::1", "3fff::1", "4000::1", "5f00::1", "100::1", "::ffff:192.0.0.192",
         "no address",
     ],
 )  # fmt: skip
@@ -71,7 +75,10 @@ def test_an_address_that_is_not_public_is_refused_before_anything_is_sent(addres
     assert sent.sent == []
 
 
-@pytest.mark.parametrize("address", [PUBLIC, "2606:2800:220:1:248:1893:25c8:1946", "64:ff9b::5db8:d70e"])
+@pytest.mark.parametrize(
+    "address",
+    [PUBLIC, "2606:2800:220:1:248:1893:25c8:1946", "2001:4860:4860::8888", "2a00:1450:4001::1", "64:ff9b::5db8:d70e"],
+)
 def test_a_public_address_is_taken(address: str) -> None:
     sent = Recording()
     with client(OutboundPolicy(resolve=at(address)), sent) as http:

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from craft.contracts.problems import Problem
-from craft.errors import CraftError, DiskFull, HostOutOfMemory, Internal, PayloadTooLarge
+from craft.errors import CraftError, DiskFull, HeaderRepeated, HostOutOfMemory, Internal, PayloadTooLarge
 from craft.infra.http.problems import problem_response
 from craft.infra.ids import new_id
 from craft.infra.observe import telemetry
@@ -25,6 +25,8 @@ from craft.infra.process.error_mapping import error_of
 _log = logging.getLogger("craft.http")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_ONCE = frozenset({b"authorization", b"content-length", b"craft-team", b"host", b"idempotency-key"})
+"""Headers of which two would let two programs read one request differently."""
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
@@ -124,6 +126,9 @@ class _Exchange:
         """Call the application; answer 413 for a body that is too large, and 500 where the application fails."""
         if _content_length(self._scope) > self._limit:
             self._too_large = True
+        elif (doubled := _doubled(self._scope)) is not None:
+            message = f"The header {doubled} came more than once."
+            await self._answer(HeaderRepeated(message, hint="Send it once.", param=doubled))
         else:
             try:
                 await app(self._scope, self._read, self._write)
@@ -166,7 +171,7 @@ class _Exchange:
         response = self._other_form(self._scope, error)
         if response is None:
             response = problem_response(Problem.of(error, request_id=self.request_id))
-        if isinstance(error, PayloadTooLarge):
+        if isinstance(error, PayloadTooLarge | HeaderRepeated):
             response.headers["Connection"] = "close"
         await response(self._scope, self._receive, self._forward)
 
@@ -203,6 +208,12 @@ def _request_id(scope: Scope) -> str:
     """The caller's id if it is safe in logs and headers, otherwise a new one."""
     given = _header(scope, b"x-request-id")
     return given.decode() if given and _REQUEST_ID.fullmatch(given) else new_id("req")
+
+
+def _doubled(scope: Scope) -> str | None:
+    """The name of a header that came twice and may come once; None if there is none."""
+    names = [name for name, _ in scope.get("headers", ()) if name in _ONCE]
+    return next((name.decode() for position, name in enumerate(names) if name in names[:position]), None)
 
 
 def _content_length(scope: Scope) -> int:

@@ -15,6 +15,27 @@ from craft.errors import HostUnknown, RequestInvalid, Unavailable
 
 _HTTPS_PORT = 443
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+_SPECIAL_IPV6 = tuple(
+    map(
+        ipaddress.IPv6Network,
+        # Protocol assignments (with Teredo and ORCHID), documentation, 6to4. Teredo and 6to4 embed IPv4 addresses.
+        ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"),
+    )
+)
+_SPECIAL_IPV4 = tuple(
+    map(
+        ipaddress.IPv4Network,
+        # RFC 6890 and later. Clouds have services of a machine's own in 100.64.0.0/10, 192.0.0.0/24 and 168.63.129.16.
+        (
+            *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "168.63.129.16/32", "169.254.0.0/16"),
+            *("172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24"),
+            *("192.168.0.0/16", "192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24"),
+            *("224.0.0.0/4", "240.0.0.0/4"),
+        ),
+    )
+)
+"""Python's own table grows with its versions; these hold with each."""
 _HINT = "Name a public https address, or have the operator add the host to CRAFT_OUTBOUND__ALLOWED_HOSTS."
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], Sequence[str]]
@@ -105,18 +126,27 @@ def _is_address(host: str) -> bool:
 
 def _check_public(host: str, text: str) -> None:
     try:
-        address = _embedded(ipaddress.ip_address(text.partition("%")[0]))
+        address = _reached(ipaddress.ip_address(text.partition("%")[0]))
     except ValueError:
         address = None
-    if address is None or not address.is_global or address.is_multicast:
+    if address is None or not _is_public(address):
         raise RequestInvalid(f"{host[:200]} is no public address.", hint=_HINT)
 
 
-def _embedded(address: Address) -> Address:
-    """The IPv4 address that an IPv6 address embeds, if any; otherwise the address itself."""
+def _reached(address: Address) -> Address:
+    """The IPv4 address that a connection to an IPv6 address goes to, if any; otherwise the address itself."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
     if address in _NAT64:
+        # Resolvers give these for hosts that have IPv4 only, in networks that have IPv6 only.
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    teredo = address.teredo[1] if address.teredo else None
-    return address.ipv4_mapped or address.sixtofour or teredo or address
+    return address.ipv4_mapped or address
+
+
+def _is_public(address: Address) -> bool:
+    """Whether the address is global unicast and none of the special ones; what is not known to be public is not."""
+    if isinstance(address, ipaddress.IPv4Address):
+        special = any(address in network for network in _SPECIAL_IPV4)
+    else:
+        special = address not in _GLOBAL_UNICAST or any(address in network for network in _SPECIAL_IPV6)
+    return not special and address.is_global and not address.is_multicast
