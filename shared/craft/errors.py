@@ -2,7 +2,7 @@
 
 CraftError
 ├── UserError                      the caller can correct it                           fault=user
-│   ├── HeaderRepeated             400 bad_request          (a header that may come once came twice)
+│   ├── HeaderRepeated             400 header_repeated      (a header that may come once came twice)
 │   ├── RequestInvalid             422 request_invalid
 │   │   ├── DatasetInvalid         422 dataset_invalid      (carries row errors)
 │   │   ├── HostUnknown            422 request_invalid      (a host name of the user has no address)
@@ -126,6 +126,8 @@ class UserError(CraftError):
 
 class HeaderRepeated(UserError):
     """A header came more than once, and two programs could go by different ones."""
+
+    code = "header_repeated"
 
 
 class RequestInvalid(UserError):
