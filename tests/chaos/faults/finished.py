@@ -10,10 +10,7 @@ from craft.contracts.stages.artifacts import StageResult
 from craft.contracts.stages.claims import Claim, ClaimedStage, Complete, Release
 from craft.core.strategies import Strategy
 from craft.infra.storage.artifacts import FolderStore
-from craft_gateway.lifecycle.control import JobControl
-from craft_gateway.lifecycle.maintenance import Maintenance
 from craft_gateway.lifecycle.reuse import exists_in
-from craft_gateway.lifecycle.worker_calls import WorkerCalls
 from craft_gateway.store.database import Database
 from craft_gateway.store.tables import Stage
 
@@ -35,10 +32,10 @@ class _Hands:
     def __init__(self, world: World, artifacts: Path) -> None:
         self.world = world
         self.store = FolderStore(artifacts)
-        exists = exists_in(self.store)
-        self.control = JobControl(world.database, exists=exists)
-        self.calls = WorkerCalls(world.database, exists=exists, settings=SETTINGS)
-        self.maintenance = Maintenance(world.database, self.calls, settings=SETTINGS)
+        world.connect(exists_in(self.store))
+        self.control = world.control
+        self.calls = world.calls
+        self.maintenance = world.maintenance
 
     def claim(self, stage: Stage) -> ClaimedStage:
         self.world.clock.advance(1)

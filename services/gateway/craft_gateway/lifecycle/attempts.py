@@ -23,6 +23,8 @@ from craft_gateway.store.database import lock_key
 from craft_gateway.store.tables import Artifact, Attempt, Stage
 
 _PROGRESS_SECONDS = 1.0
+_MAX_DONE = 2**31 - 1
+"""The largest value of the database's integer."""
 
 
 def claimable(transaction: JobTransaction, stage: Stage, teams: TeamAllowances) -> bool:
@@ -47,7 +49,13 @@ def _may_begin(transaction: JobTransaction, teams: TeamAllowances) -> bool:
 
 
 def hand_out(
-    transaction: JobTransaction, stage: Stage, claim: Claim, *, settings: CoordinatorSettings, teams: TeamAllowances
+    transaction: JobTransaction,
+    stage: Stage,
+    claim: Claim,
+    *,
+    coordinator: str,
+    settings: CoordinatorSettings,
+    teams: TeamAllowances,
 ) -> ClaimedStage:
     """Start the stage under a new fence. Raises IntegrityError if its key began to run at the same moment."""
     attempt = _attempt(transaction, stage, claim, teams)
@@ -60,6 +68,8 @@ def hand_out(
         owner=claim.owner,
         device=claim.device,
         lease_expires_at=transaction.now + timedelta(seconds=settings.lease_seconds),
+        heard_by=coordinator,
+        unheard=False,
         deadline_at=transaction.now + timedelta(seconds=settings.stage_timeout_seconds),
         started_at=transaction.now,
         not_before=None,
@@ -103,18 +113,30 @@ def _attempt(transaction: JobTransaction, stage: Stage, claim: Claim, teams: Tea
     )
 
 
-def extend(transaction: JobTransaction, stage: Stage, renew: Renew, settings: CoordinatorSettings) -> Renewed:
-    """A heartbeat: extend the lease, keep progress and log lines."""
+def extend(
+    transaction: JobTransaction, stage: Stage, renew: Renew, *, coordinator: str, settings: CoordinatorSettings
+) -> Renewed:
+    """A heartbeat: extend the lease, keep progress and log lines.
+
+    Progress beyond that of every earlier attempt forgives their failures: the stage gets on.
+    """
     late = past_deadline(transaction, stage)
     # Past the deadline the lease is not extended: a worker that will not stop is reaped.
     until = stage.lease_expires_at if late else transaction.now + timedelta(seconds=settings.lease_seconds)
     progress = renew.progress.model_dump(mode="json") if renew.progress else stage.progress
-    transaction.move(stage, StageStatus.RUNNING, lease_expires_at=until, progress=progress)
+    heard = {"heard_by": coordinator, "unheard": False}
+    further = _further(stage, renew.progress)
+    transaction.move(stage, StageStatus.RUNNING, lease_expires_at=until, progress=progress, **heard, **further)
     transaction.log(stage, renew.log_lines)
     schedulable = transaction.job.status.schedulable
     if renew.progress is not None and schedulable:
         _report_progress(transaction, stage, renew.progress)
     return Renewed(stop=late or not schedulable)
+
+
+def _further(stage: Stage, progress: StageProgress | None) -> dict[str, int]:
+    done = min(progress.done, _MAX_DONE) if progress else 0
+    return {"furthest_done": done, "lost_attempts": 0, "environment_retries": 0} if done > stage.furthest_done else {}
 
 
 def past_deadline(transaction: JobTransaction, stage: Stage) -> bool:

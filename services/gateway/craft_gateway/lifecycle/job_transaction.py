@@ -110,7 +110,8 @@ class JobTransaction:
         """`move` a stage to where no worker has it. `error` says that its attempt, where it has one, failed."""
         if stage.status is StageStatus.RUNNING:
             self._close_attempt(stage, _OUTCOME.get(to), values.get("error"))
-        free = {"owner": None, "device": None, "lease_expires_at": None, "deadline_at": None}
+        free: dict[str, Any] = dict.fromkeys(("owner", "device", "lease_expires_at", "heard_by", "deadline_at"))
+        free["unheard"] = False
         ended = {"finished_at": self.now} if to.terminal else {}
         self.move(stage, to, **free, **ended, **values)
 

@@ -1,11 +1,13 @@
 """The coordinator's own work: reclaim expired leases, dispatch again, tidy the outbox. Paged and indexed."""
 
 import logging
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, delete, insert, or_, update
+from sqlalchemy import delete, insert, or_, update
 from sqlmodel import Session, col, exists, select
 
 from craft.contracts.events import StageStatus
@@ -14,7 +16,9 @@ from craft.errors import LeaseLost, Unavailable, WorkerLost
 from craft.infra.settings.coordinator import CoordinatorSettings
 from craft_gateway.lifecycle.attempts import past_deadline, timeout_error
 from craft_gateway.lifecycle.dispatch import Blocked, dispatch_ready
-from craft_gateway.lifecycle.job_transaction import job_transaction
+from craft_gateway.lifecycle.job_transaction import JobTransaction, job_transaction
+from craft_gateway.lifecycle.leases import ExpiredLease, LeaseWatch
+from craft_gateway.lifecycle.pulse import PulseWriter
 from craft_gateway.lifecycle.transitions import retry_or_fail
 from craft_gateway.lifecycle.worker_calls import WorkerCalls
 from craft_gateway.store.database import Database
@@ -43,48 +47,72 @@ class Maintenance:
         *,
         settings: CoordinatorSettings,
         on_lease_lost: Callable[[Stage], None] = lambda _: None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`on_lease_lost` is called after the commit that reclaimed a stage from a worker that is gone."""
+        """`on_lease_lost` is called after the commit that reclaimed a stage from a worker that is gone.
+
+        `monotonic` counts the seconds of leases. It goes on while this process is stopped.
+        """
         self._database = database
         self._calls = calls
         self._settings = settings
         self._on_lease_lost = on_lease_lost
         self._blocked = Blocked()
+        self._rows = PulseWriter(database, calls, settings, monotonic)
+        self._watch = LeaseWatch(
+            lease_seconds=settings.lease_seconds, silence_seconds=settings.silence_seconds, monotonic=monotonic
+        )
 
     def dispatch_all(self) -> None:
         """Dispatch all that is ready: a broker that started anew with this process has lost earlier messages."""
         with self._database.write() as session:
             dispatch_ready(session, self._database.now(session), teams=None)
 
+    def watch(self) -> list[ExpiredLease]:
+        """Look at all leases; returns those that have expired. Raises Unavailable."""
+        return self._watch.look(*self._rows.read())
+
     def reap(self) -> int:
-        """Reclaim stages whose lease has expired (or is missing); returns how many."""
+        """Reclaim stages whose lease has expired, at most a page of them; returns how many. Raises Unavailable."""
+        expired = {each.lease.stage_id: each for each in self.watch()[:PAGE]}
+        if not expired:
+            return 0
         with self._database.read() as session:
-            now = self._database.now(session)
-            rows = session.exec(
-                select(Stage)
-                .where(Stage.status == StageStatus.RUNNING, _expired(now))
-                .order_by(col(Stage.lease_expires_at))
-                .limit(PAGE)
-            )
-            lost = list(rows)
-        return sum(_isolated(self.reclaim, stage) for stage in lost)
+            stages = list(session.exec(select(Stage).where(col(Stage.id).in_(expired))))
+        reclaimed = 0
+        for stage in stages:
+            lease, outage = expired[stage.id]
+            if (stage.fence, stage.lease_expires_at) == (lease.fence, lease.expires_at):
+                reclaimed += _isolated(partial(self._reclaim_or_extend, outage=outage), stage)
+        return reclaimed
+
+    def _reclaim_or_extend(self, seen: Stage, *, outage: bool) -> bool:
+        try:
+            return self.reclaim(seen, outage=outage)
+        except Unavailable:
+            # A job that somebody has locked: its worker's renewals cannot have been stored either.
+            self._watch.extend(seen.id)
+            raise
 
     def redispatch(self) -> Redispatched:
         """Dispatch ready stages again whose message is old; reuse artifacts that ready stages could have by now."""
         self._dispatch_unblocked()
         return Redispatched(dispatched=self._redispatch(), reused=self._reuse())
 
-    def reclaim(self, seen: Stage) -> bool:
-        """Reclaim one stage that was seen with an expired lease; False if that is no longer so."""
+    def reclaim(self, seen: Stage, *, outage: bool = False) -> bool:
+        """Reclaim one stage that was seen with an expired lease; False if it was renewed or ended meanwhile.
+
+        With `outage` the attempt is not counted: its worker may have had nobody to renew the lease with.
+        """
         with job_transaction(self._database, seen.job_id) as transaction:
             try:
                 stage = transaction.leased(seen.id, seen.fence)
             except LeaseLost:
                 # It was completed, requeued or claimed by another worker in the meantime.
                 return False
-            if stage.lease_expires_at is not None and stage.lease_expires_at >= transaction.now:
+            if stage.lease_expires_at != seen.lease_expires_at:
                 return False
-            error = timeout_error(stage) if past_deadline(transaction, stage) else _lost(transaction.session, stage)
+            error = _error(transaction, stage, outage=outage or stage.unheard)
             # No back-off: the lease time was delay enough.
             retry_or_fail(transaction, stage, error, max_attempts=self._settings.max_lost_attempts, backoff=False)
         if seen.key is not None:
@@ -152,8 +180,18 @@ def _isolated(step: Callable[[Stage], bool], stage: Stage) -> bool:
         return False
 
 
-def _expired(now: datetime) -> ColumnElement[bool]:
-    return or_(col(Stage.lease_expires_at).is_(None), col(Stage.lease_expires_at) < now)
+def _error(transaction: JobTransaction, stage: Stage, *, outage: bool) -> StageError:
+    if outage:
+        return _interrupted(stage)
+    return timeout_error(stage) if past_deadline(transaction, stage) else _lost(transaction.session, stage)
+
+
+def _interrupted(stage: Stage) -> StageError:
+    error = Unavailable(
+        f"The coordinator or the database was away while the stage {stage.name} ran.",
+        hint="Nothing needs to be done: the stage runs again, and the attempt is not counted.",
+    )
+    return StageError.of(error)
 
 
 def _lost(session: Session, stage: Stage) -> StageError:

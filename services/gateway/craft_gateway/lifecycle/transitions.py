@@ -24,8 +24,8 @@ RETRY_SECONDS: Mapping[str, float] = {
 }
 """Pause before the second attempt by error code (1 s for others); it doubles with each attempt."""
 _MAX_PAUSE_SECONDS = 300.0
-_ENVIRONMENT_ERRORS = {"disk_full", "device_busy"}
-"""A stage waits for these as long as it takes: no attempt is used up."""
+_ENVIRONMENT_ERRORS = {"disk_full", "device_busy", "unavailable"}
+"""A stage waits for these as long as it takes: no attempt is used up. An outage is `unavailable`."""
 
 
 def advance(transaction: JobTransaction, cached: Mapping[str, ArtifactRef]) -> None:
@@ -95,21 +95,26 @@ def requeue(transaction: JobTransaction, stage: Stage) -> None:
 def retry_or_fail(
     transaction: JobTransaction, stage: Stage, error: StageError, *, max_attempts: int, backoff: bool = True
 ) -> None:
-    """The attempt failed: try again, after a back-off, if that may help and attempts are left; else fail the job."""
+    """The attempt failed: try again, after a back-off, if that may help and attempts are left; else fail the job.
+
+    `max_attempts` counts attempts in a row without progress in between (see `attempts.extend`), and only those in which
+    the worker or the work itself failed.
+    """
     if _ended_with_job(transaction, stage):
         return
     not_counted = error.code in _ENVIRONMENT_ERRORS
-    if not (error.retryable and error.fault is Fault.SYSTEM and (not_counted or stage.attempt < max_attempts)):
+    failed = stage.lost_attempts + 1
+    if not (error.retryable and error.fault is Fault.SYSTEM and (not_counted or failed < max_attempts)):
         _fail_job(transaction, stage, error)
         return
     shown = error.model_dump(mode="json")
-    failures = stage.environment_retries + 1 if not_counted else stage.attempt
+    failures = stage.environment_retries + 1 if not_counted else failed
     first = RETRY_SECONDS.get(error.code, 1.0)
     seconds = exponential_backoff(failures, first=first, longest=_MAX_PAUSE_SECONDS) if backoff else 0.0
     counted = (
         {"environment_retries": stage.environment_retries + 1}
         if not_counted
-        else {"attempt": stage.attempt + 1, "environment_retries": 0}
+        else {"attempt": stage.attempt + 1, "lost_attempts": failed, "environment_retries": 0}
     )
     _again(transaction, stage, due=transaction.now + timedelta(seconds=seconds), error=shown, **counted)
     if transaction.job.status.schedulable:

@@ -3,8 +3,8 @@
 The artifact store is asked before the transaction: a slow store must not hold a lock.
 """
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, select
@@ -13,10 +13,12 @@ from craft.contracts.events import StageStatus
 from craft.contracts.stages.artifacts import ArtifactRef, Manifest
 from craft.contracts.stages.claims import Claim, ClaimedStage, Complete, Fail, Release, Renew, Renewed
 from craft.errors import Conflict, LeaseLost, NotFound
+from craft.infra.ids import new_id
 from craft.infra.settings.coordinator import CoordinatorSettings
 from craft_gateway.lifecycle.attempts import claimable, extend, hand_out, past_deadline, succeed, timeout_error
 from craft_gateway.lifecycle.dispatch import Blocked
 from craft_gateway.lifecycle.job_transaction import JobTransaction, job_transaction
+from craft_gateway.lifecycle.leases import Report, UnheardReports
 from craft_gateway.lifecycle.reuse import ArtifactExists, reusable, stages_of
 from craft_gateway.lifecycle.transitions import (
     advance,
@@ -33,7 +35,11 @@ _WOKEN_AT_ONCE = 100
 
 
 class WorkerCalls:
-    """Together with `JobControl` and `Maintenance` the only writer of jobs and stages."""
+    """Together with `JobControl` and `Maintenance` the only writer of jobs and stages.
+
+    `coordinator` names this process among those that take workers' calls. `unheard` are reports that it could not
+    store.
+    """
 
     def __init__(
         self,
@@ -48,6 +54,8 @@ class WorkerCalls:
         self._exists = exists
         self._settings = settings
         self._has_space = has_space
+        self.coordinator = new_id("coord")
+        self.unheard = UnheardReports()
 
     def claim(self, stage_id: str, claim: Claim) -> ClaimedStage | None:
         """Give the worker a stage of its queue, or None if there is nothing to do. Raises NotFound.
@@ -68,14 +76,20 @@ class WorkerCalls:
 
     def renew(self, stage_id: str, renew: Renew) -> Renewed:
         """Extend the lease and take in progress and log lines. Raises LeaseLost if the fence is old."""
-        with job_transaction(self._database, self._stage(stage_id).job_id) as transaction:
-            return extend(transaction, transaction.leased(stage_id, renew.fence), renew, self._settings)
+        report = Report(stage_id, renew.fence)
+        with self._heard(report), job_transaction(self._database, self._stage(stage_id).job_id) as transaction:
+            stage = transaction.leased(stage_id, renew.fence)
+            return extend(transaction, stage, renew, coordinator=self.coordinator, settings=self._settings)
 
     def complete(self, stage_id: str, complete: Complete) -> None:
         """Adopt the artifact and make ready what depends on it. Idempotent.
 
         Raises LeaseLost if the fence is old, Conflict if the artifact is another stage's or is not in the store.
         """
+        with self._heard(Report(stage_id, complete.fence)):
+            self._complete(stage_id, complete)
+
+    def _complete(self, stage_id: str, complete: Complete) -> None:
         seen, manifest = self._stage(stage_id), complete.manifest
         if manifest.key != seen.key:
             raise Conflict(f"The artifact {manifest.key[:12]} is not what the stage {seen.name} makes.")
@@ -117,10 +131,22 @@ class WorkerCalls:
         self._end_attempt(stage_id, release.fence, end)
 
     def _end_attempt(self, stage_id: str, fence: int, end: Callable[[JobTransaction, Stage], None]) -> None:
-        seen = self._stage(stage_id)
-        with job_transaction(self._database, seen.job_id) as transaction:
-            end(transaction, transaction.leased(stage_id, fence))
+        with self._heard(Report(stage_id, fence)):
+            seen = self._stage(stage_id)
+            with job_transaction(self._database, seen.job_id) as transaction:
+                end(transaction, transaction.leased(stage_id, fence))
         self._wake_others(seen)
+
+    @contextmanager
+    def _heard(self, report: Report) -> Iterator[None]:
+        """Remember a report that cannot be stored: its worker lives and works, whatever becomes of the lease."""
+        try:
+            yield
+        except (NotFound, LeaseLost, Conflict):
+            raise
+        except Exception:
+            self.unheard.add([report])
+            raise
 
     def wake_waiting(self, key: str, *, but: str | None = None) -> None:
         """Stages that waited for another job's attempt at `key` reuse its artifact, or are dispatched again.
@@ -169,7 +195,9 @@ class WorkerCalls:
                 teams = team_allowances(transaction.session)
                 if not claimable(transaction, stage, teams):
                     return None
-                return hand_out(transaction, stage, claim, settings=self._settings, teams=teams)
+                return hand_out(
+                    transaction, stage, claim, coordinator=self.coordinator, settings=self._settings, teams=teams
+                )
         except IntegrityError:
             # Another stage with this key was claimed at the same moment.
             return None

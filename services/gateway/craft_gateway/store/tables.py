@@ -132,8 +132,10 @@ class Stage(SQLModel, table=True):
     status: StageStatus = Field(sa_column=Column(EnumText(StageStatus), nullable=False))
     attempt: int = 1
     """Rises when an attempt was lost or failed, not when a worker releases the stage."""
+    lost_attempts: int = 0
+    """Attempts in a row that failed by themselves or with their worker, without progress in between."""
     environment_retries: int = 0
-    """Attempts in a row that ended for lack of a resource, such as disk space."""
+    """Attempts in a row that ended for lack of a resource, such as disk space, or by an outage."""
     recompute: bool = False
     """Run although its artifact exists: a user asked for it to be computed again."""
     remakes: int = Field(default=0, sa_column=Column(Integer, nullable=False, default=0, server_default="0"))
@@ -144,6 +146,10 @@ class Stage(SQLModel, table=True):
     device: str | None = Field(default=None, max_length=100)
     """The device that its worker has locked for it, while it runs."""
     lease_expires_at: datetime | None = Field(default=None, sa_column=_time())
+    heard_by: str | None = Field(default=None, max_length=40)
+    """The coordinator process that took the claim or the last renewal, while it runs."""
+    unheard: bool = False
+    """True if a coordinator could not store a report of the worker since then, while it runs."""
     deadline_at: datetime | None = Field(default=None, sa_column=_time())
     not_before: datetime | None = Field(default=None, sa_column=_time())
     """No claim before this time: the pause after a failure."""
@@ -156,6 +162,8 @@ class Stage(SQLModel, table=True):
     reused: bool = False
     progress: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
     """A `StageProgress`."""
+    furthest_done: int = 0
+    """The highest `done` that any attempt has reported."""
     error: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
     """A `StageError` of the last failed attempt, kept while a new one runs."""
     created_at: datetime = Field(sa_column=_time(nullable=False))
@@ -218,6 +226,17 @@ class Attempt(SQLModel, table=True):
     """An `AttemptWork` where it succeeded: the amounts that the duration depends on."""
     started_at: datetime = Field(sa_column=_time(nullable=False))
     ended_at: datetime | None = Field(default=None, sa_column=_time())
+
+
+class CoordinatorPulse(SQLModel, table=True):
+    """A coordinator process that looks after leases. The others see by its count whether it still does."""
+
+    __tablename__ = "coordinator_pulse"
+
+    id: str = Field(primary_key=True, max_length=40)
+    count: int
+    """Rises while the process can write to the database."""
+    seen_at: datetime = Field(sa_column=_time(nullable=False))
 
 
 class TeamShare(SQLModel, table=True):

@@ -21,11 +21,23 @@ class CoordinatorSettings(Listen):
     )
     sweep_seconds: float = 1.0
     resend_seconds: float = 60.0
-    max_lost_attempts: int = 3
+    max_lost_attempts: int = Field(
+        3,
+        description="A stage's attempts in a row, without progress in between, in which its worker or its work failed; "
+        "then its job fails. An outage of the coordinator or the database counts as none.",
+    )
     stage_timeout_seconds: float = 24 * 3600.0
     min_free_bytes: int = Field(
         2**30, ge=0, description="No stage starts while less than this is free for artifacts; 0 switches the check off."
     )
+
+    @property
+    def silence_seconds(self) -> float:
+        """A coordinator that did not look at the leases for this long was away, and its workers were unheard.
+
+        A small part of the time after which a worker gives up, and far more than a slow machine keeps a loop waiting.
+        """
+        return max(self.lease_seconds / 6, 5 * self.sweep_seconds, 1.0)
 
 
 def _never(given: object) -> object:

@@ -187,7 +187,7 @@ class Coordination(RuleBasedStateMachine):
         running_keys: list[str | None] = []
         jobs = {job_id: self.world.job(job_id) for job_id in self.known_jobs()}
         for stage in self.all_stages() if jobs else []:
-            assert 1 <= stage.attempt <= 3
+            assert 0 <= stage.lost_attempts < 3
             assert (stage.status is StageStatus.SUCCEEDED) == (stage.artifact is not None)
             assert (stage.status is StageStatus.RUNNING) == (stage.owner is not None)
             assert (stage.status is StageStatus.RUNNING) == (stage.lease_expires_at is not None)

@@ -522,6 +522,7 @@ def test_a_lost_worker_without_a_lease_time_is_reaped_too(world: World) -> None:
     with world.database.write() as session:
         stage = JobTransaction.open(session, world.clock, job_id).stages[0]
         stage.lease_expires_at = None
+    world.clock.advance(91)
     assert world.maintenance.reap() == 1
 
 
@@ -619,7 +620,7 @@ def test_one_stage_that_cannot_be_taken_back_keeps_no_other_from_it(world: World
     with world.database.write() as session:
         row = session.exec(select(Stage).where(Stage.job_id == bad, Stage.name == "ingest")).one()
         # What a newer version may have left behind.
-        row.progress, row.attempt = {"done": 1, "total": 2, "tomorrow": 3}, 3
+        row.progress, row.lost_attempts = {"done": 1, "total": 2, "tomorrow": 3}, 2
         session.add(row)
     world.clock.advance(91)
     assert world.maintenance.reap() == 1

@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -43,6 +43,10 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 SETTINGS = CoordinatorSettings(
     lease_seconds=90.0, beat_seconds=15.0, resend_seconds=60.0, max_lost_attempts=3, stage_timeout_seconds=3600.0
 )
+
+LOOKS_SECONDS = 13.0
+"""Less than the time after which a coordinator that looks at no lease counts as away."""
+WATCHED_SECONDS = 200.0
 
 
 def sha(text: str) -> str:
@@ -104,16 +108,35 @@ def estimate_of(units: Mapping[str, float], *, parameters: int = 1_000_000) -> E
 
 
 class FakeClock:
-    """A clock of the database that tests move."""
+    """A clock of the database that tests move, and the seconds that processes count."""
 
     def __init__(self) -> None:
         self.now = START
+        self.counted_seconds = 0.0
+        self.meanwhile: Callable[[], object] = lambda: None
 
     def __call__(self, session: Session) -> datetime:
         return self.now
 
+    def monotonic(self) -> float:
+        return self.counted_seconds
+
     def advance(self, seconds: float) -> None:
+        """Time passes while a coordinator looks at the leases all the time."""
+        self.meanwhile()
+        # Of a long time, the last part is enough: every lease has ended by then.
+        self.now += timedelta(seconds=max(0.0, seconds - WATCHED_SECONDS))
+        left = min(seconds, WATCHED_SECONDS)
+        while left > 0:
+            step = min(left, LOOKS_SECONDS)
+            self.away(step)
+            self.meanwhile()
+            left -= step
+
+    def away(self, seconds: float) -> None:
+        """Time passes while no coordinator does anything."""
         self.now += timedelta(seconds=seconds)
+        self.counted_seconds += seconds
 
 
 class FakeStore:
@@ -169,7 +192,13 @@ class World:
         """Use this artifact store from now on."""
         self.control = JobControl(self.database, exists=exists)
         self.calls = WorkerCalls(self.database, exists=exists, settings=self.settings, has_space=lambda: self.has_space)
-        self.maintenance = Maintenance(self.database, self.calls, settings=self.settings)
+        self.maintain(Maintenance(self.database, self.calls, settings=self.settings, monotonic=self.clock.monotonic))
+
+    def maintain(self, maintenance: Maintenance) -> None:
+        """Have this coordinator look at the leases from now on."""
+        self.maintenance = maintenance
+        self.clock.meanwhile = maintenance.watch
+        maintenance.watch()
 
     def between(self, **teams: TeamSettings) -> None:
         """Create these teams, which share the workers with all others."""
@@ -250,9 +279,18 @@ class World:
 
 
 def observed_maintenance(world: World, metrics: StageMetrics) -> Maintenance:
-    """Return maintenance that counts and traces lost leases, as the coordinator wires it."""
+    """Have the world's coordinator count and trace lost leases, as it is wired."""
     lost = LostLeases(world.database, metrics)
-    return Maintenance(world.database, world.calls, settings=SETTINGS, on_lease_lost=lost.report)
+    world.maintain(
+        Maintenance(
+            world.database,
+            world.calls,
+            settings=SETTINGS,
+            on_lease_lost=lost.report,
+            monotonic=world.clock.monotonic,
+        )
+    )
+    return world.maintenance
 
 
 def manifest_of(claimed: ClaimedStage, content: str = "") -> Manifest:

@@ -17,9 +17,32 @@ def upgrade() -> None:
         "UPDATE artifact SET kind = (SELECT stage.kind FROM stage WHERE stage.artifact_key = artifact.key LIMIT 1)"
     )
     op.add_column("stage", sa.Column("remakes", sa.Integer(), nullable=False, server_default="0"))
+    _add_lease_columns()
 
 
 def downgrade() -> None:
     """Drop the columns."""
     op.drop_column("stage", "remakes")
     op.drop_column("artifact", "kind")
+    _drop_lease_columns()
+
+
+def _add_lease_columns() -> None:
+    # With defaults of the database's own, because replicas of the version before go on inserting without them.
+    for name in ("lost_attempts", "furthest_done"):
+        op.add_column("stage", sa.Column(name, sa.Integer(), nullable=False, server_default="0"))
+    op.add_column("stage", sa.Column("unheard", sa.Boolean(), nullable=False, server_default=sa.false()))
+    op.add_column("stage", sa.Column("heard_by", sa.String(length=40), nullable=True))
+    op.create_table(
+        "coordinator_pulse",
+        sa.Column("id", sa.String(length=40), nullable=False),
+        sa.Column("count", sa.Integer(), nullable=False),
+        sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+
+
+def _drop_lease_columns() -> None:
+    op.drop_table("coordinator_pulse")
+    for name in ("heard_by", "unheard", "furthest_done", "lost_attempts"):
+        op.drop_column("stage", name)
