@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -14,6 +14,8 @@ from typing import IO
 from craft.infra.process.parent_death import die_with_parent
 
 _RESTART_PAUSES_SECONDS = (0.0, 1.0, 5.0, 15.0)
+_HEALTHY_SECONDS = 60.0
+"""A process that ran for this long did not die of its start: the next pause is the first one again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,35 +32,52 @@ class ProcessSpec:
 
 
 class SupervisedProcess:
-    """A process that is restarted when it dies, each time after a longer pause."""
+    """A process that is restarted when it dies: each time after a longer pause, while it dies soon each time."""
 
-    def __init__(self, spec: ProcessSpec, *, environment: Mapping[str, str], logs: Path) -> None:
+    def __init__(
+        self,
+        spec: ProcessSpec,
+        *,
+        environment: Mapping[str, str],
+        logs: Path,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.spec = spec
         self._environment = dict(environment)
         self._log_path = logs / f"{spec.name}.log"
         self._process: subprocess.Popen[bytes] | None = None
-        self._starts = 0
-        self._start_at = 0.0
+        self._monotonic = monotonic
+        self._early_deaths = 0
+        self._started_at = 0.0
+        self._restart_at: float | None = None
 
     def start(self) -> None:
         """Start the process; its output is appended to its log file."""
         with self._log_path.open("ab") as log:
             self._process = self._spawn(log)
-        self._starts += 1
+        self._started_at = self._monotonic()
 
     def restart_if_dead(self) -> bool:
         """Restart a dead process after its pause. True if it has died since the last call."""
         if self._process is None or self._process.poll() is None:
             return False
-        now = time.monotonic()
-        if self._start_at == 0.0:
-            pause = _RESTART_PAUSES_SECONDS[min(self._starts - 1, len(_RESTART_PAUSES_SECONDS) - 1)]
-            self._start_at = now + pause
+        now = self._monotonic()
+        if self._restart_at is None:
+            if now - self._started_at >= _HEALTHY_SECONDS:
+                self._early_deaths = 0
+            pause = _RESTART_PAUSES_SECONDS[min(self._early_deaths, len(_RESTART_PAUSES_SECONDS) - 1)]
+            self._early_deaths += 1
+            self._restart_at = now + pause
             return True
-        if now >= self._start_at:
-            self._start_at = 0.0
+        if now >= self._restart_at:
+            self._restart_at = None
             self.start()
         return False
+
+    @property
+    def waits(self) -> bool:
+        """True while the process is dead and its pause is not over."""
+        return self._restart_at is not None
 
     def stop(self, *, grace_seconds: float) -> None:
         """Send SIGTERM, and after the grace period SIGKILL to the process group."""

@@ -47,6 +47,45 @@ def test_a_dead_process_is_restarted(tmp_path: Path) -> None:
     process.stop(grace_seconds=5)
 
 
+class Seconds:
+    """A count of seconds that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def pause_after_death(process: SupervisedProcess, seconds: Seconds, *, lived: float) -> float:
+    """The pause before the restart of a process that dies after so many seconds."""
+    seconds.now += lived
+    until(process.restart_if_dead)
+    died = seconds.now
+    starts = process.last_lines(100).count("once")
+    while process.last_lines(100).count("once") == starts:
+        process.restart_if_dead()
+        if not process.waits:
+            until(lambda: process.last_lines(100).count("once") > starts)
+            break
+        seconds.now += 0.5
+    return seconds.now - died
+
+
+def test_pauses_before_restarts_grow_while_a_process_dies_soon_and_shrink_after_a_minute_of_health(
+    tmp_path: Path,
+) -> None:
+    seconds = Seconds()
+    spec = ProcessSpec("it", [sys.executable, "-c", "print('once')"])
+    process = SupervisedProcess(spec, environment=os.environ, logs=tmp_path, monotonic=seconds)
+    process.start()
+    until(lambda: "once" in process.last_lines())
+    assert [pause_after_death(process, seconds, lived=1.0) for _ in range(5)] == [0.0, 1.0, 5.0, 15.0, 15.0]
+    assert [pause_after_death(process, seconds, lived=60.0) for _ in range(2)] == [0.0, 0.0]
+    assert pause_after_death(process, seconds, lived=1.0) == 1.0
+    process.stop(grace_seconds=5)
+
+
 def test_a_process_that_ignores_sigterm_is_killed_after_the_grace_period(tmp_path: Path) -> None:
     process = supervised(tmp_path, STUBBORN)
     process.start()

@@ -3,6 +3,7 @@
 The artifact store is asked before the transaction: a slow store must not hold a lock.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -11,7 +12,7 @@ from sqlmodel import Session, select
 
 from craft.contracts.events import StageStatus
 from craft.contracts.stages.artifacts import ArtifactRef, Manifest
-from craft.contracts.stages.claims import Claim, ClaimedStage, Complete, Fail, Release, Renew, Renewed
+from craft.contracts.stages.claims import ANSWER_SECONDS, Claim, ClaimedStage, Complete, Fail, Release, Renew, Renewed
 from craft.errors import Conflict, LeaseLost, NotFound
 from craft.infra.ids import new_id
 from craft.infra.settings.coordinator import CoordinatorSettings
@@ -32,6 +33,8 @@ from craft_gateway.store.database import Database, lock_keys
 from craft_gateway.store.tables import Artifact, Stage
 
 _WOKEN_AT_ONCE = 100
+_LATE_SECONDS = 0.8 * ANSWER_SECONDS
+"""An answer later than this may find that its worker has hung up."""
 
 
 class WorkerCalls:
@@ -48,12 +51,14 @@ class WorkerCalls:
         exists: ArtifactExists,
         settings: CoordinatorSettings,
         has_space: Callable[[], bool] = lambda: True,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """`has_space`: whether the artifact store has space for the output of another stage."""
         self._database = database
         self._exists = exists
         self._settings = settings
         self._has_space = has_space
+        self._monotonic = monotonic
         self.coordinator = new_id("coord")
         self.unheard = UnheardReports()
 
@@ -63,6 +68,7 @@ class WorkerCalls:
         The message is a wake-up, not an order: `fair_share` chooses among the ready stages. A process does one stage at
         a time: a stage still recorded for it never reached it, since the response was lost, and is requeued first.
         """
+        began = self._monotonic()
         seen = self._stage(stage_id)
         for unaware in self._owned_by(claim.owner):
             with suppress(LeaseLost), job_transaction(self._database, unaware.job_id) as transaction:
@@ -71,6 +77,7 @@ class WorkerCalls:
             return None
         for candidate in self._candidates(seen):
             if not self.reuse_if_computed(candidate) and (claimed := self._claimed(candidate, claim)):
+                self._note_late(Report(claimed.stage_id, claimed.fence), began)
                 return claimed
         return None
 
@@ -139,7 +146,8 @@ class WorkerCalls:
 
     @contextmanager
     def _heard(self, report: Report) -> Iterator[None]:
-        """Remember a report that cannot be stored: its worker lives and works, whatever becomes of the lease."""
+        """Remember a report that is not stored, or so late that its worker has hung up: the worker is alive."""
+        began = self._monotonic()
         try:
             yield
         except (NotFound, LeaseLost, Conflict):
@@ -147,6 +155,11 @@ class WorkerCalls:
         except Exception:
             self.unheard.add([report])
             raise
+        self._note_late(report, began)
+
+    def _note_late(self, report: Report, began: float) -> None:
+        if self._monotonic() - began > _LATE_SECONDS:
+            self.unheard.add([report])
 
     def wake_waiting(self, key: str, *, but: str | None = None) -> None:
         """Stages that waited for another job's attempt at `key` reuse its artifact, or are dispatched again.

@@ -8,6 +8,9 @@ from craft.contracts.stages.artifacts import ArtifactRef, Manifest
 from craft.contracts.stages.kinds import Service
 from craft.contracts.stages.parameters import StageParameters
 
+ANSWER_SECONDS = 5.0
+"""A worker waits this long for the answer to a call; then it makes the call again."""
+
 
 class Claim(Contract):
     """POST /internal/stages/{id}/claim: claim a stage. `owner` names one process, not one host."""

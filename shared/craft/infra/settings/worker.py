@@ -9,7 +9,9 @@ class WorkerSettings(BaseModel):
     """A worker and its child process."""
 
     give_up_seconds: float = Field(
-        60.0, description="A worker that cannot renew its lease for this long kills its child."
+        60.0,
+        description="A worker that cannot renew its lease for this long, or for two thirds of the lease if that is "
+        "less, kills its child.",
     )
     grace_seconds: float = Field(
         5.0, description="Time from SIGTERM to the worker's end; a stage gets half of it to save."

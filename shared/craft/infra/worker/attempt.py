@@ -13,7 +13,7 @@ from typing import Protocol
 from craft.contracts.problems import StageError
 from craft.contracts.stages.artifacts import StageResult
 from craft.contracts.stages.claims import ClaimedStage, StageProgress
-from craft.errors import CraftError, Internal, NotFound, StageTimeout, WorkerLost
+from craft.errors import CraftError, DiskFull, Internal, NotFound, StageTimeout, WorkerLost
 from craft.infra.observe import telemetry
 from craft.infra.observe.log import stage_logger
 from craft.infra.process.error_mapping import error_of
@@ -27,6 +27,10 @@ from craft.infra.worker.stage_log import LogBuffer
 
 _LAST_LINES_SECONDS = 3.0
 """A killed child's pipe is read to its end before its death is reported; this bounds the wait."""
+_GIVE_UP_SHARE = 2 / 3
+"""Of its lease: a worker that cannot renew has ended its child well before another one may get the stage."""
+_FULL_DISK_BYTES = 2**20
+"""With less than this left, a process that dies has found no space: torch, for one, writes through mapped memory."""
 
 
 class Child(Protocol):
@@ -75,7 +79,10 @@ class RunningAttempt:
             lambda renew: coordinator.renew(claimed.stage_id, renew),
             fence=claimed.fence,
             log=log,
-            intervals=HeartbeatIntervals(beat_seconds=claimed.beat_seconds, give_up_seconds=settings.give_up_seconds),
+            intervals=HeartbeatIntervals(
+                beat_seconds=claimed.beat_seconds,
+                give_up_seconds=min(settings.give_up_seconds, claimed.lease_seconds * _GIVE_UP_SHARE),
+            ),
             on_stop=self._mailbox.put,
             clock=clock,
             last_contact=began,
@@ -125,7 +132,7 @@ class RunningAttempt:
             case Failed(error=error):
                 return self._report_failure(error)
             case Died() as died:
-                return self._died(died)
+                return self._died(died, scratch)
             case StopReason.STOP:
                 # No job waits for a worker that shuts down. The next job waits where only the stage stops.
                 grace = self._settings.grace_seconds / 2 if self._stopping.is_set() else self._settings.stop_seconds
@@ -134,7 +141,7 @@ class RunningAttempt:
             case StopReason.LOST:
                 # Without grace: the new owner of the stage may already write into the same checkpoint.
                 self._child.kill(grace_seconds=0)
-                return AttemptEnd.LOST
+                return self._lost()
             case None:
                 self._end_child(self._settings.grace_seconds)
                 seconds = self._claimed.timeout_seconds
@@ -180,7 +187,7 @@ class RunningAttempt:
     def _publish(self, scratch: Path, result: StageResult) -> AttemptEnd:
         match self._heartbeat.beat():
             case StopReason.LOST:
-                return AttemptEnd.LOST
+                return self._lost()
             case StopReason.STOP:
                 return self._reports.release()
         manifest = self._store.publish(
@@ -205,9 +212,16 @@ class RunningAttempt:
             self._store.checkpoint(self._claimed.key).rename(aside / "checkpoint")
             shutil.rmtree(aside, ignore_errors=True)
 
-    def _died(self, died: Died) -> AttemptEnd:
+    def _lost(self) -> AttemptEnd:
+        # Nobody refused the renewal: the coordinator is away, and the stage may still be ours when it comes back.
+        return self._reports.give_up() if self._heartbeat.overdue() else AttemptEnd.LOST
+
+    def _died(self, died: Died, scratch: Path) -> AttemptEnd:
         peak = f"peak memory {died.peak_memory_bytes / 2**30:.2f} GiB"
-        if died.exit_signal is None:
+        error: CraftError
+        if died.exit_signal != signal.SIGKILL and shutil.disk_usage(scratch).free < _FULL_DISK_BYTES:
+            error = DiskFull("The stage's process died on a full disk.", hint="Free space below the artifacts folder.")
+        elif died.exit_signal is None:
             error = WorkerLost(f"The stage's process ended with exit code {died.exit_code}; {peak}.")
         else:
             name = signal.Signals(died.exit_signal).name if died.exit_signal in set(signal.Signals) else "?"

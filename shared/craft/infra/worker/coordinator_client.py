@@ -8,12 +8,12 @@ import httpx
 from pydantic import SecretStr
 
 from craft.contracts.base import Contract
-from craft.contracts.stages.claims import Claim, ClaimedStage, Complete, Fail, Release, Renew, Renewed
+from craft.contracts.stages.claims import ANSWER_SECONDS, Claim, ClaimedStage, Complete, Fail, Release, Renew, Renewed
 from craft.errors import Conflict, CraftError, NotFound, Unavailable
 from craft.infra.http.problem_client import error_from_problem
 from craft.infra.observe.telemetry import trace_headers
 
-_TIMEOUT = httpx.Timeout(5.0, connect=3.0)
+_TIMEOUT = httpx.Timeout(ANSWER_SECONDS, connect=3.0)
 """A renewal that hangs must fail long before the lease expires."""
 ModelT = TypeVar("ModelT", bound=Contract)
 

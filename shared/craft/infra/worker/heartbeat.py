@@ -98,6 +98,11 @@ class Heartbeat:
         self._closed.set()
         self._thread.join()
 
+    def report_news(self) -> None:
+        """Send progress that was not sent yet: what an attempt achieved counts, also if it fails right after."""
+        if self._news:
+            self.beat()
+
     def remaining_lines(self) -> list[str]:
         """The unsent lines, for the attempt's last report. Lines that do not fit into it are sent before it."""
         while (before := self._log.waiting) > MAX_LINES_SENT:

@@ -9,7 +9,7 @@ from typing import Protocol
 from craft.contracts.problems import StageError
 from craft.contracts.stages.artifacts import Manifest
 from craft.contracts.stages.claims import Claim, ClaimedStage, Complete, Fail, Release, Renew, Renewed
-from craft.errors import Conflict, LeaseLost, NotFound, Unavailable
+from craft.errors import Conflict, CraftError, LeaseLost, NotFound, Unavailable
 from craft.infra.backoff import exponential_backoff
 from craft.infra.worker.heartbeat import Heartbeat
 
@@ -28,7 +28,7 @@ class Coordinator(Protocol):
 
 
 class AttemptEnd(StrEnum):
-    """The end of an attempt. LOST: another worker has the stage, or the coordinator did not answer the report."""
+    """The end of an attempt. LOST: another worker has the stage, or the coordinator did not answer in time."""
 
     NOTHING_TO_DO = "nothing_to_do"
     COMPLETED = "completed"
@@ -38,7 +38,12 @@ class AttemptEnd(StrEnum):
 
 
 class Reports:
-    """Sends one attempt's last report, with its remaining log lines, and ends its heartbeat."""
+    """Sends one attempt's last report, with its remaining log lines, and ends its heartbeat.
+
+    A report that the coordinator does not answer in time is sent in the background until it does: the stage then goes
+    on at once and not at the end of its lease, and no attempt is counted. If the stage has another owner by then, the
+    fence makes the report void.
+    """
 
     def __init__(
         self,
@@ -63,13 +68,20 @@ class Reports:
 
     def fail(self, error: StageError) -> AttemptEnd:
         """Report that the attempt failed."""
+        self._heartbeat.report_news()
         fail = Fail(fence=self._fence, error=error, log_lines=self._remaining_lines())
         return self._send(lambda: self._coordinator.fail(self._id, fail), AttemptEnd.FAILED)
 
     def release(self) -> AttemptEnd:
-        """Give the stage back. LOST where the coordinator does not answer: the lease then expires by itself."""
+        """Give the stage back. LOST where the coordinator does not answer."""
         release = Release(fence=self._fence, log_lines=self._remaining_lines())
         return self._send(lambda: self._coordinator.release(self._id, release), AttemptEnd.RELEASED)
+
+    def give_up(self) -> AttemptEnd:
+        """The lease could not be renewed, so the child is dead: give the stage back once the coordinator answers."""
+        release = Release(fence=self._fence, log_lines=self._remaining_lines())
+        self._send_later(lambda: self._coordinator.release(self._id, release))
+        return AttemptEnd.LOST
 
     def _remaining_lines(self) -> list[str]:
         self._heartbeat.close()
@@ -86,8 +98,32 @@ class Reports:
             except Unavailable as error:
                 self._logger.warning("report_failed", extra={"detail": error.message})
                 failures += 1
-                pause = exponential_backoff(failures, first=_FIRST_PAUSE_SECONDS, longest=_MAX_PAUSE_SECONDS)
-                if self._heartbeat.overdue() or self._stopping.wait(pause):
+                if self._heartbeat.overdue():
+                    self._send_later(call)
+                    return AttemptEnd.LOST
+                if self._stopping.wait(_pause_seconds(failures)):
                     return AttemptEnd.LOST
             else:
                 return ended
+
+    def _send_later(self, call: Callable[[], None]) -> None:
+        threading.Thread(target=self._send_until_answered, args=(call,), name="late-report", daemon=True).start()
+
+    def _send_until_answered(self, call: Callable[[], None]) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            try:
+                call()
+            except Unavailable:
+                failures += 1
+                self._stopping.wait(_pause_seconds(failures))
+            except CraftError as error:
+                self._logger.info("late_report_void", extra={"detail": error.message})
+                return
+            else:
+                self._logger.info("late_report_done")
+                return
+
+
+def _pause_seconds(failures: int) -> float:
+    return exponential_backoff(failures, first=_FIRST_PAUSE_SECONDS, longest=_MAX_PAUSE_SECONDS)

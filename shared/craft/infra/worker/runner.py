@@ -4,10 +4,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from craft.contracts.stages.claims import Claim, ClaimedStage
 from craft.contracts.stages.kinds import Service
-from craft.errors import CraftError, LeaseLost
+from craft.errors import CraftError, LeaseLost, Unavailable
+from craft.infra.backoff import exponential_backoff
 from craft.infra.observe import telemetry
 from craft.infra.settings.worker import WorkerSettings
 from craft.infra.storage.artifacts import ArtifactStore
@@ -16,7 +18,15 @@ from craft.infra.worker.device import DeviceLock, no_device_lock, no_memory_to_r
 from craft.infra.worker.reports import AttemptEnd, Coordinator
 from craft.infra.worker.stage_log import LogBuffer
 
+_CLAIM_TRIES = 3
+_CLAIM_PAUSE_SECONDS = 0.5
 _log = logging.getLogger("craft.worker")
+
+
+class _Claimed(NamedTuple):
+    stage: ClaimedStage
+    began: float
+    """The clock's reading before the claim was sent: the lease counts from a later moment."""
 
 
 class StageRunner:
@@ -63,21 +73,36 @@ class StageRunner:
             return self._run(stage_id) if acquired else AttemptEnd.NOTHING_TO_DO
 
     def _run(self, stage_id: str) -> AttemptEnd:
-        began = self._clock()
-        try:
-            claimed = self._coordinator.claim(stage_id, self._claim)
-        except CraftError as error:
-            # The stage stays ready, and the coordinator sends its dispatch message again.
-            _log.warning("claim_failed", extra={"stage_id": stage_id, "detail": error.message})
+        claim = self._claimed(stage_id)
+        if claim is None:
             return AttemptEnd.NOTHING_TO_DO
-        if claimed is None:
-            return AttemptEnd.NOTHING_TO_DO
+        claimed, began = claim
         with telemetry.stage_span(claimed):
             ended = self._attempted(claimed, began)
             telemetry.set_attributes(outcome=ended.value)
             if ended is AttemptEnd.LOST:
                 telemetry.mark_failed(LeaseLost.code)
             return ended
+
+    def _claimed(self, stage_id: str) -> _Claimed | None:
+        """Claim a stage, again where the coordinator does not answer: the claim may be stored and its answer lost.
+
+        A new claim of this worker gives back what the lost one got. None if there is nothing to do; if it is for want
+        of an answer, the stage stays ready, and the coordinator sends its dispatch message again.
+        """
+        for failures in range(_CLAIM_TRIES):
+            pause = exponential_backoff(failures, first=_CLAIM_PAUSE_SECONDS, longest=5.0)
+            if failures and self._stopping.wait(pause):
+                return None
+            began = self._clock()
+            try:
+                stage = self._coordinator.claim(stage_id, self._claim)
+                return None if stage is None else _Claimed(stage, began)
+            except CraftError as error:
+                _log.warning("claim_failed", extra={"stage_id": stage_id, "detail": error.message})
+                if not isinstance(error, Unavailable):
+                    return None
+        return None
 
     def _attempted(self, claimed: ClaimedStage, began: float) -> AttemptEnd:
         self._attempt = attempt = RunningAttempt(

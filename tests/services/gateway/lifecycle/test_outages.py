@@ -342,3 +342,18 @@ def test_progress_that_no_integer_of_the_database_holds_is_progress(world: World
     claimed = world.claim(world.create(), "ingest")
     world.calls.renew(claimed.stage_id, Renew(fence=claimed.fence, progress=StageProgress(done=2**40, total=2**41)))
     assert world.stage(claimed.job_id, "ingest").furthest_done == 2**31 - 1
+
+
+# Late answers
+
+
+def test_a_worker_that_may_have_hung_up_before_its_answer_is_not_charged(world: World) -> None:
+    job_id = world.create()
+    seconds = iter(range(0, 1000, 5))
+    slow = WorkerCalls(world.database, exists=world.store, settings=SETTINGS, monotonic=lambda: float(next(seconds)))
+    coordinator = Maintenance(world.database, slow, settings=SETTINGS, monotonic=world.clock.monotonic)
+    world.maintain(coordinator)
+    stage = world.stage(job_id, "ingest")
+    assert slow.claim(stage.id, Claim(owner="worker", service=stage.queue)) is not None
+    world.clock.advance(TERM)
+    assert reclaimed(world, job_id) == "unavailable"
