@@ -77,7 +77,7 @@ def run(settings: Settings, *, task: Task, seed: int, as_json: bool = False) -> 
         say(f"Dataset {dataset.id}: {dataset.rows:,} questions in {len(dataset.statistics.categories)} categories.")
         handle = client.jobs.create(specification(task, dataset_id=dataset.id, seed=seed))
         say(f"Job {handle.id}. Close this terminal if you like: `craft jobs watch {handle.id}` picks it up again.")
-        watch(handle.stream(), error_console())
+        watch(handle.stream(), error_console(), handle.refresh)
         view = handle.refresh()
         if view.status != "succeeded":
             raise JobFailed(view)

@@ -3,6 +3,8 @@
 import io
 import os
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
@@ -11,6 +13,24 @@ from craft_cli.commands import accounts, completion, datasets, gc, jobs, login, 
 from craft_cli.failures import EXIT_CODES, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, problem_of
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__, epilog=EXIT_CODES)
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 - the framework passes it so
+    if wanted:
+        print(f"craft {version('craft-rait')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    *,
+    shown: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Run the system, submit jobs to it, and fetch their results."""
+
+
 app.add_typer(stack.app)  # craft up, down, demo
 app.add_typer(login.app)  # craft login, logout
 app.add_typer(accounts.app)  # craft me, queue, audit, keys …, teams …

@@ -10,6 +10,7 @@ import typer
 from pydantic import BaseModel
 
 from craft_cli.failures import EXIT_CODES, report_errors
+from craft_cli.lookup import Lookup
 from craft_cli.output import print_json, print_lines
 from craft_client import Client
 
@@ -40,7 +41,11 @@ class Session:
 def server_command(
     app: typer.Typer, name: str | None = None, *, example: str = ""
 ) -> Callable[[Callable[Concatenate[Session, Parameters], None]], Callable[Concatenate[Session, Parameters], None]]:
-    """Register a command that calls a server. It gets a session; its user gets --url, --team, --profile and --json."""
+    """Register a command that calls a server. It gets a session; its user gets --url, --team, --profile and --json.
+
+    An argument with a Lookup in its metadata may also be the beginning of an id or a name. `list` is another name of
+    `ls`.
+    """
 
     def registered(
         command: Callable[Concatenate[Session, Parameters], None],
@@ -48,9 +53,11 @@ def server_command(
         @functools.wraps(command)
         def run(*, url: str | None, team: str | None, profile: str | None, as_json: bool, **words: Any) -> None:
             with report_errors(as_json=as_json), Client(url, team=team, profile=profile) as client:
-                command(Session(client, as_json), **words)  # type: ignore[call-arg] # the signature below has them
+                found = {name: _looked_up(client, lookups.get(name), given) for name, given in words.items()}
+                command(Session(client, as_json), **found)  # type: ignore[call-arg] # the signature below has them
 
         own = list(inspect.signature(command).parameters.values())[1:]
+        lookups = {parameter.name: lookup for parameter in own if (lookup := _lookup_of(parameter))}
         shared = [
             inspect.Parameter("url", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Url),
             inspect.Parameter("team", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=TeamOption),
@@ -62,9 +69,24 @@ def server_command(
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined] # functions take any attribute
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         app.command(name, epilog=epilog(example))(run)
+        if name == "ls":
+            app.command("list", hidden=True, epilog=epilog(example))(run)
         return command
 
     return registered
+
+
+def _lookup_of(parameter: inspect.Parameter) -> Lookup | None:
+    """The lookup in a parameter's metadata, if it has one."""
+    metadata = getattr(parameter.annotation, "__metadata__", ())
+    return next((each for each in metadata if isinstance(each, Lookup)), None)
+
+
+def _looked_up(client: Client, lookup: Lookup | None, given: Any) -> Any:
+    """The ids of an argument that is to be looked up; any other argument as it is."""
+    if lookup is None or given is None:
+        return given
+    return [lookup.id_of(client, each) for each in given] if isinstance(given, list) else lookup.id_of(client, given)
 
 
 def epilog(example: str) -> str:

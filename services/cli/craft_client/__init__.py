@@ -6,7 +6,15 @@
 from craft_client.aio.client import AsyncClient
 from craft_client.aio.handles import AsyncJobHandle
 from craft_client.config import DEFAULT_URL
-from craft_client.errors import ApiError, ClientError, ConfigError, JobFailed, ServerUnreachable, UnexpectedAnswer
+from craft_client.errors import (
+    ApiError,
+    ClientError,
+    ConfigError,
+    InvalidId,
+    JobFailed,
+    ServerUnreachable,
+    UnexpectedAnswer,
+)
 from craft_client.sync.client import Client
 from craft_client.sync.handles import JobHandle
 
@@ -18,6 +26,7 @@ __all__ = [
     "Client",
     "ClientError",
     "ConfigError",
+    "InvalidId",
     "JobFailed",
     "JobHandle",
     "ServerUnreachable",

@@ -6,7 +6,8 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
 
-from craft_client.errors import ClientError, UnexpectedAnswer
+from craft.contracts.validation import sentence, validation_message
+from craft_client.errors import InvalidId, UnexpectedAnswer
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 MethodT = TypeVar("MethodT", bound=Callable[..., Any])
@@ -27,14 +28,16 @@ def parsed(model: type[ModelT], content: bytes) -> ModelT:
     try:
         return model.model_validate_json(content, extra="ignore")
     except ValidationError as error:
-        raise UnexpectedAnswer(f"The server's answer is no {model.__name__}: {error}") from None
+        first = error.errors()[0]
+        wrong = sentence(".".join(map(str, first["loc"])), validation_message(first))
+        raise UnexpectedAnswer(f"The server's answer is no {model.__name__}. {wrong}") from None
 
 
 def route(template: str, *ids: str) -> str:
-    """The path with an id in place of each `{}`. An id cannot lead to another path. Raises ClientError."""
+    """The path with an id in place of each `{}`. An id cannot lead to another path. Raises InvalidId."""
     for given in ids:
         if given in {"", ".", ".."}:
-            raise ClientError(f"{given!r} is no id.")
+            raise InvalidId(f"{given!r} is no id.")
     return template.format(*(quote(given, safe="") for given in ids))
 
 

@@ -3,6 +3,7 @@
 ClientError
 ├── ApiError             the server answered with a problem document
 ├── ConfigError          an address, key or profile cannot be used
+├── InvalidId            an argument is no id
 ├── JobFailed            the job ended without success
 ├── ServerUnreachable    no server answered
 └── UnexpectedAnswer     the client cannot read a successful response
@@ -25,6 +26,10 @@ class ConfigError(ClientError):
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(f"{message}\nHint: {hint}" if hint else message)
+
+
+class InvalidId(ClientError):
+    """An argument is no id; nothing was sent."""
 
 
 class ApiError(ClientError):

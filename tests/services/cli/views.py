@@ -1,13 +1,28 @@
 """A job's views as the server sends them."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from craft.contracts.documents.estimate import Estimate
+from craft.contracts.documents.evaluation import EstimateView, MetricSet, ModelMetrics
+from craft.contracts.documents.report import KnowledgeSummary, ReportDocument, ReportSet, SetRole
+from craft.contracts.events import StageStatus
 from craft.contracts.problems import JobError
-from craft.contracts.public.jobs import EventView, JobLinks, JobView, Progress, QueuePlace, ResolvedSpec
+from craft.contracts.public.jobs import (
+    AdapterView,
+    EventView,
+    JobLinks,
+    JobView,
+    Progress,
+    QueuePlace,
+    ResolvedSpec,
+    StageView,
+)
 from craft.contracts.public.serving import AdapterDeployment, DeploymentLinks
 from craft.contracts.spec.jobs import BaseModelRef, DatasetRef, JobStatus
+from craft.contracts.stages.artifacts import ArtifactRef
+from craft.contracts.stages.kinds import Service, StageKind
 from craft.contracts.stages.parameters import EngineRef, ModelRef
+from craft.core.questions import Task
 from craft.core.strategies import Strategy
 from craft.errors import Fault
 
@@ -95,3 +110,60 @@ def as_sse(*events: EventView) -> bytes:
     """Events as the server streams them, with pings between them."""
     parts = [f"id: {e.seq}\nevent: {e.type}\ndata: {e.model_dump_json()}\n\n: ping\n\n" for e in events]
     return "".join(parts).encode()
+
+
+def ended_view() -> JobView:
+    """A job that has succeeded, with one stage and one adapter."""
+    artifact = ArtifactRef(key="0" * 64, digest="0" * 64)
+    stage = StageView(
+        name="ingest",
+        kind=StageKind.INGEST,
+        service=Service.DATASETS,
+        status=StageStatus.SUCCEEDED,
+        attempt=1,
+        reused=False,
+        seconds=1.5,
+        depends_on=[],
+    )
+    adapter = AdapterView(
+        strategy=Strategy.CRAFT,
+        base_model="tiny",
+        artifact=artifact,
+        bytes=1,
+        sha256="0" * 64,
+        download=f"/craft/jobs/{JOB_ID}/adapter?strategy=craft",
+    )
+    return job_view(JobStatus.SUCCEEDED, percent=100.0).model_copy(
+        update={
+            "stages": [stage],
+            "adapters": [adapter],
+            "queue": QueuePlace(position=0, waited_seconds=62),
+            "finished_at": NOW + timedelta(minutes=12, seconds=3),
+        }
+    )
+
+
+def report_document() -> ReportDocument:
+    """A report of one set, whose models differ in THS."""
+    values = {"initial_basic": (0.0, None, None), "initial_refuse": (0.403, None, None), "craft": (0.471, 0.44, 0.502)}
+    models = {name: _metrics(EstimateView(value=v, low=low, high=high)) for name, (v, low, high) in values.items()}
+    held_out = ReportSet(name="held_out", role=SetRole.HELD_OUT, questions=100, models=models, comparisons=[])
+    knowledge = KnowledgeSummary(questions=100, mean_correctness=0.5, mean_certainty=0.5, never_right=1, always_right=1)
+    return ReportDocument(
+        task=Task.OPEN_ENDED,
+        strategies=["craft"],
+        job={},
+        sets=[held_out],
+        knowledge=knowledge,
+        selection={},
+        training={},
+        cost=[],
+        examples={},
+        notes=[],
+        versions={},
+    )
+
+
+def _metrics(ths: EstimateView) -> ModelMetrics:
+    metrics = MetricSet(**{name: ths if name == "ths" else EstimateView(value=0.5) for name in MetricSet.model_fields})
+    return ModelMetrics(count=100, micro=metrics, macro=metrics, categories={})

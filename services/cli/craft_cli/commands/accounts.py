@@ -1,5 +1,6 @@
 """`craft keys …`, `craft teams …`, `craft audit`, `craft queue`, `craft me`"""
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -41,7 +42,7 @@ def list_keys(
 ) -> None:
     """List the team's keys, newest first, with revoked and expired ones."""
     page = session.client.keys.list(limit=limit, after=after)
-    session.show(page, accounts.keys(page.data))
+    session.show(page, accounts.keys(page.data, now=datetime.now(UTC)))
 
 
 @server_command(keys, "revoke", example="craft keys revoke ckey_01jgywz3x4v5q6r7s8t9vawbxc")
@@ -91,7 +92,7 @@ def audit(
 def queue(session: Session) -> None:
     """Show the unfinished jobs, the reason why each waits, and the jobs that use the devices."""
     view = session.client.queue()
-    devices = [queue_tables.devices(view.devices)] if view.devices else []
+    devices = [queue_tables.devices(view.devices, now=datetime.now(UTC))] if view.devices else []
     session.show(view, queue_tables.queue(view.data), *devices)
 
 

@@ -11,11 +11,12 @@ from craft.contracts.spec.dataset_sources import HttpsSource, HubSource, S3Sourc
 from craft.core.questions import Task
 from craft_cli.arguments import first_error, name_values
 from craft_cli.failures import fail
+from craft_cli.lookup import DATASETS
 from craft_cli.session import Session, server_command
 from craft_cli.tables import datasets
 
 app = typer.Typer(no_args_is_help=True, help="Upload, show, compare and delete datasets.")
-DatasetId = Annotated[str, typer.Argument(help="dset_…", show_default=False)]
+DatasetId = Annotated[str, typer.Argument(help="dset_… or its beginning, or a name.", show_default=False), DATASETS]
 _FORM = "OWNER/NAME for --hub, a path in the repository for --file, s3://BUCKET/KEY for --s3"
 _ID = "dset_01jgywz3x4v5q6r7s8t9vawbxc"
 
@@ -112,7 +113,7 @@ def preview(
 def overlap(
     session: Session,
     dataset_id: DatasetId,
-    other: Annotated[str, typer.Argument(help="dset_…, the other dataset.", show_default=False)],
+    other: Annotated[str, typer.Argument(help="The other dataset.", show_default=False), DATASETS],
 ) -> None:
     """Show the questions that two datasets share: a test set should share none with training."""
     view = session.client.datasets.overlap(dataset_id, other)

@@ -3,38 +3,51 @@
 import json
 import shlex
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from craft.contracts.documents.report import ReportDocument
 from craft.contracts.public.jobs import JobView
 from craft.contracts.spec.jobs import JobStatus
+from craft.core.questions import Task
+from craft.errors import NotFound
 from craft_cli.arguments import name_values
-from craft_cli.failures import EXIT_INTERRUPTED, fail
-from craft_cli.output import error_console, print_json
+from craft_cli.failures import EXIT_INTERRUPTED, fail, message_of
+from craft_cli.lookup import DATASETS, JOBS
+from craft_cli.output import error_console, print_json, tell
 from craft_cli.session import Session, server_command
 from craft_cli.tables import estimates, jobs
 from craft_cli.tables.cells import finding_lines
+from craft_cli.tables.report import conclusion
 from craft_cli.watching import watch
-from craft_client import JobFailed, JobHandle
+from craft_client import ApiError, JobFailed, JobHandle, UnexpectedAnswer
 
 app = typer.Typer(no_args_is_help=True, help="Submit, watch and control jobs, and fetch their results.")
-JobId = Annotated[str, typer.Argument(help="cjob_…", show_default=False)]
+JobId = Annotated[str, typer.Argument(help="cjob_… or its beginning, or a name.", show_default=False), JOBS]
 SpecFile = Annotated[Path, typer.Argument(help="The job specification as JSON; - means standard input.")]
+GivenDataset = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset", help="The dataset, in place of the specification's: a file, which is uploaded, an id or a name."
+    ),
+]
 Follow = Annotated[bool, typer.Option("--watch", help="Then watch the job; exit 0 only where it succeeds.")]
 
 
-@server_command(app, example="craft jobs submit job.json --watch")
-def submit(session: Session, spec: SpecFile, *, follow: Follow = False) -> None:
+@server_command(app, example="craft jobs submit job.json --dataset facts.jsonl --watch")
+def submit(session: Session, spec: SpecFile, *, dataset: GivenDataset = None, follow: Follow = False) -> None:
     """Submit a job and print its id."""
-    _show_created(session, session.client.jobs.create(specification(spec, session)), follow=follow)
+    given = specification(spec, session, dataset=dataset)
+    _show_created(session, session.client.jobs.create(given), follow=follow)
 
 
-@server_command(app, example="craft jobs validate job.json --json")
-def validate(session: Session, spec: SpecFile) -> None:
+@server_command(app, example="craft jobs validate job.json --dataset facts.jsonl --json")
+def validate(session: Session, spec: SpecFile, *, dataset: GivenDataset = None) -> None:
     """Show the stages, the estimate, the checks and the findings of a job, without running it."""
-    view = session.client.jobs.validate(specification(spec, session))
+    view = session.client.jobs.validate(specification(spec, session, dataset=dataset))
     shown = [*estimates.lines(view.estimate), *estimates.checks(view), *finding_lines(view.findings)]
     session.show(view, estimates.stages(view), *shown)
 
@@ -51,16 +64,18 @@ def list_jobs(
     """List jobs, newest first."""
     labels = name_values(label, session, what="label")
     page = session.client.jobs.list(limit=limit, after=after, status=status or None, labels=labels)
-    session.show(page, jobs.jobs(page.data))
+    session.show(page, jobs.jobs(page.data, now=datetime.now(UTC)))
 
 
 @server_command(app, example="craft jobs get cjob_01jgywz3x4v5q6r7s8t9vawbxc")
 def get(session: Session, job_id: JobId) -> None:
     """Show one job with its stages."""
     view = session.client.jobs.get(job_id)
-    lines: list[object] = [jobs.jobs([view]), jobs.stages(view.stages)]
+    lines: list[object] = [jobs.jobs([view], now=datetime.now(UTC)), jobs.stages(view.stages)]
     if view.error is not None:
-        lines.append(JobFailed(view))
+        lines.append(message_of(JobFailed(view)))
+    elif view.status_reason and not view.status.terminal:
+        lines.append(view.status_reason)
     session.show(view, *lines)
 
 
@@ -141,7 +156,7 @@ def attempts(session: Session, job_id: JobId) -> None:
 def follow_job(session: Session, job_id: str) -> None:
     """Show a job to its end. Raises JobFailed if it does not succeed. Ctrl-C ends this command, not the job."""
     try:
-        watch(session.client.jobs.stream(job_id), error_console())
+        watch(session.client.jobs.stream(job_id), error_console(), lambda: session.client.jobs.get(job_id))
     except KeyboardInterrupt:
         error_console().print(
             f"The job goes on. See it again: craft jobs watch {shlex.quote(job_id)}; end it: "
@@ -155,10 +170,20 @@ def follow_job(session: Session, job_id: str) -> None:
         print_json(view)
     if view.status is not JobStatus.SUCCEEDED:
         raise JobFailed(view)
+    if not session.as_json:
+        tell(conclusion(view, _report_of(session, view)))
 
 
-def specification(path: Path, session: Session) -> dict[str, Any]:
-    """The JSON object in a file or on standard input."""
+def _report_of(session: Session, view: JobView) -> ReportDocument | None:
+    """The job's report; None if there is none any more."""
+    try:
+        return None if view.report is None else session.client.jobs.report(view.id)
+    except (ApiError, UnexpectedAnswer):
+        return None
+
+
+def specification(path: Path, session: Session, *, dataset: str | None = None) -> dict[str, Any]:
+    """The JSON object in a file or on standard input, with this dataset if one is named."""
     try:
         text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
         value = json.loads(text)
@@ -166,7 +191,21 @@ def specification(path: Path, session: Session) -> dict[str, Any]:
         fail(f"{path} is not a readable JSON file: {error}", as_json=session.as_json)
     if not isinstance(value, dict):
         fail(f"{path} is not a JSON object.", as_json=session.as_json)
-    return dict(value)
+    return {**value, "dataset": {"id": _dataset_id(session, dataset, value.get("task"))}} if dataset else dict(value)
+
+
+def _dataset_id(session: Session, given: str, task: object) -> str:
+    """The id of the dataset that is named, or made of the file that is named. Ends the program for another word."""
+    path = Path(given)
+    if path.is_file():
+        known = next((each for each in Task if each == task), None)
+        view = session.client.datasets.upload(path, task=known)
+        tell([f"Dataset {view.id}: {view.rows:,} rows of {path.name}."])
+        return view.id
+    try:
+        return DATASETS.id_of(session.client, given)
+    except NotFound:
+        fail(f"{given!r} is no file here, and no dataset has this name or id.", as_json=session.as_json)
 
 
 def _show_created(session: Session, handle: JobHandle, *, follow: bool) -> None:

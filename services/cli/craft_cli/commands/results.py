@@ -16,11 +16,11 @@ from craft.core.strategies import Strategy
 from craft_cli.arguments import first_error
 from craft_cli.commands.jobs import JobId
 from craft_cli.failures import fail
-from craft_cli.output import print_lines
+from craft_cli.lookup import JOBS
+from craft_cli.output import Verbatim, print_lines
 from craft_cli.session import Session, server_command
 from craft_cli.tables import comparison, jobs
 from craft_cli.tables import report as report_tables
-from craft_cli.tables.publications import publication_line
 
 app = typer.Typer()
 WhichAdapter = Annotated[Strategy | None, typer.Option("--strategy", help="The strategy, where a job has several.")]
@@ -84,7 +84,7 @@ def download(
 def deploy(session: Session, job_id: JobId, *, strategy: WhichAdapter = None) -> None:
     """Serve a job's adapter, and print its model name and an example request."""
     deployment = session.client.jobs.deploy(job_id, strategy=strategy)
-    session.show(deployment, deployment.model, _curl(session.client.base_url, deployment))
+    session.show(deployment, deployment.model, Verbatim(_curl(session.client.base_url, deployment)))
 
 
 @server_command(app, example="craft jobs undeploy cjob_01jgywz3x4v5q6r7s8t9vawbxc")
@@ -97,7 +97,9 @@ def undeploy(session: Session, job_id: JobId, *, strategy: WhichAdapter = None) 
 @server_command(app, example="craft jobs compare cjob_01jgywz3x4v5q6r7s8t9vawbxc cjob_01jgywz3x4v5q6r7s8t9vawbxd")
 def compare(
     session: Session,
-    job_ids: Annotated[list[str], typer.Argument(help="Two to ten ids: cjob_… cjob_…", show_default=False)],
+    job_ids: Annotated[
+        list[str], typer.Argument(help="Two to ten ids or names: cjob_… cjob_…", show_default=False), JOBS
+    ],
 ) -> None:
     """Compare jobs: the differing parameters, the metrics, and paired differences with 95 % intervals."""
     view = session.client.jobs.compare(job_ids)
@@ -127,14 +129,14 @@ def publish(
         form = "a name of letters, digits, spaces and ._-" if hub is None else "OWNER/NAME of letters, digits and ._-"
         fail(first_error(error, form=form), as_json=session.as_json)
     view = session.client.jobs.publish(job_id, target, strategy=strategy)
-    session.show(view, publication_line(view))
+    session.show(view, jobs.publication_line(view))
 
 
 @server_command(app, example="craft jobs publications cjob_01jgywz3x4v5q6r7s8t9vawbxc")
 def publications(session: Session, job_id: JobId) -> None:
     """Show the publications of a job's adapters, with the reasons for failures."""
     page = session.client.jobs.publications(job_id)
-    session.show(page, *map(publication_line, page.data))
+    session.show(page, *map(jobs.publication_line, page.data))
 
 
 def _target(*, mlflow: str | None, hub: str | None, public: bool, message: str | None) -> MlflowTarget | HubTarget:

@@ -1,52 +1,79 @@
 """Cells of tables for a terminal: texts, times, sizes and percentages."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
-
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 
 from craft.contracts.documents.evaluation import EstimateView, MetricSet
 from craft.contracts.findings import Finding
+from craft_cli.tables.plain import Fit, PlainTable, TextColumn
 
 METRICS = ("pc", "pw", "pr", "ths", "over_refusal")
-METRIC_HEADINGS = ("Pc", "Pw", "Pr", "THS", "over-refusal")
+METRIC_HEADINGS = ("right Pc", "wrong Pw", "refused Pr", "THS", "over-refusal")
 _RIGHT_ALIGNED = {
+    "age",
     "attempt",
     "attempts",
+    "ahead",
     "waited",
     "took",
     "size",
     "rows",
-    "percent",
-    "position",
+    "done",
     "weight",
     "running",
     "number",
     "seconds",
+    "units",
+    "takes",
+    "from past stages",
 }
+_FITS = {
+    "name": Fit.CUT,
+    "worker": Fit.CUT,
+    "why": Fit.BELOW,
+    "error": Fit.BELOW,
+    "question": Fit.WRAPPED,
+    "answers": Fit.WRAPPED,
+}
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
 
-def text_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """A table of plain texts: the names that users give contain no markup. Ids are never cut short."""
-    table = Table()
-    for heading in headings:
-        is_id = heading in {"id", "job"}
-        table.add_column(
-            heading,
-            justify="right" if heading in _RIGHT_ALIGNED else "left",
-            no_wrap=is_id,
-            min_width=31 if heading == "id" else None,
-        )
-    for row in rows:
-        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
-    return table
+def text_table(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    title: str | None = None,
+    fits: Mapping[str, Fit] | None = None,
+) -> PlainTable:
+    """A table of plain texts. By their headings, numbers stand at the right, and `fits` says what may be cut."""
+    known = {**_FITS, **(fits or {})}
+    columns = (TextColumn(name, known.get(name, Fit.WHOLE), name in _RIGHT_ALIGNED) for name in headings)
+    texts = (tuple("" if cell is None else str(cell) for cell in row) for row in rows)
+    return PlainTable(tuple(columns), tuple(texts), title)
+
+
+def age(moment: datetime | None, now: datetime) -> str:
+    """The time since a moment, or until it, in its largest unit: 21m; empty for None."""
+    if moment is None:
+        return ""
+    seconds = abs((now - moment).total_seconds())
+    if seconds < _MINUTE:
+        return f"{seconds:.0f}s"
+    if seconds < _HOUR:
+        return f"{seconds // _MINUTE:.0f}m"
+    return f"{seconds // _HOUR:.0f}h" if seconds < 2 * _DAY else f"{seconds // _DAY:.0f}d"
 
 
 def time_of(moment: datetime | None) -> str:
-    """A moment to the second; empty for None."""
-    return "" if moment is None else moment.isoformat(timespec="seconds")
+    """A moment in UTC to the second; empty for None."""
+    return "" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def clock(seconds: float) -> str:
+    """A duration as minutes and seconds, or hours, minutes and seconds: 3:13."""
+    minutes, rest = divmod(max(0, int(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def size(count: int) -> str:
@@ -92,4 +119,4 @@ def metric_cells(metrics: MetricSet) -> list[str]:
 
 def two_lines(estimate: EstimateView) -> str:
     """`percent` with the interval on a line of its own, so that the table fits a terminal of 80 columns."""
-    return escape(percent(estimate).replace(" [", "\n["))
+    return percent(estimate).replace(" [", "\n[")

@@ -2,16 +2,14 @@
 
 from collections.abc import Iterator
 
-from rich.markup import escape
-from rich.table import Table
-
 from craft.contracts.public.comparison import ComparedSet, JobComparison
-from craft_cli.tables.cells import METRIC_HEADINGS, METRICS, metric_cells, two_lines
+from craft_cli.tables.cells import METRIC_HEADINGS, METRICS, metric_cells, text_table, two_lines
+from craft_cli.tables.plain import Fit, PlainTable
 
 _DIFFERENCES = ("ths", "over_refusal", "pc", "pw", "pr")
 
 
-def tables(comparison: JobComparison) -> Iterator[Table]:
+def tables(comparison: JobComparison) -> Iterator[PlainTable]:
     """The jobs, the differing parameters, the metrics and the paired differences.
 
     A job is shown by its place in the call.
@@ -37,43 +35,44 @@ def reasons(comparison: JobComparison) -> Iterator[str]:
                 yield f"{job.id} {strategy.strategy}: {strategy.reason}"
 
 
-def _jobs(comparison: JobComparison, numbers: dict[str, str]) -> Table:
-    table = _table("Jobs", "#", "job", "name", "status", "seconds")
-    for job in comparison.jobs:
-        seconds = "" if job.seconds is None else f"{job.seconds:.0f}"
-        table.add_row(numbers[job.id], job.id, escape(job.name or ""), job.status, seconds)
-    return table
+def _jobs(comparison: JobComparison, numbers: dict[str, str]) -> PlainTable:
+    rows = (
+        (numbers[job.id], job.name, job.status, "" if job.seconds is None else f"{job.seconds:.0f}", job.id)
+        for job in comparison.jobs
+    )
+    return text_table(("#", "name", "status", "seconds", "job"), rows, title="Jobs")
 
 
-def _parameters(comparison: JobComparison, numbers: dict[str, str]) -> Table:
-    table = _table("Parameters that differ", "parameter", *numbers.values())
-    for parameter in comparison.parameters:
-        table.add_row(parameter.path, *(escape("–" if value is None else value) for value in parameter.values))
-    return table
+def _parameters(comparison: JobComparison, numbers: dict[str, str]) -> PlainTable:
+    rows = (
+        (parameter.path, *("–" if value is None else value for value in parameter.values))
+        for parameter in comparison.parameters
+    )
+    headings = ("parameter", *numbers.values())
+    return text_table(headings, rows, title="Parameters that differ", fits=dict.fromkeys(headings, Fit.WRAPPED))
 
 
-def _metrics(comparison: JobComparison, compared: ComparedSet, numbers: dict[str, str]) -> Table:
-    table = _table(f"{compared.name}: percent [95 % interval]", "#", "strategy", *METRIC_HEADINGS)
-    for job in comparison.jobs:
-        for strategy in job.strategies:
-            metrics = strategy.metrics.get(compared.name)
-            if metrics is not None:
-                table.add_row(numbers[job.id], strategy.strategy, *metric_cells(metrics))
-    return table
+def _metrics(comparison: JobComparison, compared: ComparedSet, numbers: dict[str, str]) -> PlainTable:
+    rows = (
+        (numbers[job.id], strategy.strategy, *metric_cells(strategy.metrics[compared.name]))
+        for job in comparison.jobs
+        for strategy in job.strategies
+        if compared.name in strategy.metrics
+    )
+    title = f"{compared.name}: percent [95 % interval]"
+    return text_table(("#", "strategy", *METRIC_HEADINGS), rows, title=title, fits={"strategy": Fit.WRAPPED})
 
 
-def _differences(compared: ComparedSet, numbers: dict[str, str]) -> Table:
-    headings = [METRIC_HEADINGS[METRICS.index(name)] for name in _DIFFERENCES]
-    table = _table(f"{compared.name}: differences in points [95 % interval]", "model", "against", *headings)
-    for pair in compared.differences:
-        cells = [two_lines(getattr(pair.differences, name)) for name in _DIFFERENCES]
-        model = f"{numbers[pair.job]} {pair.strategy}"
-        table.add_row(model, f"{numbers[pair.against_job]} {pair.against_strategy}", *cells)
-    return table
-
-
-def _table(title: str, *headings: str) -> Table:
-    table = Table(title=escape(title))
-    for heading in headings:
-        table.add_column(heading)
-    return table
+def _differences(compared: ComparedSet, numbers: dict[str, str]) -> PlainTable:
+    rows = (
+        (
+            f"{numbers[pair.job]} {pair.strategy}",
+            f"{numbers[pair.against_job]} {pair.against_strategy}",
+            *(two_lines(getattr(pair.differences, name)) for name in _DIFFERENCES),
+        )
+        for pair in compared.differences
+    )
+    headings = (METRIC_HEADINGS[METRICS.index(name)] for name in _DIFFERENCES)
+    title = f"{compared.name}: differences in points [95 % interval]"
+    fits = {"model": Fit.WRAPPED, "against": Fit.WRAPPED}
+    return text_table(("model", "against", *headings), rows, title=title, fits=fits)

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
-from rich.table import Table
-
 from craft.contracts.public.datasets import DatasetOverlap, DatasetPreview, DatasetView, PromptPreview
 from craft.contracts.stages.rows import ChatMessage, QuestionRow
 from craft_cli.tables.cells import text_table, time_of
+from craft_cli.tables.plain import PlainTable
 
 
-def datasets(views: Sequence[DatasetView]) -> Table:
+def datasets(views: Sequence[DatasetView]) -> PlainTable:
     """One row for each dataset."""
     rows = ((v.id, v.name, v.task.value, f"{v.rows:,}", time_of(v.created_at)) for v in views)
     return text_table(("id", "name", "task", "rows", "created"), rows)
@@ -25,7 +24,7 @@ def origin(view: DatasetView) -> Iterator[str]:
         yield f"columns: {mapped}"
 
 
-def preview(view: DatasetPreview) -> Iterator[Table | str]:
+def preview(view: DatasetPreview) -> Iterator[PlainTable | str]:
     """The table of rows, and then for each row its prompts and targets."""
     yield text_table(("row", "question", "answers", "category"), (_row(row) for row in view.rows))
     for prompt in view.prompts:
@@ -60,7 +59,7 @@ def _indented(text: str) -> str:
     return "\n".join(f"  {line}" for line in text.splitlines())
 
 
-def overlap(view: DatasetOverlap) -> Iterator[Table | str]:
+def overlap(view: DatasetOverlap) -> Iterator[PlainTable | str]:
     """The counts, and the table of the first shared rows."""
     yield (
         f"{view.overlapping_rows:,} of {view.rows:,} rows ask what {view.with_} asks too "

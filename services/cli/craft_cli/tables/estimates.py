@@ -2,28 +2,28 @@
 
 from collections.abc import Iterator
 
-from rich.table import Table
-from rich.text import Text
-
 from craft.contracts.documents.estimate import Basis, Check, Estimate, SecondsEstimate, StageEstimate
 from craft.contracts.public.jobs import ValidationView
-from craft_cli.tables.cells import size
+from craft_cli.tables.cells import size, text_table
+from craft_cli.tables.plain import Fit, PlainTable
 
 _MINUTE, _HOUR = 60.0, 3600.0
 
 
-def stages(validation: ValidationView) -> Table:
+def stages(validation: ValidationView) -> PlainTable:
     """One row for each stage: its service, its units, its time, and the past stages behind the estimate."""
-    table = Table()
-    table.add_column("stage")
-    table.add_column("by")
-    for heading in ("units", "takes", "from past stages"):
-        table.add_column(heading, justify="right")
     estimates = {estimate.stage: estimate for estimate in validation.estimate.stage_estimates}
-    for stage in validation.stages:
-        cells = ("", "", "") if stage.reused else _cells(estimates.get(stage.name))
-        table.add_row(Text(stage.name), Text("reused" if stage.reused else stage.service), *cells)
-    return table
+    rows = (
+        (
+            stage.name,
+            "reused" if stage.reused else stage.service.value,
+            *(("", "", "") if stage.reused else _cells(estimates.get(stage.name))),
+        )
+        for stage in validation.stages
+    )
+    return text_table(
+        ("stage", "by", "units", "takes", "from past stages"), rows, fits={"from past stages": Fit.IF_ROOM}
+    )
 
 
 def _cells(estimate: StageEstimate | None) -> tuple[str, str, str]:

@@ -1,25 +1,27 @@
-"""Tables of jobs, their stages, attempts, events and artifacts."""
+"""Jobs in a terminal: their stages, attempts, events, artifacts and publications."""
 
 from collections.abc import Sequence
-
-from rich.table import Table
+from datetime import datetime
 
 from craft.contracts.public.jobs import ArtifactView, AttemptView, EventView, JobView, StageView
-from craft_cli.tables.cells import size, text_table, time_of
+from craft.contracts.public.publishing import MlflowTarget, PublicationView
+from craft_cli.tables.cells import age, size, text_table, time_of
+from craft_cli.tables.plain import Fit, PlainTable
 
 
-def jobs(views: Sequence[JobView]) -> Table:
+def jobs(views: Sequence[JobView], *, now: datetime) -> PlainTable:
     """One row for each job."""
     return text_table(
-        ("id", "name", "status", "percent", "stage", "created"),
+        ("name", "status", "done", "age", "stage", "id"),
         (
-            (v.id, v.name, v.status.value, f"{v.progress.percent:.0f} %", v.progress.stage, time_of(v.created_at))
+            (v.name, v.status.value, f"{v.progress.percent:.0f}%", age(v.created_at, now), v.progress.stage, v.id)
             for v in views
         ),
+        fits={"stage": Fit.IF_ROOM},
     )
 
 
-def stages(views: Sequence[StageView]) -> Table:
+def stages(views: Sequence[StageView]) -> PlainTable:
     """One row for each stage of a job."""
     return text_table(
         ("stage", "status", "took"),
@@ -30,7 +32,7 @@ def stages(views: Sequence[StageView]) -> Table:
     )
 
 
-def attempts(views: Sequence[AttemptView]) -> Table:
+def attempts(views: Sequence[AttemptView]) -> PlainTable:
     """One row for each claim of a stage."""
     return text_table(
         ("stage", "attempt", "outcome", "waited", "took", "worker", "error"),
@@ -49,13 +51,23 @@ def attempts(views: Sequence[AttemptView]) -> Table:
     )
 
 
-def events(views: Sequence[EventView]) -> Table:
+def events(views: Sequence[EventView]) -> PlainTable:
     """One row for each event."""
     rows = ((v.seq, time_of(v.created_at), v.type.value, v.data.get("stage") or "") for v in views)
     return text_table(("number", "at", "event", "stage"), rows)
 
 
-def artifacts(views: Sequence[ArtifactView]) -> Table:
+def artifacts(views: Sequence[ArtifactView]) -> PlainTable:
     """One row for each artifact."""
     rows = ((v.stage, v.kind.value, v.key[:12], size(v.bytes), time_of(v.expires_at)) for v in views)
-    return text_table(("stage", "kind", "key", "size", "expires"), rows)
+    return text_table(("stage", "kind", "key", "size", "expires"), rows, fits={"kind": Fit.IF_ROOM})
+
+
+def publication_line(view: PublicationView) -> str:
+    """One line: the target, the status, and the address or the reason for a failure."""
+    target = view.target
+    name = target.model_name if isinstance(target, MlflowTarget) else target.repo
+    detail = f"{view.url} ({view.version})" if view.url else ""
+    if view.error is not None:
+        detail = " ".join(filter(None, (f"{view.error.code}: {view.error.message}", view.error.hint)))
+    return f"{view.id} {target.kind}:{name} {view.strategy} {view.status} {detail}".rstrip()

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 
-from rich.table import Table
-
 from craft.contracts.public.retention import ExpiredView
 from craft_cli.tables.cells import size, text_table
+from craft_cli.tables.plain import Fit, PlainTable
 
 
-def expired(views: Sequence[ExpiredView]) -> Table:
+def expired(views: Sequence[ExpiredView]) -> PlainTable:
     """One row for each expired folder of the artifact store."""
     rows = (
         (
@@ -21,4 +20,4 @@ def expired(views: Sequence[ExpiredView]) -> Table:
         )
         for v in views
     )
-    return text_table(("class", "made by", "key", "size", "last used", "expired"), rows)
+    return text_table(("class", "made by", "key", "size", "last used", "expired"), rows, fits={"class": Fit.IF_ROOM})

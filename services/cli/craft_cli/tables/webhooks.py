@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 
-from rich.table import Table
-
 from craft.contracts.public.webhooks import DeliveryDetail, DeliveryView, WebhookView
 from craft_cli.tables.cells import text_table, time_of
+from craft_cli.tables.plain import Fit, PlainTable
 
 
-def webhooks(views: Sequence[WebhookView]) -> Table:
+def webhooks(views: Sequence[WebhookView]) -> PlainTable:
     """One row for each webhook."""
-    rows = ((v.id, v.name, "on" if v.active else "off", ", ".join(v.types), v.url) for v in views)
-    return text_table(("id", "name", "state", "events", "address"), rows)
+    rows = ((v.name, "on" if v.active else "off", v.id, ", ".join(v.types), v.url) for v in views)
+    below = {"events": Fit.BELOW, "address": Fit.BELOW}
+    return text_table(("name", "state", "id", "events", "address"), rows, fits=below)
 
 
 def state(view: WebhookView) -> Iterator[str]:
@@ -26,7 +26,7 @@ def state(view: WebhookView) -> Iterator[str]:
         yield f"the secret before signs too until {time_of(view.old_secret_until)}"
 
 
-def deliveries(views: Sequence[DeliveryView]) -> Table:
+def deliveries(views: Sequence[DeliveryView]) -> PlainTable:
     """One row for each message."""
     rows = (
         (
@@ -34,12 +34,13 @@ def deliveries(views: Sequence[DeliveryView]) -> Table:
             v.type,
             v.status.value,
             v.attempts,
-            v.error or v.response_status,
             time_of(v.next_attempt_at or v.attempted_at),
+            v.error or v.response_status,
         )
         for v in views
     )
-    return text_table(("id", "event", "status", "attempts", "answer", "next or last attempt"), rows)
+    fits = {"attempts": Fit.IF_ROOM, "next or last attempt": Fit.IF_ROOM, "answer": Fit.BELOW}
+    return text_table(("id", "event", "status", "attempts", "next or last attempt", "answer"), rows, fits=fits)
 
 
 def exchange(view: DeliveryDetail) -> Iterator[str]:

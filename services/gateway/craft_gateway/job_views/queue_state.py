@@ -125,15 +125,16 @@ def _waits_for_device(job: QueuedJob, owner: DeviceOwner | None) -> str | None:
     if not job.status.schedulable or job.runs or job.needs_device is None or owner is None:
         return None
     stage, service = job.needs_device
-    by = f"{owner.stage} of {owner.job_id}" if owner.team == job.team else "another team's job"
-    return f"{stage} waits for a free {service.value} worker: {owner.device} is held by {by}"
+    whose = f"'{owner.job_name}'" if owner.job_name else owner.job_id
+    by = f"{owner.stage} of {whose}" if owner.team == job.team else "another team's job"
+    return f"{stage} waits for a free {service.value} worker: {owner.device} is busy with {by}"
 
 
 def _reason(job: JobColumns, stages: Sequence[StageColumns]) -> str | None:
-    if job.status is JobStatus.QUEUED:
-        ready = next((stage for stage in stages if stage.status is StageStatus.READY), None)
-        return f"waits for a free {ready.queue.value} worker" if ready else None
     running = [stage.name for stage in stages if stage.status is StageStatus.RUNNING]
+    ready = next((stage for stage in stages if stage.status is StageStatus.READY), None)
+    if job.status.schedulable and ready is not None and not running:
+        return f"{ready.name} waits for a free {ready.queue.value} worker"
     return ", ".join(running) or None
 
 

@@ -156,6 +156,9 @@ def succeed(transaction: JobTransaction, stage: Stage, manifest: Manifest, ref: 
     transaction.end_attempt(stage, StageStatus.SUCCEEDED, artifact_key=ref.key, artifact_digest=ref.digest, error=None)
     if not transaction.job.status.terminal:
         transaction.job.percent = transaction.percent()
+    if transaction.job.status.schedulable:
+        # It told this stage's progress. Until the next one runs, the queue knows why the job waits.
+        transaction.job.status_reason = None
     transaction.emit(
         EventType.STAGE_SUCCEEDED,
         stage=stage.name,

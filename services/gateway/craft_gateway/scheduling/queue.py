@@ -50,6 +50,7 @@ class DeviceOwner:
     device: str
     stage: str
     job_id: str
+    job_name: str | None
     team: str
 
 
@@ -140,7 +141,10 @@ def stages_on_devices(session: Session, *, max_stages: int = _MAX_STAGES) -> Seq
 
 def _longest_owner(session: Session) -> DeviceOwner | None:
     oldest = next(iter(stages_on_devices(session, max_stages=1)), None)
-    return None if oldest is None else DeviceOwner(oldest.device or "", oldest.name, oldest.job_id, oldest.team)
+    if oldest is None:
+        return None
+    name = session.exec(select(Job.name).where(Job.id == oldest.job_id)).first()
+    return DeviceOwner(oldest.device or "", oldest.name, oldest.job_id, name, oldest.team)
 
 
 def positions(

@@ -293,7 +293,9 @@ class QueueEntry(Contract):
     priority: int
     position: int = Field(ge=0)
     waited_seconds: float = Field(ge=0.0)
-    reason: str | None = Field(examples=["waits for a free inference worker"])
+    reason: str | None = Field(
+        examples=["probe:initial waits for a free inference worker: gpu0 is busy with tune:craft of 'ablation'"]
+    )
     estimated_start_at: Moment | None = Field(
         None, description="From recent durations of stages; absent if too little is known or a quota blocks the job."
     )

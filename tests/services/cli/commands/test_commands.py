@@ -84,7 +84,7 @@ def test_a_refused_deployment_is_shown_with_its_hint() -> None:
     problem = Problem.of(Conflict("No engine.", hint="Set CRAFT_INFERENCE__ENGINE=vllm."))
     with answering(problem.model_dump_json().encode(), status=409) as (url, _):
         result = RUNNER.invoke(app, ["jobs", "deploy", JOB_ID, "--url", url])
-    assert result.exit_code == 1
+    assert result.exit_code == 7
     assert "CRAFT_INFERENCE__ENGINE=vllm" in result.output
 
 

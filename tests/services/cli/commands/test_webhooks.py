@@ -48,7 +48,7 @@ def test_the_secret_is_printed_once() -> None:
     ).splitlines()
     assert secret.startswith("whsec_")
     (row,) = [line for line in craft("ls").splitlines() if webhook_id in line]
-    assert row.split() == [webhook_id, "pager", "on", "job.failed,", "adapter.*", TARGET]
+    assert row.split() == ["pager", "on", webhook_id, "job.failed,", "adapter.*", TARGET]
     assert secret not in craft("get", webhook_id)
 
 

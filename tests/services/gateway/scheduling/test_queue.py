@@ -124,4 +124,4 @@ def test_it_names_the_stage_that_has_had_a_device_for_longest(world: World) -> N
         assert world.calls.claim(stage.id, Claim(owner=f"w{number}", service=stage.queue, device=f"gpu{number}"))
         world.clock.advance(1.0)
     watched.now = 2.0
-    assert watched.ask().device_owner == DeviceOwner("gpu0", "ingest", jobs[0], "default")
+    assert watched.ask().device_owner == DeviceOwner("gpu0", "ingest", jobs[0], None, "default")

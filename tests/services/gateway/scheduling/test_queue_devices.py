@@ -82,9 +82,29 @@ def test_a_job_that_waits_for_a_device_says_who_has_it(rig: Rig) -> None:
     # Its first stage reads data and needs no device.
     assert rig.get(f"/craft/jobs/{second}").json()["status_reason"] == "waits for a worker"
     rig.complete(rig.claim(second))
-    wanted = f"probe:initial waits for a free inference worker: gpu0 is held by {owner.name} of {first}"
+    wanted = f"probe:initial waits for a free inference worker: gpu0 is busy with {owner.name} of {first}"
     assert rig.get(f"/craft/jobs/{second}").json()["status_reason"] == wanted
     assert wanted in [entry["reason"] for entry in rig.get("/craft/queue").json()["data"]]
-    assert "held" not in rig.get(f"/craft/jobs/{first}").json()["status_reason"]
+    assert "busy" not in rig.get(f"/craft/jobs/{first}").json()["status_reason"]
     rig.complete(owner)
-    assert "held" not in rig.get(f"/craft/jobs/{second}").json()["status_reason"]
+    for job_id in (first, second):
+        reason = rig.get(f"/craft/jobs/{job_id}").json()["status_reason"]
+        assert "waits for a free" in reason
+        assert "busy" not in reason
+
+
+def test_a_job_with_a_name_is_told_by_its_name(rig: Rig) -> None:
+    first, second = rig.submit(name="ablation"), rig.submit(seed=7)
+    for job_id in (first, second):
+        rig.complete(rig.claim(job_id))
+    owner = rig.claim(first, device="gpu0")
+    reason = rig.get(f"/craft/jobs/{second}").json()["status_reason"]
+    assert reason.endswith(f"gpu0 is busy with {owner.name} of 'ablation'")
+
+
+def test_a_job_that_has_begun_and_waits_says_for_which_worker(rig: Rig) -> None:
+    job_id = rig.submit()
+    rig.complete(rig.claim(job_id))
+    shown = rig.get(f"/craft/jobs/{job_id}").json()
+    assert shown["status_reason"] == "probe:initial waits for a free inference worker"
+    assert shown["status"] == "running"
