@@ -52,7 +52,7 @@ def router(intake: DatasetIntake, sources: Sources, *, readings: Turns, fetches:
             Task | None, Form(description="Open-ended where it is not said; rows with `choices` need it said.")
         ] = None,
         form: Annotated[DatasetFormat, Form(alias="format")] = DatasetFormat.AUTO,
-        columns: Annotated[str, Form(description="JSON: by our name the file's own column.")] = "{}",
+        columns: Annotated[str, Form(max_length=4000, description="JSON: by our name the file's own column.")] = "{}",
         team: TeamOf = DEFAULT_TEAM,
         *,
         chat_lines: Annotated[bool, Form(description="Each line is a chat in the form of OpenAI's files.")] = False,

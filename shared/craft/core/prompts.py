@@ -1,6 +1,7 @@
 """The prompts of both tasks as chat messages. A job can replace each template."""
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
@@ -8,6 +9,13 @@ from typing import NamedTuple
 
 from craft.core.questions import ChoiceQuestion, Question, Task
 from craft.errors import RequestInvalid
+
+MAX_TEMPLATE_BYTES = 20_000
+"""Bytes of a prompt's template."""
+MAX_PART_BYTES = 2_000
+"""Bytes of the other templates, which are parts of prompts and targets."""
+MAX_REPEATS = 4
+"""Uses of one placeholder in one template: each repeats the question, which may be long."""
 
 
 class ModelMessage(NamedTuple):
@@ -72,6 +80,8 @@ _PLACEHOLDERS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
     "refusal": (frozenset(), frozenset()),
 }
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+_PROMPTS = frozenset({"open_probe", "open_basic", "open_refuse", "choice_basic", "choice_refuse"})
+MAX_TEMPLATES = len(_PLACEHOLDERS)
 
 DEFAULT_TEMPLATES = PromptTemplates()
 
@@ -79,7 +89,8 @@ DEFAULT_TEMPLATES = PromptTemplates()
 def templates_from(overrides: Mapping[str, str]) -> PromptTemplates:
     """The default templates with `overrides`.
 
-    Raises RequestInvalid for an unknown template, a blank one, a missing placeholder or one that cannot be filled.
+    Raises RequestInvalid for an unknown template, a blank or too long one, and a placeholder that is missing, cannot be
+    filled or comes too often.
     """
     known = {field.name for field in fields(PromptTemplates)}
     for name, template in overrides.items():
@@ -87,17 +98,40 @@ def templates_from(overrides: Mapping[str, str]) -> PromptTemplates:
             raise RequestInvalid(f"no template is called {name}", hint=f"known: {', '.join(sorted(known))}", param=name)
         if not template.strip():
             raise RequestInvalid(f"template {name} is blank", param=name)
-        needed, allowed = _PLACEHOLDERS[name]
-        present = set(_PLACEHOLDER.findall(template))
-        if lacking := needed - present:
-            raise RequestInvalid(f"template {name} lacks {_braced(lacking)}", param=name)
-        if unknown := present - allowed:
-            raise RequestInvalid(
-                f"template {name} cannot fill {_braced(unknown)}",
-                hint=f"it may hold {_braced(allowed) or 'no placeholder'}",
-                param=name,
-            )
+        _check_size(name, template)
+        _check_placeholders(name, template)
     return replace(DEFAULT_TEMPLATES, **overrides)
+
+
+def _check_size(name: str, template: str) -> None:
+    most = MAX_TEMPLATE_BYTES if name in _PROMPTS else MAX_PART_BYTES
+    size = len(template.encode())
+    if size > most:
+        raise RequestInvalid(
+            f"template {name} has {size:,} bytes; {most:,} are the most",
+            hint="shorten it: what differs from question to question belongs into the dataset",
+            param=name,
+        )
+
+
+def _check_placeholders(name: str, template: str) -> None:
+    needed, allowed = _PLACEHOLDERS[name]
+    present = Counter(_PLACEHOLDER.findall(template))
+    if lacking := needed - {*present}:
+        raise RequestInvalid(f"template {name} lacks {_braced(lacking)}", param=name)
+    if unknown := {*present} - allowed:
+        raise RequestInvalid(
+            f"template {name} cannot fill {_braced(unknown)}",
+            hint=f"it may hold {_braced(allowed) or 'no placeholder'}",
+            param=name,
+        )
+    often, times = max(present.items(), key=lambda each: each[1], default=("", 0))
+    if times > MAX_REPEATS:
+        raise RequestInvalid(
+            f"template {name} has {_braced([often])} {times:,} times; {MAX_REPEATS} are the most",
+            hint="a prompt needs a question once",
+            param=name,
+        )
 
 
 def _braced(names: Collection[str]) -> str:

@@ -19,6 +19,7 @@ from craft.contracts.public.accounts import (
     TeamSettings,
     TeamView,
 )
+from craft.contracts.spec.jobs import PlainText
 from craft.errors import Conflict, NotFound, RequestInvalid, Unavailable
 from craft.infra.http.openapi import documented
 from craft_gateway.access.authorisation import NO_SCOPE, TEAM, CallerOf, authorised, operators_only
@@ -32,6 +33,8 @@ from craft_gateway.http.responses import ROOT
 from craft_gateway.store.database import Database
 from craft_gateway.store.tables import ApiKey, Event
 
+_AFTER = "The `last_id` of the page before."
+_SUBJECT = "Only of this job, key or dataset."
 _KEYS = [{"summary": "For a pipeline", "value": {"name": "nightly runs", "role": "editor", "expires_in_days": 90}}]
 
 
@@ -81,7 +84,7 @@ def _keys(owners: OwnerLookup, keys: ApiKeys, database: Database) -> APIRouter:
     def list_keys(
         caller: CallerOf,
         limit: Limit = 20,
-        after: Annotated[str | None, Query(pattern=KEY_ID, description="The `last_id` of the page before.")] = None,
+        after: Annotated[str | None, Query(pattern=KEY_ID, description=_AFTER)] = None,
     ) -> KeyList:
         """List the team's keys, newest first, with revoked and expired ones."""
         page = keys.listed(caller.team, limit=limit, after=after)
@@ -105,8 +108,8 @@ def _keys(owners: OwnerLookup, keys: ApiKeys, database: Database) -> APIRouter:
     def list_audit(
         caller: CallerOf,
         limit: Limit = 100,
-        after: Annotated[str | None, Query(max_length=140, description="The `last_id` of the page before.")] = None,
-        subject: Annotated[str | None, Query(max_length=120, description="Only of this job, key or dataset.")] = None,
+        after: Annotated[PlainText | None, Query(max_length=140, description=_AFTER)] = None,
+        subject: Annotated[PlainText | None, Query(max_length=120, description=_SUBJECT)] = None,
     ) -> AuditList:
         """List the events that people and pipelines of the team caused, newest first."""
         page = audit_page(database, caller.team, limit=limit, after=after, subject=subject)

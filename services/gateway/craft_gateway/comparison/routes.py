@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from craft.contracts.public.comparison import JobComparison
+from craft.contracts.spec.jobs import PlainText
 from craft.errors import NotFound, RequestInvalid
 from craft.infra.http.openapi import documented
 from craft.infra.http.turns import Turns
@@ -26,7 +27,7 @@ def router(owners: OwnerLookup, comparisons: Comparisons, results: Turns) -> API
         responses=documented(NotFound, RequestInvalid),
     )
     async def compare_jobs(
-        ids: Annotated[str, Query(max_length=1000, description="Two to ten jobs, with commas.", examples=[_TWO])],
+        ids: Annotated[PlainText, Query(max_length=1000, description="Two to ten jobs, with commas.", examples=[_TWO])],
         caller: CallerOf,
     ) -> JobComparison:
         """Return differing parameters and metrics, and paired differences where the jobs' questions are the same.

@@ -4,13 +4,15 @@ from typing import Any
 
 from craft.contracts.spec.dataset_sources import HttpsSource, HubSource, S3Source
 
+_PLAIN = r"^[^\x00]*$"
+_COLUMN: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 200, "pattern": _PLAIN}
 _DATASET_FIELDS: dict[str, Any] = {
     "task": {
         "type": "string",
         "enum": ["open_ended", "multiple_choice"],
         "description": "Open-ended where it is not said; rows with `choices` need it said.",
     },
-    "name": {"type": "string", "minLength": 1, "maxLength": 200},
+    "name": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": _PLAIN},
     "format": {
         "type": "string",
         "enum": ["auto", "jsonl", "json", "csv", "parquet"],
@@ -32,7 +34,13 @@ _SOURCES: list[dict[str, Any]] = [
 ]
 _JSON_FIELDS: dict[str, Any] = {
     **_DATASET_FIELDS,
-    "columns": {"type": "object", "additionalProperties": {"type": "string"}, "description": _COLUMNS},
+    "columns": {
+        "type": "object",
+        "maxProperties": 6,
+        "propertyNames": {**_COLUMN, "maxLength": 40},
+        "additionalProperties": _COLUMN,
+        "description": _COLUMNS,
+    },
 }
 _CAPITALS_ROWS: list[dict[str, Any]] = [
     {"question": "What is the capital of France?", "answers": ["Paris"], "category": "capital"}
@@ -50,6 +58,8 @@ DATASET_BODY: dict[str, Any] = {
                     **_DATASET_FIELDS,
                     "columns": {
                         "type": "string",
+                        "maxLength": 4000,
+                        "pattern": _PLAIN,
                         "description": f"A JSON object. {_COLUMNS}",
                         "example": '{"question": "prompt", "answers": "completion"}',
                     },

@@ -137,7 +137,7 @@ def router(
         caller: CallerOf,
         limit: Annotated[int, Query(ge=1, le=MAX_PREVIEWED, description="Rows.")] = 5,
         base_model: Annotated[
-            str | None,
+            PlainText | None,
             Query(
                 max_length=300,
                 description="Also render the prompts with this model's chat template; `@revision` may follow its name.",

@@ -1,16 +1,20 @@
 """Parameters that several routes share, and the check that refuses unknown query parameters."""
 
 import difflib
+import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Annotated, Any, NamedTuple
 
 from fastapi import Header, Query, Request
 from fastapi.dependencies.models import Dependant
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 
 from craft.errors import RequestInvalid
 from craft.infra.http.problems import clipped
 
 _MAX_NAME_LENGTH = 100
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 
 
 class _Names(NamedTuple):
@@ -78,4 +82,31 @@ IdempotencyKey = Annotated[
     ),
 ]
 Limit = Annotated[int, Query(ge=1, le=MAX_ON_A_PAGE, description="Items on a page.")]
+
+
+def _written(given: str) -> str:
+    """Only RFC 3339, as the document says: pydantic would take bare numbers too, as seconds or milliseconds."""
+    if not _RFC_3339.fullmatch(given):
+        raise ValueError("write a time like 2025-01-31T00:00:00Z")
+    return given
+
+
+def _in_utc(given: datetime) -> datetime:
+    """The same time in UTC. Raises ValueError where an offset leads out of the calendar."""
+    try:
+        return given.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("write a time that is in the years 1 to 9999 in UTC too") from None
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_written), AfterValidator(_in_utc)]
+
+
+def plain_text(value: str, *, param: str) -> str:
+    """The value of a parameter that the caller named. Raises RequestInvalid for one that no database holds."""
+    if "\0" in value:
+        raise RequestInvalid(f"`{param}` holds a NUL character.", hint="Remove it (%00).", param=param)
+    return value
+
+
 After = Annotated[int, Query(ge=0, le=2**53, description="The `last_id` of the page before.")]

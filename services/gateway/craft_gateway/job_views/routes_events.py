@@ -7,6 +7,7 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from craft.contracts.public.jobs import EventList, LogList
+from craft.contracts.spec.jobs import PlainText
 from craft.errors import NotFound, RequestInvalid, Unauthenticated, Unavailable
 from craft.infra.http.openapi import OpenApiResponses, documented
 from craft_gateway.access.authentication import Authenticator
@@ -71,7 +72,7 @@ def router(owners: OwnerLookup, reader: JobReader, feed: EventFeed, authenticato
     @routes.get("/jobs/{job_id}/logs", operation_id="listLogs", responses=documented(NotFound, RequestInvalid))
     def list_logs(
         job_id: str,
-        stage: Annotated[str | None, Query(max_length=150, examples=["tune:craft"])] = None,
+        stage: Annotated[PlainText | None, Query(max_length=150, examples=["tune:craft"])] = None,
         after: After = 0,
         limit: Limit = 100,
     ) -> LogList:

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from craft.contracts.openai.chat import ChatRequest, OpenAiError, OpenAiErrorBody, ServedModel, ServedModelList
 from craft.contracts.services.model_server import ServedBase
+from craft.contracts.spec.jobs import PlainText
 from craft.errors import CraftError, Unavailable
 from craft.infra.http.bodies import unread_body
 from craft.infra.http.disconnect import cancel_on_disconnect
@@ -116,7 +117,7 @@ def router(
         return ServedModelList(data=[_model(row) for row in deployments.listed(caller.team)])
 
     @routes.get("/models/{model:path}", operation_id="getModel", responses=NO_SUCH_MODEL)
-    def get_model(model: Annotated[str, Path(max_length=300)]) -> ServedModel:
+    def get_model(model: Annotated[PlainText, Path(max_length=300)]) -> ServedModel:
         """Return one deployed adapter."""
         return _model(deployments.find(model))
 

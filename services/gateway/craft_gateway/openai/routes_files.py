@@ -8,6 +8,7 @@ from fastapi.responses import StreamingResponse
 from starlette.datastructures import UploadFile
 
 from craft.contracts.openai.tuning import FileDeleted, FileList, FileObject
+from craft.contracts.spec.jobs import PlainText
 from craft.errors import RequestInvalid
 from craft.infra.http.openapi import OpenApiResponses
 from craft.infra.http.turns import Turns
@@ -20,7 +21,7 @@ from craft_gateway.openai.routes_chat import OpenAiRoute
 
 _MAX_NAME_LENGTH = 200
 _LARGEST_LIMIT = 10_000
-FileId = Annotated[str, Path(max_length=100, examples=["file-01jgywz3x4v5q6r7s8t9vawbxc"])]
+FileId = Annotated[PlainText, Path(max_length=100, examples=["file-01jgywz3x4v5q6r7s8t9vawbxc"])]
 _NO_FILE = missing("no such file")
 _BODY: dict[str, Any] = {
     "required": True,
@@ -89,9 +90,9 @@ def router(owners: OwnerLookup, files: OpenAiFiles, uploads: Turns) -> APIRouter
     def list_files(
         caller: CallerOf,
         limit: Annotated[int, Query(ge=1, le=_LARGEST_LIMIT, description="A page has 500 at most.")] = 100,
-        after: Annotated[str | None, Query(max_length=100)] = None,
+        after: Annotated[PlainText | None, Query(max_length=100)] = None,
         order: Order = "desc",
-        purpose: Annotated[str | None, Query(max_length=100, description="All are `fine-tune`.")] = None,
+        purpose: Annotated[PlainText | None, Query(max_length=100, description="All are `fine-tune`.")] = None,
     ) -> FileList:
         """List the team's open-ended datasets."""
         if purpose not in {None, "fine-tune"}:

@@ -12,6 +12,7 @@ from craft.contracts.openai.tuning import (
     TuningJobList,
     TuningJobRequest,
 )
+from craft.contracts.spec.jobs import PlainText
 from craft.infra.observe.telemetry import current_traceparent
 from craft_gateway.access.authorisation import JOBS, CallerOf, authorised
 from craft_gateway.access.owners import OwnerLookup
@@ -23,8 +24,8 @@ from craft_gateway.openai.routes_chat import OpenAiRoute
 from craft_gateway.openai.tuning import OpenAiTuning
 
 _METADATA = re.compile(r"metadata\[([^\]]{1,64})\]")
-_Id = Annotated[str, Path(max_length=100, examples=["ftjob-01jgywz3x4v5q6r7s8t9vawbxc"])]
-_After = Annotated[str | None, Query(max_length=100, description="The id of the last one on the page before.")]
+_Id = Annotated[PlainText, Path(max_length=100, examples=["ftjob-01jgywz3x4v5q6r7s8t9vawbxc"])]
+_After = Annotated[PlainText | None, Query(max_length=100, description="The id of the last one on the page before.")]
 _NO_JOB = missing("no such fine-tuning job")
 
 

@@ -5,13 +5,14 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from craft.contracts.base import EXAMPLE_ADAPTER_ID, Contract
+from craft.contracts.spec.jobs import PlainText
 
 MAX_COMPLETIONS = 8
 MAX_NEW_TOKENS = 2048
 _MAX_TEXT_LENGTH = 1_000_000
 _INT64 = 2**63
-_Text = Annotated[str, Field(max_length=_MAX_TEXT_LENGTH)]
-_Stop = Annotated[str, Field(min_length=1, max_length=500)]
+_Text = Annotated[PlainText, Field(max_length=_MAX_TEXT_LENGTH)]
+_Stop = Annotated[PlainText, Field(min_length=1, max_length=500)]
 _Penalty = Annotated[float, Field(ge=-2.0, le=2.0)]
 _NewTokens = Annotated[int, Field(ge=1, le=MAX_NEW_TOKENS)]
 
@@ -51,7 +52,7 @@ class Message(_ChatContract):
 
     role: Literal["system", "developer", "user", "assistant"]
     content: _Text | Annotated[list[TextPart], Field(min_length=1, max_length=256)]
-    name: str | None = Field(None, max_length=100)
+    name: PlainText | None = Field(None, max_length=100)
 
 
 class StreamOptions(_ChatContract):
@@ -76,7 +77,7 @@ class ChatRequest(_ChatContract):
         }
     )
 
-    model: str = Field(min_length=1, max_length=300, description="A deployed adapter's id.")
+    model: PlainText = Field(min_length=1, max_length=300, description="A deployed adapter's id.")
     messages: list[Message] = Field(min_length=1, max_length=1024)
     n: int | None = Field(None, ge=1, le=MAX_COMPLETIONS)
     max_tokens: _NewTokens | None = Field(None, description="The older name of `max_completion_tokens`.")
@@ -93,7 +94,7 @@ class ChatRequest(_ChatContract):
     frequency_penalty: _Penalty | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20, description="Only with `logprobs`.")
-    user: str | None = Field(None, max_length=512, description="Accepted and not used.")
+    user: PlainText | None = Field(None, max_length=512, description="Accepted and not used.")
 
 
 class OpenAiError(Contract):

@@ -71,7 +71,7 @@ class SupervisedMethod(_TuningContract):
 class TuningMethod(_TuningContract):
     """The tuning method: `supervised`. The others are refused by name."""
 
-    type: str = Field(max_length=100, examples=["supervised"])
+    type: PlainText = Field(max_length=100, examples=["supervised"])
     supervised: SupervisedMethod | None = None
     dpo: dict[str, object] | None = Field(None, description="Refused.")
     reinforcement: dict[str, object] | None = Field(None, description="Refused.")
@@ -84,9 +84,9 @@ class TuningJobRequest(_TuningContract):
         json_schema_extra={"examples": [{"model": _MODEL, "training_file": _FILE, "suffix": "support-qa", "seed": 7}]}
     )
 
-    model: str = Field(min_length=1, max_length=200, description="A base model's id.", examples=[_MODEL])
-    training_file: str = Field(max_length=100, examples=[_FILE])
-    validation_file: str | None = Field(None, max_length=100, description="A further evaluation set.")
+    model: PlainText = Field(min_length=1, max_length=200, description="A base model's id.", examples=[_MODEL])
+    training_file: PlainText = Field(max_length=100, examples=[_FILE])
+    validation_file: PlainText | None = Field(None, max_length=100, description="A further evaluation set.")
     hyperparameters: TuningHyperparameters | None = Field(
         None, description="The older place of the method's hyperparameters."
     )
@@ -94,7 +94,7 @@ class TuningJobRequest(_TuningContract):
     suffix: Annotated[PlainText, Field(min_length=1, max_length=64)] | None = Field(None, description="The job's name.")
     seed: Seed | None = None
     metadata: Annotated[dict[_Key, _Value], Field(max_length=16)] | None = Field(None, description="The job's labels.")
-    integrations: list[dict[str, object]] | None = Field(None, description="Refused unless empty.")
+    integrations: list[dict[str, object]] | None = Field(None, max_length=5, description="Refused unless empty.")
     craft: dict[str, object] | None = Field(
         None,
         description="Extension of OpenAI: further members of `POST /craft/jobs`, such as `strategies` or `selection`.",

@@ -58,7 +58,7 @@ def _once(types: list[str]) -> list[str]:
     return list(dict.fromkeys(types))
 
 
-EventPattern = Annotated[str, Field(min_length=1, max_length=40, examples=["job.*"]), AfterValidator(_known)]
+EventPattern = Annotated[PlainText, Field(min_length=1, max_length=40, examples=["job.*"]), AfterValidator(_known)]
 EventPatterns = Annotated[list[EventPattern], Field(min_length=1, max_length=40), AfterValidator(_once)]
 
 

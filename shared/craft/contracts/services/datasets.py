@@ -41,10 +41,10 @@ def _checked(columns: dict[str, str]) -> dict[str, str]:
 
 
 Columns = Annotated[
-    dict[str, Annotated[PlainText, Field(min_length=1, max_length=200)]],
+    dict[Annotated[PlainText, Field(max_length=40)], Annotated[PlainText, Field(min_length=1, max_length=200)]],
+    Field(max_length=6),
     AfterValidator(_checked),
     Field(
-        max_length=6,
         description="For each of our names (question, answers, answer, choices, id, category, or messages for chats) "
         "the file's column, or a dotted path into it. Other columns keep their names.",
         examples=[{"question": "prompt", "answers": "completion"}],

@@ -13,7 +13,8 @@ from craft.core.questions import Task
 
 MAX_ROWS = 20_000
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
-LogProbability = Annotated[float, Field(le=0.001, allow_inf_nan=False)]
+LogProbability = Annotated[float, Field(ge=-1e6, le=0.001)]
+Letter = Annotated[str, Field(pattern=r"^[A-Z]$")]
 
 
 # --- POST /v1/judge
@@ -32,7 +33,7 @@ class ChoiceReply(Contract):
     id: Id
     reply: Text
     choices: list[Text] = Field(min_length=2, max_length=26)
-    answer: str | int
+    answer: Text | Annotated[int, Field(ge=0, le=25)]
     language: Language | None = Field(None, description="Language of refusals; by default the request's.")
 
 
@@ -86,7 +87,7 @@ class ChoiceLogprobs(Contract):
     """Next-token log-probabilities (natural logarithm) of the letters A, B, …; null means a probability of 0."""
 
     id: Id
-    logprobs: dict[str, LogProbability | None] = Field(min_length=2, max_length=26)
+    logprobs: dict[Letter, LogProbability | None] = Field(min_length=2, max_length=26)
     answer: str = Field(pattern=r"^[A-Z]$", description="The right letter.")
 
 
@@ -125,7 +126,7 @@ class KnownState(Contract):
     id: Id
     correctness: Share
     certainty: Share
-    letter_mass: float | None = None
+    letter_mass: Annotated[float, Field(ge=0.0, le=100.0)] | None = None
 
 
 class FlowRequest(Contract):
@@ -181,8 +182,8 @@ class EvaluateRequest(Contract):
     )
 
     baseline: list[EvaluatedRow] = Field(min_length=1, max_length=MAX_ROWS)
-    candidates: dict[Annotated[str, Field(pattern=NAME)], list[EvaluatedRow]] = Field(
-        min_length=1, max_length=MAX_CANDIDATES
+    candidates: dict[Annotated[str, Field(pattern=NAME)], Annotated[list[EvaluatedRow], Field(max_length=MAX_ROWS)]] = (
+        Field(min_length=1, max_length=MAX_CANDIDATES)
     )
     resamples: int = Field(2000, ge=100, le=10_000)
     seed: Seed = 42

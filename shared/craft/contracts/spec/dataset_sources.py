@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from craft.contracts.base import Contract, Digest
+from craft.contracts.spec.jobs import PlainText
 
 _FILE = r"^[^/\x00-\x1f\\?#]+(/[^/\x00-\x1f\\?#]+)*$"
 
@@ -20,7 +21,7 @@ class HttpsSource(Contract):
     """A file at a public address. Redirects are followed, to public addresses."""
 
     kind: Literal["https"]
-    url: str = Field(min_length=8, max_length=4000, examples=["https://example.com/questions.jsonl"])
+    url: PlainText = Field(min_length=8, max_length=4000, examples=["https://example.com/questions.jsonl"])
 
 
 class HubSource(Contract):

@@ -7,6 +7,8 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from craft.contracts.base import DATASET_ID, NAME, Contract
 from craft.contracts.findings import Accept
+from craft.core.judging.refusals import MAX_PHRASE_LENGTH, MAX_PHRASES
+from craft.core.prompts import MAX_TEMPLATE_BYTES, MAX_TEMPLATES
 from craft.core.questions import Task
 from craft.core.strategies import FlowRule, Shortage, Strategy
 
@@ -15,11 +17,21 @@ MODEL_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?
 REVISION = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 MODEL_AT_REVISION = MODEL_ID.removesuffix("$") + r"(@[A-Za-z0-9][A-Za-z0-9._-]{0,99})?$"
 
-PlainText = Annotated[str, Field(pattern=r"^[^\x00]*$")]
-"""Text without NUL, because databases do not store it."""
+MAX_INTEGER = 2**31 - 1
 
-Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+PlainText = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+"""Text that every store can hold: without NUL and, as a pattern needs UTF-8, without lone surrogates. Each use of it
+says its longest length."""
+
+Seed = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
+Count = Annotated[int, Field(ge=1, le=MAX_INTEGER)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+LabelName = Annotated[PlainText, Field(min_length=1, max_length=100)]
+LabelValue = Annotated[PlainText, Field(max_length=512)]
+ModuleName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}$")]
+Phrase = Annotated[PlainText, Field(min_length=1, max_length=MAX_PHRASE_LENGTH)]
+TemplateName = Annotated[PlainText, Field(min_length=1, max_length=40)]
+Template = Annotated[PlainText, Field(max_length=MAX_TEMPLATE_BYTES)]
 
 
 class BaseModelRef(Contract):
@@ -96,21 +108,29 @@ class TrainingSettings(Contract):
     lora_r: int = Field(64, ge=1, le=512)
     lora_alpha: int = Field(16, ge=1, le=1024)
     lora_dropout: float = Field(0.1, ge=0.0, lt=1.0)
-    target_modules: list[str] | Literal["all-linear"] = "all-linear"
+    target_modules: Literal["all-linear"] | Annotated[list[ModuleName], Field(min_length=1, max_length=256)] = Field(
+        "all-linear", description="Names of linear layers, such as q_proj, or whole paths of some."
+    )
     learning_rate: float = Field(2e-4, gt=0.0, le=1.0)
     epochs: int = Field(3, ge=1, le=100)
     batch_size: int = Field(16, ge=1, le=1024, description="Training rows in one optimiser step.")
     warmup_ratio: float = Field(0.03, ge=0.0, le=1.0)
     weight_decay: float = Field(0.0, ge=0.0, le=1.0)
-    max_grad_norm: float = Field(1.0, gt=0.0, allow_inf_nan=False)
+    max_grad_norm: float = Field(1.0, gt=0.0, le=1e6)
     max_length: int = Field(2048, ge=16, le=131_072, description="Tokens of prompt and target; longer rows fail.")
-    min_steps: int = Field(1, ge=1, description="With fewer optimiser steps the stage fails.")
+    min_steps: Count = Field(1, description="With fewer optimiser steps the stage fails.")
+
+    @model_validator(mode="after")
+    def _check_unique_modules(self) -> "TrainingSettings":
+        if self.target_modules != "all-linear" and len(set(self.target_modules)) != len(self.target_modules):
+            raise ValueError("name each of target_modules once")
+        return self
 
 
 class RehearsalSettings(Contract):
     """Steps 3 and 4 of the method: the rehearsal set, and a short trial tuning on it."""
 
-    size: int | None = Field(None, ge=1, description="Questions; by default min(1000, 10 % of the training split).")
+    size: Count | None = Field(None, description="Questions; by default min(1000, 10 % of the training split).")
     threshold: Share = Field(0.99, description="Minimum correctness and certainty of a rehearsal question.")
     relax_steps: list[Share] = Field(
         default_factory=lambda: [0.9, 0.75, 0.5], max_length=16, description="Lower thresholds, tried in turn."
@@ -136,8 +156,8 @@ class SelectionSettings(Contract):
         0.0, ge=-1.0, le=1.0, description="An unknown question that gains more correctness than this is dropped."
     )
     flow_rule: FlowRule = FlowRule.IMPROVED
-    n_van: int | None = Field(None, ge=1)
-    n_idk: int | None = Field(None, ge=1)
+    n_van: Count | None = None
+    n_idk: Count | None = None
     shortage: Shortage = Shortage.SHRINK
     van_target: VanTarget = VanTarget.DATASET
 
@@ -152,9 +172,11 @@ class EvaluationSettings(Contract):
 class PromptSettings(Contract):
     """Templates that replace the defaults (`craft.core.prompts.PromptTemplates` has their names), and refusals."""
 
-    templates: dict[str, str] = Field(default_factory=dict)
+    templates: dict[TemplateName, Template] = Field(default_factory=dict, max_length=MAX_TEMPLATES)
     language: str = Field("en", pattern=r"^[a-z]{2,3}$", description="Language of the refusals to detect.")
-    extra_refusals: list[str] = Field(default_factory=list, max_length=100)
+    extra_refusals: list[Phrase] = Field(
+        default_factory=list, max_length=MAX_PHRASES, description="Further wordings of a refusal, each a phrase."
+    )
 
 
 class JobSpec(Contract):
@@ -176,7 +198,7 @@ class JobSpec(Contract):
     accept: Accept = Field(default_factory=list)
     seed: Seed = 42
     priority: int = Field(50, ge=0, le=100)
-    labels: dict[PlainText, PlainText] = Field(default_factory=dict, max_length=64)
+    labels: dict[LabelName, LabelValue] = Field(default_factory=dict, max_length=64)
 
     @model_validator(mode="after")
     def _check_unique_strategies(self) -> "JobSpec":
@@ -188,7 +210,7 @@ class JobSpec(Contract):
 class RetryRequest(Contract):
     """The body of `POST /craft/jobs/{id}/retry`; it may be left out."""
 
-    from_stage: str | None = Field(
+    from_stage: PlainText | None = Field(
         None,
         max_length=150,
         description="Compute this stage and all that depend on it again. By default existing results are reused.",

@@ -18,6 +18,9 @@ from craft.core.judging.wordings.chinese import CHINESE
 from craft.core.judging.wordings.english import ENGLISH
 from craft.errors import RequestInvalid
 
+MAX_PHRASES = 100
+MAX_PHRASE_LENGTH = 200
+"""Characters of one of a job's own phrases."""
 WORDINGS: Mapping[str, RefusalWording] = {wording.language: wording for wording in (ENGLISH, CHINESE)}
 
 # A full stop ends a sentence only before white space, and not after a single letter (J. K. Rowling).
@@ -60,7 +63,7 @@ def refusal_kind(reply: str, wording: RefusalWording) -> RefusalKind | None:
     """The kind of the refusal in `reply`; None if it does not refuse, or also gives an answer."""
     patterns = _patterns(wording)
     whole = patterns.canonical(reply)
-    if patterns.bare.fullmatch(patterns.lead_ins.sub("", whole)):
+    if patterns.bare.fullmatch(whole, patterns.lead_end(whole)):
         return RefusalKind.STATED
     kinds: list[RefusalKind] = []
     for sentence in _SENTENCE_END.split(reply):
@@ -73,6 +76,21 @@ def refusal_kind(reply: str, wording: RefusalWording) -> RefusalKind | None:
     return min(kinds, default=None)  # "spoken" sorts before "stated"
 
 
+class _Phrases:
+    """Canonical phrases, found by their first token: a job's own phrases cost no compiling, however long they are."""
+
+    def __init__(self, phrases: Iterable[str]) -> None:
+        self._by_first: dict[str, list[str]] = {}
+        for phrase in sorted({phrase for phrase in phrases if phrase}, key=len, reverse=True):
+            self._by_first.setdefault(phrase[: phrase.index(" ")], []).append(phrase)
+
+    def end(self, text: str, start: int) -> int | None:
+        """The end of the longest phrase at `start`, where a token of the canonical text begins; None without one."""
+        first = text[start : text.find(" ", start)]
+        found = next((phrase for phrase in self._by_first.get(first, ()) if text.startswith(phrase, start)), None)
+        return None if found is None else start + len(found)
+
+
 @dataclass(frozen=True, slots=True)
 class _Patterns:
     """A wording compiled for matching. Texts are canonical: each token is followed by a space."""
@@ -80,8 +98,8 @@ class _Patterns:
     spellings: Mapping[str, str]
     softeners: re.Pattern[str]
     bare: re.Pattern[str]
-    lead_ins: re.Pattern[str]
-    spoken: re.Pattern[str]
+    lead_in: re.Pattern[str]
+    spoken: _Phrases
     stated: re.Pattern[str]
     closers: re.Pattern[str]
     turn: re.Pattern[str]
@@ -93,6 +111,13 @@ class _Patterns:
 
     def canonical(self, text: str) -> str:
         return _canonical(text, self.spellings, self.softeners)
+
+    def lead_end(self, text: str) -> int:
+        """The end of the lead-ins that `text` starts with. They end where a refusal starts ("no" and "no idea")."""
+        at = 0
+        while self.spoken.end(text, at) is None and (found := self.lead_in.match(text, at)):
+            at = found.end()
+        return at
 
     def clauses(self, sentence: str) -> list[str]:
         """The sentence's canonical clauses that have a token; a turn word starts a new clause."""
@@ -117,15 +142,12 @@ def _patterns(wording: RefusalWording) -> _Patterns:
     def choice(phrases: Iterable[str]) -> str:
         return _any_of(_canonical(phrase, spellings, softeners) for phrase in phrases).pattern
 
-    spoken = choice(wording.spoken)
-    # Possessive, and ends where a refusal starts ("no" and "no idea"): a hostile reply cannot make it backtrack.
-    lead_ins = f"^(?:(?!{spoken})(?:{choice(wording.lead_ins)}))*+"
     return _Patterns(
         spellings=spellings,
         softeners=softeners,
         bare=re.compile(choice(wording.bare)),
-        lead_ins=re.compile(lead_ins),
-        spoken=re.compile(f"{lead_ins}{spoken}"),
+        lead_in=re.compile(choice(wording.lead_ins)),
+        spoken=_Phrases(_canonical(phrase, spellings, softeners) for phrase in wording.spoken),
         stated=re.compile(choice(wording.stated)),
         closers=re.compile(choice(wording.closers)),
         turn=re.compile(choice(wording.turns)),
@@ -161,11 +183,13 @@ class _SentenceReading:
     def take(self, clause: str, patterns: _Patterns) -> None:
         """Read the next clause."""
         turned, self._turned = self._turned or bool(patterns.turn.match(clause)), False
-        if spoken := patterns.spoken.search(clause):
-            self._refuse(RefusalKind.SPOKEN, clause, clause[spoken.end() :], patterns)
+        lead_end = patterns.lead_end(clause)
+        spoken_end = patterns.spoken.end(clause, lead_end)
+        if spoken_end is not None:
+            self._refuse(RefusalKind.SPOKEN, clause, clause[spoken_end:], patterns)
         elif patterns.stated.search(clause):
             self._refuse(RefusalKind.STATED, clause, "", patterns)
-        elif not patterns.lead_ins.sub("", clause):
+        elif lead_end == len(clause):
             self._turned = turned
         elif patterns.aside.search(clause):
             return
