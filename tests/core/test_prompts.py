@@ -105,12 +105,20 @@ def test_a_job_may_replace_templates() -> None:
         {"choice_basic": "{question}"},
         {"open_basic": "{question} {options}"},
         {"refusal": "I don't know {question}"},
+        {"open_basic": "{question}" * 5},
+        {"open_basic": "{question}" + "x" * 20_000},
+        {"choice_target": "{letter}" + "é" * 1000},
     ],
 )
 def test_a_template_that_cannot_work_is_refused(overrides: dict[str, str]) -> None:
     with pytest.raises(RequestInvalid) as caught:
         templates_from(overrides)
     assert caught.value.param in overrides
+
+
+def test_a_placeholder_may_come_four_times_and_a_template_may_have_20_kilobytes() -> None:
+    long = "{question}" * 4 + "x" * (20_000 - 40)
+    assert templates_from({"open_basic": long}).open_basic == long
 
 
 def test_the_defaults_pass_their_own_check() -> None:

@@ -227,6 +227,7 @@ def test_no_member_of_a_body_takes_what_a_database_or_64_bits_cannot_hold(tmp_pa
             if (model.__name__, name) in FREE_MEMBERS:
                 continue
             # Of a model, so that its strictness holds.
+            assert field.annotation is not None
             alone = create_model("Alone", __base__=Contract, member=(field.annotation, field))
             for value in (shape for hostile in HOSTILE for shape in shapes(hostile)):
                 with contextlib.suppress(ValidationError):

@@ -6,10 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from craft.core.judging.refusals import RefusalKind, is_refusal, refusal_kind, wording_for
+from craft.core.judging.refusals import (
+    MAX_PHRASE_LENGTH,
+    MAX_PHRASES,
+    RefusalKind,
+    is_refusal,
+    refusal_kind,
+    wording_for,
+)
 from craft.core.judging.wordings.base import RefusalWording
 from craft.errors import RequestInvalid
 
+EXPANDING = "\ufdfa"
+"""One character that becomes 18 in the folded text, more than any other."""
 ENGLISH, CHINESE = wording_for("en"), wording_for("zh")
 
 REFUSALS = """
@@ -215,3 +224,19 @@ def test_any_reply_can_be_read(reply: str) -> None:
 @given(st.sampled_from(REFUSALS), st.sampled_from(["Lyon", "It is Lyon", "The capital is Lyon"]))
 def test_an_answer_in_a_sentence_of_its_own_ends_every_refusal(refusal: str, answer: str) -> None:
     assert not is_refusal(f"{refusal}\n{answer}.", ENGLISH)
+
+
+@pytest.mark.parametrize("script", ["abcdefghij", "абвгдежзий", "一二三四五六七八九十", "ابتثجحخدذر", "&a", EXPANDING])
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_hundred_long_phrases_cost_no_compiling(script: str, language: str) -> None:
+    phrases = [f"{number} {script * MAX_PHRASE_LENGTH}"[:MAX_PHRASE_LENGTH] for number in range(MAX_PHRASES)]
+    began = time.process_time()
+    wording = wording_for(language, phrases)
+    assert refusal_kind(phrases[7], wording) is RefusalKind.SPOKEN
+    assert time.process_time() - began < 0.5
+
+
+def test_the_longest_of_the_phrases_that_match_is_taken() -> None:
+    wording = wording_for("en", ["pass", "pass on this one", "pass on"])
+    assert refusal_kind("Pass on this one.", wording) is RefusalKind.SPOKEN
+    assert refusal_kind("Passing on.", wording) is None

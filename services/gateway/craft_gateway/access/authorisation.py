@@ -25,7 +25,6 @@ TeamHeader = Annotated[
     str | None,
     Header(
         alias="Craft-Team",
-        max_length=100,
         description="Which of the caller's teams; needed where there are several.",
         # The name is looked up, so its form needs no check of its own.
         json_schema_extra={"pattern": NAME},

@@ -98,9 +98,10 @@ class Submissions:
         return [next(views) if isinstance(each, CreatedJob) else each for each in created]
 
     def is_quick(self, spec: JobSpec) -> bool:
-        """True if `submit` takes milliseconds: no inline rows, and the model's weights were hashed before."""
+        """True if `submit` takes milliseconds: no rows or texts to check, and the model's weights hashed before."""
         without_rows = spec.dataset.rows is None and spec.probe.shots is None
-        return without_rows and self._models.is_known(spec.base_model.id, spec.base_model.revision)
+        without_texts = not spec.prompts.templates and not spec.prompts.extra_refusals
+        return without_rows and without_texts and self._models.is_known(spec.base_model.id, spec.base_model.revision)
 
     def validate(self, spec: JobSpec, *, team: str) -> ValidationView:
         """Show what `submit` would queue for the team. Inline rows become a dataset, so they need not be sent again.

@@ -16,14 +16,14 @@ from craft.contracts.spec.jobs import PlainText
 from craft.infra.observe.telemetry import current_traceparent
 from craft_gateway.access.authorisation import JOBS, CallerOf, authorised
 from craft_gateway.access.owners import OwnerLookup
-from craft_gateway.http.parameters import IdempotencyKey, Limit
+from craft_gateway.http.parameters import IdempotencyKey, Limit, plain_text
 from craft_gateway.lifecycle.creation import Origin
 from craft_gateway.openai.errors import OPENAI_RESPONSES, missing
 from craft_gateway.openai.examples import TUNING_EXAMPLES
 from craft_gateway.openai.routes_chat import OpenAiRoute
 from craft_gateway.openai.tuning import OpenAiTuning
 
-_METADATA = re.compile(r"metadata\[([^\]]{1,64})\]")
+_METADATA = re.compile(r"metadata\[([^\]\x00]{1,64})\]")
 _Id = Annotated[PlainText, Path(max_length=100, examples=["ftjob-01jgywz3x4v5q6r7s8t9vawbxc"])]
 _After = Annotated[PlainText | None, Query(max_length=100, description="The id of the last one on the page before.")]
 _NO_JOB = missing("no such fine-tuning job")
@@ -58,7 +58,7 @@ def _add_job_routes(routes: APIRouter, tuning: OpenAiTuning) -> None:
     def list_tuning_jobs(request: Request, caller: CallerOf, limit: Limit = 20, after: _After = None) -> TuningJobList:
         """List the jobs that were created by this API, newest first. `metadata[k]=v` selects jobs with this value."""
         pairs = ((_METADATA.fullmatch(name), value) for name, value in request.query_params.multi_items())
-        metadata = {match[1]: value for match, value in pairs if match is not None}
+        metadata = {match[1]: plain_text(value, param=match[0]) for match, value in pairs if match is not None}
         return tuning.listed(caller.team, limit=limit, after=after, metadata=metadata)
 
     @routes.get("/{fine_tuning_job_id}", operation_id="getTuningJob", responses=_NO_JOB)

@@ -28,7 +28,7 @@ Count = Annotated[int, Field(ge=1, le=MAX_INTEGER)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 LabelName = Annotated[PlainText, Field(min_length=1, max_length=100)]
 LabelValue = Annotated[PlainText, Field(max_length=512)]
-ModuleName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}$")]
+ModuleName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}$", examples=["q_proj"])]
 Phrase = Annotated[PlainText, Field(min_length=1, max_length=MAX_PHRASE_LENGTH)]
 TemplateName = Annotated[PlainText, Field(min_length=1, max_length=40)]
 Template = Annotated[PlainText, Field(max_length=MAX_TEMPLATE_BYTES)]
@@ -108,7 +108,7 @@ class TrainingSettings(Contract):
     lora_r: int = Field(64, ge=1, le=512)
     lora_alpha: int = Field(16, ge=1, le=1024)
     lora_dropout: float = Field(0.1, ge=0.0, lt=1.0)
-    target_modules: Literal["all-linear"] | Annotated[list[ModuleName], Field(min_length=1, max_length=256)] = Field(
+    target_modules: Annotated[list[ModuleName], Field(min_length=1, max_length=256)] | Literal["all-linear"] = Field(
         "all-linear", description="Names of linear layers, such as q_proj, or whole paths of some."
     )
     learning_rate: float = Field(2e-4, gt=0.0, le=1.0)

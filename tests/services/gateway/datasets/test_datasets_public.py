@@ -144,6 +144,12 @@ def test_a_value_that_utf_8_or_64_bits_cannot_hold_is_named_by_row_and_member(ri
     assert [(error["line"], error["field"]) for error in problem["errors"]] == [(2, "note")]
 
 
+def test_a_column_that_is_half_a_character_is_a_problem(rig: Rig) -> None:
+    content = json.dumps({"rows": rows(1), "columns": {"\ud800": "a"}})
+    answer = rig.post("/craft/datasets", content=content, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "request_invalid")
+
+
 @pytest.mark.parametrize("value", ["9" * 30, "[" * 600 + "]" * 600], ids=["beyond 64 bits", "deeply nested"])
 def test_a_member_that_is_not_read_may_be_any_other_json(rig: Rig, value: str) -> None:
     assert with_a_note(rig, value).status_code == 201

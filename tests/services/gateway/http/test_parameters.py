@@ -71,5 +71,15 @@ def test_any_name_is_answered(rig: Rig, name: str | bytes) -> None:
     assert len(answer.json()["param"]) <= 100
 
 
+def test_no_parameter_takes_nul(rig: Rig) -> None:
+    for method, address, operation in operations(rig, "/"):
+        for parameter in operation.get("parameters", ()):
+            if parameter["in"] == "query":
+                answer = rig.request(method, address, params={parameter["name"]: "a\0"})
+                assert answer.status_code in {400, 404, 422}, (method, address, parameter["name"], answer.text)
+    assert rig.get("/v1/fine_tuning/jobs?metadata[a]=%00").status_code == 400
+    assert rig.get("/v1/models/a%00").status_code == 404
+
+
 def test_openais_calls_pass_over_what_they_do_not_know(rig: Rig) -> None:
     assert rig.get("/v1/models?beta=true").status_code == 200

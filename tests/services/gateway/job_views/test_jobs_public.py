@@ -176,8 +176,14 @@ WRONG_FILTERS = [
     "created_after=2025-01-01",
     "created_after=0.5",
     "created_after=1735689600",
+    "created_after=0001-01-01T00:00:00%2B14:00",
+    "created_after=9999-12-31T23:59:59-14:00",
+    "created_after=0000-01-01T00:00:00Z",
+    "created_after=2016-12-31T23:59:60Z",
+    "created_after=2016-12-31T23:59:59%2B99:00",
     "label.%22=x",
     "label.=x",
+    "label.team=%00",
 ]
 
 

@@ -130,7 +130,11 @@ def test_a_job_that_cannot_be_shown_hides_no_other(line: Line) -> None:
 def test_what_may_take_long_holds_up_nobody(line: Line) -> None:
     shots = [{"question": "What is 1 plus 1?", "answers": ["2"]}]
     views = line.submitted(
-        line.asked("a", seed=1), line.asked("a", dataset={"rows": rows(60)}), line.asked("a", probe={"shots": shots})
+        line.asked("a", seed=1),
+        line.asked("a", dataset={"rows": rows(60)}),
+        line.asked("a", probe={"shots": shots}),
+        line.asked("a", prompts={"extra_refusals": ["Pass."]}),
+        line.asked("a", prompts={"templates": {"open_basic": "Q: {question}"}}),
     )
     assert all(isinstance(view, JobView) for view in views)
-    assert line.batches == [1, 1, 1]
+    assert line.batches == [1, 1, 1, 1, 1]

@@ -88,6 +88,41 @@ REFUSED: list[tuple[str, dict[str, Any], str, str | None]] = [
     ("a shot without answer", {"probe": {"shots": [{"question": "Why?"}]}}, "dataset_invalid", "probe.shots"),
     ("rehearsal too short", {"strategies": ["craft"], **dataset(*rows(50))}, "rehearsal_too_short", "rehearsal"),
     ("NaN", {"selection": {"tau": "NaN"}}, "request_invalid", "selection.tau"),
+    ("no layer", {"training": {"target_modules": []}}, "request_invalid", "training.target_modules"),
+    ("an empty layer", {"training": {"target_modules": [""]}}, "request_invalid", "training.target_modules.0"),
+    ("a layer named twice", {"training": {"target_modules": ["a", "a"]}}, "request_invalid", "training"),
+    ("a count beyond 64 bits", {"rehearsal": {"size": 10**30}}, "request_invalid", "rehearsal.size"),
+    ("van questions beyond 64 bits", {"selection": {"n_van": 10**30}}, "request_invalid", "selection.n_van"),
+    ("idk questions beyond 64 bits", {"selection": {"n_idk": 2**63}}, "request_invalid", "selection.n_idk"),
+    ("steps beyond 64 bits", {"training": {"min_steps": 10**25}}, "request_invalid", "training.min_steps"),
+    ("a gradient of 1e308", {"training": {"max_grad_norm": 1e308}}, "request_invalid", "training.max_grad_norm"),
+    ("a long refusal", {"prompts": {"extra_refusals": ["no " * 67]}}, "request_invalid", "prompts.extra_refusals.0"),
+    ("a refusal with NUL", {"prompts": {"extra_refusals": ["no\0"]}}, "request_invalid", "prompts.extra_refusals.0"),
+    ("a label with NUL", {"labels": {"a\0": "b"}}, "request_invalid", "labels.a\0"),
+    (
+        "a template with NUL",
+        {"prompts": {"templates": {"open_basic": "\0{question}"}}},
+        "request_invalid",
+        "prompts.templates.open_basic",
+    ),
+    (
+        "a template of many questions",
+        {"prompts": {"templates": {"open_probe": "{question}" * 5}}},
+        "request_invalid",
+        "prompts.templates.open_probe",
+    ),
+    (
+        "a template of 20 KB",
+        {"prompts": {"templates": {"open_basic": "{question}" + "é" * 10_000}}},
+        "request_invalid",
+        "prompts.templates.open_basic",
+    ),
+    (
+        "a long part of a prompt",
+        {"prompts": {"templates": {"choice_option": "{letter}{option}" + "x" * 2000}}},
+        "request_invalid",
+        "prompts.templates.choice_option",
+    ),
     ("the server's own knobs", {"trust_remote_code": True}, "request_invalid", "trust_remote_code"),
 ]
 
@@ -139,7 +174,6 @@ def test_at_most_a_hundred_row_errors_travel(rig: Rig) -> None:
         (["q_proj"], None),
         (["self_attn.q_proj"], None),
         (["lm_head"], None),
-        ([], None),
     ],
 )
 def test_a_layer_that_the_model_does_not_have_is_refused(
