@@ -70,7 +70,7 @@ def test_keys_fit() -> None:
         team="search",
         role=Role.EDITOR,
         scopes=[],
-        created_by=None,
+        created_by="ckey_x",
         created_at=NOW,
         expires_at=NOW,
         last_used_at=NOW,
