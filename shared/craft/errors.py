@@ -18,6 +18,7 @@ CraftError
 │   ├── PayloadTooLarge            413 payload_too_large
 │   ├── RangeNotSatisfiable        416 range_not_satisfiable
 │   ├── RateLimited                429 rate_limited         retryable (says when to try again)
+│   ├── QuotaExceeded              429 quota_exceeded       (a limit of the caller's team)
 │   ├── TooFewKnown                422 too_few_known
 │   ├── TooFewUnknown              422 too_few_unknown
 │   └── RehearsalTooShort          422 rehearsal_too_short
@@ -245,6 +246,13 @@ class RateLimited(UserError):
     status = 429
     code = "rate_limited"
     retryable = True
+
+
+class QuotaExceeded(UserError):
+    """A limit of the caller's team is reached. An operator can raise it."""
+
+    status = 429
+    code = "quota_exceeded"
 
 
 class TooFewKnown(UserError):

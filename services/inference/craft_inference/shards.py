@@ -33,14 +33,20 @@ class Shard(Contract, Generic[RowT]):
     cost: Cost
 
 
-def shard_size(questions: int, *, replies_each: int, engine: EngineRef) -> int:
+_MAX_TOKENS: Mapping[str, int] = {"transformers": 100_000, "vllm": 4_000_000}
+"""New tokens of a shard at the most: some minutes of a slow machine. A stage that gives way loses a shard at most."""
+
+
+def shard_size(questions: int, *, replies_each: int, new_tokens: int, engine: EngineRef) -> int:
     """The number of questions in a shard: an eighth of the stage, so that a stop loses no more than that.
 
-    It is more where an eighth is too few to keep the engine busy, and at most `engine.questions_per_shard`.
+    It is more where an eighth is too few to keep the engine busy, and at most `engine.questions_per_shard`. It is less
+    with long or many replies: `new_tokens` is the limit of each.
     """
     smallest = _SMALLEST[engine.name]
     return min(
         engine.questions_per_shard,
+        max(1, _MAX_TOKENS[engine.name] // (replies_each * new_tokens)),
         max(-(-questions // _SHARDS), smallest.questions, -(-smallest.replies // replies_each)),
     )
 

@@ -51,7 +51,12 @@ def probe(parameters: ProbeParameters, context: StageContext, *, engines: Engine
         shards = in_shards(
             questions,
             run_shard,
-            size=shard_size(len(questions), replies_each=_replies(parameters), engine=parameters.engine),
+            size=shard_size(
+                len(questions),
+                replies_each=_replies(parameters),
+                new_tokens=parameters.probe.max_new_tokens,
+                engine=parameters.engine,
+            ),
             folder=context.checkpoint,
             shard_type=Shard[ProbeRow],
             belongs=lambda row, question: row.id == question.id,
@@ -84,7 +89,7 @@ def answer(parameters: AnswerParameters, context: StageContext, *, engines: Engi
         shards = in_shards(
             runs,
             run_shard,
-            size=shard_size(len(runs), replies_each=1, engine=parameters.engine),
+            size=shard_size(len(runs), replies_each=1, new_tokens=parameters.max_new_tokens, engine=parameters.engine),
             folder=context.checkpoint,
             shard_type=Shard[ReplyRow],
             belongs=lambda row, run: (row.set, row.id) == (run.set, run.question.id),

@@ -115,9 +115,10 @@ def test_few_questions_are_several_shards(tmp_path: Path, parameters: StageParam
         ("transformers", 158, 10, 32),
         ("transformers", 40, 10, 32),
         ("transformers", 1000, 10, 125),
-        ("transformers", 100_000, 10, 256),
+        ("transformers", 100_000, 10, 200),
+        ("transformers", 2000, 100, 20),
         ("transformers", 158, 1, 96),
-        ("transformers", 0, 100, 32),
+        ("transformers", 0, 100, 20),
         ("vllm", 158, 10, 64),
         ("vllm", 158, 1, 256),
         ("vllm", 1000, 10, 125),
@@ -126,9 +127,15 @@ def test_few_questions_are_several_shards(tmp_path: Path, parameters: StageParam
 def test_a_shard_is_an_eighth_of_a_stage_but_keeps_the_engine_busy(
     name: Literal["transformers", "vllm"], questions: int, replies_each: int, size: int
 ) -> None:
-    assert shard_size(questions, replies_each=replies_each, engine=EngineRef(name=name)) == size
+    assert shard_size(questions, replies_each=replies_each, new_tokens=50, engine=EngineRef(name=name)) == size
     limited = EngineRef(name=name, questions_per_shard=3)
-    assert shard_size(questions, replies_each=replies_each, engine=limited) == 3
+    assert shard_size(questions, replies_each=replies_each, new_tokens=50, engine=limited) == 3
+
+
+def test_long_replies_make_small_shards_so_that_a_stage_can_give_way() -> None:
+    engine = EngineRef(name="transformers")
+    assert shard_size(2000, replies_each=100, new_tokens=1000, engine=engine) == 1
+    assert shard_size(2000, replies_each=1, new_tokens=1000, engine=engine) == 100
 
 
 def test_shards_of_another_size_are_no_part_of_an_attempt(tmp_path: Path) -> None:

@@ -60,10 +60,17 @@ def set_team(
     weight: Annotated[float, typer.Option(help="The team's share while several teams wait.")] = 1.0,
     max_running_jobs: Annotated[int | None, typer.Option(min=1, help="By default no limit.")] = None,
     gpu_seconds_per_day: Annotated[float | None, typer.Option(min=0, help="By default no limit.")] = None,
+    gpu_seconds_per_job: Annotated[float | None, typer.Option(min=0, help="By default no limit.")] = None,
+    max_unfinished_jobs: Annotated[int | None, typer.Option(min=1, help="Jobs that wait or run.")] = 1000,
 ) -> None:
     """Make a team, or replace all limits of a team."""
     view = session.client.teams.set(
-        name, weight=weight, max_running_jobs=max_running_jobs, gpu_seconds_per_day=gpu_seconds_per_day
+        name,
+        weight=weight,
+        max_running_jobs=max_running_jobs,
+        gpu_seconds_per_day=gpu_seconds_per_day,
+        gpu_seconds_per_job=gpu_seconds_per_job,
+        max_unfinished_jobs=max_unfinished_jobs,
     )
     session.show(view, accounts.teams([view]))
 

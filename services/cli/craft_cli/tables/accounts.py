@@ -27,10 +27,19 @@ def keys(views: Sequence[KeyView], *, now: datetime) -> PlainTable:
 def teams(views: Sequence[TeamView]) -> PlainTable:
     """One row for each team."""
     rows = (
-        (v.name, f"{v.weight:g}", _limit(v.max_running_jobs), _limit(v.gpu_seconds_per_day), v.running_jobs)
+        (
+            v.name,
+            f"{v.weight:g}",
+            v.running_jobs,
+            _limit(v.max_running_jobs),
+            _limit(v.max_unfinished_jobs),
+            _limit(v.gpu_seconds_per_day),
+            _limit(v.gpu_seconds_per_job),
+        )
         for v in views
     )
-    return text_table(("team", "weight", "most jobs", "GPU seconds a day", "running"), rows)
+    headings = ("team", "weight", "running", "most running", "most unfinished", "GPU s a day", "GPU s a job")
+    return text_table(headings, rows)
 
 
 def audit(views: Sequence[AuditEntry]) -> PlainTable:

@@ -88,12 +88,16 @@ class Teams:
         weight: float = 1.0,
         max_running_jobs: int | None = None,
         gpu_seconds_per_day: float | None = None,
+        gpu_seconds_per_job: float | None = None,
+        max_unfinished_jobs: int | None = 1000,
     ) -> TeamView:
         """Make a team, or replace all limits of a team. None means no limit."""
         body = {
             "weight": weight,
             "max_running_jobs": max_running_jobs,
             "gpu_seconds_per_day": gpu_seconds_per_day,
+            "gpu_seconds_per_job": gpu_seconds_per_job,
+            "max_unfinished_jobs": max_unfinished_jobs,
         }
         return self._transport.call(TeamView, "PUT", route("/craft/teams/{}", team), json=body)
 

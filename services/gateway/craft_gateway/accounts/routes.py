@@ -190,6 +190,8 @@ def _team_view(use: TeamUse) -> TeamView:
         weight=row.weight,
         max_running_jobs=row.max_running_jobs,
         gpu_seconds_per_day=row.gpu_seconds_per_day,
+        gpu_seconds_per_job=row.gpu_seconds_per_job,
+        max_unfinished_jobs=row.max_unfinished_jobs,
         running_jobs=use.running_jobs,
         gpu_seconds_last_day=use.gpu_seconds,
         created_at=row.created_at,

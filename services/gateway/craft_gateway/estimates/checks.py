@@ -36,7 +36,22 @@ def gpu_seconds_left(needed: Sequence[float | None], spent: float, quota: float 
         return Check(name="gpu_seconds", outcome=CheckOutcome.UNKNOWN, message=message, hint=hint)
     message += f" This job needs about {whole:,.0f}."
     if spent + whole > quota:
-        # A stage that has begun runs to its end; only the next one waits.
-        hint = "Its later stages wait until enough of the seconds are a day old."
+        hint = "It stops when they are used up, and goes on where it was when enough of them are a day old."
         return Check(name="gpu_seconds", outcome=CheckOutcome.WAITS, message=message, hint=hint)
     return Check(name="gpu_seconds", outcome=CheckOutcome.PASSED, message=message)
+
+
+def gpu_seconds_of_one_job(needed: Sequence[float | None], limit: float | None, team: str) -> Check:
+    """Check the limit of GPU seconds for one job; `needed` as in `gpu_seconds_left`."""
+    if limit is None or not needed:
+        return Check(name="gpu_seconds_of_job", outcome=CheckOutcome.PASSED, message=f"Team {team} has no such limit.")
+    message = f"A job of team {team} may use {limit:,.0f} GPU seconds."
+    whole = total(needed)
+    if whole is None:
+        hint = "How many this job needs is not known yet."
+        return Check(name="gpu_seconds_of_job", outcome=CheckOutcome.UNKNOWN, message=message, hint=hint)
+    message += f" This job needs about {whole:,.0f}."
+    if whole <= limit:
+        return Check(name="gpu_seconds_of_job", outcome=CheckOutcome.PASSED, message=message)
+    hint = "Ask for fewer rows, samples or strategies: the job fails when it has used them."
+    return Check(name="gpu_seconds_of_job", outcome=CheckOutcome.NEVER, message=message, hint=hint)

@@ -18,7 +18,7 @@ from craft.core.questions import Task
 from craft.errors import ModelRejected
 from craft.infra.models.shape import ModelShape, read_shape
 from craft_gateway.estimates.bounds import max_rehearsed, memory, upper_bounds
-from craft_gateway.estimates.checks import gpu_seconds_left, running_jobs
+from craft_gateway.estimates.checks import gpu_seconds_left, gpu_seconds_of_one_job, running_jobs
 from craft_gateway.plan.stages import PlannedStage, ResolvedJob
 from craft_gateway.scheduling.allowances import begun_jobs, gpu_seconds, team_allowances
 from craft_gateway.scheduling.duration_model import DurationModel, read_duration_model, total
@@ -108,6 +108,7 @@ class Estimator:
         return [
             running_jobs(begun, allowance.max_running_jobs, sized.team),
             gpu_seconds_left(needed, spent, allowance.gpu_seconds_per_day, sized.team),
+            gpu_seconds_of_one_job(needed, allowance.gpu_seconds_per_job, sized.team),
         ]
 
     def _queue(self, sized: SizedJob) -> QueueEstimate:

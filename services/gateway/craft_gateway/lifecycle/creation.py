@@ -17,13 +17,14 @@ from craft.contracts.events import EventType, StageStatus
 from craft.contracts.public.accounts import DEFAULT_TEAM
 from craft.contracts.spec.jobs import JobSpec, JobStatus
 from craft.contracts.stages.artifacts import ArtifactRef, stage_key
-from craft.errors import CraftError, IdempotencyConflict, RequestInvalid
+from craft.errors import CraftError, IdempotencyConflict, QuotaExceeded, RequestInvalid
 from craft.infra.ids import new_id
 from craft_gateway.lifecycle.job_transaction import JobTransaction
 from craft_gateway.lifecycle.reuse import input_plan
 from craft_gateway.lifecycle.transitions import advance
 from craft_gateway.plan.stages import PlannedStage, ResolvedJob
-from craft_gateway.store.database import Clock, lock_keys
+from craft_gateway.scheduling.allowances import team_allowances, unfinished_jobs
+from craft_gateway.store.database import Clock, lock_key, lock_keys
 from craft_gateway.store.tables import Dataset, Job, Outbox, Stage
 
 
@@ -129,7 +130,8 @@ def store_jobs(session: Session, clock: Clock, new: Sequence[NewJob]) -> list[Cr
     """
     earlier = earlier_jobs(session, [each.idempotency for each in new])
     existing = lock_datasets(session, [each.job for each in new])
-    refused = [missing_dataset(each.job, existing) if each.new_data else None for each in new]
+    refused: list[CraftError | None] = [missing_dataset(each.job, existing) if each.new_data else None for each in new]
+    _refuse_beyond_quota(session, new, earlier, refused)
     accepted: dict[str | int, NewJob] = {}
     for position, each in enumerate(new):
         if earlier[position] is None and refused[position] is None:
@@ -145,6 +147,36 @@ def store_jobs(session: Session, clock: Clock, new: Sequence[NewJob]) -> list[Cr
         else:
             outcomes.append(_repeated(transactions[name].job, each.idempotency))
     return outcomes
+
+
+def _refuse_beyond_quota(
+    session: Session,
+    new: Sequence[NewJob],
+    earlier: Sequence[CreatedJob | IdempotencyConflict | None],
+    refused: list[CraftError | None],
+) -> None:
+    """Put a QuotaExceeded into `refused` for each job that its team's limit of unfinished jobs does not admit."""
+    fresh = [place for place in range(len(new)) if earlier[place] is None and refused[place] is None]
+    if not fresh:
+        return
+    teams = team_allowances(session)
+    for team in sorted({new[place].origin.team for place in fresh}):
+        most = teams.allowance(team).max_unfinished_jobs
+        if most is None:
+            continue
+        # Two gateways must not both give away the last place.
+        lock_key(session, f"unfinished jobs of {team}")
+        left = most - unfinished_jobs(session, team)
+        counted: set[str | int] = set()
+        for place in fresh:
+            if new[place].origin.team != team:
+                continue
+            counted.add(_own_name(new[place], place))
+            if len(counted) > left:
+                refused[place] = QuotaExceeded(
+                    f"Team {team} has {most:,} unfinished jobs, and may have no more.",
+                    hint="Submit again when some have ended, or have an operator raise max_unfinished_jobs.",
+                )
 
 
 def _own_name(new: NewJob, position: int) -> str | int:

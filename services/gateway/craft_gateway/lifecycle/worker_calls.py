@@ -20,6 +20,7 @@ from craft_gateway.lifecycle.attempts import claimable, extend, hand_out, past_d
 from craft_gateway.lifecycle.dispatch import Blocked
 from craft_gateway.lifecycle.job_transaction import JobTransaction, job_transaction
 from craft_gateway.lifecycle.leases import Report, UnheardReports
+from craft_gateway.lifecycle.limits import keep_limits
 from craft_gateway.lifecycle.reuse import ArtifactExists, reusable, stages_of
 from craft_gateway.lifecycle.transitions import (
     advance,
@@ -82,11 +83,14 @@ class WorkerCalls:
         return None
 
     def renew(self, stage_id: str, renew: Renew) -> Renewed:
-        """Extend the lease and take in progress and log lines. Raises LeaseLost if the fence is old."""
+        """Extend the lease, take in progress and log lines, and keep the team's limits. Raises LeaseLost."""
         report = Report(stage_id, renew.fence)
         with self._heard(report), job_transaction(self._database, self._stage(stage_id).job_id) as transaction:
             stage = transaction.leased(stage_id, renew.fence)
-            return extend(transaction, stage, renew, coordinator=self.coordinator, settings=self._settings)
+            renewed = extend(transaction, stage, renew, coordinator=self.coordinator, settings=self._settings)
+            if renewed.stop:
+                return renewed
+            return keep_limits(transaction, stage, team_allowances(transaction.session), self._settings)
 
     def complete(self, stage_id: str, complete: Complete) -> None:
         """Adopt the artifact and make ready what depends on it. Idempotent.

@@ -13,6 +13,7 @@ from craft.contracts.stages.kinds import Service
 from craft_gateway.store.tables import Attempt, Job, Team
 
 _COUNTED = [status for status in JobStatus if status.counts_as_running]
+_UNFINISHED = [status for status in JobStatus if not status.terminal]
 _ON_ACCELERATORS = [service for service in Service if service.uses_accelerator]
 _DAY = timedelta(days=1)
 
@@ -36,6 +37,8 @@ def team_allowances(session: Session) -> TeamAllowances:
                 weight=row.weight,
                 max_running_jobs=row.max_running_jobs,
                 gpu_seconds_per_day=row.gpu_seconds_per_day,
+                gpu_seconds_per_job=row.gpu_seconds_per_job,
+                max_unfinished_jobs=row.max_unfinished_jobs,
             )
             for row in session.exec(select(Team))
         }
@@ -52,6 +55,20 @@ def begun_jobs(session: Session, team: str) -> int:
     """The number of the team's jobs that have begun and not ended."""
     begun = select(func.count()).select_from(Job).where(col(Job.status).in_(_COUNTED), Job.team == team)
     return session.exec(begun).one()
+
+
+def unfinished_jobs(session: Session, team: str) -> int:
+    """The number of the team's jobs that have not ended."""
+    waiting = select(func.count()).select_from(Job).where(col(Job.status).in_(_UNFINISHED), Job.team == team)
+    return session.exec(waiting).one()
+
+
+def gpu_seconds_of_job(session: Session, job_id: str, now: datetime) -> float:
+    """Seconds on accelerators of all the job's attempts, ended or not."""
+    of_job = (Attempt.job_id == job_id, col(Attempt.queue).in_(_ON_ACCELERATORS))
+    ended = session.exec(select(func.sum(Attempt.seconds)).where(*of_job, col(Attempt.ended_at).is_not(None))).one()
+    running = session.exec(select(Attempt.started_at).where(*of_job, col(Attempt.ended_at).is_(None)))
+    return (ended or 0.0) + sum(max(0.0, (now - start).total_seconds()) for start in running)
 
 
 def over_gpu_quota(session: Session, team: str, allowance: TeamSettings, now: datetime) -> bool:

@@ -314,6 +314,8 @@ class Team(SQLModel, table=True):
     weight: float = 1.0
     max_running_jobs: int | None = None
     gpu_seconds_per_day: float | None = None
+    gpu_seconds_per_job: float | None = None
+    max_unfinished_jobs: int | None = 1000
     created_at: datetime = Field(sa_column=_time(nullable=False))
 
 

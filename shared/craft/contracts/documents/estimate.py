@@ -68,7 +68,9 @@ class CheckOutcome(StrEnum):
     NEVER = "never"
 
 
-CheckName = Literal["model", "tokenizer", "context", "lora", "memory", "running_jobs", "gpu_seconds"]
+CheckName = Literal[
+    "model", "tokenizer", "context", "lora", "memory", "running_jobs", "gpu_seconds", "gpu_seconds_of_job"
+]
 
 
 class Check(Contract):

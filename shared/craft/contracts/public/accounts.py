@@ -62,6 +62,16 @@ class TeamSettings(Contract):
     weight: float = Field(1.0, gt=0.0, le=1e6, allow_inf_nan=False)
     max_running_jobs: int | None = Field(None, ge=1, le=2**31 - 1)
     gpu_seconds_per_day: float | None = Field(None, ge=0.0, le=1e12, allow_inf_nan=False)
+    gpu_seconds_per_job: float | None = Field(
+        None,
+        gt=0.0,
+        le=1e12,
+        allow_inf_nan=False,
+        description="A job that has used so many fails; a retry goes on where it ended.",
+    )
+    max_unfinished_jobs: int | None = Field(
+        1000, ge=1, le=2**31 - 1, description="Jobs that wait or run; a further one is refused."
+    )
 
 
 class TeamView(TeamSettings):

@@ -26,6 +26,9 @@ class CoordinatorSettings(Listen):
         description="A stage's attempts in a row, without progress in between, in which its worker or its work failed; "
         "then its job fails. An outage of the coordinator or the database counts as none.",
     )
+    slice_seconds: float = Field(
+        600.0, gt=0.0, description="A stage that runs so long gives way where another team's stage waits."
+    )
     stage_timeout_seconds: float = 24 * 3600.0
     min_free_bytes: int = Field(
         2**30, ge=0, description="No stage starts while less than this is free for artifacts; 0 switches the check off."

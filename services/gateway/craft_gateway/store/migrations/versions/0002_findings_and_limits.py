@@ -18,10 +18,14 @@ def upgrade() -> None:
     )
     op.add_column("stage", sa.Column("remakes", sa.Integer(), nullable=False, server_default="0"))
     _add_lease_columns()
+    op.add_column("team", sa.Column("gpu_seconds_per_job", sa.Float(), nullable=True))
+    op.add_column("team", sa.Column("max_unfinished_jobs", sa.Integer(), nullable=True, server_default="1000"))
 
 
 def downgrade() -> None:
     """Drop the columns."""
+    op.drop_column("team", "max_unfinished_jobs")
+    op.drop_column("team", "gpu_seconds_per_job")
     op.drop_column("stage", "remakes")
     op.drop_column("artifact", "kind")
     _drop_lease_columns()
