@@ -17,6 +17,7 @@ from craft.infra.http.app import Lifespan, Mounted, Ready, create_app
 from craft.infra.http.openapi import documented
 from craft.infra.http.outbound import OutboundPolicy
 from craft.infra.models.folders import ModelFolders
+from craft.infra.models.inspection.inspector import Inspections
 from craft.infra.settings.inference import VllmSettings, engine_ref
 from craft.infra.settings.settings import Settings
 from craft.infra.storage.artifacts import FolderStore
@@ -47,6 +48,7 @@ from craft_gateway.job_views.reader import JobReader
 from craft_gateway.job_views.response_cache import JobResponseCache
 from craft_gateway.jobs import routes as jobs
 from craft_gateway.jobs.batching import BatchedSubmissions
+from craft_gateway.jobs.inspection import JobInspector
 from craft_gateway.jobs.retry import Retries
 from craft_gateway.jobs.submission import Submissions
 from craft_gateway.lifecycle.control import JobControl
@@ -209,6 +211,7 @@ def submissions(
         datasets=registry,
         estimator=estimator,
         models=ModelFolders(settings.resolved_models_dir),
+        inspector=JobInspector(FolderStore(settings.resolved_artifacts_dir), Inspections()),
         engine=engine_ref(settings.inference),
         trainer=TrainerRef(dtype=settings.training.dtype),
         embedder=settings.scoring.embedder,

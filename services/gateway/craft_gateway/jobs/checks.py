@@ -66,7 +66,7 @@ def checked_shots(spec: JobSpec) -> list[dict[str, object]] | None:
 
 def check_lengths(spec: JobSpec, model: ModelFolder, vllm: VllmSettings | None) -> None:
     """Raises ContextTooLong if a reply alone would fill the model's context as it is served here."""
-    length = min(model.context_length, (vllm.max_model_len if vllm else None) or model.context_length)
+    length = served_length(model, vllm)
     wanted = {
         "probe.max_new_tokens": spec.probe.max_new_tokens,
         "evaluation_settings.max_new_tokens": spec.evaluation_settings.max_new_tokens,
@@ -78,6 +78,11 @@ def check_lengths(spec: JobSpec, model: ModelFolder, vllm: VllmSettings | None) 
                 hint=f"Lower {param}.",
                 param=param,
             )
+
+
+def served_length(model: ModelFolder, vllm: VllmSettings | None) -> int:
+    """The model's context as it is served here, in tokens."""
+    return min(model.context_length, (vllm.max_model_len if vllm else None) or model.context_length)
 
 
 def check_target_modules(spec: JobSpec, shape: ModelShape) -> None:

@@ -28,7 +28,9 @@ from craft_gateway.jobs.checks import (
     check_wording,
     checked_shots,
     passed_checks,
+    served_length,
 )
+from craft_gateway.jobs.inspection import JobInspection, JobInspector
 from craft_gateway.lifecycle.control import JobControl
 from craft_gateway.lifecycle.creation import NO_ORIGIN, CreatedJob, Idempotency, NewJob, Origin
 from craft_gateway.plan.stages import ResolvedJob, plan
@@ -59,6 +61,7 @@ class Submissions:
         datasets: DatasetRegistry,
         estimator: Estimator,
         models: ModelFolders,
+        inspector: JobInspector,
         engine: EngineRef,
         trainer: TrainerRef,
         embedder: str,
@@ -69,6 +72,7 @@ class Submissions:
         self._control = control
         self._datasets = datasets
         self._models = models
+        self._inspector = inspector
         self._engine = engine
         self._trainer = trainer
         self._embedder = embedder
@@ -98,17 +102,18 @@ class Submissions:
         return [next(views) if isinstance(each, CreatedJob) else each for each in created]
 
     def is_quick(self, spec: JobSpec) -> bool:
-        """True if `submit` takes milliseconds: no rows or texts to check, and the model's weights hashed before."""
+        """True if `submit` takes milliseconds: no rows or texts to check, and model and rows looked at before."""
         without_rows = spec.dataset.rows is None and spec.probe.shots is None
         without_texts = not spec.prompts.templates and not spec.prompts.extra_refusals
-        return without_rows and without_texts and self._models.is_known(spec.base_model.id, spec.base_model.revision)
+        known = self._models.is_known(spec.base_model.id, spec.base_model.revision)
+        return without_rows and without_texts and known and self._inspector.is_known(spec)
 
     def validate(self, spec: JobSpec, *, team: str) -> ValidationView:
         """Show what `submit` would queue for the team. Inline rows become a dataset, so they need not be sent again.
 
         Raises ModelNotFound, ModelRejected, DatasetInvalid, ContextTooLong, RehearsalTooShort, RequestInvalid.
         """
-        sized = self._resolve(spec, team)
+        sized, inspected = self._resolve(spec, team)
         estimate = self._estimator.estimate(sized)
         return ValidationView(
             resolved=resolved_view(sized.job, questions=sized.questions),
@@ -125,9 +130,11 @@ class Submissions:
             estimate=estimate,
             checks=[
                 *passed_checks(sized.job.spec, vllm=self._vllm),
+                inspected.check,
                 memory_check(estimate.memory),
                 *self._estimator.quota_checks(sized, estimate),
             ],
+            findings=sized.job.findings,
         )
 
     def _prepare(
@@ -143,7 +150,7 @@ class Submissions:
             raise earlier
         if earlier is not None:
             return earlier
-        sized = self._resolve(submission.spec, submission.origin.team)
+        sized, _ = self._resolve(submission.spec, submission.origin.team)
         return NewJob(
             sized.job,
             sized.stages,
@@ -154,7 +161,7 @@ class Submissions:
             estimate=self._estimator.estimate(sized),
         )
 
-    def _resolve(self, spec: JobSpec, team: str) -> SizedJob:
+    def _resolve(self, spec: JobSpec, team: str) -> tuple[SizedJob, JobInspection]:
         model = self._models.find(spec.base_model.id, spec.base_model.revision)
         check_tokenizer(model)
         check_wording(spec)
@@ -165,14 +172,19 @@ class Submissions:
         dataset = self._dataset(spec, team)
         check_sizes(spec, dataset.rows)
         evaluation = self._evaluation(spec, team)
+        named = spec.model_copy(update={"dataset": DatasetRef(id=dataset.id), "probe": probe})
+        sets = {HELD_OUT: dataset.ref, **{name: further.ref for name, further in evaluation.items()}}
+        inspected = self._inspector.inspect(named, model, sets, context_length=served_length(model, self._vllm))
         resolved = ResolvedJob(
-            spec=spec.model_copy(update={"dataset": DatasetRef(id=dataset.id), "probe": probe}),
+            spec=named,
             model=model.ref,
             engine=self._engine,
             trainer=self._trainer,
             embedder=self._embedder,
             dataset=dataset.ref,
             evaluation={name: further.ref for name, further in evaluation.items()},
+            findings=list(inspected.findings),
+            left_out={name: list(lines) for name, lines in inspected.left_out.items()},
         )
         sizes = {name: further.rows for name, further in evaluation.items()}
         sized = sized_job(
@@ -180,7 +192,7 @@ class Submissions:
         )
         if shape := self._estimator.shape(sized):
             check_target_modules(spec, shape)
-        return sized
+        return sized, inspected
 
     def _dataset(self, spec: JobSpec, team: str) -> Dataset:
         if spec.dataset.rows is not None:

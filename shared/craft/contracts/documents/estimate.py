@@ -69,7 +69,7 @@ class CheckOutcome(StrEnum):
 
 
 CheckName = Literal[
-    "model", "tokenizer", "context", "lora", "memory", "running_jobs", "gpu_seconds", "gpu_seconds_of_job"
+    "model", "tokenizer", "context", "rows", "lora", "memory", "running_jobs", "gpu_seconds", "gpu_seconds_of_job"
 ]
 
 

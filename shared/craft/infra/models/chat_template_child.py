@@ -103,9 +103,14 @@ def sandbox() -> ImmutableSandboxedEnvironment:
     return environment
 
 
+def template_variables(tokens: Mapping[str, str]) -> dict[str, str]:
+    """The special tokens that a template can use by name."""
+    return {**_TOKENS, **tokens}
+
+
 def render(template: str, conversation: Conversation, tokens: Mapping[str, str]) -> str:
     """The conversation as text. Raises errors of jinja2 and of the template, and ValueError above 1 Mi characters."""
-    variables = {**_TOKENS, **tokens, "add_generation_prompt": conversation.add_generation_prompt}
+    variables = {**template_variables(tokens), "add_generation_prompt": conversation.add_generation_prompt}
     messages = [dict(message) for message in conversation.messages]
     written: list[str] = []
     left = _MAX_CHARACTERS
@@ -135,6 +140,23 @@ def fault_of(templates: Mapping[str, str], tokens: Mapping[str, str]) -> str | N
     return None
 
 
+def begins_replies(template: str, tokens: Mapping[str, str]) -> bool:
+    """False if a prompt ends before the header that the template writes before a reply.
+
+    The model would then be asked to go on with the user's turn. Templates whose replies follow the user's turn at once
+    ("[/INST]") need no header.
+    """
+    user, replied = (CONVERSATIONS[at].messages for at in (0, 1))
+    prompt, without = (render(template, Conversation(user, add, needed=True), tokens) for add in (True, False))
+    if prompt != without:
+        return True
+    whole = render(template, Conversation(replied, add_generation_prompt=False, needed=True), tokens)
+    reply = _ASSISTANT["content"]
+    if not whole.startswith(prompt.rstrip()) or reply not in whole[len(prompt.rstrip()) :]:
+        return True
+    return not whole[len(prompt.rstrip()) :].partition(reply)[0].strip()
+
+
 def main() -> None:
     """Read one request, set this process's limits and answer the request."""
     request = json.load(sys.stdin)
@@ -156,7 +178,9 @@ def main() -> None:
 def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
     chats = request.get("chats")
     if chats is None:
-        return {"fault": fault_of(request["templates"], request["tokens"])}
+        fault = fault_of(request["templates"], request["tokens"])
+        default = request["templates"][_DEFAULT]
+        return {"fault": fault, "begins_replies": fault is not None or begins_replies(default, request["tokens"])}
     try:
         return {"fault": None, "texts": [_rendered(chat, request) for chat in chats]}
     except MemoryError:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from craft.errors import Internal, ModelRejected, Unavailable
 
@@ -34,9 +34,33 @@ def check_chat_template(folder: Path) -> None:
     templates = _templates(folder, settings)
     if not templates:
         return
-    fault = _fault(_request(folder, settings, templates))
+    fault = _checked(_request(folder, settings, templates)).fault
     if fault is not None:
         raise _rejected(fault)
+
+
+class DefaultTemplate(NamedTuple):
+    """A folder's default template, and the special tokens that it can use by name.
+
+    `begins_replies` is false for a template whose prompts end before the header of a reply.
+    """
+
+    text: str
+    tokens: dict[str, str]
+    begins_replies: bool
+
+
+def default_template(folder: Path) -> DefaultTemplate | None:
+    """The folder's default template, tried; None for a folder without templates. Raises as `check_chat_template`."""
+    settings = _read_json(folder / "tokenizer_config.json")
+    templates = _templates(folder, settings)
+    if not templates:
+        return None
+    request = _request(folder, settings, templates)
+    checked = _checked(request)
+    if checked.fault is not None:
+        raise _rejected(checked.fault)
+    return DefaultTemplate(templates["default"], json.loads(request)["tokens"], checked.begins_replies)
 
 
 def render_chats(folder: Path, chats: Sequence[Sequence[Mapping[str, str]]]) -> list[str]:
@@ -90,11 +114,16 @@ def _tokens(settings: dict[str, Any]) -> dict[str, str]:
     return {name: text for name, text in texts.items() if name.endswith("_token") and isinstance(text, str)}
 
 
+class _Checked(NamedTuple):
+    fault: str | None
+    begins_replies: bool
+
+
 @lru_cache(_CACHED_RESULTS)
-def _fault(request: str) -> str | None:
-    """The fault of the templates, or None. Errors are not cached, because a busy machine may be their cause."""
-    fault: str | None = _run_child(json.loads(request))["fault"]
-    return fault
+def _checked(request: str) -> _Checked:
+    """The result of trying the templates. Errors are not cached, because a busy machine may be their cause."""
+    result = _run_child(json.loads(request))
+    return _Checked(result["fault"], bool(result.get("begins_replies", True)))
 
 
 def _run_child(request: dict[str, Any]) -> dict[str, Any]:

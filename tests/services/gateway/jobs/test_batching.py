@@ -45,8 +45,8 @@ class Line:
 
         submissions.submit_many = noted  # type: ignore[method-assign, assignment] # the real one, counted
         self.line = BatchedSubmissions(submissions, slow=long_work().checks)
-        # Of a model that was not seen before the weights are read first, each request by itself.
-        self.submitted(self.asked("a", seed=0))
+        # Of a model and rows that were not seen before both are read first, each request by itself.
+        self.submitted(*(self.asked(team, seed=0) for team in TEAMS))
         self.batches.clear()
 
     def asked(self, team: str, *, key: str | None = None, actor: str | None = None, **changes: Any) -> Submission:
@@ -97,7 +97,8 @@ def test_what_becomes_of_one_becomes_of_no_other(line: Line) -> None:
         line.asked("a", key="twice", seed=13),
         line.asked("b", seed=14),
     )
-    assert line.batches == [9]
+    # Rows that nobody has looked at yet are looked at first, by themselves.
+    assert line.batches == [1, 8]
     for refused in (unknown, foreign):
         assert isinstance(refused, RequestInvalid)
         assert "There is no dataset" in refused.message

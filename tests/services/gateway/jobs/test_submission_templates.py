@@ -31,6 +31,9 @@ def test_a_model_with_a_hostile_template_is_refused(rig: Rig, call: str, templat
 
 
 def test_a_model_with_an_honest_template_is_taken(rig: Rig) -> None:
-    template = "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
+    template = (
+        "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
     (rig.models / MODEL / "chat_template.jinja").write_text(template)
     assert rig.submit()

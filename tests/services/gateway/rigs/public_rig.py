@@ -54,6 +54,10 @@ from craft_gateway.store.tables import Stage
 from craft_gateway.wiring_api import deployments, public_api, submissions
 
 MODEL = "tiny/model"
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
 UNKNOWN_JOB = "cjob_01jgywz3x4v5q6r7s8t9vawbxc"
 UNKNOWN_DATASET = "dset_01jgywz3x4v5q6r7s8t9vawbxc"
 ResultT = TypeVar("ResultT")
@@ -81,6 +85,7 @@ def model_folder(root: Path, name: str = MODEL, *, weights: str = "model.safeten
     configuration = {"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 512, **config}
     (folder / "config.json").write_text(json.dumps(configuration))
     (folder / "tokenizer.json").write_text("{}")
+    (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE)
     (folder / weights).write_bytes((2).to_bytes(8, "little") + b"{}")
     return folder
 

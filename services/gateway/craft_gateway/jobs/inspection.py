@@ -1,0 +1,85 @@
+"""What is known of a job's rows and its model before it runs: findings, and the rows to go on without."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from craft.contracts.documents.estimate import Check
+from craft.contracts.findings import Finding, findings_of
+from craft.contracts.spec.jobs import JobSpec
+from craft.contracts.stages.artifacts import ArtifactRef
+from craft.contracts.stages.names import HELD_OUT
+from craft.core.findings import Acceptance, FindingCode
+from craft.errors import ModelRejected, NotFound
+from craft.infra.models.chat_templates import default_template
+from craft.infra.models.folders import ModelFolder
+from craft.infra.models.inspection.documents import Inspection
+from craft.infra.models.inspection.inspector import MAX_REMEMBERED, Inspections, relevant
+from craft.infra.storage.artifacts import ArtifactStore
+from craft_gateway.jobs.row_findings import row_findings, rows_check, template_findings
+
+
+@dataclass(frozen=True, slots=True)
+class JobInspection:
+    """`findings` are warnings, those of the uploads among them; `left_out` has lines by evaluation set."""
+
+    findings: Sequence[Finding]
+    left_out: Mapping[str, Sequence[int]]
+    check: Check
+
+
+class JobInspector:
+    """Inspects jobs over the stored datasets."""
+
+    def __init__(self, store: ArtifactStore, inspections: Inspections) -> None:
+        self._store = store
+        self._inspections = inspections
+        self._known: set[str] = set()
+
+    def is_known(self, spec: JobSpec) -> bool:
+        """True if rows for such a specification were inspected before, so that `inspect` is quick."""
+        return relevant(spec).model_dump_json() in self._known
+
+    def inspect(
+        self, spec: JobSpec, model: ModelFolder, sets: Mapping[str, ArtifactRef], *, context_length: int
+    ) -> JobInspection:
+        """Inspect the datasets, by evaluation set, for a job on the model.
+
+        Raises ModelRejected for a model that cannot be asked so, RequestInvalid for shots that are held out, and
+        DatasetInvalid for findings that `accept` does not name.
+        """
+        template = default_template(model.path)
+        if template is None:
+            raise ModelRejected(
+                f"{model.ref.id} has no chat template, so it is not a chat model.",
+                hint="Choose an instruct checkpoint, or put chat_template.jinja into its folder.",
+                param="base_model",
+            )
+        found = self._found(spec, model, sets, context_length)
+        if len(self._known) >= MAX_REMEMBERED:
+            self._known.clear()
+        self._known.add(relevant(spec).model_dump_json())
+        rows = row_findings(spec, found)
+        noticed = [*template_findings(begins_replies=template.begins_replies), *rows.findings]
+        known = [finding for ref in sets.values() for finding in self._upload_findings(ref)]
+        findings = [*known, *findings_of(Acceptance.of(spec.accept).apply(noticed))]
+        return JobInspection(
+            findings=list({finding.model_dump_json(): finding for finding in findings}.values()),
+            left_out=rows.left_out if FindingCode.ROWS_TOO_LONG in spec.accept else {},
+            check=rows_check(found),
+        )
+
+    def _found(
+        self, spec: JobSpec, model: ModelFolder, sets: Mapping[str, ArtifactRef], context_length: int
+    ) -> Inspection:
+        try:
+            folders = {name: self._store.open(ref) for name, ref in sets.items()}
+            return self._inspections.inspect(spec, model.path, folders, own=HELD_OUT, context=context_length)
+        except (NotFound, FileNotFoundError):
+            # The job's first stage says so, and what to do.
+            return Inspection(unread="The bytes of a dataset are not here.", complete=False)
+
+    def _upload_findings(self, ref: ArtifactRef) -> Sequence[Finding]:
+        try:
+            return self._store.manifest(ref).result.findings
+        except NotFound:
+            return []

@@ -1,0 +1,52 @@
+"""A model's chats as tokens, read from tokenizer.json without the libraries that load models."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jinja2 import Template
+
+from craft.core.prompts import ModelMessage
+from craft.infra.models.chat_template_child import sandbox, template_variables
+
+_MIN_SPECIAL_LENGTH = 3
+
+
+class ChatTokenizer:
+    """Counts the tokens of chats as the engines do: rendered by the template, encoded without further tokens."""
+
+    def __init__(self, tokenizer: Path, template: str, tokens: Mapping[str, str]) -> None:
+        """Raises Exception, of the library's choice, for a file that is no tokenizer."""
+        from tokenizers import Tokenizer  # a native library that only the child needs
+
+        self._tokenizer = Tokenizer.from_file(str(tokenizer))
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._template: Template = sandbox().from_string(template)
+        self._variables = template_variables(tokens)
+
+    def special_tokens(self) -> list[str]:
+        """The texts that become one control token wherever they stand."""
+        added = self._tokenizer.get_added_tokens_decoder().values()
+        return [token.content for token in added if token.special]
+
+    def text(self, messages: Sequence[ModelMessage]) -> str:
+        """The chat up to the start of the reply."""
+        chat = [message._asdict() for message in messages]
+        return self._template.render(
+            messages=chat, tools=None, documents=None, add_generation_prompt=True, **self._variables
+        )
+
+    def ids(self, text: str) -> list[int]:
+        """The token ids of a text."""
+        found: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return found
+
+    def count(self, text: str) -> int:
+        """The number of a text's tokens."""
+        return len(self.ids(text))
+
+
+def readable_special(tokens: Sequence[str]) -> list[str]:
+    """Special tokens that a text does not hold by chance, longest first."""
+    marks = {token for token in tokens if len(token) >= _MIN_SPECIAL_LENGTH and not token.isalnum()}
+    return sorted(marks, key=lambda token: (-len(token), token))

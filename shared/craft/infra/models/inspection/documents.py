@@ -1,0 +1,92 @@
+"""What an inspection of rows is asked, and what it found, as they pass between the two processes."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from craft.contracts.base import Contract
+from craft.contracts.spec.jobs import JobSpec
+
+MAX_LONG_ROWS = 2000
+
+
+class InspectedSet(Contract):
+    """One set of questions. `name` is `held_out` for the job's own dataset; `folder` is the dataset's artifact."""
+
+    name: str
+    folder: Path
+    own: bool
+
+
+class InspectionRequest(Contract):
+    """The sets of a job, the model's folder, and its context as it is served here. `template` is the default one."""
+
+    spec: JobSpec
+    sets: list[InspectedSet]
+    tokenizer: Path | None = Field(description="tokenizer.json, where the model has one.")
+    template: str
+    tokens: dict[str, str] = Field(description="The special tokens that the model's files name.")
+    context_length: int
+    seconds: float = Field(description="Of processor time, for reading rows and counting tokens.")
+
+
+class LongRow(Contract):
+    """A row with too many tokens. `limit` may not be exceeded; `setting` is the setting that it comes from.
+
+    `trained` rows exceed it on the training side of the split only, others on the evaluated side.
+    """
+
+    set: str
+    line: int
+    question: str
+    identity: int
+    tokens: int
+    limit: int
+    setting: str
+    trained: bool
+
+
+class MarkedRow(Contract):
+    """A row with a special token of the model in one of its texts."""
+
+    set: str
+    line: int
+    field: str
+    token: str
+    excerpt: str
+
+
+class RefusingRow(Contract):
+    """A row whose answer is a refusal of the job's. `only`: it has no other answer."""
+
+    set: str
+    line: int
+    answer: str
+    only: bool
+
+
+class KnownShot(Contract):
+    """A few-shot example whose question is also a row of the job's own dataset."""
+
+    line: int
+    question: str
+    identity: int
+
+
+class Inspection(Contract):
+    """What was found. `unread` says why tokens could not be counted; `complete` is false where time ran out.
+
+    `marked` and `refusing` have the first rows; their numbers are by set.
+    """
+
+    unread: str | None = None
+    complete: bool = True
+    rows: dict[str, int] = Field(default_factory=dict)
+    long: list[LongRow] = Field(default_factory=list)
+    marked: list[MarkedRow] = Field(default_factory=list)
+    marked_rows: dict[str, int] = Field(default_factory=dict)
+    refusing: list[RefusingRow] = Field(default_factory=list)
+    refusing_rows: dict[str, int] = Field(default_factory=dict)
+    shots: list[KnownShot] = Field(default_factory=list)
+    letter: str | None = Field(None, description="A letter that is not one token behind the reply's header.")
+    header: str = Field("", description="What the template writes before a reply; of interest with `letter`.")
