@@ -21,7 +21,9 @@ CraftError
 │   ├── QuotaExceeded              429 quota_exceeded       (a limit of the caller's team)
 │   ├── TooFewKnown                422 too_few_known
 │   ├── TooFewUnknown              422 too_few_unknown
-│   └── RehearsalTooShort          422 rehearsal_too_short
+│   ├── RehearsalTooShort          422 rehearsal_too_short
+│   ├── RepliesUnusable            422 replies_unusable     (a stage stopped early; carries findings)
+│   └── TuningUnusable             422 tuning_unusable
 └── SystemFault                    a fault of this system or its machines              fault=system
     ├── Internal                   500 internal
     │   └── MissingStates          500 internal             (a join lost a question)
@@ -92,7 +94,8 @@ class FindingDetail:
 class CraftError(Exception):
     """The base of all our errors.
 
-    `hint` says what to do next; `param` names the field to change; `headers` are HTTP headers of the answer.
+    `hint` says what to do next; `param` names the field to change; `headers` are HTTP headers of the answer;
+    `findings` are the error findings that stopped the work, and the warnings beside them.
     """
 
     status: ClassVar[int] = 500
@@ -108,6 +111,7 @@ class CraftError(Exception):
         param: str | None = None,
         details: Sequence[ErrorDetail] = (),
         headers: Mapping[str, str] | None = None,
+        findings: Sequence[FindingDetail] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -115,6 +119,7 @@ class CraftError(Exception):
         self.param = param
         self.details = tuple(details)
         self.headers = dict(headers or {})
+        self.findings = tuple(findings)
 
 
 class UserError(CraftError):
@@ -156,9 +161,8 @@ class DatasetInvalid(RequestInvalid):
         error_counts: Mapping[str, int] | None = None,
         findings: Sequence[FindingDetail] = (),
     ) -> None:
-        super().__init__(message, hint=hint, param=param, details=details)
+        super().__init__(message, hint=hint, param=param, details=details, findings=findings)
         self.error_counts = dict(error_counts or {})
-        self.findings = tuple(findings)
 
 
 class HostUnknown(RequestInvalid):
@@ -274,6 +278,20 @@ class RehearsalTooShort(UserError):
 
     status = 422
     code = "rehearsal_too_short"
+
+
+class RepliesUnusable(UserError):
+    """A model's replies make every later number nonsense: cut, thought, empty, all alike, or never right."""
+
+    status = 422
+    code = "replies_unusable"
+
+
+class TuningUnusable(UserError):
+    """Training gave no usable adapter: its loss is no number, there was nothing to learn, or it changes no reply."""
+
+    status = 422
+    code = "tuning_unusable"
 
 
 class SystemFault(CraftError):

@@ -26,6 +26,7 @@ from craft.core.questions import Question
 from craft.core.rehearsal import default_rehearsal_count, rehearsal_questions
 from craft.core.selection import Selection
 from craft.infra.stage.context import StageContext, StageFunctions
+from craft.infra.stage.diagnosis import explained_by_probe
 from craft.infra.storage.artifacts import read_rows, write_rows
 from craft_datasets.ingest import ingest
 from craft_datasets.selection import choose, rehearsal_rows, tuning_rows
@@ -41,16 +42,21 @@ def stage_functions() -> StageFunctions:
 
 
 def rehearsal_set(parameters: RehearsalSetParameters, context: StageContext) -> StageResult:
-    """Write the best-known questions with the model's own right answers (method.md, step 3)."""
+    """Write the best-known questions with the model's own right answers (method.md, step 3).
+
+    Raises TooFewKnown, explained by the probe.
+    """
     questions = _questions(context.input("questions") / TRAIN_FILE)
     count = parameters.size or default_rehearsal_count(len(questions))
-    chosen = rehearsal_questions(
-        _states(context.input("states")),
-        count=count,
-        threshold=parameters.threshold,
-        relax_steps=parameters.relax_steps,
-        shortage=parameters.shortage,
-    )
+    states = _states(context.input("states"))
+    with explained_by_probe(context):
+        chosen = rehearsal_questions(
+            states,
+            count=count,
+            threshold=parameters.threshold,
+            relax_steps=parameters.relax_steps,
+            shortage=parameters.shortage,
+        )
     wanted = set(chosen.ids)
     samples = _samples(context.input("probe"))
     rows = rehearsal_rows([q for q in questions if q.id in wanted], samples, parameters.prompts)
@@ -63,17 +69,22 @@ def rehearsal_set(parameters: RehearsalSetParameters, context: StageContext) -> 
 
 
 def tuning_set(parameters: TuningSetParameters, context: StageContext) -> StageResult:
-    """Write a strategy's van and idk rows, and the decision about each question of the training split."""
+    """Write a strategy's van and idk rows, and the decision about each question of the training split.
+
+    Raises TooFewKnown or TooFewUnknown, explained by the probe.
+    """
     questions = _questions(context.input("questions") / TRAIN_FILE)
     flows = _flows(context.inputs["flow"]) if "flow" in context.inputs else None
-    selection = choose(
-        _states(context.input("states")),
-        flows,
-        strategy=parameters.strategy,
-        compared_with=parameters.compared_with,
-        settings=parameters.selection,
-        seed=parameters.seed,
-    )
+    states = _states(context.input("states"))
+    with explained_by_probe(context):
+        selection = choose(
+            states,
+            flows,
+            strategy=parameters.strategy,
+            compared_with=parameters.compared_with,
+            settings=parameters.selection,
+            seed=parameters.seed,
+        )
     samples = _samples(context.inputs["probe"]) if "probe" in context.inputs else {}
     rows = tuning_rows(questions, selection, parameters.prompts, samples=samples)
     write_rows(context.output / TRAINING_FILE, rows)

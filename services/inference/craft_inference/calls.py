@@ -58,7 +58,9 @@ class Calls:
         with self._engines.borrow(self._find(request.model), self._engine) as engine:
             replies = engine.generate(prompts, sampling)
         return GenerateResponse(
-            rows=[GeneratedRow(id=row.id, samples=list(row.texts)) for row in replies.rows],
+            rows=[
+                GeneratedRow(id=row.id, samples=list(row.texts), finishes=list(row.finishes)) for row in replies.rows
+            ],
             usage=TokenUsage(**asdict(replies.usage)),
         )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from craft.core.prompts import ModelMessage
+from craft.core.replies.reply import FinishReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +43,11 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The sampled texts of one prompt, in sample order, without special tokens."""
+    """The sampled texts of one prompt, in sample order, without special tokens, and the end of each."""
 
     id: str
     texts: tuple[str, ...]
+    finishes: tuple[FinishReason, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from craft.core.replies.reply import FinishReason
 from craft_inference.engine import (
     EngineDescription,
     LetterPrompt,
@@ -32,11 +33,12 @@ def _even(prompt: LetterPrompt, adapter: Path | None) -> Sequence[float]:  # noq
 class FakeEngine:
     """Replies with `say(prompt, sample, adapter)`, scores with `score`, and keeps the given prompts in `seen`.
 
-    Raises the exception that `failures` has for a prompt's id.
+    `finish` says how a reply ended. Raises the exception that `failures` has for a prompt's id.
     """
 
     say: Callable[[Prompt, int, Path | None], str] = _echo
     score: Callable[[LetterPrompt, Path | None], Sequence[float]] = _even
+    finish: Callable[[str], FinishReason] = lambda _: FinishReason.STOP
     failures: Mapping[str, Exception] = field(default_factory=dict)
     seen: list[Prompt] = field(default_factory=list)
     samplings: list[Sampling] = field(default_factory=list)
@@ -59,7 +61,7 @@ class FakeEngine:
         for done, prompt in enumerate(prompts, start=1):
             self._see(prompt)
             texts = tuple(self.say(prompt, sample, adapter) for sample in range(sampling.samples))
-            rows.append(Reply(prompt.id, texts))
+            rows.append(Reply(prompt.id, texts, tuple(self.finish(text) for text in texts)))
             on_progress(done, len(prompts))
         words = sum(len(text.split()) for row in rows for text in row.texts)
         return Replies(tuple(rows), _usage(prompts, generated=words))

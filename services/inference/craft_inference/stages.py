@@ -4,7 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from craft.contracts.findings import Finding
 from craft.contracts.stages.artifacts import Cost, StageResult
+from craft.contracts.stages.diagnosis import DIAGNOSIS_FILE
 from craft.contracts.stages.names import QUESTIONS, evaluation_sets
 from craft.contracts.stages.parameters import AnswerParameters, ProbeParameters
 from craft.contracts.stages.rows import (
@@ -29,6 +31,7 @@ from craft_inference.engine import EngineDescription
 from craft_inference.engine_holder import EngineHolder
 from craft_inference.prompting.prompt_runner import Answerer, Prober, PromptRun
 from craft_inference.shards import Shard, in_shards, shard_size, total
+from craft_inference.stage_guard import StageGuard
 
 _ADAPTER = "adapter"
 
@@ -36,12 +39,14 @@ _ADAPTER = "adapter"
 def probe(parameters: ProbeParameters, context: StageContext, *, engines: EngineHolder) -> StageResult:
     """Steps 1 and 5 of the method: N sampled replies, or the letters' log-probabilities, of every training question.
 
-    Writes samples.jsonl in the questions' order, and each finished shard to the checkpoint folder. Raises
-    RequestInvalid for shots that are no rows of the task or are in the held-out split, ContextTooLong with the id.
+    Writes samples.jsonl in the questions' order, diagnosis.json, and each finished shard to the checkpoint folder.
+    Raises RequestInvalid for shots that are no rows of the task or are in the held-out split, ContextTooLong with the
+    id, and RepliesUnusable if a guard stops the stage.
     """
     folder = context.input(QUESTIONS)
     questions = _questions(folder / TRAIN_FILE)
     shots = probe_shots(parameters, _questions(folder / HELD_OUT_FILE))
+    guard = StageGuard(parameters, total=len(questions), tuned=_adapter(context) is not None)
     with engines.borrow(parameters.model, parameters.engine) as engine:
         prober = Prober(engine, parameters, shots, _adapter(context))
 
@@ -60,12 +65,16 @@ def probe(parameters: ProbeParameters, context: StageContext, *, engines: Engine
             folder=context.checkpoint,
             shard_type=Shard[ProbeRow],
             belongs=lambda row, question: row.id == question.id,
+            inspect=guard.probed,
         )
         description = engine.describe()
     rows = [row for shard in shards for row in shard.rows]
     context.progress(len(rows), len(questions))
+    findings = guard.findings()
     count = write_rows(context.output / SAMPLES_FILE, rows)
-    return _result({"questions": count}, total([shard.cost for shard in shards]), description)
+    (context.output / DIAGNOSIS_FILE).write_text(guard.diagnosis().model_dump_json(indent=1), encoding="utf-8")
+    result = _result({"questions": count}, total([shard.cost for shard in shards]), description)
+    return _with_guard(result, guard, findings)
 
 
 def answer(parameters: AnswerParameters, context: StageContext, *, engines: EngineHolder) -> StageResult:
@@ -73,13 +82,14 @@ def answer(parameters: AnswerParameters, context: StageContext, *, engines: Engi
 
     Reads the held-out file of the role `questions` (the set "held_out") and of each role `questions:<name>` (the set
     `<name>`). Writes replies.jsonl, with the sets in the order of their roles, and each finished shard to the
-    checkpoint folder. Raises ContextTooLong with the id.
+    checkpoint folder. Raises ContextTooLong with the id, and RepliesUnusable if a guard stops the stage.
     """
     runs = [
         PromptRun(name, question)
         for name, role in evaluation_sets(sorted(context.inputs)).items()
         for question in _questions(context.input(role) / HELD_OUT_FILE)
     ]
+    guard = StageGuard(parameters, total=len(runs), tuned=_adapter(context) is not None)
     with engines.borrow(parameters.model, parameters.engine) as engine:
         answerer = Answerer(engine, parameters, _adapter(context))
 
@@ -93,13 +103,16 @@ def answer(parameters: AnswerParameters, context: StageContext, *, engines: Engi
             folder=context.checkpoint,
             shard_type=Shard[ReplyRow],
             belongs=lambda row, run: (row.set, row.id) == (run.set, run.question.id),
+            inspect=lambda shard, rows: guard.answered([run.question for run in shard], rows),
         )
         description = engine.describe()
     rows = [row for shard in shards for row in shard.rows]
     context.progress(len(rows), len(runs))
+    findings = guard.findings()
     write_rows(context.output / REPLIES_FILE, rows)
     counts = Counter(row.set for row in rows)
-    return _result(dict(counts), total([shard.cost for shard in shards]), description)
+    result = _result(dict(counts), total([shard.cost for shard in shards]), description)
+    return _with_guard(result, guard, findings)
 
 
 def probe_shots(parameters: ProbeParameters, held_out: Sequence[Question]) -> tuple[Question, ...]:
@@ -141,6 +154,10 @@ def _questions(path: Path) -> list[Question]:
 
 def _adapter(context: StageContext) -> Path | None:
     return context.input(_ADAPTER) / ADAPTER_FOLDER if _ADAPTER in context.inputs else None
+
+
+def _with_guard(result: StageResult, guard: StageGuard, findings: list[Finding]) -> StageResult:
+    return result.model_copy(update={"metrics": {**result.metrics, **guard.metrics()}, "findings": findings})
 
 
 def _result(counts: dict[str, int], cost: Cost, engine: EngineDescription) -> StageResult:

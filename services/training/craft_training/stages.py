@@ -10,6 +10,7 @@ from craft.contracts.stages.rows import ADAPTER_FOLDER, CURVE_FILE, TRAINING_FIL
 from craft.errors import CraftError, DatasetInvalid, RehearsalTooShort
 from craft.infra.models.shape import is_layer_matrix
 from craft.infra.stage.context import StageContext, StageFunctions
+from craft.infra.stage.diagnosis import explained_by_probe
 from craft.infra.storage.artifacts import read_rows, write_rows
 from craft_training.base_models import BaseModel, BaseModels
 from craft_training.estimates import steps_of, training_flops
@@ -58,7 +59,8 @@ class TrainingStages:
         """Read the input `rows`, write adapter/ and curve.jsonl, and report each step as progress."""
         settings = parameters.training
         rows = list(read_rows(context.input("rows") / TRAINING_FILE, TrainingRow))
-        _check_steps(len(rows), settings, too_short)
+        with explained_by_probe(context):
+            _check_steps(len(rows), settings, too_short)
         base = self._models.get(parameters.model, parameters.trainer)
         length = min(settings.max_length, base.context_length)
         run = TuningRun(tokenise(rows, base.tokenizer, max_length=length), settings, parameters.seed)

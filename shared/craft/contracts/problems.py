@@ -40,7 +40,7 @@ class Problem(Contract):
     )
     findings: list[Finding] = Field(
         default_factory=list,
-        description="Of a dataset: the errors that an `accept` needs, and the warnings beside them.",
+        description="The errors that an `accept` needs, and the warnings beside them.",
     )
 
     @classmethod
@@ -63,7 +63,7 @@ class Problem(Contract):
             request_id=request_id,
             errors=details,
             error_counts=error.error_counts if isinstance(error, DatasetInvalid) else {},
-            findings=findings_of(error.findings) if isinstance(error, DatasetInvalid) else [],
+            findings=findings_of(error.findings),
         )
 
 

@@ -34,6 +34,24 @@ class FindingCode(StrEnum):
     """The chat template does not begin the assistant's reply, although it writes a header before one."""
     SHOTS_IN_TRAINING = "shots_in_training"
     """Few-shot examples are also questions of the training split."""
+    REPLIES_CUT = "replies_cut"
+    """The limit of new tokens cut many replies."""
+    REPLIES_WITH_THOUGHTS = "replies_with_thoughts"
+    """Many replies hold a thought, which is judged with the answer or instead of it."""
+    REPLIES_EMPTY = "replies_empty"
+    """Many replies have no text."""
+    REPLIES_UNPARSED = "replies_unparsed"
+    """No answer can be read in many replies."""
+    REPLIES_ALIKE = "replies_alike"
+    """Nearly all questions get the same reply."""
+    LETTERS_IMPROBABLE = "letters_improbable"
+    """The next token is hardly ever one of the offered letters."""
+    NO_REPLY_RIGHT = "no_reply_right"
+    """The model answers no question right."""
+    EVERY_REPLY_RIGHT = "every_reply_right"
+    """The model answers every question right."""
+    GAIN_FROM_BASE_REPLIES = "gain_from_base_replies"
+    """A strategy's gain comes from questions whose BASIC reply was cut or could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +65,27 @@ class Acceptance:
         """The acceptance of these codes."""
         return cls(frozenset(codes))
 
-    def apply(self, findings: Sequence[FindingDetail], *, param: str | None = None) -> list[FindingDetail]:
-        """The findings, with each accepted error as a warning.
-
-        Raises DatasetInvalid, with all findings, if an error is not accepted.
-        """
-        marked = [
+    def marked(self, findings: Sequence[FindingDetail]) -> list[FindingDetail]:
+        """The findings, with each accepted error as a warning."""
+        return [
             replace(each, severity=Severity.WARNING, accepted=True)
             if each.severity is Severity.ERROR and each.code in self.codes
             else each
             for each in findings
         ]
+
+    def apply(self, findings: Sequence[FindingDetail], *, param: str | None = None) -> list[FindingDetail]:
+        """The findings, with each accepted error as a warning.
+
+        Raises DatasetInvalid, with all findings, if an error is not accepted.
+        """
+        marked = self.marked(findings)
         open_errors = [each for each in marked if each.severity is Severity.ERROR]
         if open_errors:
-            codes = ", ".join(f'"{code}"' for code in dict.fromkeys(each.code for each in open_errors))
             first = open_errors[0]
             raise DatasetInvalid(
                 first.message,
-                hint=f'{first.hint or "Change the data."} Or, if it is meant so, send "accept": [{codes}].',
+                hint=hint_to_accept(open_errors, otherwise="Change the data."),
                 param=param or first.field,
                 findings=marked,
             )
@@ -91,3 +112,9 @@ def lines_finding(
         lines=tuple(line for line, _ in rows[:MAX_LINES]),
         examples=tuple(excerpt(text) for _, text in rows[:MAX_EXAMPLES]),
     )
+
+
+def hint_to_accept(errors: Sequence[FindingDetail], *, otherwise: str) -> str:
+    """The first error's hint, or `otherwise`, and the `accept` with which the work goes on."""
+    codes = ", ".join(f'"{code}"' for code in dict.fromkeys(each.code for each in errors))
+    return f'{errors[0].hint or otherwise} Or, if it is meant so, send "accept": [{codes}].'

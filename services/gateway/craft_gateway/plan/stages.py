@@ -12,6 +12,7 @@ from craft.contracts.base import Contract
 from craft.contracts.findings import Finding
 from craft.contracts.spec.jobs import JobSpec, PromptSettings, VanTarget
 from craft.contracts.stages.artifacts import ArtifactRef
+from craft.contracts.stages.diagnosis import DIAGNOSIS
 from craft.contracts.stages.kinds import FACTS, Service, StageKind
 from craft.contracts.stages.names import (
     ANSWER_BASIC,
@@ -197,13 +198,14 @@ def _rehearsal(job: ResolvedJob) -> Iterator[PlannedStage]:
         {
             "questions": FromStage(INGEST),
             "probe": FromStage(PROBE_INITIAL),
+            DIAGNOSIS: FromStage(PROBE_INITIAL),
             "states": FromStage(SCORE_INITIAL),
         },
     )
     yield PlannedStage(
         REHEARSE,
         RehearseParameters(model=job.model, trainer=job.trainer, training=rehearsal.training, seed=spec.seed),
-        {"rows": FromStage(REHEARSAL_SET)},
+        {"rows": FromStage(REHEARSAL_SET), DIAGNOSIS: FromStage(PROBE_INITIAL)},
     )
     yield _probe(job, PROBE_REHEARSED, adapter=FromStage(REHEARSE))
     yield _score(job, SCORE_REHEARSED, probe=PROBE_REHEARSED)
@@ -235,7 +237,7 @@ def _strategy(job: ResolvedJob, strategy: Strategy) -> Iterator[PlannedStage]:
     # Every strategy of a job that rehearses sees the flow: to shrink to one size it must know what the others drop.
     flow = {"flow": FromStage(FLOW)} if _rehearses(job) else {}
     own = spec.selection.van_target is VanTarget.OWN
-    probe = {"probe": FromStage(PROBE_INITIAL)} if own else {}
+    probe = {DIAGNOSIS: FromStage(PROBE_INITIAL), **({"probe": FromStage(PROBE_INITIAL)} if own else {})}
     tuning_set, tuned = FromStage(tuning_set_stage(strategy)), FromStage(stage_name(StageKind.TUNE, strategy))
     replies, evaluation = FromStage(stage_name(StageKind.ANSWER, strategy)), FromStage(evaluate_stage(strategy))
     yield PlannedStage(

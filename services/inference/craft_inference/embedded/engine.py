@@ -11,6 +11,7 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from craft.core.replies.reply import FinishReason
 from craft.errors import GpuOutOfMemory, HostOutOfMemory, ModelRejected
 from craft_inference.embedded import prefix_attention
 from craft_inference.embedded.adapters import AdapterSlot
@@ -118,10 +119,15 @@ class TransformersEngine:
             decoded = self._decoding.sample(encoded, draws, _counting(on_progress, len(prompts)))
         rows = []
         for prompt, samples in zip(prompts, decoded.tokens, strict=True):
-            texts = [self._chat.decode(tokens) for tokens in samples]
-            rows.append(Reply(prompt.id, tuple(texts * sampling.samples if greedy else texts)))
+            repeated = samples * sampling.samples if greedy else samples
+            texts = tuple(self._chat.decode(tokens) for tokens in repeated)
+            rows.append(Reply(prompt.id, texts, tuple(map(self._finish, repeated))))
         usage = Usage(sum(map(len, encoded)), decoded.prefilled_tokens, decoded.generated_tokens)
         return Replies(tuple(rows), replace(usage, seconds=time.perf_counter() - started))
+
+    def _finish(self, tokens: Sequence[int]) -> FinishReason:
+        ended = bool(tokens) and tokens[-1] in self._chat.end_tokens
+        return FinishReason.STOP if ended else FinishReason.LENGTH
 
     def letters(
         self,

@@ -36,7 +36,7 @@ class Answerer:
         prompts = [Prompt(run.question.id, tuple(self._messages(run.question))) for run in runs]
         replies = self._engine.generate(prompts, self._sampling, adapter=self._adapter, on_progress=on_progress)
         rows = [
-            ReplyRow(set=run.set, id=reply.id, reply=reply.texts[0])
+            ReplyRow(set=run.set, id=reply.id, reply=reply.texts[0], finish=reply.finishes[0])
             for run, reply in zip(runs, replies.rows, strict=True)
         ]
         return Shard(rows=rows, cost=_cost(replies.usage))
@@ -75,7 +75,7 @@ class Prober:
             return Shard(rows=rows, cost=_cost(scores.usage))
         prompts = [Prompt(question.id, tuple(self._messages(question))) for question in questions]
         replies = self._engine.generate(prompts, self._sampling, adapter=self._adapter, on_progress=on_progress)
-        rows = [ProbeRow(id=row.id, samples=list(row.texts)) for row in replies.rows]
+        rows = [ProbeRow(id=row.id, samples=list(row.texts), finishes=list(row.finishes)) for row in replies.rows]
         return Shard(rows=rows, cost=_cost(replies.usage))
 
 

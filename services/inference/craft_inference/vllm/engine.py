@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from craft.contracts.services.model_server import ServedBase, ServedTokens
 from craft.contracts.stages.rows import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from craft.core.replies.reply import FinishReason
 from craft.errors import Internal
 from craft.infra.models.folders import served_path
 from craft.infra.storage.served_adapters import STAGE_ADAPTER, ServedAdapters
@@ -110,9 +111,10 @@ class VllmEngine:
         ]
 
         def reply(request: CompletionRequest, body: Any) -> tuple[Reply, int]:
-            texts = [choice["text"] for choice in sorted(body["choices"], key=lambda choice: choice["index"])]
-            texts = texts * sampling.samples if greedy else texts
-            return Reply(request.id, tuple(texts)), int(body["usage"]["completion_tokens"])
+            choices = sorted(body["choices"], key=lambda choice: choice["index"])
+            choices = choices * sampling.samples if greedy else choices
+            texts = tuple(choice["text"] for choice in choices)
+            return Reply(request.id, texts, tuple(map(_finish, choices))), int(body["usage"]["completion_tokens"])
 
         rows, usage = self._run(requests, reply, adapter, on_progress)
         return Replies(tuple(rows), usage)
@@ -224,6 +226,10 @@ class VllmEngine:
             return {}
         digest = hashlib.sha256(f"{sampling.seed} {prompt.id}".encode()).digest()
         return {"seed": int.from_bytes(digest[:4], "big") >> 1}
+
+
+def _finish(choice: Any) -> FinishReason:
+    return FinishReason.LENGTH if choice.get("finish_reason") == "length" else FinishReason.STOP
 
 
 def _prefilled(before: ServedTokens | None, after: ServedTokens | None) -> int:

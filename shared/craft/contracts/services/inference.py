@@ -7,6 +7,7 @@ from pydantic import Field
 from craft.contracts.base import Contract
 from craft.contracts.spec.jobs import BaseModelRef, Seed
 from craft.contracts.stages.rows import ChatMessage
+from craft.core.replies.reply import FinishReason
 
 MAX_PROMPTS = 1000
 MAX_SAMPLES = 100
@@ -67,10 +68,11 @@ class TokenUsage(Contract):
 
 
 class GeneratedRow(Contract):
-    """The sampled replies to one prompt, in the order of the samples."""
+    """The sampled replies to one prompt, in the order of the samples, with the end of each."""
 
     id: str
     samples: list[str]
+    finishes: list[FinishReason]
 
 
 class GenerateResponse(Contract):

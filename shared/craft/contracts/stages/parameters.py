@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from craft.contracts.base import Contract, Digest
-from craft.contracts.findings import Finding
+from craft.contracts.findings import Accept, Finding
 from craft.contracts.spec.jobs import (
     EvaluationSettings,
     ProbeSettings,
@@ -62,7 +62,10 @@ class IngestParameters(Contract):
 
 
 class ProbeParameters(Contract):
-    """Inputs `questions` (an ingest artifact) and, for the rehearsed model, `adapter`."""
+    """Inputs `questions` (an ingest artifact) and, for the rehearsed model, `adapter`.
+
+    `accept` has only codes of this stage's findings: what else a job accepts must not change the key.
+    """
 
     kind: Literal[StageKind.PROBE] = StageKind.PROBE
     task: Task
@@ -71,6 +74,7 @@ class ProbeParameters(Contract):
     probe: ProbeSettings
     prompts: PromptSettings
     seed: Seed
+    accept: Accept = Field(default_factory=list)
 
 
 class ScoreParameters(Contract):
@@ -83,7 +87,7 @@ class ScoreParameters(Contract):
 
 
 class RehearsalSetParameters(Contract):
-    """Inputs `questions`, `probe`, `states`. `size` None means min(1000, 10 %)."""
+    """Inputs `questions`, `probe`, `diagnosis` (the same probe), `states`. `size` None means min(1000, 10 %)."""
 
     kind: Literal[StageKind.REHEARSAL_SET] = StageKind.REHEARSAL_SET
     task: Task
@@ -95,7 +99,7 @@ class RehearsalSetParameters(Contract):
 
 
 class RehearseParameters(Contract):
-    """Input `rows`, a training set."""
+    """Inputs `rows`, a training set, and `diagnosis`, the probe that explains a set that is too small."""
 
     kind: Literal[StageKind.REHEARSE] = StageKind.REHEARSE
     model: ModelRef
@@ -111,9 +115,10 @@ class FlowParameters(Contract):
 
 
 class TuningSetParameters(Contract):
-    """Inputs `questions`, `states`; `flow` where the job has it; `probe` where targets are the model's own answers.
+    """Inputs `questions`, `states`, `diagnosis` (the probe), and where the job has them `flow` and `probe`.
 
-    `compared_with` lists the job's strategies: sets shrink together, so that all are of one size.
+    `probe` is there where targets are the model's own answers. `compared_with` lists the job's strategies: sets
+    shrink together, so that all are of one size.
     """
 
     kind: Literal[StageKind.TUNING_SET] = StageKind.TUNING_SET
@@ -136,7 +141,10 @@ class TuneParameters(Contract):
 
 
 class AnswerParameters(Contract):
-    """Inputs `questions` (the held-out set), `questions:<name>` (further sets) and, for a tuned model, `adapter`."""
+    """Inputs `questions` (the held-out set), `questions:<name>` (further sets) and, for a tuned model, `adapter`.
+
+    `accept` as for the probe.
+    """
 
     kind: Literal[StageKind.ANSWER] = StageKind.ANSWER
     task: Task
@@ -145,6 +153,7 @@ class AnswerParameters(Contract):
     mode: PromptMode
     max_new_tokens: int
     prompts: PromptSettings
+    accept: Accept = Field(default_factory=list)
 
 
 class EvaluateParameters(Contract):

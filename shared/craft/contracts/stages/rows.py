@@ -7,6 +7,7 @@ from pydantic import Field
 from craft.contracts.base import Contract
 from craft.core.judging.answers import Outcome
 from craft.core.questions import ChoiceQuestion, OpenQuestion, Question, Task
+from craft.core.replies.reply import AskedQuestion, FinishReason, finishes_or_stops
 from craft.core.selection import DropReason
 
 QUESTIONS_FILE = "questions.jsonl"
@@ -85,12 +86,18 @@ class QuestionRow(Contract):
 class ProbeRow(Contract):
     """A model's replies to a probe: N sampled replies, or the letters' log-probabilities in letter order.
 
-    A null log-probability means a probability of 0.
+    A null log-probability means a probability of 0. `finishes` has a reason for each sample.
     """
 
     id: str
     samples: list[str] | None = None
+    finishes: list[FinishReason] | None = None
     logprobs: list[float | None] | None = None
+
+    def asked(self, question: Question) -> AskedQuestion:
+        """The samples with their question."""
+        replies = tuple(self.samples or ())
+        return AskedQuestion(question, replies, finishes_or_stops(self.finishes, len(replies)))
 
 
 class StateRow(Contract):
@@ -167,6 +174,11 @@ class ReplyRow(Contract):
     set: str
     id: str
     reply: str
+    finish: FinishReason = FinishReason.STOP
+
+    def asked(self, question: Question) -> AskedQuestion:
+        """The reply with its question."""
+        return AskedQuestion(question, (self.reply,), (self.finish,))
 
 
 class OutcomeRow(Contract):
@@ -176,6 +188,7 @@ class OutcomeRow(Contract):
     id: str
     model: str
     reply: str
+    finish: FinishReason = FinishReason.STOP
     outcome: Outcome
     parsed: str | None = None
     category: str | None = None

@@ -1,0 +1,35 @@
+"""Recognises replies in which a model thinks before it answers."""
+
+import re
+
+_NAMES = "think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad|analysis"
+_OPENED = re.compile(
+    rf"\s*(?:<\|?(?:{_NAMES}|begin_of_thought|channel\|>\s*(?:analysis|thought))\|?>?|\[THINK\]|◁think▷"
+    r"|analysis(?=[A-Z]|\s*\n))",
+    re.IGNORECASE,
+)
+_CLOSED = re.compile(
+    rf"</(?:{_NAMES})>|<\|/?(?:end_of_)?(?:{_NAMES}|thought)_?(?:end)?\|>|\[/THINK\]|◁/think▷|assistantfinal",
+    re.IGNORECASE,
+)
+_MUSING = re.compile(
+    r"\s*(?:(?:okay|ok|alright|all right|hmm+|well|so|wait)[,.!…]*\s+(?:so\s+|let\b|the user\b|i\b|we\b|this\b|first\b)"
+    r"|(?:let me|let's) (?:think|see|recall|start)"
+    r"|(?:we|i) (?:need to|have to|should) (?:answer|figure|recall|find|determine)"
+    r"|the user\b|thinking process|here's a thinking process|first, i (?:need|have|should))",
+    re.IGNORECASE,
+)
+
+
+def has_thought(reply: str) -> bool:
+    """True if a marked thought, finished or not, is in `reply`. An empty one ("<think></think>") does not count."""
+    opened = _OPENED.match(reply)
+    if opened is None:
+        return bool(_CLOSED.search(reply))
+    closed = _CLOSED.search(reply, opened.end())
+    return bool(reply[opened.end() : closed.start() if closed else None].strip()) and opened.end() > 0
+
+
+def sounds_like_a_thought(reply: str) -> bool:
+    """True if `reply` begins as an unmarked thought does ("Okay, the user wants…"). An answer may begin so too."""
+    return bool(_MUSING.match(reply))
