@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from craft.contracts.spec.jobs import PromptSettings, SelectionSettings
+from craft.contracts.stages.diagnosis import DIAGNOSIS_FILE, ProbeDiagnosis, ShortageView
 from craft.contracts.stages.parameters import RehearsalSetParameters, TuningSetParameters
 from craft.contracts.stages.rows import (
     DECISIONS_FILE,
@@ -74,6 +75,54 @@ def tuning(strategy: Strategy, **selection: int) -> TuningSetParameters:
         prompts=PromptSettings(),
         seed=7,
     )
+
+
+def diagnosis(folder: Path) -> Path:
+    """A probe that saw a thinking model."""
+    target = folder / "diagnosis"
+    target.mkdir()
+    shortages = [
+        ShortageView(reason=reason, change=f"Change {reason}.", samples=[f"“Q” → “{reason}” (right: Rome)"])
+        for reason in ("the thoughts", "the questions")
+    ]
+    document = ProbeDiagnosis(seen="Nothing is right.", few_known=shortages[0], few_unknown=shortages[1])
+    (target / DIAGNOSIS_FILE).write_text(document.model_dump_json())
+    return target
+
+
+def rehearsing() -> RehearsalSetParameters:
+    return RehearsalSetParameters(
+        task=Task.OPEN_ENDED,
+        size=1,
+        threshold=0.99,
+        relax_steps=[],
+        shortage=Shortage.SHRINK,
+        prompts=PromptSettings(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("known", "error", "reason"), [(0.0, TooFewKnown, "the thoughts"), (1.0, TooFewUnknown, "the questions")]
+)
+def test_a_set_without_candidates_is_explained_by_the_probe(
+    tmp_path: Path, questions: Path, known: float, error: type[TooFewKnown | TooFewUnknown], reason: str
+) -> None:
+    inputs = {
+        "questions": questions,
+        "states": states(tmp_path, dict.fromkeys(range(40), known)),
+        "flow": flow(tmp_path, set()),
+        "diagnosis": diagnosis(tmp_path),
+    }
+    with pytest.raises(error, match=rf"Nothing is right. Most likely {reason}. Samples: “Q”") as raised:
+        tuning_set(tuning(Strategy.CRAFT, n_van=8, n_idk=2), context(tmp_path, inputs))
+    assert raised.value.hint is not None
+    assert raised.value.hint.startswith(f"Change {reason}. Or: ")
+
+
+def test_a_rehearsal_without_known_questions_is_explained_by_the_probe(tmp_path: Path, questions: Path) -> None:
+    inputs = {"questions": questions, "states": states(tmp_path, {}), "diagnosis": diagnosis(tmp_path)}
+    with pytest.raises(TooFewKnown, match=r"Most likely the thoughts. Samples: “Q” → “the thoughts” \(right: Rome\)"):
+        rehearsal_set(rehearsing(), context(tmp_path, inputs))
 
 
 def test_rehearsal_teaches_the_models_own_wording(tmp_path: Path, questions: Path) -> None:

@@ -42,8 +42,8 @@ def test_generate_gives_every_prompts_samples_in_order(client: TestClient) -> No
 
     assert answer.status_code == 200
     assert answer.json()["rows"] == [
-        {"id": "b", "samples": ["reply 0 to b?", "reply 1 to b?"]},
-        {"id": "a", "samples": ["reply 0 to a?", "reply 1 to a?"]},
+        {"id": "b", "samples": ["reply 0 to b?", "reply 1 to b?"], "finishes": ["stop", "stop"]},
+        {"id": "a", "samples": ["reply 0 to a?", "reply 1 to a?"], "finishes": ["stop", "stop"]},
     ]
     assert answer.json()["usage"]["prompt_tokens"] == 2
 

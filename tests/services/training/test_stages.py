@@ -9,6 +9,7 @@ import pytest
 
 from craft.contracts.spec.jobs import TrainingSettings
 from craft.contracts.stages.claims import StageProgress
+from craft.contracts.stages.diagnosis import DIAGNOSIS, DIAGNOSIS_FILE, ProbeDiagnosis, ShortageView
 from craft.contracts.stages.parameters import ModelRef, RehearseParameters, TrainerRef, TuneParameters
 from craft.contracts.stages.rows import CurveRow, TrainingRow
 from craft.errors import ContextTooLong, DatasetInvalid, ModelNotFound, RehearsalTooShort, RequestInvalid
@@ -86,6 +87,18 @@ def test_a_rehearsal_of_too_few_steps_fails_with_a_hint(rig: Rig, rows: list[Tra
     assert "batch_size" in str(raised.value.hint)
     with pytest.raises(DatasetInvalid, match="at least 5"):
         rig.stages.tune(rig.tuning(settings), rig.context(rows))
+
+
+def test_a_rehearsal_of_too_few_steps_is_explained_by_the_probe(rig: Rig, rows: list[TrainingRow]) -> None:
+    context = rig.context(rows)
+    shortage = ShortageView(reason="the model thinks", change="Switch it off.", samples=["“Q” → “<think>”"])
+    document = ProbeDiagnosis(seen="Nothing is right.", few_known=shortage, few_unknown=shortage)
+    (context.output.parent / DIAGNOSIS_FILE).write_text(document.model_dump_json())
+    context.inputs = {**context.inputs, DIAGNOSIS: context.output.parent}
+    with pytest.raises(
+        RehearsalTooShort, match=r"at least 5 are needed\. Nothing is right\. Most likely the model"
+    ):
+        rig.stages.rehearse(rig.rehearsal(SETTINGS.model_copy(update={"min_steps": 5})), context)
 
 
 def test_a_rehearsal_of_just_enough_steps_runs(rig: Rig, rows: list[TrainingRow]) -> None:

@@ -54,7 +54,9 @@ from craft.contracts.stages.parameters import (
     TuneParameters,
     TuningSetParameters,
 )
+from craft.core.findings import FindingCode
 from craft.core.prompts import PromptMode
+from craft.core.replies.guards import GUARD_CODES
 from craft.core.strategies import Strategy
 
 
@@ -170,6 +172,7 @@ def _probe(job: ResolvedJob, name: str, **adapter: StageInput) -> PlannedStage:
             probe=spec.probe,
             prompts=_generation_prompts(spec.prompts),
             seed=spec.seed,
+            accept=_accepted_replies(spec),
         ),
         {"questions": FromStage(INGEST), **adapter},
     )
@@ -227,6 +230,7 @@ def _answer(job: ResolvedJob, name: str, mode: PromptMode, **adapter: StageInput
             mode=mode,
             max_new_tokens=spec.evaluation_settings.max_new_tokens,
             prompts=_generation_prompts(spec.prompts),
+            accept=_accepted_replies(spec),
         ),
         {**_question_sets(job), **adapter},
     )
@@ -321,6 +325,11 @@ def _question_sets(job: ResolvedJob) -> dict[str, StageInput]:
         QUESTIONS: FromStage(INGEST),
         **{questions_role(name): FromStage(ingest_stage(name)) for name in job.evaluation},
     }
+
+
+def _accepted_replies(spec: JobSpec) -> list[FindingCode]:
+    """What the job accepts of a model's replies, and nothing else, so that other codes do not change the key."""
+    return sorted(GUARD_CODES & set(spec.accept))
 
 
 def _generation_prompts(prompts: PromptSettings) -> PromptSettings:

@@ -117,8 +117,9 @@ FACTS: Mapping[StageKind, StageFacts] = {
     ),
     StageKind.PROBE: StageFacts(
         service=Service.INFERENCE,
-        # In bfloat16 a reply's roundings depend on the rest of its call, and so on how shards are cut.
-        code_version=2,
+        # In bfloat16 a reply's roundings depend on the rest of its call, and so on how shards are cut. Replies have
+        # finish reasons, and guards look at them.
+        code_version=3,
         weight=30.0,
         retention=RetentionClass.INTERMEDIATE,
         needs_model=True,
@@ -181,7 +182,7 @@ FACTS: Mapping[StageKind, StageFacts] = {
     ),
     StageKind.ANSWER: StageFacts(
         service=Service.INFERENCE,
-        code_version=3,  # For the reason of `probe`.
+        code_version=4,  # For the reasons of `probe`.
         weight=6.0,
         retention=RetentionClass.INTERMEDIATE,
         needs_model=True,

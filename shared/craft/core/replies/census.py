@@ -9,7 +9,7 @@ from craft.core.findings import MAX_EXAMPLES
 from craft.core.judging.text import normalise
 from craft.core.judging.wordings.base import RefusalWording
 from craft.core.questions import ChoiceQuestion, OpenQuestion
-from craft.core.replies.reply import AskedQuestion, FinishReason, excerpt, reply_excerpt
+from craft.core.replies.reply import AskedQuestion, FinishReason, reply_excerpt, shortened
 from craft.core.replies.traits import QuestionTrait, ReplyTrait, question_traits, reply_traits
 
 _COMPARED = 80
@@ -18,7 +18,7 @@ _COMPARED = 80
 
 @dataclass(slots=True)
 class ReplyCensus:
-    """The counts of a stage's replies so far, and the first excerpts with each trait.
+    """The counts of a stage's replies so far, and the first excerpts with each trait, of different questions.
 
     `first_replies` counts the normalised first reply to each question: equal ones show a model that does not read.
     """
@@ -56,25 +56,21 @@ class ReplyCensus:
 
     def _add(self, asked: AskedQuestion) -> None:
         question, right = asked.question, 0
+        shown: set[ReplyTrait] = set()
         for text, finish in zip(asked.replies, asked.finishes, strict=True):
             traits = reply_traits(text, finish, question, wording=self.wording)
             right += ReplyTrait.RIGHT in traits
             self.traits.update(traits)
-            self._keep(asked, text, finish, traits)
+            wanted = [trait for trait in traits - shown if len(self.excerpts.get(trait, ())) < MAX_EXAMPLES]
+            for trait in wanted:
+                excerpt = reply_excerpt(question, text, cut=finish is FinishReason.LENGTH)
+                self.excerpts.setdefault(trait, []).append(excerpt)
+            shown |= traits
         self.questions += 1
         self.open_questions += isinstance(question, OpenQuestion)
         self.replies += len(asked.replies)
         self.question_traits.update(question_traits(question, right=right, replies=len(asked.replies)))
         self.first_replies[normalise(asked.replies[0])[:_COMPARED]] += 1
-
-    def _keep(self, asked: AskedQuestion, text: str, finish: FinishReason, traits: frozenset[ReplyTrait]) -> None:
-        """Keep excerpts of different questions."""
-        for trait in traits:
-            kept = self.excerpts.setdefault(trait, [])
-            if len(kept) < MAX_EXAMPLES:
-                shown = reply_excerpt(asked.question, text, cut=finish is FinishReason.LENGTH)
-                if shown not in kept:
-                    kept.append(shown)
 
 
 @dataclass(slots=True)
@@ -120,6 +116,6 @@ class LetterCensus:
         kept = self.excerpts[is_right]
         if len(kept) < MAX_EXAMPLES:
             kept.append(
-                f"“{excerpt(question.question, 50)}” → {letter} (right: {question.answer_letter}; probability of all "
+                f"“{shortened(question.question, 50)}” → {letter} (right: {question.answer_letter}; probability of all "
                 f"letters: {min(1.0, mass):.2f})"
             )

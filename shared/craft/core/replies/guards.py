@@ -36,6 +36,20 @@ ALIKE_MAY_BE_RIGHT = 0.2
 """A reply that is right for this share of the questions is a guess on data with few answers, such as yes and no."""
 WARN_LETTER_MASS, STOP_LETTER_MASS = 0.5, 0.2
 
+GUARD_CODES = frozenset(
+    {
+        FindingCode.REPLIES_CUT,
+        FindingCode.REPLIES_WITH_THOUGHTS,
+        FindingCode.REPLIES_EMPTY,
+        FindingCode.REPLIES_UNPARSED,
+        FindingCode.REPLIES_ALIKE,
+        FindingCode.LETTERS_IMPROBABLE,
+        FindingCode.NO_REPLY_RIGHT,
+        FindingCode.EVERY_REPLY_RIGHT,
+    }
+)
+"""The codes of the guards' findings. A job that accepts none of them has the same stages as one that accepts others."""
+
 
 @dataclass(frozen=True, slots=True)
 class Asking:

@@ -1,14 +1,12 @@
 """Replies of a model as a stage collects them, and excerpts of them for messages."""
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from craft.core.questions import ChoiceQuestion, Question
 
-_QUESTION_LENGTH, _REPLY_LENGTH, _ANSWER_LENGTH = 38, 46, 18
-_ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
+_QUESTION_LENGTH, _REPLY_LENGTH, _ANSWER_LENGTH = 38, 44, 16
 
 
 class FinishReason(StrEnum):
@@ -27,11 +25,11 @@ class AskedQuestion:
     finishes: tuple[FinishReason, ...]
 
 
-def excerpt(text: str, longest: int) -> str:
-    """`text` on one line of at most `longest` characters, with control and format characters escaped."""
+def shortened(text: str, longest: int) -> str:
+    """`text` on one line of at most `longest` characters; characters without a glyph are shown as escapes."""
     shown = ""
     for character in text:
-        shown += _escaped(character)
+        shown += character if character.isprintable() else repr(character)[1:-1]
         if len(shown) > longest:
             return f"{shown[: longest - 1].rstrip()}…"
     return shown
@@ -39,10 +37,10 @@ def excerpt(text: str, longest: int) -> str:
 
 def reply_excerpt(question: Question, reply: str, *, cut: bool = False) -> str:
     """One reply with its question and its right answer, in at most 120 characters."""
-    right = excerpt(right_answer(question), _ANSWER_LENGTH)
+    right = shortened(right_answer(question), _ANSWER_LENGTH)
     mark = "cut; " if cut else ""
-    asked = excerpt(question.question, _QUESTION_LENGTH)
-    return f"“{asked}” → “{excerpt(reply, _REPLY_LENGTH)}” ({mark}right: {right})"
+    asked = shortened(question.question, _QUESTION_LENGTH)
+    return f"“{asked}” → “{shortened(reply, _REPLY_LENGTH)}” ({mark}right: {right})"
 
 
 def right_answer(question: Question) -> str:
@@ -53,10 +51,3 @@ def right_answer(question: Question) -> str:
 def finishes_or_stops(finishes: Sequence[FinishReason] | None, count: int) -> tuple[FinishReason, ...]:
     """The finish reasons of `count` replies; replies without a record count as ended by the model."""
     return tuple(finishes) if finishes is not None else (FinishReason.STOP,) * count
-
-
-def _escaped(character: str) -> str:
-    if character in _ESCAPES:
-        return _ESCAPES[character]
-    hidden = unicodedata.category(character) in {"Cc", "Cf", "Cs"}
-    return f"\\u{ord(character):04x}" if hidden else character

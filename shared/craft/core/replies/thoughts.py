@@ -2,15 +2,14 @@
 
 import re
 
-_NAMES = "think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad|analysis"
+_NAMES = r"(?:[a-z]+:)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad|analysis)"
 _OPENED = re.compile(
-    rf"\s*(?:<\|?(?:{_NAMES}|begin_of_thought|channel\|>\s*(?:analysis|thought))\|?>?|\[THINK\]|◁think▷"
-    r"|analysis(?=[A-Z]|\s*\n))",
+    rf"\s*(?:<{_NAMES}>|<\|(?:begin_of_|start_)?{_NAMES}\|>|<\|channel\|>\s*(?:analysis|thought)"
+    r"|\[THINK\]|◁think▷|(?-i:analysis(?=[A-Z])))",
     re.IGNORECASE,
 )
 _CLOSED = re.compile(
-    rf"</(?:{_NAMES})>|<\|/?(?:end_of_)?(?:{_NAMES}|thought)_?(?:end)?\|>|\[/THINK\]|◁/think▷|assistantfinal",
-    re.IGNORECASE,
+    rf"</{_NAMES}>|<\|(?:/|end_of_|end_){_NAMES}\|>|\[/THINK\]|◁/think▷|(?-i:assistantfinal)", re.IGNORECASE
 )
 _MUSING = re.compile(
     r"\s*(?:(?:okay|ok|alright|all right|hmm+|well|so|wait)[,.!…]*\s+(?:so\s+|let\b|the user\b|i\b|we\b|this\b|first\b)"
@@ -24,10 +23,11 @@ _MUSING = re.compile(
 def has_thought(reply: str) -> bool:
     """True if a marked thought, finished or not, is in `reply`. An empty one ("<think></think>") does not count."""
     opened = _OPENED.match(reply)
+    start = opened.end() if opened else 0
+    closed = _CLOSED.search(reply, start)
     if opened is None:
-        return bool(_CLOSED.search(reply))
-    closed = _CLOSED.search(reply, opened.end())
-    return bool(reply[opened.end() : closed.start() if closed else None].strip()) and opened.end() > 0
+        return closed is not None
+    return bool(reply[start : closed.start() if closed else None].strip())
 
 
 def sounds_like_a_thought(reply: str) -> bool:

@@ -38,7 +38,7 @@ class ReplyTrait(StrEnum):
     EMPTY = "empty"
     """Has no visible character."""
     RUNS_ON = "runs_on"
-    """Goes on with a turn that is not the model's."""
+    """Goes on after its end: with another turn, or with text that is glued to a right answer."""
     NEAR = "near"
     """Not right, but the same letters and digits as a right answer are in it, or it is part of a right answer."""
 
@@ -67,7 +67,7 @@ def reply_traits(
         ReplyTrait.THOUGHT: has_thought(reply),
         ReplyTrait.MUSING: sounds_like_a_thought(reply),
         ReplyTrait.EMPTY: not reply.strip(),
-        ReplyTrait.RUNS_ON: bool(_NEXT_TURN.search(reply)),
+        ReplyTrait.RUNS_ON: bool(_NEXT_TURN.search(reply)) or _glued(reply, question),
         ReplyTrait.NEAR: outcome in {Outcome.WRONG, Outcome.UNPARSED} and _near(reply, question),
     }
     return frozenset(trait for trait, is_present in present.items() if is_present)
@@ -102,6 +102,14 @@ def _near(reply: str, question: Question) -> bool:
             if len(first) > _MIN_SQUEEZED and first in form:
                 return True
     return False
+
+
+def _glued(reply: str, question: Question) -> bool:
+    if isinstance(question, ChoiceQuestion):
+        return False
+    said = reply.strip().casefold()
+    starts = [answer.casefold() for answer in question.answers if said.startswith(answer.casefold())]
+    return any(len(start) >= _MIN_SQUEEZED and said[len(start) : len(start) + 1].isalpha() for start in starts)
 
 
 def _squeezed(text: str) -> str:

@@ -72,15 +72,29 @@ def test_every_stage_comes_after_those_it_reads_and_names_are_unique(strategies:
         ("ingest", {"dataset": ref("dataset"), "evaluated:nq": ref("nq")}),
         ("probe:initial", {"questions": "ingest"}),
         ("score:initial", {"questions": "ingest", "probe": "probe:initial"}),
-        ("rehearsal_set", {"questions": "ingest", "probe": "probe:initial", "states": "score:initial"}),
-        ("rehearse", {"rows": "rehearsal_set"}),
+        (
+            "rehearsal_set",
+            {
+                "questions": "ingest",
+                "probe": "probe:initial",
+                "diagnosis": "probe:initial",
+                "states": "score:initial",
+            },
+        ),
+        ("rehearse", {"rows": "rehearsal_set", "diagnosis": "probe:initial"}),
         ("probe:rehearsed", {"questions": "ingest", "adapter": "rehearse"}),
         ("score:rehearsed", {"questions": "ingest", "probe": "probe:rehearsed"}),
         ("flow", {"before": "score:initial", "after": "score:rehearsed"}),
         ("answer:basic", {"questions": "ingest", "questions:nq": "ingest:nq"}),
         ("ingest:nq", {"dataset": ref("nq")}),
-        ("tuning_set:craft", {"questions": "ingest", "states": "score:initial", "flow": "flow"}),
-        ("tuning_set:cor-rait", {"questions": "ingest", "states": "score:initial", "flow": "flow"}),
+        (
+            "tuning_set:craft",
+            {"questions": "ingest", "states": "score:initial", "diagnosis": "probe:initial", "flow": "flow"},
+        ),
+        (
+            "tuning_set:cor-rait",
+            {"questions": "ingest", "states": "score:initial", "diagnosis": "probe:initial", "flow": "flow"},
+        ),
         ("tune:craft", {"rows": "tuning_set:craft"}),
         ("answer:craft", {"questions": "ingest", "questions:nq": "ingest:nq", "adapter": "tune:craft"}),
         (
@@ -154,6 +168,7 @@ def test_both_probes_ask_in_exactly_the_same_way() -> None:
         {"training": {"epochs": 1}},
         {"evaluation_settings": {"resamples": 500}},
         {"prompts": {"extra_refusals": ["No idea, mate."]}},
+        {"accept": ["repeated_questions"]},
     ],
 )
 def test_what_does_not_change_a_probe_does_not_change_its_parameters(change: dict[str, object]) -> None:
@@ -162,12 +177,28 @@ def test_what_does_not_change_a_probe_does_not_change_its_parameters(change: dic
     assert by_name(before)["probe:initial"].parameters == by_name(after)["probe:initial"].parameters
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"probe": {"temperature": 0.5}}, {"prompts": {"language": "zh"}}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"probe": {"temperature": 0.5}},
+        {"prompts": {"language": "zh"}},
+        {"accept": ["repeated_questions", "replies_cut"]},
+    ],
+)
 def test_what_changes_a_probe_changes_its_parameters(change: dict[str, Any]) -> None:
     before, after = resolved(), resolved(**change)
     parameters = by_name(before)["probe:initial"].parameters
     assert isinstance(parameters, ProbeParameters)
     assert parameters != by_name(after)["probe:initial"].parameters
+
+
+def test_what_a_job_accepts_of_replies_reaches_every_stage_that_asks_the_model() -> None:
+    stages = by_name(resolved(accept=["replies_cut", "repeated_questions", "letters_improbable"]))
+    for name in ("probe:initial", "probe:rehearsed", "answer:basic", "answer:refuse", "answer:craft"):
+        parameters = stages[name].parameters
+        assert isinstance(parameters, ProbeParameters | AnswerParameters)
+        assert parameters.accept == ["letters_improbable", "replies_cut"]
 
 
 def test_the_report_shows_the_whole_job_but_not_its_rows() -> None:

@@ -13,6 +13,7 @@ from tests.services.inference.conftest import CONTEXT_LENGTH, byte_tokenizer, le
 from tests.services.inference.rigs.supervisor_rig import base
 
 from craft.contracts.services.model_server import ServedBase, ServedTokens
+from craft.core.replies.reply import FinishReason
 from craft.errors import ContextTooLong, Internal, ModelRejected, Unavailable
 from craft.infra.storage.served_adapters import STAGE_ADAPTER, ServedAdapters
 from craft_inference.engine import Sampling
@@ -24,9 +25,12 @@ Answer = Callable[[CompletionRequest], dict[str, Any]]
 
 
 def says(request: CompletionRequest) -> dict[str, Any]:
-    """As many texts as requested, the last one first: vLLM gives them in no order."""
+    """As many texts as requested, the last one first: vLLM gives them in no order. Odd ones are cut."""
     samples = int(request.body["n"])
-    choices = [{"index": number, "text": f"{request.id} says {number}"} for number in reversed(range(samples))]
+    choices = [
+        {"index": number, "text": f"{request.id} says {number}", "finish_reason": ("stop", "length")[number % 2]}
+        for number in reversed(range(samples))
+    ]
     return {"choices": choices, "usage": {"completion_tokens": 5 * samples}}
 
 
@@ -115,6 +119,12 @@ def adapter(folder: Path, name: str, weights: bytes = b"weights") -> Path:
 
 SAMPLED = Sampling(max_new_tokens=16, samples=3, temperature=0.7, top_p=0.9, seed=5)
 GREEDY = Sampling(max_new_tokens=16, samples=3)
+
+
+def test_each_reply_has_its_own_finish_reason(rig: Rig) -> None:
+    stop, length = FinishReason.STOP, FinishReason.LENGTH
+    assert rig.engine.generate(prompts("a?"), SAMPLED).rows[0].finishes == (stop, length, stop)
+    assert rig.engine.generate(prompts("a?"), GREEDY).rows[0].finishes == (stop, stop, stop)
 
 
 def test_a_prompt_is_asked_once_for_all_its_samples_as_token_ids(rig: Rig) -> None:
