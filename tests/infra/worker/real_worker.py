@@ -149,7 +149,7 @@ def running(
     The coordinator listens at `port`; the child imports `functions` from the folder `imports`.
     """
     own = {
-        "PYTHONPATH": str(imports),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(imports), os.environ.get("PYTHONPATH")))),
         "CRAFT_STATE_DIR": str(folder),
         "CRAFT_COORDINATOR__PORT": str(port),
         "CRAFT_WORKER_TOKEN": TOKEN,

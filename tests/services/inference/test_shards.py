@@ -1,7 +1,6 @@
 """A killed process costs a stage at most one shard, and the shards leave no trace in the stage's rows."""
 
 import os
-import sys
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Literal
@@ -61,7 +60,8 @@ def attempt(
     folder: Path, number: int, parameters: StageParameters, **environment: str
 ) -> tuple[ChildOutcome, list[str]]:
     """One attempt in a process of its own: its outcome, and the questions that were asked."""
-    own = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent / "rigs"), *sys.path])}
+    rigs = str(Path(__file__).parent / "rigs")
+    own = {"PYTHONPATH": os.pathsep.join(filter(None, (rigs, os.environ.get("PYTHONPATH"))))}
     child = WarmChild("killed_stages:stage_functions", WorkerSettings(), environment=os.environ | own | environment)
     listener, output = Listener(), folder / f"output{number}"
     output.mkdir()

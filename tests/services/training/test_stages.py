@@ -95,9 +95,7 @@ def test_a_rehearsal_of_too_few_steps_is_explained_by_the_probe(rig: Rig, rows: 
     document = ProbeDiagnosis(seen="Nothing is right.", few_known=shortage, few_unknown=shortage)
     (context.output.parent / DIAGNOSIS_FILE).write_text(document.model_dump_json())
     context.inputs = {**context.inputs, DIAGNOSIS: context.output.parent}
-    with pytest.raises(
-        RehearsalTooShort, match=r"at least 5 are needed\. Nothing is right\. Most likely the model"
-    ):
+    with pytest.raises(RehearsalTooShort, match=r"at least 5 are needed\. Nothing is right\. Most likely the model"):
         rig.stages.rehearse(rig.rehearsal(SETTINGS.model_copy(update={"min_steps": 5})), context)
 
 

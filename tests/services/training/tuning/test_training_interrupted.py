@@ -69,7 +69,7 @@ class Training:
             "CRAFT_TRAINING__DEVICE": "cpu",
             "CRAFT_TRAINING__THREADS": "1",
             "CRAFT_TRAINING__CHECKPOINT_SECONDS": str(checkpoint_seconds),
-            "PYTHONPATH": str(Path(__file__).parent),
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH")))),
         }
         child, listener = WarmChild(wiring, WorkerSettings(), environment=os.environ | own | environment), Listener()
         self._children.append(child)
