@@ -52,7 +52,11 @@ def lines(estimate: Estimate) -> Iterator[str]:
     yield f"time: {takes(estimate.seconds)}"
     if estimate.memory is not None:
         memory = estimate.memory
-        yield f"memory: {size(memory.device_bytes)} where it computes, {size(memory.host_bytes)} on the host"
+        measured = "" if memory.measured_bytes is None else f"; past stages took {size(memory.measured_bytes)}"
+        yield (
+            f"memory: about {size(memory.device_bytes)} on the accelerator (without one, on the host) for rows of at "
+            f"most {memory.row_tokens:,} tokens{measured}"
+        )
     if estimate.queue is not None:
         wait, ahead = estimate.queue.seconds, estimate.queue.ahead
         yield f"begins: {'unknown' if wait is None else f'in {duration(wait)}'}, stages before it: {ahead}"

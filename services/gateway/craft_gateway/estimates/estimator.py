@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Condition
 from typing import Any
@@ -17,11 +17,12 @@ from craft.contracts.stages.names import which_of
 from craft.core.questions import Task
 from craft.errors import ModelRejected
 from craft.infra.models.shape import ModelShape, read_shape
-from craft_gateway.estimates.bounds import max_rehearsed, memory, upper_bounds
+from craft_gateway.estimates.bounds import max_rehearsed, upper_bounds
 from craft_gateway.estimates.checks import gpu_seconds_left, gpu_seconds_of_one_job, running_jobs
+from craft_gateway.estimates.memory import RowTokens, memory
 from craft_gateway.plan.stages import PlannedStage, ResolvedJob
 from craft_gateway.scheduling.allowances import begun_jobs, gpu_seconds, team_allowances
-from craft_gateway.scheduling.duration_model import DurationModel, read_duration_model, total
+from craft_gateway.scheduling.duration_model import DurationModel, measured_peak, read_duration_model, total
 from craft_gateway.scheduling.queue import expected_wait
 from craft_gateway.scheduling.stage_durations import StageDurations
 from craft_gateway.store.database import Database
@@ -45,6 +46,8 @@ class SizedJob:
     team: str
     model_folder: Path | None
     """None if the model was removed."""
+    tokens: RowTokens = field(default_factory=RowTokens)
+    """Of the rows of the job's datasets."""
 
 
 class Estimator:
@@ -65,6 +68,8 @@ class Estimator:
         waits = TTLCache[Any, tuple[int, float | None]](_MAX_REMEMBERED, queue_seconds, clock)
         self._shapes: dict[str, ModelShape] = {}
         self._duration_model = cached(models, condition=Condition())(self._read_duration_model)
+        peaks = TTLCache[Any, int | None](_MAX_REMEMBERED, duration_model_seconds, clock)
+        self._peak = cached(peaks, condition=Condition())(self._read_peak)
         self._wait = cached(waits, condition=Condition())(self._read_wait)
 
     def estimate(self, sized: SizedJob) -> Estimate:
@@ -88,7 +93,9 @@ class Estimator:
                 "seconds": _sum(computed),
                 "expected_generated_tokens": _tokens([stage.generated_tokens for stage in computed]),
                 "expected_trained_tokens": _tokens([stage.trained_tokens for stage in computed]),
-                "memory": None if shape is None else memory(sized.job, shape),
+                "memory": None
+                if shape is None
+                else memory(sized.job, shape, sized.tokens, measured_bytes=self._peak(model)),
                 "queue": self._queue(sized),
             }
         )
@@ -135,6 +142,10 @@ class Estimator:
     def _read_duration_model(self, kind: StageKind, model: str, parameters: int | None) -> DurationModel:
         with self._database.read() as session:
             return read_duration_model(session, kind, model, parameters)
+
+    def _read_peak(self, model: str) -> int | None:
+        with self._database.read() as session:
+            return measured_peak(session, model)
 
     def _read_wait(self, kind: StageKind, team: str, rank: int) -> tuple[int, float | None]:
         with self._database.read() as session:

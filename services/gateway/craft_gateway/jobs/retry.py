@@ -9,7 +9,7 @@ from craft.infra.models.folders import ModelFolders
 from craft_gateway.datasets.registry import DatasetRegistry
 from craft_gateway.estimates.estimator import Estimator, SizedJob
 from craft_gateway.job_views.reader import JobReader
-from craft_gateway.jobs.submission import sized_job
+from craft_gateway.jobs.submission import row_tokens, sized_job
 from craft_gateway.lifecycle.control import JobControl
 from craft_gateway.lifecycle.creation import CreatedJob, Idempotency, Origin
 from craft_gateway.plan.stages import PlannedStage, ResolvedJob, plan
@@ -72,18 +72,19 @@ class Retries:
         with suppress(ModelNotFound, ModelRejected):
             folder = self._models.find(resolved.model.id, resolved.model.revision).path
         try:
-            questions = self._datasets.row(spec.dataset.id or "").rows
-            further = [self._datasets.row(wanted.dataset).rows for wanted in spec.evaluation]
+            dataset = self._datasets.row(spec.dataset.id or "")
+            further = [self._datasets.row(wanted.dataset) for wanted in spec.evaluation]
         except NotFound:
             return None
-        sizes = dict(zip(resolved.evaluation, further, strict=True))
+        sizes = {name: each.rows for name, each in zip(resolved.evaluation, further, strict=True)}
         return sized_job(
             self._control,
             resolved,
             team,
-            questions=questions,
+            questions=dataset.rows,
             evaluation=sizes,
             model_folder=folder,
+            tokens=row_tokens([dataset, *further]),
             recompute=again,
         )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from craft.contracts.public.jobs import JobView, PlannedStageView, ValidationView
-from craft.contracts.services.datasets import Reading
+from craft.contracts.services.datasets import DatasetStatistics, Reading
 from craft.contracts.spec.jobs import DatasetRef, JobSpec
 from craft.contracts.stages.names import HELD_OUT
 from craft.contracts.stages.parameters import EngineRef, TrainerRef
@@ -15,8 +15,8 @@ from craft.errors import IdempotencyConflict, NotFound, RequestInvalid
 from craft.infra.models.folders import ModelFolders
 from craft.infra.settings.inference import VllmSettings
 from craft_gateway.datasets.registry import DatasetRegistry
-from craft_gateway.estimates.bounds import memory_check
 from craft_gateway.estimates.estimator import Estimator, SizedJob
+from craft_gateway.estimates.memory import RowTokens, memory_check
 from craft_gateway.job_views.reader import JobReader
 from craft_gateway.job_views.views import resolved_view
 from craft_gateway.jobs.checks import (
@@ -188,7 +188,13 @@ class Submissions:
         )
         sizes = {name: further.rows for name, further in evaluation.items()}
         sized = sized_job(
-            self._control, resolved, team, questions=dataset.rows, evaluation=sizes, model_folder=model.path
+            self._control,
+            resolved,
+            team,
+            questions=dataset.rows,
+            evaluation=sizes,
+            model_folder=model.path,
+            tokens=row_tokens([dataset, *evaluation.values()]),
         )
         if shape := self._estimator.shape(sized):
             check_target_modules(spec, shape)
@@ -249,6 +255,7 @@ def sized_job(
     questions: int,
     evaluation: Mapping[str, int],
     model_folder: Path | None,
+    tokens: RowTokens,
     recompute: frozenset[str] = frozenset(),
 ) -> SizedJob:
     """The job with its plan, the stages that need not be computed (but for `recompute`), and its sizes."""
@@ -261,7 +268,13 @@ def sized_job(
         evaluation=evaluation,
         team=team,
         model_folder=model_folder,
+        tokens=tokens,
     )
+
+
+def row_tokens(datasets: Sequence[Dataset]) -> RowTokens:
+    """The tokens of the rows of datasets, from the statistics that were made when they came."""
+    return RowTokens.of([DatasetStatistics.model_validate(dataset.statistics) for dataset in datasets])
 
 
 def _result_or_error(call: Callable[P, ResultT], *args: P.args, **kwargs: P.kwargs) -> ResultT | Exception:

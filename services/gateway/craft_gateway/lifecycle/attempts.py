@@ -183,6 +183,7 @@ def _work(transaction: JobTransaction, stage: Stage, manifest: Manifest) -> dict
         parameters=estimate.memory.parameters if estimate.memory else None,
         generated_tokens=cost.generated_tokens,
         trained_tokens=cost.trained_tokens,
+        peak_memory_bytes=cost.peak_memory_bytes,
     )
     return work.model_dump(mode="json")
 

@@ -117,6 +117,15 @@ def read_duration_model(session: Session, kind: StageKind, model: str, parameter
     return DurationModel.of(*relevant(history(session, kind), kind, model, parameters))
 
 
+def measured_peak(session: Session, model: str) -> int | None:
+    """The most memory that a past stage with the base model of this digest took on its host; None if none is known."""
+    kinds = [kind for kind, facts in FACTS.items() if facts.needs_model or facts.unit.trained]
+    past = [each.work for kind in kinds for each in history(session, kind)]
+    return max(
+        (each.peak_memory_bytes for each in past if each.model == model and each.peak_memory_bytes), default=None
+    )
+
+
 def fit_line(past: Sequence[PastStage]) -> tuple[float, float]:
     """Fixed seconds, and seconds for each unit: Theil and Sen's median slope, neither below 0.
 

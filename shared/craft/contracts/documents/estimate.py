@@ -46,10 +46,18 @@ class MemoryEstimate(Contract):
     parameters: int
     weights_bytes: int = Field(description="In the engine's dtype; a host needs them once during loading.")
     adapter_bytes: int
-    training_bytes: int = Field(description="Peak during the training of an adapter, for rows of 256 tokens.")
+    training_bytes: int = Field(
+        description="Peak during the training of an adapter: of a batch of usual rows, or of the longest row."
+    )
     inference_bytes: int = Field(description="Weights, and the key-value cache of one batch of full replies.")
     host_bytes: int = Field(description="On the host of a worker with an accelerator.")
     device_bytes: int = Field(description="On the accelerator; without one, on the host.")
+    row_tokens: int = Field(
+        0, description="Assumed tokens of the longest row with its prompt, from the datasets' characters."
+    )
+    measured_bytes: int | None = Field(
+        None, description="The most that a past stage with this model took on its host here; null if none is known."
+    )
 
 
 class QueueEstimate(Contract):

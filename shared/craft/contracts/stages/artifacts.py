@@ -28,6 +28,7 @@ class Cost(Contract):
     prefilled_tokens: int = Field(0, description="Prompt tokens that the model processed; shared prefixes count once.")
     generated_tokens: int = 0
     trained_tokens: int = 0
+    peak_memory_bytes: int = Field(0, description="Of the stage's process on its host; 0 where it was not measured.")
 
 
 class StageResult(Contract):

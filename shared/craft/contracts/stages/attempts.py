@@ -25,3 +25,5 @@ class AttemptWork(Contract):
     """The number of that model's parameters."""
     generated_tokens: int = 0
     trained_tokens: int = 0
+    peak_memory_bytes: int = 0
+    """0 where it was not measured."""

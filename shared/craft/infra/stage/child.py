@@ -24,6 +24,7 @@ from craft.contracts.stages.claims import StageProgress
 from craft.errors import CraftError, Fault, Internal
 from craft.infra.process.error_mapping import error_of
 from craft.infra.process.parent_death import die_with_parent
+from craft.infra.process.peak_memory import forget_peak, peak_bytes
 from craft.infra.stage.channel import Channel, Failed, Finished, Progressed, RunStage
 from craft.infra.stage.context import LocalContext, StageFunctions, StopRequest
 
@@ -118,7 +119,10 @@ def _run_stage(work: RunStage, functions: StageFunctions, sender: ProgressSender
         on_progress=sender.put,
         stop=stop,
     )
-    return Finished(result=_finite_result(functions[kind](work.parameters, context)))
+    forget_peak()
+    result = _finite_result(functions[kind](work.parameters, context))
+    cost = result.cost.model_copy(update={"peak_memory_bytes": peak_bytes()})
+    return Finished(result=result.model_copy(update={"cost": cost}))
 
 
 def _end_log(log_end: str) -> None:

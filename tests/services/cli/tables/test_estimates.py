@@ -36,6 +36,8 @@ def known() -> ValidationView:
         inference_bytes=1,
         host_bytes=GIB,
         device_bytes=3 * GIB,
+        row_tokens=148,
+        measured_bytes=2 * GIB,
     )
     probe = StageEstimate(stage=PROBE, kind=StageKind.PROBE, units=1200, reused=False, seconds=likely)
     estimate = JOB.estimate.model_copy(
@@ -72,7 +74,8 @@ def test_the_job_is_described_in_words() -> None:
     assert [*estimates.lines(known().estimate)][2:] == [
         "likely: 4,096 tokens generated",
         "time: 1.5 min [1.0 min, 2.0 h]",
-        "memory: 3.0 GiB where it computes, 1.0 GiB on the host",
+        "memory: about 3.0 GiB on the accelerator (without one, on the host) for rows of at most 148 tokens; "
+        "past stages took 2.0 GiB",
         "begins: in 5.0 s, stages before it: 2",
     ]
 

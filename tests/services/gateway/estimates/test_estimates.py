@@ -185,6 +185,23 @@ def test_memory_is_computed_from_the_models_shapes(rig: Rig) -> None:
     assert memory["device_bytes"] == max(memory["training_bytes"], memory["inference_bytes"])
 
 
+def test_memory_is_compared_with_what_past_stages_with_the_model_took(rig: Rig) -> None:
+    shaped(rig, "tiny/shaped")
+    shaped(rig, "tiny/other", note="other")
+    told = "No stage with this model has run here yet."
+    for name, measured in (("tiny/shaped", None), ("tiny/other", None)):
+        validation = validated(rig, base_model={"id": name})
+        assert validation["estimate"]["memory"]["measured_bytes"] is measured
+        assert told in next(check["message"] for check in validation["checks"] if check["name"] == "memory")
+    finished(rig, base_model={"id": "tiny/shaped"})
+    validation = validated(rig, base_model={"id": "tiny/shaped"}, seed=2)
+    assert validation["estimate"]["memory"]["measured_bytes"] == 3 * 2**20
+    message = next(check["message"] for check in validation["checks"] if check["name"] == "memory")
+    assert "Past stages with this model took at most 0.0 GiB" in message
+    assert "rows of at most" in message
+    assert validated(rig, base_model={"id": "tiny/other"})["estimate"]["memory"]["measured_bytes"] is None
+
+
 def test_a_model_whose_shapes_are_unknown_has_no_invented_memory(rig: Rig) -> None:
     validation = validated(rig)
     assert validation["estimate"]["memory"] is None

@@ -125,7 +125,7 @@ def published(store: FolderStore, stage: ClaimedStage) -> Manifest:
         kind=kind,
         parameters=stage.parameters.model_dump(mode="json"),
         inputs=stage.inputs,
-        result=StageResult(counts={"rows": 1}, cost=Cost(seconds=2.0, generated_tokens=5)),
+        result=StageResult(counts={"rows": 1}, cost=Cost(seconds=2.0, generated_tokens=5, peak_memory_bytes=3 * 2**20)),
     )
 
 
