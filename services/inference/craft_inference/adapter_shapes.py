@@ -6,6 +6,7 @@ from safetensors import SafetensorError, safe_open
 
 from craft.contracts.stages.rows import ADAPTER_WEIGHTS
 from craft.errors import ModelRejected
+from craft.infra.process.server_paths import without_paths
 
 PREFIX = "base_model.model."
 DOWN, UP = ".lora_A.weight", ".lora_B.weight"
@@ -35,4 +36,4 @@ def _shapes(path: Path) -> Shapes:
         with safe_open(path, framework="numpy") as file:
             return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (OSError, SafetensorError) as error:
-        raise ModelRejected(f"{path.name} cannot be read: {error}.", param="adapter") from error
+        raise ModelRejected(f"{path.name} cannot be read: {without_paths(str(error))}.", param="adapter") from error

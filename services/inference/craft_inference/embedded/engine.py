@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from craft.core.replies.reply import FinishReason
 from craft.errors import GpuOutOfMemory, HostOutOfMemory, ModelRejected
+from craft.infra.process.server_paths import without_paths
 from craft_inference.embedded import prefix_attention
 from craft_inference.embedded.adapters import AdapterSlot
 from craft_inference.embedded.causal_lm import CausalLM
@@ -81,7 +82,11 @@ class TransformersEngine:
                 model = model.to(place)
                 tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError, KeyError) as error:
-            raise ModelRejected(f"{folder.name} cannot be loaded: {error}", param="base_model") from error
+            raise ModelRejected(
+                f"{folder.name} cannot be loaded: {without_paths(str(error))}",
+                hint="Put a whole checkpoint into the model's folder: `craft models fetch` does.",
+                param="base_model",
+            ) from error
         return cls(model, tokenizer, rows=rows, plain=plain)
 
     def describe(self) -> EngineDescription:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from craft.errors import ContextTooLong, ModelRejected, RequestInvalid
+from craft.infra.process.server_paths import without_paths
 from craft_inference.engine import LetterPrompt, Prompt
 
 
@@ -20,7 +21,11 @@ def chat_of(folder: Path, *, max_tokens: int | None) -> "Chat":
         with suppress(OSError):
             generation = GenerationConfig.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
-        raise ModelRejected(f"{folder.name} cannot be loaded: {error}", param="base_model") from error
+        raise ModelRejected(
+            f"{folder.name} cannot be loaded: {without_paths(str(error))}",
+            hint="Put a whole checkpoint into the model's folder: `craft models fetch` does.",
+            param="base_model",
+        ) from error
     length = context_length_of(config)
     return Chat(
         tokenizer,

@@ -3,6 +3,7 @@
 import errno
 
 from craft.errors import CraftError, DiskFull, GpuOutOfMemory, HostOutOfMemory, Internal
+from craft.infra.process.server_paths import without_paths
 
 _MAX_MESSAGE_LENGTH = 1000
 _HOST_MEMORY_WORDS = "DefaultCPUAllocator: can't allocate memory"
@@ -24,4 +25,5 @@ def error_of(error: BaseException) -> CraftError:
     full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
     if full or any(words in text for words in _FULL_DISK_WORDS):
         return DiskFull("No space left where the stage writes.", hint="Free space below the artifacts folder.")
-    return Internal(f"{type(error).__name__}: {text}"[:_MAX_MESSAGE_LENGTH], hint="The stage's log has the details.")
+    shown = without_paths(f"{type(error).__name__}: {text}")
+    return Internal(shown[:_MAX_MESSAGE_LENGTH], hint="The stage's log has the details.")

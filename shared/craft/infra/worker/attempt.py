@@ -17,6 +17,7 @@ from craft.errors import CraftError, DiskFull, Internal, NotFound, StageTimeout,
 from craft.infra.observe import telemetry
 from craft.infra.observe.log import stage_logger
 from craft.infra.process.error_mapping import error_of
+from craft.infra.process.server_paths import stage_error_without_paths
 from craft.infra.settings.worker import WorkerSettings
 from craft.infra.stage.channel import Failed, Finished
 from craft.infra.storage.artifacts import ArtifactStore
@@ -236,4 +237,5 @@ class RunningAttempt:
     def _report_failure(self, error: StageError) -> AttemptEnd:
         self._logger.warning("stage_failed", extra={"code": error.code, "detail": error.message})
         telemetry.mark_failed(error.code)
-        return self._reports.fail(error.model_copy(update={"last_log_lines": self._log.last}))
+        shown = stage_error_without_paths(error.model_copy(update={"last_log_lines": self._log.last}))
+        return self._reports.fail(shown)
