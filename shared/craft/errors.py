@@ -27,6 +27,7 @@ CraftError
 └── SystemFault                    a fault of this system or its machines              fault=system
     ├── Internal                   500 internal
     │   └── MissingStates          500 internal             (a join lost a question)
+    ├── ArtifactDamaged            410 artifact_damaged     (stored bytes are not the ones that were written)
     ├── AdapterUnservable          500 adapter_unservable
     ├── PublishingRefused          502 publishing_refused   (a registry or hub refuses; only people can correct it)
     ├── DiskFull                   507 disk_full            retryable
@@ -304,6 +305,13 @@ class Internal(SystemFault):
 
 class MissingStates(Internal):
     """Two tables lack questions of one another, although they must have the same."""
+
+
+class ArtifactDamaged(SystemFault):
+    """Stored bytes are not the ones that were written, or are gone: they are not used, and must be made again."""
+
+    status = 410
+    code = "artifact_damaged"
 
 
 class AdapterUnservable(SystemFault):

@@ -46,6 +46,7 @@ from craft_gateway.job_views.event_stream import EventFeed
 from craft_gateway.job_views.poll_middleware import PollMiddleware
 from craft_gateway.job_views.reader import JobReader
 from craft_gateway.job_views.response_cache import JobResponseCache
+from craft_gateway.job_views.stored_results import StoredResults
 from craft_gateway.jobs import routes as jobs
 from craft_gateway.jobs.batching import BatchedSubmissions
 from craft_gateway.jobs.inspection import JobInspector
@@ -155,7 +156,7 @@ def public_api(
         jobs.router(owners, submitted, retries, batched, control, reader, work.checks),
         job_views.router(owners, reader, responses, feed, authenticator),
         routes_events.router(owners, reader, feed, authenticator),
-        routes_results.router(owners, reader, store, work.results),
+        routes_results.router(owners, reader, StoredResults(database, store), work.results),
         serving.router(owners, deployed, reader, work.results),
         publishing.router(owners, Publications(database, reader, settings.publishing), reader),
         datasets.router(

@@ -9,7 +9,7 @@ from sqlmodel import select
 from tests.chaos.faults.invariants import Violation
 
 from craft.contracts.stages.artifacts import Manifest, artifact_digest
-from craft.infra.storage.artifacts import MANIFEST_FILE
+from craft.infra.storage.verification import MANIFEST_CHECKSUM_FILE, MANIFEST_FILE
 from craft_gateway.store.database import Database
 from craft_gateway.store.tables import Artifact
 
@@ -42,7 +42,8 @@ def _wrong(folder: Path) -> str | None:
         manifest = Manifest.model_validate_json((folder / MANIFEST_FILE).read_bytes())
     except (OSError, ValidationError) as error:
         return f"no manifest: {type(error).__name__}"
-    paths = [path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST_FILE]
+    own = {MANIFEST_FILE, MANIFEST_CHECKSUM_FILE}
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.name not in own]
     found = {path.relative_to(folder).as_posix(): _sha256(path) for path in paths}
     if found != {file.path: file.sha256 for file in manifest.files}:
         return "its files are not those of its manifest"

@@ -13,7 +13,7 @@ from craft.contracts.stages.artifacts import ArtifactRef, Manifest, StageResult
 from craft.contracts.stages.kinds import StageKind
 from craft.contracts.stages.rows import FlowRow
 from craft.errors import DiskFull, Internal, NotFound
-from craft.infra.storage.artifacts import MANIFEST_FILE, FolderStore, read_rows, write_rows
+from craft.infra.storage.artifacts import FolderStore, read_rows, write_rows
 
 KEY = "a" * 64
 
@@ -84,13 +84,6 @@ def test_what_was_never_published_is_not_found(store: FolderStore) -> None:
         store.open(ArtifactRef(key=KEY, digest="b" * 64))
     with pytest.raises(NotFound):
         store.manifest(ArtifactRef(key=KEY, digest="b" * 64))
-
-
-def test_a_folder_without_a_manifest_is_no_artifact(store: FolderStore) -> None:
-    manifest = publish(store, {"a": "1"})
-    (store.open(manifest.ref) / MANIFEST_FILE).unlink()
-    with pytest.raises(NotFound):
-        store.open(manifest.ref)
 
 
 def test_an_artifact_must_not_contain_a_link(store: FolderStore, tmp_path: Path) -> None:

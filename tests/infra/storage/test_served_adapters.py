@@ -55,12 +55,27 @@ def test_a_published_adapter_names_the_model_that_the_server_runs(
     assert json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"] == "/trained/here"
 
 
-def test_a_name_that_is_there_stays_what_it_is(served: ServedAdapters, adapter: Path, tmp_path: Path) -> None:
+def test_publishing_again_keeps_a_copy_that_is_the_same(served: ServedAdapters, adapter: Path, tmp_path: Path) -> None:
     served.publish(NAME, adapter, base_model="team/a")
-    (adapter / "adapter_model.safetensors").write_bytes(b"other weights")
-    served.publish(NAME, adapter, base_model="team/b")
-    assert (tmp_path / "served" / NAME / "adapter_model.safetensors").read_bytes() == b"the weights"
-    assert [path.name for path in (tmp_path / "served").iterdir()] == [NAME]
+    first = (tmp_path / "served" / NAME).stat().st_ino
+    served.publish(NAME, adapter, base_model="team/a")
+    assert (tmp_path / "served" / NAME).stat().st_ino == first
+
+
+@pytest.mark.parametrize("file", ["adapter_model.safetensors", "adapter_config.json"])
+@pytest.mark.parametrize("damage", ["flipped", "cut", "missing"])
+def test_a_served_copy_that_was_damaged_is_made_again(
+    served: ServedAdapters, adapter: Path, tmp_path: Path, file: str, damage: str
+) -> None:
+    served.publish(NAME, adapter, base_model="team/a")
+    copy = tmp_path / "served" / NAME / file
+    good = copy.read_bytes()
+    if damage == "missing":
+        copy.unlink()
+    else:
+        copy.write_bytes(bytes([good[0] ^ 1]) + good[1:] if damage == "flipped" else good[:-1])
+    served.publish(NAME, adapter, base_model="team/a")
+    assert copy.read_bytes() == good
 
 
 def test_many_may_publish_one_name_at_once(served: ServedAdapters, adapter: Path, tmp_path: Path) -> None:

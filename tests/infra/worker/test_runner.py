@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.infra.storage.damage import BREAKS, Break, flip_a_byte
 from tests.infra.worker.fakes import KEY, FakeClock, FakeCoordinator, claimed
 
 from craft.contracts.problems import StageError
@@ -294,8 +295,47 @@ def test_a_missing_input_fails_the_stage_as_our_fault(scene: Scene) -> None:
     scene.coordinator.claimed = claimed(inputs={"before": ArtifactRef(key="b" * 64, digest="c" * 64)})
     assert scene.run() is AttemptEnd.FAILED
     error = failure(scene)
-    assert (error.code, error.fault) == ("internal", Fault.SYSTEM)
+    assert (error.code, error.fault) == ("artifact_damaged", Fault.SYSTEM)
     assert scene.leftovers == []
+    assert scene.child.works.empty()
+
+
+@pytest.mark.parametrize("damage", BREAKS.values(), ids=BREAKS.keys())
+def test_no_stage_begins_on_a_damaged_input(scene: Scene, damage: Break) -> None:
+    ref = published(scene.store, "b" * 64).ref
+    damage(scene.store.open(ref), "text")
+    scene.coordinator.claimed = claimed(inputs={"before": ref})
+    assert scene.run() is AttemptEnd.FAILED
+    error = failure(scene)
+    assert error.code == "artifact_damaged"
+    assert "before" in error.message
+    assert scene.child.works.empty()
+    assert not scene.store.holds(ref)
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Finished(result=StageResult()),
+        Failed(error=StageError.of(Internal("The stage met what it did not expect.")), reusable=True),
+        Died(exit_signal=11, exit_code=None, peak_memory_bytes=0),
+    ],
+    ids=["finished", "failed", "died"],
+)
+def test_an_input_that_is_damaged_while_the_stage_reads_it_explains_the_outcome(
+    scene: Scene, outcome: ChildOutcome
+) -> None:
+    ref = published(scene.store, "b" * 64).ref
+
+    def damages_its_input(work: StageWork, listener: StageListener) -> ChildOutcome:
+        flip_a_byte(work.inputs["before"], "text")
+        return outcome
+
+    scene.coordinator.claimed = claimed(inputs={"before": ref})
+    scene.child.answer = damages_its_input
+    assert scene.run() is AttemptEnd.FAILED
+    assert failure(scene).code == "artifact_damaged"
+    assert scene.artifacts == []
 
 
 def failure(scene: Scene) -> StageError:

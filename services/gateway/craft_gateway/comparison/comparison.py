@@ -10,7 +10,7 @@ from craft.contracts.stages.names import HELD_OUT, evaluate_stage
 from craft.contracts.stages.rows import EVALUATION_FILE, OUTCOMES_FILE, OutcomeRow
 from craft.core.evaluated import Evaluated
 from craft.core.strategies import Strategy
-from craft.errors import NotFound, RequestInvalid
+from craft.errors import ArtifactDamaged, NotFound, RequestInvalid
 from craft.infra.storage.artifacts import ArtifactStore, read_rows
 from craft_gateway.access.owners import no_job
 from craft_gateway.comparison.differences import (
@@ -22,6 +22,7 @@ from craft_gateway.comparison.differences import (
     reason_against,
 )
 from craft_gateway.job_views.queries import find_job, stages_of
+from craft_gateway.job_views.stored_results import StoredResults
 from craft_gateway.plan.stages import ResolvedJob
 from craft_gateway.store.database import Database
 from craft_gateway.store.tables import Stage
@@ -36,7 +37,7 @@ class Comparisons:
 
     def __init__(self, database: Database, store: ArtifactStore) -> None:
         self._database = database
-        self._store = store
+        self._results = StoredResults(database, store)
 
     def compare(self, ids: Sequence[str], *, team: str | None) -> JobComparison:
         """Compare two to ten jobs, in the given order. `team` None allows the jobs of all teams.
@@ -65,14 +66,18 @@ class Comparisons:
         """Return each strategy's evaluation, or the reason why it is missing."""
         documents: dict[Strategy, EvaluationDocument | str] = {}
         for strategy in compared.resolved.spec.strategies:
-            ref = compared.artifacts.get(evaluate_stage(strategy))
+            stage = evaluate_stage(strategy)
+            ref = compared.artifacts.get(stage)
             if ref is None:
-                documents[strategy] = f"The job is {compared.job.status.value}; {evaluate_stage(strategy)} is not done."
+                documents[strategy] = f"The job is {compared.job.status.value}; {stage} is not done."
                 continue
             try:
-                text = (self._store.open(ref) / EVALUATION_FILE).read_bytes()
+                text = (self._results.folder(compared.job.id, stage, ref) / EVALUATION_FILE).read_bytes()
             except (NotFound, FileNotFoundError):
                 documents[strategy] = "Its evaluation has expired."
+                continue
+            except ArtifactDamaged:
+                documents[strategy] = f"Its stored evaluation is damaged: retry the job from the stage {stage}."
                 continue
             documents[strategy] = EvaluationDocument.model_validate_json(text)
         return documents
@@ -99,9 +104,12 @@ class Comparisons:
     def _files(self, compared: ComparableJob) -> Iterator[tuple[Strategy, Path]]:
         """Yield the file of judged replies of each strategy that still has one."""
         for strategy in compared.resolved.spec.strategies:
-            ref = compared.artifacts.get(evaluate_stage(strategy))
-            with suppress(NotFound):
-                if ref is not None and (file := self._store.open(ref) / OUTCOMES_FILE).is_file():
+            stage = evaluate_stage(strategy)
+            ref = compared.artifacts.get(stage)
+            if ref is None:
+                continue
+            with suppress(NotFound, ArtifactDamaged):
+                if (file := self._results.folder(compared.job.id, stage, ref) / OUTCOMES_FILE).is_file():
                     yield strategy, file
 
     def _size(self, compared: ComparableJob) -> int:

@@ -17,6 +17,7 @@ from craft.contracts.stages.rows import QUESTION_HASHES_FILE, QUESTIONS_FILE, Ch
 from craft.core.prompts import DEFAULT_TEMPLATES, ModelMessage, PromptMode, answer_messages, probe_messages, target
 from craft.core.questions import ChoiceQuestion, Question
 from craft.core.shots import DEFAULT_CHOICE_SHOTS, DEFAULT_OPEN_SHOTS
+from craft.errors import ArtifactDamaged, NotFound
 from craft.infra.models.chat_templates import render_chats
 from craft.infra.models.folders import ModelFolders
 from craft.infra.storage.artifacts import ArtifactStore
@@ -29,7 +30,7 @@ _HASHES = np.dtype("<u8")
 
 
 class DatasetContents:
-    """Reads the artifact store. Each call raises NotFound where a dataset's bytes are gone."""
+    """Reads the artifact store. Each call raises ArtifactDamaged if a dataset's bytes are damaged or lost."""
 
     def __init__(self, store: ArtifactStore, models: ModelFolders) -> None:
         self._store = store
@@ -40,7 +41,7 @@ class DatasetContents:
 
         Raises ModelNotFound, ModelRejected for a `base_model` (`owner/name` or `owner/name@revision`).
         """
-        rows = list(_first_rows(self._store.open(dataset.ref) / QUESTIONS_FILE, limit))
+        rows = list(_first_rows(dataset_folder(self._store, dataset) / QUESTIONS_FILE, limit))
         prompts = [_prompts(row.to_question()) for row in rows]
         if base_model is not None:
             prompts = self._rendered(prompts, base_model)
@@ -48,9 +49,9 @@ class DatasetContents:
 
     def overlap(self, dataset: Dataset, other: Dataset) -> DatasetOverlap:
         """The rows of `dataset` whose questions `other` has too. It takes 8 bytes of memory for each row."""
-        folder = self._store.open(dataset.ref)
+        folder = dataset_folder(self._store, dataset)
         hashes = np.fromfile(folder / QUESTION_HASHES_FILE, dtype=_HASHES)
-        theirs = np.fromfile(self._store.open(other.ref) / QUESTION_HASHES_FILE, dtype=_HASHES)
+        theirs = np.fromfile(dataset_folder(self._store, other) / QUESTION_HASHES_FILE, dtype=_HASHES)
         found = np.flatnonzero(np.isin(hashes, theirs))
         first = found[:_MAX_SHOWN].tolist()
         return DatasetOverlap.model_validate(
@@ -73,6 +74,17 @@ class DatasetContents:
             prompt.model_copy(update={"rendered": RenderedPrompts(probe=next(texts), training=next(texts))})
             for prompt in prompts
         ]
+
+
+def dataset_folder(store: ArtifactStore, dataset: Dataset) -> Path:
+    """The folder of a dataset's rows, undamaged. Raises ArtifactDamaged, Unavailable."""
+    try:
+        return store.open(dataset.ref)
+    except (NotFound, ArtifactDamaged):
+        raise ArtifactDamaged(
+            f"The stored rows of the dataset {dataset.id} are damaged or lost.",
+            hint="Upload the same rows again: that repairs the dataset under its id.",
+        ) from None
 
 
 def _first_rows(path: Path, limit: int) -> Iterator[QuestionRow]:

@@ -16,6 +16,7 @@ from craft.contracts.services.datasets import FetchRequest, Reading, columns_of
 from craft.contracts.spec.dataset_sources import DatasetSource
 from craft.contracts.spec.jobs import MAX_INLINE_ROWS, PlainText
 from craft.errors import (
+    ArtifactDamaged,
     Conflict,
     DatasetInvalid,
     DiskFull,
@@ -130,7 +131,7 @@ def router(
     @routes.get(
         "/datasets/{dataset_id}/preview",
         operation_id="previewDataset",
-        responses=documented(NotFound, ModelNotFound, ModelRejected, Unavailable),
+        responses=documented(NotFound, ArtifactDamaged, ModelNotFound, ModelRejected, Unavailable),
     )
     async def preview_dataset(
         dataset_id: str,
@@ -154,7 +155,7 @@ def router(
     @routes.get(
         "/datasets/{dataset_id}/overlap",
         operation_id="compareDatasets",
-        responses=documented(NotFound, RequestInvalid),
+        responses=documented(NotFound, ArtifactDamaged, RequestInvalid),
     )
     async def compare_datasets(
         dataset_id: str,

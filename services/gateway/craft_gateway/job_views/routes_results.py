@@ -8,15 +8,15 @@ from craft.contracts.public.jobs import ArtifactList
 from craft.contracts.stages.names import REPORT, package_stage
 from craft.contracts.stages.rows import ADAPTER_ARCHIVE, REPORT_HTML, REPORT_JSON
 from craft.core.strategies import Strategy
-from craft.errors import Conflict, NotFound, RangeNotSatisfiable, RequestInvalid
+from craft.errors import ArtifactDamaged, Conflict, NotFound, RangeNotSatisfiable, RequestInvalid
 from craft.infra.http.openapi import documented
 from craft.infra.http.turns import Turns
-from craft.infra.storage.artifacts import ArtifactStore
 from craft_gateway.access.authorisation import JOBS, CallerOf, authorised
 from craft_gateway.access.owners import OwnerLookup
 from craft_gateway.http.responses import UNCHANGED, cached, download, etag_of, matches
 from craft_gateway.job_views.reader import JobReader
 from craft_gateway.job_views.report_sections import estimate_in_html, estimate_in_json, reuse_in_html, reuse_in_json
+from craft_gateway.job_views.stored_results import StoredResults
 
 _JSON, _HTML, _ARCHIVE = "application/json", "text/html", "application/gzip"
 # The report carries its own style, script and pictures; it may fetch nothing and be framed nowhere.
@@ -24,13 +24,13 @@ _REPORT_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_UNFINISHED = {**UNCHANGED, **documented(NotFound, Conflict)}
+_UNFINISHED = {**UNCHANGED, **documented(NotFound, Conflict, ArtifactDamaged)}
 _RANGES = "`bytes=START-`: go on with a download that broke off. What is no single range is ignored."
 _TAR = {_ARCHIVE: {"schema": {"type": "string"}}}
 _IfNoneMatch = Annotated[str | None, Header(max_length=4000)]
 
 
-def router(owners: OwnerLookup, reader: JobReader, store: ArtifactStore, results: Turns) -> APIRouter:
+def router(owners: OwnerLookup, reader: JobReader, stored: StoredResults, results: Turns) -> APIRouter:
     """The routes over these objects."""
     routes = APIRouter(tags=["results"], dependencies=authorised(owners, JOBS))
 
@@ -39,7 +39,7 @@ def router(owners: OwnerLookup, reader: JobReader, store: ArtifactStore, results
         """Artifacts that the job's stages have written so far, file by file, with counts and costs."""
         return reader.artifacts(job_id)
 
-    _reports(routes, reader, store, results)
+    _reports(routes, reader, stored, results)
 
     @routes.get(
         "/jobs/{job_id}/adapter",
@@ -49,7 +49,7 @@ def router(owners: OwnerLookup, reader: JobReader, store: ArtifactStore, results
             200: {"description": "tar.gz in PEFT layout.", "content": _TAR},
             206: {"description": "The part that `Range` asks for.", "content": _TAR},
             **UNCHANGED,
-            **documented(NotFound, Conflict, RangeNotSatisfiable, RequestInvalid),
+            **documented(NotFound, Conflict, ArtifactDamaged, RangeNotSatisfiable, RequestInvalid),
         },
     )
     def download_adapter(
@@ -68,13 +68,13 @@ def router(owners: OwnerLookup, reader: JobReader, store: ArtifactStore, results
         headers = {**cached(etag), "X-Content-Type-Options": "nosniff"}
         if matches(if_none_match, etag):
             return Response(status_code=304, headers=headers)
-        path = store.open(ref) / ADAPTER_ARCHIVE
+        path = stored.folder(job_id, package_stage(chosen), ref) / ADAPTER_ARCHIVE
         return download(path, name=name, media_type=_ARCHIVE, headers=headers, range_header=asked, if_range=if_range)
 
     return routes
 
 
-def _reports(routes: APIRouter, reader: JobReader, store: ArtifactStore, results: Turns) -> None:
+def _reports(routes: APIRouter, reader: JobReader, stored: StoredResults, results: Turns) -> None:
     def report(job_id: str, if_none_match: str | None, *, html: bool) -> Response:
         ref = reader.output(job_id, REPORT)
         name, media_type = (REPORT_HTML, _HTML) if html else (REPORT_JSON, _JSON)
@@ -82,7 +82,7 @@ def _reports(routes: APIRouter, reader: JobReader, store: ArtifactStore, results
         headers = {**cached(etag), "X-Content-Type-Options": "nosniff", "Vary": "Accept"}
         if matches(if_none_match, etag):
             return Response(status_code=304, headers=headers)
-        content = (store.open(ref) / name).read_bytes()
+        content = (stored.folder(job_id, REPORT, ref) / name).read_bytes()
         reused, outcome = reader.reused(job_id), reader.job(job_id).estimate_outcome
         if not html:
             shown = estimate_in_json(reuse_in_json(content, reused), outcome)

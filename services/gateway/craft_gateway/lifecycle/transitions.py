@@ -83,7 +83,7 @@ def _reuse(transaction: JobTransaction, stage: Stage, ref: ArtifactRef) -> None:
 
 def requeue(transaction: JobTransaction, stage: Stage) -> None:
     """The worker stops without a failure: the stage is ready again, or ends with its job."""
-    if _ended_with_job(transaction, stage):
+    if ended_with_job(transaction, stage):
         return
     _again(transaction, stage, due=transaction.now)
     if transaction.job.status.schedulable:
@@ -100,12 +100,12 @@ def retry_or_fail(
     `max_attempts` counts attempts in a row without progress in between (see `attempts.extend`), and only those in which
     the worker or the work itself failed.
     """
-    if _ended_with_job(transaction, stage):
+    if ended_with_job(transaction, stage):
         return
     not_counted = error.code in _ENVIRONMENT_ERRORS
     failed = stage.lost_attempts + 1
     if not (error.retryable and error.fault is Fault.SYSTEM and (not_counted or failed < max_attempts)):
-        _fail_job(transaction, stage, error)
+        fail_job(transaction, stage, error)
         return
     shown = error.model_dump(mode="json")
     failures = stage.environment_retries + 1 if not_counted else failed
@@ -182,7 +182,8 @@ def _again(transaction: JobTransaction, stage: Stage, *, due: datetime, **values
     transaction.dispatch(stage, due=due)
 
 
-def _ended_with_job(transaction: JobTransaction, stage: Stage) -> bool:
+def ended_with_job(transaction: JobTransaction, stage: Stage) -> bool:
+    """End the attempt together with a job that is cancelled or has ended; False if the job goes on."""
     if transaction.job.status is JobStatus.CANCELLING:
         transaction.end_attempt(stage, StageStatus.CANCELLED)
         end_if_nothing_runs(transaction)
@@ -193,7 +194,8 @@ def _ended_with_job(transaction: JobTransaction, stage: Stage) -> bool:
     return False
 
 
-def _fail_job(transaction: JobTransaction, stage: Stage, error: StageError) -> None:
+def fail_job(transaction: JobTransaction, stage: Stage, error: StageError) -> None:
+    """Fail the stage, and the job with it."""
     shown = error.model_dump(mode="json")
     transaction.end_attempt(stage, StageStatus.FAILED, error=shown)
     transaction.emit(EventType.STAGE_FAILED, stage=stage.name, attempt=stage.attempt, error=shown)

@@ -13,10 +13,11 @@ from sqlmodel import Session, select
 from craft.contracts.events import StageStatus
 from craft.contracts.stages.artifacts import ArtifactRef, Manifest
 from craft.contracts.stages.claims import ANSWER_SECONDS, Claim, ClaimedStage, Complete, Fail, Release, Renew, Renewed
-from craft.errors import Conflict, LeaseLost, NotFound
+from craft.errors import ArtifactDamaged, Conflict, LeaseLost, NotFound
 from craft.infra.ids import new_id
 from craft.infra.settings.coordinator import CoordinatorSettings
 from craft_gateway.lifecycle.attempts import claimable, extend, hand_out, past_deadline, succeed, timeout_error
+from craft_gateway.lifecycle.damage import damaged_inputs, remake_inputs, retryable
 from craft_gateway.lifecycle.dispatch import Blocked
 from craft_gateway.lifecycle.job_transaction import JobTransaction, job_transaction
 from craft_gateway.lifecycle.leases import Report, UnheardReports
@@ -121,11 +122,17 @@ class WorkerCalls:
         self._wake_others(seen)
 
     def fail(self, stage_id: str, fail: Fail) -> None:
-        """Retry the stage or fail the job. Raises LeaseLost if the fence is old."""
+        """Retry the stage or fail the job; a damaged input is made again first. Raises LeaseLost on an old fence."""
+        damaged = self._damaged_inputs(stage_id) if fail.error.code == ArtifactDamaged.code else frozenset()
 
         def end(transaction: JobTransaction, stage: Stage) -> None:
             transaction.log(stage, fail.log_lines)
-            retry_or_fail(transaction, stage, fail.error, max_attempts=self._settings.max_lost_attempts)
+            if damaged:
+                remake_inputs(transaction, stage, fail.error, damaged)
+                return
+            # Of an input that is undamaged by now, another attempt may make use.
+            error = fail.error if fail.error.code != ArtifactDamaged.code else retryable(fail.error)
+            retry_or_fail(transaction, stage, error, max_attempts=self._settings.max_lost_attempts)
 
         self._end_attempt(stage_id, fail.fence, end)
 
@@ -199,6 +206,13 @@ class WorkerCalls:
     def _candidates(self, named: Stage) -> list[Stage]:
         with self._database.read() as session:
             return next_stages(session, named, team_allowances(session), self._database.now(session))
+
+    def _damaged_inputs(self, stage_id: str) -> frozenset[ArtifactRef]:
+        """Asked of the store, not of the worker, which cannot tell what others would find."""
+        seen = self._stage(stage_id)
+        with self._database.read() as session:
+            stages = stages_of(session, seen.job_id)
+        return damaged_inputs(seen, stages, self._exists)
 
     def _owned_by(self, owner: str) -> list[Stage]:
         with self._database.read() as session:

@@ -1,6 +1,7 @@
 """Gauges read at each scrape: waiting work and its age from the database, and the artifact store's free space."""
 
 import logging
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -16,6 +17,7 @@ from craft.contracts.events import StageStatus
 from craft.contracts.spec.jobs import JobStatus
 from craft.contracts.stages.kinds import Service
 from craft.errors import CraftError
+from craft.infra.storage.artifacts import QUARANTINE
 from craft_gateway.store.column_types import UtcDateTime
 from craft_gateway.store.database import Database
 from craft_gateway.store.tables import Delivery, Job, Outbox, Stage
@@ -52,6 +54,17 @@ class DatabaseMetrics(Collector):
         else:
             yield from gauges
         yield from self._free_bytes()
+        yield from self._damaged()
+
+    def _damaged(self) -> Iterator[Metric]:
+        help_ = "Damaged artifacts that were set aside, and have not expired since."
+        gauge = GaugeMetricFamily("craft_artifacts_damaged", help_)
+        try:
+            with os.scandir(self._artifacts / QUARANTINE) as entries:
+                gauge.add_metric((), sum(1 for _ in entries))
+        except OSError:
+            return  # the folder does not exist yet
+        yield gauge
 
     def _free_bytes(self) -> Iterator[Metric]:
         gauge = GaugeMetricFamily("craft_artifact_store_free_bytes", "Space left for artifacts.")

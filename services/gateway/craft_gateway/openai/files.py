@@ -11,8 +11,9 @@ from craft.contracts.openai.tuning import FileList, FileObject
 from craft.contracts.services.datasets import Reading
 from craft.contracts.stages.rows import QUESTIONS_FILE, QuestionRow
 from craft.core.questions import Task
-from craft.errors import DatasetInvalid, NotFound
+from craft.errors import ArtifactDamaged, DatasetInvalid, NotFound
 from craft.infra.storage.artifacts import ArtifactStore, read_rows
+from craft_gateway.datasets.preview import dataset_folder
 from craft_gateway.datasets.registry import DatasetRegistry
 from craft_gateway.openai.ids import no_file, openai_id, own_id
 from craft_gateway.store.database import Database
@@ -65,8 +66,8 @@ class OpenAiFiles:
         return FileList(data=views, first_id=first, last_id=last_id, has_more=page.has_more)
 
     def content(self, file_id: str) -> Iterator[bytes]:
-        """Return the file's lines, of which `add` makes the same dataset. Raises NotFound."""
-        return _chat_lines(self._store.open(self._row(file_id).ref) / QUESTIONS_FILE)
+        """Return the file's lines, of which `add` makes the same dataset. Raises NotFound, ArtifactDamaged."""
+        return _chat_lines(dataset_folder(self._store, self._row(file_id)) / QUESTIONS_FILE)
 
     def remove(self, file_id: str) -> None:
         """Delete a file. Raises NotFound, and Conflict if an unfinished job reads it."""
@@ -90,7 +91,7 @@ class OpenAiFiles:
         )
         try:
             files = self._store.manifest(row.ref).files
-        except NotFound as error:
+        except (NotFound, ArtifactDamaged) as error:
             return view.model_copy(update={"status": "error", "status_details": error.message})
         return view.model_copy(update={"bytes": sum(file.bytes for file in files)})
 

@@ -20,6 +20,7 @@ from craft.errors import CraftError, Internal, LeaseLost, PublishingRefused, Wor
 from craft.infra.backoff import Jitter, exponential_backoff
 from craft.infra.settings.publishing import PublishingSettings
 from craft.infra.storage.artifacts import ArtifactStore
+from craft_gateway.job_views.stored_results import StoredResults
 from craft_gateway.lifecycle.job_transaction import JobTransaction
 from craft_gateway.plan.stages import ResolvedJob
 from craft_gateway.publishing.package import Published, Publisher, package_of
@@ -53,7 +54,7 @@ class PublicationLoop:
     ) -> None:
         """`jitter` draws from [0, 1): pauses after failures differ, so that publishers do not return all at once."""
         self._database = database
-        self._store = store
+        self._results = StoredResults(database, store)
         self._publishers = publishers
         self._settings = settings
         self._jitter = jitter
@@ -108,7 +109,7 @@ class PublicationLoop:
                 f"The coordinator is not connected to any {target.kind}.",
                 hint=f"Give it the same CRAFT_PUBLISHING__{target.kind.upper()}__… as the gateway; then publish again.",
             )
-        package = package_of(row, claimed.job, claimed.dataset, target, self._store)
+        package = package_of(row, claimed.job, claimed.dataset, target, self._results)
         return publisher.publish(package, target)
 
     @contextmanager

@@ -9,9 +9,10 @@ from typing import NamedTuple, Protocol
 
 from craft.contracts.documents.evaluation import EvaluationDocument
 from craft.contracts.public.publishing import HubTarget, PublishTarget
+from craft.contracts.stages.names import evaluate_stage, package_stage
 from craft.contracts.stages.rows import ADAPTER_FOLDER, EVALUATION_FILE
 from craft.core.strategies import Strategy
-from craft.infra.storage.artifacts import ArtifactStore
+from craft_gateway.job_views.stored_results import StoredResults
 from craft_gateway.plan.parameters import resolved_parameters
 from craft_gateway.plan.stages import ResolvedJob
 from craft_gateway.store.tables import Dataset, Job, Publication
@@ -63,12 +64,16 @@ _MARKDOWN = re.compile(r"([\\`*_\[\]<>|#])")
 
 
 def package_of(
-    row: Publication, job: Job, dataset: Dataset | None, target: PublishTarget, store: ArtifactStore
+    row: Publication, job: Job, dataset: Dataset | None, target: PublishTarget, results: StoredResults
 ) -> AdapterPackage:
-    """Build the package. `dataset` is None if it was deleted. Raises NotFound if an artifact is gone."""
+    """Build the package. `dataset` is None if it was deleted.
+
+    Raises NotFound if an artifact has expired, ArtifactDamaged, Unavailable.
+    """
     resolved = ResolvedJob.model_validate(job.resolved)
-    folder = store.open(row.artifact) / ADAPTER_FOLDER
-    evaluation = (store.open(row.evaluation) / EVALUATION_FILE).read_bytes()
+    folder = results.folder(job.id, package_stage(row.strategy), row.artifact) / ADAPTER_FOLDER
+    evaluated = results.folder(job.id, evaluate_stage(row.strategy), row.evaluation)
+    evaluation = (evaluated / EVALUATION_FILE).read_bytes()
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return AdapterPackage(
         publication_id=row.id,

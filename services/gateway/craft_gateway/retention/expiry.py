@@ -26,6 +26,7 @@ _CLASS_OF_AREA = {
     Area.ARTIFACTS: RetentionClass.ORPHAN,
     Area.CHECKPOINTS: RetentionClass.CHECKPOINT,
     Area.SCRATCH: RetentionClass.SCRATCH,
+    Area.DAMAGED: RetentionClass.DAMAGED,
 }
 _GRACE = timedelta(hours=1)
 """A folder without a row is kept for so long, whatever the settings say: its report or its upload may be on the way."""
@@ -71,7 +72,7 @@ class Expiry:
     def pages(self) -> Iterator[Sequence[Expired]]:
         """Yield all expired items in pages. A page takes one short read transaction, and may be empty."""
         yield from self._pages_of_artifacts()
-        for area in (Area.CHECKPOINTS, Area.SCRATCH, Area.ARTIFACTS):
+        for area in (Area.CHECKPOINTS, Area.SCRATCH, Area.DAMAGED, Area.ARTIFACTS):
             folders = self._store.folders(area)
             while page := list(islice(folders, self._page)):
                 yield self._measured(self._expired_folders(page))
@@ -236,6 +237,8 @@ def _kinds_of_stages(session: Session, keys: Sequence[str]) -> dict[str, StageKi
 
 def _unused(session: Session, folders: Sequence[StoredFolder]) -> list[StoredFolder]:
     """Return the folders, all of one area, that no row of the database needs."""
+    if folders[0].area is Area.DAMAGED:
+        return list(folders)
     if folders[0].area is Area.SCRATCH:
         ids = [folder.attempt.stage_id for folder in folders if folder.attempt]
         running = select(Stage.id, Stage.fence).where(col(Stage.id).in_(ids), Stage.status == StageStatus.RUNNING)

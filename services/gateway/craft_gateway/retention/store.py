@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 from uuid import uuid4
 
 from craft.contracts.stages.artifacts import ArtifactRef
-from craft.infra.storage.artifacts import artifact_folder
+from craft.infra.storage.artifacts import QUARANTINE, artifact_folder
 
 _TRASH = "trash-"
 _CLOCK = ".clock"
@@ -27,11 +27,13 @@ class Area(StrEnum):
     ARTIFACTS = "artifacts"
     CHECKPOINTS = "checkpoints"
     SCRATCH = "tmp"
+    DAMAGED = QUARANTINE
 
 
 _NAMES = {
     Area.ARTIFACTS: re.compile(r"(?P<key>[0-9a-f]{64})-[0-9a-f]{16}"),
     Area.CHECKPOINTS: re.compile(r"(?P<key>[0-9a-f]{64})"),
+    Area.DAMAGED: re.compile(r"(?P<key>[0-9a-f]{64})-[0-9a-f]{16}-[0-9a-f]{32}"),
     Area.SCRATCH: re.compile(r"(?:(?P<stage>stg_[0-9a-z]{26})-(?P<fence>[0-9]+)|(?!trash-).+)-[0-9a-f]{32}"),
 }
 """The store's folders have these names; the collector ignores others."""

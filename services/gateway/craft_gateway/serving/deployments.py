@@ -16,7 +16,7 @@ from craft.contracts.stages.artifacts import ArtifactRef
 from craft.contracts.stages.names import package_stage
 from craft.contracts.stages.rows import ADAPTER_FOLDER
 from craft.core.strategies import Strategy
-from craft.errors import Conflict, NotFound
+from craft.errors import ArtifactDamaged, Conflict, NotFound
 from craft.infra.ids import new_id
 from craft.infra.models.folders import served_path
 from craft.infra.settings.inference import VllmSettings
@@ -25,6 +25,7 @@ from craft.infra.storage.served_adapters import ServedAdapters
 from craft_gateway.access.owners import no_model
 from craft_gateway.http.responses import OPENAI_ROOT, ROOT
 from craft_gateway.job_views.reader import JobReader
+from craft_gateway.job_views.stored_results import StoredResults
 from craft_gateway.jobs.checks import check_servable
 from craft_gateway.lifecycle.job_transaction import JobTransaction
 from craft_gateway.retention.uses import lock_artifact
@@ -75,7 +76,7 @@ class Deployments:
     ) -> None:
         self._database = database
         self._reader = reader
-        self._store = store
+        self._results = StoredResults(database, store)
         self._adapters = adapters
         self._serves = vllm is not None
         self._vllm = vllm
@@ -89,7 +90,7 @@ class Deployments:
         """Deploy the adapter, or return its deployment where it has one.
 
         Raises NotFound; Conflict if the adapter is not finished or this installation serves no adapters;
-        RequestInvalid if vLLM would refuse to load it.
+        ArtifactDamaged; RequestInvalid if vLLM would refuse to load it.
         """
         ref = self._finished_adapter(job_id, strategy)
         with self._database.read() as session:
@@ -132,13 +133,13 @@ class Deployments:
         return row
 
     def base_of(self, model: str) -> ServedBase:
-        """Copy the adapter to the model server's folder if it is missing there, and return its base model.
+        """Copy the adapter to the model server's folder if it is missing or damaged there; return its base model.
 
         Raises NotFound.
         """
         row = self.find(model)
         # The folder's volume may be new and empty. Without the artifact, the model server answers that it has no model.
-        with suppress(NotFound):
+        with suppress(NotFound, ArtifactDamaged):
             self._publish(row)
         return ServedBase.model_validate(row.base)
 
@@ -184,7 +185,7 @@ class Deployments:
 
     def _publish(self, row: Deployment) -> None:
         base = ServedBase.model_validate(row.base)
-        folder = self._store.open(row.artifact) / ADAPTER_FOLDER
+        folder = self._results.folder(row.job_id, package_stage(row.strategy), row.artifact) / ADAPTER_FOLDER
         self._adapters.publish(row.id, folder, base_model=served_path(base.model))
 
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Body, Query, Response
 
 from craft.contracts.public.serving import AdapterDeployment, DeployRequest
 from craft.core.strategies import Strategy
-from craft.errors import Conflict, DiskFull, ModelRejected, NotFound, RequestInvalid
+from craft.errors import ArtifactDamaged, Conflict, DiskFull, ModelRejected, NotFound, RequestInvalid
 from craft.infra.http.openapi import documented
 from craft.infra.http.turns import Turns
 from craft_gateway.access.authorisation import JOBS, CallerOf, authorised
@@ -36,7 +36,7 @@ def router(owners: OwnerLookup, deployments: Deployments, reader: JobReader, res
         response_model=AdapterDeployment,
         responses={
             200: {"model": AdapterDeployment, "description": "It was deployed before."},
-            **documented(NotFound, Conflict, RequestInvalid, ModelRejected, DiskFull),
+            **documented(NotFound, Conflict, ArtifactDamaged, RequestInvalid, ModelRejected, DiskFull),
         },
     )
     async def deploy_adapter(

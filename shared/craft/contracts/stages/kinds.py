@@ -58,6 +58,8 @@ class RetentionClass(StrEnum):
     """Files that an attempt wrote and did not publish."""
     ORPHAN = "orphan"
     """Published, but its report never came: no row knows it."""
+    DAMAGED = "damaged"
+    """An artifact whose bytes changed after it was published, kept for people to look at."""
 
 
 class WorkUnit(StrEnum):

@@ -62,6 +62,7 @@ class RetentionSettings(BaseModel):
     checkpoint_days: Days = 7.0
     scratch_days: _SomeDays = 1.0
     orphan_days: _SomeDays = 1.0
+    damaged_days: Days = Field(30.0, description="Damaged artifacts in `quarantine/`, from when they were found.")
     log_days: Days = Field(90.0, description="Log lines of a finished job, in the database.")
     sweep_seconds: float = Field(3600.0, gt=0.0, description="Pause between two rounds of garbage collection.")
 

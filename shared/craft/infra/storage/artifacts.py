@@ -3,10 +3,13 @@
 A stage writes into a scratch folder. Publishing hashes every file, writes `manifest.json`, flushes files and folder to
 disk and renames the scratch folder to its final name. Two attempts at one key that produce the same bytes publish the
 same folder. Different bytes become separate folders, and the database says which one is valid.
+
+Whoever opens an artifact gets the bytes that were published: a damaged one is moved to `quarantine/`, and is then
+absent.
 """
 
 import errno
-import hashlib
+import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,11 +22,21 @@ from pydantic import BaseModel
 
 from craft.contracts.stages.artifacts import ArtifactRef, Manifest, ManifestFile, StageResult, artifact_digest
 from craft.contracts.stages.kinds import FACTS, StageKind
-from craft.errors import DiskFull, Internal, NotFound
+from craft.errors import ArtifactDamaged, DiskFull, Internal, NotFound, Unavailable
+from craft.infra.storage.verification import (
+    MANIFEST_CHECKSUM_FILE,
+    Verification,
+    checksum,
+    sha256_of,
+)
+from craft.infra.storage.verification import MANIFEST_FILE as MANIFEST_FILE
 
-MANIFEST_FILE = "manifest.json"
-_HASH_BLOCK = 1 << 20
-_GONE_HINT = "What no job needs any longer expires; run the job again."
+_HASHED_AT_ONCE = 256 * 2**20
+"""`holds` hashes up to so many bytes, in about a quarter of a second: a claim or a submission waits for it."""
+_MAKE_AGAIN = "Retry the job with `from_stage`, the stage that makes it. Upload a dataset again: that repairs it."
+_log = logging.getLogger("craft.artifacts")
+QUARANTINE = "quarantine"
+"""The folder of damaged artifacts, below the store's root."""
 RowT = TypeVar("RowT", bound=BaseModel)
 
 
@@ -52,11 +65,21 @@ class ArtifactStore(Protocol):
         ...
 
     def open(self, ref: ArtifactRef) -> Path:
-        """The artifact's folder, read-only. Raises NotFound."""
+        """The artifact's folder, read-only: its files have the bytes that were published.
+
+        Raises NotFound, ArtifactDamaged if it was found damaged just now, Unavailable.
+        """
+        ...
+
+    def holds(self, ref: ArtifactRef) -> bool:
+        """True if the store has the artifact, undamaged. Of a large one, only names and sizes of files are compared.
+
+        Raises Unavailable.
+        """
         ...
 
     def manifest(self, ref: ArtifactRef) -> Manifest:
-        """The artifact's manifest. Raises NotFound."""
+        """The artifact's manifest; of the other files, only names and sizes are compared. Raises as `open` does."""
         ...
 
 
@@ -65,7 +88,8 @@ class FolderStore:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        for folder in ("artifacts", "tmp", "checkpoints"):
+        self._verification = Verification()
+        for folder in ("artifacts", "tmp", "checkpoints", QUARANTINE):
             (root / folder).mkdir(parents=True, exist_ok=True)
 
     def scratch(self, name: str) -> Path:
@@ -106,9 +130,11 @@ class FolderStore:
             result=result,
         )
         try:
-            (scratch / MANIFEST_FILE).write_bytes(manifest.model_dump_json(indent=1).encode())
+            content = manifest.model_dump_json(indent=1).encode()
+            (scratch / MANIFEST_FILE).write_bytes(content)
+            (scratch / MANIFEST_CHECKSUM_FILE).write_bytes(checksum(content))
             _flush_tree(scratch)
-            self._rename(scratch, self._folder(manifest.ref))
+            self._rename(scratch, manifest.ref)
         except OSError as error:
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
                 raise DiskFull(
@@ -119,30 +145,72 @@ class FolderStore:
 
     def open(self, ref: ArtifactRef) -> Path:
         """See `ArtifactStore.open`."""
-        folder = self._folder(ref)
-        if not (folder / MANIFEST_FILE).is_file():
-            raise NotFound(
-                f"The artifact {ref.key[:12]} is not in the store.",
-                hint="What no job needs expires; run the job again.",
-            )
-        return folder
+        return self._verified(ref)
+
+    def holds(self, ref: ArtifactRef) -> bool:
+        """See `ArtifactStore.holds`."""
+        try:
+            self._verified(ref, max_hashed_bytes=_HASHED_AT_ONCE)
+        except (NotFound, ArtifactDamaged):
+            return False
+        return True
 
     def manifest(self, ref: ArtifactRef) -> Manifest:
         """See `ArtifactStore.manifest`."""
-        return Manifest.model_validate_json((self.open(ref) / MANIFEST_FILE).read_bytes())
+        folder = self._verified(ref, max_hashed_bytes=0)
+        return Manifest.model_validate_json((folder / MANIFEST_FILE).read_bytes())
+
+    def _verified(self, ref: ArtifactRef, *, max_hashed_bytes: int | None = None) -> Path:
+        folder = self._folder(ref)
+        try:
+            damage = self._verification.damage(folder, ref, max_hashed_bytes=max_hashed_bytes)
+        except FileNotFoundError:
+            raise NotFound(
+                f"The artifact {ref.key[:12]} is not in the store.",
+                hint="What no job needs expires; run the job again.",
+            ) from None
+        if damage is not None:
+            self._set_aside(folder, damage)
+            raise ArtifactDamaged(f"The artifact {ref.key[:12]} is damaged: {damage}.", hint=_MAKE_AGAIN)
+        return folder
+
+    def _set_aside(self, folder: Path, damage: str) -> bool:
+        """Move a damaged artifact out of the way, for people to look at. False if that is not possible."""
+        aside = self._root / QUARANTINE / f"{folder.name}-{uuid4().hex}"
+        try:
+            folder.rename(aside)
+            os.utime(aside)  # its time in quarantine begins
+        except FileNotFoundError:
+            return True  # another process was faster
+        except OSError as error:
+            _log.error("artifact_not_set_aside", extra={"artifact": folder.name, "error": str(error)[:300]})
+            return False
+        _log.error("artifact_damaged", extra={"artifact": folder.name, "damage": damage, "set_aside": str(aside)})
+        return True
 
     def _folder(self, ref: ArtifactRef) -> Path:
         return self._root / "artifacts" / artifact_folder(ref)
 
-    def _rename(self, scratch: Path, folder: Path) -> None:
+    def _rename(self, scratch: Path, ref: ArtifactRef) -> None:
+        folder = self._folder(ref)
         while not _moved(scratch, folder):
             # Another attempt at the same key has published the same bytes. The folder gets a new time: until the
             # database refers to it, garbage collection would take an old folder for an orphan.
             with suppress(FileNotFoundError):  # garbage collection has just removed it, so ours is needed
+                if damage := self._verification.damage(folder, ref):
+                    self._replace(folder, damage)
+                    continue
                 os.utime(folder)
                 shutil.rmtree(scratch)
                 break
         flush(folder.parent)
+
+    def _replace(self, folder: Path, damage: str) -> None:
+        if not self._set_aside(folder, damage):
+            raise Unavailable(
+                f"The damaged artifact {folder.name[:12]} cannot be replaced.",
+                hint="Look at the permissions of the artifacts folder.",
+            )
 
 
 def artifact_folder(ref: ArtifactRef) -> str:
@@ -168,11 +236,8 @@ def _refuse_links(paths: Iterable[Path]) -> None:
 
 
 def _described(path: Path, root: Path) -> ManifestFile:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_HASH_BLOCK):
-            digest.update(block)
-    return ManifestFile(path=path.relative_to(root).as_posix(), bytes=path.stat().st_size, sha256=digest.hexdigest())
+    relative = path.relative_to(root).as_posix()
+    return ManifestFile(path=relative, bytes=path.stat().st_size, sha256=sha256_of(path))
 
 
 def flush(path: Path) -> None:

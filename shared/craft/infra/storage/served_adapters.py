@@ -4,6 +4,7 @@ Every replica reads the same folder, so a restart loses nothing, and no runtime 
 """
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -16,7 +17,9 @@ from craft.contracts.base import NAME
 from craft.contracts.stages.rows import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from craft.errors import Internal, ModelRejected
 from craft.infra.storage.artifacts import flush
+from craft.infra.storage.verification import FileHashes
 
+_log = logging.getLogger("craft.adapters")
 STAGE_ADAPTER = "stage-"
 """The prefix of the names of adapters that a stage publishes for itself and then withdraws."""
 
@@ -26,22 +29,28 @@ class ServedAdapters:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._hashes = FileHashes()
 
     def publish(self, name: str, adapter: Path, *, base_model: str) -> None:
         """Copy a PEFT folder, whole or not at all. `base_model` must be the name of the base model in the server.
 
-        Raises ModelRejected if the folder is not an adapter, OSError if the disk is full.
+        A copy that differs from the folder is replaced: it was damaged. A server that has loaded it keeps what it
+        loaded. Raises ModelRejected if the folder is not an adapter, OSError if the disk is full.
         """
         target = self._folder(name)
-        if target.exists():
-            return
         config = _config(adapter)
+        # vLLM's resolver serves an adapter only where this is exactly the name of the running model.
+        text = json.dumps({**config, "base_model_name_or_path": base_model})
+        if target.exists():
+            if self._same(target, adapter / ADAPTER_WEIGHTS, text):
+                return
+            _log.error("served_adapter_damaged", extra={"adapter": name})
+            self.withdraw(name)
         draft = self._root / f".{name[:80]}.{uuid4().hex}"
         draft.mkdir(parents=True)
         try:
             shutil.copyfile(adapter / ADAPTER_WEIGHTS, draft / ADAPTER_WEIGHTS)
-            # vLLM's resolver serves an adapter only where this is exactly the name of the running model.
-            (draft / ADAPTER_CONFIG).write_text(json.dumps({**config, "base_model_name_or_path": base_model}))
+            (draft / ADAPTER_CONFIG).write_text(text)
             for path in (draft / ADAPTER_WEIGHTS, draft / ADAPTER_CONFIG, draft):
                 flush(path)
             try:
@@ -51,6 +60,14 @@ class ServedAdapters:
                     raise
         finally:
             shutil.rmtree(draft, ignore_errors=True)
+
+    def _same(self, target: Path, weights: Path, config: str) -> bool:
+        try:
+            return (target / ADAPTER_CONFIG).read_text() == config and self._hashes.sha256(
+                target / ADAPTER_WEIGHTS
+            ) == self._hashes.sha256(weights)
+        except (FileNotFoundError, UnicodeDecodeError):
+            return False
 
     def withdraw(self, name: str) -> None:
         """Remove an adapter, if there is one. A server that has loaded it keeps it."""

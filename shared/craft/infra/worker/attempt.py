@@ -5,7 +5,7 @@ import queue
 import shutil
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +13,7 @@ from typing import Protocol
 from craft.contracts.problems import StageError
 from craft.contracts.stages.artifacts import StageResult
 from craft.contracts.stages.claims import ClaimedStage, StageProgress
-from craft.errors import CraftError, DiskFull, Internal, NotFound, StageTimeout, WorkerLost
+from craft.errors import ArtifactDamaged, CraftError, DiskFull, NotFound, StageTimeout, WorkerLost
 from craft.infra.observe import telemetry
 from craft.infra.observe.log import stage_logger
 from craft.infra.process.error_mapping import error_of
@@ -42,8 +42,10 @@ class Child(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryReleased:
-    """The memory that the stage needs is free."""
+class Prepared:
+    """The stage's inputs are undamaged, and the memory that it needs is free. `inputs`: their folders by role."""
+
+    inputs: Mapping[str, Path]
 
 
 class RunningAttempt:
@@ -74,7 +76,7 @@ class RunningAttempt:
         self._stopping = stopping
         self._at_work = False
         # SimpleQueue is reentrant, so a signal handler may put an event in.
-        self._mailbox: queue.SimpleQueue[MemoryReleased | ChildOutcome | StopReason] = queue.SimpleQueue()
+        self._mailbox: queue.SimpleQueue[Prepared | ChildOutcome | StopReason] = queue.SimpleQueue()
         self._logger = stage_logger(job=claimed.job_id, stage=claimed.name, attempt=claimed.attempt)
         self._heartbeat = Heartbeat(
             lambda renew: coordinator.renew(claimed.stage_id, renew),
@@ -109,7 +111,7 @@ class RunningAttempt:
         try:
             scratch = self._store.scratch(f"{self._claimed.stage_id}-{self._claimed.fence}")
             # In a thread, while the heartbeat runs: it may outlast the lease, and a cancel must not wait for it.
-            threading.Thread(target=self._free_memory, name="release-memory", daemon=True).start()
+            threading.Thread(target=self._prepare, name="prepare", daemon=True).start()
             ended = self._supervise(scratch)
         except Exception as error:  # top level: a failure that is not reported would look like a lost worker
             self._logger.exception("attempt_crashed")
@@ -124,16 +126,16 @@ class RunningAttempt:
 
     def _supervise(self, scratch: Path) -> AttemptEnd:
         match self._next_event():
-            case MemoryReleased():
-                self._child.start(self._work(scratch), self)
+            case Prepared(inputs=inputs):
+                self._child.start(self._work(inputs, scratch), self)
                 self._at_work = True
                 return self._supervise(scratch)
             case Finished(result=result):
                 return self._publish(scratch, result)
             case Failed(error=error):
-                return self._report_failure(error)
+                return self._report_failure(self._damage() or error)
             case Died() as died:
-                return self._died(died, scratch)
+                return self._report_failure(self._damage() or _error_of_death(died, scratch))
             case StopReason.STOP:
                 # No job waits for a worker that shuts down. The next job waits where only the stage stops.
                 grace = self._settings.grace_seconds / 2 if self._stopping.is_set() else self._settings.stop_seconds
@@ -148,27 +150,49 @@ class RunningAttempt:
                 seconds = self._claimed.timeout_seconds
                 return self._fail(StageTimeout(f"The stage ran for more than {seconds:g} s.", hint="Raise the limit."))
 
-    def _free_memory(self) -> None:
+    def _prepare(self) -> None:
         try:
+            inputs = self._verified_inputs()
             self._release_memory()
         except Exception as error:  # top level of the thread: the attempt waits for this result
             self._mailbox.put(Failed(error=StageError.of(error_of(error)), reusable=True))
         else:
-            self._mailbox.put(MemoryReleased())
+            self._mailbox.put(Prepared(inputs))
 
-    def _next_event(self) -> MemoryReleased | ChildOutcome | StopReason | None:
+    def _verified_inputs(self) -> dict[str, Path]:
+        """The folders of the inputs by role, each one undamaged. Raises ArtifactDamaged, Unavailable."""
+        folders: dict[str, Path] = {}
+        damaged: list[str] = []
+        for role, ref in self._claimed.inputs.items():
+            try:
+                folders[role] = self._store.open(ref)
+            except (NotFound, ArtifactDamaged) as error:
+                damaged.append(f"{role}: {error.message}")
+        if damaged:
+            raise ArtifactDamaged(
+                f"An input of the stage is damaged. {' '.join(damaged)}",
+                hint="Retry the job: what is damaged is then made again.",
+            )
+        return folders
+
+    def _damage(self) -> StageError | None:
+        """The error where an input was damaged while the stage read it: that explains whatever the stage met."""
+        try:
+            self._verified_inputs()
+        except ArtifactDamaged as error:
+            return StageError.of(error)
+        except CraftError:
+            return None
+        return None
+
+    def _next_event(self) -> Prepared | ChildOutcome | StopReason | None:
         """The next event, or None at the deadline."""
         try:
             return self._mailbox.get(timeout=max(0.0, self._deadline - self._clock()))
         except queue.Empty:
             return None
 
-    def _work(self, scratch: Path) -> StageWork:
-        try:
-            inputs = {role: self._store.open(ref) for role, ref in self._claimed.inputs.items()}
-        except NotFound as error:
-            # The caller named a job and not this artifact, so it is not a fault of the caller.
-            raise Internal(f"An input of the stage is gone: {error.message}", hint="Retry the job.") from error
+    def _work(self, inputs: Mapping[str, Path], scratch: Path) -> StageWork:
         return StageWork(
             parameters=self._claimed.parameters,
             inputs=inputs,
@@ -191,6 +215,8 @@ class RunningAttempt:
                 return self._lost()
             case StopReason.STOP:
                 return self._reports.release()
+        if damage := self._damage():
+            return self._report_failure(damage)
         manifest = self._store.publish(
             scratch,
             key=self._claimed.key,
@@ -217,20 +243,6 @@ class RunningAttempt:
         # Nobody refused the renewal: the coordinator is away, and the stage may still be ours when it comes back.
         return self._reports.give_up() if self._heartbeat.overdue() else AttemptEnd.LOST
 
-    def _died(self, died: Died, scratch: Path) -> AttemptEnd:
-        peak = f"peak memory {died.peak_memory_bytes / 2**30:.2f} GiB"
-        error: CraftError
-        if died.exit_signal != signal.SIGKILL and shutil.disk_usage(scratch).free < _FULL_DISK_BYTES:
-            error = DiskFull("The stage's process died on a full disk.", hint="Free space below the artifacts folder.")
-        elif died.exit_signal is None:
-            error = WorkerLost(f"The stage's process ended with exit code {died.exit_code}; {peak}.")
-        else:
-            name = signal.Signals(died.exit_signal).name if died.exit_signal in set(signal.Signals) else "?"
-            hint = "Most often the machine ran out of memory." if died.exit_signal == signal.SIGKILL else None
-            error = WorkerLost(f"The stage's process was killed by {name}; {peak}.", hint=hint)
-        known = {"exit_signal": died.exit_signal, "peak_memory_bytes": died.peak_memory_bytes}
-        return self._report_failure(StageError.of(error).model_copy(update=known))
-
     def _fail(self, error: CraftError) -> AttemptEnd:
         return self._report_failure(StageError.of(error))
 
@@ -239,3 +251,18 @@ class RunningAttempt:
         telemetry.mark_failed(error.code)
         shown = stage_error_without_paths(error.model_copy(update={"last_log_lines": self._log.last}))
         return self._reports.fail(shown)
+
+
+def _error_of_death(died: Died, scratch: Path) -> StageError:
+    peak = f"peak memory {died.peak_memory_bytes / 2**30:.2f} GiB"
+    error: CraftError
+    if died.exit_signal != signal.SIGKILL and shutil.disk_usage(scratch).free < _FULL_DISK_BYTES:
+        error = DiskFull("The stage's process died on a full disk.", hint="Free space below the artifacts folder.")
+    elif died.exit_signal is None:
+        error = WorkerLost(f"The stage's process ended with exit code {died.exit_code}; {peak}.")
+    else:
+        name = signal.Signals(died.exit_signal).name if died.exit_signal in set(signal.Signals) else "?"
+        hint = "Most often the machine ran out of memory." if died.exit_signal == signal.SIGKILL else None
+        error = WorkerLost(f"The stage's process was killed by {name}; {peak}.", hint=hint)
+    known = {"exit_signal": died.exit_signal, "peak_memory_bytes": died.peak_memory_bytes}
+    return StageError.of(error).model_copy(update=known)

@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.infra.storage.damage import flip_a_byte
 from tests.services.gateway.rigs.evaluated_artifacts import QUESTIONS, outcomes
 from tests.services.gateway.rigs.public_rig import MODEL, UNKNOWN_JOB, Rig, model_folder, open_rig
 
+from craft.contracts.stages.rows import EVALUATION_FILE
 from craft.core.metrics import paired_difference
+from craft_gateway.store.tables import Artifact
 
 
 @pytest.fixture
@@ -93,9 +96,21 @@ def test_what_has_expired_is_told(rig: Rig) -> None:
     )
     (folder,) = (rig.artifacts / "artifacts").glob(f"{key}*")
     folder.rename(folder.with_name("gone"))
+    with rig.database.write() as session:
+        session.delete(session.get_one(Artifact, key))
     comparison = compared(rig, first, second)
     assert "expired" in comparison["jobs"][0]["strategies"][0]["reason"]
     assert comparison["sets"][0]["differences"] == []
+
+
+def test_what_is_damaged_is_told_and_not_compared(rig: Rig) -> None:
+    first, second = finished(rig), finished(rig, training={"epochs": 1})
+    ref = rig.reader.output(first, "evaluate:cor-rait")
+    flip_a_byte(rig.store.open(ref), EVALUATION_FILE)
+    for _ in range(2):
+        comparison = compared(rig, first, second)
+        assert "damaged: retry the job from" in comparison["jobs"][0]["strategies"][0]["reason"]
+        assert comparison["sets"][0]["differences"] == []
 
 
 def test_with_another_base_models_scale_ths_is_not_subtracted(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from tests.infra.storage.damage import BREAKS, Break
 from tests.ports import free_ports
 from tests.services.datasets.sources.source_servers import HOST, ROWS
 from tests.services.gateway.rigs.dataset_rig import DatasetRig, dataset_rig, datasets_service
@@ -133,11 +134,24 @@ def lost_bytes(both: DatasetRig) -> Iterator[None]:
         moved.rename(both.rig.artifacts / "artifacts")
 
 
-def test_bytes_that_are_gone_are_not_found(both: DatasetRig) -> None:
+def test_bytes_that_are_gone_are_told_with_what_to_do(both: DatasetRig) -> None:
     made = both.uploaded(ROWS)
     with lost_bytes(both):
         answer = both.rig.get(made["links"]["preview"])
-    assert (answer.status_code, "not in the store" in answer.json()["detail"]) == (404, True)
+    assert (answer.status_code, answer.json()["code"]) == (410, "artifact_damaged")
+    assert "Upload the same rows again" in answer.json()["hint"]
+    assert both.rig.get(made["links"]["preview"]).status_code == 200
+
+
+@pytest.mark.parametrize("damage", BREAKS.values(), ids=BREAKS.keys())
+def test_a_damaged_dataset_is_not_shown_and_uploading_it_again_repairs_it(both: DatasetRig, damage: Break) -> None:
+    made = both.uploaded(ROWS)
+    [folder] = (both.rig.artifacts / "artifacts").iterdir()
+    damage(folder, QUESTIONS_FILE)
+    problem = both.rig.get(made["links"]["preview"]).json()
+    assert (problem["status"], problem["code"]) == (410, "artifact_damaged")
+    assert made["id"] in problem["detail"]
+    assert both.uploaded(ROWS)["id"] == made["id"]
     assert both.rig.get(made["links"]["preview"]).status_code == 200
 
 

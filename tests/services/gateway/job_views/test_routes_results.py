@@ -5,8 +5,6 @@ from typing import NamedTuple
 import pytest
 from tests.services.gateway.rigs.public_rig import Rig, open_rig
 
-from craft.contracts.stages.artifacts import ArtifactRef
-from craft.contracts.stages.rows import ADAPTER_ARCHIVE
 from craft.errors import ModelGated
 from craft.infra.settings.addresses import is_loopback
 
@@ -129,15 +127,6 @@ def test_a_part_that_the_file_does_not_have_is_a_problem(done: Done, asked: str)
     assert "18 bytes" in answer.json()["detail"]
 
 
-def test_an_adapter_that_was_just_removed_is_not_found(rig: Rig) -> None:
-    job_id = rig.submit()
-    rig.finish(job_id)
-    [adapter] = rig.get(f"/craft/jobs/{job_id}").json()["adapters"]
-    (rig.store.open(ArtifactRef.model_validate(adapter["artifact"])) / ADAPTER_ARCHIVE).unlink()
-    answer = rig.get(f"/craft/jobs/{job_id}/adapter")
-    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
-
-
 def test_a_job_of_several_adapters_asks_which(done: Done) -> None:
     problem = done.rig.get(f"/craft/jobs/{done.id}/adapter").json()
     assert (problem["code"], problem["param"]) == ("request_invalid", "strategy")
@@ -183,14 +172,6 @@ def test_artifacts_tell_files_counts_and_costs(rig: Rig) -> None:
     assert [file["path"] for file in artifact["files"]] == ["rows.jsonl"]
     assert artifact["bytes"] == 64
     assert artifact["reused"] is False
-
-
-def test_an_artifact_that_left_the_store_is_not_found(rig: Rig) -> None:
-    job_id = rig.submit()
-    rig.finish(job_id)
-    ref = rig.reader.output(job_id, "report")
-    (rig.store.open(ref) / "manifest.json").unlink()
-    assert rig.get(f"/craft/jobs/{job_id}/report").status_code == 404
 
 
 def test_every_operation_is_documented_with_its_errors(rig: Rig) -> None:

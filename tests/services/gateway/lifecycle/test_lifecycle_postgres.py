@@ -5,6 +5,7 @@ from inspect import signature
 
 import pytest
 from tests.services.gateway.lifecycle import test_creation as together_facts
+from tests.services.gateway.lifecycle import test_damage as damage_facts
 from tests.services.gateway.lifecycle import test_dispatch as relay_facts
 from tests.services.gateway.lifecycle import test_pause as pause_facts
 from tests.services.gateway.lifecycle import test_transitions as facts
@@ -20,7 +21,16 @@ pytestmark = ON_POSTGRESQL
 
 FACTS: list[Callable[[World], None]] = [
     fact
-    for module in (facts, relay_facts, retention_facts, unreadable_facts, pause_facts, share_facts, together_facts)
+    for module in (
+        facts,
+        relay_facts,
+        retention_facts,
+        unreadable_facts,
+        damage_facts,
+        pause_facts,
+        share_facts,
+        together_facts,
+    )
     for name, fact in vars(module).items()
     if name.startswith("test_") and set(signature(fact).parameters) == {"world"}
 ]

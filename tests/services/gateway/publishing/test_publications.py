@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from sqlmodel import select
+from tests.infra.storage.damage import flip_a_byte
 from tests.services.gateway.rigs.fake_hub import TOKEN, FakeHub, running_hub
 from tests.services.gateway.rigs.public_rig import UNKNOWN_JOB, Rig, open_rig
 
@@ -95,6 +96,19 @@ def events(rig: Rig, job: str) -> list[EventType]:
     with rig.database.read() as session:
         query = select(Event).where(Event.subject == job).order_by("seq")
         return [event.type for event in session.exec(query) if event.type.of_adapter]
+
+
+@pytest.mark.parametrize("stage", ["package:cor-rait", "evaluate:cor-rait"])
+def test_a_damaged_adapter_is_not_published_and_the_publication_says_what_to_do(rig: Rig, stage: str) -> None:
+    job = finished(rig)
+    publish(rig, job)
+    flip_a_byte(rig.store.open(rig.reader.output(job, stage)), "rows.jsonl")
+    publisher = FakePublisher()
+    assert work(publishing(rig, publisher)) == 1
+    assert publisher.packages == []
+    view = shown(rig, job)
+    assert (view["status"], view["error"]["code"]) == ("failed", "artifact_damaged")
+    assert f'{{"from_stage": "{stage}"}}' in view["error"]["hint"]
 
 
 def test_an_adapter_is_published_with_its_card_and_the_job_stays_as_it_was(rig: Rig) -> None:

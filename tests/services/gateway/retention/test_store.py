@@ -58,12 +58,12 @@ def test_files_strangers_and_trash_are_not_listed(root: Path) -> None:
     for area in Area:
         (root / area.value / "lost+found").mkdir()
         (root / area.value / ("b" * 64)).write_text("a file")
-    assert [names(store, area) for area in Area] == [[], [], []]
+    assert [names(store, area) for area in Area] == [[] for _ in Area]
 
 
 def test_a_store_that_was_never_used_is_empty(tmp_path: Path) -> None:
     store = ArtifactFolders(tmp_path / "none")
-    assert [names(store, area) for area in Area] == [[], [], []]
+    assert [names(store, area) for area in Area] == [[] for _ in Area]
     store.empty_trash()
 
 

@@ -125,9 +125,20 @@ def test_a_broken_package_is_not_deployed(rig: Rig) -> None:
     job_id = finished(rig)
     package = rig.store.open(rig.reader.output(job_id, "package:cor-rait"))
     (package / "adapter" / "adapter_config.json").write_text("no json")
-    assert deploy(rig, job_id).json()["code"] == "model_unsupported"
+    problem = deploy(rig, job_id).json()
+    assert (problem["status"], problem["code"]) == (410, "artifact_damaged")
+    assert '{"from_stage": "package:cor-rait"}' in problem["hint"]
     assert rig.get("/v1/models").json()["data"] == []
     assert served(rig) == []
+
+
+def test_a_served_copy_that_was_damaged_is_made_again_before_the_next_reply(rig: Rig) -> None:
+    model = deploy(rig, finished(rig)).json()["model"]
+    weights = rig.adapters / model / "adapter_model.safetensors"
+    good = weights.read_bytes()
+    weights.write_bytes(good[:-1] + b"?")
+    rig.deployments.base_of(model)
+    assert weights.read_bytes() == good
 
 
 class UnwritableDatabase(Database):
