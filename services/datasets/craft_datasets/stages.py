@@ -1,6 +1,6 @@
 """The service's stages by kind: the split, the rehearsal set, a strategy's tuning set."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from craft.contracts.stages.artifacts import StageResult
@@ -19,10 +19,10 @@ from craft.contracts.stages.rows import (
     ProbeRow,
     QuestionRow,
     StateRow,
+    TrainingRow,
 )
 from craft.core.flow import KnowledgeFlow
 from craft.core.knowledge import KnowledgeState
-from craft.core.questions import Question
 from craft.core.rehearsal import default_rehearsal_count, rehearsal_questions
 from craft.core.selection import Selection
 from craft.infra.stage.context import StageContext, StageFunctions
@@ -46,7 +46,8 @@ def rehearsal_set(parameters: RehearsalSetParameters, context: StageContext) -> 
 
     Raises TooFewKnown, explained by the probe.
     """
-    questions = _questions(context.input("questions") / TRAIN_FILE)
+    asked = list(read_rows(context.input("questions") / TRAIN_FILE, QuestionRow))
+    questions = [row.to_question() for row in asked]
     count = parameters.size or default_rehearsal_count(len(questions))
     states = _states(context.input("states"))
     with explained_by_probe(context):
@@ -60,7 +61,7 @@ def rehearsal_set(parameters: RehearsalSetParameters, context: StageContext) -> 
     wanted = set(chosen.ids)
     samples = _samples(context.input("probe"))
     rows = rehearsal_rows([q for q in questions if q.id in wanted], samples, parameters.prompts)
-    written = write_rows(context.output / TRAINING_FILE, rows)
+    written = write_rows(context.output / TRAINING_FILE, _with_lines(rows, asked))
     return StageResult(
         counts={"rehearse": written, "asked": count},
         metrics={"threshold": chosen.threshold},
@@ -73,7 +74,8 @@ def tuning_set(parameters: TuningSetParameters, context: StageContext) -> StageR
 
     Raises TooFewKnown or TooFewUnknown, explained by the probe.
     """
-    questions = _questions(context.input("questions") / TRAIN_FILE)
+    asked = list(read_rows(context.input("questions") / TRAIN_FILE, QuestionRow))
+    questions = [row.to_question() for row in asked]
     flows = _flows(context.inputs["flow"]) if "flow" in context.inputs else None
     states = _states(context.input("states"))
     with explained_by_probe(context):
@@ -87,7 +89,7 @@ def tuning_set(parameters: TuningSetParameters, context: StageContext) -> StageR
         )
     samples = _samples(context.inputs["probe"]) if "probe" in context.inputs else {}
     rows = tuning_rows(questions, selection, parameters.prompts, samples=samples)
-    write_rows(context.output / TRAINING_FILE, rows)
+    write_rows(context.output / TRAINING_FILE, _with_lines(rows, asked))
     write_rows(context.output / DECISIONS_FILE, _decisions(selection))
     counts = {"van": len(selection.van), "idk": len(selection.idk), "dropped": len(selection.dropped)}
     for dropped in selection.dropped:
@@ -95,8 +97,10 @@ def tuning_set(parameters: TuningSetParameters, context: StageContext) -> StageR
     return StageResult(counts=counts)
 
 
-def _questions(path: Path) -> list[Question]:
-    return [row.to_question() for row in read_rows(path, QuestionRow)]
+def _with_lines(rows: Iterable[TrainingRow], asked: Sequence[QuestionRow]) -> Iterator[TrainingRow]:
+    """The rows with the lines of their questions: an error of the training names them."""
+    lines = {row.id: row.line for row in asked}
+    return (row.model_copy(update={"line": lines[row.id]}) for row in rows)
 
 
 def _states(folder: Path) -> dict[str, KnowledgeState]:

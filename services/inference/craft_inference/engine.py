@@ -3,7 +3,7 @@
 It names no tensor type: `TransformersEngine` runs in this process, `VllmEngine` sends HTTP requests to a model server.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -93,6 +93,15 @@ class Letters:
 
 
 @dataclass(frozen=True, slots=True)
+class LongPrompt:
+    """The prompt at `position` among others has `tokens`, which leaves no room in the `limit` of the context."""
+
+    position: int
+    tokens: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
 class EngineDescription:
     """The engine as the manifest and `GET /v1/engine` show it. `attention` is free text, such as "shared-prefix"."""
 
@@ -117,6 +126,10 @@ class Engine(Protocol):
 
     def describe(self) -> EngineDescription:
         """The engine's name, version, device and limits."""
+        ...
+
+    def too_long(self, prompts: Iterable[Prompt], *, new_tokens: int) -> list[LongPrompt]:
+        """The prompts that leave no room for `new_tokens`. It runs no model, and most prompts need no tokenizer."""
         ...
 
     def generate(

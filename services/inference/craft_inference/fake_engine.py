@@ -1,6 +1,6 @@
 """An engine without a model, for tests. Its replies are a function of the prompt."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from craft_inference.engine import (
     LetterPrompt,
     Letters,
     LetterScores,
+    LongPrompt,
     OnProgress,
     Prompt,
     Replies,
@@ -40,12 +41,19 @@ class FakeEngine:
     score: Callable[[LetterPrompt, Path | None], Sequence[float]] = _even
     finish: Callable[[str], FinishReason] = lambda _: FinishReason.STOP
     failures: Mapping[str, Exception] = field(default_factory=dict)
+    context_words: int = 1_000_000
     seen: list[Prompt] = field(default_factory=list)
     samplings: list[Sampling] = field(default_factory=list)
 
     def describe(self) -> EngineDescription:
         """See `Engine.describe`."""
-        return EngineDescription("fake", "1", "none", "none", "none", 1_000_000)
+        return EngineDescription("fake", "1", "none", "none", "none", self.context_words)
+
+    def too_long(self, prompts: Iterable[Prompt], *, new_tokens: int) -> list[LongPrompt]:
+        """See `Engine.too_long`. Each word is a token."""
+        counted = [(at, sum(len(message.content.split()) for message in p.messages)) for at, p in enumerate(prompts)]
+        most = self.context_words
+        return [LongPrompt(at, words, most) for at, words in counted if words + new_tokens > most]
 
     def generate(
         self,

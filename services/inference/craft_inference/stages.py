@@ -29,6 +29,7 @@ from craft.infra.stage.context import StageContext
 from craft.infra.storage.artifacts import read_rows, write_rows
 from craft_inference.engine import EngineDescription
 from craft_inference.engine_holder import EngineHolder
+from craft_inference.prompt_lengths import check_lengths
 from craft_inference.prompting.prompt_runner import Answerer, Prober, PromptRun
 from craft_inference.shards import Shard, in_shards, shard_size, total
 from craft_inference.stage_guard import StageGuard
@@ -40,15 +41,23 @@ def probe(parameters: ProbeParameters, context: StageContext, *, engines: Engine
     """Steps 1 and 5 of the method: N sampled replies, or the letters' log-probabilities, of every training question.
 
     Writes samples.jsonl in the questions' order, diagnosis.json, and each finished shard to the checkpoint folder.
-    Raises RequestInvalid for shots that are no rows of the task or are in the held-out split, ContextTooLong with the
-    id, and RepliesUnusable if a guard stops the stage.
+    Raises RequestInvalid for shots that are no rows of the task or are in the held-out split, ContextTooLong
+    before any work, and RepliesUnusable if a guard stops the stage.
     """
     folder = context.input(QUESTIONS)
-    questions = _questions(folder / TRAIN_FILE)
+    rows = list(read_rows(folder / TRAIN_FILE, QuestionRow))
+    questions = [row.to_question() for row in rows]
     shots = probe_shots(parameters, _questions(folder / HELD_OUT_FILE))
     guard = StageGuard(parameters, total=len(questions), tuned=_adapter(context) is not None)
     with engines.borrow(parameters.model, parameters.engine) as engine:
         prober = Prober(engine, parameters, shots, _adapter(context))
+        check_lengths(
+            engine,
+            prober.prompts(questions),
+            rows,
+            new_tokens=1 if parameters.task is Task.MULTIPLE_CHOICE else parameters.probe.max_new_tokens,
+            setting="probe.max_new_tokens",
+        )
 
         def run_shard(shard: Sequence[Question], before: int) -> Shard[ProbeRow]:
             return prober.shard(shard, lambda done, _: context.progress(before + done, len(questions)))
@@ -68,10 +77,9 @@ def probe(parameters: ProbeParameters, context: StageContext, *, engines: Engine
             inspect=guard.probed,
         )
         description = engine.describe()
-    rows = [row for shard in shards for row in shard.rows]
-    context.progress(len(rows), len(questions))
+    context.progress(len(questions), len(questions))
     findings = guard.findings()
-    count = write_rows(context.output / SAMPLES_FILE, rows)
+    count = write_rows(context.output / SAMPLES_FILE, (row for shard in shards for row in shard.rows))
     (context.output / DIAGNOSIS_FILE).write_text(guard.diagnosis().model_dump_json(indent=1), encoding="utf-8")
     result = _result({"questions": count}, total([shard.cost for shard in shards]), description)
     return _with_guard(result, guard, findings)
@@ -82,16 +90,25 @@ def answer(parameters: AnswerParameters, context: StageContext, *, engines: Engi
 
     Reads the held-out file of the role `questions` (the set "held_out") and of each role `questions:<name>` (the set
     `<name>`). Writes replies.jsonl, with the sets in the order of their roles, and each finished shard to the
-    checkpoint folder. Raises ContextTooLong with the id, and RepliesUnusable if a guard stops the stage.
+    checkpoint folder. Raises ContextTooLong before any work, and RepliesUnusable if a guard stops the stage.
     """
-    runs = [
-        PromptRun(name, question)
+    asked = [
+        (name, row)
         for name, role in evaluation_sets(sorted(context.inputs)).items()
-        for question in _questions(context.input(role) / HELD_OUT_FILE)
+        for row in read_rows(context.input(role) / HELD_OUT_FILE, QuestionRow)
     ]
+    runs = [PromptRun(name, row.to_question()) for name, row in asked]
     guard = StageGuard(parameters, total=len(runs), tuned=_adapter(context) is not None)
     with engines.borrow(parameters.model, parameters.engine) as engine:
         answerer = Answerer(engine, parameters, _adapter(context))
+        check_lengths(
+            engine,
+            answerer.prompts(runs),
+            [row for _, row in asked],
+            sets=[name for name, _ in asked],
+            new_tokens=parameters.max_new_tokens,
+            setting="evaluation_settings.max_new_tokens",
+        )
 
         def run_shard(shard: Sequence[PromptRun], before: int) -> Shard[ReplyRow]:
             return answerer.shard(shard, lambda done, _: context.progress(before + done, len(runs)))

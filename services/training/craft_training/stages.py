@@ -2,6 +2,7 @@
 
 from importlib.metadata import version
 
+from craft.contracts.findings import findings_of
 from craft.contracts.spec.jobs import TrainingSettings
 from craft.contracts.stages.artifacts import Cost, StageResult
 from craft.contracts.stages.kinds import StageKind
@@ -63,13 +64,15 @@ class TrainingStages:
             _check_steps(len(rows), settings, too_short)
         base = self._models.get(parameters.model, parameters.trainer)
         length = min(settings.max_length, base.context_length)
-        run = TuningRun(tokenise(rows, base.tokenizer, max_length=length), settings, parameters.seed)
+        tokenised = tokenise(rows, base.tokenizer, max_length=length)
+        run = TuningRun(tokenised.samples, settings, parameters.seed)
         try:
-            return self._run(base, run, context)
+            result = self._run(base, run, context)
         except Exception:
             # A failure during the replacement of layers may leave some of them replaced.
             self._models.forget()
             raise
+        return result.model_copy(update={"findings": [*result.findings, *findings_of(tokenised.findings)]})
 
     def _run(self, base: BaseModel, run: TuningRun, context: StageContext) -> StageResult:
         def report_step(row: CurveRow, steps: int) -> None:

@@ -111,14 +111,29 @@ def test_an_empty_set_is_an_error(rig: Rig) -> None:
 
 def test_a_row_that_is_too_long_is_named(rig: Rig, rows: list[TrainingRow], row: Row) -> None:
     long = row("Who " + "and who " * 60 + "?", "Mugoze")
-    with pytest.raises(ContextTooLong, match="row of Who and who"):
-        rig.stages.tune(rig.tuning(SETTINGS.model_copy(update={"max_length": 64})), rig.context([*rows, long]))
+    named = long.model_copy(update={"line": 758})
+    with pytest.raises(ContextTooLong, match=r"1 of .* line 758, “.*and who \?”") as raised:
+        rig.stages.tune(rig.tuning(SETTINGS.model_copy(update={"max_length": 64})), rig.context([*rows, named]))
+    [detail] = raised.value.details
+    assert (detail.line, detail.field) == (758, "question")
+
+
+def test_a_few_rows_that_own_targets_made_too_long_are_left_out_and_told(
+    rig: Rig, rows: list[TrainingRow], row: Row
+) -> None:
+    long = row("Who is it?", "Mugoze " * 100).model_copy(update={"line": 9})
+    many = [each.model_copy(update={"id": f"{n} {each.id}"}) for n in range(4) for each in rows]
+    result = rig.stages.tune(rig.tuning(SETTINGS.model_copy(update={"max_length": 64})), rig.context([*many, long]))
+    assert result.counts["rows"] == len(many)
+    [found] = result.findings
+    assert (found.code, found.severity, found.lines) == ("rows_too_long", "warning", [9])
+    assert f"1 of {len(many) + 1} training rows" in found.message
 
 
 def test_the_models_own_context_is_a_limit_too(rig: Rig, row: Row) -> None:
     long = row("Who " + "and who " * 900 + "?", "Mugoze")
     settings = SETTINGS.model_copy(update={"max_length": 100_000})
-    with pytest.raises(ContextTooLong, match="at most 2048"):
+    with pytest.raises(ContextTooLong, match="at most 2,048"):
         rig.stages.tune(rig.tuning(settings), rig.context([long]))
 
 

@@ -1,7 +1,7 @@
 """The embedded engine: a transformers model in this process, on CPU or CUDA."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from craft_inference.engine import (
     LetterPrompt,
     Letters,
     LetterScores,
+    LongPrompt,
     OnProgress,
     Prompt,
     Replies,
@@ -99,6 +100,10 @@ class TransformersEngine:
             attention="plain" if self._plain else "shared-prefix",
             context_length=context_length_of(self._model.config),
         )
+
+    def too_long(self, prompts: Iterable[Prompt], *, new_tokens: int) -> list[LongPrompt]:
+        """See `Engine.too_long`."""
+        return self._chat.too_long(prompts, new_tokens=new_tokens)
 
     def generate(
         self,

@@ -1,13 +1,15 @@
 """Chats as token ids, by the model's own template, with its end tokens and the tokens of letters."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from craft.core.rows.fields import excerpt
 from craft.errors import ContextTooLong, ModelRejected, RequestInvalid
+from craft.infra.models.inspection.lengths import max_tokens_of
 from craft.infra.process.server_paths import without_paths
-from craft_inference.engine import LetterPrompt, Prompt
+from craft_inference.engine import LetterPrompt, LongPrompt, Prompt
 
 
 def chat_of(folder: Path, *, max_tokens: int | None) -> "Chat":
@@ -67,11 +69,27 @@ class Chat:
             if len(ids) + new_tokens > self.context_length:
                 raise ContextTooLong(
                     f"The prompt of {prompt.id} has {len(ids)} tokens; with {new_tokens} new ones that is more "
-                    f"than the model's {self.context_length}.",
+                    f"than the model's {self.context_length}. It begins: {excerpt(prompt.messages[-1].content)!r}.",
                     hint="Shorten the question or the shots, ask for fewer new tokens, or choose a longer context.",
                     param="messages",
                 )
         return encoded
+
+    def too_long(self, prompts: Iterable[Prompt], *, new_tokens: int) -> list[LongPrompt]:
+        """See `Engine.too_long`. A prompt of few bytes is not rendered: a token is at least one byte of its text."""
+        found: list[LongPrompt] = []
+        around: dict[int, int] = {}
+        for position, prompt in enumerate(prompts):
+            turns, content = len(prompt.messages), sum(max_tokens_of(turn.content.encode()) for turn in prompt.messages)
+            if turns not in around:
+                # The template's own text is the same around every chat of so many turns.
+                around[turns] = max_tokens_of(self._text(prompt).encode())
+            if content + around[turns] + new_tokens <= self.context_length:
+                continue
+            [ids] = self._ids([self._text(prompt)])
+            if len(ids) + new_tokens > self.context_length:
+                found.append(LongPrompt(position, len(ids), self.context_length))
+        return found
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of generated ids, without special tokens."""
@@ -91,7 +109,12 @@ class Chat:
         tokens: dict[str, int] = {}
         for letter, ids in zip(letters, after, strict=True):
             if ids[: len(before)] != before or len(ids) != len(before) + 1:
-                raise RequestInvalid(f"{letter!r} is not one token for this model.", param="letters")
+                raise RequestInvalid(
+                    f"{letter!r} is not one token for this model, after the header {start[-20:]!r}.",
+                    hint="A blank at the end of the chat template's header is the usual cause: remove it, or ask the "
+                    "questions as open-ended ones.",
+                    param="letters",
+                )
             tokens[letter] = ids[-1]
         return [[tokens[letter] for letter in prompt.letters] for prompt in prompts]
 

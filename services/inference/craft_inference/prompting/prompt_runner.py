@@ -1,6 +1,6 @@
 """Runs the stages' prompts on an engine, one shard at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -31,9 +31,13 @@ class Answerer:
         self._adapter = adapter
         self._sampling = Sampling(max_new_tokens=parameters.max_new_tokens)
 
+    def prompts(self, runs: Iterable[PromptRun]) -> Iterator[Prompt]:
+        """The prompt of each question."""
+        return (Prompt(run.question.id, tuple(self._messages(run.question))) for run in runs)
+
     def shard(self, runs: Sequence[PromptRun], on_progress: OnProgress) -> Shard[ReplyRow]:
         """One greedy reply to each question."""
-        prompts = [Prompt(run.question.id, tuple(self._messages(run.question))) for run in runs]
+        prompts = list(self.prompts(runs))
         replies = self._engine.generate(prompts, self._sampling, adapter=self._adapter, on_progress=on_progress)
         rows = [
             ReplyRow(set=run.set, id=reply.id, reply=reply.texts[0], finish=reply.finishes[0])
@@ -65,6 +69,10 @@ class Prober:
             seed=parameters.seed,
         )
 
+    def prompts(self, questions: Iterable[Question]) -> Iterator[Prompt]:
+        """The prompt of each question."""
+        return (Prompt(question.id, tuple(self._messages(question))) for question in questions)
+
     def shard(self, questions: Sequence[Question], on_progress: OnProgress) -> Shard[ProbeRow]:
         """Log-probabilities of letters for choice questions, else samples. A dataset has questions of one kind only."""
         choices = [question for question in questions if isinstance(question, ChoiceQuestion)]
@@ -73,7 +81,7 @@ class Prober:
             scores = self._engine.letters(letter_prompts, adapter=self._adapter, on_progress=on_progress)
             rows = [ProbeRow(id=row.id, logprobs=list(row.logprobs)) for row in scores.rows]
             return Shard(rows=rows, cost=_cost(scores.usage))
-        prompts = [Prompt(question.id, tuple(self._messages(question))) for question in questions]
+        prompts = list(self.prompts(questions))
         replies = self._engine.generate(prompts, self._sampling, adapter=self._adapter, on_progress=on_progress)
         rows = [ProbeRow(id=row.id, samples=list(row.texts), finishes=list(row.finishes)) for row in replies.rows]
         return Shard(rows=rows, cost=_cost(replies.usage))

@@ -9,7 +9,7 @@ log-probabilities they do not depend on the content of the prefix cache (shared/
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from craft_inference.engine import (
     LetterPrompt,
     Letters,
     LetterScores,
+    LongPrompt,
     OnProgress,
     Prompt,
     Replies,
@@ -84,6 +85,10 @@ class VllmEngine:
             attention="prefix-cached (letters by logprob_token_ids of a generated token)",
             context_length=self._chat.context_length,
         )
+
+    def too_long(self, prompts: Iterable[Prompt], *, new_tokens: int) -> list[LongPrompt]:
+        """See `Engine.too_long`."""
+        return self._chat.too_long(prompts, new_tokens=new_tokens)
 
     def generate(
         self,

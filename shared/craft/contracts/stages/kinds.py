@@ -139,7 +139,7 @@ FACTS: Mapping[StageKind, StageFacts] = {
     ),
     StageKind.REHEARSAL_SET: StageFacts(
         service=Service.DATASETS,
-        code_version=1,
+        code_version=2,  # Rows have the lines of their questions.
         weight=0.5,
         retention=RetentionClass.INTERMEDIATE,
         needs_model=False,
@@ -166,7 +166,7 @@ FACTS: Mapping[StageKind, StageFacts] = {
     ),
     StageKind.TUNING_SET: StageFacts(
         service=Service.DATASETS,
-        code_version=1,
+        code_version=2,  # Rows have the lines of their questions.
         weight=0.5,
         retention=RetentionClass.INTERMEDIATE,
         needs_model=False,

@@ -8,6 +8,7 @@ from craft.contracts.base import Contract
 from craft.core.judging.answers import Outcome
 from craft.core.questions import ChoiceQuestion, OpenQuestion, Question, Task
 from craft.core.replies.reply import AskedQuestion, FinishReason, finishes_or_stops
+from craft.core.rows.fields import excerpt
 from craft.core.selection import DropReason
 
 QUESTIONS_FILE = "questions.jsonl"
@@ -32,6 +33,14 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_ARCHIVE = "adapter.tar.gz"
 REPORT_JSON = "report.json"
 REPORT_HTML = "report.html"
+_NAME_LENGTH = 80
+
+
+def row_name(text: str, row_id: str, line: int | None) -> str:
+    """A row in an error's words: its line, the beginning of its text, and its id."""
+    shown = excerpt(text)
+    shown = shown if len(shown) <= _NAME_LENGTH else shown[: _NAME_LENGTH - 1] + "…"
+    return f"{f'line {line}, ' if line else ''}\u201c{shown}\u201d (id {row_id})"
 
 
 class QuestionRow(Contract):
@@ -44,6 +53,11 @@ class QuestionRow(Contract):
     answer: int | None = None
     category: str | None = None
     line: int | None = Field(None, description="In a split: the row's line in the dataset, from 1.")
+
+    @property
+    def name(self) -> str:
+        """The row as its owner knows it: its line in the dataset, its question and its id."""
+        return row_name(self.question, self.id, self.line)
 
     @classmethod
     def of(cls, question: Question) -> "QuestionRow":
@@ -137,8 +151,14 @@ class TrainingRow(Contract):
 
     id: str
     kind: TrainingKind
+    line: int | None = Field(None, description="The question's line in the dataset, from 1.")
     messages: list[ChatMessage]
     target: str
+
+    @property
+    def name(self) -> str:
+        """The row as its owner knows it: its line in the dataset, the end of its prompt, and its id."""
+        return row_name(self.messages[-1].content[-_NAME_LENGTH:], self.id, self.line)
 
 
 class Decision(StrEnum):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tests.services.training.packaging.test_packaging import _evaluation
+from tests.services.training.packaging.package_inputs import evaluation_document
 
 from craft.contracts.findings import Finding
 from craft.contracts.spec.jobs import PromptSettings
@@ -62,7 +62,7 @@ def card(parameters: PackageParameters, folder: Path, *findings: Finding) -> str
         '{"r": 8, "lora_alpha": 16, "lora_dropout": 0.1, "target_modules": ["q_proj"]}'
     )
     (tuned / CURVE_FILE).write_text("")
-    facts = CardFacts(parameters, tuned, {"van": 8, "idk": 2}, _evaluation(), 10, 10, findings)
+    facts = CardFacts(parameters, tuned, {"van": 8, "idk": 2}, evaluation_document(), 10, 10, {}, findings)
     return model_card(facts)
 
 

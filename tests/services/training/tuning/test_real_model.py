@@ -38,7 +38,7 @@ def smol() -> BaseModel:
 @pytest.fixture
 def samples(smol: BaseModel, row: Callable[[str, str], TrainingRow]) -> list[Sample]:
     rows = [row(f"What is the capital of {place}?", "I don't know.") for place in PLACES]
-    return tokenise(rows, smol.tokenizer, max_length=512)
+    return tokenise(rows, smol.tokenizer, max_length=512).samples
 
 
 def test_the_end_of_turn_is_the_token_at_which_the_model_stops(smol: BaseModel) -> None:
