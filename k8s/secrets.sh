@@ -20,6 +20,8 @@ stringData:
   database-url: postgresql://craft:$postgres@postgres:5432/craft
   broker-url: redis://craft:$valkey@valkey:6379/0
   worker-token: $(random)
+  service-token: $(random)
+  metrics-token: $(random)
   model-server-token: $(random)
   gateway-operator-key: $(random)
   webhooks-key: $(random)

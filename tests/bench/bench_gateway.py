@@ -26,6 +26,7 @@ from tests.chaos.rig.processes import Part, host_environment
 from tests.chaos.rig.system import is_ready
 from tests.ports import free_ports
 from tests.services.gateway.rigs.public_rig import MODEL, model_folder, rows
+from tests.tokens import WORKER_TOKEN
 
 from craft.contracts.stages.kinds import Service
 from craft.infra.settings.settings import Settings
@@ -71,7 +72,7 @@ class Running:
         settings = Settings(state_dir=self.state)
         return Workplace(
             coordinator_url=f"http://127.0.0.1:{self.ports['COORDINATOR']}",
-            token=settings.worker_token.get_secret_value(),
+            token=WORKER_TOKEN.get_secret_value(),
             database=self.state / "craft.db",
             artifacts=settings.resolved_artifacts_dir,
         )

@@ -19,6 +19,7 @@ import psutil
 import pytest
 from tests.ports import free_ports
 from tests.services.gateway.rigs.public_rig import open_rig
+from tests.tokens import ENVIRONMENT, SERVICE_TOKEN
 
 from craft_gateway.datasets.client import HttpDatasetsClient
 
@@ -64,7 +65,7 @@ def service(tmp_path: Path) -> Iterator[tuple[str, psutil.Process]]:
     changed = {"CRAFT_STATE_DIR": str(tmp_path), "CRAFT_DATASETS__PORT": str(port)}
     with (tmp_path / "log").open("wb") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "craft_datasets.api"], env=os.environ | changed, stdout=log, stderr=log
+            [sys.executable, "-m", "craft_datasets.api"], env=os.environ | ENVIRONMENT | changed, stdout=log, stderr=log
         )
         try:
             url = f"http://127.0.0.1:{port}"
@@ -94,7 +95,7 @@ def written(path: Path, *, first: int) -> Path:
 def test_a_million_rows_fit_in_little_memory(tmp_path: Path, service: tuple[str, psutil.Process]) -> None:
     url, process = service
     made = []
-    with closing(HttpDatasetsClient(url)) as client, open_rig(tmp_path, datasets=client) as rig:
+    with closing(HttpDatasetsClient(url, token=SERVICE_TOKEN)) as client, open_rig(tmp_path, datasets=client) as rig:
         rig.post("/craft/datasets", json={"rows": [{"question": "Why?", "answer": "x"}]})
         before, own = process.memory_info().rss, psutil.Process().memory_info().rss
         with watched(process) as peak:

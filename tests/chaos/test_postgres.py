@@ -21,6 +21,7 @@ from tests.chaos.rig.databases import PostgresServer
 from tests.chaos.rig.small import Small, small
 from tests.chaos.test_invariants import MAX_ATTEMPTS, SPOILED, spoil_in
 from tests.services.gateway.rigs.world import FakeBroker, FakeStore, postgres_world
+from tests.tokens import WORKER_TOKEN
 
 from craft.contracts.stages.claims import Claim
 from craft.contracts.stages.kinds import Service
@@ -38,7 +39,7 @@ FACTS: list[Callable[[Small], None]] = [
 ]
 CLAIM = Claim(owner="host-1-wrk_1", service=Service.DATASETS).model_dump_json()
 HEADERS = {
-    "Authorization": f"Bearer {Settings().worker_token.get_secret_value()}",
+    "Authorization": f"Bearer {WORKER_TOKEN.get_secret_value()}",
     "Content-Type": "application/json",
 }
 ANSWERED_SECONDS = 60.0
@@ -138,7 +139,7 @@ async def once(seconds: float) -> None:
 
 def test_without_a_free_connection_callers_are_told_to_come_back(system: Small, tmp_path: Path) -> None:
     database = Database(system.server.url)
-    settings = Settings(state_dir=tmp_path)
+    settings = Settings(state_dir=tmp_path, worker_token=WORKER_TOKEN)
     app = coordinator_app(database, exists=FakeStore(), queues=FakeBroker(), settings=settings, pause=once)
     with TestClient(app, headers=HEADERS) as http:
         with ExitStack() as stack:

@@ -40,6 +40,8 @@ PORTS = {
 DATABASE_OWNERS = {"gateway", "coordinator", "migrate"}
 TOKENS = {
     "CRAFT_WORKER_TOKEN": "worker-token",
+    "CRAFT_SERVICE_TOKEN": "service-token",
+    "CRAFT_METRICS_TOKEN": "metrics-token",
     "CRAFT_MODEL_SERVER_TOKEN": "model-server-token",
     "CRAFT_GATEWAY__OPERATOR_KEY": "gateway-operator-key",
     "CRAFT_WEBHOOKS__KEY": "webhooks-key",
@@ -171,6 +173,19 @@ def test_only_coordinator_and_workers_know_the_broker(processes: list[Process]) 
 def test_only_coordinator_and_workers_know_the_workers_token(processes: list[Process]) -> None:
     workers = {p.name for p in ours(processes) if p.module is not None and p.module.endswith(".worker")}
     assert knowing("CRAFT_WORKER_TOKEN", processes) == {"coordinator", *workers}
+
+
+def apis(processes: list[Process]) -> set[str]:
+    return {p.name for p in ours(processes) if p.name.endswith("-api")}
+
+
+def test_only_the_services_and_the_gateway_know_the_services_token(processes: list[Process]) -> None:
+    assert len(apis(processes)) == len(Service)
+    assert knowing("CRAFT_SERVICE_TOKEN", processes) == {"gateway", *apis(processes)}
+
+
+def test_who_has_metrics_knows_their_token(processes: list[Process]) -> None:
+    assert knowing("CRAFT_METRICS_TOKEN", processes) == {"gateway", "coordinator", *apis(processes)}
 
 
 def test_only_the_gateway_knows_the_operators_key(processes: list[Process]) -> None:

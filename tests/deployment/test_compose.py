@@ -132,7 +132,10 @@ def test_a_missing_password_stops_the_start() -> None:
     optional = {"CRAFT_OTLP_ENDPOINT", "TORCH_CPU_INDEX_URL", "TORCH_GPU_INDEX_URL"}
     secrets = {name for name, value in ENV.items() if not value} - optional
     passwords = {"POSTGRES_PASSWORD", "VALKEY_PASSWORD", "CRAFT_GATEWAY__OPERATOR_KEY", "CRAFT_WEBHOOKS__KEY"}
-    assert secrets == {*passwords, "CRAFT_WORKER_TOKEN", "CRAFT_MODEL_SERVER_TOKEN"}
+    assert secrets == {
+        *passwords,
+        *(f"CRAFT_{name}_TOKEN" for name in ("WORKER", "SERVICE", "METRICS", "MODEL_SERVER")),
+    }
     for name in secrets:
         uses = re.findall(r"\$\{" + name + r"([^}]*)\}", TEXT)
         assert uses

@@ -23,7 +23,15 @@ def test_every_value_is_new_each_time() -> None:
 
 
 def test_passwords_are_long_and_fit_into_urls() -> None:
-    for name in ("postgres-password", "worker-token", "model-server-token", "gateway-operator-key", "webhooks-key"):
+    for name in (
+        "postgres-password",
+        "worker-token",
+        "service-token",
+        "metrics-token",
+        "model-server-token",
+        "gateway-operator-key",
+        "webhooks-key",
+    ):
         assert re.fullmatch(r"[0-9a-f]{48}", secret()[name])
 
 

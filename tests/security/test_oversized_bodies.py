@@ -15,6 +15,7 @@ import httpx
 import psutil
 import pytest
 from tests.ports import free_ports
+from tests.tokens import ENVIRONMENT
 
 from craft_gateway.store import schema
 from craft_gateway.store.database import Database
@@ -110,7 +111,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     }
     with (state / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "craft_gateway.api"], env=os.environ | changed, stdout=log, stderr=log
+            [sys.executable, "-m", "craft_gateway.api"], env=os.environ | ENVIRONMENT | changed, stdout=log, stderr=log
         )
         try:
             _await(port)

@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import os
+import secrets
 import signal
 import socket
 import tempfile
@@ -25,11 +26,13 @@ from craft_cli.processes import ProcessSpec, SupervisedProcess
 _MAX_SOCKET_PATH_LENGTH = 100
 """Linux allows 107 bytes for a Unix socket's path."""
 _READY_SECONDS = 120.0
+_TOKENS = ("worker_token", "service_token", "model_server_token")
+_OWN_SERVICE_TOKEN = "service.token"  # noqa: S105 - the name of a file
 _POLL_SECONDS = 0.25
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The environment of all processes of the stack: this one's, with an absolute state folder."""
+    """The environment of all processes of the stack: this one's, with an absolute state folder and new tokens."""
     state = settings.state_dir.absolute()
     shared = {"CRAFT_STATE_DIR": str(state), "PYTHONUNBUFFERED": "1"}
     if settings.worker.device_lock is None:
@@ -38,6 +41,9 @@ def environment(settings: Settings) -> dict[str, str]:
     fields = settings.coordinator.model_fields_set
     if not {"beat_seconds", "lease_seconds"} & fields:
         shared |= {"CRAFT_COORDINATOR__BEAT_SECONDS": "1", "CRAFT_COORDINATOR__LEASE_SECONDS": "30"}
+    for name in _TOKENS:
+        given: str = getattr(settings, name).get_secret_value()
+        shared[f"CRAFT_{name.upper()}"] = given or secrets.token_hex(32)
     if settings.broker_url is None:
         shared["CRAFT_BROKER_URL"] = f"redis+socket://{quote(str(_socket_path(state)), safe='/')}"
     # The services' APIs compute too.
@@ -132,6 +138,13 @@ def check_ports(settings: Settings) -> None:
                 ) from None
 
 
+def _keep_private(path: Path, text: str) -> None:
+    """Write a file that only this user can read."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+
+
 class Stack:
     """All processes of the system. `say` gets messages for people."""
 
@@ -141,6 +154,7 @@ class Stack:
         logs = settings.state_dir.absolute() / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         shared: Mapping[str, str] = environment(settings)
+        _keep_private(settings.state_dir.absolute() / _OWN_SERVICE_TOKEN, shared["CRAFT_SERVICE_TOKEN"])
         self._processes = [SupervisedProcess(spec, environment=shared, logs=logs) for spec in processes(settings)]
         self._stopping = False
 

@@ -4,6 +4,7 @@ from fastapi import FastAPI
 
 from craft.infra.http.app import create_app
 from craft.infra.http.outbound import OutboundPolicy
+from craft.infra.http.service_access import service_access
 from craft.infra.settings.settings import Settings
 from craft.infra.storage.artifacts import FolderStore
 from craft_datasets import stages
@@ -29,6 +30,7 @@ def app(settings: Settings) -> FastAPI:
     return create_app(
         title="CRaFT datasets",
         service="datasets",
+        inner=service_access(settings, settings.datasets),
         routers=[router(intake, sources, readings=reading_turns(own.readings_at_once), fetches=fetch_turns())],
         max_body_bytes=settings.datasets.max_upload_bytes + _FORM_BYTES,
     )

@@ -7,6 +7,7 @@ from craft.infra.http.server.serve import serve
 from craft.infra.observe import log, telemetry
 from craft.infra.settings.addresses import is_loopback
 from craft.infra.settings.settings import Settings
+from craft.infra.settings.tokens import require_token
 from craft.infra.storage.state_folder import exit_without_database
 from craft_gateway import wiring_api
 
@@ -23,6 +24,7 @@ def main() -> None:
             "Set CRAFT_GATEWAY__OPERATOR_KEY (32 characters or more, such as `openssl rand -hex 32` prints), or\n"
             "CRAFT_GATEWAY__OIDC__ISSUER and CRAFT_GATEWAY__OIDC__AUDIENCE; or listen on 127.0.0.1."
         )
+    require_token(settings, "service_token")
     log.configure(settings, "gateway")
     telemetry.configure(settings, "gateway")
     exit_without_database(settings)

@@ -1,12 +1,10 @@
 """The coordinator process: the workers' calls over HTTP, and the loops beside them."""
 
-import sys
-
 from craft.infra.broker.celery import CeleryQueues, celery_app
 from craft.infra.http.server.serve import serve
 from craft.infra.observe import log, telemetry
-from craft.infra.settings.addresses import is_loopback
 from craft.infra.settings.settings import Settings
+from craft.infra.settings.tokens import require_token
 from craft.infra.storage.artifacts import FolderStore
 from craft.infra.storage.state_folder import exit_without_database
 from craft_gateway.lifecycle.reuse import exists_in
@@ -18,8 +16,7 @@ from craft_gateway.wiring_coordinator import coordinator_app
 def main() -> None:
     """Run the coordinator until SIGTERM. Only the local default (SQLite) migrates by itself."""
     settings = Settings()
-    if not is_loopback(settings.coordinator.host) and "worker_token" not in settings.model_fields_set:
-        sys.exit("The coordinator listens beyond loopback only with a token of its own: set CRAFT_WORKER_TOKEN.")
+    require_token(settings, "worker_token")
     log.configure(settings, "coordinator")
     telemetry.configure(settings, "coordinator")
     database = Database(settings.resolved_database_url)

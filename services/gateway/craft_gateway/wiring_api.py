@@ -16,6 +16,7 @@ from craft.errors import RequestInvalid
 from craft.infra.http.app import Lifespan, Mounted, Ready, create_app
 from craft.infra.http.openapi import documented
 from craft.infra.http.outbound import OutboundPolicy
+from craft.infra.http.service_access import MetricsAccess
 from craft.infra.models.folders import ModelFolders
 from craft.infra.models.inspection.inspector import Inspections
 from craft.infra.settings.inference import VllmSettings, engine_ref
@@ -80,7 +81,7 @@ from craft_gateway.webhooks.secrets import secret_box
 def app(settings: Settings) -> FastAPI:
     """The program: everything outside is real, and closed when the server ends."""
     database = Database(settings.resolved_database_url)
-    client = HttpDatasetsClient(settings.resolved_datasets_url)
+    client = HttpDatasetsClient(settings.resolved_datasets_url, token=settings.service_token)
     model_server = HttpModelServer(settings.resolved_model_server_url, token=settings.model_server_token)
     oidc = Oidc(settings.gateway.oidc) if settings.gateway.oidc else None
     space = FreeSpace(settings.resolved_artifacts_dir, min_free_bytes=settings.coordinator.min_free_bytes)
@@ -187,6 +188,7 @@ def public_api(
         describe=add_links,
         other_form=in_openais_form,
         inner=[
+            Middleware(MetricsAccess, token=settings.metrics_token),
             # Who calls comes first; polls, which most requests are, are answered before routing.
             Middleware(Authentication, authenticator=authenticator, limits=limits, other_form=in_openais_form),
             Middleware(PollMiddleware, owners=owners, responses=responses),

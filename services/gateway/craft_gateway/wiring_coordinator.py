@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from craft.infra.http.app import create_app
 from craft.infra.http.outbound import OutboundPolicy
+from craft.infra.http.service_access import own_checks_access
 from craft.infra.settings.publishing import PublishingSettings
 from craft.infra.settings.settings import Settings
 from craft.infra.storage.artifacts import FolderStore
@@ -134,4 +135,5 @@ def coordinator_app(
         ready=ready,
         lifespan=lifespan,
         registry=registry,
+        inner=own_checks_access(settings, settings.coordinator),
     )

@@ -11,6 +11,7 @@ from craft.contracts.spec.jobs import BaseModelRef
 from craft.contracts.stages.kinds import StageKind
 from craft.contracts.stages.parameters import EngineRef, ModelRef
 from craft.infra.http.app import create_app
+from craft.infra.http.service_access import service_access
 from craft.infra.models.folders import ModelFolders
 from craft.infra.settings.inference import InferenceSettings, engine_ref
 from craft.infra.settings.settings import Settings
@@ -48,6 +49,7 @@ def app(settings: Settings) -> FastAPI:
     return create_app(
         title="CRaFT inference",
         service="inference",
+        inner=service_access(settings, settings.inference),
         routers=[router(Calls(_engines(settings, has_device=False), find, engine))],
     )
 

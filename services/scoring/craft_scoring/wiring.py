@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from craft.contracts.stages.kinds import StageKind
 from craft.infra.http.app import create_app
+from craft.infra.http.service_access import service_access
 from craft.infra.settings.settings import Settings
 from craft.infra.stage.context import StageFunction
 from craft_scoring.embedding.embedder import Embedder, EmbedderSource
@@ -55,6 +56,7 @@ def app(settings: Settings) -> FastAPI:
     return create_app(
         title="CRaFT scoring",
         service="scoring",
+        inner=service_access(settings, settings.scoring),
         routers=[router(partial(embedders, settings.scoring.embedder))],
         max_body_bytes=MAX_BODY_BYTES,
     )

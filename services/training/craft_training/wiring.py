@@ -6,6 +6,7 @@ from typing import Literal
 from fastapi import FastAPI
 
 from craft.infra.http.app import create_app
+from craft.infra.http.service_access import service_access
 from craft.infra.models.folders import ModelFolders
 from craft.infra.settings.settings import Settings
 from craft.infra.stage.context import StageFunctions
@@ -32,6 +33,7 @@ def app(settings: Settings) -> FastAPI:
     return create_app(
         title="CRaFT training",
         service="training",
+        inner=service_access(settings, settings.training),
         routers=[
             router(
                 ModelFolders(settings.resolved_models_dir),

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
+from tests.tokens import ENVIRONMENT
 
 WORKERS = Path(__file__).with_name("workers")
 """Modules that processes under test import, and nothing else."""
@@ -143,6 +144,6 @@ def path_with_workers() -> str:
 
 
 def host_environment() -> dict[str, str]:
-    """This process's environment without any setting of the system, on one thread for each process."""
+    """This process's environment with the tokens of tests and no other setting, on one thread for each process."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CRAFT_")}
-    return kept | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
+    return kept | ENVIRONMENT | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}

@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 from sqlalchemy import insert
 from tests.services.gateway.rigs.world import START, FakeBroker, FakeStore, World, manifest_of, new_world, resolved
+from tests.tokens import WORKER_TOKEN
 
 from craft.contracts.events import StageStatus
 from craft.contracts.spec.jobs import JobStatus
@@ -120,7 +121,7 @@ class HttpWorker:
 
 
 def test_messages_that_a_broker_lost_are_sent_again_when_the_application_starts(tmp_path: Path) -> None:
-    settings = Settings(state_dir=tmp_path)
+    settings = Settings(state_dir=tmp_path, worker_token=WORKER_TOKEN)
     settings.resolved_artifacts_dir.mkdir()
     database = Database(settings.resolved_database_url)
     schema.upgrade(database)
@@ -128,7 +129,7 @@ def test_messages_that_a_broker_lost_are_sent_again_when_the_application_starts(
     lost, broker = FakeBroker(), FakeBroker()
     OutboxRelay(database, lost).send_due()
     app = coordinator_app(database, exists=FakeStore(), queues=broker, settings=settings, pause=shortly)
-    with TestClient(app) as http:
+    with TestClient(app, base_url="http://127.0.0.1") as http:
         for _ in range(3_000):
             if broker.sent:
                 break
@@ -137,14 +138,14 @@ def test_messages_that_a_broker_lost_are_sent_again_when_the_application_starts(
 
 
 def test_a_whole_job_through_the_application_its_loops_and_messages_alone(tmp_path: Path) -> None:
-    settings = Settings(state_dir=tmp_path)
+    settings = Settings(state_dir=tmp_path, worker_token=WORKER_TOKEN)
     settings.resolved_artifacts_dir.mkdir()
     database = Database(settings.resolved_database_url)
     schema.upgrade(database)
     store, broker = FakeStore(), FakeBroker()
     app = coordinator_app(database, exists=store, queues=broker, settings=settings, pause=shortly)
     token = settings.worker_token.get_secret_value()
-    with TestClient(app, headers={"Authorization": f"Bearer {token}"}) as http:
+    with TestClient(app, base_url="http://127.0.0.1", headers={"Authorization": f"Bearer {token}"}) as http:
         assert http.get("/readyz").json() == {"status": "ready", "checks": {"database": True}}
         control = JobControl(database, exists=store)
         job_id = control.create_job(resolved()).id

@@ -7,7 +7,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
@@ -18,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from craft.errors import CraftError, RateLimited, Unauthenticated
 from craft.infra.http.edge import OtherForm
 from craft.infra.http.problems import error_response
-from craft.infra.settings.addresses import is_loopback
+from craft.infra.http.service_access import check_own_pages
 from craft_gateway.access.identity import Identity, act_as
 from craft_gateway.access.oidc import Oidc
 
@@ -163,11 +162,10 @@ def _check_local(headers: Headers) -> None:
 
     Raises Unauthenticated.
     """
-    host = urlsplit(f"//{headers.get('host', '')}").hostname or "localhost"
-    origin = urlsplit(headers.get("origin", "")).hostname
-    foreign = headers.get("sec-fetch-site") == "cross-site" or (origin is not None and not is_loopback(origin))
-    if foreign or not is_loopback(host):
+    try:
+        check_own_pages(headers, local=True)
+    except Unauthenticated as error:
         raise Unauthenticated(
             "Without a key this server answers this machine only.",
             hint="Call it at 127.0.0.1 or localhost, or with a key.",
-        )
+        ) from error

@@ -5,7 +5,7 @@ from typing import BinaryIO, Protocol
 
 import httpx
 import orjson
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from craft.contracts.problems import Problem
 from craft.contracts.public.accounts import DEFAULT_TEAM
@@ -16,6 +16,7 @@ from craft.errors import (
     DiskFull,
     ErrorDetail,
     HostOutOfMemory,
+    Internal,
     PayloadTooLarge,
     RateLimited,
     RequestInvalid,
@@ -54,8 +55,9 @@ class DatasetsClient(Protocol):
 class HttpDatasetsClient:
     """Calls the service by HTTP. Uploads are streamed, never held in memory."""
 
-    def __init__(self, base_url: str, *, transport: httpx.BaseTransport | None = None) -> None:
-        self._http = httpx.Client(base_url=base_url, timeout=_TIMEOUT, transport=transport)
+    def __init__(self, base_url: str, *, token: SecretStr, transport: httpx.BaseTransport | None = None) -> None:
+        headers = {"Authorization": f"Bearer {token.get_secret_value()}"}
+        self._http = httpx.Client(base_url=base_url, headers=headers, timeout=_TIMEOUT, transport=transport)
 
     def store_file(
         self, file: BinaryIO, reading: Reading, *, team: str = DEFAULT_TEAM, chat_lines: bool = False
@@ -104,6 +106,10 @@ class HttpDatasetsClient:
 
 def _error_of(response: httpx.Response) -> CraftError:
     """The service's own error where the caller can act on it; Unavailable for any other."""
+    if response.status_code == httpx.codes.UNAUTHORIZED:
+        return Internal(
+            "The datasets service refuses this gateway's token.", hint="Set the same CRAFT_SERVICE_TOKEN in both."
+        )
     try:
         problem = Problem.model_validate_json(response.content)
     except ValidationError:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -114,6 +114,8 @@ class Submissions:
         Raises ModelNotFound, ModelRejected, DatasetInvalid, ContextTooLong, RehearsalTooShort, RequestInvalid.
         """
         sized, inspected = self._resolve(spec, team)
+        # A dry run leaves no trace, so it must not tell what other teams have computed.
+        sized = replace(sized, reused=self._control.used_by_team(team, sized.reused))
         estimate = self._estimator.estimate(sized)
         return ValidationView(
             resolved=resolved_view(sized.job, questions=sized.questions),

@@ -22,7 +22,7 @@ from craft_gateway.lifecycle.creation import (
     store_jobs,
 )
 from craft_gateway.lifecycle.job_transaction import JobTransaction, job_transaction
-from craft_gateway.lifecycle.reuse import ArtifactExists, reusable, reusable_of_plan, stages_of
+from craft_gateway.lifecycle.reuse import ArtifactExists, reusable, reusable_of_plan, stages_of, used_by_team
 from craft_gateway.lifecycle.transitions import cancel, pause, resume
 from craft_gateway.plan.stages import PlannedStage, ResolvedJob, plan
 from craft_gateway.store.database import Database, lock_key
@@ -39,6 +39,11 @@ class JobControl:
         """Artifacts that a new job with these stages can reuse, by stage name, except those of `recompute`."""
         with self._database.read() as session:
             return reusable_of_plan(session, stages, self._exists, recompute=recompute)
+
+    def used_by_team(self, team: str, found: Mapping[str, ArtifactRef]) -> Mapping[str, ArtifactRef]:
+        """Those of the artifacts that a job of the team made or took over before, by stage name."""
+        with self._database.read() as session:
+            return used_by_team(session, team, found)
 
     def earlier_job(self, idempotency: Idempotency | None) -> CreatedJob | None:
         """The job that an earlier request with this key made. Raises IdempotencyConflict if its body was another."""

@@ -91,6 +91,14 @@ def reusable(
     return {ref.key: ref for ref in found.values()}
 
 
+def used_by_team(session: Session, team: str, found: Mapping[str, ArtifactRef]) -> dict[str, ArtifactRef]:
+    """Those of `found` that a job of the team made or took over before."""
+    keys = {ref.key for ref in found.values()}
+    query = select(Stage.artifact_key).where(Stage.team == team, col(Stage.artifact_key).in_(keys)).distinct()
+    used = set(session.exec(query)) if keys else set()
+    return {name: ref for name, ref in found.items() if ref.key in used}
+
+
 def _canonical(session: Session, key: str) -> ArtifactRef | None:
     # Past the ORM: every new job asks for several, and needs no manifest.
     digest = session.connection().execute(_DIGEST, {"key": key}).scalar_one_or_none()

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from craft.contracts.services.model_server import ServedBase
 from craft.infra.http.app import create_app
+from craft.infra.http.service_access import own_checks_access
 from craft.infra.models.folders import ModelFolders, served_path
 from craft.infra.settings.settings import Settings
 from craft.infra.storage.served_adapters import ServedAdapters
@@ -53,6 +54,7 @@ def app(settings: Settings) -> FastAPI:
         service="model-server",
         routers=[router(supervisor, token=settings.model_server_token)],
         lifespan=watched,
+        inner=own_checks_access(settings, settings.model_server),
     )
 
 

@@ -31,9 +31,13 @@ class Settings(BaseSettings):
     datasets_url: str | None = None
     model_server_url: str | None = None
     coordinator_url: str | None = None
-    worker_token: SecretStr = SecretStr("local-workers")
+    worker_token: SecretStr = Field(SecretStr(""), description="Token of the coordinator's calls for workers.")
+    service_token: SecretStr = Field(SecretStr(""), description="Token of the services' own calls.")
     model_server_token: SecretStr = Field(
-        SecretStr("local-models"), description="Token of the model server only, because a stage's process gets it."
+        SecretStr(""), description="Token of the model server only, because a stage's process gets it."
+    )
+    metrics_token: SecretStr | None = Field(
+        None, min_length=16, description="Opens /metrics to other machines than this one."
     )
     log_format: Literal["text", "json"] = "text"
     otlp_endpoint: str | None = Field(None, description="Base URL of the OTLP/HTTP collector that traces are sent to.")

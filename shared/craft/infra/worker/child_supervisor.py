@@ -10,7 +10,14 @@ from craft.infra.settings.worker import WorkerSettings
 from craft.infra.stage.channel import Failed, Finished
 from craft.infra.worker.child_process import ChildOutcome, ChildProcess, StageListener, StageWork
 
-_KEPT_FROM_CHILD = ("CRAFT_WORKER_TOKEN", "CRAFT_DATABASE_URL", "CRAFT_BROKER_URL", "OTEL_EXPORTER_OTLP_HEADERS")
+_KEPT_FROM_CHILD = (
+    "CRAFT_WORKER_TOKEN",
+    "CRAFT_SERVICE_TOKEN",
+    "CRAFT_METRICS_TOKEN",
+    "CRAFT_DATABASE_URL",
+    "CRAFT_BROKER_URL",
+    "OTEL_EXPORTER_OTLP_HEADERS",
+)
 """Secrets are kept from the child, because a stage loads models and parses data that others wrote."""
 
 

@@ -22,6 +22,7 @@ from craft.infra.broker.celery import TASK_NAME, celery_app
 from craft.infra.ids import new_id
 from craft.infra.observe import log, telemetry
 from craft.infra.settings.settings import Settings
+from craft.infra.settings.tokens import require_token
 from craft.infra.storage.artifacts import FolderStore
 from craft.infra.worker.child_supervisor import WarmChild
 from craft.infra.worker.coordinator_client import CoordinatorClient
@@ -46,6 +47,7 @@ def run(service: Service, stage_functions_path: str, settings: Settings) -> None
 
     `stage_functions_path` is `package.module:callable`, which returns `StageFunctions`; only the child imports it.
     """
+    require_token(settings, "worker_token")
     log.configure(settings, f"{service.value}-worker")
     telemetry.configure(settings, f"{service.value}-worker")
     # Our own lines report the outcome of each message; Celery would report it twice more.

@@ -16,6 +16,7 @@ import psutil
 import pytest
 from tests.ports import free_ports
 from tests.services.datasets.reading.hostile_files import Hostile, hostile_files
+from tests.tokens import ENVIRONMENT, SERVICE_HEADERS
 
 from craft.contracts.services.datasets import DatasetStored
 from craft.contracts.stages.rows import QUESTIONS_FILE, QuestionRow
@@ -61,7 +62,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     }
     with (state / "log").open("wb") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "craft_datasets.api"], env=os.environ | changed, stdout=log, stderr=log
+            [sys.executable, "-m", "craft_datasets.api"], env=os.environ | ENVIRONMENT | changed, stdout=log, stderr=log
         )
         try:
             url = f"http://127.0.0.1:{port}"
@@ -130,7 +131,10 @@ def fault(service: Service, client: httpx.Client, file: Hostile) -> str | None:
 def test_every_hostile_file_is_read_honestly_or_refused(service: Service, tmp_path: Path) -> None:
     files = hostile_files(tmp_path / "canary")
     assert len({file.name for file in files}) == len(files) >= MIN_FILES
-    with httpx.Client(base_url=service.url, timeout=120) as client, ThreadPoolExecutor(2) as pool:
+    with (
+        httpx.Client(base_url=service.url, headers=SERVICE_HEADERS, timeout=120) as client,
+        ThreadPoolExecutor(2) as pool,
+    ):
         # One of each kind first, so that what is loaded once is no growth.
         assert [fault(service, client, file) for file in files[:2]] == [None, None]
         before = service.process.memory_info().rss

@@ -7,6 +7,7 @@ import httpx
 import pytest
 from tests.services.gateway.rigs.dataset_rig import row_checking_rig
 from tests.services.gateway.rigs.public_rig import UNKNOWN_DATASET, Rig, open_rig, rows
+from tests.tokens import SERVICE_TOKEN
 
 from craft.contracts.problems import Problem
 from craft.contracts.services.datasets import DatasetFormat, Reading
@@ -176,7 +177,7 @@ def test_a_service_that_is_away_is_unavailable(tmp_path: Path) -> None:
 
 
 def client_of(handle: Callable[[httpx.Request], httpx.Response]) -> HttpDatasetsClient:
-    return HttpDatasetsClient("http://datasets", transport=httpx.MockTransport(handle))
+    return HttpDatasetsClient("http://datasets", token=SERVICE_TOKEN, transport=httpx.MockTransport(handle))
 
 
 def test_the_client_sends_the_file_and_its_fields() -> None:

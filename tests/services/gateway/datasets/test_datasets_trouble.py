@@ -19,6 +19,7 @@ from tests.services.datasets.sources.source_servers import HOST, ROWS
 from tests.services.gateway.rigs.dataset_rig import DatasetRig, dataset_rig, datasets_service
 from tests.services.gateway.rigs.loopback import served
 from tests.services.gateway.rigs.public_rig import open_rig
+from tests.tokens import SERVICE_TOKEN
 
 from craft.contracts.stages.rows import QUESTIONS_FILE
 from craft.infra.settings.datasets import HubSettings
@@ -82,7 +83,10 @@ def test_identical_uploads_at_once_are_one_dataset(both: DatasetRig) -> None:
 
 def test_while_the_service_is_away_nothing_is_lost(tmp_path: Path) -> None:
     (port,) = free_ports(1)
-    with closing(HttpDatasetsClient(f"http://{HOST}:{port}")) as client, open_rig(tmp_path, datasets=client) as rig:
+    with (
+        closing(HttpDatasetsClient(f"http://{HOST}:{port}", token=SERVICE_TOKEN)) as client,
+        open_rig(tmp_path, datasets=client) as rig,
+    ):
         files = {"file": ("f", ROWS)}
         refused = rig.post("/craft/datasets", files=files)
         assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")

@@ -272,7 +272,7 @@ def test_the_coordinator_shows_every_metric_by_its_name(tmp_path: Path) -> None:
         await asyncio.Event().wait()
 
     app = coordinator_app(database, exists=FakeStore(), queues=FakeBroker(), settings=settings, pause=for_ever)
-    with TestClient(app) as http:
+    with TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 1)) as http:
         lines = http.get("/metrics").text.splitlines()
     shown = {line.split()[2] for line in lines if line.startswith("# TYPE")}
     assert shown >= NAMES

@@ -13,6 +13,7 @@ from openai import OpenAI
 from tests.services.gateway.rigs.dataset_rig import datasets_service
 from tests.services.gateway.rigs.loopback import served
 from tests.services.gateway.rigs.public_rig import MODEL, Rig, open_rig
+from tests.tokens import SERVICE_TOKEN
 
 from craft.contracts.public.accounts import TeamSettings
 from craft.errors import TooFewKnown
@@ -47,7 +48,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         open_rig(tmp_path_factory.mktemp("rig"), **options) as rig,
         served(datasets_service(rig.store, HubSettings())) as behind,
     ):
-        datasets = HttpDatasetsClient(behind)
+        datasets = HttpDatasetsClient(behind, token=SERVICE_TOKEN)
         rig.client = datasets
         rig.app = rig.new_app()
         for team in ("first", "second"):

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from tests.services.datasets.sources.source_servers import HOST
 from tests.services.gateway.rigs.loopback import served
 from tests.services.gateway.rigs.public_rig import Rig, open_rig
+from tests.tokens import SERVICE_TOKEN
 
 from craft.contracts.public.accounts import DEFAULT_TEAM
 from craft.contracts.services.datasets import DatasetStored, FetchRequest, Reading
@@ -65,7 +66,7 @@ def dataset_rig(folder: Path, *, store: ArtifactStore | None = None, **options: 
     """Open both services in an empty folder."""
     hub = HubSettings()
     with served(datasets_service(store or FolderStore(folder / "artifacts"), hub)) as url:
-        client = HttpDatasetsClient(url)
+        client = HttpDatasetsClient(url, token=SERVICE_TOKEN)
         try:
             with open_rig(folder, datasets=client, **options) as rig:
                 yield DatasetRig(rig, hub)
