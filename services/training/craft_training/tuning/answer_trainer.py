@@ -9,7 +9,7 @@ from peft import PeftModel
 from torch.nn.functional import cross_entropy
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from craft.errors import Internal
+from craft.errors import TuningUnusable
 from craft.infra.stage.context import StopRequest
 from craft_training.packaging.adapter_files import write_adapter
 from craft_training.tuning.batches import Batch
@@ -18,8 +18,11 @@ StepLog = Mapping[str, float]
 """The Trainer's log of one optimiser step: loss, grad_norm, learning_rate, epoch."""
 
 
-def answer_loss(model: Any, batch: Batch, *, autocast: bool) -> torch.Tensor:
-    """The summed cross-entropy of a batch's learned tokens, in float32. `autocast` multiplies in bfloat16."""
+def answer_logits(model: Any, batch: Batch, *, autocast: bool) -> torch.Tensor:
+    """The logits (N, vocabulary) that predict a batch's N learned tokens, in float32.
+
+    `autocast` multiplies in bfloat16.
+    """
     device = batch["input_ids"].device.type
     with torch.autocast(device, torch.bfloat16, enabled=autocast):
         logits = model(
@@ -29,7 +32,13 @@ def answer_loss(model: Any, batch: Batch, *, autocast: bool) -> torch.Tensor:
             logits_to_keep=batch["keep"],
             use_cache=False,
         ).logits
-    return cross_entropy(logits[batch["rows"], batch["columns"]].float(), batch["targets"], reduction="sum")
+    kept: torch.Tensor = logits[batch["rows"], batch["columns"]].float()
+    return kept
+
+
+def answer_loss(model: Any, batch: Batch, *, autocast: bool) -> torch.Tensor:
+    """The summed cross-entropy of a batch's learned tokens, in float32. `autocast` as above."""
+    return cross_entropy(answer_logits(model, batch, autocast=autocast), batch["targets"], reduction="sum")
 
 
 class AnswerTrainer(Trainer):
@@ -38,24 +47,27 @@ class AnswerTrainer(Trainer):
     def __init__(self, *, base_model_id: str, autocast: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._base_model_id = base_model_id
-        self._autocast = autocast
+        self.autocast = autocast
         self.remove_callback(PrinterCallback)
 
     def training_step(
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
-        """Compute one optimiser step's gradient batch by batch, so that memory holds one batch. Raises Internal."""
+        """Compute one optimiser step's gradient batch by batch, so that memory holds one batch.
+
+        Raises TuningUnusable if the loss is not finite.
+        """
         del num_items_in_batch  # The sum below counts the learned tokens of all batches.
         model.train()
         batches: list[Batch] = list(self._prepare_inputs(inputs)["batches"])
         learned = sum(len(batch["targets"]) for batch in batches)
         total = torch.zeros((), device=self.args.device)
         for batch in batches:
-            loss = answer_loss(model, batch, autocast=self._autocast) / learned
+            loss = answer_loss(model, batch, autocast=self.autocast) / learned
             self.accelerator.backward(loss)
             total += loss.detach()
         if not torch.isfinite(total):
-            raise Internal(
+            raise TuningUnusable(
                 f"The loss became {total.item()} at step {self.state.global_step + 1}.",
                 hint="Lower training.learning_rate, or raise training.warmup_ratio.",
                 param="training.learning_rate",

@@ -26,6 +26,7 @@ from craft_training.tuning.answer_trainer import AnswerTrainer, StepLog, StepWat
 from craft_training.tuning.batches import batches_of, may_pack
 from craft_training.tuning.checkpoints import Checkpoints
 from craft_training.tuning.samples import Sample
+from craft_training.tuning.tuning_guard import check_change, check_losses
 
 OnStep = Callable[[CurveRow, int], None]
 """Called with each optimiser step's row and the number of steps in all."""
@@ -74,7 +75,7 @@ def tune(
     """Train, and write the adapter into `adapter`. Resume from the newest whole checkpoint below `checkpoints`.
 
     After a stop request it ends the current step, writes a checkpoint and raises SystemExit. In all cases the base
-    model is restored. Raises Internal if the loss is not finite.
+    model is restored. Raises TuningUnusable if the loss is not finite or ends at 0.0, or the adapter changes nothing.
     """
     # Another version of the libraries may store its state, and draw its random numbers, in another way.
     versions = f"{torch.__version__}:{transformers.__version__}"
@@ -89,6 +90,8 @@ def tune(
             trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
         if trainer.state.global_step != run.steps:
             raise Internal(f"Training ended at step {trainer.state.global_step} of {run.steps}.")
+        check_losses(recorder.curve, run.samples, epochs=run.settings.epochs)
+        check_change(model, run.samples, autocast=trainer.autocast)
         write_adapter(model, adapter, base_model_id=base.ref.id)
         trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         trainer.accelerator.free_memory()

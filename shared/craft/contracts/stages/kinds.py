@@ -148,7 +148,7 @@ FACTS: Mapping[StageKind, StageFacts] = {
     ),
     StageKind.REHEARSE: StageFacts(
         service=Service.TRAINING,
-        code_version=1,
+        code_version=2,  # A run without a usable adapter fails.
         weight=6.0,
         retention=RetentionClass.MODEL,
         needs_model=True,
@@ -175,7 +175,7 @@ FACTS: Mapping[StageKind, StageFacts] = {
     ),
     StageKind.TUNE: StageFacts(
         service=Service.TRAINING,
-        code_version=1,
+        code_version=2,  # A run without a usable adapter fails.
         weight=12.0,
         retention=RetentionClass.MODEL,
         needs_model=True,

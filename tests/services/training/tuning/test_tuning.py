@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from craft.contracts.spec.jobs import TrainingSettings
 from craft.contracts.stages.rows import CurveRow, TrainingRow
-from craft.errors import DiskFull, Internal, RequestInvalid
+from craft.errors import DiskFull, RequestInvalid, TuningUnusable
 from craft.infra.process.error_mapping import error_of
 from craft.infra.stage.context import StopRequest
 from craft_training.base_models import BaseModel
@@ -263,7 +263,7 @@ def test_a_loss_that_is_not_finite_names_the_learning_rate(base: BaseModel, row:
     # Attention scores overflow float32 after the first real step. (No job may have such a rate.)
     settings = SETTINGS.model_copy(update={"learning_rate": 1e30, "epochs": 20})
     samples = tokenise([row("Who?", "Mugoze")], base.tokenizer, max_length=256).samples
-    with pytest.raises(Internal, match="loss became") as raised:
+    with pytest.raises(TuningUnusable, match="loss became") as raised:
         _tune(base, TuningRun(samples, settings, seed=1), tmp_path)
     assert "learning_rate" in str(raised.value.hint)
 
