@@ -27,6 +27,7 @@ from craft_gateway.access.authentication import Authentication, Authenticator, R
 from craft_gateway.access.authorisation import REFUSALS
 from craft_gateway.access.long_work import LargeBodies, long_work
 from craft_gateway.access.oidc import Oidc
+from craft_gateway.access.open_requests import BoundedRequests, OpenRequests
 from craft_gateway.access.owners import OWNED, OwnerLookup
 from craft_gateway.accounts import routes as accounts
 from craft_gateway.accounts.keys import ApiKeys
@@ -191,6 +192,7 @@ def public_api(
             Middleware(MetricsAccess, token=settings.metrics_token),
             # Who calls comes first; polls, which most requests are, are answered before routing.
             Middleware(Authentication, authenticator=authenticator, limits=limits, other_form=in_openais_form),
+            Middleware(BoundedRequests, requests=open_requests(settings), other_form=in_openais_form),
             Middleware(PollMiddleware, owners=owners, responses=responses),
             Middleware(LargeBodies, turns=work.large_bodies, other_form=in_openais_form),
         ],
@@ -219,6 +221,13 @@ def submissions(
         trainer=TrainerRef(dtype=settings.training.dtype),
         embedder=settings.scoring.embedder,
         vllm=_vllm(settings),
+    )
+
+
+def open_requests(settings: Settings) -> OpenRequests:
+    """The counter of requests under way, for one gateway."""
+    return OpenRequests(
+        per_key=settings.gateway.open_requests_per_key, per_team=settings.gateway.open_requests_per_team
     )
 
 

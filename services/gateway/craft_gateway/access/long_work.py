@@ -63,7 +63,7 @@ class LargeBodies:
             return
         began = False
         try:
-            async with self._turns.turn(_team(identity, Headers(scope=scope))):
+            async with self._turns.turn(team_of(identity, Headers(scope=scope))):
                 began = True
                 await self._app(scope, receive, send)
         except CraftError as error:
@@ -83,7 +83,7 @@ def _is_large(headers: Headers) -> bool:
     return (length.isdecimal() and int(length) > LARGE_BODY_BYTES) or "transfer-encoding" in headers
 
 
-def _team(identity: Identity, headers: Headers) -> str:
+def team_of(identity: Identity, headers: Headers) -> str:
     """The team that the request counts for; the actor where its team is not known yet."""
     named = headers.get("craft-team")
     if named is not None and (identity.operator or named in identity.grants):

@@ -28,6 +28,12 @@ class GatewaySettings(Listen):
         100.0, gt=0.0, description="Limit for one key on one replica; callers without a key on this machine have none."
     )
     requests_at_once: int = Field(200, ge=1, description="How many of these requests may come at once.")
+    open_requests_per_key: int = Field(
+        200,
+        ge=1,
+        description="Requests of one key that are under way: event streams and waiting polls stay so for long.",
+    )
+    open_requests_per_team: int = Field(400, ge=1, description="The same for all keys of a team.")
 
     @property
     def keyless(self) -> bool:
