@@ -10,6 +10,7 @@ from craft.contracts.documents.evaluation import (
     EvaluatedSet,
     EvaluationDocument,
 )
+from craft.contracts.findings import Finding, findings_of
 from craft.contracts.stages.artifacts import Cost, StageResult
 from craft.contracts.stages.names import HELD_OUT, evaluation_sets
 from craft.contracts.stages.parameters import EvaluateParameters
@@ -23,9 +24,12 @@ from craft.contracts.stages.rows import (
     ReplyRow,
 )
 from craft.core.evaluated import Evaluated
-from craft.core.judging.answers import judge
+from craft.core.findings import MAX_EXAMPLES
+from craft.core.judging.answers import Outcome, judge
 from craft.core.judging.refusals import wording_for
 from craft.core.judging.wordings.base import RefusalWording
+from craft.core.replies.gain import gain_finding
+from craft.core.replies.reply import FinishReason, reply_excerpt
 from craft.infra.stage.context import StageContext
 from craft.infra.storage.artifacts import read_rows, write_rows
 from craft_scoring.joins import joined
@@ -46,6 +50,7 @@ def evaluate(parameters: EvaluateParameters, context: StageContext) -> StageResu
     }
     outcomes: list[OutcomeRow] = []
     measured_sets: dict[str, EvaluatedSet] = {}
+    findings: list[Finding] = []
     for done, (name, questions) in enumerate(sets.items()):
         context.progress(done, len(sets))
         judged = {
@@ -53,6 +58,8 @@ def evaluate(parameters: EvaluateParameters, context: StageContext) -> StageResu
         }
         outcomes += [row for rows in judged.values() for row in rows]
         measured_sets[name] = _measured_set(judged, parameters)
+        if name == HELD_OUT:
+            findings = _gain(questions, judged[INITIAL_BASIC], judged[parameters.candidate])
     write_rows(context.output / OUTCOMES_FILE, outcomes)
     document = EvaluationDocument(
         task=parameters.task,
@@ -66,6 +73,7 @@ def evaluate(parameters: EvaluateParameters, context: StageContext) -> StageResu
     return StageResult(
         counts={f"questions:{name}": len(questions) for name, questions in sets.items()},
         metrics=_headline(measured_sets[HELD_OUT]),
+        findings=findings,
         cost=Cost(seconds=monotonic() - started),
     )
 
@@ -89,12 +97,29 @@ def _judged(
                 id=question.id,
                 model=model,
                 reply=reply.reply,
+                finish=reply.finish,
                 outcome=judgement.outcome,
                 parsed=judgement.parsed,
                 category=question.category,
             )
         )
     return rows
+
+
+def _gain(
+    questions: Sequence[QuestionRow], baseline: Sequence[OutcomeRow], candidate: Sequence[OutcomeRow]
+) -> list[Finding]:
+    """The warning that the candidate's gain comes from replies of M0 that were cut or could not be read."""
+    flawed = {row.id: row for row in baseline if row.finish is FinishReason.LENGTH or row.outcome is Outcome.UNPARSED}
+    examples = [
+        reply_excerpt(question.to_question(), row.reply, cut=row.finish is FinishReason.LENGTH)
+        for question in questions
+        if (row := flawed.get(question.id))
+    ]
+    found = gain_finding(
+        evaluated(candidate), evaluated(baseline), flawed=flawed.keys(), examples=examples[:MAX_EXAMPLES]
+    )
+    return findings_of([found]) if found else []
 
 
 def _measured_set(judged: Mapping[str, Sequence[OutcomeRow]], parameters: EvaluateParameters) -> EvaluatedSet:

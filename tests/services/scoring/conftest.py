@@ -31,6 +31,7 @@ from craft.contracts.stages.rows import (
 from craft.core.flow import flows
 from craft.core.knowledge import KnowledgeState
 from craft.core.questions import Task
+from craft.core.replies.reply import FinishReason
 from craft.core.selection import QuestionFlow, select
 from craft.core.strategies import SelectionRule, Strategy
 from craft.errors import CraftError
@@ -61,6 +62,8 @@ class MadeUpJob:
     initial_right: bool = False
     seed: int = 7
     resamples: int = 200
+    cut_basic: int = 0
+    """M0's BASIC replies to so many held-out questions are cut before their answer."""
     noticed: Sequence[Finding] = ()
     """By the stage ingest."""
     folders: dict[str, Path] = field(default_factory=dict)
@@ -192,7 +195,10 @@ class MadeUpJob:
                 known = 1.0 if self.initial_right and model == "initial_basic" else self.known[row.id]
                 refuses = self.rng.random() < random_rate + unknown_rate * (1 - known) ** 1.5
                 right = self.rng.random() < known
-                rows.append(ReplyRow(set=name, id=row.id, reply=REFUSAL if refuses else self._reply(row, right=right)))
+                reply = ReplyRow(set=name, id=row.id, reply=REFUSAL if refuses else self._reply(row, right=right))
+                if model == "initial_basic" and questions.index(row) < self.cut_basic:
+                    reply = ReplyRow(set=name, id=row.id, reply="<think>\nOkay, the user", finish=FinishReason.LENGTH)
+                rows.append(reply)
         return rows
 
     def _reply(self, row: QuestionRow, *, right: bool) -> str:

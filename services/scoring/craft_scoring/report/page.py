@@ -14,6 +14,7 @@ from markupsafe import Markup
 from craft.contracts.documents.evaluation import INITIAL_BASIC, EstimateView, ModelMetrics
 from craft.contracts.documents.report import Comparison, ReportDocument, ReportSet, reuse_mark
 from craft.contracts.stages.names import HELD_OUT, which_of
+from craft.core.findings import FindingCode
 from craft.core.questions import Task
 from craft_scoring.report import texts
 from craft_scoring.report.category_table import CategoryRow, category_rows
@@ -107,7 +108,7 @@ def _page(results: JobResults, document: ReportDocument) -> ReportPage:
         document=document,
         title=texts.plain_text(document.job.get("name") or _model_id(document) or "A language model learns to refuse"),
         facts=_facts(document, main),
-        short=_short(main),
+        short=[*_doubts(document), *_short(main)],
         main=main,
         further=[shown for shown in document.sets if shown.name != HELD_OUT],
         bars={
@@ -183,6 +184,12 @@ def _comparison_table(results: ReportSet) -> ComparisonTable:
         leading=[row for row in rows if row[0].model == leading],
         others=[row for row in rows if row[0].model != leading],
     )
+
+
+def _doubts(document: ReportDocument) -> list[str]:
+    """What takes a result back stands before the result."""
+    doubts = [each for each in document.findings if each.code is FindingCode.GAIN_FROM_BASE_REPLIES]
+    return [f"{texts.name_of(which_of(each.source))}: {texts.plain_text(each.message)}" for each in doubts]
 
 
 def _short(main: ReportSet) -> list[str]:

@@ -193,7 +193,7 @@ FACTS: Mapping[StageKind, StageFacts] = {
     ),
     StageKind.EVALUATE: StageFacts(
         service=Service.SCORING,
-        code_version=1,
+        code_version=2,  # Outcomes have the finish reasons of replies.
         weight=1.0,
         retention=RetentionClass.RESULT,
         needs_model=False,
@@ -211,7 +211,7 @@ FACTS: Mapping[StageKind, StageFacts] = {
     ),
     StageKind.REPORT: StageFacts(
         service=Service.SCORING,
-        code_version=3,  # It shows the findings.
+        code_version=4,  # It shows the findings, and doubts in its first lines.
         weight=1.0,
         retention=RetentionClass.RESULT,
         needs_model=False,
