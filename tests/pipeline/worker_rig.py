@@ -40,6 +40,7 @@ class WorkerRig:
     def __init__(self, folder: Path, database: Database, control: JobControl, url: str, *, deed: str) -> None:
         self.database = database
         self.control = control
+        self.root = folder
         self.store = FolderStore(folder)
         self.lock = folder / "device.lock"
         self.room: Callable[[], None] = no_memory_to_release
@@ -83,6 +84,11 @@ class WorkerRig:
     def job(self, job_id: str) -> Job:
         with self.database.read() as session:
             return session.exec(select(Job).where(Job.id == job_id)).one()
+
+    def stages(self, job_id: str) -> list[Stage]:
+        """All stages of the job in planned order."""
+        with self.database.read() as session:
+            return list(session.exec(select(Stage).where(Stage.job_id == job_id).order_by(col(Stage.position))))
 
     def stage(self, job_id: str) -> Stage:
         with self.database.read() as session:

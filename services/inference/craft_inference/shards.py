@@ -1,5 +1,6 @@
 """Cuts a stage's work into shards. A later attempt does not repeat a finished shard."""
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -64,17 +65,17 @@ def in_shards(
     """All shards of `items`: those in `folder`, and the others from `run_shard(items of the shard, items before it)`.
 
     The folder belongs to one stage key, so its shards came from the same parameters and inputs. A shard is run again
-    where its file is torn (a crash while the disk was full), is not of `shard_type`, or has rows of other items.
-    `inspect` gets the items and rows of every shard, in order; what it raises ends the work.
+    where its file is torn (a crash while the disk was full) or damaged, is not of `shard_type`, or has rows of other
+    items. `inspect` gets the items and rows of every shard, in order; what it raises ends the work.
     """
     shards = []
     for start in range(0, len(items), size):
         part = items[start : start + size]
         path = folder / f"shard-{start:09d}-{size}.json"
-        shard = _read_shard(path, shard_type)
+        shard = read_shard(path, shard_type)
         if shard is None or len(shard.rows) != len(part) or not all(map(belongs, shard.rows, part)):
             shard = run_shard(part, start)
-            _write_shard(path, shard)
+            write_shard(path, shard)
         inspect(part, shard.rows)
         shards.append(shard)
     return shards
@@ -90,19 +91,25 @@ def total(costs: Sequence[Cost]) -> Cost:
     )
 
 
-def _read_shard(path: Path, shard_type: type[Shard[RowT]]) -> Shard[RowT] | None:
+def read_shard(path: Path, shard_type: type[Shard[RowT]]) -> Shard[RowT] | None:
+    """A shard with the bytes that `write_shard` wrote; None if there is none, or it was torn or damaged."""
     try:
-        return shard_type.model_validate_json(path.read_bytes())
+        checksum, _, content = path.read_bytes().partition(b"\n")
+        return shard_type.model_validate_json(content) if checksum == _checksum(content) else None
     except (FileNotFoundError, ValidationError):
         return None
 
 
-def _write_shard(path: Path, shard: Shard[RowT]) -> None:
-    """Write a temporary file, flush it and rename it: the shard is whole or absent, also after a power cut."""
+def write_shard(path: Path, shard: Shard[RowT]) -> None:
+    """Write a temporary file, flush it and rename it: the shard is whole or absent, also after a power cut.
+
+    The file is a line with the SHA-256 (hex) of the rest, and the shard as JSON.
+    """
     temporary = path.with_suffix(f".{uuid4().hex}.tmp")
+    content = shard.model_dump_json().encode()
     try:
         with temporary.open("wb") as file:
-            file.write(shard.model_dump_json().encode())
+            file.write(_checksum(content) + b"\n" + content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -110,3 +117,7 @@ def _write_shard(path: Path, shard: Shard[RowT]) -> None:
         # On a full disk each attempt would leave another part and use up the space that is freed.
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _checksum(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()

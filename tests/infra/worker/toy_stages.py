@@ -168,6 +168,13 @@ def _poison(parameters: object, context: StageContext) -> StageResult:
     return StageResult()
 
 
+def _write_kind(parameters: object, context: StageContext) -> StageResult:
+    """Writes the kind of the stage, and says how many inputs it read."""
+    read = [folder / "text" for folder in context.inputs.values()]
+    (context.output / "text").write_text(f"{getattr(parameters, 'kind', '')} of {sum(path.is_file() for path in read)}")
+    return StageResult()
+
+
 def _say_begun() -> None:
     with open(os.environ["TOY_BEGAN"], "wb"):  # noqa: PTH123 - opening a pipe waits for its reader
         pass
@@ -211,4 +218,5 @@ _BUSY: Mapping[str, Callable[[object, StageContext], StageResult]] = {
     "steps": _steps,
     "spin": _spin,
     "poison": _poison,
+    "write_kind": _write_kind,
 }

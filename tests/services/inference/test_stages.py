@@ -27,7 +27,7 @@ from craft.infra.storage.artifacts import read_rows, write_rows
 from craft_inference.engine import Engine, LetterPrompt
 from craft_inference.engine_holder import EngineHolder
 from craft_inference.fake_engine import FakeEngine
-from craft_inference.shards import Shard
+from craft_inference.shards import Shard, read_shard, write_shard
 from craft_inference.stages import answer, probe
 
 MODEL = ModelRef(id="tiny", revision="main", digest="0" * 64)
@@ -277,15 +277,24 @@ def of_other_questions(path: Path, other: Path) -> None:
 
 def of_a_probe(path: Path, other: Path) -> None:
     rows = [ProbeRow(id=question.id, samples=["x"]) for question in OPEN[2:4]]
-    path.write_text(Shard[ProbeRow](rows=rows, cost=Cost()).model_dump_json())
+    write_shard(path, Shard[ProbeRow](rows=rows, cost=Cost()))
 
 
 def with_a_row_less(path: Path, other: Path) -> None:
-    shard = Shard[ReplyRow].model_validate_json(path.read_bytes())
-    path.write_text(shard.model_copy(update={"rows": shard.rows[:1]}).model_dump_json())
+    shard = read_shard(path, Shard[ReplyRow])
+    assert shard is not None
+    write_shard(path, shard.model_copy(update={"rows": shard.rows[:1]}))
 
 
-@pytest.mark.parametrize("harm", [torn, empty, of_other_questions, of_a_probe, with_a_row_less])
+def with_another_reply(path: Path, other: Path) -> None:
+    shard = read_shard(path, Shard[ReplyRow])
+    assert shard is not None
+    reply = shard.rows[0].reply.encode()
+    assert reply in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(reply, bytes([reply[0] ^ 1]) + reply[1:], 1))
+
+
+@pytest.mark.parametrize("harm", [torn, empty, of_other_questions, of_a_probe, with_a_row_less, with_another_reply])
 def test_a_shard_that_is_torn_or_foreign_is_made_again(
     tmp_path: Path, context: Contexts, harm: Callable[[Path, Path], None]
 ) -> None:

@@ -124,6 +124,9 @@ class DatasetRegistry:
             same = select(Dataset).where(Dataset.team == team, Dataset.content_hash == stored.ref.key)
             known = session.exec(same).first()
             if known is not None:
+                # Another version stores the same rows as other bytes. The new ones were stored just now, so they are
+                # undamaged.
+                known.digest = stored.ref.digest
                 return known
             now = self._database.now(session)
             dataset = Dataset(
