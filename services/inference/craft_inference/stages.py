@@ -29,10 +29,10 @@ from craft.infra.stage.context import StageContext
 from craft.infra.storage.artifacts import read_rows, write_rows
 from craft_inference.engine import EngineDescription
 from craft_inference.engine_holder import EngineHolder
-from craft_inference.prompt_lengths import check_lengths
+from craft_inference.prompting.prompt_lengths import check_lengths
 from craft_inference.prompting.prompt_runner import Answerer, Prober, PromptRun
+from craft_inference.prompting.stage_guard import StageGuard
 from craft_inference.shards import Shard, in_shards, shard_size, total
-from craft_inference.stage_guard import StageGuard
 
 _ADAPTER = "adapter"
 

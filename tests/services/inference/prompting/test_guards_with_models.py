@@ -28,7 +28,7 @@ FIRST = "Stopped after 32 of 80 questions"
 
 def tiny() -> ModuleType:
     """`tests/tiny_model.py`, loaded by its path: the tests are not a package."""
-    spec = importlib.util.spec_from_file_location("tiny_model", Path(__file__).parents[2] / "tiny_model.py")
+    spec = importlib.util.spec_from_file_location("tiny_model", Path(__file__).parents[3] / "tiny_model.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
