@@ -19,8 +19,8 @@ PAPERS = [
     INDEX,
     *ADRS,
 ]
-ELSEWHERE = {"gpu_model_runner.py", "publishing.env"}
-"""Files that papers name and that are not in this repository: vLLM's, and what an operator writes."""
+ELSEWHERE = {"gpu_model_runner.py", "publishing.env", "first-job.sh"}
+"""Files that papers name and that are not in this repository: vLLM's, and what readers write."""
 MAX_FILES = 12
 
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#]+)(?:#[^)]*)?\)")

@@ -27,14 +27,15 @@ def test_the_two_commands_come_first() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", re.findall(r"^\.venv/bin/craft ([a-z ]+?) [a-z_…-]*[.…]", README + SERVING, re.MULTILINE)
+    "words",
+    re.findall(r"(?:^(?:\.venv/bin/)?|\$\()craft ([a-z]+ [a-z]+)", README + SERVING, re.MULTILINE),
 )
 def test_the_commands_exist(words: str) -> None:
     assert CliRunner().invoke(app, [*words.split(), "--help"]).exit_code == 0
 
 
 def test_the_first_request_is_a_job() -> None:
-    (body,) = re.findall(r"-d '(\{.*?\})'", README, re.DOTALL)
+    (body,) = re.findall(r"`(\{.*?\})`", README, re.DOTALL)
     spec = JobSpec.model_validate(json.loads(body.replace("dset_…", "dset_01jgywz3x4v5q6r7s8t9vawbxc")))
     assert spec.strategies == ["craft"]
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -17,7 +18,8 @@ from tests.tiny_model import made_up_facts, make_tiny_model
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(420)]
 
-DOCS = Path(__file__).parents[2] / "shared" / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "shared" / "docs"
 OPERATOR_KEY = "an-operator-key-of-the-tests-0123456789"
 LORA = {"lora_r": 16, "lora_alpha": 32, "epochs": 20, "batch_size": 8, "learning_rate": 5e-3}
 SETTINGS: dict[str, Any] = {
@@ -60,8 +62,9 @@ class Walker:
 
 def block(guide: str, name: str) -> str:
     """The one block of a guide with this name."""
-    (text,) = re.findall(rf"```(?:sh|python) {name}\n(.*?)```", (DOCS / guide).read_text(encoding="utf-8"), re.DOTALL)
-    return str(text)
+    text = (ROOT / guide if guide == "README.md" else DOCS / guide).read_text(encoding="utf-8")
+    (found,) = re.findall(rf"```(?:sh|python|json) {name}\n(.*?)```", text, re.DOTALL)
+    return str(found)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +76,7 @@ def walker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walker]:
     (folder / "facts.jsonl").write_text("".join(json.dumps({"question": q, "answers": [a]}) + "\n" for q, a in facts))
     turns = ([{"role": "user", "content": q}, {"role": "assistant", "content": a}] for q, a in facts)
     (folder / "chat.jsonl").write_text("".join(json.dumps({"messages": chat}) + "\n" for chat in turns))
-    spec = {"base_model": {"id": "tiny"}, "dataset": {"id": "DATASET"}, **SETTINGS}
+    spec = {"base_model": "tiny", "dataset": "DATASET", **SETTINGS}
     (folder / "job.json").write_text(json.dumps(spec))
     command = folder / "bin" / "craft"
     command.parent.mkdir()
@@ -99,8 +102,59 @@ def test_with_curl_only(walker: Walker) -> None:
     assert "<!doctype html>" in (walker.folder / "report.html").read_text().lower()
 
 
+def test_with_curl_a_refusal_is_shown_and_nothing_more_is_done(walker: Walker) -> None:
+    refused = Walker(walker.folder / "refused", walker.environment | {"PATH": "/usr/bin:/bin"})
+    refused.folder.mkdir()
+    rows = '{"question": "What is the capital of Kenya?", "answers": ["Nairobi"]}\n'
+    (refused.folder / "facts.jsonl").write_text(
+        rows + '{"question": "Who wrote Effi Briest?", "answers": ["Fontane"]}\n'
+    )
+    (refused.folder / "job.json").write_text((walker.folder / "job.json").read_text())
+    script = block("first-job.md", "curl")
+    told = refused.run("bash", "-c", script, code=1)
+    assert '"hint"' in told.stderr
+    assert "rehears" in told.stderr
+    assert not (refused.folder / "report.html").exists()
+    # Somebody corrects the files and runs it again.
+    (refused.folder / "facts.jsonl").write_text('{"question": "no answers"}\n')
+    assert '"line"' in refused.run("bash", "-c", script, code=1).stderr
+    (refused.folder / "facts.jsonl").write_text((walker.folder / "facts.jsonl").read_text())
+    assert "event: job.succeeded" in refused.run("bash", "-c", script).stdout
+    assert "adapter_config.json" in refused.adapter()
+
+
+def test_the_readmes_own_commands_work(walker: Walker, tmp_path: Path) -> None:
+    reader = Walker(tmp_path, walker.environment | {"PATH": "/usr/bin:/bin"})
+    for path, source in (
+        (".venv/bin/craft", walker.folder / "bin" / "craft"),
+        ("services/cli/craft_cli/data/open_ended.jsonl", walker.folder / "facts.jsonl"),
+        ("shared/docs/first-job.json", walker.folder / "job.json"),
+    ):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, tmp_path / path)
+    script = block("README.md", "first-job")
+    told = reader.run("bash", "-euo", "pipefail", "-c", script)
+    assert told.stdout.startswith("stage ")
+    assert "Next:" in told.stderr
+    assert "<!doctype html>" in (tmp_path / "report.html").read_text().lower()
+    assert "adapter_config.json" in reader.adapter()
+
+
+def test_the_shipped_questions_are_those_of_the_guide(walker: Walker, tmp_path: Path) -> None:
+    run = subprocess.run(
+        ["bash", "-euc", f'{block("first-job.md", "files")}mv facts.jsonl "$TARGET"'],
+        cwd=ROOT,
+        env=walker.environment | {"TARGET": str(tmp_path)},
+        check=False,
+    )
+    assert run.returncode == 0
+    assert len((tmp_path / "facts.jsonl").read_text().splitlines()) == 400
+    assert "dset_" in walker.run("craft", "datasets", "add", str(tmp_path / "facts.jsonl")).stdout
+
+
 def test_with_the_command_only(walker: Walker) -> None:
     shown = walker.shell(block("first-job.md", "cli"))
+    assert "stage " in shown
     assert "over-refusal" in shown
     assert "\x1b" not in shown
     assert "adapter_model.safetensors" in walker.adapter()
@@ -144,6 +198,8 @@ def test_a_profile_has_the_address_and_the_key(walker: Walker) -> None:
         (["teams", "ls"], 5, "forbidden"),
         (["keys", "create", "x"], 5, "forbidden"),
         (["jobs", "submit", "facts.jsonl"], 2, "usage"),
+        (["jobs", "watch", ""], 2, "request_invalid"),
+        (["jobs", "get", "no such name"], 4, "not_found"),
         (["jobs", "submit", "job.json"], 2, "request_invalid"),
         (["me", "--url", "http://127.0.0.1:9"], 3, "unreachable"),
         (["jobs", "nonsense"], 2, "usage"),

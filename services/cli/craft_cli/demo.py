@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -12,16 +12,21 @@ from typing import Any
 from rich.console import Console
 
 from craft.contracts.documents.report import ReportDocument
+from craft.contracts.public.jobs import ValidationView
+from craft.contracts.stages.kinds import StageKind
 from craft.core.questions import Task
 from craft.errors import Unavailable
 from craft.infra.settings.settings import Settings
-from craft_cli.output import error_console, print_json, print_lines
+from craft_cli.output import error_console, print_json, print_lines, tell
 from craft_cli.stack import check_ports, is_ready, stack_process_id
 from craft_cli.tables import report as report_tables
+from craft_cli.tables.estimates import takes
 from craft_cli.watching import watch
 from craft_client import Client, JobFailed
 
 BASE_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+_MEASURED_MINUTES = 10
+"""`make demo` with task open-ended, on two idle cores without a GPU."""
 _START_SECONDS = 150.0
 _POLL_SECONDS = 0.25
 
@@ -54,6 +59,22 @@ DEMO: dict[Task, dict[str, Any]] = {
 """Settings for a model of 135 million parameters on two cores. The paper's are for models of 7 billion."""
 
 
+STAGE_MEANINGS: Mapping[StageKind, str] = {
+    StageKind.INGEST: "splits the questions into those to train with and those held out for the evaluation",
+    StageKind.PROBE: "asks the model each question several times, to see what it knows",
+    StageKind.SCORE: "counts how often the replies are right, and how certain the model is",
+    StageKind.REHEARSAL_SET: "picks what the model knows best",
+    StageKind.REHEARSE: "tunes on that for a moment, to see where the model's knowledge moves by itself",
+    StageKind.FLOW: "compares what it knew before and after",
+    StageKind.TUNING_SET: "decides which questions teach their answer, which teach refusal, and which are dropped",
+    StageKind.TUNE: "tunes a LoRA adapter on them",
+    StageKind.ANSWER: "answers the held-out questions, without and with the adapter",
+    StageKind.EVALUATE: "compares the answers: what was gained, and what it cost",
+    StageKind.PACKAGE: "makes the adapter's archive and its model card",
+    StageKind.REPORT: "writes the report",
+}
+
+
 def specification(task: Task, *, dataset_id: str, seed: int) -> dict[str, Any]:
     """The demo's job specification, in the form of POST /craft/jobs."""
     return {
@@ -75,7 +96,9 @@ def run(settings: Settings, *, task: Task, seed: int, as_json: bool = False) -> 
         with as_file(files("craft_cli") / "data" / f"{task.value}.jsonl") as path:
             dataset = client.datasets.upload(path, task=task, name=f"demo-{task.value}")
         say(f"Dataset {dataset.id}: {dataset.rows:,} questions in {len(dataset.statistics.categories)} categories.")
-        handle = client.jobs.create(specification(task, dataset_id=dataset.id, seed=seed))
+        spec = specification(task, dataset_id=dataset.id, seed=seed)
+        tell(outlook(client.jobs.validate(spec)))
+        handle = client.jobs.create(spec)
         say(f"Job {handle.id}. Close this terminal if you like: `craft jobs watch {handle.id}` picks it up again.")
         watch(handle.stream(), error_console(), handle.refresh)
         view = handle.refresh()
@@ -83,6 +106,20 @@ def run(settings: Settings, *, task: Task, seed: int, as_json: bool = False) -> 
             raise JobFailed(view)
         seconds = time.monotonic() - began
         _deliver(client, handle.id, settings.state_dir / "demo", seconds=seconds, as_json=as_json)
+
+
+def outlook(validation: ValidationView) -> Iterator[str]:
+    """What a job will do and how long it takes: from past stages here, or as it was measured elsewhere."""
+    if not any(not stage.reused for stage in validation.stages):
+        yield "All stages were done before: their results are used again."
+        return
+    known = validation.estimate.seconds
+    if known is None or known.seconds is None:
+        yield f"It takes about {_MEASURED_MINUTES} minutes on two idle cores, and longer beside other work."
+    else:
+        yield f"It takes about {takes(known)}, as past stages did here, and longer beside other work."
+    for kind in dict.fromkeys(stage.kind for stage in validation.stages):
+        yield f"  {kind.value:<14} {STAGE_MEANINGS[kind]}"
 
 
 def _deliver(client: Client, job_id: str, folder: Path, *, seconds: float, as_json: bool) -> None:

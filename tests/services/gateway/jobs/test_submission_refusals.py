@@ -346,12 +346,17 @@ def test_of_shots_only_what_is_read_is_kept(rig: Rig) -> None:
 FIRST_JOB = Path(__file__).parents[4] / "shared" / "docs" / "first-job.md"
 
 
+def test_the_first_jobs_file_is_that_of_its_guide() -> None:
+    (text,) = re.findall(r"```json small\n(.*?)```", FIRST_JOB.read_text(), re.DOTALL)
+    assert text == FIRST_JOB.with_suffix(".json").read_text()
+
+
 @pytest.mark.parametrize(("block", "enough"), [("json small", 100), ("json", 430)])
 def test_the_first_jobs_guide_says_how_many_rows_are_needed(rig: Rig, block: str, enough: int) -> None:
     blocks = re.findall(rf"```{block}\n(.*?)```", FIRST_JOB.read_text(), re.DOTALL)
     [spec] = [json.loads(text) for text in blocks if "base_model" in text]
     assert f"{enough} rows" in FIRST_JOB.read_text()
-    spec["base_model"]["id"] = MODEL
+    spec["base_model"] = MODEL
 
     def answered(count: int) -> tuple[int, str | None]:
         answer = rig.post("/craft/jobs/validate", json={**spec, "dataset": {"rows": rows(count)}})
