@@ -20,7 +20,7 @@ from craft.contracts.stages.rows import (
 from craft.core.flow import flows
 from craft.core.judging.refusals import wording_for
 from craft.core.knowledge import KnowledgeState
-from craft.core.questions import ChoiceQuestion, OpenQuestion, Question, Task
+from craft.core.questions import ChoiceQuestion, OpenQuestion, Task
 from craft.errors import Internal, MissingStates
 from craft.infra.stage.context import StageContext
 from craft.infra.storage.artifacts import read_rows, write_rows
@@ -34,15 +34,15 @@ def score(parameters: ScoreParameters, context: StageContext, *, embedders: Embe
     started = monotonic()
     questions = list(read_rows(context.input("questions") / TRAIN_FILE, QuestionRow))
     probed = joined(questions, read_rows(context.input("probe") / SAMPLES_FILE, ProbeRow), what="probe")
-    probed_questions = [(row.to_question(), probe) for row, probe in zip(questions, probed, strict=True)]
+    probed_questions = [(row, row.to_question(), probe) for row, probe in zip(questions, probed, strict=True)]
     versions: dict[str, str] = {}
     if parameters.task is Task.OPEN_ENDED:
         embedder = embedders(parameters.embedder)
         versions["embedder"] = embedder.version
         states = open_states(
             [
-                (question, _samples(question, probe))
-                for question, probe in probed_questions
+                (question, _samples(row, probe))
+                for row, question, probe in probed_questions
                 if isinstance(question, OpenQuestion)
             ],
             embedder=embedder,
@@ -51,14 +51,16 @@ def score(parameters: ScoreParameters, context: StageContext, *, embedders: Embe
     else:
         states = choice_states(
             [
-                (question, _logprobs(question, probe))
-                for question, probe in probed_questions
+                (question, _logprobs(row, probe))
+                for row, question, probe in probed_questions
                 if isinstance(question, ChoiceQuestion)
             ]
         )
     rows = list(_with_progress(states, len(questions), context))
     if len(rows) != len(questions):
-        raise MissingStates(f"{len(questions) - len(rows)} questions belong to another task than the job's")
+        scored = {row.id for row in rows}
+        other = [row.name for row in questions if row.id not in scored]
+        raise MissingStates(f"{len(other)} questions belong to another task than the job's, for example {other[0]}")
     write_rows(context.output / STATES_FILE, rows)
     return StageResult(
         counts={"questions": len(rows), "never_right": sum(state.correctness == 0 for state in rows)},
@@ -87,15 +89,18 @@ def flow(parameters: FlowParameters, context: StageContext) -> StageResult:  # n
     )
 
 
-def _samples(question: Question, probe: ProbeRow) -> list[str]:
+def _samples(row: QuestionRow, probe: ProbeRow) -> list[str]:
     if not probe.samples:
-        raise Internal(f"The probe has no samples for the question {question.id}.")
+        raise Internal(f"The probe has no samples for the question {row.name}.", hint="Retry the job from the probe.")
     return probe.samples
 
 
-def _logprobs(question: ChoiceQuestion, probe: ProbeRow) -> list[float | None]:
-    if probe.logprobs is None or len(probe.logprobs) != len(question.choices):
-        raise Internal(f"The probe has no log-probability for each option of the question {question.id}.")
+def _logprobs(row: QuestionRow, probe: ProbeRow) -> list[float | None]:
+    if probe.logprobs is None or len(probe.logprobs) != len(row.choices or ()):
+        raise Internal(
+            f"The probe has no log-probability for each option of the question {row.name}.",
+            hint="Retry the job from the probe.",
+        )
     return probe.logprobs
 
 

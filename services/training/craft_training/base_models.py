@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from craft.contracts.stages.parameters import ModelRef, TrainerRef
 from craft.errors import RequestInvalid
 from craft.infra.models.folders import ModelFolders
+from craft.infra.models.loading import loading
 from craft.infra.settings.training import TrainingServiceSettings
 
 _log = logging.getLogger("craft.training")
@@ -62,10 +63,11 @@ class BaseModels:
             self._loaded = None  # Two models together may not fit into memory.
             transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
             dtype = _dtype(trainer.dtype, self._device)
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                path, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, local_files_only=True
-            )
-            tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+            with loading(ref.id):
+                model: Any = AutoModelForCausalLM.from_pretrained(
+                    path, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, local_files_only=True
+                )
+                tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
             self._loaded = BaseModel(ref, model.to(self._device).eval(), tokenizer, trainer, path)
             _log.info("model_loaded", extra={"model": ref.id, "device": self._device, "dtype": str(dtype)})
         return self._loaded

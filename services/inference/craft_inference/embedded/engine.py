@@ -12,8 +12,8 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from craft.core.replies.reply import FinishReason
-from craft.errors import GpuOutOfMemory, HostOutOfMemory, ModelRejected
-from craft.infra.process.server_paths import without_paths
+from craft.errors import GpuOutOfMemory, HostOutOfMemory
+from craft.infra.models.loading import loading
 from craft_inference.embedded import prefix_attention
 from craft_inference.embedded.adapters import AdapterSlot
 from craft_inference.embedded.causal_lm import CausalLM
@@ -68,26 +68,19 @@ class TransformersEngine:
         prefix_attention.register()
         transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call] # transformers leaves it so
         place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        try:
-            with _memory_errors():
-                config = AutoConfig.from_pretrained(folder, local_files_only=True)
-                plain = not prefix_attention.supports(config)
-                model: Any = AutoModelForCausalLM.from_pretrained(
-                    folder,
-                    config=config,
-                    dtype=_DTYPES[dtype],
-                    attn_implementation="sdpa" if plain else prefix_attention.ATTENTION,
-                    use_safetensors=True,
-                    local_files_only=True,
-                )
-                model = model.to(place)
-                tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, KeyError) as error:
-            raise ModelRejected(
-                f"{folder.name} cannot be loaded: {without_paths(str(error))}",
-                hint="Put a whole checkpoint into the model's folder: `craft models fetch` does.",
-                param="base_model",
-            ) from error
+        with loading(folder.name), _memory_errors():
+            config = AutoConfig.from_pretrained(folder, local_files_only=True)
+            plain = not prefix_attention.supports(config)
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                folder,
+                config=config,
+                dtype=_DTYPES[dtype],
+                attn_implementation="sdpa" if plain else prefix_attention.ATTENTION,
+                use_safetensors=True,
+                local_files_only=True,
+            )
+            model = model.to(place)
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         return cls(model, tokenizer, rows=rows, plain=plain)
 
     def describe(self) -> EngineDescription:

@@ -8,7 +8,7 @@ from typing import Any
 from craft.core.rows.fields import excerpt
 from craft.errors import ContextTooLong, ModelRejected, RequestInvalid
 from craft.infra.models.inspection.lengths import max_tokens_of
-from craft.infra.process.server_paths import without_paths
+from craft.infra.models.loading import loading
 from craft_inference.engine import LetterPrompt, LongPrompt, Prompt
 
 
@@ -16,18 +16,12 @@ def chat_of(folder: Path, *, max_tokens: int | None) -> "Chat":
     """The `Chat` of a checked model folder; the weights are loaded elsewhere. Raises ModelRejected."""
     from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
-    try:
+    with loading(folder.name):
         config: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         generation: Any = GenerationConfig.from_model_config(config)
         with suppress(OSError):
             generation = GenerationConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelRejected(
-            f"{folder.name} cannot be loaded: {without_paths(str(error))}",
-            hint="Put a whole checkpoint into the model's folder: `craft models fetch` does.",
-            param="base_model",
-        ) from error
     length = context_length_of(config)
     return Chat(
         tokenizer,

@@ -103,8 +103,11 @@ def _compare(parameters: PackageParameters, context: StageContext, base: BaseMod
         for row in read_rows(context.input("candidate") / REPLIES_FILE, ReplyRow)
         if row.set == HELD_OUT
     }
-    if missing := [row.id for row in chosen if row.id not in served]:
-        raise Internal(f"The engine's replies lack {len(missing)} held-out questions, first {missing[0]}.")
+    if missing := [row.name for row in chosen if row.id not in served]:
+        raise Internal(
+            f"The engine's replies lack {len(missing)} held-out questions, first {missing[0]}.",
+            hint="Retry the job from the answers.",
+        )
     templates = templates_from(parameters.prompts.templates)
     prompts = [
         prompt_text(

@@ -165,7 +165,7 @@ def test_a_missing_reply_is_an_internal_error(
     made = context("out")
     (tmp_path / "none").mkdir()
     write_rows(tmp_path / "none" / "replies.jsonl", [ReplyRow(set="far-away", id="h0", reply="?")])
-    with pytest.raises(Internal, match="lack 20 held-out questions, first h0"):
+    with pytest.raises(Internal, match=r"lack 20 held-out questions, first .* \(id h0\)"):
         stages.package(
             parameters, LocalContext(made.output, made.checkpoint, {**inputs, "candidate": tmp_path / "none"})
         )
