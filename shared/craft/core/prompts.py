@@ -18,6 +18,10 @@ MAX_REPEATS = 4
 """Uses of one placeholder in one template: each repeats the question, which may be long."""
 
 
+MAX_BYTES_PER_TOKEN = 16
+"""No text has more bytes to a token, on average: a longer prompt cannot fit, and needs no counting of tokens."""
+
+
 class ModelMessage(NamedTuple):
     """One message of a chat; `role` is "user" or "assistant"."""
 

@@ -93,7 +93,8 @@ def report(**job: object) -> ReportParameters:
 
 
 def environment(**more: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(Path(__file__).parent), **more}
+    path = os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path, **more}
 
 
 def gone(pid: int, seconds: float = PATIENCE_SECONDS) -> bool:

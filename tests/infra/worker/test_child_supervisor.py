@@ -15,10 +15,11 @@ from tests.infra.worker.fakes import TOYS, environment, gone, report
 from craft.contracts.stages.claims import StageProgress
 from craft.contracts.stages.parameters import FlowParameters
 from craft.errors import Fault
+from craft.infra.process.memory import machine_memory_bytes
 from craft.infra.settings.worker import WorkerSettings
 from craft.infra.stage.channel import Failed, Finished
 from craft.infra.worker.child_process import ChildOutcome, Died, StageWork
-from craft.infra.worker.child_supervisor import WarmChild
+from craft.infra.worker.child_supervisor import WarmChild, memory_limit_bytes
 
 PATIENCE_SECONDS = 60
 Start = Callable[..., "Recorder"]
@@ -191,11 +192,28 @@ def test_a_defect_names_itself(start: Start) -> None:
     assert any("toy_stages.py" in line for line in recorder.lines)
 
 
-def test_a_memory_limit_becomes_host_oom(start: Start) -> None:
-    settings = WorkerSettings(memory_bytes=4 * 2**30)
-    child = WarmChild(TOYS, settings, environment=environment())
-    assert failed(start("hoard", on=child)).error.code == "host_oom"
+def test_more_memory_than_there_is_becomes_host_oom(start: Start) -> None:
+    assert failed(start("ask_too_much")).error.code == "host_oom"
+
+
+def test_a_child_that_holds_more_than_its_limit_is_killed(start: Start) -> None:
+    limit = 2**30
+    child = WarmChild(TOYS, WorkerSettings(memory_bytes=limit), environment=environment())
+    died = start("hoard", on=child).outcome()
     child.close()
+    assert isinstance(died, Died)
+    assert (died.exit_signal, died.memory_limit_bytes) == (signal.SIGKILL, limit)
+
+
+def test_a_child_may_hold_four_fifths_of_the_machine_where_nothing_was_set() -> None:
+    assert memory_limit_bytes(WorkerSettings()) == int((machine_memory_bytes() or 0) * 0.8)
+    assert memory_limit_bytes(WorkerSettings(memory_bytes=2**30)) == 2**30
+
+
+def test_the_kernel_kills_a_stage_before_any_other_process(start: Start) -> None:
+    recorder = start("oom_score")
+    finished(recorder)
+    assert "1000" in recorder.lines
 
 
 def test_a_stage_that_the_service_does_not_know_is_a_defect(child: WarmChild, tmp_path: Path) -> None:
@@ -278,7 +296,7 @@ from pathlib import Path
 from craft.contracts.stages.parameters import ReportParameters
 from craft.infra.settings.settings import WorkerSettings
 from craft.infra.worker.child_process import StageWork
-from craft.infra.worker.child_supervisor import WarmChild
+from craft.infra.worker.child_supervisor import WarmChild, memory_limit_bytes
 
 class Listener:
     def on_progress(self, progress): print(progress.done, progress.total, flush=True)

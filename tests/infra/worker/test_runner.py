@@ -368,6 +368,17 @@ def test_a_dead_child_is_worker_lost_with_its_signal(scene: Scene) -> None:
     assert "3.00 GiB" in error.message
 
 
+def test_a_child_that_held_too_much_is_host_oom(scene: Scene) -> None:
+    scene.child.answer = answers(
+        Died(exit_signal=9, exit_code=None, peak_memory_bytes=5 * 2**30, memory_limit_bytes=4 * 2**30)
+    )
+    assert scene.run() is AttemptEnd.FAILED
+    error = failure(scene)
+    assert (error.code, error.exit_signal, error.retryable) == ("host_oom", 9, True)
+    assert "4.00 GiB" in error.message
+    assert "Lower batch sizes" in (error.hint or "")
+
+
 def test_a_child_that_exits_is_worker_lost_with_its_code(scene: Scene) -> None:
     scene.child.answer = answers(Died(exit_signal=None, exit_code=3, peak_memory_bytes=0))
     scene.run()

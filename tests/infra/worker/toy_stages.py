@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from craft.contracts.stages.artifacts import Cost, StageResult
 from craft.contracts.stages.kinds import StageKind
@@ -81,7 +82,17 @@ def _no_memory(parameters: ReportParameters, context: StageContext) -> StageResu
 
 
 def _hoard(parameters: ReportParameters, context: StageContext) -> StageResult:
-    return StageResult(counts={"bytes": len(bytearray(64 * 2**30))})
+    blocks = [bytes([number % 251 + 1]) * 2**25 for number in range(256)]
+    return StageResult(counts={"bytes": sum(map(len, blocks))})
+
+
+def _oom_score(parameters: ReportParameters, context: StageContext) -> StageResult:
+    print(Path("/proc/self/oom_score_adj").read_text())
+    return StageResult()
+
+
+def _ask_too_much(parameters: ReportParameters, context: StageContext) -> StageResult:
+    return StageResult(counts={"bytes": len(bytearray(2**60))})
 
 
 def _full(parameters: ReportParameters, context: StageContext) -> StageResult:
@@ -202,6 +213,8 @@ _DEEDS: Mapping[str, Callable[[ReportParameters, StageContext], StageResult]] = 
     "defect": _defect,
     "no_memory": _no_memory,
     "hoard": _hoard,
+    "oom_score": _oom_score,
+    "ask_too_much": _ask_too_much,
     "full": _full,
     "full_weights": _full_weights,
     "gpu": _gpu,

@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from craft.core.prompts import MAX_BYTES_PER_TOKEN
 from craft.core.rows.fields import excerpt
 from craft.errors import ContextTooLong, ModelRejected, RequestInvalid
 from craft.infra.models.inspection.lengths import max_tokens_of
@@ -58,6 +59,8 @@ class Chat:
 
     def encode(self, prompts: Sequence[Prompt], *, new_tokens: int) -> list[list[int]]:
         """Each chat's ids, up to the assistant's header. Raises ContextTooLong if `new_tokens` more do not fit."""
+        for prompt in prompts:
+            self._check_size(prompt)
         encoded = self._ids([self._text(prompt) for prompt in prompts]) if prompts else []
         for prompt, ids in zip(prompts, encoded, strict=True):
             if len(ids) + new_tokens > self.context_length:
@@ -84,6 +87,18 @@ class Chat:
             if len(ids) + new_tokens > self.context_length:
                 found.append(LongPrompt(position, len(ids), self.context_length))
         return found
+
+    def _check_size(self, prompt: Prompt) -> None:
+        # Before rendering and tokenising, which take memory many times the size of the text.
+        most = self.context_length * MAX_BYTES_PER_TOKEN
+        size = sum(len(message.content.encode("utf-8", "surrogatepass")) for message in prompt.messages)
+        if size > most:
+            raise ContextTooLong(
+                f"The prompt of {prompt.id} has {size:,} bytes; the model's {self.context_length} tokens hold {most:,} "
+                "at the very most.",
+                hint="Shorten the question, the template or the shots, or choose a model with a longer context.",
+                param="messages",
+            )
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of generated ids, without special tokens."""

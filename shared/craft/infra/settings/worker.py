@@ -17,7 +17,12 @@ class WorkerSettings(BaseModel):
         5.0, description="Time from SIGTERM to the worker's end; a stage gets half of it to save."
     )
     stop_seconds: float = Field(2.5, description="Time that a stage gets to save where its job is cancelled or paused.")
-    memory_bytes: int | None = None
+    memory_bytes: int | None = Field(
+        None,
+        ge=2**28,
+        description="Most memory of a stage's process; by default 80 % of what the machine or the container has. A "
+        "stage that takes more fails with host_oom, and nothing else on the machine does.",
+    )
     device_lock: Path | None = Field(
         None, description="Lock file of a shared device: workers with the same file compute one at a time."
     )

@@ -1,13 +1,13 @@
 """The process in which stages run, one after another. `craft.infra.worker.child_supervisor` starts it:
-`python -m craft.infra.stage.child FUNCTIONS PARENT_PID SOCKET_FD LIFELINE_FD MEMORY_BYTES`.
+`python -m craft.infra.stage.child FUNCTIONS PARENT_PID SOCKET_FD LIFELINE_FD`.
 """
 
+import contextlib
 import importlib
 import logging
 import math
 import os
 import queue
-import resource
 import signal
 import socket
 import sys
@@ -72,11 +72,10 @@ def load_functions(path: str) -> StageFunctions:
 
 def main(arguments: list[str]) -> None:
     """Run stages until the parent closes the channel or sends SIGTERM."""
-    path, parent, descriptor, lifeline, memory_bytes = arguments
+    path, parent, descriptor, lifeline = arguments
+    _be_killed_first()
     _start_reaper(int(lifeline), others=(0, 1, 2, int(descriptor)))
     die_with_parent(int(parent))
-    if int(memory_bytes):
-        resource.setrlimit(resource.RLIMIT_AS, (int(memory_bytes), int(memory_bytes)))
     stop = StopRequest()
     # It raises an exception, so that a stage's `finally` can save its work; later, where the stage defers stops.
     signal.signal(signal.SIGTERM, lambda signum, _: stop.request(128 + signum))
@@ -91,6 +90,12 @@ def main(arguments: list[str]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(end.code if isinstance(end.code, int) else 1)
+
+
+def _be_killed_first() -> None:
+    """Where the machine's memory ends in spite of all limits, let the kernel kill a stage, and no database."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _serve(path: str, channel: Channel, inbox: "queue.SimpleQueue[RunStage]", stop: StopRequest) -> NoReturn:

@@ -13,7 +13,7 @@ from typing import Protocol
 from craft.contracts.problems import StageError
 from craft.contracts.stages.artifacts import StageResult
 from craft.contracts.stages.claims import ClaimedStage, StageProgress
-from craft.errors import ArtifactDamaged, CraftError, DiskFull, NotFound, StageTimeout, WorkerLost
+from craft.errors import ArtifactDamaged, CraftError, DiskFull, HostOutOfMemory, NotFound, StageTimeout, WorkerLost
 from craft.infra.observe import telemetry
 from craft.infra.observe.log import stage_logger
 from craft.infra.process.error_mapping import error_of
@@ -258,6 +258,12 @@ def _error_of_death(died: Died, scratch: Path) -> StageError:
     error: CraftError
     if died.exit_signal != signal.SIGKILL and shutil.disk_usage(scratch).free < _FULL_DISK_BYTES:
         error = DiskFull("The stage's process died on a full disk.", hint="Free space below the artifacts folder.")
+    elif died.memory_limit_bytes is not None:
+        error = HostOutOfMemory(
+            f"The stage took more than the {died.memory_limit_bytes / 2**30:.2f} GiB that its process may hold.",
+            hint="Lower batch sizes, samples or the length of prompts, use a smaller model, or have "
+            "CRAFT_WORKER__MEMORY_BYTES raised on a machine that has more.",
+        )
     elif died.exit_signal is None:
         error = WorkerLost(f"The stage's process ended with exit code {died.exit_code}; {peak}.")
     else:

@@ -19,12 +19,14 @@ from pydantic import ValidationError
 
 from craft.contracts.stages.claims import StageProgress
 from craft.contracts.stages.parameters import StageParameters
+from craft.infra.process.memory import held_memory_bytes
 from craft.infra.stage.channel import CHILD_MESSAGE, Channel, Failed, Finished, Progressed, RunStage
 
 _MAX_LINE_LENGTH = 4000
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
 _LOG_WAIT_SECONDS = 2.0
 _REMINDER_SECONDS = 0.25
+_MEMORY_PAUSE_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class Died:
     exit_signal: int | None
     exit_code: int | None
     peak_memory_bytes: int
+    memory_limit_bytes: int | None = None
+    """The limit, if the process was killed because it held more."""
 
 
 ChildOutcome = Finished | Failed | Died
@@ -66,14 +70,17 @@ class StageListener(Protocol):
 
 
 class ChildProcess:
-    """One child process and the three threads that watch it. Raises OSError if it cannot be started."""
+    """One child process and the threads that watch it. Raises OSError if it cannot be started.
 
-    def __init__(self, functions_path: str, memory_bytes: int, environment: Mapping[str, str]) -> None:
+    `memory_bytes` is the most that it and its own processes may hold; it is killed above. None: without limit.
+    """
+
+    def __init__(self, functions_path: str, memory_bytes: int | None, environment: Mapping[str, str]) -> None:
         ours, theirs = socket.socketpair()
         lifeline, self._lifeline = os.pipe()
         try:
             with theirs, os.fdopen(lifeline, "rb"):
-                self._popen = _popen(functions_path, theirs.fileno(), lifeline, memory_bytes, environment)
+                self._popen = _popen(functions_path, theirs.fileno(), lifeline, environment)
         except OSError:
             ours.close()
             os.close(self._lifeline)
@@ -85,10 +92,14 @@ class ChildProcess:
         self._log_end = ""
         self._log_ended = threading.Event()
         self._gone = threading.Event()
+        self._memory_bytes = memory_bytes
+        self._held_too_much = False
         self._log_thread = threading.Thread(target=self._read_log, name="child-log", daemon=True)
         self._log_thread.start()
         threading.Thread(target=self._read_messages, name="child-messages", daemon=True).start()
         threading.Thread(target=self._await_end, name="child-end", daemon=True).start()
+        if memory_bytes is not None:
+            threading.Thread(target=self._watch_memory, args=(memory_bytes,), name="child-memory", daemon=True).start()
 
     @property
     def alive(self) -> bool:
@@ -141,6 +152,14 @@ class ChildProcess:
             if not self._gone.is_set():
                 _signal_group(self.pid, number)
 
+    def _watch_memory(self, most: int) -> None:
+        # A limit of the kernel on the address space would stop CUDA, which reserves far more than it holds.
+        while not self._gone.wait(_MEMORY_PAUSE_SECONDS):
+            if held_memory_bytes(self.pid) > most:
+                self._held_too_much = True
+                self._signal(signal.SIGKILL)
+                return
+
     def _read_log(self) -> None:
         assert self._popen.stdout is not None  # noqa: S101 - a pipe was asked for
         for line in _lines(self._popen.stdout):
@@ -183,6 +202,7 @@ class ChildProcess:
                 exit_signal=-code if code < 0 else None,
                 exit_code=code if code >= 0 else None,
                 peak_memory_bytes=usage.ru_maxrss * (1024 if sys.platform == "linux" else 1),
+                memory_limit_bytes=self._memory_bytes if self._held_too_much else None,
             )
         )
 
@@ -194,9 +214,9 @@ class ChildProcess:
 
 
 def _popen(
-    functions_path: str, channel: int, lifeline: int, memory_bytes: int, environment: Mapping[str, str]
+    functions_path: str, channel: int, lifeline: int, environment: Mapping[str, str]
 ) -> "subprocess.Popen[bytes]":
-    arguments = [functions_path, *map(str, (os.getpid(), channel, lifeline, memory_bytes))]
+    arguments = [functions_path, *map(str, (os.getpid(), channel, lifeline))]
     return subprocess.Popen(  # noqa: S603 - our own module; the path comes from our own code
         [sys.executable, "-u", "-m", "craft.infra.stage.child", *arguments],
         stdin=subprocess.DEVNULL,

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from craft.infra.process.compute_threads import with_short_spins
+from craft.infra.process.memory import machine_memory_bytes
 from craft.infra.settings.worker import WorkerSettings
 from craft.infra.stage.channel import Failed, Finished
 from craft.infra.worker.child_process import ChildOutcome, ChildProcess, StageListener, StageWork
 
+_SHARE_OF_MEMORY = 0.8
 _KEPT_FROM_CHILD = (
     "CRAFT_WORKER_TOKEN",
     "CRAFT_SERVICE_TOKEN",
@@ -19,6 +21,14 @@ _KEPT_FROM_CHILD = (
     "OTEL_EXPORTER_OTLP_HEADERS",
 )
 """Secrets are kept from the child, because a stage loads models and parses data that others wrote."""
+
+
+def memory_limit_bytes(settings: WorkerSettings) -> int | None:
+    """The most memory of a child: what was set, or four fifths of the machine's; None where that is unknown."""
+    if settings.memory_bytes is not None:
+        return settings.memory_bytes
+    machine = machine_memory_bytes()
+    return None if machine is None else int(machine * _SHARE_OF_MEMORY)
 
 
 class WarmChild:
@@ -72,7 +82,7 @@ class WarmChild:
 
     def _spawn(self) -> "ChildProcess":
         environment = {name: value for name, value in self._environment.items() if name not in _KEPT_FROM_CHILD}
-        return ChildProcess(self._functions_path, self._settings.memory_bytes or 0, with_short_spins(environment))
+        return ChildProcess(self._functions_path, memory_limit_bytes(self._settings), with_short_spins(environment))
 
     def _returned(self, process: "ChildProcess", *, reusable: bool) -> None:
         with self._lock:

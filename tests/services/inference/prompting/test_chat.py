@@ -30,6 +30,12 @@ def test_a_prompt_that_leaves_no_space_is_refused_by_its_id(llama: Path) -> None
         fast_engine(llama).letters([LetterPrompt(p.id, p.messages, ("A", "B")) for p in long])
 
 
+def test_a_prompt_of_more_bytes_than_any_tokens_hold_is_not_tokenised() -> None:
+    long = prompts("short?", "w" * 1600)
+    with pytest.raises(ContextTooLong, match=r"The prompt of q1 has 1,\d+ bytes; the model's 100 tokens hold 1,600"):
+        chat(100).encode(long, new_tokens=1)
+
+
 def test_space_for_new_tokens_counts() -> None:
     (ids,) = chat().encode(prompts("x?"), new_tokens=1)
     exactly = chat(len(ids) + 10)

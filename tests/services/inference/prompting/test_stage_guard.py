@@ -25,10 +25,10 @@ from craft.core.replies.reply import FinishReason
 from craft.errors import RepliesUnusable, Severity
 from craft.infra.stage.context import LocalContext
 from craft.infra.storage.artifacts import read_rows, write_rows
-from craft_inference.prompting import stage_guard
 from craft_inference.engine import Prompt
 from craft_inference.engine_holder import EngineHolder
 from craft_inference.fake_engine import FakeEngine
+from craft_inference.prompting import stage_guard
 from craft_inference.stages import answer, probe
 
 SHARD = 40
