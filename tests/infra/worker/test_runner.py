@@ -77,11 +77,12 @@ class Scene:
         device_lock: DeviceLock = no_device_lock,
         device: str | None = None,
         release_memory: Callable[[], None] = lambda: None,
+        store: FolderStore | None = None,
     ) -> None:
         self.folder = folder
         self.coordinator = FakeCoordinator()
         self.child = FakeChild()
-        self.store = FolderStore(folder)
+        self.store = store or FolderStore(folder)
         self.clock = FakeClock()
         self.runner = StageRunner(
             service=Service.SCORING,
@@ -612,3 +613,33 @@ def test_an_unanswered_release_ends_with_the_lease(scene: Scene) -> None:
     scene.runner.stop()
     assert done.result(PATIENCE_SECONDS) is AttemptEnd.LOST
     assert scene.coordinator.calls.count("release") == 1
+
+
+class _SlowStore(FolderStore):
+    """Opens an artifact when the test says so."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.opening, self.go_on = threading.Event(), threading.Event()
+
+    def open(self, ref: ArtifactRef) -> Path:
+        self.opening.set()
+        assert self.go_on.wait(PATIENCE_SECONDS)
+        return super().open(ref)
+
+
+def test_a_stage_that_is_stopped_while_its_inputs_are_verified_releases_no_memory_later(tmp_path: Path) -> None:
+    released: list[str] = []
+    slow = _SlowStore(tmp_path)
+    scene = Scene(tmp_path, store=slow, release_memory=lambda: released.append("memory"))
+    ref = published(scene.store, "b" * 64).ref
+    scene.coordinator.claimed = claimed(inputs={"before": ref})
+    running = scene.begin()
+    assert slow.opening.wait(PATIENCE_SECONDS)
+    scene.runner.stop()
+    assert running.result(PATIENCE_SECONDS) is AttemptEnd.RELEASED
+    preparing = [thread for thread in threading.enumerate() if thread.name == "prepare"]
+    slow.go_on.set()
+    for thread in preparing:
+        thread.join(PATIENCE_SECONDS)
+    assert released == []

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import StreamingResponse
 from starlette.datastructures import UploadFile
 
+from craft.contracts.openai.chat import OpenAiErrorBody
 from craft.contracts.openai.tuning import FileDeleted, FileList, FileObject
 from craft.contracts.spec.jobs import PlainText
 from craft.errors import RequestInvalid
@@ -49,6 +50,7 @@ _CONTENT: OpenApiResponses = {
         },
     },
     **_NO_FILE,
+    410: {"description": "`artifact_damaged`: the stored lines are damaged or lost.", "model": OpenAiErrorBody},
 }
 
 

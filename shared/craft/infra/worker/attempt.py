@@ -75,6 +75,7 @@ class RunningAttempt:
         self._release_memory = release_memory
         self._stopping = stopping
         self._at_work = False
+        self._over = threading.Event()
         # SimpleQueue is reentrant, so a signal handler may put an event in.
         self._mailbox: queue.SimpleQueue[Prepared | ChildOutcome | StopReason] = queue.SimpleQueue()
         self._logger = stage_logger(job=claimed.job_id, stage=claimed.name, attempt=claimed.attempt)
@@ -118,6 +119,7 @@ class RunningAttempt:
             self._child.kill(grace_seconds=0)
             ended = self._fail(error_of(error))
         finally:
+            self._over.set()
             self._heartbeat.close()
             if scratch is not None:
                 shutil.rmtree(scratch, ignore_errors=True)
@@ -153,6 +155,8 @@ class RunningAttempt:
     def _prepare(self) -> None:
         try:
             inputs = self._verified_inputs()
+            if self._over.is_set():
+                return  # the memory belongs to a later stage by now
             self._release_memory()
         except Exception as error:  # top level of the thread: the attempt waits for this result
             self._mailbox.put(Failed(error=StageError.of(error_of(error)), reusable=True))

@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,30 @@ def test_the_command_migrates_the_database_of_the_settings(tmp_path: Path, monke
     migrate.main()
     with closing(Database(Settings().resolved_database_url)) as made:
         assert schema.is_current(made)
+
+
+_OLD = {"at": datetime(2026, 1, 1, tzinfo=UTC), "digest": "d" * 64}
+_JOB = """INSERT INTO job (id, task, resolved, status, labels, team, priority, percent, pinned, event_seq, log_seq,
+created_at, updated_at)
+VALUES ('cjob_1', 'open_ended', '{}', 'succeeded', '{}', 'default', 50, 0, false, 0, 0, :at, :at)"""
+_STAGE = """INSERT INTO stage (id, job_id, name, kind, queue, position, rank, team, parameters, inputs, depends_on,
+status, attempt, environment_retries, recompute, fence, artifact_key, reused, created_at) VALUES ('stg_1', 'cjob_1', 'score',
+'score', 'scoring', 0, 50, 'default', '{}', '{}', '[]', 'succeeded', 1, 0, false, 1, :key, false, :at)"""
+_ARTIFACT = """INSERT INTO artifact (key, digest, manifest, other_digests, created_at)
+VALUES (:key, :digest, :manifest, '[]', :at)"""
+
+
+def test_artifacts_of_before_get_the_kinds_of_their_stages_whatever_their_manifests_hold(database: Database) -> None:
+    schema.upgrade(database, "20261130_1")
+    with database.writer.begin() as connection:
+        connection.execute(text(_JOB), _OLD)
+        connection.execute(text(_STAGE), {**_OLD, "key": "a" * 64})
+        for key in ("a" * 64, "b" * 64):
+            connection.execute(text(_ARTIFACT), {**_OLD, "key": key, "manifest": '{"kind": "\\u0000"}'})
+    schema.upgrade(database)
+    with database.engine.connect() as connection:
+        kinds = connection.exec_driver_sql("SELECT kind FROM artifact ORDER BY key").scalars().all()
+    assert kinds == ["score", None]
 
 
 def of_tomorrow(database: Database) -> str:
