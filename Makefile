@@ -12,7 +12,7 @@ TRANSFORMERS_4 := .craft/transformers4
 PIP_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models vllm demo up test test-servers chaos fuzz test-vllm client lint types imports check bench bench-api bench-gateway bench-threads bench-vllm bench-vllm-settings clean
+.PHONY: help setup models vllm demo up test test-servers chaos attacks fuzz test-vllm client lint types imports check bench bench-api bench-gateway bench-threads bench-vllm bench-vllm-settings clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*?## "} {printf "  make %-14s %s\n", $$1, $$2}'
@@ -68,6 +68,9 @@ test-servers: setup models $(TRANSFORMERS_4)/.installed ## What needs PostgreSQL
 
 chaos: setup models ## Real jobs while processes, broker, database and disk are hurt at random: 120 faults in ten minutes
 	bash .ci/with-fault-tools $(BIN)/python -m tests.chaos $(ARGS)
+
+attacks: setup models ## One team attacks, another one works: latencies and delays beside each attack (ARGS names attacks)
+	$(BIN)/python -m tests.security.two_teams $(ARGS)
 
 # In an environment of its own: schemathesis brings a test framework's worth of packages that nothing else here needs.
 $(FUZZ)/.installed: shared/constraints-fuzz.txt
