@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 from craft.contracts.public.datasets import DatasetOverlap, DatasetPreview, DatasetView, PromptPreview
 from craft.contracts.stages.rows import ChatMessage, QuestionRow
 from craft_cli.tables.cells import text_table, time_of
-from craft_cli.tables.plain import PlainTable
+from craft_cli.tables.plain import Fit, PlainTable
 
 
 def datasets(views: Sequence[DatasetView]) -> PlainTable:
     """One row for each dataset."""
-    rows = ((v.id, v.name, v.task.value, f"{v.rows:,}", time_of(v.created_at)) for v in views)
-    return text_table(("id", "name", "task", "rows", "created"), rows)
+    rows = ((v.name, v.task.value, f"{v.rows:,}", time_of(v.created_at), v.id) for v in views)
+    return text_table(("name", "task", "rows", "created", "id"), rows, fits={"created": Fit.IF_ROOM})
 
 
 def origin(view: DatasetView) -> Iterator[str]:

@@ -15,7 +15,9 @@ from craft_gateway.plan.stages import ResolvedJob
 _CHARACTERS_PER_TOKEN = 2
 """Fewer than in common languages, so that the estimate is rather too high."""
 _TEMPLATE_TOKENS = 100
-"""Prompt and chat template around a question."""
+"""Prompt and chat template before a question. In training, a batch has them once."""
+_TAIL_TOKENS = 10
+"""Of the templates after a question."""
 _SHOTS_TOKENS = 256
 _DEFAULT_TOKENS = 128
 """Of a question, and of an answer, where the dataset's lengths are not known."""
@@ -67,7 +69,7 @@ def memory(
         inference_bytes=inference,
         host_bytes=weights,
         device_bytes=max(training, inference),
-        row_tokens=_TEMPLATE_TOKENS + rows.question_max + _answer_tokens(job, rows.answer_max),
+        row_tokens=_TEMPLATE_TOKENS + rows.question_max + _TAIL_TOKENS + _answer_tokens(job, rows.answer_max),
         measured_bytes=measured_bytes,
     )
 
@@ -81,7 +83,9 @@ def _training_bytes(job: ResolvedJob, shape: ModelShape, rows: RowTokens, settin
             shape,
             settings,
             rows=count,
-            tokens_per_row=min(_TEMPLATE_TOKENS + question + answer, settings.max_length),
+            tokens_per_row=min(
+                math.ceil(_TEMPLATE_TOKENS / count) + question + _TAIL_TOKENS + answer, settings.max_length
+            ),
             answer_tokens_per_row=min(answer, settings.max_length),
             weight_bytes=_BYTES[job.trainer.dtype],
         )
