@@ -65,6 +65,9 @@ _COMMANDS: Mapping[str, str] = {
 _PHRASES: Mapping[str, str] = {
     "Say with `strategy` one of": "Say with `--strategy` one of",
     "Leave Craft-Team out, or name a team": "Leave `--team` out, or name a team",
+    "say with `columns` which is which": "say with `--column OURS=THEIRS` which is which",
+    "Send task=multiple_choice, or task=open_ended": "Say `--task multiple-choice`, or `--task open-ended`",
+    "Name in `from_stage` where": "Name with `--from` where",
     ' with {"active": true}': "",
     " as multipart/form-data": "",
     "`errors` names each field that is wrong; /docs shows the form of every request.": "The lines above name each "

@@ -69,6 +69,8 @@ def test_every_hint_that_tells_a_call_is_told_as_a_command(hint: str) -> None:
         ("`POST /craft/jobs/cjob_1/retry` goes on.", "`craft jobs retry cjob_1` goes on."),
         ("Have it raised with PUT /craft/teams/a.b.", "Have it raised with `craft teams set a.b`."),
         ("Say with `strategy` one of a, b.", "Say with `--strategy` one of a, b."),
+        ("Else say with `columns` which is which.", "Else say with `--column OURS=THEIRS` which is which."),
+        ("Name in `from_stage` where to compute again.", "Name with `--from` where to compute again."),
         ("Nothing of the kind.", "Nothing of the kind."),
         ("An unknown `GET /craft/nothing`.", "An unknown `GET /craft/nothing`."),
     ],
