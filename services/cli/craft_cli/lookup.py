@@ -2,18 +2,21 @@
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from craft.contracts.base import DATASET_ID, JOB_ID
 from craft.errors import NotFound, RequestInvalid
-from craft_client import Client
+from craft_client import Client, ClientError
 
 _RANDOM_LENGTH = 26
 _LAST_CHARACTER = "z"
 _NAMES_PAGE = 100
 _MAX_NAMES = 1000
 _MAX_SHOWN = 5
+_COMPLETIONS = 20
+_COMPLETION_SECONDS = 2.0
 
 
 class Named(Protocol):
@@ -60,6 +63,14 @@ class Lookup:
                 f"{given[:100]!r} is not clear: it fits {listed}{more}.", hint="Give a whole id, or more of it."
             )
         return found[0].id
+
+    def completions(self, incomplete: str) -> list[str]:
+        """The ids and names of the newest that begin so, for a shell; none if no server answers at once."""
+        with suppress(ClientError), Client(timeout_seconds=_COMPLETION_SECONDS, retries=0) as client:
+            newest = self.page(client, _COMPLETIONS, None)
+            words = [word for each in newest for word in (each.name, each.id) if word]
+            return [word for word in dict.fromkeys(words) if word.startswith(incomplete)]
+        return []
 
     def _beginning(self, client: Client, given: str) -> list[Named]:
         """The first things whose ids begin so. Ids are in the order of their creation, so one page has them."""

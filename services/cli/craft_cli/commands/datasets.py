@@ -16,7 +16,11 @@ from craft_cli.session import Session, server_command
 from craft_cli.tables import datasets
 
 app = typer.Typer(no_args_is_help=True, help="Upload, show, compare and delete datasets.")
-DatasetId = Annotated[str, typer.Argument(help="dset_… or its beginning, or a name.", show_default=False), DATASETS]
+DatasetId = Annotated[
+    str,
+    typer.Argument(help="dset_… or its beginning, or a name.", show_default=False, autocompletion=DATASETS.completions),
+    DATASETS,
+]
 _FORM = "OWNER/NAME for --hub, a path in the repository for --file, s3://BUCKET/KEY for --s3"
 _ID = "dset_01jgywz3x4v5q6r7s8t9vawbxc"
 

@@ -26,7 +26,11 @@ from craft_cli.watching import watch
 from craft_client import ApiError, JobFailed, JobHandle, UnexpectedAnswer
 
 app = typer.Typer(no_args_is_help=True, help="Submit, watch and control jobs, and fetch their results.")
-JobId = Annotated[str, typer.Argument(help="cjob_… or its beginning, or a name.", show_default=False), JOBS]
+JobId = Annotated[
+    str,
+    typer.Argument(help="cjob_… or its beginning, or a name.", show_default=False, autocompletion=JOBS.completions),
+    JOBS,
+]
 SpecFile = Annotated[Path, typer.Argument(help="The job specification as JSON; - means standard input.")]
 GivenDataset = Annotated[
     str | None,

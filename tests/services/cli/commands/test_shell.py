@@ -138,6 +138,18 @@ def test_bash_completes_commands_and_options() -> None:
     assert finished.stdout.split() == ["cancel", "compare"]
 
 
+def test_bash_completes_the_ids_and_names_of_jobs() -> None:
+    def completed(incomplete: str, url: str) -> list[str]:
+        words = {"COMP_WORDS": f"craft jobs watch {incomplete}", "COMP_CWORD": "3", "_CRAFT_COMPLETE": "complete_bash"}
+        environment = command_environment(**words, CRAFT_URL=url)
+        return subprocess.run(CRAFT, env=environment, capture_output=True, text=True, check=True).stdout.split()
+
+    for incomplete, words in (("abl", ["ablation"]), ("cjob_01", [JOB_ID]), ("x", [])):
+        with answering(listed("ablation")) as (url, _):
+            assert completed(incomplete, url) == words
+    assert completed("abl", "http://127.0.0.1:9") == []
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_is_a_script_of_that_shell(shell: str, tmp_path: Path) -> None:
     finished = craft("completion", shell)
