@@ -85,10 +85,11 @@ def _long(rows: Sequence[LongRow]) -> Iterator[FindingDetail]:
     for (name, setting), group in grouped.items():
         group.sort(key=lambda row: row.line)
         longest, limit = max(row.tokens for row in group), group[0].limit
+        does, has = ("does", "has") if len(group) == 1 else ("do", "have")
         what = (
-            f"do not fit into the model's {limit:,} tokens together with a reply"
+            f"{does} not fit into the model's {limit:,} tokens together with a reply"
             if setting in _CONTEXT
-            else f"have more tokens with their target than the {limit:,} of {setting}"
+            else f"{has} more tokens with their target than the {limit:,} of {setting}"
         )
         raised = f"lower {setting}" if setting in _CONTEXT else f"raise {setting}"
         yield lines_finding(
@@ -96,7 +97,7 @@ def _long(rows: Sequence[LongRow]) -> Iterator[FindingDetail]:
             Severity.ERROR,
             f"{_rows(len(group), name)} {what}; the longest takes {longest:,}.",
             [(row.line, row.question) for row in group],
-            hint=f"Shorten or remove them, or {raised}. If the code is accepted, the job goes on without them.",
+            hint=f"Shorten or remove them, or {raised}. Accepted, they are left out of the job.",
             field=_field(name),
         )
 
@@ -108,8 +109,9 @@ def _marked(found: Inspection) -> Iterator[FindingDetail]:
         finding = lines_finding(
             FindingCode.MODEL_TOKENS,
             Severity.ERROR,
-            f"{_rows(count, name)} hold special tokens of the model as text: {tokens[:200]}. In a question they become "
-            "control tokens; no reply ever holds them, so such an answer is never found.",
+            f"{_rows(count, name)} {'holds' if count == 1 else 'hold'} special tokens of the model as text: "
+            f"{tokens[:200]}. In a question they become control tokens; no reply ever holds them, so such an answer is "
+            "never found.",
             [(row.line, f"{row.field}: {row.excerpt}") for row in rows],
             hint="Remove the tokens from the rows.",
             field=_field(name),
@@ -121,12 +123,12 @@ def _refusing(found: Inspection) -> Iterator[FindingDetail]:
     for name, count in found.refusing_rows.items():
         rows = [row for row in found.refusing if row.set == name]
         share = count / max(1, found.rows.get(name, count))
-        strong = f" They are {share:.0%} of the rows: its numbers would say little." if share >= _LARGE_SHARE else ""
+        strong = f" They are {share:.0%} of the rows, so the numbers would say little." if share >= _LARGE_SHARE else ""
         finding = lines_finding(
             FindingCode.ANSWERS_REFUSE,
             Severity.WARNING,
-            f"{_rows(count, name)} have a refusal as their answer. A reply in these words counts as refused, so such a "
-            f"row can never be right, and it counts as not known.{strong}",
+            f"{_rows(count, name)} {'has' if count == 1 else 'have'} a refusal as an answer. A reply in these words "
+            f"counts as refused, so a row without another answer can never be right, and counts as not known.{strong}",
             [(row.line, row.answer) for row in rows],
             hint="Remove the rows: what the model does not know is found out by asking it.",
             field=_field(name),

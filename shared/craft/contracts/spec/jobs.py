@@ -117,7 +117,9 @@ class TrainingSettings(Contract):
     warmup_ratio: float = Field(0.03, ge=0.0, le=1.0)
     weight_decay: float = Field(0.0, ge=0.0, le=1.0)
     max_grad_norm: float = Field(1.0, gt=0.0, le=1e6)
-    max_length: int = Field(2048, ge=16, le=131_072, description="Tokens of prompt and target; longer rows fail.")
+    max_length: int = Field(
+        2048, ge=16, le=131_072, description="Tokens of prompt and target. Longer rows are `rows_too_long`."
+    )
     min_steps: Count = Field(1, description="With fewer optimiser steps the stage fails.")
 
     @model_validator(mode="after")

@@ -42,7 +42,7 @@ def test_a_row_over_the_context_is_told_at_submission_with_its_line(rig: Rig) ->
         answer = rig.post(path, json=asked(with_rows(LONG)))
         problem = answer.json()
         assert (answer.status_code, problem["code"]) == (422, "dataset_invalid"), problem
-        assert "1 row of the dataset do" in problem["detail"]
+        assert "1 row of the dataset does not fit" in problem["detail"]
         assert '"accept": ["rows_too_long"]' in problem["hint"]
         [found] = problem["findings"]
         assert (found["code"], found["severity"], found["lines"]) == ("rows_too_long", "error", [61])
