@@ -1,5 +1,7 @@
 """Checks of a job before anything runs: pure functions, each raises its own error."""
 
+import json
+
 from craft.contracts.documents.estimate import Check, CheckName, CheckOutcome
 from craft.contracts.spec.jobs import JobSpec, PromptSettings
 from craft.contracts.stages.rows import QuestionRow
@@ -15,6 +17,7 @@ from craft_gateway.estimates.bounds import max_rehearsed, max_trained, optimiser
 
 _OWN_PROMPTS = PromptSettings()
 _MIN_ROWS = 2
+_MAX_SHOT_BYTES = 100_000
 _SHOWN_LAYERS = 20
 _MAX_PARAM_LENGTH = 200
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
@@ -43,7 +46,10 @@ def check_wording(spec: JobSpec) -> None:
 
 
 def checked_shots(spec: JobSpec) -> list[dict[str, object]] | None:
-    """The job's own few-shot examples in the normal form of rows, without unread columns. Raises DatasetInvalid."""
+    """The job's own few-shot examples in the normal form of rows, without unread columns.
+
+    Raises DatasetInvalid, and RequestInvalid for more than 100 kB.
+    """
     if spec.probe.shots is None:
         return None
     good, bad = [], []
@@ -54,6 +60,13 @@ def checked_shots(spec: JobSpec) -> list[dict[str, object]] | None:
             bad.append(error.detail(line))
         else:
             good.append(QuestionRow.of(question).model_dump(exclude_none=True))
+    size = len(json.dumps(good, ensure_ascii=False).encode())
+    if size > _MAX_SHOT_BYTES:
+        raise RequestInvalid(
+            f"The few-shot examples have {size:,} bytes; {_MAX_SHOT_BYTES:,} are the most, as each prompt holds them.",
+            hint="Send fewer or shorter ones.",
+            param="probe.shots",
+        )
     if bad:
         raise DatasetInvalid(
             f"{len(bad)} of the few-shot examples cannot be used.",

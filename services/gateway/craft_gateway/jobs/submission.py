@@ -30,6 +30,7 @@ from craft_gateway.jobs.checks import (
     passed_checks,
     served_length,
 )
+from craft_gateway.jobs.feasibility import check_counts, check_rank, check_split, check_tied_head
 from craft_gateway.jobs.inspection import JobInspection, JobInspector
 from craft_gateway.lifecycle.control import JobControl
 from craft_gateway.lifecycle.creation import NO_ORIGIN, CreatedJob, Idempotency, NewJob, Origin
@@ -173,6 +174,8 @@ class Submissions:
             check_servable(spec, self._vllm)
         dataset = self._dataset(spec, team)
         check_sizes(spec, dataset.rows)
+        check_split(spec, dataset.rows)
+        check_counts(spec, dataset.rows)
         evaluation = self._evaluation(spec, team)
         named = spec.model_copy(update={"dataset": DatasetRef(id=dataset.id), "probe": probe})
         sets = {HELD_OUT: dataset.ref, **{name: further.ref for name, further in evaluation.items()}}
@@ -200,6 +203,8 @@ class Submissions:
         )
         if shape := self._estimator.shape(sized):
             check_target_modules(spec, shape)
+            check_tied_head(spec, shape)
+            check_rank(spec, shape)
         return sized, inspected
 
     def _dataset(self, spec: JobSpec, team: str) -> Dataset:

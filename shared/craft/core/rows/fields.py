@@ -8,6 +8,8 @@ from typing import TypeGuard
 from craft.errors import ErrorDetail
 
 EXCERPT_LENGTH = 120
+MAX_TEXT_BYTES = 100_000
+"""Bytes of one text of a row. No context holds a longer one, and each prompt repeats it up to four times."""
 ID_LENGTH = 200
 
 
@@ -53,6 +55,8 @@ def text(field: str, value: object) -> str:
     stripped = value.strip()
     if not stripped:
         raise RowInvalid.of(field, "is empty", value)
+    if len(stripped.encode()) > MAX_TEXT_BYTES:
+        raise RowInvalid.of(field, f"has more than {MAX_TEXT_BYTES:,} bytes", value)
     return stripped
 
 

@@ -13,12 +13,16 @@ from craft.errors import ModelRejected
 
 MAX_TOKENS_PER_PASS = 4096
 """The limit of one forward pass; an optimiser step with more tokens takes several."""
+_HEADS = ("lm_head", "embed_out")
 _NOT_LAYERS = ("embed_tokens", "lm_head", "wte", "wpe")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """`matrices`: (outputs, inputs) of the layers' linear maps by name. `parameters` counts all weights."""
+    """`matrices`: (outputs, inputs) of the layers' linear maps by name. `parameters` counts all weights.
+
+    `tied`: the output head is the input embedding.
+    """
 
     matrices: dict[str, tuple[int, int]]
     parameters: int
@@ -26,6 +30,7 @@ class ModelShape:
     hidden: int
     vocabulary: int
     context_length: int
+    tied: bool
 
     @property
     def layer_parameters(self) -> int:
@@ -34,17 +39,24 @@ class ModelShape:
 
     def lora_parameters(self, settings: TrainingSettings) -> int:
         """L of the formula: r (outputs + inputs) for each adapted matrix."""
-        wanted = settings.target_modules
         return settings.lora_r * sum(
-            outputs + inputs
-            for name, (outputs, inputs) in self.matrices.items()
-            if wanted == "all-linear" or name.removesuffix(".weight").rpartition(".")[2] in wanted
+            outputs + inputs for name, (outputs, inputs) in self.matrices.items() if self.is_adapted(name, settings)
         )
+
+    def is_adapted(self, matrix: str, settings: TrainingSettings) -> bool:
+        """Whether an adapter with these settings changes the matrix of this name. Targets are names' ends, or whole."""
+        wanted = settings.target_modules
+        layer = f".{matrix.removesuffix('.weight')}"
+        return wanted == "all-linear" or any(layer.endswith(f".{name}") for name in wanted)
 
 
 def is_layer_matrix(name: str, dimensions: int) -> bool:
     """Whether a weight is a linear map of a layer, which every token passes through."""
     return dimensions == 2 and not any(part in name for part in _NOT_LAYERS)
+
+
+def _is_head(name: str) -> bool:
+    return name.removesuffix(".weight").rpartition(".")[2] in _HEADS
 
 
 def read_shape(folder: Path) -> ModelShape:
@@ -63,6 +75,7 @@ def read_shape(folder: Path) -> ModelShape:
             hidden=int(config["hidden_size"]),
             vocabulary=int(config["vocab_size"]),
             context_length=int(config["max_position_embeddings"]),
+            tied=config.get("tie_word_embeddings") is True or not any(_is_head(name) for name in shapes),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ModelRejected(f"The model's config.json lacks {error}.", param="model") from error
