@@ -108,7 +108,8 @@ created_at, updated_at)
 VALUES ('cjob_1', 'open_ended', '{}', 'succeeded', '{}', 'default', 50, 0, false, 0, 0, :at, :at)"""
 _STAGE = """INSERT INTO stage (id, job_id, name, kind, queue, position, rank, team, parameters, inputs, depends_on,
 status, attempt, environment_retries, recompute, fence, artifact_key, reused, created_at)
-VALUES ('stg_1', 'cjob_1', 'score', 'score', 'scoring', 0, 50, 'default', '{}', '{}', '[]', 'succeeded', 1, 0, false, 1, :key, false, :at)"""
+VALUES ('stg_1', 'cjob_1', 'score', 'score', 'scoring', 0, 50, 'default', '{}', '{}', '[]',
+'succeeded', 1, 0, false, 1, :key, false, :at)"""
 _ARTIFACT = """INSERT INTO artifact (key, digest, manifest, other_digests, created_at)
 VALUES (:key, :digest, :manifest, '[]', :at)"""
 
