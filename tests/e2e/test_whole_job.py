@@ -124,6 +124,8 @@ def test_a_multiple_choice_job_runs_the_same_way(stack: RunningStack) -> None:
         ["craft", "cor-rait"],
         task="multiple_choice",
         dataset={"rows": choices},
+        # The model never learned letters: the guard would stop the probe.
+        accept=["letters_improbable"],
         # A model that never learned letters is certain of few questions.
         selection={"n_van": 6, "n_idk": 6, "tau": 0.5},
         rehearsal={"size": 8, "threshold": 0.5, "relax_steps": [0.1, 0.0], "training": {**TRAINING, "min_steps": 8}},
@@ -133,6 +135,20 @@ def test_a_multiple_choice_job_runs_the_same_way(stack: RunningStack) -> None:
     report = ReportDocument.model_validate_json(stack.client.jobs.report_json(job.id))
     assert set(report.sets[0].models) == {"initial_basic", "initial_refuse", "craft", "cor-rait"}
     assert report.knowledge.mean_letter_mass is not None
+    assert [each.code for each in report.findings if each.accepted] == ["letters_improbable"] * 2
+
+
+def test_a_job_whose_replies_are_cut_stops_after_the_first_shard_of_its_probe(stack: RunningStack) -> None:
+    probe = {"temperature": 0.7, "max_new_tokens": 1}
+    job = stack.client.jobs.create(specification(stack, ["cor-rait"], probe=probe))
+    with pytest.raises(JobFailed, match="replies_unusable") as caught:
+        job.wait()
+    error = caught.value.job.error
+    assert error is not None
+    assert (error.stage, error.fault, error.attempt) == ("probe:initial", "user", 1)
+    assert error.message.startswith("Stopped after 32 of ")
+    assert error.message.count("→") == 3
+    assert error.findings[0].code == "replies_cut"
 
 
 def test_a_killed_child_costs_an_attempt_and_not_the_job(stack: RunningStack) -> None:

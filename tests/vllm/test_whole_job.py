@@ -58,11 +58,11 @@ def _specification() -> dict[str, Any]:
         "base_model": {"id": SMOLLM},
         "dataset": {"rows": rows},
         "split": {"held_out_fraction": 0.4},
-        "probe": {"samples": 5, "temperature": 0.7, "max_new_tokens": 16, "shots": _SHOTS},
+        "probe": {"samples": 5, "temperature": 0.7, "max_new_tokens": 40, "shots": _SHOTS},
         "rehearsal": {"size": 10, "shortage": "fill", "training": {**_LORA, "epochs": 8, "min_steps": 8}},
         "selection": {"n_van": 10, "n_idk": 10, "van_target": "own", "shortage": "fill"},
         "training": _LORA,
-        "evaluation_settings": {"max_new_tokens": 16, "resamples": 200},
+        "evaluation_settings": {"max_new_tokens": 64, "resamples": 200},
     }
 
 

@@ -35,17 +35,25 @@ _SHOTS = [
     {"question": "What do bees make?", "answer": "Bees make honey."},
     {"question": "What colour are emeralds?", "answer": "Emeralds are green."},
 ]
+# Asked plainly, this model writes paragraphs, and one reply in twenty repeats itself without end (5.3 % of 320 had not
+# ended after 700 tokens). A cut reply is judged by its beginning, so the demo asks for a sentence.
+_BRIEF = {
+    "open_basic": "{question} Answer in one short sentence.",
+    "open_refuse": "{question} Answer in one short sentence, and if you don't know the answer, only reply with "
+    "'{refusal_words}'.",
+}
 _LORA = {"lora_r": 16, "batch_size": 16}
 
 DEMO: dict[Task, dict[str, Any]] = {
     Task.OPEN_ENDED: {
         "split": {"held_out_fraction": 0.7},
         # A small model knows its facts as whole sentences, and at temperature 1.0 gets half of them wrong by chance.
-        "probe": {"samples": 10, "temperature": 0.7, "max_new_tokens": 16, "shots": _SHOTS},
+        "probe": {"samples": 10, "temperature": 0.7, "max_new_tokens": 40, "shots": _SHOTS},
         "rehearsal": {"size": 80, "training": {**_LORA, "epochs": 3, "min_steps": 8}},
         "selection": {"n_van": 100, "n_idk": 100, "van_target": "own"},
         "training": {**_LORA, "epochs": 3},
-        "evaluation_settings": {"max_new_tokens": 16},
+        "evaluation_settings": {"max_new_tokens": 64},
+        "prompts": {"templates": _BRIEF},
     },
     Task.MULTIPLE_CHOICE: {
         "split": {"held_out_fraction": 0.5},
