@@ -29,6 +29,7 @@ REASONS: dict[str, tuple[ReplyCensus, str]] = {
         census(lambda n: f"The capital of this Land is Village{n}", cut=lambda _: True),
         "16 new tokens is too",
     ),
+    "no option": (choice_census(lambda n: f"It may be number {n}"), "name none of the options"),
     "refusals": (census(lambda _: "I don't know."), "refuses most questions"),
     "one reply": (census(lambda _: "Nowhere"), "one and the same reply"),
     "little knowledge": (census(lambda n: f"Village{n}"), "does not know these answers"),

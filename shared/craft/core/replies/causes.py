@@ -56,6 +56,11 @@ _NO_END = Cause(
     "its configuration names",
     "Choose an instruct checkpoint, or name the template's end token as eos_token_id in generation_config.json.",
 )
+_NAMES_NO_OPTION = Cause(
+    "the replies name none of the options: the model does not follow the prompt, or is not an instruct model",
+    "Choose an instruct checkpoint, or prompts.templates whose choice_basic and choice_refuse ask more plainly for a "
+    "letter.",
+)
 _REFUSES = Cause(
     "the model refuses most questions", "Look at the samples; choose another model, other shots or other questions."
 )
@@ -106,6 +111,7 @@ def cause_of_misses(census: ReplyCensus, limit: ReplyLimit) -> Cause:
         (census.share(ReplyTrait.NEAR) > NEAR_SHARE, _ANSWER_FORM),
         (cut > DATA_SHARE, _limit_too_low(limit)),
         (census.share(ReplyTrait.REFUSED) > HALF, _REFUSES),
+        (census.share(ReplyTrait.UNPARSED) > HALF, _NAMES_NO_OPTION),
         (census.most_alike[1] > NEARLY_ALL * max(1, census.questions), _ALIKE),
     )
     return next((cause for present, cause in signs if present), _KNOWS_LITTLE)
