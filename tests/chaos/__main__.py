@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from tests.chaos.faults.outcome import table
-from tests.chaos.faults.run import RULES, Options, Result, Say, run
+from tests.chaos.faults.run import RULES, SCALE, Options, Result, Say, run
 
 DATABASES = ("sqlite", "postgresql")
 
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None, *, run: Callable[[Options, Say]
         )
         result = run(options, lambda line: print(line, flush=True))
         show(options, result)
-        fine = fine and not result.violations
+        fine = fine and not (result.violations or result.lost)
     return 0 if fine else 1
 
 
@@ -48,17 +48,20 @@ def show(options: Options, result: Result) -> None:
     print(f"\n{table(result.rows)}")
     limit = RULES.lease_seconds + RULES.sweep_seconds
     print(
-        f"Seconds are median (most), from the fault on. A lease lasts {RULES.lease_seconds:g} s and a lost one is seen "
-        f"within {limit:g} s\nwhile a coordinator lives; a claim also waits for a worker that is free."
+        "Seconds are median (most), from the fault on, until a victim's stage was ready and was claimed again; a claim "
+        f"also waits for a free worker.\nA lease lasts {RULES.lease_seconds:g} s, and a lost one is seen within "
+        f"{limit:g} s while a coordinator lives. Times of leases are the shipped ones times {SCALE:.3f};\n"
+        f"the cap is the shipped one of {RULES.max_attempts} lost attempts in a row without progress."
     )
+    for failure in result.failures:
+        print(f"FAILED: {failure}")
     for death in result.deaths:
         print(f"ended by itself, and was started again: {death}")
     for violation in result.violations:
         print(f"BROKEN: {violation.invariant}: {violation.job_id} {violation.detail}")
-    ended = total.jobs - total.succeeded - total.lost
     print(
-        f"{options.database}, seed {options.seed}: {total.injected} faults, {result.accepted} jobs accepted, "
-        f"{total.lost} lost, {total.twice} done twice, {ended} ended by their cap of attempts, "
+        f"{options.database}, seed {options.seed}: {total.injected} faults; jobs: {result.accepted} accepted, "
+        f"{total.succeeded} succeeded, {total.failed} failed, {total.lost} lost, {total.twice} done twice; "
         f"{total.recomputed} stages recomputed, {result.other_bytes} of them to other bytes, "
         f"{len(result.violations)} invariants broken, {result.seconds:.0f} s",
         flush=True,

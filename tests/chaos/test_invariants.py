@@ -71,13 +71,14 @@ def event(type_: str) -> tuple[str, str]:
 SPOILED: list[tuple[str, tuple[str, ...]]] = [
     ("every job has ended", ("UPDATE job SET status = 'running' WHERE id = :first",)),
     (
-        "a job fails only where its stage has used up its attempts",
-        ("UPDATE job SET status = 'failed', error = '{\"code\": \"internal\"}' WHERE id = :first",),
+        "a job fails only by its own fault",
+        (
+            'UPDATE job SET status = \'failed\', error = \'{"code": "worker_lost", "fault": "system"}\' '
+            "WHERE id = :first",
+        ),
     ),
-    (
-        "a job fails only where its stage has used up its attempts",
-        ("UPDATE job SET status = 'cancelled' WHERE id = :first",),
-    ),
+    ("a job fails only by its own fault", ("UPDATE job SET status = 'failed', error = NULL WHERE id = :first",)),
+    ("a job fails only by its own fault", ("UPDATE job SET status = 'cancelled' WHERE id = :first",)),
     (
         "a job that succeeded has succeeded in every stage",
         ("UPDATE stage SET status = 'failed' WHERE name = 'report' AND job_id = :first",),
@@ -130,7 +131,7 @@ SPOILED: list[tuple[str, tuple[str, ...]]] = [
         "an attempt is over where its stage does not run",
         ("UPDATE attempt SET ended_at = NULL WHERE stage_id = :released",),
     ),
-    ("no stage has had more attempts than it may", ("UPDATE stage SET attempt = 4 WHERE id = :lost",)),
+    ("no stage that goes on has used up its attempts", ("UPDATE stage SET lost_attempts = 3 WHERE id = :lost",)),
     (
         IN_TURN,
         ("UPDATE attempt SET ended_at = (SELECT max(ended_at) FROM attempt) WHERE fence = 1 AND stage_id = :lost",),

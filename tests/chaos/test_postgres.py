@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import Session
+from tests.chaos import test_outages as outages
 from tests.chaos import test_processes as facts
 from tests.chaos.faults.finished import Finished, finished
 from tests.chaos.faults.invariants import violations
@@ -34,7 +35,10 @@ pytestmark = pytest.mark.servers
 
 FACTS: list[Callable[[Small], None]] = [
     facts.test_a_killed_workers_stage_goes_to_another_worker_within_its_lease_and_goes_on_there,
-    facts.test_a_lock_held_for_long_costs_an_attempt_at_most,
+    outages.test_locks_of_the_database_fail_no_job,
+    outages.test_locks_of_one_job_fail_no_job,
+    outages.test_outages_of_every_coordinator_fail_no_job,
+    outages.test_outages_of_one_coordinator_fail_no_job,
     facts.test_when_everything_is_killed_the_stage_goes_on_once_everything_is_back,
 ]
 CLAIM = Claim(owner="host-1-wrk_1", service=Service.DATASETS).model_dump_json()

@@ -1,10 +1,12 @@
 """How each kind of trouble is made. Each function makes it now, plans its end, and says what it hit."""
 
 import signal
+import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import psutil
+import psycopg
 from tests.chaos.faults.schedule import Fault
 from tests.chaos.rig.processes import path_with_workers
 from tests.chaos.rig.scene import Hit, Scene
@@ -64,8 +66,22 @@ def _coordinator_frozen(scene: Scene) -> Hit:
     """As a network that is cut: connections stay open and nothing answers."""
     coordinator = scene.rng.choice(scene.system.coordinators)
     coordinator.freeze(family=False)
-    scene.later(scene.rng.uniform(1.0, scene.rules.lease_seconds + 2.0), coordinator.thaw)
-    return Hit(coordinator.name)
+    seconds = scene.rng.uniform(1.0, 2 * scene.rules.outage_seconds)
+    scene.later(seconds, coordinator.thaw)
+    return Hit(f"{coordinator.name} for {seconds:.0f} s")
+
+
+def _coordinators_frozen(scene: Scene) -> Hit:
+    """Longer than workers wait; sometimes longer than a lease."""
+    seconds = _outage_seconds(scene)
+    for coordinator in scene.system.coordinators:
+        coordinator.freeze(family=False)
+        scene.later(seconds, coordinator.thaw)
+    return Hit(f"all of them for {seconds:.0f} s")
+
+
+def _outage_seconds(scene: Scene) -> float:
+    return scene.rng.uniform(1.0, 2.0) * scene.rules.outage_seconds
 
 
 def _gateway_killed(scene: Scene) -> Hit:
@@ -133,6 +149,16 @@ def _database_crashed(scene: Scene) -> Hit:
     return Hit(how)
 
 
+def _database_locked(scene: Scene) -> Hit:
+    seconds = _outage_seconds(scene)
+    try:
+        unlock = scene.system.database.lock()
+    except (sqlite3.Error, psycopg.Error) as error:
+        return Hit(f"nothing, for the lock was not to be had: {error}")
+    scene.later(seconds, unlock)
+    return Hit(f"for {seconds:.0f} s")
+
+
 def skewed(library: Path, skew: str) -> dict[str, str]:
     """The environment of a process whose clock on the wall is off by so much."""
     return {
@@ -158,6 +184,7 @@ INJECT: Mapping[Fault, Inject] = {
     Fault.CLOCK_SKEWED: _clock_skewed,
     Fault.COORDINATOR_KILLED: _coordinator_killed,
     Fault.COORDINATOR_FROZEN: _coordinator_frozen,
+    Fault.COORDINATORS_FROZEN: _coordinators_frozen,
     Fault.GATEWAY_KILLED: _gateway_killed,
     Fault.ALL_KILLED: _all_killed,
     Fault.BROKER_KILLED: _broker_killed,
@@ -168,4 +195,5 @@ INJECT: Mapping[Fault, Inject] = {
     Fault.HINTS_FORGED: _hints_forged,
     Fault.DISK_FULL: _disk_full,
     Fault.DATABASE_CRASHED: _database_crashed,
+    Fault.DATABASE_LOCKED: _database_locked,
 }

@@ -23,10 +23,9 @@ class Violation(NamedTuple):
 
 QUERIES: dict[str, str] = {
     "every job has ended": "SELECT id, status FROM job WHERE status NOT IN ('succeeded', 'failed', 'cancelled')",
-    "a job fails only where its stage has used up its attempts": """
-        SELECT id, error ->> 'code', error ->> 'message' FROM job
-        WHERE status = 'cancelled' OR (status = 'failed'
-            AND coalesce(error ->> 'code', '') NOT IN ('worker_lost', 'disk_full', 'unavailable'))""",
+    "a job fails only by its own fault": """
+        SELECT id, error ->> 'stage', error ->> 'code', error ->> 'message' FROM job
+        WHERE status = 'cancelled' OR (status = 'failed' AND coalesce(error ->> 'fault', '') <> 'user')""",
     "a job that succeeded has succeeded in every stage": """
         SELECT j.id, s.name, s.status FROM job j JOIN stage s ON s.job_id = j.id
         WHERE j.status = 'succeeded' AND s.status <> 'succeeded'""",
@@ -74,7 +73,8 @@ QUERIES: dict[str, str] = {
         SELECT s.job_id, s.name, a.fence, a.outcome FROM attempt a JOIN stage s ON s.id = a.stage_id
         WHERE (a.outcome = 'running') <> (a.ended_at IS NULL)
             OR (a.ended_at IS NULL AND (s.status <> 'running' OR s.fence <> a.fence))""",
-    "no stage has had more attempts than it may": "SELECT job_id, name, attempt FROM stage WHERE attempt > :most",
+    "no stage that goes on has used up its attempts": """
+        SELECT job_id, name, lost_attempts FROM stage WHERE lost_attempts >= :most""",
 }
 
 

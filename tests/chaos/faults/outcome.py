@@ -1,7 +1,7 @@
 """What a run came to: for each kind of fault what became of the jobs under way, and how soon killed stages went on."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from statistics import median
 
@@ -10,6 +10,7 @@ from tests.chaos.faults.invariants import Violation
 from tests.chaos.faults.schedule import Fault
 from tests.chaos.rig.scene import Injected, Victim
 
+from craft.contracts.problems import JobError
 from craft_gateway.store.database import Database
 from craft_gateway.store.tables import Artifact, Attempt, Job
 
@@ -23,32 +24,44 @@ TWICE = frozenset(
 """Invariants whose breach somebody would see: something was done, or told, two times."""
 
 
+_OWN = "user"
+"""The fault of an error that lies in the job or its data."""
 _CLAIMING = timedelta(seconds=1)
 """How long a claim is on its way at most: a worker may be dead before its claim is committed."""
-_ENDED = frozenset({"succeeded", "failed", "cancelled"})
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
     """How the jobs ended, and every claim that was made, by stage in the order of fences.
 
-    `other_bytes` counts keys at which a later attempt came to other bytes than the one that counts.
+    `failures` has the error of each job that failed. `other_bytes` counts keys at which a later attempt came to other
+    bytes than the one that counts.
     """
 
     statuses: Mapping[str, str]
     attempts: Mapping[str, Sequence[Attempt]]
     other_bytes: int = 0
+    failures: Mapping[str, JobError] = field(default_factory=dict)
 
     @classmethod
     def read(cls, database: Database) -> "Ended":
         """From the database."""
         attempts: dict[str, list[Attempt]] = {}
         with database.read() as session:
-            statuses = {job_id: str(status) for job_id, status in session.exec(select(Job.id, Job.status))}
+            jobs = session.exec(select(Job.id, Job.status, Job.error)).all()
             for attempt in session.exec(select(Attempt).order_by(col(Attempt.fence))):
                 attempts.setdefault(attempt.stage_id, []).append(attempt)
             other_bytes = sum(bool(artifact.other_digests) for artifact in session.exec(select(Artifact)))
-        return cls(statuses, attempts, other_bytes)
+        statuses = {job_id: str(status) for job_id, status, _ in jobs}
+        failures = {job_id: JobError.model_validate(error) for job_id, _, error in jobs if error}
+        return cls(statuses, attempts, other_bytes, failures)
+
+    def lost(self, job_id: str) -> bool:
+        """True if the accepted job did not succeed, and that is no fault of its own. A job of chaos is sound."""
+        if self.statuses.get(job_id) == "succeeded":
+            return False
+        failure = self.failures.get(job_id)
+        return failure is None or failure.fault != _OWN
 
     def repeated(self) -> Iterator[Attempt]:
         """Every attempt that another one followed."""
@@ -64,6 +77,7 @@ class Row:
     injected: int
     jobs: int
     succeeded: int
+    failed: int
     lost: int
     twice: int
     recomputed: int
@@ -87,7 +101,8 @@ def rows(
             injected=len(of),
             jobs=len(statuses),
             succeeded=sum(status == "succeeded" for status in statuses.values()),
-            lost=sum(status not in _ENDED for status in statuses.values()),
+            failed=sum(status == "failed" for status in statuses.values()),
+            lost=sum(map(ended.lost, statuses)),
             twice=len(statuses.keys() & twice),
             recomputed=recomputed,
             back_seconds=[back for back, _ in seconds],
@@ -120,7 +135,22 @@ def _blamed(attempt: Attempt, injected: Sequence[Injected]) -> Fault | None:
     return next((one.fault for one in [*named, *during]), None)
 
 
-_HEAD = ("fault", "injected", "jobs", "succeeded", "lost", "twice", "recomputed", "ready again, s", "claimed again, s")
+def failure_lines(ended: Ended, injected: Sequence[Injected]) -> list[str]:
+    """A line for each failed job: whose fault it was, and which faults its stage's attempts met."""
+    made = []
+    for job_id, failure in sorted(ended.failures.items()):
+        stages = [attempts for attempts in ended.attempts.values() if attempts[-1].job_id == job_id]
+        met = [_blamed(attempt, injected) for attempts in stages for attempt in attempts if attempt.error is not None]
+        whose = "its own fault" if failure.fault == _OWN else "the system's fault, so it is lost"
+        faults = ", ".join(fault.value if fault else "none" for fault in met)
+        made.append(
+            f"{job_id} failed in {failure.stage}, attempt {failure.attempt}: {failure.code}, {whose}; "
+            f"faults that its attempts met: {faults}"
+        )
+    return made
+
+
+_HEAD = ("fault", "injected", "jobs", "succeeded", "failed", "lost", "twice", "recomputed", "ready, s", "claimed, s")
 
 
 def table(made: Sequence[Row]) -> str:
@@ -130,7 +160,7 @@ def table(made: Sequence[Row]) -> str:
         *(
             (
                 row.name,
-                *map(str, (row.injected, row.jobs, row.succeeded, row.lost, row.twice, row.recomputed)),
+                *map(str, _counts(row)),
                 _shown(row.back_seconds),
                 _shown(row.again_seconds),
             )
@@ -144,6 +174,10 @@ def table(made: Sequence[Row]) -> str:
         )
         for line in lines
     )
+
+
+def _counts(row: Row) -> tuple[int, ...]:
+    return row.injected, row.jobs, row.succeeded, row.failed, row.lost, row.twice, row.recomputed
 
 
 def _shown(seconds: Sequence[float]) -> str:

@@ -29,7 +29,8 @@ _FACTS = 60
 _DISK_MEGABYTES = 256
 _PATIENCE_SECONDS = 300.0
 """How long open jobs may take once nobody hurts the system any more; afterwards they are lost."""
-RULES = Rules()
+SCALE = 1 / 9
+RULES = Rules.shipped(scale=SCALE)
 Say = Callable[[str], None]
 
 
@@ -52,18 +53,19 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """`rows` as the table shows them; `violations` must be empty."""
+    """`rows` as the table shows them, `failures` a line for each failed job; `violations` must be empty."""
 
     rows: list[outcome.Row]
     accepted: int
     violations: list[Violation]
+    failures: list[str]
     deaths: list[str]
     other_bytes: int
     seconds: float
 
     @property
     def lost(self) -> int:
-        """Jobs that never ended."""
+        """Jobs that did not succeed through no fault of their own."""
         return self.rows[-1].lost
 
 
@@ -87,6 +89,7 @@ def run(options: Options, say: Say) -> Result:
         found = _found(scene, submitter, state / "artifacts")
         ended = outcome.Ended.read(scene.look.database)
         made = outcome.rows(ended, scene.done, found, accepted=submitter.accepted)
+        failures = outcome.failure_lines(ended, scene.done)
         if found and scene.disk.mounted:
             shutil.copytree(state / "artifacts", folder / "artifacts")
     if not (found or options.keep):
@@ -95,6 +98,7 @@ def run(options: Options, say: Say) -> Result:
         rows=made,
         accepted=len(submitter.accepted),
         violations=found,
+        failures=failures,
         deaths=scene.system.deaths,
         other_bytes=ended.other_bytes,
         seconds=time.monotonic() - began,

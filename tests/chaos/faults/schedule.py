@@ -16,6 +16,7 @@ class Fault(StrEnum):
     CLOCK_SKEWED = "worker: clock 2 h off"
     COORDINATOR_KILLED = "coordinator: SIGKILL"
     COORDINATOR_FROZEN = "coordinator: SIGSTOP"
+    COORDINATORS_FROZEN = "all coordinators: SIGSTOP past leases"
     GATEWAY_KILLED = "gateway: SIGKILL"
     ALL_KILLED = "everything but the database: SIGKILL"
     BROKER_KILLED = "broker: SIGKILL, back empty"
@@ -26,6 +27,7 @@ class Fault(StrEnum):
     HINTS_FORGED = "messages: forged and garbage"
     DISK_FULL = "artifacts: disk full"
     DATABASE_CRASHED = "database: crash"
+    DATABASE_LOCKED = "database: locked past leases"
 
 
 RARE = frozenset({Fault.ALL_KILLED, Fault.DISK_FULL})

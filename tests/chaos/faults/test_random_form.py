@@ -9,13 +9,15 @@ import pytest
 from tests.chaos.__main__ import main
 from tests.chaos.faults.faults import INJECT
 from tests.chaos.faults.invariants import Violation
-from tests.chaos.faults.outcome import Ended, Row, rows, table
+from tests.chaos.faults.outcome import Ended, Row, failure_lines, rows, table
 from tests.chaos.faults.run import Options, Result, Say
 from tests.chaos.faults.schedule import RARE, Fault, schedule
 from tests.chaos.rig.scene import Hit, Injected, Victim
 
+from craft.contracts.problems import JobError
 from craft.contracts.stages.attempts import AttemptOutcome
 from craft.contracts.stages.kinds import Service, StageKind
+from craft.errors import Fault as FaultOf
 from craft_gateway.store.tables import Attempt
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -99,9 +101,37 @@ def test_a_claim_that_ended_well_was_no_victim() -> None:
     assert (row.recomputed, row.back_seconds, row.again_seconds) == (0, [], [])
 
 
-def test_jobs_that_never_ended_are_lost_and_doubled_ones_are_counted() -> None:
-    assert made(KILLED, status="running")["all"].lost == 1
-    assert made(KILLED, status="failed")["all"].lost == 0
+def failure(fault: FaultOf) -> JobError:
+    return JobError(code="worker_lost", message="", fault=fault, retryable=True, stage="tune", attempt=3)
+
+
+@pytest.mark.parametrize("status", ["running", "queued", "cancelled"])
+def test_jobs_that_never_ended_are_lost(status: str) -> None:
+    row = made(KILLED, status=status)["all"]
+    assert (row.succeeded, row.failed, row.lost) == (0, 0, 1)
+
+
+@pytest.mark.parametrize(("fault", "lost"), [(FaultOf.SYSTEM, 1), (FaultOf.USER, 0)])
+def test_a_job_that_failed_through_no_fault_of_its_own_is_lost(fault: FaultOf, lost: int) -> None:
+    ended = Ended({"cjob_1": "failed"}, {"stg_1": [LOST]}, failures={"cjob_1": failure(fault)})
+    total = rows(ended, [KILLED], [], accepted=["cjob_1"])[-1]
+    assert (total.succeeded, total.failed, total.lost) == (0, 1, lost)
+
+
+def test_an_accepted_job_that_is_nowhere_is_lost() -> None:
+    assert rows(Ended({}, {}), [], [], accepted=["cjob_1"])[-1].lost == 1
+
+
+def test_a_failed_jobs_line_says_whose_fault_it_was_and_what_its_attempts_met() -> None:
+    died = LOST.model_copy(update={"error": {"code": "worker_lost"}})
+    for fault, words in ((FaultOf.SYSTEM, "the system's fault, so it is lost"), (FaultOf.USER, "its own fault")):
+        ended = Ended({"cjob_1": "failed"}, {"stg_1": [died, DONE]}, failures={"cjob_1": failure(fault)})
+        assert failure_lines(ended, [KILLED]) == [
+            f"cjob_1 failed in tune, attempt 3: worker_lost, {words}; faults that its attempts met: worker: SIGKILL"
+        ]
+
+
+def test_doubled_jobs_are_counted() -> None:
     assert made(KILLED, twice=True)["all"].twice == 1
 
 
@@ -118,20 +148,34 @@ def test_the_table_has_a_line_for_each_kind_and_one_for_all() -> None:
 
 
 @pytest.mark.parametrize(
-    ("violations", "code"), [([], 0), ([Violation("every job has ended", "cjob_1", "running")], 1)]
+    ("violations", "status", "code"),
+    [
+        ([], "succeeded", 0),
+        ([Violation("every job has ended", "cjob_1", "running")], "succeeded", 1),
+        ([], "failed", 1),
+    ],
 )
-def test_what_is_broken_is_printed_and_makes_the_exit_code(
-    violations: list[Violation], code: int, capsys: pytest.CaptureFixture[str]
+def test_what_is_broken_or_lost_is_printed_and_makes_the_exit_code(
+    violations: list[Violation], status: str, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: list[Options] = []
 
     def run(options: Options, say: Say) -> Result:
         asked.append(options)
-        made_rows = list(made(KILLED).values())
-        return Result(rows=made_rows, accepted=1, violations=violations, deaths=[], other_bytes=0, seconds=1.0)
+        return Result(
+            rows=list(made(KILLED, status=status).values()),
+            accepted=1,
+            violations=violations,
+            failures=["cjob_1 failed"] if status == "failed" else [],
+            deaths=[],
+            other_bytes=0,
+            seconds=1.0,
+        )
 
     assert main(["--seed", "7", "--faults", "100"], run=run) == code
     assert [(one.database, one.seed, one.faults) for one in asked] == [("sqlite", 7, 50), ("postgresql", 7, 50)]
     printed = capsys.readouterr().out
     assert printed.startswith("seed 7\n")
-    assert ("BROKEN: every job has ended: cjob_1 running" in printed) == bool(code)
+    assert ("BROKEN: every job has ended: cjob_1 running" in printed) == bool(violations)
+    assert ("FAILED: cjob_1 failed" in printed) == (status == "failed")
+    assert ("1 accepted, 1 succeeded, 0 failed, 0 lost, 0 done twice" in printed) == (status == "succeeded")

@@ -4,16 +4,23 @@ import random
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import psycopg
 from tests.chaos.rig.processes import Part, host_environment
 
 _START_SECONDS = 60.0
+_LOCK_SECONDS = 10
+"""How long to wait for a lock, which others take in short turns."""
 _PROGRAMS = "/usr/lib/postgresql"
+
+
+Unlock = Callable[[], None]
 
 
 class DatabaseServer(Protocol):
@@ -25,6 +32,7 @@ class DatabaseServer(Protocol):
     def can_crash(self) -> bool: ...
     def start(self) -> None: ...
     def crash(self, rng: random.Random) -> str: ...
+    def lock(self) -> Unlock: ...
     def freeze(self) -> None: ...
     def thaw(self) -> None: ...
     def stop(self) -> None: ...
@@ -36,7 +44,8 @@ class SqliteFile:
     can_crash = False
 
     def __init__(self, folder: Path) -> None:
-        self.url = f"sqlite:///{folder / 'craft.db'}"
+        self._path = folder / "craft.db"
+        self.url = f"sqlite:///{self._path}"
 
     def start(self) -> None:
         """Nothing to start."""
@@ -44,6 +53,16 @@ class SqliteFile:
     def crash(self, rng: random.Random) -> str:
         """There is nothing that could."""
         raise NotImplementedError("SQLite has no server.")
+
+    def lock(self) -> Unlock:
+        """Nobody else can write until the returned function is called, as during a backup or a migration."""
+        connection = sqlite3.connect(self._path, timeout=_LOCK_SECONDS, isolation_level=None)
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            connection.close()
+            raise
+        return connection.close
 
     def freeze(self) -> None:
         """There is nothing that could be."""
@@ -102,6 +121,17 @@ class PostgresServer:
             self.part.send(number)
         return f"postmaster {number.name}"
 
+    def lock(self) -> Unlock:
+        """Nobody else can write jobs and stages until the returned function is called, as during a migration."""
+        connection = self._connect()
+        try:
+            connection.execute(f"SET lock_timeout = '{_LOCK_SECONDS}s'")
+            connection.execute("LOCK TABLE job, stage IN SHARE ROW EXCLUSIVE MODE")
+        except psycopg.Error:
+            connection.close()
+            raise
+        return connection.close
+
     def freeze(self) -> None:
         """SIGSTOP of all its processes: connections stay open, their bytes are taken in, and nothing answers."""
         # The postmaster first, so that it starts none while the others are being stopped.
@@ -119,10 +149,13 @@ class PostgresServer:
 
     def _answers(self) -> bool:
         try:
-            with psycopg.connect(host="127.0.0.1", port=self._port, user="craft", dbname="postgres", connect_timeout=2):
+            with self._connect():
                 return True
         except psycopg.Error:
             return False
+
+    def _connect(self) -> "psycopg.Connection[Any]":
+        return psycopg.connect(host="127.0.0.1", port=self._port, user="craft", dbname="postgres", connect_timeout=2)
 
 
 def _programs() -> Path:

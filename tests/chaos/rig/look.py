@@ -17,11 +17,12 @@ _MESSAGES = 20
 
 
 class Running(NamedTuple):
-    """A stage in a worker's hands."""
+    """A stage in a worker's hands. `lost_attempts`: those that count against it so far."""
 
     stage_id: str
     fence: int
     owner: str
+    lost_attempts: int
 
 
 class Look:
@@ -34,9 +35,11 @@ class Look:
         """The stages that workers have."""
         with contextlib.suppress(Unavailable), self.database.read() as session:
             rows = session.exec(
-                select(Stage.id, Stage.fence, Stage.owner).where(Stage.status == StageStatus.RUNNING).order_by(Stage.id)
+                select(Stage.id, Stage.fence, Stage.owner, Stage.lost_attempts)
+                .where(Stage.status == StageStatus.RUNNING)
+                .order_by(Stage.id)
             )
-            return [Running(stage_id, fence, owner or "") for stage_id, fence, owner in rows]
+            return [Running(stage_id, fence, owner or "", lost) for stage_id, fence, owner, lost in rows]
         return []
 
     def open_jobs(self) -> frozenset[str] | None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from tests.chaos.faults.schedule import Fault
 from tests.chaos.rig.disks import SmallDisk
-from tests.chaos.rig.look import Look
+from tests.chaos.rig.look import Look, Running
 from tests.chaos.rig.system import Rules, System, Worker
 
 _TICK_SECONDS = 0.05
@@ -82,19 +82,28 @@ class Scene:
             self.tick()
 
     def busy_worker(self) -> tuple[Worker, tuple[Victim, ...]]:
-        """A worker within a stage, and the stage; after some patience any worker."""
+        """A worker within a stage, and the stage; after some patience any worker without one.
+
+        A stage whose workers died up to the cap is given up on by design. So the last worker that it may have is
+        spared: only an outage, a message or a disk could bring it to the cap now, and none of these may.
+        """
         until = time.monotonic() + _VICTIM_SECONDS
         while time.monotonic() < until:
+            owned = [(stage, worker) for stage in self.look.running() for worker in self._owners(stage)]
             busy = [
                 (worker, (Victim(stage.stage_id, stage.fence),))
-                for stage in self.look.running()
-                for worker in self.free_workers()
-                if worker.owns(stage.owner)
+                for stage, worker in owned
+                if stage.lost_attempts < self.rules.max_attempts - 1
             ]
             if busy:
                 return self.rng.choice(busy)
             self.tick()
-        return self.rng.choice(self.free_workers() or self.system.workers), ()
+        at_work = {worker.name for stage in self.look.running() for worker in self._owners(stage)}
+        idle = [worker for worker in self.free_workers() if worker.name not in at_work]
+        return self.rng.choice(idle or [worker for worker in self.system.workers if worker.name not in at_work]), ()
+
+    def _owners(self, stage: Running) -> list[Worker]:
+        return [worker for worker in self.free_workers() if worker.owns(stage.owner)]
 
     def free_workers(self) -> list[Worker]:
         """Those that live and that no SIGSTOP holds."""

@@ -30,9 +30,7 @@ from craft_gateway.lifecycle.reuse import exists_in
 from craft_gateway.store import schema
 from craft_gateway.store.tables import Attempt, Dataset, Job, Stage
 
-RULES = Rules(
-    lease_seconds=2.0, beat_seconds=0.3, sweep_seconds=0.2, resend_seconds=1.0, give_up_seconds=1.5, max_attempts=3
-)
+RULES = Rules.shipped(scale=1 / 30)
 _PATIENCE_SECONDS = 45.0
 _LOOK_SECONDS = 0.02
 _seeds = count(1)

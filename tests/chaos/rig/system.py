@@ -15,23 +15,50 @@ from tests.chaos.rig.processes import Part, host_environment
 from tests.ports import free_ports
 
 from craft.contracts.stages.kinds import Service
+from craft.infra.settings.coordinator import CoordinatorSettings
+from craft.infra.settings.worker import WorkerSettings
 
 COORDINATORS = 2
 WORKERS_OF_A_QUEUE = 2
 _START_SECONDS = 120.0
 
 
+_SHIPPED = CoordinatorSettings()
+_SHIPPED_WORKER = WorkerSettings()
+_OUTAGE_SECONDS = 66.0
+"""With the shipped settings: an outage that workers give up in."""
+_MIN_BEAT_SECONDS, _MIN_SWEEP_SECONDS = 0.2, 0.1
+"""More often they would take the processors that the jobs need."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The leases under test: short, so that a run sees many of them end."""
+    """The shipped settings, with all times of leases scaled down together, so that a run sees many of them end.
 
-    lease_seconds: float = 4.0
-    beat_seconds: float = 1.0
-    sweep_seconds: float = 0.5
-    resend_seconds: float = 3.0
-    give_up_seconds: float = 3.0
+    The cap of attempts is the shipped one. Times that bound work stay as shipped (grace, time-outs of calls and of the
+    database): against them the leases are shorter than in earnest, which is harder on the system.
+    """
+
+    lease_seconds: float
+    beat_seconds: float
+    sweep_seconds: float
+    resend_seconds: float
+    give_up_seconds: float
+    outage_seconds: float
     grace_seconds: float = 2.0
-    max_attempts: int = 20
+    max_attempts: int = _SHIPPED.max_lost_attempts
+
+    @classmethod
+    def shipped(cls, *, scale: float) -> "Rules":
+        """The shipped times multiplied by `scale`."""
+        return cls(
+            lease_seconds=_SHIPPED.lease_seconds * scale,
+            beat_seconds=max(_MIN_BEAT_SECONDS, _SHIPPED.beat_seconds * scale),
+            sweep_seconds=max(_MIN_SWEEP_SECONDS, _SHIPPED.sweep_seconds * scale),
+            resend_seconds=_SHIPPED.resend_seconds * scale,
+            give_up_seconds=_SHIPPED_WORKER.give_up_seconds * scale,
+            outage_seconds=_OUTAGE_SECONDS * scale,
+        )
 
     @property
     def environment(self) -> dict[str, str]:
@@ -41,7 +68,6 @@ class Rules:
             "CRAFT_COORDINATOR__BEAT_SECONDS": str(self.beat_seconds),
             "CRAFT_COORDINATOR__SWEEP_SECONDS": str(self.sweep_seconds),
             "CRAFT_COORDINATOR__RESEND_SECONDS": str(self.resend_seconds),
-            "CRAFT_COORDINATOR__MAX_LOST_ATTEMPTS": str(self.max_attempts),
             "CRAFT_COORDINATOR__MIN_FREE_BYTES": "1000000",
             "CRAFT_WORKER__GIVE_UP_SECONDS": str(self.give_up_seconds),
             "CRAFT_WORKER__GRACE_SECONDS": str(self.grace_seconds),

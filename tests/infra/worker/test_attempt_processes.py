@@ -67,7 +67,7 @@ def test_a_worker_that_cannot_renew_kills_its_own_child_and_what_that_started(tm
         assert done.result(PATIENCE_SECONDS) is AttemptEnd.LOST
         assert gone(child)
         assert gone(grandchild)
-        assert set(worker.coordinator.calls) == {"claim", "renew"}
+        assert not {"complete", "fail"} & set(worker.coordinator.calls)
 
 
 def test_a_child_that_hangs_and_ignores_sigterm_is_dead_10_s_after_its_deadline_and_the_device_is_free(
