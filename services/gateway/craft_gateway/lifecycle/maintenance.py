@@ -14,11 +14,11 @@ from craft.contracts.events import StageStatus
 from craft.contracts.problems import StageError
 from craft.errors import LeaseLost, Unavailable, WorkerLost
 from craft.infra.settings.coordinator import CoordinatorSettings
+from craft_gateway.leases.pulse import PulseWriter
+from craft_gateway.leases.watch import ExpiredLease, LeaseWatch
 from craft_gateway.lifecycle.attempts import past_deadline, timeout_error
 from craft_gateway.lifecycle.dispatch import Blocked, dispatch_ready
 from craft_gateway.lifecycle.job_transaction import JobTransaction, job_transaction
-from craft_gateway.lifecycle.leases import ExpiredLease, LeaseWatch
-from craft_gateway.lifecycle.pulse import PulseWriter
 from craft_gateway.lifecycle.transitions import retry_or_fail
 from craft_gateway.lifecycle.worker_calls import WorkerCalls
 from craft_gateway.store.database import Database
@@ -58,7 +58,9 @@ class Maintenance:
         self._settings = settings
         self._on_lease_lost = on_lease_lost
         self._blocked = Blocked()
-        self._rows = PulseWriter(database, calls, settings, monotonic)
+        self._rows = PulseWriter(
+            database, coordinator=calls.coordinator, unheard=calls.unheard, settings=settings, monotonic=monotonic
+        )
         self._watch = LeaseWatch(
             lease_seconds=settings.lease_seconds, silence_seconds=settings.silence_seconds, monotonic=monotonic
         )

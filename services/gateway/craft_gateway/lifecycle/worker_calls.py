@@ -16,11 +16,11 @@ from craft.contracts.stages.claims import ANSWER_SECONDS, Claim, ClaimedStage, C
 from craft.errors import ArtifactDamaged, Conflict, LeaseLost, NotFound
 from craft.infra.ids import new_id
 from craft.infra.settings.coordinator import CoordinatorSettings
+from craft_gateway.leases.unheard import Report, UnheardReports
 from craft_gateway.lifecycle.attempts import claimable, extend, hand_out, past_deadline, succeed, timeout_error
 from craft_gateway.lifecycle.damage import damaged_inputs, remake_inputs, retryable
 from craft_gateway.lifecycle.dispatch import Blocked
 from craft_gateway.lifecycle.job_transaction import JobTransaction, job_transaction
-from craft_gateway.lifecycle.leases import Report, UnheardReports
 from craft_gateway.lifecycle.limits import keep_limits
 from craft_gateway.lifecycle.reuse import ArtifactExists, reusable, stages_of
 from craft_gateway.lifecycle.transitions import (

@@ -9,8 +9,9 @@ from tests.services.gateway.lifecycle import test_outages as facts
 from tests.services.gateway.rigs.world import World
 
 from craft.contracts.stages.claims import StageProgress
+from craft_gateway.leases.unheard import Report, UnheardReports
+from craft_gateway.leases.watch import ExpiredLease, LeaseWatch
 from craft_gateway.lifecycle import attempts
-from craft_gateway.lifecycle.leases import ExpiredLease, LeaseWatch, Report, UnheardReports
 from craft_gateway.lifecycle.maintenance import Maintenance
 from craft_gateway.store.tables import Stage
 

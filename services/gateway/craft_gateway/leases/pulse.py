@@ -11,8 +11,8 @@ from sqlmodel import Session, col, select
 
 from craft.contracts.events import StageStatus
 from craft.infra.settings.coordinator import CoordinatorSettings
-from craft_gateway.lifecycle.leases import Lease, Report
-from craft_gateway.lifecycle.worker_calls import WorkerCalls
+from craft_gateway.leases.unheard import Report, UnheardReports
+from craft_gateway.leases.watch import Lease
 from craft_gateway.store.database import Database
 from craft_gateway.store.tables import CoordinatorPulse, Stage
 
@@ -34,12 +34,16 @@ class PulseWriter:
     def __init__(
         self,
         database: Database,
-        calls: WorkerCalls,
+        *,
+        coordinator: str,
+        unheard: UnheardReports,
         settings: CoordinatorSettings,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`coordinator` names this process. `unheard`: the reports that it could not store, to be marked here."""
         self._database = database
-        self._calls = calls
+        self._coordinator = coordinator
+        self._unheard = unheard
         self._pulse_seconds = settings.silence_seconds / _PULSES_IN_SILENCE
         self._monotonic = monotonic
         self._written_at: float | None = None
@@ -48,18 +52,18 @@ class PulseWriter:
         """The leases of now. Raises Unavailable if the database cannot be read, or not be written when that is due."""
         now = self._monotonic()
         due = self._written_at is None or now - self._written_at >= self._pulse_seconds
-        if not (due or self._calls.unheard):
+        if not (due or self._unheard):
             with self._database.read() as session:
                 return _rows(session)
-        reports = self._calls.unheard.take()
+        reports = self._unheard.take()
         try:
             with self._database.write() as session:
-                _beat(session, self._calls.coordinator, self._database)
+                _beat(session, self._coordinator, self._database)
                 for report in reports:
                     _mark_unheard(session, report)
                 rows = _rows(session)
         except Exception:
-            self._calls.unheard.add(reports)
+            self._unheard.add(reports)
             raise
         self._written_at = now
         return rows
