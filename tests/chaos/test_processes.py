@@ -105,6 +105,7 @@ def test_when_everything_is_killed_the_stage_goes_on_once_everything_is_back(sys
 
 def test_a_stage_whose_child_dies_each_time_ends_its_job_after_three_attempts(system: Small) -> None:
     stage_id = system.submit()
+    system.doomed.add(system.stage(stage_id).job_id)
     for attempt in range(1, RULES.max_attempts + 1):
         worker = system.begun(stage_id, attempts=attempt)
         worker.child.send_signal(signal.SIGSEGV)

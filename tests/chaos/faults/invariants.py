@@ -21,9 +21,10 @@ class Violation(NamedTuple):
     detail: str
 
 
+OWN_FAULT = "a job fails only by its own fault"
 QUERIES: dict[str, str] = {
     "every job has ended": "SELECT id, status FROM job WHERE status NOT IN ('succeeded', 'failed', 'cancelled')",
-    "a job fails only by its own fault": """
+    OWN_FAULT: """
         SELECT id, error ->> 'stage', error ->> 'code', error ->> 'message' FROM job
         WHERE status = 'cancelled' OR (status = 'failed' AND coalesce(error ->> 'fault', '') <> 'user')""",
     "a job that succeeded has succeeded in every stage": """
