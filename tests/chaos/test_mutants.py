@@ -188,7 +188,7 @@ def test_a_missing_flush_is_seen(
 def two_workers(folder: Path, acknowledge: str, port: int) -> Iterator[None]:
     environment = {
         **os.environ,
-        "PYTHONPATH": str(TOYS),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(TOYS), os.environ.get("PYTHONPATH")))),
         "CRAFT_STATE_DIR": str(folder),
         "CRAFT_COORDINATOR__PORT": str(port),
         "CRAFT_WORKER__GRACE_SECONDS": "2",
