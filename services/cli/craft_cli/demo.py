@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -13,7 +13,7 @@ from rich.console import Console
 
 from craft.contracts.documents.report import ReportDocument
 from craft.contracts.public.jobs import ValidationView
-from craft.contracts.stages.kinds import StageKind
+from craft.contracts.stages.kinds import FACTS
 from craft.core.questions import Task
 from craft.errors import Unavailable
 from craft.infra.settings.settings import Settings
@@ -67,22 +67,6 @@ DEMO: dict[Task, dict[str, Any]] = {
 """Settings for a model of 135 million parameters on two cores. The paper's are for models of 7 billion."""
 
 
-STAGE_MEANINGS: Mapping[StageKind, str] = {
-    StageKind.INGEST: "splits the questions into those to train with and those held out for the evaluation",
-    StageKind.PROBE: "asks the model each question several times, to see what it knows",
-    StageKind.SCORE: "counts how often the replies are right, and how certain the model is",
-    StageKind.REHEARSAL_SET: "picks what the model knows best",
-    StageKind.REHEARSE: "tunes on that for a moment, to see where the model's knowledge moves by itself",
-    StageKind.FLOW: "compares what it knew before and after",
-    StageKind.TUNING_SET: "decides which questions teach their answer, which teach refusal, and which are dropped",
-    StageKind.TUNE: "tunes a LoRA adapter on them",
-    StageKind.ANSWER: "answers the held-out questions, without and with the adapter",
-    StageKind.EVALUATE: "compares the answers: what was gained, and what it cost",
-    StageKind.PACKAGE: "makes the adapter's archive and its model card",
-    StageKind.REPORT: "writes the report",
-}
-
-
 def specification(task: Task, *, dataset_id: str, seed: int) -> dict[str, Any]:
     """The demo's job specification, in the form of POST /craft/jobs."""
     return {
@@ -127,7 +111,7 @@ def outlook(validation: ValidationView) -> Iterator[str]:
     else:
         yield f"It takes about {takes(known)}, as past stages did here, and longer beside other work."
     for kind in dict.fromkeys(stage.kind for stage in validation.stages):
-        yield f"  {kind.value:<14} {STAGE_MEANINGS[kind]}"
+        yield f"  {kind.value:<14} {FACTS[kind].meaning}"
 
 
 def _deliver(client: Client, job_id: str, folder: Path, *, seconds: float, as_json: bool) -> None:

@@ -142,6 +142,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> StageKind:
         needs_model=True,
         unit=WorkUnit.EVALUATION_QUESTIONS,
         title="Play",
+        meaning="plays with the model",
     )
     monkeypatch.setitem(cast("dict[StageKind, StageFacts]", FACTS), kind, facts)
     assert list(StageKind)[-1] is StageKind("toy") is kind

@@ -6,9 +6,9 @@ from tests.services.cli.views import DATASET_ID, job_view
 from craft.contracts.documents.estimate import SecondsEstimate
 from craft.contracts.public.jobs import PlannedStageView, ValidationView
 from craft.contracts.spec.jobs import JobSpec, JobStatus
-from craft.contracts.stages.kinds import Service, StageKind
+from craft.contracts.stages.kinds import FACTS, Service, StageKind
 from craft.core.questions import Task
-from craft_cli.demo import STAGE_MEANINGS, outlook, specification
+from craft_cli.demo import outlook, specification
 
 
 @pytest.mark.parametrize("task", list(Task))
@@ -26,14 +26,10 @@ def planned(*, reused: bool) -> ValidationView:
     return ValidationView(resolved=job.resolved, stages=stages, estimate=job.estimate)
 
 
-def test_every_kind_of_stage_is_explained() -> None:
-    assert set(STAGE_MEANINGS) == set(StageKind)
-
-
 def test_the_demo_tells_first_how_long_it_takes_and_what_its_stages_do() -> None:
     assert [*outlook(planned(reused=False))] == [
         "It takes about 10 minutes on two idle cores, and longer beside other work.",
-        f"  probe          {STAGE_MEANINGS[StageKind.PROBE]}",
+        f"  probe          {FACTS[StageKind.PROBE].meaning}",
     ]
 
 

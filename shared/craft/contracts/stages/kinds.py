@@ -105,6 +105,8 @@ class StageFacts:
     """The quantity that its time grows with."""
     title: str
     """Its name in reports and on pages."""
+    meaning: str
+    """Its work, in a few words for a newcomer."""
 
 
 FACTS: Mapping[StageKind, StageFacts] = {
@@ -116,6 +118,7 @@ FACTS: Mapping[StageKind, StageFacts] = {
         needs_model=False,
         unit=WorkUnit.DATASET_QUESTIONS,
         title="Read the set",
+        meaning="splits the questions into those to train with and those held out for the evaluation",
     ),
     StageKind.PROBE: StageFacts(
         service=Service.INFERENCE,
@@ -127,6 +130,7 @@ FACTS: Mapping[StageKind, StageFacts] = {
         needs_model=True,
         unit=WorkUnit.PROBE_REPLIES,
         title="Probe",
+        meaning="asks the model each question several times, to see what it knows",
     ),
     StageKind.SCORE: StageFacts(
         service=Service.SCORING,
@@ -136,6 +140,7 @@ FACTS: Mapping[StageKind, StageFacts] = {
         needs_model=False,
         unit=WorkUnit.PROBE_REPLIES,
         title="Knowledge states",
+        meaning="counts how often the replies are right, and how certain the model is",
     ),
     StageKind.REHEARSAL_SET: StageFacts(
         service=Service.DATASETS,
@@ -145,6 +150,7 @@ FACTS: Mapping[StageKind, StageFacts] = {
         needs_model=False,
         unit=WorkUnit.TRAIN_QUESTIONS,
         title="Build the rehearsal set",
+        meaning="picks what the model knows best",
     ),
     StageKind.REHEARSE: StageFacts(
         service=Service.TRAINING,
@@ -154,6 +160,7 @@ FACTS: Mapping[StageKind, StageFacts] = {
         needs_model=True,
         unit=WorkUnit.REHEARSED_SAMPLES,
         title="Rehearse",
+        meaning="tunes on that for a moment, to see where the model's knowledge moves by itself",
     ),
     StageKind.FLOW: StageFacts(
         service=Service.SCORING,
@@ -163,6 +170,7 @@ FACTS: Mapping[StageKind, StageFacts] = {
         needs_model=False,
         unit=WorkUnit.TRAIN_QUESTIONS,
         title="Knowledge flow",
+        meaning="compares what it knew before and after",
     ),
     StageKind.TUNING_SET: StageFacts(
         service=Service.DATASETS,
@@ -172,6 +180,7 @@ FACTS: Mapping[StageKind, StageFacts] = {
         needs_model=False,
         unit=WorkUnit.TRAIN_QUESTIONS,
         title="Build the tuning set",
+        meaning="decides which questions teach their answer, which teach refusal, and which are dropped",
     ),
     StageKind.TUNE: StageFacts(
         service=Service.TRAINING,
@@ -181,6 +190,7 @@ FACTS: Mapping[StageKind, StageFacts] = {
         needs_model=True,
         unit=WorkUnit.TUNED_SAMPLES,
         title="Tune",
+        meaning="tunes a LoRA adapter on them",
     ),
     StageKind.ANSWER: StageFacts(
         service=Service.INFERENCE,
@@ -190,6 +200,7 @@ FACTS: Mapping[StageKind, StageFacts] = {
         needs_model=True,
         unit=WorkUnit.EVALUATION_QUESTIONS,
         title="Answer",
+        meaning="answers the held-out questions, without and with the adapter",
     ),
     StageKind.EVALUATE: StageFacts(
         service=Service.SCORING,
@@ -199,6 +210,7 @@ FACTS: Mapping[StageKind, StageFacts] = {
         needs_model=False,
         unit=WorkUnit.EVALUATION_QUESTIONS,
         title="Evaluate",
+        meaning="compares the answers: what was gained, and what it cost",
     ),
     StageKind.PACKAGE: StageFacts(
         service=Service.TRAINING,
@@ -208,6 +220,7 @@ FACTS: Mapping[StageKind, StageFacts] = {
         needs_model=True,
         unit=WorkUnit.ADAPTERS,
         title="Package",
+        meaning="makes the adapter's archive and its model card",
     ),
     StageKind.REPORT: StageFacts(
         service=Service.SCORING,
@@ -217,5 +230,6 @@ FACTS: Mapping[StageKind, StageFacts] = {
         needs_model=False,
         unit=WorkUnit.DATASET_QUESTIONS,
         title="Report",
+        meaning="writes the report",
     ),
 }
