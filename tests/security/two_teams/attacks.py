@@ -1,6 +1,7 @@
 """What one team, or a stranger, can send to hold up all others. Each attack lasts until it is told to end."""
 
 import io
+import json
 import socket
 import threading
 from collections import Counter
@@ -46,6 +47,14 @@ def large_templates(team: Team, over: Over, seen: "Counter[str]") -> None:
     _at_once(team, over, seen, 2, lambda http: http.post("/craft/jobs", json=body))
 
 
+def large_bodies(team: Team, over: Over, seen: "Counter[str]") -> None:
+    """Twenty jobs at once of thirty megabytes of rows each, which differ."""
+    rows = [{"question": f"{number} " + "why " * 750, "answers": ["so"]} for number in range(9_900)]
+    body = json.dumps(team.job(1, dataset={"rows": rows})).encode()
+    headers = {"Content-Type": "application/json"}
+    _at_once(team, over, seen, 20, lambda http: http.post("/craft/jobs/validate", content=body, headers=headers))
+
+
 def long_job(team: Team, over: Over, seen: "Counter[str]") -> None:
     """A job that probes for hours: a hundred long samples at a high temperature for each question."""
     probe = {"samples": 100, "temperature": 2.0, "max_new_tokens": 400}
@@ -82,7 +91,8 @@ def parquet_bombs(team: Team, over: Over, seen: "Counter[str]") -> None:
 
 
 ATTACKS: dict[str, Attack] = {
-    each.__name__: each for each in (slow_sources, long_refusals, large_templates, long_job, half_heads, parquet_bombs)
+    each.__name__: each
+    for each in (slow_sources, long_refusals, large_templates, large_bodies, long_job, half_heads, parquet_bombs)
 }
 
 

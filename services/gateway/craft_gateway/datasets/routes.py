@@ -35,7 +35,7 @@ from craft_gateway.access.owners import OwnerLookup
 from craft_gateway.datasets.examples import DATASET_BODY
 from craft_gateway.datasets.preview import MAX_PREVIEWED, DatasetContents
 from craft_gateway.datasets.registry import DatasetRegistry, dataset_view
-from craft_gateway.http.bodies import text_body, validated
+from craft_gateway.http.bodies import parsed_json, text_body, validated
 from craft_gateway.http.parameters import Limit
 from craft_gateway.http.responses import ROOT
 from craft_gateway.store.tables import Dataset
@@ -229,7 +229,7 @@ def _fields(form: Mapping[str, object]) -> FileFields:
 
 def _parsed(body: bytes) -> Any:
     try:
-        return json.loads(body)
+        return parsed_json(body)
     except json.JSONDecodeError as error:
         raise not_json(error) from None
     except (ValueError, RecursionError) as error:
