@@ -61,9 +61,9 @@ class JobInspector:
         rows = row_findings(spec, found)
         noticed = [*template_findings(begins_replies=template.begins_replies), *rows.findings]
         known = [finding for ref in sets.values() for finding in self._upload_findings(ref)]
-        findings = [*known, *findings_of(Acceptance.of(spec.accept).apply(noticed))]
+        new = findings_of(Acceptance.of(spec.accept).apply(noticed))
         return JobInspection(
-            findings=list({finding.model_dump_json(): finding for finding in findings}.values()),
+            findings=_each_once([*known, *new]),
             left_out=rows.left_out if FindingCode.ROWS_TOO_LONG in spec.accept else {},
             check=rows_check(found),
         )
@@ -83,3 +83,12 @@ class JobInspector:
             return self._store.manifest(ref).result.findings
         except NotFound:
             return []
+
+
+def _each_once(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings, each once: what the upload noticed of the same rows need not be told in other words."""
+    first: dict[tuple[str, str | None, tuple[int, ...], int], Finding] = {}
+    for each in findings:
+        name = each.field if each.field and each.field.startswith("evaluation") else None
+        first.setdefault((each.code, name if each.lines else each.message, tuple(each.lines), each.count), each)
+    return list(first.values())

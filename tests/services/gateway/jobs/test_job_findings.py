@@ -10,6 +10,12 @@ from tests.infra.models.inspection.folders import CHAT_TEMPLATE, OWN_TOKEN, mode
 from tests.services.gateway.rigs.dataset_rig import row_checking_rig
 from tests.services.gateway.rigs.public_rig import MODEL, Rig, body, rows
 
+from craft.contracts.findings import Finding
+from craft.contracts.services.datasets import Reading
+from craft.core.findings import FindingCode
+from craft.errors import Severity
+from craft.infra.storage.artifacts import MANIFEST_FILE
+from craft.infra.storage.verification import MANIFEST_CHECKSUM_FILE, sha256_of
 from craft_gateway.plan.stages import plan
 
 PATHS = ("/craft/jobs/validate", "/craft/jobs")
@@ -162,3 +168,23 @@ def test_a_tokenizer_that_cannot_be_read_is_an_unknown_check_and_not_a_passed_on
     [found] = [check for check in checks if check["name"] == "rows"]
     assert found["outcome"] == "unknown"
     assert "were not checked" in found["message"]
+
+
+def test_what_the_upload_noticed_of_the_same_rows_is_told_once(rig: Rig) -> None:
+    given = [{**row, "answers": ["I don't know"]} if n < 15 else row for n, row in enumerate(rows(60))]
+    upload = Finding(
+        code=FindingCode.ANSWERS_REFUSE, severity=Severity.WARNING, message="Noticed.", lines=[*range(1, 11)], count=15
+    )
+    rewrite_findings(rig, given, upload)
+    answer = rig.post("/craft/jobs/validate", json=asked(given))
+    assert [found["message"] for found in answer.json()["findings"]] == ["Noticed."]
+
+
+def rewrite_findings(rig: Rig, given: list[dict[str, Any]], *findings: Finding) -> None:
+    """Upload the rows, and give the dataset's manifest these findings."""
+    ref = rig.registry.add_rows(given, Reading(), name=None, team="default", param="rows").ref
+    path = rig.store.open(ref) / MANIFEST_FILE
+    manifest = rig.store.manifest(ref)
+    result = manifest.result.model_copy(update={"findings": list(findings)})
+    path.write_text(manifest.model_copy(update={"result": result}).model_dump_json(indent=1))
+    (path.parent / MANIFEST_CHECKSUM_FILE).write_text(sha256_of(path))
