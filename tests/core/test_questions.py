@@ -36,8 +36,21 @@ def test_an_open_row_keeps_its_id_category_and_answers() -> None:
     assert open_row(row) == OpenQuestion("007", "Who?", ("Bond", "James Bond"), "film")
 
 
-def test_a_number_may_be_an_id() -> None:
-    assert open_row({"id": 7, "answer": "x"}).id == "7"
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        (7, "7"),
+        (1.5, "1.5"),
+        (True, "true"),
+        ("👩\u200d🔬-1", "👩\u200d🔬-1"),
+        ("e\u0301", "e\u0301"),
+        ("שאלה-1", "שאלה-1"),
+        ("می\u200cخواهم", "می\u200cخواهم"),
+        ("a\u00a0b", "a\u00a0b"),
+    ],
+)
+def test_an_id_is_a_number_or_any_text_that_shows(given: object, taken: str) -> None:
+    assert open_row({"id": given, "answer": "x"}).id == taken
 
 
 def test_answer_comes_before_answers() -> None:
@@ -45,8 +58,8 @@ def test_answer_comes_before_answers() -> None:
     assert open_row({"answers": "Au"}).answers == ("Au",)
 
 
-@pytest.mark.parametrize("absent", [None, "", "  "])
-def test_a_blank_id_and_category_count_as_absent(absent: str | None) -> None:
+@pytest.mark.parametrize("absent", [None, "", "  ", math.nan])
+def test_a_blank_id_and_category_count_as_absent(absent: object) -> None:
     question = open_row({"id": absent, "category": absent, "answer": "x"})
     assert question.category is None
     assert question.id.startswith("q_")
@@ -125,14 +138,20 @@ def test_one_or_27_options_are_refused(count: int) -> None:
         ({"question": "Q?", "answer": " "}, "answer"),
         ({"question": "Q?", "answers": []}, "answers"),
         ({"question": "Q?", "answers": ["x", ""]}, "answers[1]"),
-        ({"question": "Q?", "answers": [5]}, "answers[0]"),
+        ({"question": "Q?", "answers": [None]}, "answers[0]"),
+        ({"question": "Q?", "answers": [math.inf]}, "answers[0]"),
+        ({"question": "Q?", "answers": [1e30]}, "answers[0]"),
+        ({"question": "Q?", "answer": math.nan}, "answers"),
         ({"question": "Q?", "answers": {"x": 1}}, "answers"),
         ({"question": "Q?", "answers": ["the", "?!"]}, "answers"),
-        ({"question": "Q?", "answer": "x", "id": 1.5}, "id"),
-        ({"question": "Q?", "answer": "x", "id": True}, "id"),
+        ({"question": "Q?", "answer": "x", "id": [1]}, "id"),
+        ({"question": "Q?", "answer": "x", "category": {"a": 1}}, "category"),
         ({"question": "Q?", "answer": "x", "id": "i" * 201}, "id"),
         ({"question": "Q?", "answer": "x", "id": "a\nb"}, "id"),
-        ({"question": "Q?", "answer": "x", "category": math.nan}, "category"),
+        ({"question": "Q?", "answer": "x", "id": "a\u202eb"}, "id"),
+        ({"question": "Q?", "answer": "x", "id": "a\u2028b"}, "id"),
+        ({"question": "Q?", "answer": "x", "id": "\u200d\u200d"}, "id"),
+        ({"question": "Q?", "answer": "x", "id": "a\ud800"}, "id"),
     ],
 )
 def test_an_open_row_names_the_wrong_field(row: dict[str, Any], field: str) -> None:

@@ -67,6 +67,8 @@ _PHRASES: Mapping[str, str] = {
     "Leave Craft-Team out, or name a team": "Leave `--team` out, or name a team",
     "say with `columns` which is which": "say with `--column OURS=THEIRS` which is which",
     "Send task=multiple_choice, or task=open_ended": "Say `--task multiple-choice`, or `--task open-ended`",
+    'mapped with `columns`, such as {"choices": ["A", "B", "C", "D"]}': "mapped with `--column choices=A,B,C,D`",
+    '"answer_base": ': "--answer-base ",
     "Name in `from_stage` where": "Name with `--from` where",
     ' with {"active": true}': "",
     " as multipart/form-data": "",

@@ -93,11 +93,12 @@ class DatasetIntake:
                 kind="dataset",
                 parameters={"task": task.value},
                 inputs={},
-                result=StageResult(counts={"rows": outcome.statistics.rows}),
+                result=StageResult(counts={"rows": outcome.statistics.rows}, findings=outcome.findings),
             )
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-        return DatasetStored(ref=manifest.ref, task=task, rows=outcome.statistics.rows, statistics=outcome.statistics)
+        found = outcome.statistics
+        return DatasetStored(ref=manifest.ref, task=task, rows=found.rows, statistics=found, findings=outcome.findings)
 
 
 def _dataset_key(questions: Path, task: Task) -> str:
@@ -112,4 +113,7 @@ def _raised(error: StageError, counts: Mapping[str, int]) -> CraftError:
     if kind is not None:
         return kind(error.message, hint=error.hint)
     details = [ErrorDetail(message=e.message, field=e.field, line=e.line, excerpt=e.excerpt) for e in error.errors]
-    return DatasetInvalid(error.message, hint=error.hint, param=error.param, details=details, error_counts=counts)
+    findings = [finding.to_detail() for finding in error.findings]
+    return DatasetInvalid(
+        error.message, hint=error.hint, param=error.param, details=details, error_counts=counts, findings=findings
+    )

@@ -53,6 +53,12 @@ def router(intake: DatasetIntake, sources: Sources, *, readings: Turns, fetches:
         ] = None,
         form: Annotated[DatasetFormat, Form(alias="format")] = DatasetFormat.AUTO,
         columns: Annotated[str, Form(max_length=4000, description="JSON: by our name the file's own column.")] = "{}",
+        answer_base: Annotated[
+            int | None, Form(ge=0, le=1, description="The number of the first option's key.")
+        ] = None,
+        accept: Annotated[
+            list[str] | None, Form(max_length=100, description="Codes of error findings to go on with.")
+        ] = None,
         team: TeamOf = DEFAULT_TEAM,
         *,
         chat_lines: Annotated[bool, Form(description="Each line is a chat in the form of OpenAI's files.")] = False,
@@ -61,7 +67,15 @@ def router(intake: DatasetIntake, sources: Sources, *, readings: Turns, fetches:
 
         Rows of a request come here too, as JSONL; a row error's `line` is the row's position then, from 1.
         """
-        reading = Reading(task=task, format=form, columns=columns_of(columns))
+        reading = Reading.model_validate(
+            {
+                "task": task,
+                "format": form,
+                "columns": columns_of(columns),
+                "answer_base": answer_base,
+                "accept": accept or [],
+            }
+        )
 
         def stored() -> DatasetStored:
             with tempfile.TemporaryDirectory(prefix="craft-upload-") as folder:

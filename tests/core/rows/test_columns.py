@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from craft.core.questions import OpenQuestion, Task
-from craft.core.rows.columns import NO_MAP, ColumnMap
+from craft.core.rows.columns import NO_MAP, ColumnMap, Paths
 from craft.core.rows.fields import RowInvalid
+from craft.core.rows.options import option_columns
 from craft.core.rows.reader import question_from_row
 from craft.errors import RequestInvalid
 
@@ -33,37 +34,55 @@ CHAT: list[dict[str, Any]] = [
         ({"question": "data.q"}, {"data": {"q": "nested"}}, {"question": "nested"}),
         ({"question": "data.q"}, {"data.q": "as it is", "data": {"q": "nested"}}, {"question": "as it is"}),
         ({"answers": "answers.text"}, {"answers": {"text": ["a", "b"]}}, {"answers": ["a", "b"]}),
+        ({"answers": "answers.text"}, {"answers": "{'text': ['a' 'b']}"}, {"answers": ["a", "b"]}),
+        ({"answers": "answers.text"}, {"answers": "['a"}, {}),
+        ({"answers": ["value", "more"]}, {"value": "a", "more": ["b", "c"]}, {"answers": ["a", "b", "c"]}),
+        ({"answers": ["value", "more"]}, {"value": "a", "more": "['b', 'c']"}, {"answers": ["a", "b", "c"]}),
+        ({"answers": ["value", "more"]}, {"value": "['a", "more": ""}, {"answers": ["['a"]}),
+        ({"answers": ["value", "more"]}, {"value": None, "more": float("nan")}, {}),
+        ({"choices": ["A", "B", "C"]}, {"A": "x", "B": "y", "C": None}, {"choices": ["x", "y"]}),
+        ({"choices": ["A", "B", "C"]}, {"A": "x", "C": "z"}, {"choices": ["x", None, "z"]}),
+        ({"choices": ["A", "B"]}, {}, {}),
+        ({}, {"options": ["a", "b"], "answer": 1}, {"choices": ["a", "b"], "answer": 1}),
+        ({}, {"options": ["a", "b"], "choices": ["c", "d"]}, {"choices": ["c", "d"]}),
         ({"answer": "options.1"}, {"options": ["a", "b"]}, {"answer": "b"}),
         ({"answer": "options.2"}, {"options": ["a", "b"]}, {}),
         ({"answer": "options.x"}, {"options": ["a", "b"]}, {}),
         ({"id": "key"}, {"id": "x", "key": None}, {}),
     ],
 )
-def test_a_row_gets_our_names(columns: dict[str, str], row: dict[str, object], mapped: dict[str, object]) -> None:
+def test_a_row_gets_our_names(columns: Paths, row: dict[str, object], mapped: dict[str, object]) -> None:
     assert ColumnMap(columns).apply(row) == mapped
 
 
 @pytest.mark.parametrize(
-    "turns",
+    ("turns", "question"),
     [
-        CHAT,
-        [*CHAT, {"role": "tool", "content": None}],
-        [{"from": "human", "value": "Which is the largest planet?"}, {"from": "gpt", "value": "Jupiter"}],
-        [
-            {
-                "role": "user",
-                "content": [{"type": "text", "text": "Which is the "}, {"type": "text", "text": "largest planet?"}],
-            },
-            {"role": "assistant", "content": None, "tool_calls": []},
-            {"role": "assistant", "content": "Jupiter"},
-        ],
+        (CHAT, "Be brief.\n\nWhich is the largest planet?"),
+        ([*CHAT, {"role": "tool", "content": None}], "Be brief.\n\nWhich is the largest planet?"),
+        ([{"role": "system", "content": " "}, *CHAT[3:]], "Which is the largest planet?"),
+        (
+            [{"from": "human", "value": "Which is the largest planet?"}, {"from": "gpt", "value": "Jupiter"}],
+            "Which is the largest planet?",
+        ),
+        (
+            [
+                {
+                    "role": "user",
+                    "content": [{"type": "text", "text": "Which is the "}, {"type": "text", "text": "largest planet?"}],
+                },
+                {"role": "assistant", "content": None, "tool_calls": []},
+                {"role": "assistant", "content": "Jupiter"},
+            ],
+            "Which is the largest planet?",
+        ),
     ],
-    ids=["chat", "with a tool", "ShareGPT", "parts"],
+    ids=["chat", "with a tool", "blank system message", "ShareGPT", "parts"],
 )
-def test_a_chats_last_question_is_asked_and_its_reply_is_the_answer(turns: list[object]) -> None:
+def test_a_chats_last_question_is_asked_after_its_system_message(turns: list[object], question: str) -> None:
     row = ColumnMap({"messages": "turns", "id": "key"}).apply({"turns": turns, "key": "1", "question": "another"})
     found = question_from_row(row, task=Task.OPEN_ENDED)
-    assert found == OpenQuestion("1", "Which is the largest planet?", ("Jupiter",))
+    assert found == OpenQuestion("1", question, ("Jupiter",))
 
 
 @pytest.mark.parametrize(
@@ -102,12 +121,13 @@ def test_a_chat_without_an_answer_is_a_row_error(turns: object, field: str, reas
         ({"answer": "gold"}, "answers", "gold"),
         ({"question": "prompt"}, "answers", "answers"),
         ({"choices": "options"}, "choices.label", "options.label"),
+        ({"choices": ["A", "B"]}, "choices[1]", "A,B[1]"),
         ({"messages": "turns"}, "question", "turns"),
         ({"messages": "turns"}, "category", "category"),
         ({}, "[0]", "[0]"),
     ],
 )
-def test_errors_name_the_files_own_columns(columns: dict[str, str], field: str, own: str) -> None:
+def test_errors_name_the_files_own_columns(columns: Paths, field: str, own: str) -> None:
     assert ColumnMap(columns).own_name(field) == own
 
 
@@ -117,10 +137,35 @@ def test_mapped_columns_that_lead_nowhere_are_known() -> None:
     assert NO_MAP.absent([]) == []
 
 
+def test_the_columns_that_are_read_are_known() -> None:
+    columns = ["question", "answer", "options", "A", "B", "note", "meta"]
+    choices = option_columns(("A", "B"))
+    assert NO_MAP.read(columns) == {"question", "answer"}
+    assert NO_MAP.read(columns, options=choices) == {"question", "answer", "options"}
+    assert NO_MAP.read(["question", "A", "B"], options=choices) == {"question", "A", "B"}
+    mapped = ColumnMap({"answers": "meta.gold", "choices": ["A", "B"]})
+    assert mapped.read(columns, options=choices) == {"question", "meta", "A", "B"}
+
+
+def test_a_column_for_each_option_is_read_where_there_is_no_list() -> None:
+    choices = option_columns(("A", "B"))
+    row = {"question": "q", "A": "x", "B": "y"}
+    assert NO_MAP.apply(row, options=choices)["choices"] == ["x", "y"]
+    assert NO_MAP.apply({**row, "options": ["p", "q"]}, options=choices)["choices"] == ["p", "q"]
+    assert "choices" not in NO_MAP.apply({"question": "q"}, options=choices)
+
+
 @pytest.mark.parametrize(
-    "columns", [{"prompt": "x"}, {"messages": "m", "question": "q"}, {"messages": "m", "answer": "a"}]
+    "columns",
+    [
+        {"question": ["a", "b"]},
+        {"choices": []},
+        {"prompt": "x"},
+        {"messages": "m", "question": "q"},
+        {"messages": "m", "answer": "a"},
+    ],
 )
-def test_a_map_that_means_nothing_is_refused(columns: dict[str, str]) -> None:
+def test_a_map_that_means_nothing_is_refused(columns: Paths) -> None:
     with pytest.raises(RequestInvalid) as caught:
         ColumnMap(columns)
     assert (caught.value.param, bool(caught.value.hint)) == ("columns", True)

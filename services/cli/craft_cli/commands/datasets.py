@@ -1,19 +1,22 @@
 """`craft datasets …`"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
 from craft.contracts.services.datasets import DatasetFormat
 from craft.contracts.spec.dataset_sources import HttpsSource, HubSource, S3Source
+from craft.core.findings import FindingCode
 from craft.core.questions import Task
-from craft_cli.arguments import first_error, name_values
+from craft_cli.arguments import column_map, first_error
 from craft_cli.failures import fail
 from craft_cli.lookup import DATASETS
+from craft_cli.output import tell
 from craft_cli.session import Session, server_command
 from craft_cli.tables import datasets
+from craft_cli.tables.cells import finding_lines
 
 app = typer.Typer(no_args_is_help=True, help="Upload, show, compare and delete datasets.")
 DatasetId = Annotated[
@@ -53,17 +56,28 @@ def add(
     revision: Annotated[str | None, typer.Option(help="The hub's branch, tag or commit; by default main.")] = None,
     s3: Annotated[str | None, typer.Option(help="Instead, s3://BUCKET/KEY.")] = None,
     column: Annotated[
-        list[str] | None, typer.Option(help="OURS=THEIRS, such as question=prompt; may be repeated.")
+        list[str] | None,
+        typer.Option(help="OURS=THEIRS, such as question=prompt or choices=A,B,C,D; may be repeated."),
     ] = None,
     task: Annotated[
         Task | None,
-        typer.Option(parser=_task, metavar="open-ended|multiple-choice", help="Rows with `choices` need it."),
+        typer.Option(parser=_task, metavar="open-ended|multiple-choice", help="Rows with options need it."),
+    ] = None,
+    answer_base: Annotated[
+        int | None, typer.Option(min=0, max=1, help="The number of the first option's key; by default 0.")
+    ] = None,
+    accept: Annotated[
+        list[FindingCode] | None, typer.Option(help="A finding to go on with; may be repeated.", metavar="CODE")
     ] = None,
     name: Annotated[str | None, typer.Option(help="By default the file's name.")] = None,
     form: Annotated[DatasetFormat, typer.Option("--format", help="`auto` detects it.")] = DatasetFormat.AUTO,
 ) -> None:
-    """Upload a dataset, or let the server fetch it, and print its id. Wrong rows are listed with line and field."""
-    columns = name_values(column, session, what="column") or None
+    """Upload a dataset, or let the server fetch it, and print its id.
+
+    Wrong rows are listed with line and field. What else was noticed goes to standard error.
+    """
+    reading: dict[str, Any] = {"task": task, "name": name, "format": form, "answer_base": answer_base}
+    reading |= {"columns": column_map(column, session) or None, "accept": accept or ()}
     if sum(place is not None for place in (path, from_url, hub, s3)) != 1:
         fail("Say which: a file, --from-url, --hub or --s3.", as_json=session.as_json)
     if hub is None and (file or revision):
@@ -71,14 +85,16 @@ def add(
     if hub is not None and not file:
         fail("--hub needs --file: the file in the repository.", as_json=session.as_json)
     if path is not None:
-        view = session.client.datasets.upload(path, task=task, name=name, format=form, columns=columns)
+        view = session.client.datasets.upload(path, **reading)
     else:
         try:
             source = _source(from_url=from_url, hub=hub, file=file, revision=revision, s3=s3)
         except ValidationError as error:
             fail(first_error(error, form=_FORM), as_json=session.as_json)
-        view = session.client.datasets.fetch(source, task=task, name=name, format=form, columns=columns)
+        view = session.client.datasets.fetch(source, **reading)
     session.show(view, view.id)
+    if not session.as_json:
+        tell(finding_lines(view.findings))
 
 
 @server_command(app, "ls", example="craft datasets ls --json")
@@ -97,7 +113,9 @@ def list_datasets(
 def get(session: Session, dataset_id: DatasetId) -> None:
     """Show one dataset, with its source and statistics."""
     view = session.client.datasets.get(dataset_id)
-    session.show(view, datasets.datasets([view]), *datasets.origin(view), view.statistics.model_dump_json(indent=2))
+    findings = finding_lines(view.findings)
+    statistics = view.statistics.model_dump_json(indent=2)
+    session.show(view, datasets.datasets([view]), *datasets.origin(view), *findings, statistics)
 
 
 @server_command(app, "preview", example=f"craft datasets preview {_ID} --rows 2")

@@ -10,8 +10,9 @@ from craft_cli.tables.plain import Fit, PlainTable
 
 def datasets(views: Sequence[DatasetView]) -> PlainTable:
     """One row for each dataset."""
-    rows = ((v.name, v.task.value, f"{v.rows:,}", time_of(v.created_at), v.id) for v in views)
-    return text_table(("name", "task", "rows", "created", "id"), rows, fits={"created": Fit.IF_ROOM})
+    rows = ((v.name, v.task.value, f"{v.rows:,}", len(v.findings), time_of(v.created_at), v.id) for v in views)
+    headings = ("name", "task", "rows", "findings", "created", "id")
+    return text_table(headings, rows, fits={"created": Fit.IF_ROOM})
 
 
 def origin(view: DatasetView) -> Iterator[str]:
@@ -19,7 +20,8 @@ def origin(view: DatasetView) -> Iterator[str]:
     if view.source is not None:
         version = view.source.revision or view.source.etag
         yield f"from: {view.source.uri}" + (f" ({version})" if version else "")
-    mapped = ", ".join(f"{ours}={theirs}" for ours, theirs in view.columns.items() if ours != theirs)
+    columns = {ours: path if isinstance(path, str) else ",".join(path) for ours, path in view.columns.items()}
+    mapped = ", ".join(f"{ours}={theirs}" for ours, theirs in columns.items() if ours != theirs)
     if mapped:
         yield f"columns: {mapped}"
 

@@ -9,6 +9,7 @@ from typing import Any
 from craft.contracts.public.datasets import DatasetList, DatasetOverlap, DatasetPreview, DatasetView
 from craft.contracts.services.datasets import DatasetFormat
 from craft.contracts.spec.dataset_sources import HttpsSource, HubSource, S3Source
+from craft.core.findings import FindingCode
 from craft.core.questions import Task
 from craft_client.encoding import body_of, operation, query, route
 from craft_client.sync.paging import all_items
@@ -16,6 +17,26 @@ from craft_client.sync.transport import Transport
 
 _FETCH_SECONDS = 600.0
 """Longer than the server's own timeout for a source."""
+
+
+def _reading(
+    task: Task | str | None,
+    name: str | None,
+    format: DatasetFormat | str | None,
+    columns: Mapping[str, str | Sequence[str]] | None,
+    answer_base: int | None,
+    accept: Sequence[FindingCode | str],
+) -> dict[str, Any]:
+    """The members of a request beside its rows or its source."""
+    mapped = {ours: path if isinstance(path, str) else [*path] for ours, path in (columns or {}).items()}
+    return query(
+        task=task,
+        name=name,
+        format=format,
+        columns=mapped or None,
+        answer_base=answer_base,
+        accept=[str(code) for code in accept] or None,
+    )
 
 
 class Datasets:
@@ -31,17 +52,23 @@ class Datasets:
         task: Task | str | None = None,
         name: str | None = None,
         format: DatasetFormat | str = DatasetFormat.AUTO,
-        columns: Mapping[str, str] | None = None,
+        columns: Mapping[str, str | Sequence[str]] | None = None,
+        answer_base: int | None = None,
+        accept: Sequence[FindingCode | str] = (),
     ) -> DatasetView:
         """Upload a JSONL, JSON, CSV or Parquet file. Raises ApiError with the errors of wrong rows.
 
-        The default `task` is open-ended; rows with `choices` need an explicit one. `columns` maps our column to the
-        file's own column or to a dotted path: `{"question": "prompt"}`.
+        The default `task` is open-ended; rows with options need an explicit one. `columns` maps our column to the
+        file's own column or to a dotted path, and answers or choices to several: `{"choices": ["A", "B"]}`.
+        `answer_base` is the number of the first option's key. `accept` names error findings to go on with; what was
+        noticed is in the view's `findings`.
         """
         source = Path(path)
         fields = {"name": name or source.stem[:200] or "dataset", "format": str(format)}
         fields |= {"task": str(task)} if task else {}
         fields |= {"columns": json.dumps(dict(columns))} if columns else {}
+        fields |= {} if answer_base is None else {"answer_base": str(answer_base)}
+        fields |= {"accept": ",".join(map(str, accept))} if accept else {}
         with source.open("rb") as file:
             return self._transport.upload(DatasetView, "/craft/datasets", file=file, name=source.name, fields=fields)
 
@@ -53,10 +80,12 @@ class Datasets:
         task: Task | str | None = None,
         name: str | None = None,
         format: DatasetFormat | str | None = None,
-        columns: Mapping[str, str] | None = None,
+        columns: Mapping[str, str | Sequence[str]] | None = None,
+        answer_base: int | None = None,
+        accept: Sequence[FindingCode | str] = (),
     ) -> DatasetView:
         """Make a dataset of at most 10,000 rows. Upload a larger one as a file."""
-        body = {"rows": [*rows], **query(task=task, name=name, format=format, columns=columns)}
+        body = {"rows": [*rows], **_reading(task, name, format, columns, answer_base, accept)}
         return self._transport.call(DatasetView, "POST", "/craft/datasets", json=body)
 
     def fetch(
@@ -66,10 +95,12 @@ class Datasets:
         task: Task | str | None = None,
         name: str | None = None,
         format: DatasetFormat | str | None = None,
-        columns: Mapping[str, str] | None = None,
+        columns: Mapping[str, str | Sequence[str]] | None = None,
+        answer_base: int | None = None,
+        accept: Sequence[FindingCode | str] = (),
     ) -> DatasetView:
         """Let the server fetch a file from https (`{"kind": "https", "url": …}`), the hub or S3. Else as `upload`."""
-        body = {"source": body_of(source), **query(task=task, name=name, format=format, columns=columns)}
+        body = {"source": body_of(source), **_reading(task, name, format, columns, answer_base, accept)}
         return self._transport.call(DatasetView, "POST", "/craft/datasets", json=body, timeout_seconds=_FETCH_SECONDS)
 
     @operation("listDatasets")

@@ -7,15 +7,12 @@ whether the model knows the answer to a question that stands alone.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-import orjson
-
+from craft.core.rows.chats import INSTRUCTING_ROLES, instructed
 from craft.core.rows.fields import excerpt
-from craft.core.rows.question_hashes import FirstSeen, text_hash
 from craft_datasets.reading.json_lines import RawRow
 
 _MEMBERS = {"messages", "answers", "category", "id"}
 _MESSAGE_MEMBERS = {"role", "content", "name", "weight", "refusal"}
-_INSTRUCTIONS = ("system", "developer")
 
 
 class ChatLineInvalid(Exception):
@@ -29,8 +26,7 @@ class ChatLineInvalid(Exception):
 
 
 def chat_rows(lines: Iterable[RawRow]) -> Iterator[RawRow]:
-    """Turn each chat into a row of `question` and `answers`. A row that an earlier line gave is left out."""
-    seen = FirstSeen()
+    """Turn each chat into a row of `question` and `answers`."""
     for raw in lines:
         if raw.row is None:
             yield raw if raw.problem is None else raw._replace(problem=replace(raw.problem, field="messages"))
@@ -40,8 +36,7 @@ def chat_rows(lines: Iterable[RawRow]) -> Iterator[RawRow]:
         except ChatLineInvalid as error:
             yield RawRow.broken(raw.line, error.message, error.value, field=error.field)
             continue
-        if seen.seen(text_hash(orjson.dumps(row).decode()), raw.line) is None:
-            yield RawRow(raw.line, row)
+        yield RawRow(raw.line, row)
 
 
 def _row(line: Mapping[str, object]) -> dict[str, object]:
@@ -68,7 +63,7 @@ def _question_and_answer(messages: object) -> tuple[str, str]:
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
         raise ChatLineInvalid("messages", "`messages` is a list of messages.", messages)
     roles = [message.get("role") for message in messages]
-    start = 1 if roles and roles[0] in _INSTRUCTIONS else 0
+    start = 1 if roles and roles[0] in INSTRUCTING_ROLES else 0
     if roles[start:] != ["user", "assistant"]:
         raise ChatLineInvalid(
             "messages",
@@ -79,7 +74,8 @@ def _question_and_answer(messages: object) -> tuple[str, str]:
     texts = [_text(message, position) for position, message in enumerate(messages)]
     if messages[-1].get("weight", 1) != 1:
         raise ChatLineInvalid("messages.weight", "An answer with weight 0 teaches nothing: leave the line out.")
-    return "\n\n".join(texts[:-1]), texts[-1]
+    *instruction, question, answer = texts
+    return instructed("".join(instruction), question), answer
 
 
 def _text(message: Mapping[str, object], position: int) -> str:

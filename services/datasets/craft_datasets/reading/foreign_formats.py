@@ -12,6 +12,7 @@ _HEAD_BYTES = 4096
 _MIN_BINARY_SHARE = 1 / 50
 _MIN_BINARY_SHARE_OF_UTF8 = 1 / 4
 """The share of control characters: random bytes have a tenth, UTF-16 without its byte order mark a half."""
+_MIN_NUL_SHARE = 0.8
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _TAR_MAGIC = (257, b"ustar")
 SAVE_AS_UTF8 = "Save it as UTF-8 and send that."
@@ -26,6 +27,7 @@ class _ForeignFormat(NamedTuple):
 
 
 _BINARY = _ForeignFormat("no text and of no form that is known", f"{_READ} Text has to be UTF-8.")
+_UTF_16 = _ForeignFormat("text in UTF-16", SAVE_AS_UTF8)
 _EXCEL = _ForeignFormat("an Excel workbook", "Save the sheet as CSV (UTF-8) and send that.")
 _PAGE = _ForeignFormat(
     "a web page or XML", f"Is the address that of the file itself, and may everybody read it? {_READ}"
@@ -47,7 +49,7 @@ _MAGIC: tuple[tuple[bytes, _ForeignFormat], ...] = (
     (b"\xff\xd8\xff", _ForeignFormat("a picture", _READ)),
     (b"\x7fELF", _ForeignFormat("a program", _READ)),
     (b"\xff\xfe", _ForeignFormat("text in UTF-16 or UTF-32", SAVE_AS_UTF8)),
-    (b"\xfe\xff", _ForeignFormat("text in UTF-16", SAVE_AS_UTF8)),
+    (b"\xfe\xff", _UTF_16),
     (
         b"version https://git-lfs.github.com/spec/",
         _ForeignFormat("a Git LFS pointer", "Send the file that it points to."),
@@ -95,7 +97,15 @@ def _foreign(head: bytes) -> _ForeignFormat | None:
         return _ForeignFormat("a tar archive", _UNPACK)
     if head.lstrip().lower().startswith(_MARKUP):
         return _PAGE
+    if _is_utf16(head):
+        return _UTF_16
     return next((foreign for magic, foreign in _MAGIC if head.startswith(magic)), _BINARY if _is_binary(head) else None)
+
+
+def _is_utf16(head: bytes) -> bool:
+    """Whether nearly every second byte is NUL and hardly another one, as in UTF-16 without a byte order mark."""
+    even, odd = (head[at::2].count(0) / max(1, len(head[at::2])) for at in (0, 1))
+    return max(even, odd) > _MIN_NUL_SHARE and min(even, odd) < 1 - _MIN_NUL_SHARE
 
 
 def _is_binary(head: bytes) -> bool:

@@ -7,6 +7,7 @@ from typing import IO, NamedTuple
 
 import orjson
 
+from craft.core.rows.answers import RowNote
 from craft.core.rows.fields import excerpt
 from craft.errors import ErrorDetail
 
@@ -22,6 +23,12 @@ class RawRow(NamedTuple):
     line: int
     row: dict[str, object] | None
     problem: ErrorDetail | None = None
+    columns: tuple[str, ...] = ()
+    """The file's columns, where it has a header; a row leaves out those without content."""
+    has_bars: bool = False
+    """In CSV, `a|b` in a cell is a list."""
+    notes: tuple[RowNote, ...] = ()
+    """Noticed in the header; with the first row."""
 
     @classmethod
     def broken(cls, line: int, message: str, value: object = None, *, field: str | None = None) -> "RawRow":

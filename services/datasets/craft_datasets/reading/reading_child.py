@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
+from craft.contracts.findings import Finding, findings_of
 from craft.contracts.problems import StageError
 from craft.contracts.services.datasets import DatasetStatistics, Reading
 from craft.contracts.stages.rows import QUESTION_HASH_BYTES, QuestionRow
@@ -38,9 +39,10 @@ class ReadingOrder(BaseModel):
 
 
 class ReadingOutcome(BaseModel):
-    """Either the statistics of a good file or the error of a bad one."""
+    """Either the statistics and findings of a good file or the error of a bad one."""
 
     statistics: DatasetStatistics | None = None
+    findings: list[Finding] = Field(default_factory=list)
     error: StageError | None = None
     error_counts: dict[str, int] = Field(default_factory=dict)
 
@@ -60,8 +62,8 @@ def read(order: ReadingOrder) -> ReadingOutcome:
                 columns=order.reading.column_map,
                 chat_lines=order.chat_lines,
             )
-            statistics = validate(rows, reading=order.reading, max_rows=order.max_rows, sink=write)
-        return ReadingOutcome(statistics=statistics)
+            checked = validate(rows, reading=order.reading, max_rows=order.max_rows, sink=write)
+        return ReadingOutcome(statistics=checked.statistics, findings=findings_of(checked.findings))
     except CraftError as error:
         counts = error.error_counts if isinstance(error, DatasetInvalid) else {}
         return ReadingOutcome(error=StageError.of(error), error_counts=counts)

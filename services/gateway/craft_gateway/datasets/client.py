@@ -74,6 +74,8 @@ class HttpDatasetsClient:
                     **({"task": reading.task.value} if reading.task else {}),
                     "format": reading.format.value,
                     "columns": orjson.dumps(reading.columns).decode(),
+                    **({} if reading.answer_base is None else {"answer_base": str(reading.answer_base)}),
+                    "accept": [code.value for code in reading.accept],
                     **({"chat_lines": "true"} if chat_lines else {}),
                 },
             )
@@ -119,9 +121,13 @@ def _error_of(response: httpx.Response) -> CraftError:
         return _unavailable()
     details = [ErrorDetail(e.message, field=e.field, line=e.line, excerpt=e.excerpt) for e in problem.errors]
     if kind is DatasetInvalid:
-        counts = problem.error_counts
         return DatasetInvalid(
-            problem.detail, hint=problem.hint, param=problem.param, details=details, error_counts=counts
+            problem.detail,
+            hint=problem.hint,
+            param=problem.param,
+            details=details,
+            error_counts=problem.error_counts,
+            findings=[finding.to_detail() for finding in problem.findings],
         )
     return kind(problem.detail, hint=problem.hint, param=problem.param, details=details)
 

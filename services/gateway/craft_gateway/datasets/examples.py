@@ -3,9 +3,15 @@
 from typing import Any
 
 from craft.contracts.spec.dataset_sources import HttpsSource, HubSource, S3Source
+from craft.core.findings import FindingCode
 
 _PLAIN = r"^[^\x00]*$"
 _COLUMN: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 200, "pattern": _PLAIN}
+_ACCEPT: dict[str, Any] = {
+    "type": "array",
+    "items": {"type": "string", "enum": [code.value for code in FindingCode]},
+    "description": "Codes of error findings to go on with.",
+}
 _DATASET_FIELDS: dict[str, Any] = {
     "task": {
         "type": "string",
@@ -19,9 +25,16 @@ _DATASET_FIELDS: dict[str, Any] = {
         "default": "auto",
         "description": "A hint: the bytes decide.",
     },
+    "answer_base": {
+        "type": "integer",
+        "enum": [0, 1],
+        "description": "The number of the first option's key; by default 0, or as the options' columns are numbered.",
+    },
+    "accept": _ACCEPT,
 }
 _COLUMNS = (
-    "By our name (question, answers, answer, choices, id, category, messages) the file's column or a dotted path."
+    "By our name (question, answers, answer, choices, id, category, messages) the file's column or a dotted path; for "
+    "answers and choices also a list of them."
 )
 
 
@@ -38,7 +51,9 @@ _JSON_FIELDS: dict[str, Any] = {
         "type": "object",
         "maxProperties": 6,
         "propertyNames": {**_COLUMN, "maxLength": 40},
-        "additionalProperties": _COLUMN,
+        "additionalProperties": {
+            "anyOf": [_COLUMN, {"type": "array", "items": _COLUMN, "minItems": 1, "maxItems": 26}]
+        },
         "description": _COLUMNS,
     },
 }

@@ -5,15 +5,16 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from craft.contracts.base import DATASET_ID
 from craft.contracts.events import EventType
+from craft.contracts.findings import Finding
 from craft.contracts.public.datasets import DatasetLinks, DatasetList, DatasetView
-from craft.contracts.services.datasets import DatasetStatistics, DatasetStored, FetchRequest, Reading
+from craft.contracts.services.datasets import DatasetStatistics, DatasetStored, FetchRequest, Paths, Reading
 from craft.contracts.spec.dataset_sources import FetchedSource
 from craft.contracts.spec.jobs import JobStatus
 from craft.errors import Conflict, DatasetInvalid, ErrorDetail
@@ -127,6 +128,7 @@ class DatasetRegistry:
                 # Another version stores the same rows as other bytes. The new ones were stored just now, so they are
                 # undamaged.
                 known.digest = stored.ref.digest
+                known.findings = _merged(known.findings or [], stored.findings)
                 return known
             now = self._database.now(session)
             dataset = Dataset(
@@ -140,6 +142,7 @@ class DatasetRegistry:
                 statistics=stored.statistics.model_dump(mode="json"),
                 content_hash=stored.ref.key,
                 columns=description.columns,
+                findings=_merged([], stored.findings),
                 source=description.source.model_dump(mode="json") if description.source else None,
                 created_at=now,
             )
@@ -150,11 +153,20 @@ class DatasetRegistry:
         return dataset
 
 
+def _merged(known: list[dict[str, Any]], found: Sequence[Finding]) -> list[dict[str, Any]]:
+    """The findings that are known, and those of an upload whose kind and field are new.
+
+    The same rows may be read from another file, which has columns that are not read.
+    """
+    kinds = {(each["code"], each["field"]) for each in known}
+    return [*known, *(each.model_dump(mode="json") for each in found if (each.code, each.field) not in kinds)]
+
+
 class _Description(NamedTuple):
     """The facts of a dataset that its content does not tell."""
 
     name: str | None
-    columns: dict[str, str] | None
+    columns: Paths | None
     source: FetchedSource | None
 
 
@@ -197,6 +209,7 @@ def dataset_view(dataset: Dataset) -> DatasetView:
         digest=dataset.digest,
         statistics=DatasetStatistics.model_validate(dataset.statistics),
         columns=dataset.columns or {},
+        findings=[Finding.model_validate(each) for each in dataset.findings or []],
         source=None if dataset.source is None else FetchedSource.model_validate(dataset.source),
         created_at=dataset.created_at,
         links=DatasetLinks(self=f"{ROOT}/datasets/{dataset.id}", preview=f"{ROOT}/datasets/{dataset.id}/preview"),

@@ -1,7 +1,7 @@
 """The routes of datasets: create, list, show, preview, compare, delete."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -35,13 +35,14 @@ from craft_gateway.access.owners import OwnerLookup
 from craft_gateway.datasets.examples import DATASET_BODY
 from craft_gateway.datasets.preview import MAX_PREVIEWED, DatasetContents
 from craft_gateway.datasets.registry import DatasetRegistry, dataset_view
-from craft_gateway.http.bodies import parsed_json, text_body, validated
+from craft_gateway.http.bodies import form_codes, parsed_json, text_body, validated
 from craft_gateway.http.parameters import Limit
 from craft_gateway.http.responses import ROOT
 from craft_gateway.store.tables import Dataset
 
 _MAX_NAME_LENGTH = 200
 _QUICKLY_PARSED_BYTES = 2**16
+_MAX_FIELDS = 40
 _HINT = "Send multipart/form-data with a `file`, or JSON (`Content-Type: application/json`) with `rows` or a `source`."
 Name = Annotated[PlainText | None, Field(min_length=1, max_length=_MAX_NAME_LENGTH)]
 
@@ -192,17 +193,17 @@ def _described(text: bytes) -> SourceUpload | RowsUpload:
 
 
 def _reading(upload: Reading) -> Reading:
-    return Reading(task=upload.task, format=upload.format, columns=upload.columns)
+    return Reading.model_validate(upload.model_dump(include=set(Reading.model_fields)))
 
 
 async def _from_file(registry: DatasetRegistry, request: Request, team: str, uploads: Turns) -> Dataset:
     """Store the form's file. It is spooled to disk and streamed on, so that a large file takes no memory."""
     try:
-        async with request.form(max_files=1, max_fields=8) as form:
+        async with request.form(max_files=1, max_fields=_MAX_FIELDS) as form:
             file = form.get("file")
             if not isinstance(file, UploadFile):
                 raise RequestInvalid("The form has no file.", hint=_HINT, param="file")
-            fields = _fields({name: value for name, value in form.items() if name != "file"})
+            fields = _fields({name: value for name, value in form.items() if name != "file"}, form.getlist("accept"))
             return await uploads.run(
                 team,
                 registry.add_file,
@@ -220,10 +221,14 @@ async def _from_file(registry: DatasetRegistry, request: Request, team: str, upl
         raise RequestInvalid(f"The form cannot be read: {error.detail}", hint=_HINT) from error
 
 
-def _fields(form: Mapping[str, object]) -> FileFields:
-    """The form's fields. A form has texts only, so `columns` is a text of JSON."""
-    columns = form.get("columns")
-    given = {"columns": columns_of(columns)} if isinstance(columns, str) else {}
+def _fields(form: Mapping[str, object], accept: Sequence[object]) -> FileFields:
+    """The form's fields. A form has texts only: `columns` is JSON, `answer_base` digits, `accept` comes repeatedly."""
+    given: dict[str, object] = {"accept": form_codes(accept)}
+    columns, answer_base = form.get("columns"), form.get("answer_base")
+    if isinstance(columns, str):
+        given["columns"] = columns_of(columns)
+    if isinstance(answer_base, str) and answer_base.isdecimal():
+        given["answer_base"] = int(answer_base)
     return validated(FileFields, {**form, **given})
 
 

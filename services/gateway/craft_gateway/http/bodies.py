@@ -2,7 +2,7 @@
 
 import gc
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from fastapi import Request, Response
@@ -82,6 +82,11 @@ def with_body(request: Request, body: bytes) -> Request:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return _ReadRequest(request.scope, receive)
+
+
+def form_codes(fields: Sequence[object]) -> list[str]:
+    """The codes in a form's fields of one name, of which each may hold several by commas."""
+    return [code.strip() for field in fields for code in str(field).split(",") if code.strip()]
 
 
 def validated(model: type[ModelT], value: object) -> ModelT:

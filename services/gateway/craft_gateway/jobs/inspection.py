@@ -60,7 +60,10 @@ class JobInspector:
         self._known.add(relevant(spec).model_dump_json())
         rows = row_findings(spec, found)
         noticed = [*template_findings(begins_replies=template.begins_replies), *rows.findings]
-        known = [finding for ref in sets.values() for finding in self._upload_findings(ref)]
+        # The job knows the refusal that it teaches, the upload only those in common use.
+        better = {each.code for each in noticed if each.code == FindingCode.ANSWERS_REFUSE}
+        uploads = [finding for ref in sets.values() for finding in self._upload_findings(ref)]
+        known = [finding for finding in uploads if finding.code not in better]
         new = findings_of(Acceptance.of(spec.accept).apply(noticed))
         return JobInspection(
             findings=_each_once([*known, *new]),

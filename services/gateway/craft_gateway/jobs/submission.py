@@ -212,7 +212,11 @@ class Submissions:
             # The default task is not the caller's word: rows with choices are then an error, not read without them.
             said = spec.task if "task" in spec.model_fields_set else None
             return self._datasets.add_rows(
-                spec.dataset.rows, Reading(task=said), name=spec.name, team=team, param="dataset.rows"
+                spec.dataset.rows,
+                Reading(task=said, accept=spec.accept),
+                name=spec.name,
+                team=team,
+                param="dataset.rows",
             )
         return self._known(spec.dataset.id or "", spec, team, param="dataset.id")
 

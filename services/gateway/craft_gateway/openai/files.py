@@ -1,6 +1,6 @@
 """Shows a team's open-ended datasets as OpenAI's files."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -15,17 +15,22 @@ from craft.errors import ArtifactDamaged, DatasetInvalid, NotFound
 from craft.infra.storage.artifacts import ArtifactStore, read_rows
 from craft_gateway.datasets.preview import dataset_folder
 from craft_gateway.datasets.registry import DatasetRegistry
+from craft_gateway.http.bodies import form_codes, validated
 from craft_gateway.openai.ids import no_file, openai_id, own_id
 from craft_gateway.store.database import Database
 from craft_gateway.store.paging import read_page
 from craft_gateway.store.tables import Dataset
 
 Order = Literal["asc", "desc"]
-_READING = Reading(task=Task.OPEN_ENDED)
 _HINT = (
     'Each line is {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}, with a '
     "system message before them if you like; `answers` may list further texts that count as right."
 )
+
+
+def accepting(fields: Sequence[object]) -> Reading:
+    """How chat lines are read, with the findings that a form's `accept` fields name, by commas."""
+    return validated(Reading, {"task": Task.OPEN_ENDED, "accept": form_codes(fields)})
 
 
 class OpenAiFiles:
@@ -36,10 +41,10 @@ class OpenAiFiles:
         self._datasets = datasets
         self._store = store
 
-    def add(self, source: BinaryIO, *, name: str | None, team: str) -> FileObject:
+    def add(self, source: BinaryIO, reading: Reading, *, name: str | None, team: str) -> FileObject:
         """Check chat lines and store them as a dataset. Raises DatasetInvalid with line errors, Unavailable."""
         try:
-            row = self._datasets.add_file(source, _READING, name=name, team=team, chat_lines=True)
+            row = self._datasets.add_file(source, reading, name=name, team=team, chat_lines=True)
         except DatasetInvalid as error:
             # What is wrong with one line is said in the form of lines; other hints are right as they are.
             if error.details:

@@ -17,7 +17,7 @@ from craft_gateway.access.authorisation import DATASETS, CallerOf, authorised
 from craft_gateway.access.owners import OwnerLookup
 from craft_gateway.http.parameters import MAX_ON_A_PAGE
 from craft_gateway.openai.errors import OPENAI_RESPONSES, missing
-from craft_gateway.openai.files import OpenAiFiles, Order
+from craft_gateway.openai.files import OpenAiFiles, Order, accepting
 from craft_gateway.openai.routes_chat import OpenAiRoute
 
 _MAX_NAME_LENGTH = 200
@@ -34,6 +34,7 @@ _BODY: dict[str, Any] = {
                 "properties": {
                     "file": {"type": "string", "format": "binary", "description": "JSONL, a chat a line."},
                     "purpose": {"type": "string", "enum": ["fine-tune"]},
+                    "accept": {"type": "string", "description": "Codes of error findings to go on with, by commas."},
                 },
             }
         }
@@ -74,7 +75,8 @@ def router(owners: OwnerLookup, files: OpenAiFiles, uploads: Turns) -> APIRouter
     async def create_file(request: Request, caller: CallerOf) -> FileObject:
         """Validate chat lines and store them as a dataset; each line has one question and one answer.
 
-        Errors name their lines. `answers` beside `messages` may list further texts that count as right.
+        Errors name their lines. `answers` beside `messages` may list further texts that count as right. The field
+        `accept` names findings to go on with, by commas.
         """
         async with request.form(max_files=1, max_fields=8) as form:
             file, purpose = form.get("file"), form.get("purpose")
@@ -82,11 +84,12 @@ def router(owners: OwnerLookup, files: OpenAiFiles, uploads: Turns) -> APIRouter
                 raise RequestInvalid("The form has no file.", hint="Send multipart/form-data.", param="file")
             if purpose != "fine-tune":
                 raise RequestInvalid("Files are for fine-tuning here.", hint="Set it to fine-tune.", param="purpose")
-            further = sorted(set(form) - {"file", "purpose"})
+            further = sorted(set(form) - {"file", "purpose", "accept"})
             if further:
                 raise RequestInvalid(f"{further[0][:100]} is not taken.", hint="Leave it out.", param=further[0][:100])
             name = "".join(character for character in file.filename or "" if character.isprintable())[:_MAX_NAME_LENGTH]
-            return await uploads.run(caller.team, files.add, file.file, name=name or None, team=caller.team)
+            reading = accepting(form.getlist("accept"))
+            return await uploads.run(caller.team, files.add, file.file, reading, name=name or None, team=caller.team)
 
     @routes.get("", operation_id="listFiles")
     def list_files(

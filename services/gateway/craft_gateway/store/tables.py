@@ -293,8 +293,10 @@ class Dataset(SQLModel, table=True):
     team: str = Field(max_length=100)
     content_hash: str = Field(max_length=64)
     """The same rows are the same dataset: a team's second upload gets the first one's id. Teams share the bytes."""
-    columns: dict[str, str] | None = Field(default=None, sa_column=_json(nullable=True, given_as="columns"))
-    """By CRaFT's name of a column the file's own name, where they differ."""
+    columns: dict[str, str | list[str]] | None = Field(default=None, sa_column=_json(nullable=True, given_as="columns"))
+    """By CRaFT's name of a column the file's own name or names, where they differ."""
+    findings: list[dict[str, Any]] | None = Field(default=None, sa_column=_json(nullable=True))
+    """`Finding`s of all uploads of these rows, each kind and field once."""
     source: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True, given_as="source"))
     """A `FetchedSource`, where the dataset was fetched from a URL."""
     created_at: datetime = Field(sa_column=_time(nullable=False))

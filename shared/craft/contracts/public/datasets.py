@@ -5,7 +5,8 @@ from typing import Literal
 from pydantic import Field
 
 from craft.contracts.base import Contract, Moment
-from craft.contracts.services.datasets import DatasetStatistics
+from craft.contracts.findings import Finding
+from craft.contracts.services.datasets import DatasetStatistics, Paths
 from craft.contracts.spec.dataset_sources import FetchedSource
 from craft.contracts.stages.rows import ChatMessage, QuestionRow
 from craft.core.questions import Task
@@ -28,7 +29,10 @@ class DatasetView(Contract):
     rows: int
     digest: str
     statistics: DatasetStatistics
-    columns: dict[str, str] = Field(description="The mapping of the file's columns.")
+    columns: Paths = Field(description="The mapping of the file's columns.")
+    findings: list[Finding] = Field(
+        description="Warnings about the rows and about how they were read; accepted errors are among them."
+    )
     source: FetchedSource | None = Field(description="The source from which it was fetched; null for an upload.")
     created_at: Moment
     links: DatasetLinks

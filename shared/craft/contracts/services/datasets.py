@@ -1,11 +1,12 @@
 """The datasets service's calls: store a dataset, and select a tuning set without a job."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from craft.contracts.base import Contract
+from craft.contracts.findings import Accept, Finding
 from craft.contracts.spec.dataset_sources import DatasetSource, FetchedSource
 from craft.contracts.spec.jobs import PlainText, Seed, Share
 from craft.contracts.stages.artifacts import ArtifactRef
@@ -32,7 +33,14 @@ class DatasetFormat(StrEnum):
     PARQUET = "parquet"
 
 
-def _checked(columns: dict[str, str]) -> dict[str, str]:
+ColumnPath = Annotated[PlainText, Field(min_length=1, max_length=200)]
+Paths = dict[
+    Annotated[PlainText, Field(max_length=40)],
+    ColumnPath | Annotated[list[ColumnPath], Field(min_length=1, max_length=26)],
+]
+
+
+def _checked(columns: Paths) -> Paths:
     try:
         ColumnMap(columns)
     except RequestInvalid as error:
@@ -41,19 +49,20 @@ def _checked(columns: dict[str, str]) -> dict[str, str]:
 
 
 Columns = Annotated[
-    dict[Annotated[PlainText, Field(max_length=40)], Annotated[PlainText, Field(min_length=1, max_length=200)]],
+    Paths,
     Field(max_length=6),
     AfterValidator(_checked),
     Field(
         description="For each of our names (question, answers, answer, choices, id, category, or messages for chats) "
-        "the file's column, or a dotted path into it. Other columns keep their names.",
-        examples=[{"question": "prompt", "answers": "completion"}],
+        "the file's column, or a dotted path into it; for answers and choices also a list of several. Other columns "
+        "keep their names.",
+        examples=[{"question": "prompt", "choices": ["A", "B", "C", "D"]}],
     ),
 ]
-_COLUMNS: TypeAdapter[dict[str, str]] = TypeAdapter(Columns)
+_COLUMNS: TypeAdapter[Paths] = TypeAdapter(Columns)
 
 
-def columns_of(text: str) -> dict[str, str]:
+def columns_of(text: str) -> Paths:
     """The columns of a form, which has them as JSON. Raises RequestInvalid."""
     try:
         return _COLUMNS.validate_json(text)
@@ -66,11 +75,15 @@ def columns_of(text: str) -> dict[str, str]:
 
 
 class Reading(Contract):
-    """The settings for reading a file: task, format and columns."""
+    """The settings for reading a file: task, format and columns, and the findings that are accepted."""
 
     task: Task | None = Field(None, description="Open-ended by default; required for rows with `choices`.")
     format: DatasetFormat = Field(DatasetFormat.AUTO, description="Only a hint, because the bytes decide.")
     columns: Columns = Field(default_factory=dict)
+    answer_base: Literal[0, 1] | None = Field(
+        None, description="The number of the first option's key. By default 0, or as the options' columns are numbered."
+    )
+    accept: Accept = Field(default_factory=list)
 
     @property
     def stored_task(self) -> Task:
@@ -127,6 +140,7 @@ class DatasetStored(Contract):
     task: Task
     rows: int
     statistics: DatasetStatistics
+    findings: list[Finding] = Field(default_factory=list)
     source: FetchedSource | None = Field(None, description="Only for a fetched dataset.")
 
 

@@ -1,16 +1,21 @@
-"""Maps a dataset's own columns to our names: rows in any shape become rows that `question_from_row` reads."""
+"""Maps a dataset's own columns to our names: rows in any shape become rows that `read_row` reads."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from craft.core.rows.fields import RowInvalid, is_list
+from craft.core.rows.chats import MESSAGES, last_exchange
+from craft.core.rows.fields import is_list, is_missing
+from craft.core.rows.options import OptionColumns
+from craft.core.rows.written import WrittenInvalid, read_written
 from craft.errors import RequestInvalid
 
 COLUMNS = ("question", "answers", "answer", "choices", "id", "category")
-"""The names that `question_from_row` reads."""
-MESSAGES = "messages"
-"""A chat: the last user message is the question, and the assistant's reply to it is the answer."""
+"""The names that `read_row` reads."""
+OPTIONS = "options"
+"""Read as `choices` where there are none."""
+_OF_SEVERAL = ("answers", "choices")
 _INSTEAD_OF: Mapping[str, tuple[str, ...]] = {
     "answer": ("answers",),
     "answers": ("answer",),
@@ -18,22 +23,21 @@ _INSTEAD_OF: Mapping[str, tuple[str, ...]] = {
 }
 _ABSENT = object()
 _HEAD = re.compile(r"[a-z]+")
-_ROLES: Mapping[str, str] = {"human": "user", "gpt": "assistant"}
-"""ShareGPT's roles. Its turns have `from` and `value`."""
+Paths = Mapping[str, str | Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnMap:
     """By our name, the dataset's own column or a dotted path into one (`data.prompt`, `answers.text`, `choices.0`).
 
-    A column whose name is `a.b` comes before a path. Columns that are not mapped keep their names, but a mapped answer
-    replaces every other column that could be one.
+    `answers` and `choices` may have several. A column whose name is `a.b` comes before a path. Columns that are not
+    mapped keep their names, but a mapped answer replaces every other column that could be one.
     """
 
-    paths: Mapping[str, str]
+    paths: Paths
 
     def __post_init__(self) -> None:
-        """Raises RequestInvalid for a name that is not ours, and for `messages` beside a name that it replaces."""
+        """Raises RequestInvalid for a name that is not ours, `messages` beside a name that it replaces, wrong lists."""
         unknown = [name for name in self.paths if name not in {*COLUMNS, MESSAGES}]
         if unknown:
             raise RequestInvalid(
@@ -48,19 +52,38 @@ class ColumnMap:
                 hint="A chat holds question and answer; beside `messages` only `id` and `category` can be mapped.",
                 param="columns",
             )
+        several = [name for name, path in self.paths.items() if not isinstance(path, str) and name not in _OF_SEVERAL]
+        if several or not all(self.paths.values()):
+            raise RequestInvalid(
+                f"`columns` maps {several[0]} to several columns." if several else "`columns` maps a name to nothing.",
+                hint='Only answers and choices may have several, such as {"choices": ["A", "B", "C", "D"]}.',
+                param="columns",
+            )
 
-    def apply(self, row: Mapping[str, object]) -> dict[str, object]:
-        """The row under our names. Raises RowInvalid for a chat without a question and its answer."""
-        replaced = {MESSAGES, *self.paths, *(name for ours in self.paths for name in _INSTEAD_OF.get(ours, ()))}
-        mapped = {name: row[name] for name in COLUMNS if name in row and name not in replaced}
+    def apply(self, row: Mapping[str, object], *, options: OptionColumns | None = None) -> dict[str, object]:
+        """The row under our names. `options` are the dataset's columns of one option each.
+
+        Raises RowInvalid for a chat without a question and its answer.
+        """
+        mapped = {name: row[name] for name in self._unmapped() if name in row}
         for ours, path in self.paths.items():
-            value = _found(row, path)
+            value = (
+                _found(row, path) if isinstance(path, str) else _found_in_all(row, path, is_choices=ours == "choices")
+            )
             if value is not _ABSENT and value is not None:
                 mapped[ours] = value
         if MESSAGES in self.paths:
-            question, answer = _last_exchange(mapped.pop(MESSAGES, None))
+            question, answer = last_exchange(mapped.pop(MESSAGES, None))
             mapped |= {"question": question, "answer": answer}
+        elif "choices" not in self.paths and not mapped.get("choices"):
+            mapped |= self._options(row, options)
         return mapped
+
+    def _options(self, row: Mapping[str, object], columns: OptionColumns | None) -> dict[str, object]:
+        is_mapped = any(path.partition(".")[0] == OPTIONS for ours in self.paths for path in self.own_paths(ours))
+        given = None if is_mapped else row.get(OPTIONS)
+        given = given or (columns.values(row) if columns else None)
+        return {"choices": given} if given else {}
 
     def own_name(self, field: str) -> str:
         """The dataset's own name for a field of `RowInvalid`: `answers[0]` may be its `completion[0]`."""
@@ -68,16 +91,41 @@ class ColumnMap:
         ours = found[0] if found else field
         for name in (ours, *_INSTEAD_OF.get(ours, ())):
             if name in self.paths:
-                return self.paths[name] + field.removeprefix(ours)
+                path = self.paths[name]
+                return (path if isinstance(path, str) else ",".join(path)) + field.removeprefix(ours)
         chat = ours in _INSTEAD_OF[MESSAGES] and MESSAGES in self.paths
-        return self.paths[MESSAGES] if chat else field
+        return str(self.paths[MESSAGES]) if chat else field
+
+    def own_paths(self, ours: str) -> Sequence[str]:
+        """The columns or paths that `ours` is read from."""
+        path = self.paths.get(ours, ours if ours in self._unmapped() else ())
+        return [path] if isinstance(path, str) else path
 
     def absent(self, columns: Collection[str]) -> Sequence[str]:
         """The mapped names and paths that a dataset with these columns does not have."""
-        return [path for path in self.paths.values() if path not in columns and path.partition(".")[0] not in columns]
+        paths = [each for ours in self.paths for each in self.own_paths(ours)]
+        return [path for path in paths if column_of(path, columns) not in columns]
+
+    def read(self, columns: Collection[str], *, options: OptionColumns | None = None) -> set[str]:
+        """Those of a dataset's columns from which something is read; `options` are some of them if they are given."""
+        paths = [path for ours in (*COLUMNS, MESSAGES) for path in self.own_paths(ours)]
+        found = {column_of(path, columns) for path in paths} & set(columns)
+        if "choices" not in found and options is not None and not (self.paths.keys() & {"choices", MESSAGES}):
+            return found | ({OPTIONS} if OPTIONS in columns else set(options.names)) & set(columns)
+        return found
+
+    def _unmapped(self) -> list[str]:
+        """Our names that are columns of their own."""
+        replaced = {*self.paths, *(name for ours in self.paths for name in _INSTEAD_OF.get(ours, ()))}
+        return [name for name in COLUMNS if name not in replaced]
 
 
 NO_MAP = ColumnMap({})
+
+
+def column_of(path: str, columns: Collection[str]) -> str:
+    """The column that a path begins in."""
+    return path if path in columns else path.partition(".")[0]
 
 
 def _found(row: Mapping[str, object], path: str) -> object:
@@ -85,6 +133,9 @@ def _found(row: Mapping[str, object], path: str) -> object:
         return row[path]
     value: object = row
     for part in path.split("."):
+        if isinstance(value, str):
+            with suppress(WrittenInvalid):
+                value = read_written(value)
         if isinstance(value, Mapping) and part in value:
             value = value[part]
         elif is_list(value) and part.isdecimal() and int(part) < len(value):
@@ -94,39 +145,23 @@ def _found(row: Mapping[str, object], path: str) -> object:
     return value
 
 
-def _last_exchange(turns: object) -> tuple[str, str]:
-    if not is_list(turns) or not turns:
-        raise RowInvalid.of(MESSAGES, "must be a list of messages", turns)
-    messages = [_message(number, turn) for number, turn in enumerate(turns)]
-    last = max((number for number, (role, _) in enumerate(messages) if role == "user"), default=None)
-    if last is None:
-        raise RowInvalid.of(MESSAGES, "has no message of the role user", turns)
-    replies = [content for role, content in messages[last + 1 :] if role == "assistant"]
-    if not replies:
-        raise RowInvalid.of(MESSAGES, "has no assistant's message after the last user's", turns)
-    return messages[last][1], replies[0]
+def _found_in_all(row: Mapping[str, object], paths: Sequence[str], *, is_choices: bool) -> list[object] | None:
+    """The values of several columns: options up to the last one that is there, answers without those that are not."""
+    values = [_present(_found(row, path)) for path in paths]
+    if not is_choices:
+        return [each for value in values if value is not None for each in _items(value)] or None
+    while values and values[-1] is None:
+        values.pop()
+    return values or None
 
 
-def _message(number: int, turn: object) -> tuple[str, str]:
-    """The role and the text of a message."""
-    if not isinstance(turn, Mapping):
-        raise RowInvalid.of(f"{MESSAGES}[{number}]", "must be an object with `role` and `content`", turn)
-    role = turn.get("role", turn.get("from"))
-    content = turn.get("content", turn.get("value"))
-    if is_list(content):
-        content = "".join(_part(number, part) for part in content)
-    if role is None or not isinstance(role, str):
-        raise RowInvalid.of(f"{MESSAGES}[{number}].role", "must be text", role)
-    # A message that calls a tool has no content, and is no answer.
-    if content is None:
-        return "tool", ""
-    if not isinstance(content, str):
-        raise RowInvalid.of(f"{MESSAGES}[{number}].content", "must be text", content)
-    return _ROLES.get(role, role), content
+def _present(value: object) -> object:
+    return None if value is _ABSENT or is_missing(value) or value == "" else value
 
 
-def _part(number: int, part: object) -> str:
-    text = part.get("text") if isinstance(part, Mapping) and part.get("type") == "text" else None
-    if not isinstance(text, str):
-        raise RowInvalid.of(f"{MESSAGES}[{number}].content", "may hold parts of the type text only", part)
-    return text
+def _items(value: object) -> Sequence[object]:
+    """The items of a list, also of one that is written as text; else the value itself."""
+    if isinstance(value, str):
+        with suppress(WrittenInvalid):
+            value = read_written(value)
+    return value if is_list(value) else [value]

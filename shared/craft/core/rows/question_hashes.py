@@ -2,10 +2,13 @@
 
 import hashlib
 from array import array
+from typing import NamedTuple
 
 from craft.core.judging.text import normalise
+from craft.core.questions import OpenQuestion, Question
 
 _FIRST_SLOTS = 1 << 10
+_FINAL_MARKS = " ?.!。？！"
 
 
 def question_hash(question: str) -> int:
@@ -54,6 +57,39 @@ class FirstSeen:
             if line:
                 at = self._slot(hashed)
                 self._hashes[at], self._lines[at] = hashed, line
+
+
+class Repetition(NamedTuple):
+    """The question came before, on `first_line`; `contradicts` if no earlier row gives the same answer."""
+
+    first_line: int
+    contradicts: bool
+
+
+class AskedBefore:
+    """The questions so far, with the answers that they had. Case, spaces and the final mark make no difference.
+
+    Questions of multiple choice are the same if their options are the same too, in any order.
+    """
+
+    def __init__(self) -> None:
+        self._asked, self._taught, self._accepted = FirstSeen(), FirstSeen(), FirstSeen()
+
+    def seen(self, question: Question, line: int) -> Repetition | None:
+        """The repetition that the row at `line` is; None if its question is new. It is remembered."""
+        asked = " ".join(question.question.casefold().split()).rstrip(_FINAL_MARKS)
+        if isinstance(question, OpenQuestion):
+            taught, accepted = question.answers[0], question.answers
+        else:
+            taught, accepted = question.choices[question.answer], (question.choices[question.answer],)
+            asked = "\0".join((asked, *sorted(choice.casefold() for choice in question.choices)))
+        first = self._asked.seen(text_hash(asked), line)
+        taught_line = self._taught.seen(text_hash(f"{asked}\1{taught.casefold()}"), line)
+        of_all = "\0".join(sorted({answer.casefold() for answer in accepted}))
+        accepted_line = self._accepted.seen(text_hash(f"{asked}\1{of_all}"), line)
+        if first is None:
+            return None
+        return Repetition(first, contradicts=taught_line is None and accepted_line is None)
 
 
 def text_hash(text: str) -> int:

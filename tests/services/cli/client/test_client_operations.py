@@ -178,7 +178,9 @@ def test_each_way_to_make_a_dataset_sends_every_member(operations: dict[str, Ope
     path = tmp_path / "rows.jsonl"
     path.write_text("{}")
     with pytest.raises(Captured) as caught:
-        CLIENT.datasets.upload(path, task="open_ended", columns={"question": "prompt"})
+        CLIENT.datasets.upload(
+            path, task="open_ended", columns={"question": "prompt"}, answer_base=1, accept=["control_tokens"]
+        )
     form = caught.value.request.read().decode()
     assert set(re.findall(r'; name="(\w+)"', form)) == set(content["multipart/form-data"]["schema"]["properties"])
     assert '{"question": "prompt"}' in form

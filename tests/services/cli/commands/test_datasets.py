@@ -33,7 +33,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def craft(*words: str, code: int = 0) -> str:
     result = RUNNER.invoke(app, ["datasets", *words])
     assert result.exit_code == code, result.output
-    return result.output
+    return result.output if code else result.stdout
 
 
 def added(path: Path, *lines: str) -> str:
@@ -74,6 +74,7 @@ def test_a_file_elsewhere_is_fetched_and_its_version_shown(server: str) -> None:
         (["--s3", "bucket/key"], "write OWNER/NAME for --hub"),
         (["--s3", "s3://bucket/key", "--revision", "main"], "are for --hub"),
         (["--s3", "s3://bucket/key", "--column", "question"], "NAME=VALUE"),
+        (["--s3", "s3://bucket/key", "--column", "choices=A,"], "NAME=VALUE"),
         (["--s3", "s3://bucket/key", "--column", "id=a", "--column", "id=b"], "given twice"),
     ],
 )
@@ -85,8 +86,44 @@ def test_what_names_no_source_is_a_usage_error(words: list[str], message: str) -
 def test_choices_need_a_task(tmp_path: Path) -> None:
     path = tmp_path / "choices.jsonl"
     path.write_text('{"question": "Which?", "choices": ["this", "that"], "answer": "B"}\n')
-    assert "task=multiple_choice" in craft("add", str(path), code=2)
+    hint = craft("add", str(path), code=2)
+    assert "Say `--task multiple-choice`" in hint
+    assert "`--column choices=A,B,C,D`" in hint
     assert craft("add", str(path), "--task", "multiple-choice").startswith("dset_")
+
+
+@pytest.mark.usefixtures("server")
+def test_what_was_noticed_goes_to_standard_error_and_stays_with_the_dataset(tmp_path: Path) -> None:
+    path = tmp_path / "noticed.jsonl"
+    path.write_text('{"question": "Who wrote Emma?", "answer": "Austen</s>", "context": "A novel."}\n')
+    refused = RUNNER.invoke(app, ["datasets", "add", str(path)])
+    assert refused.exit_code == 2
+    assert "[error] control_tokens: 1 row has control tokens" in refused.stderr
+    assert 'send "accept": ["control_tokens"]' in refused.stderr
+    assert craft("add", str(path), "--accept", "nonsense", code=2)
+    added = RUNNER.invoke(app, ["datasets", "add", str(path), "--accept", "control_tokens"])
+    dataset_id = added.stdout.strip()
+    assert dataset_id.startswith("dset_")
+    for text in (added.stderr, craft("get", dataset_id)):
+        assert "[accepted] control_tokens" in text
+        assert "[warning] unread_context: `context` has content in 1 of 1 rows" in text
+    found = json.loads(craft("get", dataset_id, "--json"))["findings"]
+    assert {finding["code"] for finding in found} == {"control_tokens", "unread_context"}
+    listed = next(line for line in craft("ls").splitlines() if dataset_id in line)
+    assert " 2 " in listed
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize(
+    "columns", [["choices=A,B,C"], ["choices=A", "choices=B,C"]], ids=["by commas", "in several options"]
+)
+def test_options_in_several_columns_are_named(tmp_path: Path, columns: list[str]) -> None:
+    path = tmp_path / "options.csv"
+    path.write_text("prompt,A,B,C,answer\nWhich is a gas?,neon,iron,gold,1\n")
+    words = [word for column in ["question=prompt", *columns] for word in ("--column", column)]
+    made = craft("add", str(path), "--task", "multiple-choice", "--answer-base", "1", *words).strip()
+    assert "columns: question=prompt, choices=A,B,C" in craft("get", made)
+    assert "*neon | iron | gold" in craft("preview", made, "--rows", "1")
 
 
 @pytest.mark.usefixtures("server")

@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from craft.contracts.services.datasets import DatasetFormat
+from craft.core.questions import Task
+from craft.core.rows.reader import question_from_row
 from craft.errors import DatasetInvalid
 from craft_datasets.reading.formats import read_raw, sniff
 from craft_datasets.reading.json_lines import RawRow
@@ -36,10 +38,11 @@ def parquet(folder: Path) -> Path:
 
 def test_every_format_gives_the_same_row(tmp_path: Path) -> None:
     line = json.dumps(ROW).encode()
-    csv = b'question,answers\nWhat is the capital of France?,"Paris|Paris, France"\n'
+    csv = b'question,answers\nWhat is the capital of France?,"[""Paris"", ""Paris, France""]"\n'
     for content in (line + b"\n", line, b"[" + line + b"]", csv, b"\xef\xbb\xbf" + line, b"\xef\xbb\xbf" + csv):
         (row,) = read(written(tmp_path, content))
-        assert row.row == ROW
+        assert row.row is not None
+        assert question_from_row(row.row, task=Task.OPEN_ENDED) == question_from_row(ROW, task=Task.OPEN_ENDED)
     assert read(parquet(tmp_path))[0].row == ROW
 
 
@@ -48,11 +51,6 @@ def test_the_bytes_decide_the_format(tmp_path: Path) -> None:
     assert sniff(written(tmp_path, b'\n{"a":1}')) is DatasetFormat.JSONL
     assert sniff(written(tmp_path, b"question,answer\n")) is DatasetFormat.CSV
     assert sniff(parquet(tmp_path)) is DatasetFormat.PARQUET
-
-
-def test_a_csv_list_may_be_json_or_pythons_and_a_bracket_may_be_text(tmp_path: Path) -> None:
-    rows = read(written(tmp_path, b'question,answers\nq,"[""a"",""b""]"\nq,"[\'a\', ""b\'s""]"\nq,[sic] a\n'))
-    assert [row.row["answers"] for row in rows if row.row] == [["a", "b"], ["a", "b's"], ["[sic] a"]]
 
 
 def test_empty_csv_cells_are_absent_and_line_numbers_survive_quoted_breaks(tmp_path: Path) -> None:
@@ -124,7 +122,8 @@ def test_a_file_that_is_not_of_its_format_is_refused_whole(tmp_path: Path, conte
         (b"", "empty", "JSONL"),
         (b"\xef\xbb\xbf \r\n\n", "empty", "JSONL"),
         (b"\0" * 100, "no text", "JSONL"),
-        ("question,answer\n".encode("utf-16-le"), "no text", "UTF-8"),
+        ("question,answer\n".encode("utf-16-le"), "UTF-16", "as UTF-8"),
+        ("question,answer\n".encode("utf-16-be"), "UTF-16", "as UTF-8"),
         (random.Random(1).randbytes(300), "no text", "JSONL"),
         (random.Random(2).randbytes(100_000), "no text", "JSONL"),
         ("question,answer\nOù ?,là\n".encode("latin-1"), "not UTF-8: line 2 ", "as UTF-8"),

@@ -61,7 +61,8 @@ def test_choices_without_a_task_are_asked_about(both: DatasetRig, way: str) -> N
     answer = WAYS[way](both, LETTERED, {})
     problem = answer.json()
     assert (answer.status_code, problem["code"], problem["param"]) == (422, "dataset_invalid", "task")
-    assert problem["hint"] == "Send task=multiple_choice, or task=open_ended to ignore the choices."
+    assert problem["hint"].startswith("Send task=multiple_choice, or task=open_ended to ignore the choices.")
+    assert '{"choices": ["A", "B", "C", "D"]}' in problem["hint"]
     assert both.rig.get("/craft/datasets").json()["data"] == []
 
 
@@ -112,7 +113,12 @@ def test_chats_become_questions(both: DatasetRig) -> None:
     [
         (b'{"prompt": "Why?", "gold": "x"}', {"question": "promt"}, "no column `promt`", "`prompt`, `gold`"),
         (b"prompt,gold\nWhy?,x\n", {"question": "promt"}, "no column `promt`; it has prompt, gold", "columns"),
-        (b'{"prompt": "Why?", "gold": "x"}', {}, "1 of 1 rows", "`prompt`, `gold`: say with `columns`"),
+        (
+            b'{"prompt": "Why?", "gold": "x"}',
+            {},
+            "1 of 1 rows",
+            "`prompt`, `gold`, and no `question`: say with `columns`",
+        ),
         (b'{"messages": []}', {}, "1 of 1 rows", '{"messages": "messages"}'),
     ],
 )

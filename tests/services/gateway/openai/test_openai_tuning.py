@@ -115,8 +115,18 @@ def test_a_file_comes_back_as_it_was_sent(client: OpenAI) -> None:
 
 
 def test_a_line_that_was_said_before_is_taken_once_and_blank_lines_are_none(client: OpenAI, rig: Rig) -> None:
-    content = b"\xef\xbb\xbf" + lines(chat("Twice?", "Once")) * 2 + b"\n  \n" + lines(chat("Twice?", "No"))
+    content = b"\xef\xbb\xbf" + lines(chat("Twice?", "Once")) * 2 + b"\n  \n" + lines(chat("Why?", "No"))
     assert len(client.files.content(upload(client, content)).text.splitlines()) == 2
+
+
+def test_a_finding_that_the_form_accepts_is_no_error(client: OpenAI) -> None:
+    file = ("facts.jsonl", lines(chat("Twice?", "Once"), chat("Twice?", "No")))
+    with pytest.raises(openai.BadRequestError, match="contradicting_rows"):
+        client.files.create(file=file, purpose="fine-tune")
+    with pytest.raises(openai.BadRequestError, match="accept"):
+        client.files.create(file=file, purpose="fine-tune", extra_body={"accept": "nonsense"})
+    made = client.files.create(file=file, purpose="fine-tune", extra_body={"accept": "contradicting_rows"})
+    assert len(client.files.content(made.id).text.splitlines()) == 2
 
 
 @pytest.mark.parametrize(

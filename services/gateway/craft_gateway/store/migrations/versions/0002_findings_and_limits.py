@@ -20,10 +20,12 @@ def upgrade() -> None:
     _add_lease_columns()
     op.add_column("team", sa.Column("gpu_seconds_per_job", sa.Float(), nullable=True))
     op.add_column("team", sa.Column("max_unfinished_jobs", sa.Integer(), nullable=True, server_default="1000"))
+    op.add_column("dataset", sa.Column("findings", sa.JSON(), nullable=True))
 
 
 def downgrade() -> None:
     """Drop the columns."""
+    op.drop_column("dataset", "findings")
     op.drop_column("team", "max_unfinished_jobs")
     op.drop_column("team", "gpu_seconds_per_job")
     op.drop_column("stage", "remakes")
