@@ -66,7 +66,7 @@ test-servers: setup models $(TRANSFORMERS_4)/.installed ## What needs PostgreSQL
 		$(BIN)/python -m pytest \
 		tests/services tests/security tests/chaos -m servers $(ARGS)
 
-chaos: setup models ## Real jobs while processes, broker, database and disk are hurt at random: 120 faults in ten minutes
+chaos: setup models ## Real jobs while processes, broker, database and disk are hurt: 120 faults; the long form: ARGS='--faults 240 --jobs 24'
 	bash .ci/with-fault-tools $(BIN)/python -m tests.chaos $(ARGS)
 
 attacks: setup models ## One team attacks, another one works: latencies and delays beside each attack (ARGS names attacks)

@@ -1,6 +1,12 @@
 """Small real jobs through the real system, hurt at seeded random moments: python -m tests.chaos --help.
 
-Exit code 1 where anything that must hold did not.
+The system runs with the shipped cap of attempts and with the shipped times of leases, all scaled down together. The
+short form is a test (`faults/test_short_form.py`), `make chaos` injects 120 faults, and
+`make chaos ARGS='--faults 240 --jobs 24'` is the long form: about half an hour on two idle cores. `--seed` chooses
+another order.
+
+Exit code 1 where anything that must hold did not, or where a job was lost: accepted, and not succeeded through no fault
+of its own.
 """
 
 import argparse

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.chaos.rig.processes import WORKERS
 from tests.infra.worker.fakes import FakeCoordinator
-from tests.infra.worker.real_worker import Server, SmallCoordinator
+from tests.infra.worker.real_worker import TOKEN, Server, SmallCoordinator
 from tests.infra.worker.test_runner import Scene, writes
 from tests.services.gateway.rigs.world import FakeBroker, World
 
@@ -191,6 +191,7 @@ def two_workers(folder: Path, acknowledge: str, port: int) -> Iterator[None]:
         "PYTHONPATH": os.pathsep.join(filter(None, (str(TOYS), os.environ.get("PYTHONPATH")))),
         "CRAFT_STATE_DIR": str(folder),
         "CRAFT_COORDINATOR__PORT": str(port),
+        "CRAFT_WORKER_TOKEN": TOKEN,
         "CRAFT_WORKER__GRACE_SECONDS": "2",
     }
     command = [sys.executable, str(WORKERS / "early_worker.py"), acknowledge]
