@@ -205,6 +205,7 @@ def test_a_stop_says_where_why_what_to_change_and_shows_three_samples() -> None:
     assert stop.hint is not None
     assert stop.hint.startswith("Use a chat template that renders without thinking")
     assert '"accept": ["replies_cut", "replies_with_thoughts", "no_reply_right"]' in stop.hint
+    assert stop.param == "probe.max_new_tokens"
     assert stop.findings == tuple(found)
     assert (stop.status, stop.code, stop.fault, stop.retryable) == (422, "replies_unusable", "user", False)
 

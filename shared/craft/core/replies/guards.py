@@ -136,6 +136,7 @@ def _shares(census: ReplyCensus, asking: Asking) -> Iterator[FindingDetail]:
                 cause=cause_of_misses(census, limit),
                 count=census.traits[bounds.trait],
                 examples=census.examples(bounds.trait),
+                field=limit.field if bounds.code is FindingCode.REPLIES_CUT else None,
             )
 
 
@@ -218,13 +219,21 @@ def _letters_one_way(census: LetterCensus) -> Iterator[FindingDetail]:
 
 
 def _finding(
-    code: FindingCode, *, stops: bool, message: str, cause: Cause, count: int, examples: tuple[str, ...]
+    code: FindingCode,
+    *,
+    stops: bool,
+    message: str,
+    cause: Cause,
+    count: int,
+    examples: tuple[str, ...],
+    field: str | None = None,
 ) -> FindingDetail:
     return FindingDetail(
         code=code,
         severity=Severity.ERROR if stops else Severity.WARNING,
         message=f"{message}. Most likely {cause.reason}.",
         hint=cause.change,
+        field=field,
         count=max(1, count),
         examples=examples,
     )
