@@ -60,13 +60,10 @@ class JobInspector:
         self._known.add(relevant(spec).model_dump_json())
         rows = row_findings(spec, found)
         noticed = [*template_findings(begins_replies=template.begins_replies), *rows.findings]
-        # The job knows the refusal that it teaches, the upload only those in common use.
-        better = {each.code for each in noticed if each.code == FindingCode.ANSWERS_REFUSE}
-        uploads = [finding for ref in sets.values() for finding in self._upload_findings(ref)]
-        known = [finding for finding in uploads if finding.code not in better]
+        known = [finding for ref in sets.values() for finding in self._upload_findings(ref)]
         new = findings_of(Acceptance.of(spec.accept).apply(noticed))
         return JobInspection(
-            findings=_each_once([*known, *new]),
+            findings=_each_once([*new, *known]),
             left_out=rows.left_out if FindingCode.ROWS_TOO_LONG in spec.accept else {},
             check=rows_check(found),
         )
@@ -89,7 +86,7 @@ class JobInspector:
 
 
 def _each_once(findings: Sequence[Finding]) -> list[Finding]:
-    """The findings, each once: what the upload noticed of the same rows need not be told in other words."""
+    """The findings, each once: what the upload noticed of the same rows is told in the job's words, which say more."""
     first: dict[tuple[str, str | None, tuple[int, ...], int], Finding] = {}
     for each in findings:
         name = each.field if each.field and each.field.startswith("evaluation") else None

@@ -177,7 +177,8 @@ def test_what_the_upload_noticed_of_the_same_rows_is_told_once(rig: Rig) -> None
     )
     rewrite_findings(rig, given, upload)
     answer = rig.post("/craft/jobs/validate", json=asked(given))
-    assert [found["message"] for found in answer.json()["findings"]] == ["Noticed."]
+    [found] = answer.json()["findings"]
+    assert (found["code"], found["count"], "25% of the rows" in found["message"]) == ("answers_refuse", 15, True)
 
 
 def rewrite_findings(rig: Rig, given: list[dict[str, Any]], *findings: Finding) -> None:
