@@ -78,7 +78,7 @@ $(FUZZ)/.installed: shared/constraints-fuzz.txt
 	$(FUZZ)/bin/python -m pip install -q $(PIP_ARGS) -c $< schemathesis
 	touch $@
 
-fuzz: setup $(FUZZ)/.installed ## schemathesis against a gateway of its own: 20,000 requests and more with a key, as many without one
+fuzz: setup $(FUZZ)/.installed ## Values at the edge, then schemathesis, against a gateway of its own: 20,000 requests and more of each, with a key and without
 	$(BIN)/python -m tests.fuzz --program $(FUZZ)/bin/schemathesis $(ARGS)
 
 test-vllm: setup models vllm ## Real vLLM on this machine's CPU: engine, faults, a whole job, serving

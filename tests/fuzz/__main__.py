@@ -1,7 +1,8 @@
-"""schemathesis against a real gateway, with a key and without one: python -m tests.fuzz --help.
+"""Extreme values, then schemathesis, against a real gateway: python -m tests.fuzz --help.
 
-Every phase (examples, coverage, fuzzing, links) and every check but one. Exit code 1 at a failure, at any 5xx, or where
-fewer requests were sent than asked for.
+First each member of each request with values at the edge (`tests/fuzz/values.py`). Then schemathesis with a key and
+without one: every phase (examples, coverage, fuzzing, links) and every check but one. Exit code 1 at a failure, at any
+5xx, or where fewer requests were sent than asked for.
 """
 
 import argparse
@@ -11,13 +12,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from tests.bench.bench_gateway import Running, running
-from tests.fuzz.known import EXAMPLE_MODEL, configuration, made
+from tests.fuzz.extremes import Failure, chosen, requests, sent
+from tests.fuzz.known import EXAMPLE_MODEL, PATHS, configuration, made
 from tests.services.gateway.rigs.public_rig import MODEL, model_folder
 
 _KEY = "an-operator-key-of-the-fuzzer-0123456789"
@@ -40,6 +43,8 @@ class Options:
     examples: int
     requests: int
     answer_seconds: float
+    extremes: int
+    """Requests with an extreme value, of all that there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,27 @@ def fuzz(system: Running, options: Options, *, key: str | None) -> Outcome:
     requests = sum(new.values()) - 1
     broken = [f"{status} {count} times by {route}" for (route, status), count in new.items() if status >= "500"]
     return Outcome(requests, broken, ended.returncode != 0, seconds, (memory, system.memory()["gateway"]))
+
+
+def at_the_edge(system: Running, options: Options) -> Iterator[tuple[bool, str]]:
+    """Requests with one extreme value each, against a fresh system; each failure is printed as it comes."""
+    url = f"http://127.0.0.1:{system.ports['GATEWAY']}"
+    limits = httpx.Timeout(options.answer_seconds)
+    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {_KEY}"}, timeout=limits) as client:
+        known = made(client, system.place)
+        ids = {name: str(known[kind][0]) for name, kind in PATHS.items()}
+        document = client.get("/openapi.json").raise_for_status().json()
+        every = list(requests(document, ids, MODEL, str(known["datasets"][0])))
+        began = time.monotonic()
+        failures: list[Failure] = []
+        for request in chosen(every, options.extremes, options.seed):
+            if (failure := sent(client, request)) is not None:
+                failures.append(failure)
+                print(failure, flush=True)
+        seconds = time.monotonic() - began
+    count = min(options.extremes, len(every))
+    yield count > 0, f"at the edge: {count:,} of {len(every):,} requests in {seconds:.0f} s"
+    yield not failures, f"at the edge: {len(failures)} were answered 5xx or not at all"
 
 
 def _command(url: str, settings: Path, options: Options, *, key: str | None) -> list[str]:
@@ -106,25 +132,37 @@ def verdicts(name: str, outcome: Outcome, options: Options) -> Iterator[tuple[bo
     yield True, f"{name}: the gateway took {start:.0f} MiB before and {end:.0f} MiB after"
 
 
+@contextmanager
+def stack() -> Iterator[Running]:
+    """A fresh system with the models that the requests name."""
+    with tempfile.TemporaryDirectory(prefix="craft-fuzz-") as folder:
+        state = Path(folder)
+        for model in (MODEL, EXAMPLE_MODEL):
+            model_folder(state / "models", model)
+        with running(state, gateways=1, **_SETTINGS) as system:
+            yield system
+
+
 def main() -> int:
     """Run both, print, judge."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", type=Path, default=Path(".craft/fuzz/bin/schemathesis"))
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--examples", type=int, default=300, help="of each operation and phase")
+    parser.add_argument("--examples", type=int, default=300, help="of each operation and phase; 0: none")
+    parser.add_argument("--extremes", type=int, default=20_000, help="requests with one extreme value, by chance")
     parser.add_argument("--requests", type=int, default=20_000, help="at least so many in each run")
     # A valid `wait` lasts up to a minute; schemathesis' own limit is 10 s. Speed is the benches' matter.
     parser.add_argument("--answer-seconds", type=float, default=90.0, help="longer where others stop this machine")
     given = parser.parse_args()
-    options = Options(given.program.absolute(), given.seed, given.examples, given.requests, given.answer_seconds)
+    options = Options(
+        given.program.absolute(), given.seed, given.examples, given.requests, given.answer_seconds, given.extremes
+    )
     told: list[tuple[bool, str]] = []
-    for name, key in (("with a key", _KEY), ("without a key", None)):
-        with tempfile.TemporaryDirectory(prefix="craft-fuzz-") as folder:
-            state = Path(folder)
-            for model in (MODEL, EXAMPLE_MODEL):
-                model_folder(state / "models", model)
-            with running(state, gateways=1, **_SETTINGS) as system:
-                told += verdicts(name, fuzz(system, options, key=key), options)
+    with stack() as system:
+        told += at_the_edge(system, options)
+    for name, key in (("with a key", _KEY), ("without a key", None)) if options.examples else ():
+        with stack() as system:
+            told += verdicts(name, fuzz(system, options, key=key), options)
     print(f"\nseed {options.seed}, {options.examples} examples of each operation and phase")
     for kept, seen in told:
         print(f"{'ok  ' if kept else 'FAIL'} {seen}", flush=True)

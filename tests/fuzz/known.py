@@ -37,6 +37,10 @@ _PARAMETERS: Mapping[str, tuple[str, float]] = {
     # A valid wait lasts up to a minute.
     "query.wait": ("waits", 1.0),
 }
+PATHS: Mapping[str, str] = {
+    name.removeprefix("path."): kind for name, (kind, _) in _PARAMETERS.items() if name.startswith("path.")
+}
+"""The kinds of ids by path parameter."""
 _BODIES: Mapping[str, Mapping[str, tuple[str, float]]] = {
     "createJob": {"body.base_model.id": ("models", 0.9), "body.dataset.id": ("datasets", _MOSTLY)},
     "validateJob": {"body.base_model.id": ("models", 0.9), "body.dataset.id": ("datasets", _MOSTLY)},
