@@ -17,6 +17,7 @@ SHAPE = ModelShape(
     hidden=576,
     vocabulary=49_152,
     context_length=8192,
+    tied=True,
 )
 """About that of SmolLM2-135M."""
 SHORT = RowTokens(question_max=60, question_p95=30, answer_max=12, answer_p95=6)

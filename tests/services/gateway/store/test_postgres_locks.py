@@ -76,7 +76,8 @@ def hand_out_to(unit: JobTransaction, seen: Stage, world: World) -> None:
     stage = unit.stage(seen.id)
     teams = team_allowances(unit.session)
     assert claimable(unit, stage, teams)
-    hand_out(unit, stage, Claim(owner="first", service=stage.queue), settings=world.settings, teams=teams)
+    claim = Claim(owner="first", service=stage.queue)
+    hand_out(unit, stage, claim, coordinator=world.calls.coordinator, settings=world.settings, teams=teams)
 
 
 def test_a_claim_waits_for_a_sweep_of_what_lies_under_its_key(postgres: World) -> None:
