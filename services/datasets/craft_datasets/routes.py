@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, File, Form, Header, UploadFile
+from pydantic import Field
 
 from craft.contracts.public.accounts import DEFAULT_TEAM
 from craft.contracts.services.datasets import (
@@ -57,7 +58,8 @@ def router(intake: DatasetIntake, sources: Sources, *, readings: Turns, fetches:
             int | None, Form(ge=0, le=1, description="The number of the first option's key.")
         ] = None,
         accept: Annotated[
-            list[str] | None, Form(max_length=100, description="Codes of error findings to go on with.")
+            list[Annotated[str, Field(max_length=100)]] | None,
+            Form(max_length=100, description="Codes of error findings to go on with."),
         ] = None,
         team: TeamOf = DEFAULT_TEAM,
         *,

@@ -1,6 +1,9 @@
 """Statuses of a job: which of them wait, run, pause or have ended."""
 
-from craft.contracts.spec.jobs import JobStatus
+import pytest
+from pydantic import ValidationError
+
+from craft.contracts.spec.jobs import JobStatus, TrainingSettings
 
 
 def test_workers_take_stages_of_jobs_that_are_queued_or_run() -> None:
@@ -23,3 +26,9 @@ def test_no_ended_job_is_anything_else() -> None:
     ended = [status for status in JobStatus if status.terminal]
     assert {status.value for status in ended} == {"succeeded", "failed", "cancelled"}
     assert not any(s.schedulable or s.counts_as_running or s.pause_requested or s.waits for s in ended)
+
+
+def test_a_layer_is_adapted_once() -> None:
+    assert TrainingSettings(target_modules=["q_proj", "k_proj"]).target_modules == ["q_proj", "k_proj"]
+    with pytest.raises(ValidationError, match="name each of target_modules once"):
+        TrainingSettings(target_modules=["q_proj", "q_proj"])

@@ -95,7 +95,7 @@ class HttpDatasetsClient:
     def _call(self, request: httpx.Request) -> DatasetStored:
         request.headers.update(trace_headers())
         try:
-            response = self._http.send(request)
+            response = self._sent(request)
         except httpx.HTTPError as error:
             raise _unavailable() from error
         if not response.is_success:
@@ -104,6 +104,13 @@ class HttpDatasetsClient:
             return DatasetStored.model_validate_json(response.content)
         except ValidationError as error:
             raise _unavailable() from error
+
+    def _sent(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return self._http.send(request)
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+            # The service closes idle connections, one perhaps while it is used again. To store the same twice is safe.
+            return self._http.send(request)
 
 
 def _error_of(response: httpx.Response) -> CraftError:

@@ -9,6 +9,7 @@ _PLAIN = r"^[^\x00]*$"
 _COLUMN: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 200, "pattern": _PLAIN}
 _ACCEPT: dict[str, Any] = {
     "type": "array",
+    "maxItems": len(FindingCode),
     "items": {"type": "string", "enum": [code.value for code in FindingCode]},
     "description": "Codes of error findings to go on with.",
 }

@@ -34,7 +34,12 @@ _BODY: dict[str, Any] = {
                 "properties": {
                     "file": {"type": "string", "format": "binary", "description": "JSONL, a chat a line."},
                     "purpose": {"type": "string", "enum": ["fine-tune"]},
-                    "accept": {"type": "string", "description": "Codes of error findings to go on with, by commas."},
+                    "accept": {
+                        "type": "string",
+                        "maxLength": 4000,
+                        "pattern": r"^[^\x00]*$",
+                        "description": "Codes of error findings to go on with, by commas.",
+                    },
                 },
             }
         }

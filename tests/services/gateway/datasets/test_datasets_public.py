@@ -1,6 +1,7 @@
 import io
 import json
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -200,6 +201,41 @@ def test_the_client_sends_the_file_and_its_fields() -> None:
     assert b'name="chat_lines"\r\n\r\ntrue' in seen[1]
     assert b'name="task"' not in seen[1]
     client.close()
+
+
+class Closing(httpx.BaseTransport):
+    """Breaks off the first requests once it has their bodies, as a server does that closes the connection."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+        self.bodies: list[bytes] = []
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        assert isinstance(request.stream, httpx.SyncByteStream)
+        self.bodies.append(b"".join(request.stream))
+        if len(self.bodies) <= self.times:
+            raise httpx.RemoteProtocolError("Server disconnected without sending a response.")
+        stored = FakeDatasetsClient().store_file(io.BytesIO(JSONL), Reading())
+        return httpx.Response(200, text=stored.model_dump_json())
+
+
+def test_a_connection_that_the_service_has_closed_is_replaced_and_the_whole_file_sent_again() -> None:
+    broken = Closing(1)
+    with closing(HttpDatasetsClient("http://datasets", token=SERVICE_TOKEN, transport=broken)) as client:
+        assert client.store_file(io.BytesIO(JSONL), Reading()).rows == 5
+    first, second = broken.bodies
+    assert first == second
+    assert JSONL in second
+
+
+def test_a_service_that_breaks_off_twice_is_unavailable() -> None:
+    broken = Closing(2)
+    with (
+        closing(HttpDatasetsClient("http://datasets", token=SERVICE_TOKEN, transport=broken)) as client,
+        pytest.raises(Unavailable),
+    ):
+        client.store_file(io.BytesIO(JSONL), Reading())
+    assert len(broken.bodies) == 2
 
 
 def test_the_client_passes_on_what_the_caller_can_mend() -> None:

@@ -8,7 +8,6 @@ import pytest
 from tests.services.gateway.rigs.public_rig import shaped_model
 
 from craft.contracts.spec.jobs import JobSpec
-from craft.core.rows.fields import MAX_TEXT_BYTES, RowInvalid, text
 from craft.errors import CraftError, DatasetInvalid, RequestInvalid
 from craft.infra.models.shape import ModelShape, read_shape
 from craft_gateway.jobs.checks import checked_shots
@@ -92,9 +91,3 @@ def test_shots_of_more_than_100_kilobytes_are_refused() -> None:
         checked_shots(spec(probe={"shots": shots}))
     assert caught.value.param == "probe.shots"
     assert len(json.dumps(checked_shots(spec(probe={"shots": shots[:4]})))) > 80_000
-
-
-def test_a_text_of_a_row_has_100_kilobytes_at_most() -> None:
-    assert text("question", "é" * (MAX_TEXT_BYTES // 2)) == "é" * 50_000
-    with pytest.raises(RowInvalid, match="has more than 100,000 bytes"):
-        text("question", "é" * (MAX_TEXT_BYTES // 2 + 1))
