@@ -141,10 +141,12 @@ def test_the_columns_that_are_read_are_known() -> None:
     columns = ["question", "answer", "options", "A", "B", "note", "meta"]
     choices = option_columns(("A", "B"))
     assert NO_MAP.read(columns) == {"question", "answer"}
-    assert NO_MAP.read(columns, options=choices) == {"question", "answer", "options"}
-    assert NO_MAP.read(["question", "A", "B"], options=choices) == {"question", "A", "B"}
+    assert NO_MAP.read(columns, options=choices) == {"question", "answer"}
+    assert NO_MAP.read(columns, reads_options=True) == {"question", "answer", "options"}
+    assert NO_MAP.read(["question", "A", "B"], reads_options=True, options=choices) == {"question", "A", "B"}
+    assert NO_MAP.read(["question", "A"], reads_options=True) == {"question"}
     mapped = ColumnMap({"answers": "meta.gold", "choices": ["A", "B"]})
-    assert mapped.read(columns, options=choices) == {"question", "meta", "A", "B"}
+    assert mapped.read(columns, reads_options=True, options=choices) == {"question", "meta", "A", "B"}
 
 
 def test_a_column_for_each_option_is_read_where_there_is_no_list() -> None:

@@ -66,8 +66,8 @@ class RowChecker:
     def findings(self) -> list[FindingDetail]:
         """What was noticed in all rows."""
         key = self._keys.finding(self._own_name("answer")) if self._keys else None
-        options = self._options if self._task is Task.MULTIPLE_CHOICE else None
-        read = self._columns.read(self._filled, options=options)
+        reads_options = self._task is Task.MULTIPLE_CHOICE
+        read = self._columns.read(self._filled, reads_options=reads_options, options=self._options)
         return [
             *([key] if key else []),
             *self._found.findings(self._own_name),

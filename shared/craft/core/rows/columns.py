@@ -106,16 +106,21 @@ class ColumnMap:
         paths = [each for ours in self.paths for each in self.own_paths(ours)]
         return [path for path in paths if column_of(path, columns) not in columns]
 
-    def read(self, columns: Collection[str], *, options: OptionColumns | None = None) -> set[str]:
-        """Those of a dataset's columns from which something is read; `options` are some of them if they are given."""
+    def read(
+        self, columns: Collection[str], *, reads_options: bool = False, options: OptionColumns | None = None
+    ) -> set[str]:
+        """Those of a dataset's columns from which something is read. `options` are its columns of one option each."""
         paths = [path for ours in (*COLUMNS, MESSAGES) for path in self.own_paths(ours)]
         found = {column_of(path, columns) for path in paths} & set(columns)
-        if "choices" not in found and options is not None and not (self.paths.keys() & {"choices", MESSAGES}):
-            return found | ({OPTIONS} if OPTIONS in columns else set(options.names)) & set(columns)
-        return found
+        if not reads_options or "choices" in found or self.paths.keys() & {"choices", MESSAGES}:
+            return found
+        own = [OPTIONS] if OPTIONS in columns else options.names if options else []
+        return found | (set(own) & set(columns))
 
     def _unmapped(self) -> list[str]:
         """Our names that are columns of their own."""
+        if not self.paths:
+            return list(COLUMNS)
         replaced = {*self.paths, *(name for ours in self.paths for name in _INSTEAD_OF.get(ours, ()))}
         return [name for name in COLUMNS if name not in replaced]
 

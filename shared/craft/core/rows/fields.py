@@ -1,6 +1,7 @@
 """Checks single fields of a data row. An error names the field."""
 
 import math
+import re
 import reprlib
 import unicodedata
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ EXCERPT_LENGTH = 120
 MAX_TEXT_BYTES = 100_000
 """Bytes of one text of a row. No context holds a longer one, and each prompt repeats it up to four times."""
 ID_LENGTH = 200
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _MAX_FLOAT = 2.0**63
 _MIDNIGHT = " 00:00:00"
 _DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -74,7 +76,7 @@ def text(field: str, value: object) -> str:
     # PostgreSQL takes no NUL and UTF-8 no surrogate: one row error now is better than a lost job later.
     if "\0" in value:
         raise RowInvalid.of(field, "holds a NUL character", value)
-    if any("\ud800" <= char <= "\udfff" for char in value):
+    if not value.isascii() and _SURROGATE.search(value):
         raise RowInvalid.of(field, "holds a surrogate, so it is not valid Unicode", value)
     stripped = value.strip()
     if not stripped:

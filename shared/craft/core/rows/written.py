@@ -127,8 +127,6 @@ class _Parser:
         separators: set[str] = set()
         self._skip()
         while not self._taken(close):
-            if items and "," not in separators and " " not in separators:
-                raise WrittenInvalid
             items.append(self.value(depth + 1))
             spaced = self._skip()
             if self._taken(","):

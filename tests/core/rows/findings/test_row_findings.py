@@ -41,7 +41,9 @@ def test_a_choice_rows_texts_are_looked_at_too() -> None:
 
 
 def test_a_stop_mark_counts_where_most_rows_have_it() -> None:
-    assert found(asked("Paris END"), asked("Rome END"), asked("x"))[FindingCode.CONTROL_TOKENS].count == 2
+    detail = found(asked("Paris END"), asked("Rome END"), asked("x"))[FindingCode.CONTROL_TOKENS]
+    assert (detail.count, detail.severity) == (2, Severity.ERROR)
+    assert detail.message.startswith("2 rows have the mark in `own answers`")
     assert FindingCode.CONTROL_TOKENS not in found(asked("THE END"), asked("x"), asked("y"))
     assert FindingCode.CONTROL_TOKENS not in found(asked("THE END"))
 

@@ -71,7 +71,8 @@ def test_options_without_a_task_are_refused_and_labels_as_answers_too(tmp_path: 
     assert "no `task` was said" in refused(tmp_path, rows).message
     error = refused(tmp_path, rows, task="open_ended")
     assert (FindingCode.LABEL_ANSWERS, "answer", Severity.ERROR) in codes(error.findings)
-    _, questions = checked(tmp_path, rows, task="multiple_choice")
+    found, questions = checked(tmp_path, rows, task="multiple_choice")
+    assert found.findings == []
     assert all(isinstance(question, ChoiceQuestion) for question in questions)
 
 

@@ -10,7 +10,7 @@ from craft.core.rows.answers import RowNote
 from craft.core.rows.findings.markup import control_tokens, html_markup, stop_mark
 from craft.core.rows.findings.refusals import RefusalFinder
 from craft.core.rows.findings.tallies import Tallies, Tally
-from craft.core.rows.findings.words import NUMBER_LISTS, NUMBER_LISTS_HINT, WORDS
+from craft.core.rows.findings.words import NUMBER_LISTS, NUMBER_LISTS_HINT, STOP_MARKS, STOP_MARKS_HINT, WORDS
 from craft.core.rows.question_hashes import Repetition
 from craft.errors import FindingDetail, Severity
 
@@ -61,7 +61,7 @@ class NoticedRows:
         for code, field, tally in self._stops.named(own_name):
             # One answer may well end so; the whole file does only where it was made for completions.
             if tally.count * 2 > self._rows and self._rows > 1:
-                found.append(self._finding(code, field, tally))
+                found.append(tally.detail(code, Severity.ERROR, STOP_MARKS, hint=STOP_MARKS_HINT, field=field))
         letters, numbers = self._labels_of[False], self._labels_of[True]
         if (letters == self._rows >= _MIN_LETTERS) or (numbers == self._rows >= _MIN_NUMBERS):
             found.append(self._finding(FindingCode.LABEL_ANSWERS, own_name("answers"), self._labels))

@@ -74,5 +74,10 @@ WORDS: Mapping[FindingCode, Words] = {
         "map the answer to the column with its text.",
     ),
 }
+STOP_MARKS = (
+    "{rows} the mark in `{field}` that ended prompts or completions in older formats (`###`, ` END`, ` ->`). Answers "
+    "with it match no reply."
+)
+STOP_MARKS_HINT = "Cut the mark off: the model's own template says where a turn ends."
 NUMBER_LISTS = "{rows} a list of numbers as text in `{field}`; each number was read as an answer of its own."
 NUMBER_LISTS_HINT = 'If it is one answer (an interval, a vector), write it as a list of one text: ["[0, 1]"].'
