@@ -194,7 +194,7 @@ def public_api(
             Middleware(Authentication, authenticator=authenticator, limits=limits, other_form=in_openais_form),
             Middleware(BoundedRequests, requests=open_requests(settings), other_form=in_openais_form),
             Middleware(PollMiddleware, owners=owners, responses=responses),
-            Middleware(LargeBodies, turns=work.large_bodies, other_form=in_openais_form),
+            Middleware(LargeBodies, work=work, other_form=in_openais_form),
         ],
     )
     answer_unknown_paths(made)

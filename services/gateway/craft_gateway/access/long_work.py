@@ -17,7 +17,9 @@ _FETCHES = TurnLimits(at_once=8, per_team=2, waiting_per_team=2, wait_seconds=10
 _UPLOADS = TurnLimits(at_once=8, per_team=2, waiting_per_team=4, wait_seconds=30.0)
 _CHECKS = TurnLimits(at_once=8, per_team=3, waiting_per_team=16, wait_seconds=30.0)
 _RESULTS = TurnLimits(at_once=6, per_team=3, waiting_per_team=32, wait_seconds=30.0)
-_LARGE_BODIES = TurnLimits(at_once=32, per_team=6, waiting_per_team=0, wait_seconds=0.0)
+_LARGE_DOCUMENTS = TurnLimits(at_once=3, per_team=1, waiting_per_team=4, wait_seconds=30.0)
+"""To parse such a document takes a second of the processor, during which little else runs in this process."""
+_LARGE_FILES = TurnLimits(at_once=32, per_team=6, waiting_per_team=0, wait_seconds=0.0)
 """Such a body takes memory or space on the disk for as long as its sender pleases."""
 
 
@@ -32,7 +34,10 @@ class LongWork(NamedTuple):
     """Checks of jobs whose rows are read, or whose model's weights are hashed, first."""
     results: Turns
     """Large results: reports, comparisons, previews, overlaps, deployments, garbage collections."""
-    large_bodies: Turns
+    large_documents: Turns
+    """Bodies of JSON of more than a megabyte. While they wait they are not read."""
+    large_files: Turns
+    """Forms with files of more than a megabyte, which are written to the disk as they come."""
 
 
 def long_work() -> LongWork:
@@ -42,17 +47,18 @@ def long_work() -> LongWork:
         uploads=Turns(_UPLOADS, work="uploads"),
         checks=Turns(_CHECKS, work="checks of jobs"),
         results=Turns(_RESULTS, work="reports and comparisons"),
-        large_bodies=Turns(_LARGE_BODIES, work="requests with a body of more than a megabyte"),
+        large_documents=Turns(_LARGE_DOCUMENTS, work="requests with more than a megabyte of JSON"),
+        large_files=Turns(_LARGE_FILES, work="uploads of more than a megabyte"),
     )
 
 
 class LargeBodies:
     """The middleware that lets a team send few large bodies at once. It stands behind the authentication."""
 
-    def __init__(self, app: ASGIApp, *, turns: Turns, other_form: OtherForm) -> None:
+    def __init__(self, app: ASGIApp, *, work: LongWork, other_form: OtherForm) -> None:
         """`other_form` renders an error for paths with a form of their own; see `create_app`."""
         self._app = app
-        self._turns = turns
+        self._work = work
         self._other_form = other_form
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,9 +67,11 @@ class LargeBodies:
         if scope["type"] != "http" or identity is None or not _is_large(Headers(scope=scope)):
             await self._app(scope, receive, send)
             return
+        form = Headers(scope=scope).get("content-type", "").lower().startswith("multipart/")
+        turns = self._work.large_files if form else self._work.large_documents
         began = False
         try:
-            async with self._turns.turn(team_of(identity, Headers(scope=scope))):
+            async with turns.turn(team_of(identity, Headers(scope=scope))):
                 began = True
                 await self._app(scope, receive, send)
         except CraftError as error:

@@ -139,10 +139,13 @@ def test_a_team_that_waits_is_served_once_its_turn_comes(tmp_path: Path) -> None
         assert [answer.status_code for answer in both.answers] == [201] * 4
 
 
-def test_a_team_sends_few_large_bodies_at_once_and_another_team_sends_its_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "refused_at_once"), [("application/json", 3), ("multipart/form-data; boundary=x", 2)])
+def test_a_team_sends_few_large_bodies_at_once_and_another_team_sends_its_own(
+    tmp_path: Path, kind: str, refused_at_once: int
+) -> None:
     head = (
         "POST /craft/datasets HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {LARGE_BODY_BYTES + 1}\r\n\r\n"
+        f"Content-Type: {kind}\r\nContent-Length: {LARGE_BODY_BYTES + 1}\r\n\r\n"
     )
     with two(tmp_path) as both:
         url = httpx.URL(both.url)
@@ -156,7 +159,7 @@ def test_a_team_sends_few_large_bodies_at_once_and_another_team_sends_its_own(tm
                 refused.append(connection.recv(2000))
             except TimeoutError:
                 continue
-        assert len(refused) == 2
+        assert len(refused) == refused_at_once
         assert all(answer.startswith(b"HTTP/1.1 429") for answer in refused)
         large = both.beta.post("/craft/datasets", json={"rows": [*rows(3), {"question": "x" * LARGE_BODY_BYTES}]})
         assert large.status_code == 201
