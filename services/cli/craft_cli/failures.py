@@ -44,6 +44,7 @@ _EXIT_OF_STATUS = {
     422: EXIT_USAGE,
 }
 _METHOD_AND_PATH = re.compile(r"`?(?:GET|POST|PUT|PATCH|DELETE) /[^`\s;,]*[^`\s;,.]`?")
+_ACCEPT = re.compile(r'send "accept": \[([^\]]*)\]')
 _COMMANDS: Mapping[str, str] = {
     r"GET /craft/jobs": "craft jobs ls",
     r"GET /craft/jobs/[^/]+\?wait=\d+": "craft jobs watch",
@@ -143,7 +144,14 @@ def in_commands(hint: str) -> str:
     """A hint of the server, which speaks of HTTP, in the words of this command."""
     for server, ours in _PHRASES.items():
         hint = hint.replace(server, ours)
+    hint = _ACCEPT.sub(_acceptance_of, hint)
     return _METHOD_AND_PATH.sub(_command_of, hint)
+
+
+def _acceptance_of(accept: "re.Match[str]") -> str:
+    """The option of `craft datasets add` that accepts the same, beside the member of a job."""
+    options = " ".join(f"--accept {code}" for code in re.findall(r"\w+", accept[1]))
+    return f'say `{options}` with a dataset, or "accept": [{accept[1]}] in a job'
 
 
 def _command_of(call: "re.Match[str]") -> str:

@@ -99,7 +99,7 @@ def test_what_was_noticed_goes_to_standard_error_and_stays_with_the_dataset(tmp_
     refused = RUNNER.invoke(app, ["datasets", "add", str(path)])
     assert refused.exit_code == 2
     assert "[error] control_tokens: 1 row has control tokens" in refused.stderr
-    assert 'send "accept": ["control_tokens"]' in refused.stderr
+    assert "say `--accept control_tokens` with a dataset" in refused.stderr
     assert craft("add", str(path), "--accept", "nonsense", code=2)
     added = RUNNER.invoke(app, ["datasets", "add", str(path), "--accept", "control_tokens"])
     dataset_id = added.stdout.strip()

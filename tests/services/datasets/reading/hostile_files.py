@@ -139,7 +139,7 @@ def _jsonl() -> Iterator[Hostile]:
         "NUL": ["a\0b"],
         "nothing": [],
         "object": {"a": 1},
-        "number": 3,
+        "nothing finite": 10**30,
         "mixed": ["x", None],
         "blank": [" "],
     }.items():
