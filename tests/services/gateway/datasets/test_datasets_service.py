@@ -264,6 +264,7 @@ def test_a_preview_renders_with_a_models_own_template(both: DatasetRig) -> None:
 )
 def test_a_model_that_renders_nothing_is_refused(both: DatasetRig, template: str | None, code: str) -> None:
     settings = {} if template is None else {"chat_template": template}
+    (both.rig.models / MODEL / "chat_template.jinja").unlink()
     (both.rig.models / MODEL / "tokenizer_config.json").write_text(json.dumps(settings))
     preview = both.uploaded(ROWS)["links"]["preview"]
     assert both.rig.get(preview, params={"base_model": MODEL}).json()["code"] == code
