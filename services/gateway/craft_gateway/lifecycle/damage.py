@@ -18,7 +18,10 @@ MAX_REMAKES = 3
 
 
 def damaged_inputs(stage: Stage, stages: Collection[Stage], exists: ArtifactExists) -> frozenset[ArtifactRef]:
-    """The inputs of a stage that the store no longer has undamaged. `stages` are all of its job."""
+    """The inputs of a stage that the store no longer has undamaged. `stages` are all of its job.
+
+    Nothing is said of a stage that waits for an input, because another one found it damaged before.
+    """
     inputs = resolved_inputs(stage, done_stages(list(stages))) or {}
     return frozenset(ref for ref in inputs.values() if not exists(ref))
 
@@ -34,13 +37,12 @@ def remake_inputs(
     """End the attempt: the stages that made the damaged inputs run again, and all that need these inputs wait.
 
     Fails the job where nothing makes an input again, as for an uploaded dataset, and where a stage's artifact was
-    damaged too often.
+    damaged too often. What another stage's report has had made again in the meantime is only waited for.
     """
     if ended_with_job(transaction, stage):
         return
     makers = [each for each in transaction.stages if each.artifact in damaged and each.status is StageStatus.SUCCEEDED]
-    uploaded = set(damaged) - {maker.artifact for maker in makers}
-    if uploaded:
+    if uploaded := _uploaded_inputs(stage).intersection(damaged):
         fail_job(transaction, stage, StageError.of(_damaged_dataset(transaction, uploaded)))
         return
     if hopeless := next((maker for maker in makers if maker.remakes >= MAX_REMAKES), None):
@@ -58,9 +60,14 @@ def remake_inputs(
             EventType.STAGE_RETRIED, stage=maker.name, attempt=maker.attempt, error=shown, retry_seconds=0.0
         )
     advance(transaction, {})
-    if transaction.job.status.schedulable:
+    if names and transaction.job.status.schedulable:
         transaction.job.status_reason = f"{', '.join(sorted(names))}: computed again, the stored output was damaged"
     end_if_nothing_runs(transaction)
+
+
+def _uploaded_inputs(stage: Stage) -> frozenset[ArtifactRef]:
+    given = (source["artifact"] for source in stage.inputs.values() if "artifact" in source)
+    return frozenset(map(ArtifactRef.model_validate, given))
 
 
 def _run_again(transaction: JobTransaction, maker: Stage) -> None:

@@ -172,14 +172,22 @@ def end_if_nothing_runs(transaction: JobTransaction) -> None:
 
 
 def _again(transaction: JobTransaction, stage: Stage, *, due: datetime, **values: Any) -> None:
-    """The attempt is over and the stage is to be done again: ready from `due` on, or pending while its job pauses."""
-    if not transaction.job.status.schedulable:
+    """The attempt is over and the stage is to be done again: ready from `due` on.
+
+    It is pending while its job pauses, and while a damaged input of it is made again.
+    """
+    if not transaction.job.status.schedulable or awaits_input(transaction, stage):
         transaction.end_attempt(stage, StageStatus.PENDING, **values)
         return
     transaction.end_attempt(
         stage, StageStatus.READY, not_before=due, dispatch_at=due, ready_at=transaction.now, **values
     )
     transaction.dispatch(stage, due=due)
+
+
+def awaits_input(transaction: JobTransaction, stage: Stage) -> bool:
+    """True while a stage that makes an input of this one is not done, or is done again."""
+    return resolved_inputs(stage, done_stages(transaction.stages)) is None
 
 
 def ended_with_job(transaction: JobTransaction, stage: Stage) -> bool:

@@ -25,6 +25,7 @@ from craft_gateway.lifecycle.limits import keep_limits
 from craft_gateway.lifecycle.reuse import ArtifactExists, reusable, stages_of
 from craft_gateway.lifecycle.transitions import (
     advance,
+    awaits_input,
     end_if_nothing_runs,
     requeue,
     retry_or_fail,
@@ -123,15 +124,16 @@ class WorkerCalls:
 
     def fail(self, stage_id: str, fail: Fail) -> None:
         """Retry the stage or fail the job; a damaged input is made again first. Raises LeaseLost on an old fence."""
-        damaged = self._damaged_inputs(stage_id) if fail.error.code == ArtifactDamaged.code else frozenset()
+        of_input = fail.error.code == ArtifactDamaged.code
+        damaged = self._damaged_inputs(stage_id) if of_input else frozenset()
 
         def end(transaction: JobTransaction, stage: Stage) -> None:
             transaction.log(stage, fail.log_lines)
-            if damaged:
+            if damaged or (of_input and awaits_input(transaction, stage)):
                 remake_inputs(transaction, stage, fail.error, damaged)
                 return
             # Of an input that is undamaged by now, another attempt may make use.
-            error = fail.error if fail.error.code != ArtifactDamaged.code else retryable(fail.error)
+            error = retryable(fail.error) if of_input else fail.error
             retry_or_fail(transaction, stage, error, max_attempts=self._settings.max_lost_attempts)
 
         self._end_attempt(stage_id, fail.fence, end)

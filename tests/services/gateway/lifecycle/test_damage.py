@@ -165,3 +165,56 @@ def test_a_paused_job_makes_it_again_when_it_is_resumed(world: World) -> None:
     assert ready(world, job_id) == {"ingest"}
     world.do_all(job_id)
     assert world.job(job_id).status is JobStatus.SUCCEEDED
+
+
+def test_two_stages_that_find_one_input_damaged_at_once_both_wait_until_it_is_made_again(world: World) -> None:
+    job_id, made = begun(world)
+    first, second = [world.claim(job_id, name) for name in sorted(ready(world, job_id))[:2]]
+    world.store.lose(made.ref)
+    damaged(world, first)
+    damaged(world, second)
+    assert ready(world, job_id) == {"ingest"}
+    assert world.stage(job_id, second.name).status is StageStatus.PENDING
+    assert world.stage(job_id, "ingest").remakes == 1
+    world.do_all(job_id)
+    assert world.job(job_id).status is JobStatus.SUCCEEDED
+
+
+def test_a_report_that_was_on_its_way_while_another_had_the_input_made_again_changes_nothing_more(
+    world: World,
+) -> None:
+    job_id, made = begun(world)
+    first, second = [world.claim(job_id, name) for name in sorted(ready(world, job_id))[:2]]
+    world.store.lose(made.ref)
+    asked = False
+
+    def exists_while_the_other_reports(artifact: ArtifactRef) -> bool:
+        nonlocal asked
+        if artifact == made.ref and not asked:
+            asked = True
+            damaged(world, first)
+        return world.store(artifact)
+
+    world.connect(exists_while_the_other_reports)
+    damaged(world, second)
+    assert asked
+    assert ready(world, job_id) == {"ingest"}
+    assert world.stage(job_id, "ingest").remakes == 1
+    world.do_all(job_id)
+    assert world.job(job_id).status is JobStatus.SUCCEEDED
+
+
+def test_a_stage_that_is_given_back_while_its_input_is_made_again_waits_for_it(world: World) -> None:
+    job_id, made = begun(world)
+    first, second = [world.claim(job_id, name) for name in sorted(ready(world, job_id))[:2]]
+    world.store.lose(made.ref)
+    damaged(world, first)
+    world.release(second)
+    assert ready(world, job_id) == {"ingest"}
+    world.complete(world.claim(job_id, "ingest"), content="other bytes")
+    again = world.claim(job_id, second.name)
+    assert again.key != second.key
+    assert set(again.inputs) == set(second.inputs)
+    world.complete(again)
+    world.do_all(job_id)
+    assert world.job(job_id).status is JobStatus.SUCCEEDED
