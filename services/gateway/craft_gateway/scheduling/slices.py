@@ -6,7 +6,8 @@ A stage that gives way is ready again at once, and goes on at its last shard or 
 from datetime import datetime, timedelta
 
 from sqlalchemy import or_
-from sqlmodel import Session, col, select
+from sqlalchemy.orm import aliased
+from sqlmodel import Session, col, exists, select
 
 from craft.contracts.events import StageStatus
 from craft.contracts.spec.jobs import JobStatus
@@ -35,11 +36,15 @@ def gives_way(session: Session, stage: Stage, teams: TeamAllowances, now: dateti
 def _anothers_turn(session: Session, stage: Stage, teams: TeamAllowances, now: datetime) -> bool:
     # Workers that share a device wait for it before they claim, so stages of both kinds of work may wait for this one.
     queues = [stage.queue] if stage.device is None else _ON_ACCELERATORS
+    twin = aliased(Stage)
+    # No worker may have such a stage now. If it waits for this one's own result, giving way would only delay both.
+    at_work = exists().where(col(twin.key) == col(Stage.key), col(twin.status) == StageStatus.RUNNING)
     waiting = select(Stage.queue, Stage.team).join(Job, col(Job.id) == col(Stage.job_id))
     waiting = waiting.where(
         col(Stage.queue).in_(queues),
         Stage.status == StageStatus.READY,
         Stage.team != stage.team,
+        ~at_work,
         or_(col(Stage.not_before).is_(None), col(Stage.not_before) <= now),
     )
     found = set(session.exec(waiting.where(col(Job.status) == JobStatus.RUNNING).distinct()))

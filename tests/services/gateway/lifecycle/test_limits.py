@@ -68,6 +68,17 @@ def test_after_a_slice_a_stage_gives_way_to_another_team_and_goes_on_later(world
     assert world.stage(running.job_id, "probe:initial").key == running.key, "so its shards and checkpoints count"
 
 
+def test_a_stage_does_not_give_way_to_one_that_waits_for_its_result(world: World) -> None:
+    running = _probing(world, "alpha")
+    world.do(running.job_id, "answer:basic", "answer:refuse")
+    other = world.create(Strategy.CRAFT, team="beta")
+    assert {stage.name for stage in world.stages(other).values() if stage.status == "ready"} == {"probe:initial"}
+    world.clock.advance(SLICE + 1)
+    assert not _asked_to_stop(world, running)
+    _waiting(world, "beta")
+    assert _asked_to_stop(world, running), "other work of the same team has its turn"
+
+
 def test_a_team_of_more_weight_keeps_the_worker_longer(world: World) -> None:
     world.between(alpha=TeamSettings(weight=10.0))
     rival = _probing(world, "beta", seed=1)
