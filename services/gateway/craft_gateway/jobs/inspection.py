@@ -13,7 +13,7 @@ from craft.errors import ModelRejected, NotFound
 from craft.infra.models.chat_templates import default_template
 from craft.infra.models.folders import ModelFolder
 from craft.infra.models.inspection.documents import Inspection
-from craft.infra.models.inspection.inspector import MAX_REMEMBERED, Inspections, relevant
+from craft.infra.models.inspection.inspector import Inspections
 from craft.infra.storage.artifacts import ArtifactStore
 from craft_gateway.jobs.row_findings import row_findings, rows_check, template_findings
 
@@ -33,11 +33,10 @@ class JobInspector:
     def __init__(self, store: ArtifactStore, inspections: Inspections) -> None:
         self._store = store
         self._inspections = inspections
-        self._known: set[str] = set()
 
     def is_known(self, spec: JobSpec) -> bool:
         """True if rows for such a specification were inspected before, so that `inspect` is quick."""
-        return relevant(spec).model_dump_json() in self._known
+        return self._inspections.is_known(spec)
 
     def inspect(
         self, spec: JobSpec, model: ModelFolder, sets: Mapping[str, ArtifactRef], *, context_length: int
@@ -55,9 +54,6 @@ class JobInspector:
                 param="base_model",
             )
         found = self._found(spec, model, sets, context_length)
-        if len(self._known) >= MAX_REMEMBERED:
-            self._known.clear()
-        self._known.add(relevant(spec).model_dump_json())
         rows = row_findings(spec, found)
         noticed = [*template_findings(begins_replies=template.begins_replies), *rows.findings]
         known = [finding for ref in sets.values() for finding in self._upload_findings(ref)]

@@ -165,3 +165,29 @@ def test_a_hundred_thousand_rows_take_seconds_and_are_remembered(tmp_path: Path)
     (tmp_path / "rows" / QUESTIONS_FILE).unlink()
     again = asked.model_copy(update={"seed": 7, "name": "again"})
     assert inspections.inspect(again, made, sets, own="held_out", context=800) == found
+
+
+def test_rows_that_were_not_looked_at_for_want_of_a_free_process_are_not_known(tmp_path: Path) -> None:
+    sets = {"held_out": dataset(tmp_path / "rows", [row(0)])}
+    busy, made, asked = Inspections(at_once=0, wait_seconds=0.0), model(tmp_path / "model"), spec(probe=SHORT_PROBE)
+    found = busy.inspect(asked, made, sets, own="held_out", context=500)
+    assert not found.complete
+    assert not busy.is_known(asked)
+
+
+def test_a_specification_is_known_as_long_as_its_inspection_is_remembered(tmp_path: Path) -> None:
+    sets = {"held_out": dataset(tmp_path / "rows", [row(0)])}
+    # Nothing has to be counted by a process without a tokenizer, so this takes milliseconds each.
+    made = model(tmp_path / "model")
+    (made / "tokenizer.json").unlink()
+    inspections = Inspections()
+    specs = [spec(probe={"max_new_tokens": tokens, "shots": []}) for tokens in range(1, 503)]
+    assert not inspections.is_known(specs[0])
+    for each in specs:
+        inspections.inspect(each, made, sets, own="held_out", context=5000)
+    (tmp_path / "rows" / QUESTIONS_FILE).unlink()
+    known = [each for each in specs if inspections.is_known(each)]
+    assert specs[-1] in known
+    assert specs[0] not in known
+    for each in known:
+        inspections.inspect(each, made, sets, own="held_out", context=5000)

@@ -27,7 +27,7 @@ from craft.infra.models.inspection.documents import InspectedSet, Inspection, In
 SECONDS = 8.0
 _WAIT_SECONDS = 45.0
 _AT_ONCE = 2
-MAX_REMEMBERED = 500
+_MAX_REMEMBERED = 500
 _MIN_TOKENIZER_BYTES = 256
 _MAX_HERE_BYTES = 2**20
 _log = logging.getLogger("craft.models")
@@ -42,12 +42,25 @@ class _NotInspected(NamedTuple):
 class Inspections:
     """Inspects rows: two processes at a time, each for seconds; results are remembered."""
 
-    def __init__(self, *, seconds: float = SECONDS) -> None:
-        """`seconds` of processor time that reading rows and counting tokens may take."""
+    def __init__(
+        self, *, seconds: float = SECONDS, at_once: int = _AT_ONCE, wait_seconds: float = _WAIT_SECONDS
+    ) -> None:
+        """`seconds` of processor time that reading rows and counting tokens may take.
+
+        Where `at_once` processes run, the next inspection waits for `wait_seconds` at most.
+        """
         self._seconds = seconds
-        self._slots = BoundedSemaphore(_AT_ONCE)
+        self._slots = BoundedSemaphore(at_once)
+        self._wait_seconds = wait_seconds
         self._lock = Lock()
         self._known: dict[str, Inspection] = {}
+        self._specs: set[str] = set()
+        """The specifications of what is known."""
+
+    def is_known(self, spec: JobSpec) -> bool:
+        """True if rows for such a specification were inspected before, so that `inspect` is quick."""
+        with self._lock:
+            return relevant(spec).model_dump_json() in self._specs
 
     def inspect(self, spec: JobSpec, folder: Path, sets: Mapping[str, Path], *, own: str, context: int) -> Inspection:
         """Inspect the sets, by name, for a job on the model in `folder`; `own` is the name of the job's own dataset.
@@ -73,21 +86,23 @@ class Inspections:
         if isinstance(found, _NotInspected):
             # The machine was busy, so the next request tries again.
             return Inspection(unread=found.reason, complete=False)
-        self._remember(key, found)
+        self._remember(key, request.spec, found)
         return found
 
-    def _remember(self, key: str, found: Inspection) -> None:
+    def _remember(self, key: str, spec: JobSpec, found: Inspection) -> None:
         with self._lock:
-            self._known[key] = found
-            if len(self._known) > MAX_REMEMBERED:
+            if len(self._known) >= _MAX_REMEMBERED:
                 self._known.clear()
+                self._specs.clear()
+            self._known[key] = found
+            self._specs.add(spec.model_dump_json())
 
     def _inspect(self, request: InspectionRequest) -> "Inspection | _NotInspected":
         size = sum((each.folder / QUESTIONS_FILE).stat().st_size for each in request.sets)
         if request.tokenizer is None and size <= _MAX_HERE_BYTES:
             # Nothing of the model's is read, and a few rows take milliseconds: no process is needed.
             return RowInspector(request).inspect()
-        if not self._slots.acquire(timeout=_WAIT_SECONDS):
+        if not self._slots.acquire(timeout=self._wait_seconds):
             return _NotInspected("Other jobs' rows are being looked at just now.")
         try:
             return _in_child(request.model_dump_json())
