@@ -23,7 +23,7 @@ from craft_gateway.lifecycle.job_transaction import JobTransaction
 from craft_gateway.lifecycle.reuse import input_plan
 from craft_gateway.lifecycle.transitions import advance
 from craft_gateway.plan.stages import PlannedStage, ResolvedJob
-from craft_gateway.scheduling.allowances import team_allowances, unfinished_jobs
+from craft_gateway.scheduling.allowances import TeamAllowances, team_allowances, unfinished_jobs
 from craft_gateway.store.database import Clock, lock_key, lock_keys
 from craft_gateway.store.tables import Dataset, Job, Outbox, Stage
 
@@ -128,10 +128,13 @@ def store_jobs(session: Session, clock: Clock, new: Sequence[NewJob]) -> list[Cr
 
     Raises IntegrityError if another transaction stored one of their idempotency keys in between.
     """
+    teams = team_allowances(session)
+    _lock_quotas(session, new, teams)
+    # Behind the lock: a request that came twice at once finds its own job in the last place.
     earlier = earlier_jobs(session, [each.idempotency for each in new])
     existing = lock_datasets(session, [each.job for each in new])
     refused: list[CraftError | None] = [missing_dataset(each.job, existing) if each.new_data else None for each in new]
-    _refuse_beyond_quota(session, new, earlier, refused)
+    _refuse_beyond_quota(session, new, teams, earlier, refused)
     accepted: dict[str | int, NewJob] = {}
     for position, each in enumerate(new):
         if earlier[position] is None and refused[position] is None:
@@ -149,23 +152,26 @@ def store_jobs(session: Session, clock: Clock, new: Sequence[NewJob]) -> list[Cr
     return outcomes
 
 
+def _lock_quotas(session: Session, new: Sequence[NewJob], teams: TeamAllowances) -> None:
+    """Two gateways must not both give away a team's last place."""
+    for team in sorted({each.origin.team for each in new}):
+        if teams.allowance(team).max_unfinished_jobs is not None:
+            lock_key(session, f"unfinished jobs of {team}")
+
+
 def _refuse_beyond_quota(
     session: Session,
     new: Sequence[NewJob],
+    teams: TeamAllowances,
     earlier: Sequence[CreatedJob | IdempotencyConflict | None],
     refused: list[CraftError | None],
 ) -> None:
     """Put a QuotaExceeded into `refused` for each job that its team's limit of unfinished jobs does not admit."""
     fresh = [place for place in range(len(new)) if earlier[place] is None and refused[place] is None]
-    if not fresh:
-        return
-    teams = team_allowances(session)
     for team in sorted({new[place].origin.team for place in fresh}):
         most = teams.allowance(team).max_unfinished_jobs
         if most is None:
             continue
-        # Two gateways must not both give away the last place.
-        lock_key(session, f"unfinished jobs of {team}")
         left = most - unfinished_jobs(session, team)
         counted: set[str | int] = set()
         for place in fresh:

@@ -7,6 +7,7 @@ import pytest
 from tests.services.gateway.lifecycle import test_creation as together_facts
 from tests.services.gateway.lifecycle import test_damage as damage_facts
 from tests.services.gateway.lifecycle import test_dispatch as relay_facts
+from tests.services.gateway.lifecycle import test_limits as limit_facts
 from tests.services.gateway.lifecycle import test_pause as pause_facts
 from tests.services.gateway.lifecycle import test_transitions as facts
 from tests.services.gateway.retention import test_retention as retention_facts
@@ -27,6 +28,7 @@ FACTS: list[Callable[[World], None]] = [
         retention_facts,
         unreadable_facts,
         damage_facts,
+        limit_facts,
         pause_facts,
         share_facts,
         together_facts,

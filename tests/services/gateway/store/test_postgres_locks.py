@@ -11,15 +11,17 @@ from sqlalchemy.sql.selectable import GenerativeSelect
 from sqlmodel import Session, select
 from tests.services.gateway.retention import test_retention as retention_facts
 from tests.services.gateway.rigs.postgres import ON_POSTGRESQL, fail_lock_waits, until_it_waits_or_ends
-from tests.services.gateway.rigs.world import World
+from tests.services.gateway.rigs.world import World, resolved
 
 from craft.contracts.public.accounts import TeamSettings
 from craft.contracts.stages.claims import Claim, Renew
 from craft.errors import Unavailable
 from craft_gateway.lifecycle import attempts, control
 from craft_gateway.lifecycle.attempts import claimable, hand_out
+from craft_gateway.lifecycle.creation import CreatedJob, Idempotency, NewJob, Origin, store_jobs
 from craft_gateway.lifecycle.job_transaction import JobTransaction
 from craft_gateway.lifecycle.transitions import cancel
+from craft_gateway.plan.stages import plan
 from craft_gateway.retention import collector
 from craft_gateway.scheduling.allowances import team_allowances
 from craft_gateway.store import database
@@ -187,3 +189,21 @@ def test_a_missing_lock_is_seen(
     monkeypatch.setattr(retention_facts, "MEANWHILE_SECONDS", 20.0)
     with pytest.raises(seen):
         fact(postgres)
+
+
+def test_a_request_that_comes_twice_at_once_for_the_last_place_makes_one_job_and_is_refused_none(
+    postgres: World,
+) -> None:
+    postgres.between(alpha=TeamSettings(max_unfinished_jobs=1))
+    job = resolved()
+    new = NewJob(job, plan(job), {}, origin=Origin("alpha"), idempotency=Idempotency.of("once", "alpha", "body"))
+    with ThreadPoolExecutor(1) as pool:
+        with postgres.database.write() as session:
+            [first] = store_jobs(session, postgres.database.now, [new])
+            session.flush()
+            again = pool.submit(postgres.control.create_jobs, [new])
+            until_it_waits_or_ends(postgres.database, again)
+        [second] = again.result()
+    assert isinstance(first, CreatedJob)
+    assert isinstance(second, CreatedJob), second
+    assert (second.id, second.repeated) == (first.id, True)
