@@ -60,3 +60,29 @@ def test_a_process_holds_what_its_own_processes_hold_and_no_reserved_pages() -> 
         process.communicate()
     assert 2**27 < held < 2**28
     assert held_memory_bytes(process.pid) == 0
+
+
+def test_pages_that_a_forked_process_shares_with_its_parent_can_be_counted_once() -> None:
+    forks = (
+        "import os, signal, sys; kept = b'x' * 2**27; child = os.fork(); child or signal.pause(); print(flush=True); "
+        "sys.stdin.read(); os.kill(child, signal.SIGKILL); os.wait()"
+    )
+    with subprocess.Popen([sys.executable, "-c", forks], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        each, once = held_memory_bytes(process.pid), held_memory_bytes(process.pid, shared_once=True)
+        process.communicate()
+    assert each > 2**28
+    assert 2**27 < once < 1.5 * 2**27
+
+
+def test_a_kernel_that_does_not_divide_shared_pages_counts_them_for_each(tmp_path: Path) -> None:
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "status").write_text("RssAnon:\t 100 kB\nRssFile:\t 50 kB\n")
+    assert held_memory_bytes(7, shared_once=True, proc=tmp_path) == 100 * 1024
+    (tmp_path / "7" / "smaps_rollup").write_text("00-ff ---p 00 00:00 0   [rollup]\nPss:  70 kB\n")
+    assert held_memory_bytes(7, shared_once=True, proc=tmp_path) == 100 * 1024
+    (tmp_path / "7" / "smaps_rollup").write_text(
+        "00-ff ---p 00 00:00 0   [rollup]\nPss_Anon:  60 kB\nPss_File:  1 kB\n"
+    )
+    assert held_memory_bytes(7, shared_once=True, proc=tmp_path) == 60 * 1024

@@ -205,6 +205,12 @@ def test_a_child_that_holds_more_than_its_limit_is_killed(start: Start) -> None:
     assert (died.exit_signal, died.memory_limit_bytes) == (signal.SIGKILL, limit)
 
 
+def test_pages_that_a_child_shares_with_its_own_processes_count_once(start: Start) -> None:
+    child = WarmChild(TOYS, WorkerSettings(memory_bytes=700 * 2**20), environment=environment())
+    assert finished(start("share", on=child)).result.counts["bytes"] > 0
+    child.close()
+
+
 def test_a_child_may_hold_four_fifths_of_the_machine_where_nothing_was_set() -> None:
     assert memory_limit_bytes(WorkerSettings()) == int((machine_memory_bytes() or 0) * 0.8)
     assert memory_limit_bytes(WorkerSettings(memory_bytes=2**30)) == 2**30

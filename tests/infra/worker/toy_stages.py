@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -84,6 +85,20 @@ def _no_memory(parameters: ReportParameters, context: StageContext) -> StageResu
 def _hoard(parameters: ReportParameters, context: StageContext) -> StageResult:
     blocks = [bytes([number % 251 + 1]) * 2**25 for number in range(256)]
     return StageResult(counts={"bytes": sum(map(len, blocks))})
+
+
+def _share(parameters: ReportParameters, context: StageContext) -> StageResult:
+    """Hold 400 MiB in a process that shares them with two of its own for some looks of the worker."""
+    kept = b"x" * (400 * 2**20)
+    children = [os.fork()]
+    if children[0]:
+        children.append(os.fork())
+    if 0 in children:
+        time.sleep(1.0)
+        os._exit(0)
+    for child in children:
+        os.waitpid(child, 0)
+    return StageResult(counts={"bytes": len(kept)})
 
 
 def _oom_score(parameters: ReportParameters, context: StageContext) -> StageResult:
@@ -213,6 +228,7 @@ _DEEDS: Mapping[str, Callable[[ReportParameters, StageContext], StageResult]] = 
     "defect": _defect,
     "no_memory": _no_memory,
     "hoard": _hoard,
+    "share": _share,
     "oom_score": _oom_score,
     "ask_too_much": _ask_too_much,
     "full": _full,

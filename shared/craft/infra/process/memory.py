@@ -1,12 +1,15 @@
 """Memory of this machine, and of a process with all that it started. Linux; elsewhere nothing is known."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 _PROC = Path("/proc")
 _GROUPS = Path("/sys/fs/cgroup")
 _OWN = ("RssAnon:", "RssShmem:")
 """The lines of memory that nobody can take back; pages of files are only cached."""
+_OWN_SHARES = ("Pss_Anon:", "Pss_Shmem:")
+"""The same, with each page divided among the processes that share it."""
 
 
 def machine_memory_bytes(*, proc: Path = _PROC, groups: Path = _GROUPS) -> int | None:
@@ -20,9 +23,13 @@ def machine_memory_bytes(*, proc: Path = _PROC, groups: Path = _GROUPS) -> int |
     return min([total, *(limit for limit in limits if limit is not None)])
 
 
-def held_memory_bytes(process_id: int, *, proc: Path = _PROC) -> int:
-    """The memory that a process and its descendants hold; 0 for one that has ended."""
-    return sum(_held(each, proc) for each in _with_descendants(process_id, proc))
+def held_memory_bytes(process_id: int, *, shared_once: bool = False, proc: Path = _PROC) -> int:
+    """The memory that a process and its descendants hold; 0 for one that has ended.
+
+    A forked process shares its parent's pages, which count for both. With `shared_once` they count once, where the
+    kernel says so: it then looks at each page, which takes longer.
+    """
+    return sum(_held(each, proc, shared_once=shared_once) for each in _with_descendants(process_id, proc))
 
 
 def _with_descendants(process_id: int, proc: Path) -> Iterator[int]:
@@ -43,7 +50,11 @@ def _listed(folder: Path) -> list[Path]:
         return []
 
 
-def _held(process_id: int, proc: Path) -> int:
+def _held(process_id: int, proc: Path, *, shared_once: bool) -> int:
+    if shared_once:
+        with suppress(OSError):
+            if shares := _kilobytes(proc / str(process_id) / "smaps_rollup", _OWN_SHARES):
+                return shares
     try:
         return _kilobytes(proc / str(process_id) / "status", _OWN)
     except OSError:

@@ -155,7 +155,8 @@ class ChildProcess:
     def _watch_memory(self, most: int) -> None:
         # A limit of the kernel on the address space would stop CUDA, which reserves far more than it holds.
         while not self._gone.wait(_MEMORY_PAUSE_SECONDS):
-            if held_memory_bytes(self.pid) > most:
+            # A program that is being started shares all pages of the child for a moment.
+            if held_memory_bytes(self.pid) > most and held_memory_bytes(self.pid, shared_once=True) > most:
                 self._held_too_much = True
                 self._signal(signal.SIGKILL)
                 return
