@@ -1,9 +1,10 @@
 """The gateway's limits of long work: each kind has turns and threads of its own, so none holds up other requests."""
 
+from contextlib import AsyncExitStack
 from typing import NamedTuple
 
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from craft.errors import CraftError
 from craft.infra.http.edge import OtherForm
@@ -17,8 +18,9 @@ _FETCHES = TurnLimits(at_once=8, per_team=2, waiting_per_team=2, wait_seconds=10
 _UPLOADS = TurnLimits(at_once=8, per_team=2, waiting_per_team=4, wait_seconds=30.0)
 _CHECKS = TurnLimits(at_once=8, per_team=3, waiting_per_team=16, wait_seconds=30.0)
 _RESULTS = TurnLimits(at_once=6, per_team=3, waiting_per_team=32, wait_seconds=30.0)
-_LARGE_DOCUMENTS = TurnLimits(at_once=3, per_team=1, waiting_per_team=4, wait_seconds=30.0)
-"""To parse such a document takes a second of the processor, during which little else runs in this process."""
+_LARGE_DOCUMENTS = TurnLimits(at_once=16, per_team=1, waiting_per_team=4, wait_seconds=30.0)
+"""To parse such a document takes a second of the processor, during which little else runs in this process: one of a
+team. Of many teams, since a sender may be slow."""
 _LARGE_FILES = TurnLimits(at_once=32, per_team=6, waiting_per_team=0, wait_seconds=0.0)
 """Such a body takes memory or space on the disk for as long as its sender pleases."""
 
@@ -53,7 +55,11 @@ def long_work() -> LongWork:
 
 
 class LargeBodies:
-    """The middleware that lets a team send few large bodies at once. It stands behind the authentication."""
+    """The middleware that lets a team send few large bodies at once. It stands behind the authentication.
+
+    A body of unknown length takes its turn when a megabyte of it has come. A turn lasts until the answer begins, which
+    may be a stream.
+    """
 
     def __init__(self, app: ASGIApp, *, work: LongWork, other_form: OtherForm) -> None:
         """`other_form` renders an error for paths with a form of their own; see `create_app`."""
@@ -64,31 +70,79 @@ class LargeBodies:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
         identity: Identity | None = scope.get("state", {}).get("identity")
-        if scope["type"] != "http" or identity is None or not _is_large(Headers(scope=scope)):
+        headers = Headers(scope=scope)
+        length = _length(headers)
+        if scope["type"] != "http" or identity is None or (length is not None and length <= LARGE_BODY_BYTES):
             await self._app(scope, receive, send)
             return
-        form = Headers(scope=scope).get("content-type", "").lower().startswith("multipart/")
+        form = headers.get("content-type", "").lower().startswith("multipart/")
         turns = self._work.large_files if form else self._work.large_documents
-        began = False
-        try:
-            async with turns.turn(team_of(identity, Headers(scope=scope))):
-                began = True
-                await self._app(scope, receive, send)
-        except CraftError as error:
-            if began:
-                raise
-            answer = self._other_form(scope, error) or error_response(
-                error, request_id=scope["state"].get("request_id")
+        body = _LargeBody(turns, team_of(identity, headers), receive, send, left=0 if length else LARGE_BODY_BYTES)
+        refused = await body.run(self._app, scope)
+        if refused is not None:
+            answer = self._other_form(scope, refused) or error_response(
+                refused, request_id=scope["state"].get("request_id")
             )
-            # The body is not read.
+            # The rest of the body is not read.
             answer.headers["Connection"] = "close"
             await answer(scope, receive, send)
 
 
-def _is_large(headers: Headers) -> bool:
-    """Whether the body has, or may have, more than a megabyte."""
+class _LargeBody:
+    """A request with a body that is large, or may be: it needs a turn when more than `left` bytes of it come."""
+
+    def __init__(self, turns: Turns, team: str, receive: Receive, send: Send, *, left: int) -> None:
+        self._turns = turns
+        self._team = team
+        self._receive = receive
+        self._send = send
+        self._left = left
+        self._turn = AsyncExitStack()
+        self._needs_turn = True
+        self._refusal: CraftError | None = None
+
+    async def run(self, app: ASGIApp, scope: Scope) -> CraftError | None:
+        """Call the application. Returns the error if the body got no turn: nothing is answered then."""
+        async with self._turn:
+            try:
+                if not self._left:
+                    await self._take()
+                await app(scope, self._read, self._write)
+            except Exception:
+                if self._refusal is None:
+                    raise
+        return self._refusal
+
+    async def _take(self) -> None:
+        self._needs_turn = False
+        try:
+            await self._turn.enter_async_context(self._turns.turn(self._team))
+        except CraftError as error:
+            self._refusal = error
+            raise
+
+    async def _read(self) -> Message:
+        message = await self._receive()
+        self._left -= len(message.get("body", b""))
+        if self._left < 0 and self._needs_turn:
+            await self._take()
+        return message
+
+    async def _write(self, message: Message) -> None:
+        if self._refusal is not None:
+            return  # the application's answer to the refusal
+        if message["type"] == "http.response.start":
+            self._needs_turn = False
+            await self._turn.aclose()
+        await self._send(message)
+
+
+def _length(headers: Headers) -> int | None:
+    """The length of the body; None if it is not known before the body has come."""
+    if "transfer-encoding" in headers:
+        return None
     length = headers.get("content-length", "")
-    return (length.isdecimal() and int(length) > LARGE_BODY_BYTES) or "transfer-encoding" in headers
+    return int(length) if length.isdecimal() else 0
 
 
 def team_of(identity: Identity, headers: Headers) -> str:
