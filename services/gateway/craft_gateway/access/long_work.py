@@ -18,7 +18,7 @@ _FETCHES = TurnLimits(at_once=8, per_team=2, waiting_per_team=2, wait_seconds=10
 _UPLOADS = TurnLimits(at_once=8, per_team=2, waiting_per_team=4, wait_seconds=30.0)
 _CHECKS = TurnLimits(at_once=8, per_team=3, waiting_per_team=16, wait_seconds=30.0)
 _RESULTS = TurnLimits(at_once=6, per_team=3, waiting_per_team=32, wait_seconds=30.0)
-_LARGE_DOCUMENTS = TurnLimits(at_once=16, per_team=1, waiting_per_team=4, wait_seconds=30.0)
+_LARGE_DOCUMENTS = TurnLimits(at_once=6, per_team=1, waiting_per_team=4, wait_seconds=30.0)
 """To parse such a document takes a second of the processor, during which little else runs in this process: one of a
 team. Of many teams, since a sender may be slow."""
 _LARGE_FILES = TurnLimits(at_once=32, per_team=6, waiting_per_team=0, wait_seconds=0.0)
