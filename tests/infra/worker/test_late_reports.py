@@ -79,6 +79,23 @@ def test_a_completion_is_sent_once_the_coordinator_answers_again(scene: Scene) -
     assert (scene.store.open(late.manifest.ref) / "text").read_text() == "done"
 
 
+def test_a_worker_makes_no_claim_before_its_late_completion_is_answered(scene: Scene) -> None:
+    scene.coordinator.errors["complete"] = list(AWAY)
+    real_complete = scene.coordinator.complete
+
+    def complete(stage_id: str, complete: Complete) -> None:
+        scene.clock.now += 61.0
+        real_complete(stage_id, complete)
+
+    scene.coordinator.complete = complete  # type: ignore[method-assign]
+    scene.child.answer = writes
+    assert scene.run() is AttemptEnd.LOST
+    scene.coordinator.claimed = None
+    assert scene.run() is AttemptEnd.NOTHING_TO_DO
+    assert scene.coordinator.calls[-2:] == ["complete", "claim"]
+    assert scene.coordinator.calls.count("complete") == len(AWAY) + 1
+
+
 def test_a_late_report_that_is_refused_is_not_repeated_and_nothing_waits_for_it(scene: Scene) -> None:
     refused = threading.Event()
     answers_of_it = iter([Unavailable("away"), LeaseLost("old")])

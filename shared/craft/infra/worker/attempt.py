@@ -93,6 +93,11 @@ class RunningAttempt:
         )
         self._reports = Reports(claimed, coordinator, self._heartbeat, logger=self._logger, stopping=stopping)
 
+    @property
+    def late_report(self) -> threading.Thread | None:
+        """The thread that still sends the attempt's last report, or did; None if it was answered in time."""
+        return self._reports.late
+
     def on_progress(self, progress: StageProgress) -> None:
         self._heartbeat.progress(progress)
 

@@ -60,6 +60,8 @@ class Reports:
         self._heartbeat = heartbeat
         self._logger = logger
         self._stopping = stopping
+        self.late: threading.Thread | None = None
+        """Sends the report in the background, until there is an answer."""
 
     def complete(self, manifest: Manifest) -> AttemptEnd:
         """Report that the artifact is published."""
@@ -107,7 +109,8 @@ class Reports:
                 return ended
 
     def _send_later(self, call: Callable[[], None]) -> None:
-        threading.Thread(target=self._send_until_answered, args=(call,), name="late-report", daemon=True).start()
+        self.late = threading.Thread(target=self._send_until_answered, args=(call,), name="late-report", daemon=True)
+        self.late.start()
 
     def _send_until_answered(self, call: Callable[[], None]) -> None:
         failures = 0

@@ -20,6 +20,8 @@ from craft.infra.worker.stage_log import LogBuffer
 
 _CLAIM_TRIES = 3
 _CLAIM_PAUSE_SECONDS = 0.5
+_LATE_REPORT_SECONDS = 10.0
+"""Twice the longest pause between two tries of a late report."""
 _log = logging.getLogger("craft.worker")
 
 
@@ -62,6 +64,7 @@ class StageRunner:
         self._clock = clock
         self._stopping = threading.Event()
         self._attempt: RunningAttempt | None = None
+        self._late_report: threading.Thread | None = None
 
     def run(self, stage_id: str) -> AttemptEnd:
         """Wait for the device, claim a stage and run it.
@@ -90,6 +93,9 @@ class StageRunner:
         A new claim of this worker gives back what the lost one got. None if there is nothing to do; if it is for want
         of an answer, the stage stays ready, and the coordinator sends its dispatch message again.
         """
+        if self._late_report is not None:
+            # A claim gives back what this worker had: the report of a finished stage would come too late.
+            self._late_report.join(_LATE_REPORT_SECONDS)
         for failures in range(_CLAIM_TRIES):
             pause = exponential_backoff(failures, first=_CLAIM_PAUSE_SECONDS, longest=5.0)
             if failures and self._stopping.wait(pause):
@@ -122,7 +128,7 @@ class StageRunner:
         try:
             return attempt.run()
         finally:
-            self._attempt = None
+            self._late_report, self._attempt = attempt.late_report, None
 
     def stop(self) -> None:
         """Stop the running stage, give it back and claim no other. May be called from a signal handler."""
