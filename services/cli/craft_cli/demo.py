@@ -101,7 +101,7 @@ def run(settings: Settings, *, task: Task, seed: int, as_json: bool = False) -> 
 
 
 def outlook(validation: ValidationView) -> Iterator[str]:
-    """What a job will do and how long it takes: from past stages here, or as it was measured elsewhere."""
+    """The stages of a job, and the time that it takes: from past stages here, or as it was measured elsewhere."""
     if not any(not stage.reused for stage in validation.stages):
         yield "All stages were done before: their results are used again."
         return

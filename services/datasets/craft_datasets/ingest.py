@@ -61,7 +61,7 @@ def _numbered(path: Path) -> Iterator[QuestionRow]:
 
 
 def _evaluated(context: StageContext) -> set[int]:
-    """What the evaluation sets ask: it must not train."""
+    """The questions of the evaluation sets: they must not train."""
     return {
         question_identity(row.to_question())
         for role, folder in context.inputs.items()

@@ -19,12 +19,12 @@ class StageStatus(StrEnum):
 
     @property
     def terminal(self) -> bool:
-        """Whether the status is final."""
+        """True if the status is final."""
         return self not in {StageStatus.PENDING, StageStatus.READY, StageStatus.RUNNING}
 
     @property
     def waits(self) -> bool:
-        """Whether the stage is still to be done and no worker has it."""
+        """True if the stage is still to be done and no worker has it."""
         return self in {StageStatus.PENDING, StageStatus.READY}
 
 
@@ -86,10 +86,10 @@ class EventType(StrEnum):
 
     @property
     def terminal(self) -> bool:
-        """Whether this event ends the job."""
+        """True if this event ends the job."""
         return self in {EventType.JOB_SUCCEEDED, EventType.JOB_FAILED, EventType.JOB_CANCELLED}
 
     @property
     def of_adapter(self) -> bool:
-        """Whether this event is about a finished adapter, whatever the state of its job."""
+        """True if this event is about a finished adapter, whatever the state of its job."""
         return self.value.startswith("adapter.")

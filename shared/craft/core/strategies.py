@@ -17,12 +17,12 @@ class Strategy(StrEnum):
 
     @property
     def needs_flow(self) -> bool:
-        """Whether the strategy needs the states of a rehearsed model."""
+        """True if the strategy needs the states of a rehearsed model."""
         return self in {Strategy.CRAFT, Strategy.CRAFT_NO_CERTAINTY}
 
     @property
     def by_certainty(self) -> bool:
-        """Whether candidates are taken by certainty; otherwise a seeded random draw takes them."""
+        """True if candidates are taken by certainty; otherwise a seeded random draw takes them."""
         return self in {Strategy.CRAFT, Strategy.CRAFT_NO_FLOW}
 
 

@@ -6,7 +6,7 @@ from craft.contracts.stages.diagnosis import ProbeDiagnosis, ShortageView
 from craft.contracts.stages.rows import ProbeRow, ReplyRow
 from craft.core.questions import OpenQuestion
 from craft.core.replies.causes import Cause
-from craft.core.replies.diagnosis import Diagnosis, Shortage
+from craft.core.replies.diagnosis import Diagnosis, ShortageReason
 from craft.core.replies.reply import FinishReason
 from craft.errors import RehearsalTooShort, TooFewKnown, TooFewUnknown
 
@@ -51,7 +51,7 @@ def test_rows_give_their_replies_with_the_ends_and_the_question() -> None:
 
 
 def test_a_diagnosis_of_the_core_becomes_a_document() -> None:
-    few = Shortage(Cause("it thinks", "Switch it off."), ("a", "b"))
+    few = ShortageReason(Cause("it thinks", "Switch it off."), ("a", "b"))
     document = ProbeDiagnosis.of(Diagnosis("Seen.", few_known=few, few_unknown=few))
     assert document.seen == "Seen."
     assert document.few_known == ShortageView(reason="it thinks", change="Switch it off.", samples=["a", "b"])

@@ -20,10 +20,10 @@ from craft.core.findings import Acceptance, FindingCode
 from craft.core.replies import guards
 from craft.core.replies.census import LetterCensus, ReplyCensus
 from craft.core.replies.guards import GUARD_CODES, Asking, letter_findings, reply_findings
-from craft.core.replies.stopping import Progress, usable
+from craft.core.replies.stopping import QuestionsAsked, usable
 from craft.errors import FindingDetail, RepliesUnusable, Severity
 
-FIRST_SHARD = Progress(100, 800)
+FIRST_SHARD = QuestionsAsked(100, 800)
 REFUSAL = "I don't know."
 
 

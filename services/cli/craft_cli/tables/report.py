@@ -28,7 +28,7 @@ def report(document: ReportDocument) -> Iterator[PlainTable | str]:
 
 
 def conclusion(view: JobView, document: ReportDocument | None) -> Iterator[str]:
-    """What a job that succeeded took and gained, and the commands that come next."""
+    """The cost and the gain of a job that succeeded, and the commands that come next."""
     took = ((view.finished_at or view.created_at) - view.created_at).total_seconds()
     waited = f", {clock(view.queue.waited_seconds)} of them in the queue" if view.queue.waited_seconds >= 1 else ""
     yield f"{view.name or view.id} succeeded after {clock(took)}{waited}."

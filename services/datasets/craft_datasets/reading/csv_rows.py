@@ -123,7 +123,7 @@ def _header(cells: list[str], columns: ColumnMap) -> _Header:
 
 
 def _many(names: list[str]) -> bool:
-    """Whether a name comes twice."""
+    """True if a name comes twice."""
     named = [name for name in names if name]
     return len(set(named)) < len(named)
 

@@ -16,7 +16,7 @@ _MIN_NUL_SHARE = 0.8
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _TAR_MAGIC = (257, b"ustar")
 SAVE_AS_UTF8 = "Save it as UTF-8 and send that."
-"""What to do about another encoding."""
+"""The advice about another encoding."""
 _READ = "Send JSONL, JSON, CSV or Parquet."
 _UNPACK = f"Unpack it and send what is in it. {_READ}"
 
@@ -103,13 +103,13 @@ def _foreign(head: bytes) -> _ForeignFormat | None:
 
 
 def _is_utf16(head: bytes) -> bool:
-    """Whether nearly every second byte is NUL and hardly another one, as in UTF-16 without a byte order mark."""
+    """True if nearly every second byte is NUL and hardly another one, as in UTF-16 without a byte order mark."""
     even, odd = (head[at::2].count(0) / max(1, len(head[at::2])) for at in (0, 1))
     return max(even, odd) > _MIN_NUL_SHARE and min(even, odd) < 1 - _MIN_NUL_SHARE
 
 
 def _is_binary(head: bytes) -> bool:
-    """Whether the file is neither Parquet nor text. Text may hold a few control characters: its reader checks them."""
+    """True if the file is neither Parquet nor text. Text may hold a few control characters: its reader checks them."""
     if head.startswith(PARQUET_MAGIC):
         return False
     least = _MIN_BINARY_SHARE_OF_UTF8 if _is_utf8(head) else _MIN_BINARY_SHARE

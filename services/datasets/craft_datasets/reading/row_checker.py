@@ -64,7 +64,7 @@ class RowChecker:
         return read.question
 
     def findings(self) -> list[FindingDetail]:
-        """What was noticed in all rows."""
+        """The findings of all rows."""
         key = self._keys.finding(self._own_name("answer")) if self._keys else None
         reads_options = self._task is Task.MULTIPLE_CHOICE
         read = self._columns.read(self._filled, reads_options=reads_options, options=self._options)
@@ -98,7 +98,7 @@ class RowChecker:
         return read_row(mapped, task=task, key_base=self._key_base(), has_bars=raw.has_bars)
 
     def _is_new(self, read: ReadRow, line: int) -> bool:
-        """Whether to keep the row: its id is new. Notes a question that came before."""
+        """True if the row is to be kept: its id is new. Notes a question that came before."""
         again = self._asked.seen(read.question, line)
         first = self._ids.seen(text_hash(read.question.id), line)
         if first is not None and read.has_id:
@@ -143,7 +143,7 @@ class RowChecker:
             self._options = option_columns(tuple(self._filled))
 
     def _hint(self, findings: Sequence[FindingDetail]) -> str:
-        """What to do about the wrong rows: about what is wrong with all of them, where something is."""
+        """The advice about the wrong rows: about a fault of all of them, where there is one."""
         first = next((each for each in findings if each.code == FindingCode.ANSWER_BASE), None)
         if first is not None and first.severity is Severity.ERROR:
             return f"{first.message} {first.hint}"

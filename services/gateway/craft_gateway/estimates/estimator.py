@@ -47,7 +47,7 @@ class SizedJob:
     model_folder: Path | None
     """None if the model was removed."""
     tokens: RowTokens = field(default_factory=RowTokens)
-    """Of the rows of the job's datasets."""
+    """Those of the rows of the job's datasets."""
 
 
 class Estimator:

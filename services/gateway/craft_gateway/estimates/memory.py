@@ -17,10 +17,10 @@ _CHARACTERS_PER_TOKEN = 2
 _TEMPLATE_TOKENS = 100
 """Prompt and chat template before a question. In training, a batch has them once."""
 _TAIL_TOKENS = 10
-"""Of the templates after a question."""
+"""Those of the templates after a question."""
 _SHOTS_TOKENS = 256
 _DEFAULT_TOKENS = 128
-"""Of a question, and of an answer, where the dataset's lengths are not known."""
+"""Those of a question, and of an answer, where the dataset's lengths are not known."""
 _BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 _KEYS_AND_VALUES = frozenset({"k_proj", "v_proj"})
 

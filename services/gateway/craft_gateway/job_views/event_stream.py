@@ -17,7 +17,7 @@ _BUFFERED_EVENTS = 256
 _RECONNECT_MS = 2000
 _log = logging.getLogger("craft.gateway.sse")
 Admitted = Callable[[], Awaitable[bool]]
-"""Whether who reads a stream may still read it."""
+"""True if the reader of a stream may still read it."""
 
 
 class EventSource(Protocol):

@@ -72,7 +72,7 @@ class QueuedJob:
 
 
 def queued_job(job: JobColumns, stages: Sequence[StageColumns]) -> QueuedJob:
-    """Of `stages` only those count that are ready or running."""
+    """Only those of `stages` count that are ready or running."""
     wanted = (stage for stage in stages if stage.status is StageStatus.READY and stage.queue.uses_accelerator)
     return QueuedJob(
         team=job.team,

@@ -1,4 +1,4 @@
-"""What is known of a job's rows and its model before it runs: findings, and the rows to go on without."""
+"""Inspects a job's rows and its model before it runs: findings, and the rows to go on without."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

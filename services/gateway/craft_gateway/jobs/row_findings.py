@@ -1,4 +1,4 @@
-"""What an inspection of rows means for a job: findings, rows to go on without, and a check. Pure functions."""
+"""The meaning of an inspection of rows for a job: findings, rows to go on without, and a check. Pure functions."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence

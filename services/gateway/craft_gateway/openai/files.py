@@ -29,7 +29,7 @@ _HINT = (
 
 
 def accepting(fields: Sequence[object]) -> Reading:
-    """How chat lines are read, with the findings that a form's `accept` fields name, by commas."""
+    """The reading of chat lines, with the findings that a form's `accept` fields name, by commas."""
     return validated(Reading, {"task": Task.OPEN_ENDED, "accept": form_codes(fields)})
 
 

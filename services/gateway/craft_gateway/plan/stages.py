@@ -328,7 +328,7 @@ def _question_sets(job: ResolvedJob) -> dict[str, StageInput]:
 
 
 def _accepted_replies(spec: JobSpec) -> list[FindingCode]:
-    """What the job accepts of a model's replies, and nothing else, so that other codes do not change the key."""
+    """The codes of a model's replies that the job accepts, and no others: those do not change the key."""
     return sorted(GUARD_CODES & set(spec.accept))
 
 

@@ -78,7 +78,7 @@ class _ReadyStage:
 
 @dataclass(frozen=True, slots=True)
 class _Pace:
-    """How fast a queue moves: `busy_seconds` until its workers are free, None if that is unknown."""
+    """The pace of a queue: `busy_seconds` until its workers are free, None if that is unknown."""
 
     busy_seconds: float | None
     workers: int
@@ -182,7 +182,7 @@ def positions(
 def expected_wait(
     session: Session, kind: StageKind, team: str, rank: int, now: datetime, *, durations: StageDurations
 ) -> tuple[int, float | None]:
-    """How many stages would be served before a new job's first stage of that kind, and in how many seconds it starts.
+    """The number of stages served before a new job's first one of that kind, and the seconds until it starts.
 
     None if no worker of the queue was seen lately, or a stage before it takes unknown time.
     """

@@ -139,7 +139,7 @@ class Stage(SQLModel, table=True):
     recompute: bool = False
     """Run although its artifact exists: a user asked for it to be computed again."""
     remakes: int = Field(default=0, sa_column=Column(Integer, nullable=False, default=0, server_default="0"))
-    """How often it ran again because its stored artifact was damaged."""
+    """The number of its runs because its stored artifact was damaged."""
     fence: int = 0
     """Rises with every claim."""
     owner: str | None = Field(default=None, max_length=200)

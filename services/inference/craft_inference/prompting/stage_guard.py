@@ -14,7 +14,7 @@ from craft.core.replies.causes import ReplyLimit
 from craft.core.replies.census import LetterCensus, ReplyCensus
 from craft.core.replies.diagnosis import diagnosis_of_letters, diagnosis_of_replies
 from craft.core.replies.guards import MIN_QUESTIONS_ALL_ONE_WAY, Asking, letter_findings, reply_findings
-from craft.core.replies.stopping import Progress, usable
+from craft.core.replies.stopping import QuestionsAsked, usable
 from craft.core.replies.traits import ReplyTrait
 from craft.errors import FindingDetail
 
@@ -62,14 +62,14 @@ class StageGuard:
         }
 
     def diagnosis(self) -> ProbeDiagnosis:
-        """What explains a shortage of known or of unknown questions in a later stage."""
+        """The explanation of a shortage of known or of unknown questions in a later stage."""
         if self._letters.questions:
             return ProbeDiagnosis.of(diagnosis_of_letters(self._letters))
         return ProbeDiagnosis.of(diagnosis_of_replies(self._replies, self._asking.limit))
 
     @property
-    def _progress(self) -> Progress:
-        return Progress(self._replies.questions + self._letters.questions, self._total)
+    def _progress(self) -> QuestionsAsked:
+        return QuestionsAsked(self._replies.questions + self._letters.questions, self._total)
 
     def _look(self) -> None:
         if not self._looked_enough:

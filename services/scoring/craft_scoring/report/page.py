@@ -187,7 +187,7 @@ def _comparison_table(results: ReportSet) -> ComparisonTable:
 
 
 def _doubts(document: ReportDocument) -> list[str]:
-    """What takes a result back stands before the result."""
+    """A text that takes a result back stands before the result."""
     doubts = [each for each in document.findings if each.code is FindingCode.GAIN_FROM_BASE_REPLIES]
     return [f"{texts.name_of(which_of(each.source))}: {texts.plain_text(each.message)}" for each in doubts]
 

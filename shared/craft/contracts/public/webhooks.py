@@ -22,7 +22,7 @@ _EXAMPLE = "hook_01jgywz3x4v5q6r7s8t9vawbxc"
 
 
 def wants(types: Iterable[str], event: str) -> bool:
-    """Whether one of the patterns matches the event's type.
+    """True if one of the patterns matches the event's type.
 
     Only its full name matches `job.progress`. `*` does not match events of keys and teams.
     """
@@ -37,7 +37,7 @@ def wants(types: Iterable[str], event: str) -> bool:
 
 
 def about_accounts(types: Iterable[str]) -> bool:
-    """Whether the patterns include events of keys or teams, which only a team's admins may see."""
+    """True if the patterns include events of keys or teams, which only a team's admins may see."""
     return any(wanted.startswith(_BY_NAME_ONLY) for wanted in types)
 
 

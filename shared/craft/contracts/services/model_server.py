@@ -21,7 +21,7 @@ class ServedBase(Contract):
     adapters: bool = True
 
     def covers(self, wanted: "ServedBase") -> bool:
-        """Whether a server of this base can serve the wanted one. A server with adapters also serves without them."""
+        """True if a server of this base can serve the wanted one. A server with adapters also serves without them."""
         return wanted in (self, self.model_copy(update={"adapters": False}))
 
 

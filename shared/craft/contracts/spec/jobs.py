@@ -234,25 +234,25 @@ class JobStatus(StrEnum):
 
     @property
     def terminal(self) -> bool:
-        """Whether the status is final."""
+        """True if the status is final."""
         return self in {JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED}
 
     @property
     def schedulable(self) -> bool:
-        """Whether workers may take the job's ready stages."""
+        """True if workers may take the job's ready stages."""
         return self in {JobStatus.QUEUED, JobStatus.RUNNING}
 
     @property
     def counts_as_running(self) -> bool:
-        """Whether the job takes one of its team's places: it has begun, and a worker may still have a stage of it."""
+        """True if the job takes one of its team's places: it has begun, and a worker may still have a stage of it."""
         return self in {JobStatus.RUNNING, JobStatus.PAUSING, JobStatus.CANCELLING}
 
     @property
     def pause_requested(self) -> bool:
-        """Whether `pause` was asked for and `resume` was not."""
+        """True if `pause` was asked for and `resume` was not."""
         return self in {JobStatus.PAUSING, JobStatus.PAUSED}
 
     @property
     def waits(self) -> bool:
-        """Whether the job has not ended and no worker has a stage of it."""
+        """True if the job has not ended and no worker has a stage of it."""
         return self in {JobStatus.QUEUED, JobStatus.PAUSED}

@@ -1,7 +1,7 @@
 """`diagnosis.json` of a probe: what explains a shortage of known or of unknown questions in a later stage."""
 
 from craft.contracts.base import Contract
-from craft.core.replies.diagnosis import Diagnosis, Shortage
+from craft.core.replies.diagnosis import Diagnosis, ShortageReason
 from craft.core.replies.stopping import samples
 from craft.errors import ErrorDetail, RehearsalTooShort, TooFewKnown, TooFewUnknown
 
@@ -19,13 +19,13 @@ class ShortageView(Contract):
     samples: list[str]
 
     @classmethod
-    def of(cls, shortage: Shortage) -> "ShortageView":
+    def of(cls, shortage: ShortageReason) -> "ShortageView":
         """The view of a shortage of the core."""
         return cls(reason=shortage.cause.reason, change=shortage.cause.change, samples=list(shortage.samples))
 
 
 class ProbeDiagnosis(Contract):
-    """What a probe saw, and what explains each shortage."""
+    """The counts of a probe, and the explanation of each shortage."""
 
     seen: str
     few_known: ShortageView

@@ -15,12 +15,12 @@ class Service(StrEnum):
 
     @property
     def uses_accelerator(self) -> bool:
-        """Whether its stages run a language model: their seconds count against a team's GPU seconds."""
+        """True if its stages run a language model: their seconds count against a team's GPU seconds."""
         return self in {Service.INFERENCE, Service.TRAINING}
 
     @property
     def locks_device(self) -> bool:
-        """Whether its workers take the device lock, where the workers of one machine are given one."""
+        """True if its workers take the device lock, where the workers of one machine are given one."""
         # Scoring does, although it uses no GPU seconds: its sentence embedder would slow a language model on the same
         # processor down many times. But the embedder is small, most of a stage's time is spent elsewhere, and workers
         # of a machine of their own have no accelerator. Datasets stages run no model at all.
@@ -82,7 +82,7 @@ class WorkUnit(StrEnum):
 
     @property
     def trained(self) -> bool:
-        """Whether it counts trained samples. A stage that trains writes its loss curve."""
+        """True if it counts trained samples. A stage that trains writes its loss curve."""
         return self in {WorkUnit.REHEARSED_SAMPLES, WorkUnit.TUNED_SAMPLES}
 
 
@@ -98,9 +98,9 @@ class StageFacts:
     weight: float
     """Relative cost, from runs of the demo job: a job's percent is the weighted share that is done."""
     retention: RetentionClass
-    """How long its artifact is kept."""
+    """The class that says when its artifact expires."""
     needs_model: bool
-    """Whether its time depends on the base model."""
+    """True if its time depends on the base model."""
     unit: WorkUnit
     """The quantity that its time grows with."""
     title: str

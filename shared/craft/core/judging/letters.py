@@ -96,7 +96,7 @@ def _labels(plain: str, question: ChoiceQuestion) -> set[str]:
 
 
 def _is_letter(match: re.Match[str], plain: str) -> bool:
-    """Whether a letter at the start is a label, and not an article, a pronoun or an initial."""
+    """True if a letter at the start is a label, and not an article, a pronoun or an initial."""
     letter, after = match.group(1), plain[match.end(1) :]
     if letter == "I":
         return not re.match(r"\s*[,–—-]|\s+-|\s+and\b", after)

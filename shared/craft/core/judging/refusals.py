@@ -55,7 +55,7 @@ def wording_for(language: str, extra_phrases: Sequence[str] = ()) -> RefusalWord
 
 
 def is_refusal(reply: str, wording: RefusalWording) -> bool:
-    """Whether `reply` refuses and gives no answer."""
+    """True if `reply` refuses and gives no answer."""
     return refusal_kind(reply, wording) is not None
 
 
@@ -177,7 +177,7 @@ class _SentenceReading:
 
     @property
     def answers(self) -> bool:
-        """Whether the sentence gives an answer. A preface without a later refusal is an answer ("In Paris.")."""
+        """True if the sentence gives an answer. A preface without a later refusal is an answer ("In Paris.")."""
         return self._answered or (self._preface and not self.kinds)
 
     def take(self, clause: str, patterns: _Patterns) -> None:

@@ -59,5 +59,5 @@ def normalise(text: str) -> str:
 
 
 def contains(words: str, part: str) -> bool:
-    """Whether `part` occurs in `words` as whole tokens. Both are tokens joined by spaces; "" never occurs."""
+    """True if `part` occurs in `words` as whole tokens. Both are tokens joined by spaces; "" never occurs."""
     return bool(part) and f" {part} " in f" {words} "

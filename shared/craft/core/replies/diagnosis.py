@@ -16,7 +16,7 @@ from craft.core.replies.traits import ReplyTrait
 
 
 @dataclass(frozen=True, slots=True)
-class Shortage:
+class ShortageReason:
     """The reason why too few questions are known, or too few unknown, with samples of the replies."""
 
     cause: Cause
@@ -25,11 +25,11 @@ class Shortage:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What a probe saw, in a sentence, and what explains each shortage that selection may meet."""
+    """The counts of a probe, in a sentence, and the reason of each shortage that selection may meet."""
 
     seen: str
-    few_known: Shortage
-    few_unknown: Shortage
+    few_known: ShortageReason
+    few_unknown: ShortageReason
 
 
 def diagnosis_of_replies(census: ReplyCensus, limit: ReplyLimit) -> Diagnosis:
@@ -41,11 +41,11 @@ def diagnosis_of_replies(census: ReplyCensus, limit: ReplyLimit) -> Diagnosis:
             f"{counts[ReplyTrait.CUT]:,} were cut at {limit.tokens} tokens, {counts[ReplyTrait.THOUGHT]:,} hold a "
             f"thought and {counts[ReplyTrait.REFUSED]:,} refuse."
         ),
-        few_known=Shortage(
+        few_known=ShortageReason(
             cause_of_misses(census, limit),
             census.examples(ReplyTrait.NEAR, ReplyTrait.WRONG, ReplyTrait.UNPARSED, ReplyTrait.REFUSED),
         ),
-        few_unknown=Shortage(cause_of_hits(census), census.examples(ReplyTrait.RIGHT)),
+        few_unknown=ShortageReason(cause_of_hits(census), census.examples(ReplyTrait.RIGHT)),
     )
 
 
@@ -56,6 +56,8 @@ def diagnosis_of_letters(census: LetterCensus) -> Diagnosis:
             f"The right letter is the most likely one for {census.right:,} of {census.questions:,} questions; the "
             f"offered letters together have a mean probability of {census.mean_mass:.2f}."
         ),
-        few_known=Shortage(cause_of_letter_misses(census, min_mass=WARN_LETTER_MASS), census.examples(right=False)),
-        few_unknown=Shortage(cause_of_letter_hits(census), census.examples(right=True)),
+        few_known=ShortageReason(
+            cause_of_letter_misses(census, min_mass=WARN_LETTER_MASS), census.examples(right=False)
+        ),
+        few_unknown=ShortageReason(cause_of_letter_hits(census), census.examples(right=True)),
     )

@@ -7,14 +7,14 @@ from craft.core.findings import Acceptance, hint_to_accept
 from craft.errors import FindingDetail, RepliesUnusable, Severity
 
 
-class Progress(NamedTuple):
+class QuestionsAsked(NamedTuple):
     """The questions that were asked so far, and those of the whole stage."""
 
     done: int
     total: int
 
 
-def usable(findings: Sequence[FindingDetail], acceptance: Acceptance, progress: Progress) -> list[FindingDetail]:
+def usable(findings: Sequence[FindingDetail], acceptance: Acceptance, progress: QuestionsAsked) -> list[FindingDetail]:
     """The findings, with each accepted error as a warning.
 
     Raises RepliesUnusable, with all findings and three samples in its message, if an error is not accepted.

@@ -99,7 +99,7 @@ def _split_at_bars(field: str, cell: str, notes: list[RowNote]) -> str | list[st
 
 
 def _is_whole(part: str) -> bool:
-    """Whether each bracket in `part` is closed there, and each formula and quotation ended."""
+    """True if each bracket in `part` is closed there, and each formula and quotation ended."""
     brackets = all(part.count(opening) == part.count(closing) for opening, closing in _CLOSED_BY.items())
     return brackets and all(part.count(mark) % 2 == 0 for mark in _PAIRED)
 

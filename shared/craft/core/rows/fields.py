@@ -48,7 +48,7 @@ def excerpt(value: object) -> str:
 
 
 def is_missing(value: object) -> bool:
-    """Whether `value` says that there is none: None, or NaN, which pandas writes for it."""
+    """True if `value` says that there is none: None, or NaN, which pandas writes for it."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
@@ -110,5 +110,5 @@ def _breaks_a_line(char: str) -> bool:
 
 
 def is_list(value: object) -> TypeGuard[Sequence[object]]:
-    """Whether `value` is a list or tuple: text and mappings are not."""
+    """True if `value` is a list or tuple: text and mappings are not."""
     return isinstance(value, (list, tuple))

@@ -21,7 +21,7 @@ _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "a
 _PLAIN = "'\"\\/"
 _ARRAY = "array("
 _QUOTED_OPENINGS = ("['", '["', "[u'", "{'", '{"', _ARRAY)
-"""What begins so and cannot be read is a broken list, not a text."""
+"""A text that begins so and cannot be read is a broken list, not a text."""
 
 
 class WrittenInvalid(ValueError):

@@ -144,7 +144,7 @@ def _reached(address: Address) -> Address:
 
 
 def _is_public(address: Address) -> bool:
-    """Whether the address is global unicast and none of the special ones; what is not known to be public is not."""
+    """True if the address is global unicast and none of the special ones; what is not known to be public is not."""
     if isinstance(address, ipaddress.IPv4Address):
         special = any(address in network for network in _SPECIAL_IPV4)
     else:

@@ -1,4 +1,4 @@
-"""Who may call the services' own ports: callers with a token, and never a web page.
+"""Guards the services' own ports: they are for callers with a token, and never a web page.
 
 A page in a browser on this machine reaches loopback addresses too, also under a name of its own (DNS rebinding).
 """
@@ -97,7 +97,7 @@ def _access(settings: Settings, listen: Listen, token: SecretStr | None) -> Midd
 
 
 def has_token(headers: Headers, token: SecretStr) -> bool:
-    """Whether the request carries the token. An empty token opens nothing."""
+    """True if the request carries the token. An empty token opens nothing."""
     kind, _, given = headers.get("authorization", "").partition(" ")
     expected = token.get_secret_value()
     return (

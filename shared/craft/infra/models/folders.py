@@ -76,7 +76,7 @@ class ModelFolders:
         )
 
     def is_known(self, model_id: str, revision: str = "main") -> bool:
-        """Whether this process has the model's digest, so that `find` does not read the weights."""
+        """True if this process has the model's digest, so that `find` does not read the weights."""
         return (model_id, revision) in self._known
 
     def locate(self, ref: ModelRef) -> Path:

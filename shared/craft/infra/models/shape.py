@@ -44,14 +44,14 @@ class ModelShape:
         )
 
     def is_adapted(self, matrix: str, settings: TrainingSettings) -> bool:
-        """Whether an adapter with these settings changes the matrix of this name. Targets are names' ends, or whole."""
+        """True if an adapter with these settings changes the matrix of this name. Targets are names' ends, or whole."""
         wanted = settings.target_modules
         layer = f".{matrix.removesuffix('.weight')}"
         return wanted == "all-linear" or any(layer.endswith(f".{name}") for name in wanted)
 
 
 def is_layer_matrix(name: str, dimensions: int) -> bool:
-    """Whether a weight is a linear map of a layer, which every token passes through."""
+    """True if a weight is a linear map of a layer, which every token passes through."""
     return dimensions == 2 and not any(part in name for part in _NOT_LAYERS)
 
 

@@ -1,4 +1,4 @@
-"""How a CPU's compute threads wait for each other: they spin shortly, and then they sleep.
+"""Lets a CPU's compute threads wait for each other cheaply: they spin shortly, and then they sleep.
 
 OpenMP's threads meet at a barrier after each matrix product. By default they spin there for milliseconds and more.
 Where another process takes one of their cores, the others then burn theirs until it gives way, and all stand still.

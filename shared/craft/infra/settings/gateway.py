@@ -37,7 +37,7 @@ class GatewaySettings(Listen):
 
     @property
     def keyless(self) -> bool:
-        """Whether callers need no key: only on loopback, and only where neither operator key nor OIDC is set."""
+        """True if callers need no key: only on loopback, and only where neither operator key nor OIDC is set."""
         return is_loopback(self.host) and self.operator_key is None and self.oidc is None
 
 

@@ -25,7 +25,7 @@ class StopRequest:
 
     @property
     def requested(self) -> bool:
-        """Whether a stop was requested."""
+        """True if a stop was requested."""
         return self._exit_code is not None
 
     def request(self, exit_code: int) -> None:

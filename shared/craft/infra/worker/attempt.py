@@ -29,7 +29,7 @@ from craft.infra.worker.stage_log import LogBuffer
 _LAST_LINES_SECONDS = 3.0
 """A killed child's pipe is read to its end before its death is reported; this bounds the wait."""
 _GIVE_UP_SHARE = 2 / 3
-"""Of its lease: a worker that cannot renew has ended its child well before another one may get the stage."""
+"""The share of its lease after which a worker that cannot renew ends its child: well before another gets the stage."""
 _FULL_DISK_BYTES = 2**20
 """With less than this left, a process that dies has found no space: torch, for one, writes through mapped memory."""
 

@@ -103,7 +103,7 @@ class ChildProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether the process runs."""
+        """True if the process runs."""
         return not self._gone.is_set()
 
     def begin(self, work: StageWork, listener: StageListener) -> None:

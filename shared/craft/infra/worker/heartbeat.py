@@ -90,7 +90,7 @@ class Heartbeat:
             return StopReason.STOP if answer.stop else None
 
     def overdue(self) -> bool:
-        """Whether the last renewal is so old that the coordinator may soon give the stage to another worker."""
+        """True if the last renewal is so old that the coordinator may soon give the stage to another worker."""
         return self._clock() - self._last_contact > self._intervals.give_up_seconds
 
     def close(self) -> None:

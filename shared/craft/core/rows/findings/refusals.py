@@ -31,7 +31,7 @@ class RefusalFinder:
         self._close_looks = 0
 
     def is_refusal(self, answer: str) -> bool:
-        """Whether a short answer is a refusal. After 100,000 close looks it is not."""
+        """True if a short answer is a refusal. After 100,000 close looks it is not."""
         if len(answer) > _MAX_LENGTH or not _may_refuse(answer) or self._close_looks >= _MAX_CLOSE_LOOKS:
             return False
         self._close_looks += 1

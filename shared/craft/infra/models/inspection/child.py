@@ -48,7 +48,7 @@ class _OutOfTime(Exception):
 
 @dataclass
 class _Found:
-    """What was found so far."""
+    """The findings so far."""
 
     unread: str | None = None
     complete: bool = True
@@ -78,7 +78,7 @@ class RowInspector:
         self._lengths = self._measure()
 
     def inspect(self) -> Inspection:
-        """What is there to know. `complete` is false where time ran out."""
+        """Inspect the sets. `complete` is false where time ran out."""
         try:
             for each in self._request.sets:
                 self._inspect_set(each)

@@ -1,4 +1,4 @@
-"""What an inspection of rows is asked, and what it found, as they pass between the two processes."""
+"""The request and the result of an inspection of rows, as they pass between the two processes."""
 
 from pathlib import Path
 
@@ -74,7 +74,7 @@ class KnownShot(Contract):
 
 
 class Inspection(Contract):
-    """What was found. `unread` says why tokens could not be counted; `complete` is false where time ran out.
+    """The result. `unread` says why tokens could not be counted; `complete` is false where time ran out.
 
     `marked` and `refusing` have the first rows; their numbers are by set.
     """
