@@ -234,4 +234,4 @@ def test_a_file_with_wrong_rows_is_refused_with_line_and_field(stack: RunningSta
     path.write_bytes(b'{"question": "q", "answer": "a"}\n{"question": "r"}\n{"question": "\xff"}\n')
     with pytest.raises(ApiError) as caught:
         stack.client.datasets.upload(path, task=Task.OPEN_ENDED)
-    assert [(error.line, error.field) for error in caught.value.problem.errors] == [(2, "answers"), (3, None)]
+    assert [(error.line, error.field) for error in caught.value.problem.errors] == [(2, "answer"), (3, None)]

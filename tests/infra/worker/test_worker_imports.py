@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests import tokens
 
 STARTED = """
 import importlib, sys
@@ -21,7 +22,7 @@ def modules_of_a_started(service: str, folder: Path, before: str = "", **environ
     """The modules that a worker has imported when it is ready for its first message; no broker is needed."""
     started = subprocess.run(
         [sys.executable, "-c", STARTED.format(before=before), f"craft_{service}.worker"],
-        env=os.environ | {"CRAFT_STATE_DIR": str(folder)} | environment,
+        env=os.environ | tokens.ENVIRONMENT | {"CRAFT_STATE_DIR": str(folder)} | environment,
         stdout=subprocess.PIPE,
         text=True,
         check=True,
