@@ -22,13 +22,13 @@ from craft.contracts.stages.kinds import Service
 from craft.contracts.stages.parameters import ReportParameters, StageParameters
 from craft.core.questions import Task
 from craft.core.strategies import Strategy
+from craft.errors import NotFound
 
 PATIENCE_SECONDS = 30
 TOKEN = "a-token-of-tests"
 _WORKER = """
 import sys
 from craft.contracts.stages.kinds import Service
-from craft.errors import NotFound
 from craft.infra.settings.settings import Settings
 from craft.infra.worker.worker import run
 run(Service(sys.argv[1]), sys.argv[2], Settings())
