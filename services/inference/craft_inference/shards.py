@@ -61,12 +61,14 @@ def in_shards(
     shard_type: type[Shard[RowT]],
     belongs: Callable[[RowT, ItemT], bool],
     inspect: Callable[[Sequence[ItemT], Sequence[RowT]], None],
+    on_saved: Callable[[], None],
 ) -> list[Shard[RowT]]:
     """All shards of `items`: those in `folder`, and the others from `run_shard(items of the shard, items before it)`.
 
     The folder belongs to one stage key, so its shards came from the same parameters and inputs. A shard is run again
     where its file is torn (a crash while the disk was full) or damaged, is not of `shard_type`, or has rows of other
     items. `inspect` gets the items and rows of every shard, in order; what it raises ends the work.
+    `on_saved` is called when a shard was written.
     """
     shards = []
     for start in range(0, len(items), size):
@@ -76,6 +78,7 @@ def in_shards(
         if shard is None or len(shard.rows) != len(part) or not all(map(belongs, shard.rows, part)):
             shard = run_shard(part, start)
             write_shard(path, shard)
+            on_saved()
         inspect(part, shard.rows)
         shards.append(shard)
     return shards

@@ -75,6 +75,7 @@ def probe(parameters: ProbeParameters, context: StageContext, *, engines: Engine
             shard_type=Shard[ProbeRow],
             belongs=lambda row, question: row.id == question.id,
             inspect=guard.probed,
+            on_saved=context.work_saved,
         )
         description = engine.describe()
     context.progress(len(questions), len(questions))
@@ -121,6 +122,7 @@ def answer(parameters: AnswerParameters, context: StageContext, *, engines: Engi
             shard_type=Shard[ReplyRow],
             belongs=lambda row, run: (row.set, row.id) == (run.set, run.question.id),
             inspect=lambda shard, rows: guard.answered([run.question for run in shard], rows),
+            on_saved=context.work_saved,
         )
         description = engine.describe()
     rows = [row for shard in shards for row in shard.rows]

@@ -87,6 +87,7 @@ class TrainingStages:
             checkpoints=context.checkpoint,
             checkpoint_seconds=self._checkpoint_seconds,
             on_step=report_step,
+            on_saved=context.work_saved,
             stop=context.stop,
         )
         write_rows(context.output / CURVE_FILE, tuned.curve)

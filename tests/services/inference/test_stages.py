@@ -242,6 +242,7 @@ def test_a_later_attempt_at_answering_asks_only_what_is_left(tmp_path: Path, con
 
     assert [prompt.id for prompt in second.seen] == ["o4", "o5", "o6", "o0", "o1"]
     assert [progress.done for progress in seen] == [5, 6, 7, 8, 9, 9]
+    assert [progress.saved for progress in seen] == [False, False, True, True, True, True], "of this attempt's shards"
     fresh = LocalContext(tmp_path / "fresh", tmp_path / "empty", inputs)
     fresh.output.mkdir()
     fresh.checkpoint.mkdir()

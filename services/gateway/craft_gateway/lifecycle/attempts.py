@@ -123,7 +123,7 @@ def extend(
     late = past_deadline(transaction, stage)
     # Past the deadline the lease is not extended: a worker that will not stop is reaped.
     until = stage.lease_expires_at if late else transaction.now + timedelta(seconds=settings.lease_seconds)
-    progress = renew.progress.model_dump(mode="json") if renew.progress else stage.progress
+    progress = _shown(renew.progress) if renew.progress else stage.progress
     heard = {"heard_by": coordinator, "unheard": False}
     further = _further(stage, renew.progress)
     transaction.move(stage, StageStatus.RUNNING, lease_expires_at=until, progress=progress, **heard, **further)
@@ -132,6 +132,11 @@ def extend(
     if renew.progress is not None and schedulable:
         _report_progress(transaction, stage, renew.progress)
     return Renewed(stop=late or not schedulable)
+
+
+def _shown(progress: StageProgress) -> dict[str, Any]:
+    """The progress for the job's readers; that work is saved matters to the running attempt only."""
+    return progress.model_dump(mode="json", exclude={"saved"})
 
 
 def _further(stage: Stage, progress: StageProgress | None) -> dict[str, int]:
@@ -195,7 +200,7 @@ def _report_progress(transaction: JobTransaction, stage: Stage, progress: StageP
     if job.progress_at is not None and (transaction.now - job.progress_at).total_seconds() < _PROGRESS_SECONDS:
         return
     job.progress_at = transaction.now
-    transaction.emit(EventType.JOB_PROGRESS, percent=job.percent, stage=stage.name, **progress.model_dump(mode="json"))
+    transaction.emit(EventType.JOB_PROGRESS, percent=job.percent, stage=stage.name, **_shown(progress))
 
 
 def _register(transaction: JobTransaction, manifest: Manifest, ref: ArtifactRef) -> None:

@@ -1,7 +1,7 @@
 """Limits of a team that are kept while a stage runs, at each renewal of its lease."""
 
 from craft.contracts.problems import StageError
-from craft.contracts.stages.claims import Renewed
+from craft.contracts.stages.claims import Renew, Renewed
 from craft.errors import QuotaExceeded
 from craft.infra.settings.coordinator import CoordinatorSettings
 from craft_gateway.lifecycle.job_transaction import JobTransaction
@@ -12,15 +12,16 @@ from craft_gateway.store.tables import Stage
 
 
 def keep_limits(
-    transaction: JobTransaction, stage: Stage, teams: TeamAllowances, settings: CoordinatorSettings
+    transaction: JobTransaction, stage: Stage, renew: Renew, teams: TeamAllowances, settings: CoordinatorSettings
 ) -> Renewed:
     """Stop the running stage where it has to give way; fail its job where that has used all it may."""
     if (used_up := _job_used_up(transaction, stage, teams)) is not None:
         retry_or_fail(transaction, stage, StageError.of(used_up), max_attempts=settings.max_lost_attempts)
         return Renewed(stop=True)
-    return Renewed(
-        stop=gives_way(transaction.session, stage, teams, transaction.now, slice_seconds=settings.slice_seconds)
-    )
+    saved = renew.progress is not None and renew.progress.saved
+    slice_seconds = settings.slice_seconds
+    stop = gives_way(transaction.session, stage, teams, transaction.now, slice_seconds=slice_seconds, saved=saved)
+    return Renewed(stop=stop)
 
 
 def _job_used_up(transaction: JobTransaction, stage: Stage, teams: TeamAllowances) -> QuotaExceeded | None:

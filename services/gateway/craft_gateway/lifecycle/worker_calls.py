@@ -92,7 +92,7 @@ class WorkerCalls:
             renewed = extend(transaction, stage, renew, coordinator=self.coordinator, settings=self._settings)
             if renewed.stop:
                 return renewed
-            return keep_limits(transaction, stage, team_allowances(transaction.session), self._settings)
+            return keep_limits(transaction, stage, renew, team_allowances(transaction.session), self._settings)
 
     def complete(self, stage_id: str, complete: Complete) -> None:
         """Adopt the artifact and make ready what depends on it. Idempotent.

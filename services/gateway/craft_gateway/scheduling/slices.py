@@ -1,6 +1,8 @@
 """Long stages give way: after a slice of time to a stage of another team that waits, and where a quota is used up.
 
 A stage that gives way is ready again at once, and goes on at its last shard or checkpoint when its team's turn comes.
+Each attempt saves something before it gives way to another team: else two teams whose shards take longer than a slice
+would stop each other for ever.
 """
 
 from datetime import datetime, timedelta
@@ -19,16 +21,18 @@ from craft_gateway.store.tables import Job, Stage
 _ON_ACCELERATORS = [service for service in Service if service.uses_accelerator]
 
 
-def gives_way(session: Session, stage: Stage, teams: TeamAllowances, now: datetime, *, slice_seconds: float) -> bool:
+def gives_way(
+    session: Session, stage: Stage, teams: TeamAllowances, now: datetime, *, slice_seconds: float, saved: bool
+) -> bool:
     """True if the running stage is to stop here: its team's GPU seconds are used up, or another team's turn has come.
 
-    Stages off the accelerators are short, and go on.
+    `saved`: its attempt has saved work. Stages off the accelerators are short, and go on.
     """
     if not stage.queue.uses_accelerator:
         return False
     if over_gpu_quota(session, stage.team, teams.allowance(stage.team), now):
         return True
-    if stage.started_at is None or now - stage.started_at < timedelta(seconds=slice_seconds):
+    if not saved or stage.started_at is None or now - stage.started_at < timedelta(seconds=slice_seconds):
         return False
     return _anothers_turn(session, stage, teams, now)
 

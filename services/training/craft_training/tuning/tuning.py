@@ -70,19 +70,22 @@ def tune(
     checkpoints: Path,
     checkpoint_seconds: float,
     on_step: OnStep,
+    on_saved: Callable[[], None],
     stop: StopRequest,
 ) -> Tuned:
     """Train, and write the adapter into `adapter`. Resume from the newest whole checkpoint below `checkpoints`.
 
-    After a stop request it ends the current step, writes a checkpoint and raises SystemExit. In all cases the base
-    model is restored. Raises TuningUnusable if the loss is not finite or ends at 0.0, or the adapter changes nothing.
+    `on_saved` is called after each checkpoint. After a stop request it ends the current step, writes a checkpoint and
+    raises SystemExit. In all cases the base model is restored. Raises TuningUnusable if the loss is not finite or ends
+    at 0.0, or the adapter changes nothing.
     """
     # Another version of the libraries may store its state, and draw its random numbers, in another way.
     versions = f"{torch.__version__}:{transformers.__version__}"
     fingerprint = f"{base.ref.digest}:{base.model.dtype}:{versions}:{run.fingerprint}"
     saved = Checkpoints(checkpoints, fingerprint=fingerprint)
     resumed = saved.latest()
-    recorder = _Recorder(saved, checkpoint_seconds, resumed[1].curve if resumed else [], run.steps, on_step)
+    curve = resumed[1].curve if resumed else []
+    recorder = _Recorder(saved, checkpoint_seconds, curve, run.steps, on_step, on_saved)
     transformers.set_seed(run.seed)  # LoRA's initial weights are drawn before the Trainer sets its seed.
     with adapted(base, _lora(run.settings)) as model:
         trainer = _trainer(base, model, run, _watch(recorder, stop), output=saved.writing)
@@ -107,7 +110,13 @@ class _Recorder:
     """Records the curve, counts the seconds of all attempts, and decides when a checkpoint is due."""
 
     def __init__(
-        self, checkpoints: Checkpoints, every_seconds: float, curve: list[CurveRow], steps: int, on_step: OnStep
+        self,
+        checkpoints: Checkpoints,
+        every_seconds: float,
+        curve: list[CurveRow],
+        steps: int,
+        on_step: OnStep,
+        on_saved: Callable[[], None],
     ) -> None:
         self.curve = list(curve)
         self.resumed_at = curve[-1].step if curve else 0
@@ -115,6 +124,7 @@ class _Recorder:
         self._every_seconds = every_seconds
         self._steps = steps
         self._on_step = on_step
+        self._on_saved = on_saved
         self._began = time.monotonic() - (curve[-1].seconds if curve else 0.0)
         self._saved = time.monotonic()
 
@@ -136,6 +146,7 @@ class _Recorder:
     def checkpoint(self, step: int, written: Path) -> None:
         self._checkpoints.save(written, step=step, curve=self.curve)
         self._saved = time.monotonic()
+        self._on_saved()
 
 
 def _lora(settings: TrainingSettings) -> LoraConfig:

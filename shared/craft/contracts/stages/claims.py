@@ -47,6 +47,7 @@ class StageProgress(Contract):
     done: int = Field(0, ge=0)
     total: int = Field(0, ge=0)
     metrics: dict[str, float] = Field(default_factory=dict)
+    saved: bool = Field(default=False, description="This attempt has saved work that a later one need not do again.")
 
 
 class Renew(Contract):

@@ -27,7 +27,9 @@ class CoordinatorSettings(Listen):
         "then its job fails. An outage of the coordinator or the database counts as none.",
     )
     slice_seconds: float = Field(
-        600.0, gt=0.0, description="A stage that runs so long gives way where another team's stage waits."
+        600.0,
+        gt=0.0,
+        description="A stage that runs so long, and has saved work, gives way where another team's waits.",
     )
     stage_timeout_seconds: float = 24 * 3600.0
     min_free_bytes: int = Field(

@@ -86,6 +86,10 @@ class StageContext(Protocol):
         """Report the stage's progress. The call is cheap: make it at every step."""
         ...
 
+    def work_saved(self) -> None:
+        """Note that a later attempt need not do all of this one's work again; the next report of progress tells it."""
+        ...
+
 
 StageFunction = Callable[[Any, StageContext], StageResult]
 """Takes the parameters of its kind. A service's `wiring.stage_functions()` maps kinds to bound functions."""
@@ -102,6 +106,7 @@ class LocalContext:
     inputs: Mapping[str, Path] = field(default_factory=dict)
     on_progress: Callable[[StageProgress], None] = lambda progress: None  # noqa: ARG005 - a sink that drops
     stop: StopRequest = field(default_factory=StopRequest)
+    saved: bool = field(default=False, init=False)
 
     def input(self, role: str) -> Path:
         """See `StageContext.input`."""
@@ -112,4 +117,8 @@ class LocalContext:
 
     def progress(self, done: int, total: int, metrics: Mapping[str, float] | None = None) -> None:
         """See `StageContext.progress`."""
-        self.on_progress(StageProgress(done=done, total=total, metrics=dict(metrics or {})))
+        self.on_progress(StageProgress(done=done, total=total, metrics=dict(metrics or {}), saved=self.saved))
+
+    def work_saved(self) -> None:
+        """See `StageContext.work_saved`."""
+        self.saved = True

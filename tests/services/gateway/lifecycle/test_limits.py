@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from tests.services.gateway.rigs.world import SETTINGS, World, new_world, resolved
 
+from craft.contracts.events import EventType
 from craft.contracts.public.accounts import TeamSettings
-from craft.contracts.stages.claims import Claim, ClaimedStage, Renew
+from craft.contracts.stages.claims import Claim, ClaimedStage, Renew, StageProgress
 from craft.core.strategies import Strategy
 from craft.errors import LeaseLost, QuotaExceeded
 from craft_gateway.lifecycle.creation import CreatedJob, NewJob, Origin
@@ -40,8 +41,9 @@ def _job(seed: int) -> ResolvedJob:
     return resolved(seed=seed)
 
 
-def _asked_to_stop(world: World, claimed: ClaimedStage) -> bool:
-    return world.calls.renew(claimed.stage_id, Renew(fence=claimed.fence)).stop
+def _asked_to_stop(world: World, claimed: ClaimedStage, *, saved: bool = True) -> bool:
+    progress = StageProgress(done=1, total=8, saved=saved)
+    return world.calls.renew(claimed.stage_id, Renew(fence=claimed.fence, progress=progress)).stop
 
 
 def test_a_stage_goes_on_while_nobody_else_waits(world: World) -> None:
@@ -77,6 +79,17 @@ def test_a_stage_does_not_give_way_to_one_that_waits_for_its_result(world: World
     assert not _asked_to_stop(world, running)
     _waiting(world, "beta")
     assert _asked_to_stop(world, running), "other work of the same team has its turn"
+
+
+def test_a_stage_gives_way_only_when_its_attempt_has_saved_something(world: World) -> None:
+    running = _probing(world, "alpha")
+    _waiting(world, "beta")
+    world.clock.advance(SLICE * 3)
+    assert not _asked_to_stop(world, running, saved=False), "it would begin the same shard again each time"
+    assert _asked_to_stop(world, running)
+    events = [event for event in world.events(running.job_id) if event.type is EventType.JOB_PROGRESS]
+    assert "saved" not in events[-1].data
+    assert world.calls.renew(running.stage_id, Renew(fence=running.fence)).stop is False, "as an older worker renews"
 
 
 def test_a_team_of_more_weight_keeps_the_worker_longer(world: World) -> None:

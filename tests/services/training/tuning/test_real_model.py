@@ -63,6 +63,7 @@ def test_a_few_steps_teach_it_to_refuse(smol: BaseModel, samples: list[Sample], 
         checkpoints=tmp_path / "checkpoints",
         checkpoint_seconds=1e9,
         on_step=lambda row, _steps: curve.append(row),
+        on_saved=lambda: None,
         stop=StopRequest(),
     )
     assert curve[-1].loss < curve[0].loss / 2

@@ -56,6 +56,7 @@ def _tune(
     die_at: int | None = None,
     stop_at: int | None = None,
     before_saving: tuple[int, Callable[[int], None]] | None = None,
+    on_saved: Callable[[], None] = lambda: None,
 ) -> tuple[Tuned, list[CurveRow]]:
     """Tune. `die_at`: the run dies after this step. `stop_at`: it gets a stop request in the next step.
 
@@ -83,6 +84,7 @@ def _tune(
         checkpoints=checkpoints,
         checkpoint_seconds=checkpoint_seconds,
         on_step=on_step,
+        on_saved=on_saved,
         stop=stop,
     )
     return tuned, seen
@@ -105,6 +107,14 @@ def test_training_lowers_the_loss_and_reports_every_step(base: BaseModel, run: T
     assert seen[-1].loss < seen[0].loss / 2
     assert seen[-1].epoch == pytest.approx(4.0)
     assert all(row.gradient_norm is not None for row in seen)
+
+
+def test_each_checkpoint_is_told(base: BaseModel, run: TuningRun, tmp_path: Path) -> None:
+    told: list[int] = []
+    _, seen = _tune(base, run, tmp_path / "each", checkpoint_seconds=0.0, on_saved=lambda: told.append(1))
+    assert run.steps - 1 <= len(told) <= len(seen)
+    _tune(base, run, tmp_path / "none", on_saved=lambda: told.append(2))
+    assert 2 not in told
 
 
 def test_the_schedule_warms_up_and_falls_to_zero(base: BaseModel, run: TuningRun, tmp_path: Path) -> None:

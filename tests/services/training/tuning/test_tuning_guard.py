@@ -34,6 +34,7 @@ def tuned(base: BaseModel, run: TuningRun, folder: Path) -> Tuned:
         checkpoints=folder / "checkpoint",
         checkpoint_seconds=1e9,
         on_step=lambda *_: None,
+        on_saved=lambda: None,
         stop=StopRequest(),
     )
 
