@@ -167,7 +167,7 @@ def test_an_open_row_names_the_wrong_field(row: dict[str, Any], field: str) -> N
         ({"choices": ["a", "b"]}, "answer"),
         ({"choices": ["a", "b"], "answer": 2}, "answer"),
         ({"choices": ["a", "b"], "answer": -1}, "answer"),
-        ({"choices": ["a", "b"], "answer": 0.0}, "answer"),
+        ({"choices": ["a", "b"], "answer": 0.5}, "answer"),
         ({"choices": ["a", "b"], "answer": True}, "answer"),
         ({"choices": ["x", "y"], "answer": "C"}, "answer"),
         ({"choices": ["x", "y"], "answer": "2"}, "answer"),

@@ -1,5 +1,6 @@
 """Columns that are called otherwise, nested ones and chats become the rows that questions are read from."""
 
+import json
 from typing import Any
 
 import pytest
@@ -113,6 +114,25 @@ def test_a_chat_without_an_answer_is_a_row_error(turns: object, field: str, reas
     assert columns.own_name(field) == field.replace("messages", "turns")
 
 
+@pytest.mark.parametrize("written", [repr(CHAT), json.dumps(CHAT), "[" + "\n ".join(map(repr, CHAT)) + "]"])
+def test_a_chat_that_is_written_as_text_is_the_same_chat(written: str) -> None:
+    columns = ColumnMap({"messages": "turns"})
+    assert columns.apply({"turns": written}) == columns.apply({"turns": CHAT})
+    with pytest.raises(RowInvalid, match="must be a list of messages"):
+        columns.apply({"turns": written[:-1]})
+    with pytest.raises(RowInvalid, match="cannot be read as one"):
+        columns.apply({"turns": "['Why?', 'so'"})
+
+
+def test_turns_before_the_last_question_are_known() -> None:
+    columns = ColumnMap({"messages": "turns"})
+    assert columns.earlier_turns({"turns": CHAT})
+    assert columns.earlier_turns({"turns": json.dumps(CHAT)})
+    assert not columns.earlier_turns({"turns": [CHAT[0], *CHAT[3:]]})
+    assert not columns.earlier_turns({"turns": "Why?"})
+    assert not NO_MAP.earlier_turns({"messages": CHAT})
+
+
 @pytest.mark.parametrize(
     ("columns", "field", "own"),
     [
@@ -144,6 +164,7 @@ def test_the_columns_that_are_read_are_known() -> None:
     assert NO_MAP.read(columns, options=choices) == {"question", "answer"}
     assert NO_MAP.read(columns, reads_options=True) == {"question", "answer", "options"}
     assert NO_MAP.read(["question", "A", "B"], reads_options=True, options=choices) == {"question", "A", "B"}
+    assert NO_MAP.read(["question", "choices", "A", "B"], reads_options=True, options=choices) >= {"A", "B"}
     assert NO_MAP.read(["question", "A"], reads_options=True) == {"question"}
     mapped = ColumnMap({"answers": "meta.gold", "choices": ["A", "B"]})
     assert mapped.read(columns, reads_options=True, options=choices) == {"question", "meta", "A", "B"}
@@ -162,6 +183,7 @@ def test_a_column_for_each_option_is_read_where_there_is_no_list() -> None:
     [
         {"question": ["a", "b"]},
         {"choices": []},
+        {"choices": ["A", "B", "A"]},
         {"prompt": "x"},
         {"messages": "m", "question": "q"},
         {"messages": "m", "answer": "a"},

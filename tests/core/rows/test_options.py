@@ -118,6 +118,33 @@ def test_options_that_are_numbers_are_texts_and_a_key_with_two_meanings_is_refus
     assert right_text([10, 20], 1) == "20"
 
 
+def test_a_number_that_is_an_options_own_text_says_nothing_about_where_keys_begin() -> None:
+    assert read(["0", "4", "2", "6"], "4").key is None
+    assert read(["0", "4", "2", "6"], "1").key == NumberKey(1, 4)
+
+
+@pytest.mark.parametrize("answer", ["(B)", "[B]", "B.", "b)", "B:", "1.0", 1.0])
+def test_a_letter_in_brackets_and_a_whole_number_with_a_point_are_keys(answer: object) -> None:
+    assert right_text(["Oslo", "Rome"], answer) == "Rome"
+
+
+@pytest.mark.parametrize("answer", ["b", "(B)", "B.", "B"])
+def test_a_labels_case_and_brackets_make_no_difference(answer: str) -> None:
+    assert right_text({"A": "Oslo", "B": "Rome"}, answer) == "Rome"
+    assert refused({"A": "x", "a": "y", "c": "z"}, "(A)").field == "answer"
+    assert right_text({"1": "x", "2": "y"}, 2.0) == "y"
+
+
+@pytest.mark.parametrize("answer", ["01", "1.5", 1.5, "-1", "+1", "AB", "(C)", "1000", "B. Rome"])
+def test_what_is_no_key_is_refused_with_what_to_give(answer: object) -> None:
+    assert "give an option's letter, its index, or its exact text" in refused(["Oslo", "Rome"], answer).reason
+
+
+def test_a_point_makes_a_number_that_is_also_a_text_doubtful() -> None:
+    assert "more than one option" in refused(["0.5", "1.0", "2.0"], 2.0, key_base=1).reason
+    assert right_text(["0.5", "1.0", "2.0"], "1.0") == "1.0"
+
+
 def test_a_truth_value_names_an_option_by_its_text() -> None:
     assert right_text(["True", "False"], False) == "False"
     assert right_text(["true", "false"], True) == "true"

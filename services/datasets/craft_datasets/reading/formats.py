@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -15,6 +16,10 @@ from craft_datasets.reading.csv_rows import csv_rows
 from craft_datasets.reading.foreign_formats import PARQUET_MAGIC, refuse_foreign
 from craft_datasets.reading.json_lines import BOM, RawRow, json_lines
 from craft_datasets.reading.json_list import values
+from craft_datasets.reading.json_members import doubled_member
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _PARQUET_BATCH = 1000
 _SNIFFED_BYTES = 64 * 1024
@@ -67,7 +72,10 @@ def _json_item(number: int, text: str) -> RawRow:
         item = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         return RawRow.broken(number, f"The item is not valid JSON: {error.msg}.", text[:120])
-    return RawRow(number, item) if isinstance(item, dict) else RawRow.broken(number, "The item is not an object.", item)
+    if not isinstance(item, dict):
+        return RawRow.broken(number, "The item is not an object.", item)
+    twice = doubled_member(text.encode(), item)
+    return RawRow(number, item) if twice is None else RawRow.doubled(number, twice, text)
 
 
 def _parquet(path: Path) -> Iterator[RawRow]:
@@ -86,9 +94,11 @@ def _parquet(path: Path) -> Iterator[RawRow]:
             raise DatasetInvalid(
                 f"Two columns of the Parquet file are called `{excerpt(twice)}`.", hint="Rename or remove one of them."
             )
+        whole = pa.schema([field.with_type(_in_microseconds(field.type)) for field in file.schema_arrow])
+        has_nanoseconds = whole != file.schema_arrow
         narrow = [field.name for field in file.schema_arrow if field.type in {pa.float16(), pa.float32()}]
         for batch in file.iter_batches(batch_size=_PARQUET_BATCH, use_threads=False):
-            for row in batch.to_pylist():
+            for row in (batch.cast(whole, safe=False) if has_nanoseconds else batch).to_pylist():
                 number += 1
                 for name in narrow:
                     row[name] = _shortest(row[name])
@@ -96,7 +106,18 @@ def _parquet(path: Path) -> Iterator[RawRow]:
                 yield RawRow(number, found, columns=names)
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         # Text that is not UTF-8 raises ValueError; a time beyond Python's calendar may raise OverflowError.
-        raise DatasetInvalid(f"The file is not readable Parquet: {str(error)[:200]}") from error
+        raise DatasetInvalid(
+            f"The file is not readable Parquet: {str(error)[:200]}", hint="Write it anew, or send the rows as JSONL."
+        ) from error
+
+
+def _in_microseconds(kind: "pa.DataType") -> "pa.DataType":
+    """The type with microseconds where it has nanoseconds, which Python's own times have not."""
+    import pyarrow as pa
+
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp("us", kind.tz) if kind.unit == "ns" else kind
+    return {pa.time64("ns"): pa.time64("us"), pa.duration("ns"): pa.duration("us")}.get(kind, kind)
 
 
 def _repeat(names: tuple[str, ...]) -> bool:

@@ -10,6 +10,7 @@ import orjson
 from craft.core.rows.answers import RowNote
 from craft.core.rows.fields import excerpt
 from craft.errors import ErrorDetail
+from craft_datasets.reading.json_members import doubled_member
 
 BOM = b"\xef\xbb\xbf"
 
@@ -35,6 +36,11 @@ class RawRow(NamedTuple):
         """A row that cannot be read, with at most 120 characters of `value`."""
         shown = None if value is None else excerpt(value) or None
         return cls(line, None, ErrorDetail(message, field, line, shown))
+
+    @classmethod
+    def doubled(cls, line: int, name: str, text: str) -> "RawRow":
+        """A row that names one member twice, so that it has no certain value."""
+        return cls.broken(line, f"The object has `{excerpt(name)}` twice.", text[:120], field=excerpt(name))
 
 
 def json_lines(path: Path, *, max_line_bytes: int) -> Iterator[RawRow]:
@@ -70,7 +76,8 @@ def _row_of(number: int, line: bytes) -> RawRow:
         return RawRow.broken(number, message, line[:120].decode(errors="replace"), field=_invalid_member(text))
     if not isinstance(value, dict):
         return RawRow.broken(number, "The line is not a JSON object.", value)
-    return RawRow(number, value)
+    twice = doubled_member(line, value)
+    return RawRow(number, value) if twice is None else RawRow.doubled(number, twice, line.decode())
 
 
 def _invalid_member(text: str) -> str | None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from craft.contracts.services.datasets import Reading
 from craft.core.findings import FindingCode
 from craft.core.questions import Question, Task
+from craft.core.rows.answers import RowNote
 from craft.core.rows.chats import MESSAGES
 from craft.core.rows.columns import column_of
 from craft.core.rows.errors import RowErrors
@@ -66,7 +67,9 @@ class RowChecker:
     def findings(self) -> list[FindingDetail]:
         """The findings of all rows."""
         key = self._keys.finding(self._own_name("answer")) if self._keys else None
-        reads_options = self._task is Task.MULTIPLE_CHOICE
+        # `choices` may be there and empty, in some rows or in all.
+        has_all = self._filled.get("choices", 0) >= self._rows
+        reads_options = self._task is Task.MULTIPLE_CHOICE and not has_all
         read = self._columns.read(self._filled, reads_options=reads_options, options=self._options)
         return [
             *([key] if key else []),
@@ -95,7 +98,10 @@ class RowChecker:
     def _read(self, row: Mapping[str, object], raw: RawRow) -> ReadRow:
         mapped = self._columns.apply(row, options=self._options)
         task = task_of_row(mapped, self._task)
-        return read_row(mapped, task=task, key_base=self._key_base(), has_bars=raw.has_bars)
+        read = read_row(mapped, task=task, key_base=self._key_base(), has_bars=raw.has_bars)
+        turns = self._columns.earlier_turns(row)
+        note = RowNote(FindingCode.EARLIER_TURNS, "messages", read.question.question)
+        return read._replace(notes=(*read.notes, note)) if turns else read
 
     def _is_new(self, read: ReadRow, line: int) -> bool:
         """True if the row is to be kept: its id is new. Notes a question that came before."""
@@ -137,7 +143,7 @@ class RowChecker:
                 break
             self._filled.setdefault(name, 0)
         for name, value in row.items():
-            if name in self._filled and not (is_missing(value) or value in ("", [], {})):
+            if name in self._filled and not _is_blank(value):
                 self._filled[name] += 1
         if len(self._filled) > before:
             self._options = option_columns(tuple(self._filled))
@@ -150,12 +156,17 @@ class RowChecker:
         lacking = next(self._lacking(), None)
         if self._filled and lacking is not None:
             chat = next((name for name in ("messages", "conversations") if name in self._filled), None)
-            example = f'{{"messages": "{chat}"}}' if chat else '{"question": "prompt", "answers": "completion"}'
+            example = f'{{"messages": "{chat}"}}' if chat else self._example()
             return (
                 f"The dataset has {self._shown()}, and no `{lacking}`: say with `columns` which is which, such as "
                 f"{example}."
             )
         return "Mend or remove the rows listed in `errors` (the first 100) and send the dataset again."
+
+    def _example(self) -> str:
+        if self._task is Task.MULTIPLE_CHOICE:
+            return '{"question": "stem", "choices": ["A", "B", "C", "D"], "answer": "answerKey"}'
+        return '{"question": "prompt", "answers": "completion"}'
 
     def _lacking(self) -> Iterator[str]:
         """The needed fields for which no row has a column."""
@@ -173,6 +184,10 @@ class RowChecker:
         names = [f"`{excerpt(name)}`" for name in self._filled]
         more = f" and {len(names) - _SHOWN_COLUMNS} more" if len(names) > _SHOWN_COLUMNS else ""
         return ", ".join(names[:_SHOWN_COLUMNS]) + more
+
+
+def _is_blank(value: object) -> bool:
+    return is_missing(value) or value in ([], {}) or (isinstance(value, str) and not value.strip())
 
 
 def _trimmed_headers(headers: Sequence[str]) -> list[FindingDetail]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from craft.core.rows.fields import RowInvalid, is_list
+from craft.core.rows.written import WrittenInvalid, read_written
 
 MESSAGES = "messages"
 """Our name of a chat's column."""
@@ -27,8 +28,10 @@ def instructed(instruction: str, question: str) -> str:
 def last_exchange(turns: object) -> Exchange:
     """The last user message, with the system message before it, and the assistant's reply to it.
 
-    Earlier turns are left out. Raises RowInvalid for a chat without a question and its answer.
+    Earlier turns are left out; the list may be written as text. Raises RowInvalid for a chat without a question and
+    its answer.
     """
+    turns = _listed(turns)
     if not is_list(turns) or not turns:
         raise RowInvalid.of(MESSAGES, "must be a list of messages", turns)
     messages = [_message(number, turn) for number, turn in enumerate(turns)]
@@ -39,6 +42,24 @@ def last_exchange(turns: object) -> Exchange:
     if not replies:
         raise RowInvalid.of(MESSAGES, "has no assistant's message after the last user's", turns)
     return Exchange(instructed(_instruction(messages), messages[last][1]), replies[0])
+
+
+def has_earlier_turns(turns: object) -> bool:
+    """Whether a chat that `last_exchange` reads has an assistant's message before the last user's."""
+    found = _listed(turns)
+    roles = [_message(number, turn)[0] for number, turn in enumerate(found)] if is_list(found) else []
+    last = max((number for number, role in enumerate(roles) if role == "user"), default=0)
+    return "assistant" in roles[:last]
+
+
+def _listed(turns: object) -> object:
+    """The chat, also where a file holds it as text. Raises RowInvalid for a text that is a broken list."""
+    if not isinstance(turns, str):
+        return turns
+    try:
+        return read_written(turns)
+    except WrittenInvalid as error:
+        raise RowInvalid.of(MESSAGES, str(error), turns) from None
 
 
 def _instruction(messages: Sequence[tuple[str, str]]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from craft.core.rows.chats import MESSAGES, last_exchange
+from craft.core.rows.chats import MESSAGES, has_earlier_turns, last_exchange
 from craft.core.rows.fields import is_list, is_missing
 from craft.core.rows.options import OptionColumns
 from craft.core.rows.written import WrittenInvalid, read_written
@@ -52,6 +52,13 @@ class ColumnMap:
                 hint="A chat holds question and answer; beside `messages` only `id` and `category` can be mapped.",
                 param="columns",
             )
+        twice = [path for path in self.paths.values() if not isinstance(path, str) and len(set(path)) < len(path)]
+        if twice:
+            raise RequestInvalid(
+                f"`columns` names one column twice: {', '.join(twice[0])[:200]}.",
+                hint="Each option, and each answer, has a column of its own.",
+                param="columns",
+            )
         several = [name for name, path in self.paths.items() if not isinstance(path, str) and name not in _OF_SEVERAL]
         if several or not all(self.paths.values()):
             raise RequestInvalid(
@@ -78,6 +85,11 @@ class ColumnMap:
         elif "choices" not in self.paths and not mapped.get("choices"):
             mapped |= self._options(row, options)
         return mapped
+
+    def earlier_turns(self, row: Mapping[str, object]) -> bool:
+        """Whether the row's chat has turns before its last question, which are not read."""
+        path = self.paths.get(MESSAGES)
+        return isinstance(path, str) and has_earlier_turns(_found(row, path))
 
     def _options(self, row: Mapping[str, object], columns: OptionColumns | None) -> dict[str, object]:
         is_mapped = any(path.partition(".")[0] == OPTIONS for ours in self.paths for path in self.own_paths(ours))
@@ -109,10 +121,13 @@ class ColumnMap:
     def read(
         self, columns: Collection[str], *, reads_options: bool = False, options: OptionColumns | None = None
     ) -> set[str]:
-        """Those of a dataset's columns from which something is read. `options` are its columns of one option each."""
+        """Those of a dataset's columns from which something is read.
+
+        `reads_options`: some rows have options elsewhere than in `choices`; `options` are the columns of one each.
+        """
         paths = [path for ours in (*COLUMNS, MESSAGES) for path in self.own_paths(ours)]
         found = {column_of(path, columns) for path in paths} & set(columns)
-        if not reads_options or "choices" in found or self.paths.keys() & {"choices", MESSAGES}:
+        if not reads_options or self.paths.keys() & {"choices", MESSAGES}:
             return found
         own = [OPTIONS] if OPTIONS in columns else options.names if options else []
         return found | (set(own) & set(columns))

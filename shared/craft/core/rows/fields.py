@@ -71,6 +71,8 @@ def text(field: str, value: object) -> str:
     """`value` as text without outer white space. Raises RowInvalid if it is no text, or empty."""
     if is_missing(value):
         raise RowInvalid.of(field, "is missing", None)
+    if isinstance(value, float) and as_text(value) is None:
+        raise RowInvalid.of(field, "is a number too large to keep its digits; send it as text", value)
     if not isinstance(value, str):
         raise RowInvalid.of(field, f"must be text, not {type(value).__name__}", value)
     # PostgreSQL takes no NUL and UTF-8 no surrogate: one row error now is better than a lost job later.

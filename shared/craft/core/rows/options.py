@@ -16,6 +16,9 @@ _OPTION_COLUMN = re.compile(
     r"(?P<mark>\d{1,2}|[a-z])",
     re.IGNORECASE,
 )
+_WRAPPED_LETTER = re.compile(r"[(\[]?([A-Za-z])[)\].:]?")
+_WHOLE_NUMBER = re.compile(r"(0|[1-9][0-9]{0,2})(?:\.0)?")
+_KEYS = "give an option's letter, its index, or its exact text"
 _LABEL_MEMBERS = ("label", "key", "id", "letter")
 _TEXT_MEMBERS = ("text", "value", "content")
 
@@ -158,11 +161,14 @@ def right_option(value: object, given: Options, *, base: int = 0) -> RightOption
     """
     if isinstance(value, int) and not isinstance(value, bool):
         return _numbered(value, given, base)
-    spoken = as_text(value) if isinstance(value, bool) else None
-    answer = spoken or fields.text("answer", value)
-    if answer in given.labels:
-        return RightOption(given.labels.index(answer))
-    readings = {n for n, text in enumerate(given.texts) if answer == (text.casefold() if spoken else text)}
+    is_truth = isinstance(value, bool)
+    answer = as_text(value) if isinstance(value, (bool, float)) else None
+    answer = answer or fields.text("answer", value)
+    label = _label(answer, given.labels)
+    if label is not None:
+        return RightOption(label)
+    readings = {n for n, text in enumerate(given.texts) if answer == (text.casefold() if is_truth else text)}
+    is_own_text = bool(readings)
     key = None if given.labels else _digits(answer, len(given.texts))
     if not given.labels:
         readings |= _letter_readings(answer, len(given.texts))
@@ -171,10 +177,20 @@ def right_option(value: object, given: Options, *, base: int = 0) -> RightOption
     if not readings:
         if key is not None:
             raise KeyOutOfRange(key, base)
-        raise RowInvalid.of("answer", "is not among the choices", value)
+        raise RowInvalid.of("answer", f"is not among the choices; {_KEYS}", value)
     if len(readings) > 1:
         raise RowInvalid.of("answer", "can mean more than one option; give its letter, or its index as a number", value)
-    return RightOption(readings.pop(), key)
+    # A number that is an option's own text says nothing about where keys begin.
+    return RightOption(readings.pop(), None if is_own_text else key)
+
+
+def _label(answer: str, labels: Sequence[str]) -> int | None:
+    """The position of the label that `answer` is: exactly, or without regard to case, or as `(A)`, `A.`, `1.0`."""
+    if answer in labels:
+        return labels.index(answer)
+    bare = _WRAPPED_LETTER.fullmatch(answer) or _WHOLE_NUMBER.fullmatch(answer)
+    same = [at for at, label in enumerate(labels) if label.casefold() == (bare[1] if bare else answer).casefold()]
+    return same[0] if len(same) == 1 else None
 
 
 def _numbered(value: int, given: Options, base: int) -> RightOption:
@@ -193,11 +209,12 @@ def _numbered(value: int, given: Options, base: int) -> RightOption:
 
 
 def _letter_readings(answer: str, count: int) -> set[int]:
-    offered = letters(count)
-    return {offered.index(answer.upper())} if answer.upper() in offered else set()
+    offered, found = letters(count), _WRAPPED_LETTER.fullmatch(answer)
+    letter = found[1].upper() if found else ""
+    return {offered.index(letter)} if letter in offered else set()
 
 
 def _digits(answer: str, count: int) -> NumberKey | None:
-    """The number that a text of digits is: CSV has no others."""
-    is_number = answer.isascii() and answer.isdecimal() and len(answer) <= 3 and str(int(answer)) == answer
-    return NumberKey(int(answer), count) if is_number else None
+    """The number that a text of digits is: CSV has no others. pandas writes `1.0` where keys are missing elsewhere."""
+    found = _WHOLE_NUMBER.fullmatch(answer)
+    return NumberKey(int(found[1]), count) if found else None

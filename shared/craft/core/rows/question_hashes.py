@@ -1,14 +1,24 @@
 """Finds questions that come twice, in one dataset or in two, by 64-bit hashes: millions fit in memory."""
 
 import hashlib
+import re
+import unicodedata
 from array import array
 from typing import NamedTuple
 
 from craft.core.judging.text import normalise
 from craft.core.questions import OpenQuestion, Question
+from craft.core.rows.findings.markup import visible
 
 _FIRST_SLOTS = 1 << 10
 _FINAL_MARKS = " ?.!。？！"
+_AROUND = " \"'.,;:!?。"
+_ARTICLE = re.compile(r"^(?:the|an?) ")
+_QUOTES = {
+    **dict.fromkeys(map(ord, "“”„«»"), '"'),
+    **dict.fromkeys(map(ord, "‘’‛`´"), "'"),
+    **dict.fromkeys(map(ord, "‐‑–—"), "-"),
+}
 
 
 def question_hash(question: str) -> int:
@@ -69,6 +79,9 @@ class Repetition(NamedTuple):
 class AskedBefore:
     """The questions so far, with the answers that they had. Case, spaces and the final mark make no difference.
 
+    Nor do the forms of quotes and accents, and invisible characters; in answers also a leading article and the
+    punctuation around them.
+
     Questions of multiple choice are the same if their options are the same too, in any order.
     """
 
@@ -77,19 +90,32 @@ class AskedBefore:
 
     def seen(self, question: Question, line: int) -> Repetition | None:
         """The repetition that the row at `line` is; None if its question is new. It is remembered."""
-        asked = " ".join(question.question.casefold().split()).rstrip(_FINAL_MARKS)
+        asked = _plain(question.question).rstrip(_FINAL_MARKS)
         if isinstance(question, OpenQuestion):
             taught, accepted = question.answers[0], question.answers
         else:
             taught, accepted = question.choices[question.answer], (question.choices[question.answer],)
-            asked = "\0".join((asked, *sorted(choice.casefold() for choice in question.choices)))
+            asked = "\0".join((asked, *sorted(_plain(choice) for choice in question.choices)))
         first = self._asked.seen(text_hash(asked), line)
-        taught_line = self._taught.seen(text_hash(f"{asked}\1{taught.casefold()}"), line)
-        of_all = "\0".join(sorted({answer.casefold() for answer in accepted}))
+        taught_line = self._taught.seen(text_hash(f"{asked}\1{_bare(taught)}"), line)
+        of_all = "\0".join(sorted({_bare(answer) for answer in accepted}))
         accepted_line = self._accepted.seen(text_hash(f"{asked}\1{of_all}"), line)
         if first is None:
             return None
         return Repetition(first, contradicts=taught_line is None and accepted_line is None)
+
+
+def _plain(text: str) -> str:
+    """`text` without regard to case, spaces, the form of its quotes and accents, and invisible characters."""
+    if not text.isascii():
+        text = visible(unicodedata.normalize("NFC", text)).translate(_QUOTES)
+    return " ".join(text.casefold().split())
+
+
+def _bare(answer: str) -> str:
+    """An answer for comparison: also without a leading article and the punctuation around it."""
+    plain = _plain(answer)
+    return _ARTICLE.sub("", plain.strip(_AROUND)) or plain
 
 
 def text_hash(text: str) -> int:

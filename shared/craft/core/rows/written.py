@@ -15,12 +15,22 @@ _NUMBER = re.compile(r"[-+]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?(
 _WORD = re.compile(r"(?:None|null|nan|NaN|True|true|False|false)(?!\w)")
 _WORDS: Mapping[str, object] = {"True": True, "true": True, "False": False, "false": False}
 _SPACE = re.compile(r"\s*")
+_ONE_ITEM = re.compile(r",\s*\)$")
 _DTYPE = re.compile(r"\s*,\s*dtype=[^()]*")
+_SCALAR = re.compile(r"np\.(?:str_|bool_?|u?int\d*|float\d+)\(")
+_PRINTED = re.compile(
+    r"""np\.(?:str_|bool_?|u?int\d*|float\d+|array)\(.*\)|b(['"]).*\1|<[\w. ]+ object at 0x[0-9a-fA-F]+>"""
+    r"""|(?:frozenset|deque|OrderedDict|defaultdict|Counter|dict_(?:values|keys|items)|Index|Series|Categorical|tensor)"""
+    r"""\([\[{(].*\)|.*(?:^|\n|,\s)dtype: (?:object|str|string|category|bool|u?int\d+|float\d+|datetime64\[.*\])""",
+    re.DOTALL,
+)
+"""Values of programs that are not read, because few mean them: scalars, bytes, sets, a Series, an object's address."""
+_PRINTED_ENDS = (")", "'", '"', ">")
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-7]{1,3}|.)", re.DOTALL)
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "a": "\a", "\n": ""}
 _PLAIN = "'\"\\/"
 _ARRAY = "array("
-_QUOTED_OPENINGS = ("['", '["', "[u'", "{'", '{"', _ARRAY)
+_QUOTED_OPENINGS = ("['", '["', "[u'", "[np.", "{'", '{"', _ARRAY)
 """A text that begins so and cannot be read is a broken list, not a text."""
 
 
@@ -31,9 +41,12 @@ class WrittenInvalid(ValueError):
 def read_written(text: str) -> object:
     """The list or mapping that `text` writes; `text` itself if it writes none, such as `[sic]` or `(0, 1)`.
 
-    Raises WrittenInvalid for a text in brackets that can be neither: a list that breaks off, or texts without quotes.
+    Raises WrittenInvalid for a text in brackets that can be neither: a list that breaks off, or texts without quotes;
+    and for other values as a program prints them, such as `deque(['a'])`.
     """
     stripped = text.strip()
+    if _is_printed(stripped):
+        raise WrittenInvalid("looks like a list or a value as a program prints it, but cannot be read as one")
     if not stripped.startswith(("[", "{", "(", _ARRAY)):
         return text
     if stripped[0] == "(":
@@ -48,6 +61,11 @@ def read_written(text: str) -> object:
     if stripped[0] == "[" and stripped[-1] == "]" and "," in stripped:
         raise WrittenInvalid("may be a list whose texts lack quotes, or a text in brackets")
     return text
+
+
+def _is_printed(text: str) -> bool:
+    may_be = text.endswith(_PRINTED_ENDS) or "dtype: " in text
+    return may_be and not text.startswith(_ARRAY) and _PRINTED.fullmatch(text) is not None
 
 
 def _json(text: str) -> object:
@@ -69,9 +87,10 @@ def _python(text: str) -> object:
 
 
 def _tuple(text: str) -> list[object] | None:
-    """The texts of a tuple of at least two quoted texts; anything else in parentheses is a text."""
+    """The texts of a tuple: several quoted texts, or one with a comma. Anything else in parentheses is a text."""
     found = _python(text)
-    is_list = isinstance(found, list) and len(found) > 1 and all(isinstance(item, str) for item in found)
+    is_tuple = isinstance(found, list) and (len(found) > 1 or _ONE_ITEM.search(text) is not None)
+    is_list = is_tuple and isinstance(found, list) and all(isinstance(item, str) for item in found)
     return found if is_list and isinstance(found, list) else None
 
 
@@ -96,6 +115,9 @@ class _Parser:
         if word := _WORD.match(self._text, self._at):
             self._at = word.end()
             return _WORDS.get(word[0])
+        if scalar := _SCALAR.match(self._text, self._at):
+            self._at = scalar.end()
+            return self._scalar(depth)
         if self._taken(_ARRAY):
             return self._array(depth)
         if self._taken("["):
@@ -111,6 +133,13 @@ class _Parser:
         self._skip()
         if self._at < len(self._text):
             raise WrittenInvalid
+
+    def _scalar(self, depth: int) -> object:
+        found = self.value(depth + 1)
+        self._skip()
+        if isinstance(found, (list, dict)) or not self._taken(")"):
+            raise WrittenInvalid
+        return found
 
     def _array(self, depth: int) -> object:
         found = self.value(depth + 1)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from craft.core.rows.findings.markup import control_tokens, html_markup, stop_mark
+from craft.core.rows.findings.markup import control_tokens, damaged_characters, html_markup, stop_mark
 
 
 @pytest.mark.parametrize(
@@ -26,10 +26,29 @@ from craft.core.rows.findings.markup import control_tokens, html_markup, stop_ma
         "[CLS]",
         "<tool_call>",
         "<|any|>",
+        "<EOS>",
+        "<PAD>",
+        "[UNK]",
+        "<reserved_106>",
+        "<reserved_special_token_3>",
+        "<unused7>",
+        "<0x0A>",
+        "<eoa>",
+        "<image>",
+        "</answer>",
+        "\nHuman:",
+        "\nAssistant:",
+        " ASSISTANT:",
     ],
 )
 def test_a_control_token_is_found(token: str) -> None:
-    assert control_tokens(f"Paris{token}") == (token,)
+    assert control_tokens(f"Paris{token}") == (token.strip(),)
+
+
+def test_a_piece_of_a_vocabulary_is_found() -> None:
+    assert control_tokens("▁Paris") == ("▁",)
+    assert control_tokens("Assistant: Paris") == ("Assistant:",)
+    assert control_tokens("User: Who?\nAssistant:") == ("Assistant:",)
 
 
 def test_chat_markup_at_the_start_of_a_line_is_found_and_each_token_once() -> None:
@@ -38,7 +57,24 @@ def test_chat_markup_at_the_start_of_a_line_is_found_and_each_token_once() -> No
 
 
 @pytest.mark.parametrize(
-    "text", ["Paris", "a < b > c", "[sic]", "x|y", "<b>bold</b>", "# Title", "C#", "a <|b", "[INSTALL]"]
+    "text",
+    [
+        "Paris",
+        "a < b > c",
+        "[sic]",
+        "x|y",
+        "<b>bold</b>",
+        "# Title",
+        "C#",
+        "a <|b",
+        "[INSTALL]",
+        "Human: a film",
+        "User: a novel",
+        "my assistant: Ann",
+        "Ġgantija",
+        "▁ ▂",
+        "<answers>",
+    ],
 )
 def test_plain_text_has_no_control_token(text: str) -> None:
     assert control_tokens(text) == ()
@@ -61,6 +97,24 @@ def test_plain_text_has_no_control_token(text: str) -> None:
 )
 def test_the_mark_that_ends_a_completion_is_found(text: str, mark: str | None) -> None:
     assert stop_mark(text) == mark
+
+
+@pytest.mark.parametrize(
+    ("text", "damaged"),
+    [
+        ("CafÃ©", "Ã©"),
+        ("KÃ¶ln", "Ã¶"),
+        ("â€œPeaceâ€\u009d", "â€"),
+        ("12Â°", "Â°"),
+        ("x\ufffd", "\ufffd"),
+        ("NÃO", None),
+        ("Â", None),
+        ("Café", None),
+        ("Paris", None),
+    ],
+)
+def test_what_a_wrong_encoding_left_is_found(text: str, damaged: str | None) -> None:
+    assert damaged_characters(text) == damaged
 
 
 @pytest.mark.parametrize(

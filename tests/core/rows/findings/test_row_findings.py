@@ -66,7 +66,18 @@ def test_an_answer_is_no_refusal(answer: str) -> None:
     assert FindingCode.ANSWERS_REFUSE not in found(asked(answer), asked("x"))
 
 
-@pytest.mark.parametrize("answers", [list("ABCA"), list("bbb"), ["(A)", "B.", "c)"], list("0123") * 3, list("1" * 10)])
+@pytest.mark.parametrize(
+    "answers",
+    [
+        list("ABCA"),
+        list("bbb"),
+        ["(A)", "B.", "c)"],
+        ["Answer: A", "option b", "Choice (C)"],
+        list("①②③"),
+        list("0123") * 3,
+        list("1" * 10),
+    ],
+)
 def test_answers_that_are_all_labels_are_an_error(answers: list[str]) -> None:
     detail = found(*(asked(answer) for answer in answers))[FindingCode.LABEL_ANSWERS]
     assert (detail.severity, detail.count) == (Severity.ERROR, len(answers))
@@ -144,6 +155,30 @@ def test_a_question_that_comes_again_contradicts_with_another_answer_only() -> N
 
 def test_arithmetic_that_differs_in_its_signs_is_not_the_same_question() -> None:
     assert repetitions(asked("4", question="What is 2+2?"), asked("0", question="What is 2-2?")) == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("first", "again"),
+    [
+        ("Who sang “Hello”?", 'Who sang "Hello"?'),
+        ("Who is José?", "Who is Jose\u0301?"),
+        ("Who is\u200b it?", "Who is it?"),
+        ("Who ruled 1990–1995?", "Who ruled 1990-1995?"),
+    ],
+)
+def test_a_question_in_another_writing_is_the_same(first: str, again: str) -> None:
+    found = repetitions(asked("x", question=first), asked("y", question=again))
+    assert found == [None, Repetition(1, contradicts=True)]
+
+
+@pytest.mark.parametrize("again", ["adele.", "The Adele", '"Adele"', "ADELE!"])
+def test_an_answer_in_another_writing_contradicts_nothing(again: str) -> None:
+    assert repetitions(asked("Adele"), asked(again)) == [None, Repetition(1, contradicts=False)]
+
+
+def test_answers_of_marks_only_and_of_another_sign_are_other_answers() -> None:
+    found = repetitions(asked("5"), asked("-5"), asked("!"), asked("?"))
+    assert [each.contradicts for each in found if each] == [True, True, True]
 
 
 def test_questions_with_other_options_are_other_questions() -> None:

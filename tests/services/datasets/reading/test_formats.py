@@ -163,3 +163,20 @@ def test_null_has_no_excerpt(tmp_path: Path) -> None:
     (row,) = read(written(tmp_path, b"[null]"))
     assert row.problem is not None
     assert row.problem.excerpt is None
+
+
+def test_times_with_nanoseconds_are_read_to_the_microsecond(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    times = {
+        "stamp": pa.array([883659600000000001], pa.timestamp("ns")),
+        "zoned": pa.array([883659600000000001], pa.timestamp("ns", "UTC")),
+        "short": pa.array([5_000_000_001], pa.duration("ns")),
+        "day": pa.array([0], pa.timestamp("s")),
+    }
+    pq.write_table(pa.table({"question": ["q"], **times}), path, coerce_timestamps=None)
+    ((_, row, *_),) = read(path)
+    assert row is not None
+    assert str(row["stamp"]) == "1998-01-01 13:00:00"
+    assert str(row["zoned"]) == "1998-01-01 13:00:00+00:00"
+    assert str(row["short"]) == "0:00:05"
+    assert str(row["day"]) == "1970-01-01 00:00:00"

@@ -76,6 +76,25 @@ def test_options_without_a_task_are_refused_and_labels_as_answers_too(tmp_path: 
     assert all(isinstance(question, ChoiceQuestion) for question in questions)
 
 
+@pytest.mark.parametrize("choices", [[None, None], [None, ["p", "q"]]])
+def test_options_that_are_read_where_choices_are_empty_are_not_called_unread(
+    tmp_path: Path, choices: list[list[str] | None]
+) -> None:
+    options = [["x", "y"] if each is None else None for each in choices]
+    rows = [
+        {"question": f"q{at}", "choices": each, "options": option, "answer": "A"}
+        for at, (each, option) in enumerate(zip(choices, options, strict=True))
+    ]
+    found, questions = checked(tmp_path, rows, **CHOICE)
+    assert found.findings == []
+    assert [question.choices for question in questions if isinstance(question, ChoiceQuestion)] == [
+        tuple(each or ("x", "y")) for each in choices
+    ]
+    both = [{**row, "choices": ["p", "q"], "options": ["x", "y"]} for row in rows]
+    found, _ = checked(tmp_path, both, **CHOICE)
+    assert "`options`" in found.findings[0].message
+
+
 CSV_OPTIONS = "prompt,A,B,C,D,answer\nWhich gas do plants take in?,oxygen,carbon dioxide,neon,argon,B\n"
 
 
@@ -210,6 +229,40 @@ def test_choices_that_no_row_has_are_asked_for(tmp_path: Path) -> None:
     assert "Mend or remove" in str(
         refused(tmp_path, [{"question": "q", "answer": "A", "options": ["x"]}], **CHOICE).hint
     )
+
+
+def test_what_a_choice_set_lacks_is_shown_with_its_own_names(tmp_path: Path) -> None:
+    rows = [{"question": "q", "choices": ["x", "y"], "key": "A"}]
+    assert '"answer": "answerKey"' in str(refused(tmp_path, rows, **CHOICE).hint)
+
+
+def test_columns_of_blanks_are_not_called_unread(tmp_path: Path) -> None:
+    found, _ = checked(tmp_path, "question,answer,, \nq,x, , \n")
+    assert found.findings == []
+
+
+def test_keys_that_are_numbers_with_a_point_are_the_same_in_csv_and_jsonl(tmp_path: Path) -> None:
+    lines = "question,choices,answer\nq0,x|y,1.0\nq1,x|y,0.0\n"
+    _, of_csv = checked(tmp_path, lines, **CHOICE)
+    rows = [{"question": f"q{at}", "choices": ["x", "y"], "answer": key} for at, key in enumerate([1.0, 0.0])]
+    _, of_jsonl = checked(tmp_path, rows, **CHOICE)
+    assert of_csv == of_jsonl
+    assert [each.answer for each in of_csv if isinstance(each, ChoiceQuestion)] == [1, 0]
+    found = refused(tmp_path, [{**row, "answer": 2.0} for row in rows], **CHOICE)
+    assert (FindingCode.ANSWER_BASE, "answer", Severity.ERROR) in codes(found.findings)
+
+
+def test_turns_that_are_not_read_are_told(tmp_path: Path) -> None:
+    roles = ["user", "assistant"] * 2
+    rows = [{"turns": [{"role": role, "content": f"t{at}"} for at, role in enumerate(roles)]}]
+    found, questions = checked(tmp_path, rows, columns={"messages": "turns"})
+    assert questions[0].question == "t2"
+    assert codes(found.findings) == [(FindingCode.EARLIER_TURNS, "turns", Severity.WARNING)]
+
+
+def test_a_number_that_lost_digits_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    error = refused(tmp_path, '{"question": "q", "answer": 123456789012345678901234567890}\n')
+    assert error.details[0].message == "`answer` is a number too large to keep its digits; send it as text."
 
 
 def test_a_chat_column_gives_the_rows_that_chat_lines_give(tmp_path: Path) -> None:

@@ -7,16 +7,44 @@ from collections.abc import Callable, Sequence
 from craft.core.findings import FindingCode
 from craft.core.questions import OpenQuestion, Question
 from craft.core.rows.answers import RowNote
-from craft.core.rows.findings.markup import control_tokens, html_markup, stop_mark
+from craft.core.rows.findings.markup import control_tokens, damaged_characters, html_markup, stop_mark
 from craft.core.rows.findings.refusals import RefusalFinder
 from craft.core.rows.findings.tallies import Tallies, Tally
 from craft.core.rows.findings.words import NUMBER_LISTS, NUMBER_LISTS_HINT, STOP_MARKS, STOP_MARKS_HINT, WORDS
 from craft.core.rows.question_hashes import Repetition
 from craft.errors import FindingDetail, Severity
 
-_LABEL = re.compile(r"\(?[A-Ja-j][).:]?|[0-5]")
+_LABEL = re.compile(r"(?:(?:Answer|Option|Choice)[ :]+)?[(\[]?[A-Ja-j][)\].:]?|[①-⑩]|[0-5]", re.IGNORECASE)
 _MIN_LETTERS, _MIN_NUMBERS = 3, 10
 """From so many rows on, answers that are all labels are no chance."""
+
+
+_PLACEHOLDERS = frozenset(
+    [
+        "nan",
+        "NaN",
+        "NAN",
+        "NaT",
+        "null",
+        "NULL",
+        "None",
+        "none",
+        "N/A",
+        "n/a",
+        "N.A.",
+        "<NA>",
+        "#N/A",
+        "undefined",
+        "TBD",
+        "TODO",
+        "[deleted]",
+        "[removed]",
+    ]
+)
+_SEVERAL = re.compile(r"(?<![&#\w])\w+['\"]?\s*[;|]\s*[\w'\"]|\S[ \t]*[\r\n]+\s*\S")
+_IN_FORMULAS = re.compile(r"[(\[{$`]")
+_MANY = 4
+"""Where one in so many answers looks like several, more than one text may be meant to be."""
 
 
 class NoticedRows:
@@ -25,6 +53,7 @@ class NoticedRows:
     def __init__(self) -> None:
         self._tallies = Tallies()
         self._stops = Tallies()
+        self._several = Tally()
         self._labels = Tally()
         self._labels_of: Counter[bool] = Counter()
         """Labels by whether they are numbers."""
@@ -46,14 +75,14 @@ class NoticedRows:
         """Look at a question that is kept, and at its answers."""
         self._rows += 1
         self._look("question", question.question, line)
-        is_open = isinstance(question, OpenQuestion)
-        for text in question.answers if isinstance(question, OpenQuestion) else question.choices:
-            self._look("answers" if is_open else "choices", text, line)
-            if is_open and self._refusals.is_refusal(text):
-                self._tallies.add(FindingCode.ANSWERS_REFUSE, "answers", line, text)
-        if isinstance(question, OpenQuestion) and len(question.answers) == 1:
-            self._rows_of_one += 1
-            self._look_for_a_label(question.answers[0], line)
+        if isinstance(question, OpenQuestion):
+            self._look_at_answers(question.answers, line)
+            return
+        for text in question.choices:
+            self._look("choices", text, line)
+        if len(set(question.choices)) < len(question.choices):
+            again = Counter(question.choices).most_common(1)[0][0]
+            self._tallies.add(FindingCode.REPEATED_OPTIONS, "choices", line, again)
 
     def findings(self, own_name: Callable[[str], str]) -> list[FindingDetail]:
         """All findings; `own_name` gives the user's own name of a field."""
@@ -62,22 +91,39 @@ class NoticedRows:
             # One answer may well end so; the whole file does only where it was made for completions.
             if tally.count * 2 > self._rows and self._rows > 1:
                 found.append(tally.detail(code, Severity.ERROR, STOP_MARKS, hint=STOP_MARKS_HINT, field=field))
+        if self._several.count * _MANY > self._rows:
+            found.append(self._finding(FindingCode.UNSPLIT_ANSWERS, own_name("answers"), self._several))
         letters, numbers = self._labels_of[False], self._labels_of[True]
         if (letters == self._rows >= _MIN_LETTERS) or (numbers == self._rows >= _MIN_NUMBERS):
             found.append(self._finding(FindingCode.LABEL_ANSWERS, own_name("answers"), self._labels))
         return found
+
+    def _look_at_answers(self, answers: Sequence[str], line: int) -> None:
+        for text in answers:
+            self._look("answers", text, line)
+            if self._refusals.is_refusal(text):
+                self._tallies.add(FindingCode.ANSWERS_REFUSE, "answers", line, text)
+            if text in _PLACEHOLDERS:
+                self._tallies.add(FindingCode.PLACEHOLDER_ANSWERS, "answers", line, text)
+        if len(answers) == 1:
+            self._rows_of_one += 1
+            self._look_for_a_label(answers[0], line)
+            if _SEVERAL.search(answers[0]) and not _IN_FORMULAS.search(answers[0]):
+                self._several.add(line, answers[0])
 
     def _look(self, field: str, text: str, line: int) -> None:
         if control_tokens(text):
             self._tallies.add(FindingCode.CONTROL_TOKENS, field, line, text)
         elif stop_mark(text):
             self._stops.add(FindingCode.CONTROL_TOKENS, field, line, text[-60:])
+        if damaged_characters(text):
+            self._tallies.add(FindingCode.DAMAGED_CHARACTERS, field, line, text)
         if html_markup(text):
             self._tallies.add(FindingCode.HTML_MARKUP, field, line, text)
 
     def _look_for_a_label(self, answer: str, line: int) -> None:
         if _LABEL.fullmatch(answer):
-            self._labels_of[answer.isdecimal()] += 1
+            self._labels_of[answer.isascii() and answer.isdecimal()] += 1
             self._labels.add(line, answer)
 
     def _finding(self, code: FindingCode, field: str, tally: Tally) -> FindingDetail:

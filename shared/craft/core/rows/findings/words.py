@@ -36,7 +36,7 @@ WORDS: Mapping[FindingCode, Words] = {
     ),
     FindingCode.REPEATED_ROWS: Words(
         _WARNING,
-        "{rows} the same content as an earlier row and were left out.",
+        "{rows} the question and the answers of an earlier row, which alone was taken.",
         "Nothing need be done. Rows that are all to be kept need ids.",
     ),
     FindingCode.ANSWERS_REFUSE: Words(
@@ -65,6 +65,34 @@ WORDS: Mapping[FindingCode, Words] = {
         _WARNING,
         "{rows} HTML entities or tags in `{field}`; they are kept as they are.",
         "Unescape the texts (&amp; is &) and remove the tags, unless the questions are about HTML.",
+    ),
+    FindingCode.DAMAGED_CHARACTERS: Words(
+        _WARNING,
+        "{rows} characters in `{field}` that a wrong encoding left, such as Ã© for é. Hardly any reply matches them.",
+        "Read the source in its true encoding, and write it as UTF-8 once.",
+    ),
+    FindingCode.PLACEHOLDER_ANSWERS: Words(
+        _WARNING,
+        "{rows} an answer in `{field}` that programs write where there is none (nan, null, None, N/A). It is read as "
+        "the right answer.",
+        "Leave out the rows without an answer, unless the word is the answer.",
+    ),
+    FindingCode.UNSPLIT_ANSWERS: Words(
+        _WARNING,
+        "{rows} a semicolon, a bar or a line break between texts in `{field}`; each was read as one answer, and a "
+        "reply with a part of it is wrong.",
+        'If they are several answers, write them as a list: ["a", "b"].',
+    ),
+    FindingCode.REPEATED_OPTIONS: Words(
+        _WARNING,
+        "{rows} the same text twice among the options in `{field}`. A model that picks the other one is counted wrong.",
+        "Remove or correct one of them.",
+    ),
+    FindingCode.EARLIER_TURNS: Words(
+        _WARNING,
+        "{rows} turns in `{field}` before the last question, and they are not read: the model is asked that question "
+        "alone.",
+        "Leave out the chats whose last question needs what was said before, or make it stand alone.",
     ),
     FindingCode.LABEL_ANSWERS: Words(
         _ERROR,
