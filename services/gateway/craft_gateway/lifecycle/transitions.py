@@ -176,11 +176,14 @@ def _again(transaction: JobTransaction, stage: Stage, *, due: datetime, **values
 
     It is pending while its job pauses, and while a damaged input of it is made again.
     """
-    if not transaction.job.status.schedulable or awaits_input(transaction, stage):
+    inputs = resolved_inputs(stage, done_stages(transaction.stages))
+    if inputs is None or not transaction.job.status.schedulable:
         transaction.end_attempt(stage, StageStatus.PENDING, **values)
         return
+    # An input that was made again meanwhile may have other bytes.
+    key = key_of(stage, inputs)
     transaction.end_attempt(
-        stage, StageStatus.READY, not_before=due, dispatch_at=due, ready_at=transaction.now, **values
+        stage, StageStatus.READY, key=key, not_before=due, dispatch_at=due, ready_at=transaction.now, **values
     )
     transaction.dispatch(stage, due=due)
 

@@ -7,7 +7,7 @@ from tests.services.gateway.rigs.world import World, sha
 from craft.contracts.events import EventType, StageStatus
 from craft.contracts.problems import StageError
 from craft.contracts.spec.jobs import JobStatus
-from craft.contracts.stages.artifacts import ArtifactRef, Manifest
+from craft.contracts.stages.artifacts import ArtifactRef, Manifest, stage_key
 from craft.contracts.stages.claims import ClaimedStage
 from craft.core.questions import Task
 from craft.core.strategies import Strategy
@@ -218,3 +218,15 @@ def test_a_stage_that_is_given_back_while_its_input_is_made_again_waits_for_it(w
     world.complete(again)
     world.do_all(job_id)
     assert world.job(job_id).status is JobStatus.SUCCEEDED
+
+
+def test_a_stage_that_is_given_back_after_its_input_was_made_again_has_the_key_of_the_new_input(world: World) -> None:
+    job_id, made = begun(world)
+    first, second = [world.claim(job_id, name) for name in sorted(ready(world, job_id))[:2]]
+    world.store.lose(made.ref)
+    damaged(world, first)
+    other = world.complete(world.claim(job_id, "ingest"), content="other bytes")
+    world.release(second)
+    again = world.claim(job_id, second.name)
+    assert other.ref in again.inputs.values()
+    assert again.key == stage_key(again.parameters, again.inputs) != second.key
