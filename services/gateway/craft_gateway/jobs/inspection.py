@@ -13,7 +13,7 @@ from craft.errors import ModelRejected, NotFound
 from craft.infra.models.chat_templates import default_template
 from craft.infra.models.folders import ModelFolder
 from craft.infra.models.inspection.documents import Inspection
-from craft.infra.models.inspection.inspector import Inspections
+from craft.infra.models.inspection.inspector import MAX_REMEMBERED, Inspections, relevant
 from craft.infra.storage.artifacts import ArtifactStore
 from craft_gateway.jobs.row_findings import row_findings, rows_check, template_findings
 
@@ -33,10 +33,12 @@ class JobInspector:
     def __init__(self, store: ArtifactStore, inspections: Inspections) -> None:
         self._store = store
         self._inspections = inspections
+        self._absent: set[str] = set()
+        """Specifications whose datasets were not in the store."""
 
     def is_known(self, spec: JobSpec) -> bool:
-        """True if rows for such a specification were inspected before, so that `inspect` is quick."""
-        return self._inspections.is_known(spec)
+        """True if rows for such a specification were inspected or missed before, so that `inspect` is quick."""
+        return self._inspections.is_known(spec) or relevant(spec).model_dump_json() in self._absent
 
     def inspect(
         self, spec: JobSpec, model: ModelFolder, sets: Mapping[str, ArtifactRef], *, context_length: int
@@ -67,10 +69,15 @@ class JobInspector:
     def _found(
         self, spec: JobSpec, model: ModelFolder, sets: Mapping[str, ArtifactRef], context_length: int
     ) -> Inspection:
+        named = relevant(spec).model_dump_json()
         try:
             folders = {name: self._store.open(ref) for name, ref in sets.items()}
+            self._absent.discard(named)
             return self._inspections.inspect(spec, model.path, folders, own=HELD_OUT, context=context_length)
         except (NotFound, FileNotFoundError):
+            if len(self._absent) >= MAX_REMEMBERED:
+                self._absent.clear()
+            self._absent.add(named)
             # The job's first stage says so, and what to do.
             return Inspection(unread="The bytes of a dataset are not here.", complete=False)
 

@@ -27,7 +27,7 @@ from craft.infra.models.inspection.documents import InspectedSet, Inspection, In
 SECONDS = 8.0
 _WAIT_SECONDS = 45.0
 _AT_ONCE = 2
-_MAX_REMEMBERED = 500
+MAX_REMEMBERED = 500
 _MIN_TOKENIZER_BYTES = 256
 _MAX_HERE_BYTES = 2**20
 _log = logging.getLogger("craft.models")
@@ -91,7 +91,7 @@ class Inspections:
 
     def _remember(self, key: str, spec: JobSpec, found: Inspection) -> None:
         with self._lock:
-            if len(self._known) >= _MAX_REMEMBERED:
+            if len(self._known) >= MAX_REMEMBERED:
                 self._known.clear()
                 self._specs.clear()
             self._known[key] = found
