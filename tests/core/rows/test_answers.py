@@ -164,3 +164,26 @@ def test_invisible_characters_are_left_out_of_answers_with_a_note(given: str, ta
 @pytest.mark.parametrize("text", ["می\u200cخواهم", "👩\u200d🔬", "क्\u200dष"])
 def test_joiners_stay_where_a_script_needs_them(text: str) -> None:
     assert answers(answer=f"x {text} y") == (f"x {text} y",)
+
+
+def test_a_list_may_hold_objects_of_answers() -> None:
+    given = [{"text": "a", "answer_start": 3}, {"value": "b", "aliases": ["c"]}, "d"]
+    assert answers(answers=given) == ("a", "b", "c", "d")
+
+
+@pytest.mark.parametrize(
+    "question", ["['Who?']", '["Who?", "Why?"]', "[{'role': 'user', 'content': 'Who?'}]", "{'q': 1}"]
+)
+def test_a_question_that_is_a_list_or_an_object_as_text_is_refused(question: str) -> None:
+    with pytest.raises(RowInvalid, match="map the member that holds the question"):
+        read(question=question, answer="x")
+
+
+@pytest.mark.parametrize("question", ["[1, 2, 4, 8]", "['a', 'b'] is of which type?", "[a, b]", "b'x'", "['a"])
+def test_other_questions_in_brackets_are_texts(question: str) -> None:
+    assert read(question=question, answer="x").question.question == question
+
+
+def test_options_that_are_numbers_as_text_are_not_noted() -> None:
+    row = {"question": "q", "choices": "[10, 20]", "answer": "B"}
+    assert read_row(row, task=Task.MULTIPLE_CHOICE).notes == ()

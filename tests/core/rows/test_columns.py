@@ -124,10 +124,17 @@ def test_a_chat_that_is_written_as_text_is_the_same_chat(written: str) -> None:
         columns.apply({"turns": "['Why?', 'so'"})
 
 
+@pytest.mark.parametrize(("user", "assistant"), [("human", "gpt"), ("User", "Assistant"), ("user", "model")])
+def test_other_names_of_roles_are_known(user: str, assistant: str) -> None:
+    turns = [{"role": user, "content": "Why?"}, {"role": assistant, "content": "so"}]
+    assert ColumnMap({"messages": "turns"}).apply({"turns": turns}) == {"question": "Why?", "answer": "so"}
+
+
 def test_turns_before_the_last_question_are_known() -> None:
     columns = ColumnMap({"messages": "turns"})
     assert columns.earlier_turns({"turns": CHAT})
     assert columns.earlier_turns({"turns": json.dumps(CHAT)})
+    assert columns.earlier_turns({"turns": [{"role": "User", "content": "A long text."}, *CHAT[3:]]})
     assert not columns.earlier_turns({"turns": [CHAT[0], *CHAT[3:]]})
     assert not columns.earlier_turns({"turns": "Why?"})
     assert not NO_MAP.earlier_turns({"messages": CHAT})

@@ -98,14 +98,16 @@ def _parquet(path: Path) -> Iterator[RawRow]:
         has_nanoseconds = whole != file.schema_arrow
         narrow = [field.name for field in file.schema_arrow if field.type in {pa.float16(), pa.float32()}]
         for batch in file.iter_batches(batch_size=_PARQUET_BATCH, use_threads=False):
-            for row in (batch.cast(whole, safe=False) if has_nanoseconds else batch).to_pylist():
+            rows = batch.cast(whole, safe=False) if has_nanoseconds else batch
+            for row in rows.to_pylist(maps_as_pydicts="strict"):
                 number += 1
                 for name in narrow:
                     row[name] = _shortest(row[name])
                 found = {name: value for name, value in row.items() if value is not None}
                 yield RawRow(number, found, columns=names)
-    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-        # Text that is not UTF-8 raises ValueError; a time beyond Python's calendar may raise OverflowError.
+    except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError) as error:
+        # Text that is not UTF-8 raises ValueError; a time beyond Python's calendar may raise OverflowError; a map that
+        # has one key twice raises KeyError.
         raise DatasetInvalid(
             f"The file is not readable Parquet: {str(error)[:200]}", hint="Write it anew, or send the rows as JSONL."
         ) from error

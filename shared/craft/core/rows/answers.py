@@ -1,6 +1,6 @@
 """Reads a row's accepted answers: a text, a list, or an object of either, also where a file holds them as text."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from craft.core.findings import FindingCode
@@ -36,7 +36,8 @@ def accepted_answers(field: str, value: object, notes: list[RowNote], *, has_bar
             raise RowInvalid.of(field, "is an empty list", value)
         # A list of numbers as text is told as such.
         noted = list[RowNote]() if notes and notes[-1].code is FindingCode.NUMBER_LISTS else notes
-        return tuple(_answer(f"{field}[{position}]", item, noted) for position, item in enumerate(found))
+        items = [(f"{field}[{position}]", item) for position, item in enumerate(found)]
+        return tuple(_answer(name, text, noted) for name, item in items for text in _texts(name, item))
     return (_answer(field, found, notes),)
 
 
@@ -53,7 +54,7 @@ def written(field: str, value: object, notes: list[RowNote], *, has_bars: bool =
         raise RowInvalid.of(field, f"{error}; {_ADVICE}", value) from None
     if isinstance(found, str) and has_bars and field != "answer":
         return _split_at_bars(field, value, notes)
-    if fields.is_list(found) and len(found) > 1 and all(_is_number(item) for item in found):
+    if field != "choices" and fields.is_list(found) and len(found) > 1 and all(_is_number(item) for item in found):
         notes.append(RowNote(FindingCode.NUMBER_LISTS, field, value))
     return found
 
@@ -69,6 +70,12 @@ def _flat(field: str, value: object) -> object:
         return [value["value"], *(aliases if fields.is_list(aliases) else [])]
     reason = "is an object; map the member that holds the answer, such as answers=answer.name"
     raise RowInvalid.of(field, reason, dict(value))
+
+
+def _texts(field: str, item: object) -> Sequence[object]:
+    """The texts of an object among a list's items, such as `{"text": "a", "answer_start": 3}`; else the item."""
+    found = _flat(field, item)
+    return found if isinstance(item, Mapping) and fields.is_list(found) else [found]
 
 
 def _answer(field: str, value: object, notes: list[RowNote]) -> str:

@@ -9,8 +9,14 @@ from craft.core.rows.written import WrittenInvalid, read_written
 MESSAGES = "messages"
 """Our name of a chat's column."""
 INSTRUCTING_ROLES = ("system", "developer")
-_ROLES: Mapping[str, str] = {"human": "user", "gpt": "assistant"}
-"""ShareGPT's roles. Its turns have `from` and `value`."""
+_ROLES: Mapping[str, str] = {
+    "human": "user",
+    "prompter": "user",
+    "gpt": "assistant",
+    "model": "assistant",
+    "bot": "assistant",
+}
+"""Other names of roles. ShareGPT's turns have `from` and `value`."""
 
 
 class Exchange(NamedTuple):
@@ -45,11 +51,11 @@ def last_exchange(turns: object) -> Exchange:
 
 
 def has_earlier_turns(turns: object) -> bool:
-    """Whether a chat that `last_exchange` reads has an assistant's message before the last user's."""
+    """Whether a chat that `last_exchange` reads has another message of user or assistant before the last user's."""
     found = _listed(turns)
     roles = [_message(number, turn)[0] for number, turn in enumerate(found)] if is_list(found) else []
     last = max((number for number, role in enumerate(roles) if role == "user"), default=0)
-    return "assistant" in roles[:last]
+    return not {"user", "assistant"}.isdisjoint(roles[:last])
 
 
 def _listed(turns: object) -> object:
@@ -82,6 +88,7 @@ def _message(number: int, turn: object) -> tuple[str, str]:
         return "tool", ""
     if not isinstance(content, str):
         raise RowInvalid.of(f"{MESSAGES}[{number}].content", "must be text", content)
+    role = role.casefold()
     return _ROLES.get(role, role), content
 
 

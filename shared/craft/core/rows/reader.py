@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from craft.core.findings import FindingCode
@@ -12,7 +13,11 @@ from craft.core.rows import fields
 from craft.core.rows.answers import RowNote, accepted_answers, written
 from craft.core.rows.fields import RowInvalid
 from craft.core.rows.options import NumberKey, options, right_option
+from craft.core.rows.written import WrittenInvalid, read_written
 from craft.errors import DatasetInvalid
+
+_OPENINGS = '[{"'
+"""A list or an object that is written as text begins so."""
 
 
 class ReadRow(NamedTuple):
@@ -54,7 +59,7 @@ def read_row(row: Mapping[str, object], *, task: Task, key_base: int = 0, has_ba
     as text (see `written`); in a row that `has_bars`, as CSV has them, `a|b` is a list too, except in `answer`.
     Raises RowInvalid, which names the field.
     """
-    question = fields.text("question", row.get("question"))
+    question = _question(row.get("question"))
     category = fields.optional_text("category", row.get("category"))
     given_id = fields.identifier("id", row.get("id"))
     notes = _scalar_notes(row)
@@ -67,6 +72,22 @@ def read_row(row: Mapping[str, object], *, task: Task, key_base: int = 0, has_ba
     choice_id = given_id or _content_id({"task": task.value, "question": question, "choices": given.texts})
     found = ChoiceQuestion(choice_id, question, given.texts, right.position, category)
     return ReadRow(found, given_id is not None, tuple(notes), right.key)
+
+
+def _question(value: object) -> str:
+    """The question's text. Raises RowInvalid also for a list or an object that is written as text."""
+    found = fields.text("question", value)
+    if found[0] not in _OPENINGS:
+        return found
+    with suppress(WrittenInvalid):
+        read = read_written(found)
+        # A list of numbers may well be a question: "[1, 2, 4, 8]".
+        if isinstance(read, Mapping) or (
+            fields.is_list(read) and any(isinstance(item, (str, Mapping)) for item in read)
+        ):
+            reason = "is a list or an object as text; map the member that holds the question, such as prompt.0"
+            raise RowInvalid.of("question", reason, value)
+    return found
 
 
 def _answers(row: Mapping[str, object], notes: list[RowNote], *, has_bars: bool) -> tuple[str, ...]:

@@ -19,12 +19,16 @@ _ONE_ITEM = re.compile(r",\s*\)$")
 _DTYPE = re.compile(r"\s*,\s*dtype=[^()]*")
 _SCALAR = re.compile(r"np\.(?:str_|bool_?|u?int\d*|float\d+)\(")
 _PRINTED = re.compile(
-    r"""np\.(?:str_|bool_?|u?int\d*|float\d+|array)\(.*\)|b(['"]).*\1|<[\w. ]+ object at 0x[0-9a-fA-F]+>"""
-    r"""|(?:frozenset|deque|OrderedDict|defaultdict|Counter|dict_(?:values|keys|items)|Index|Series|Categorical|tensor)"""
-    r"""\([\[{(].*\)|.*(?:^|\n|,\s)dtype: (?:object|str|string|category|bool|u?int\d+|float\d+|datetime64\[.*\])""",
+    r"(?:np\.(?:str_|bool_?|u?int\d*|float\d+|array)|datetime\.\w+|Timestamp|Decimal|Fraction|UUID)\(.*\)"
+    r"|(?:frozenset|deque|OrderedDict|defaultdict|Counter|dict_(?:values|keys|items)|Index|Series|Categorical|tensor)"
+    r"\([\[{(].*\)"
+    r"|b(['\"]).*\1"
+    r"|<[\w. ]+ object at 0x[0-9a-fA-F]+>"
+    r"|.*(?:^|\n|,\s)dtype: (?:object|str|string|category|bool|u?int\d+|float\d+|datetime64\[.*\])",
     re.DOTALL,
 )
 """Values of programs that are not read, because few mean them: scalars, bytes, sets, a Series, an object's address."""
+_DOUBLY_WRITTEN = ('"[', '"{')
 _PRINTED_ENDS = (")", "'", '"', ">")
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-7]{1,3}|.)", re.DOTALL)
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "a": "\a", "\n": ""}
@@ -47,6 +51,8 @@ def read_written(text: str) -> object:
     stripped = text.strip()
     if _is_printed(stripped):
         raise WrittenInvalid("looks like a list or a value as a program prints it, but cannot be read as one")
+    if stripped.startswith(_DOUBLY_WRITTEN):
+        return _written_twice(stripped, otherwise=text)
     if not stripped.startswith(("[", "{", "(", _ARRAY)):
         return text
     if stripped[0] == "(":
@@ -66,6 +72,16 @@ def read_written(text: str) -> object:
 def _is_printed(text: str) -> bool:
     may_be = text.endswith(_PRINTED_ENDS) or "dtype: " in text
     return may_be and not text.startswith(_ARRAY) and _PRINTED.fullmatch(text) is not None
+
+
+def _written_twice(text: str, *, otherwise: str) -> object:
+    """The list or mapping in a JSON text that holds one as text, as exports write that encode twice."""
+    try:
+        inner = json.loads(text)
+    except ValueError:
+        return otherwise
+    found = read_written(inner)
+    return otherwise if isinstance(found, str) else found
 
 
 def _json(text: str) -> object:

@@ -21,13 +21,13 @@ def found(*questions: Question) -> dict[str, FindingDetail]:
 
 @pytest.mark.parametrize("answer", ["nan", "NaN", "None", "null", "N/A", "<NA>", "undefined"])
 def test_what_programs_write_for_no_answer_is_a_warning(answer: str) -> None:
-    detail = found(asked("Paris"), asked(answer))[FindingCode.PLACEHOLDER_ANSWERS]
+    detail = found(asked("Paris"), asked(answer))[FindingCode.PLACEHOLDER_TEXTS]
     assert (detail.severity, detail.field, detail.lines) == (Severity.WARNING, "answers", (2,))
 
 
 @pytest.mark.parametrize("answer", ["Na", "Nan Goldin", "nones", "zero"])
 def test_other_short_answers_are_no_placeholders(answer: str) -> None:
-    assert FindingCode.PLACEHOLDER_ANSWERS not in found(asked(answer))
+    assert FindingCode.PLACEHOLDER_TEXTS not in found(asked(answer))
 
 
 @pytest.mark.parametrize("answer", ["x; y; z", "Adele|Adele Adkins", "Adele\nAdkins", "a;b", "'x'; 'y'"])
@@ -58,3 +58,8 @@ def test_an_option_that_comes_twice_is_a_warning() -> None:
 def test_what_a_wrong_encoding_left_is_a_warning_in_each_field() -> None:
     detail = found(asked("CafÃ©"))[FindingCode.DAMAGED_CHARACTERS]
     assert (detail.severity, detail.field, detail.count) == (Severity.WARNING, "answers", 1)
+
+
+def test_a_question_may_stand_for_none_too() -> None:
+    detail = found(OpenQuestion("id", "nan", ("x",)))[FindingCode.PLACEHOLDER_TEXTS]
+    assert (detail.field, detail.count) == ("question", 1)

@@ -73,6 +73,8 @@ def test_an_answer_is_no_refusal(answer: str) -> None:
         list("bbb"),
         ["(A)", "B.", "c)"],
         ["Answer: A", "option b", "Choice (C)"],
+        ["A", "BD", "ACD"],
+        list("ABCD") * 5 + ["Paris"],
         list("①②③"),
         list("0123") * 3,
         list("1" * 10),
@@ -80,12 +82,21 @@ def test_an_answer_is_no_refusal(answer: str) -> None:
 )
 def test_answers_that_are_all_labels_are_an_error(answers: list[str]) -> None:
     detail = found(*(asked(answer) for answer in answers))[FindingCode.LABEL_ANSWERS]
-    assert (detail.severity, detail.count) == (Severity.ERROR, len(answers))
+    assert (detail.severity, detail.count) == (Severity.ERROR, len(answers) - answers.count("Paris"))
     assert '{"choices": ["A", "B", "C"]}' in str(detail.hint)
 
 
 @pytest.mark.parametrize(
-    "answers", [["A", "B"], list("0123"), ["A", "B", "Paris"], ["A", "B", "C", "1"], ["7"] * 20, ["C++"] * 5]
+    "answers",
+    [
+        ["A", "B"],
+        list("0123"),
+        ["A", "B", "Paris"],
+        ["A", "B", "C", "1"],
+        ["7"] * 20,
+        ["C++"] * 5,
+        ["DNA", "BA", "CAB"],
+    ],
 )
 def test_other_short_answers_are_no_labels(answers: list[str]) -> None:
     assert FindingCode.LABEL_ANSWERS not in found(*(asked(answer) for answer in answers))

@@ -180,3 +180,12 @@ def test_times_with_nanoseconds_are_read_to_the_microsecond(tmp_path: Path) -> N
     assert str(row["zoned"]) == "1998-01-01 13:00:00+00:00"
     assert str(row["short"]) == "0:00:05"
     assert str(row["day"]) == "1970-01-01 00:00:00"
+
+
+def test_a_map_of_parquet_is_an_object_and_one_with_a_key_twice_is_refused(tmp_path: Path) -> None:
+    path, kind = tmp_path / "file", pa.map_(pa.string(), pa.string())
+    pq.write_table(pa.table({"choices": pa.array([[("A", "x"), ("B", "y")]], kind)}), path)
+    assert [raw.row for raw in read(path)] == [{"choices": {"A": "x", "B": "y"}}]
+    pq.write_table(pa.table({"choices": pa.array([[("A", "x"), ("A", "y")]], kind)}), path)
+    with pytest.raises(DatasetInvalid, match="not readable Parquet"):
+        read(path)

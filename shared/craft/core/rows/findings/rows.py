@@ -14,9 +14,12 @@ from craft.core.rows.findings.words import NUMBER_LISTS, NUMBER_LISTS_HINT, STOP
 from craft.core.rows.question_hashes import Repetition
 from craft.errors import FindingDetail, Severity
 
-_LABEL = re.compile(r"(?:(?:Answer|Option|Choice)[ :]+)?[(\[]?[A-Ja-j][)\].:]?|[①-⑩]|[0-5]", re.IGNORECASE)
+_LABEL = re.compile(
+    r"(?:(?:Answer|Option|Choice)[ :]+)?[(\[]?[A-J][)\].:]?|(?=..)A?B?C?D?E?F?G?|[①-⑩]|[0-5]", re.IGNORECASE
+)
+_NEARLY_ALL = 0.9
 _MIN_LETTERS, _MIN_NUMBERS = 3, 10
-"""From so many rows on, answers that are all labels are no chance."""
+"""From so many rows on, answers that are all labels, or nearly all letters, are no chance."""
 
 
 _PLACEHOLDERS = frozenset(
@@ -75,6 +78,8 @@ class NoticedRows:
         """Look at a question that is kept, and at its answers."""
         self._rows += 1
         self._look("question", question.question, line)
+        if question.question in _PLACEHOLDERS:
+            self._tallies.add(FindingCode.PLACEHOLDER_TEXTS, "question", line, question.question)
         if isinstance(question, OpenQuestion):
             self._look_at_answers(question.answers, line)
             return
@@ -94,7 +99,7 @@ class NoticedRows:
         if self._several.count * _MANY > self._rows:
             found.append(self._finding(FindingCode.UNSPLIT_ANSWERS, own_name("answers"), self._several))
         letters, numbers = self._labels_of[False], self._labels_of[True]
-        if (letters == self._rows >= _MIN_LETTERS) or (numbers == self._rows >= _MIN_NUMBERS):
+        if (letters >= max(_MIN_LETTERS, self._rows * _NEARLY_ALL)) or (numbers == self._rows >= _MIN_NUMBERS):
             found.append(self._finding(FindingCode.LABEL_ANSWERS, own_name("answers"), self._labels))
         return found
 
@@ -104,7 +109,7 @@ class NoticedRows:
             if self._refusals.is_refusal(text):
                 self._tallies.add(FindingCode.ANSWERS_REFUSE, "answers", line, text)
             if text in _PLACEHOLDERS:
-                self._tallies.add(FindingCode.PLACEHOLDER_ANSWERS, "answers", line, text)
+                self._tallies.add(FindingCode.PLACEHOLDER_TEXTS, "answers", line, text)
         if len(answers) == 1:
             self._rows_of_one += 1
             self._look_for_a_label(answers[0], line)

@@ -71,11 +71,11 @@ WORDS: Mapping[FindingCode, Words] = {
         "{rows} characters in `{field}` that a wrong encoding left, such as Ã© for é. Hardly any reply matches them.",
         "Read the source in its true encoding, and write it as UTF-8 once.",
     ),
-    FindingCode.PLACEHOLDER_ANSWERS: Words(
+    FindingCode.PLACEHOLDER_TEXTS: Words(
         _WARNING,
-        "{rows} an answer in `{field}` that programs write where there is none (nan, null, None, N/A). It is read as "
-        "the right answer.",
-        "Leave out the rows without an answer, unless the word is the answer.",
+        "{rows} a text in `{field}` that programs write where there is none (nan, null, None, N/A). It is read as it "
+        "stands.",
+        "Leave these rows out, unless the word is meant.",
     ),
     FindingCode.UNSPLIT_ANSWERS: Words(
         _WARNING,
@@ -96,8 +96,8 @@ WORDS: Mapping[FindingCode, Words] = {
     ),
     FindingCode.LABEL_ANSWERS: Words(
         _ERROR,
-        "{rows} one letter or one small number as the only answer, as keys of multiple choice are; read as open-ended, "
-        "they would teach the label.",
+        "{rows} a key such as A, BD or 2 as the only answer, as multiple choice has them; read as open-ended, they "
+        "would teach the label.",
         'Send "task": "multiple_choice" with the options (`choices`, or "columns": {{"choices": ["A", "B", "C"]}}), or '
         "map the answer to the column with its text.",
     ),
