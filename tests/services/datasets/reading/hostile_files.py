@@ -117,9 +117,7 @@ def _json() -> Iterator[Hostile]:
 
 def _jsonl() -> Iterator[Hostile]:
     yield Hostile("JSONL: CRLF, blank lines, no end", lambda: b"\r\n\n" + ROW.strip() + b"\r\n \r\n", ("Why?",))
-    yield Hostile(
-        "JSONL: a key twice", lambda: b'{"question": "How?", "question": "Why?", "answers": ["x"]}', ("Why?",)
-    )
+    yield Hostile("JSONL: a key twice", lambda: b'{"question": "How?", "question": "Why?", "answers": ["x"]}')
     yield Hostile("JSONL: deep extra member", lambda: b'{"x": ' + b"[" * 500 + b"]" * 500 + b", " + ROW[1:], ("Why?",))
     yield Hostile("JSONL: too deep extra member", lambda: b'{"x": ' + b"[" * 5000 + b"]" * 5000 + b", " + ROW[1:])
     yield Hostile("JSONL: deep answers", lambda: b'{"question": "Why?", "answers": ' + b"[" * 900 + b"]" * 900 + b"}")
