@@ -90,9 +90,12 @@ class WorkerCalls:
         with self._heard(report), job_transaction(self._database, self._stage(stage_id).job_id) as transaction:
             stage = transaction.leased(stage_id, renew.fence)
             renewed = extend(transaction, stage, renew, coordinator=self.coordinator, settings=self._settings)
-            if renewed.stop:
-                return renewed
-            return keep_limits(transaction, stage, renew, team_allowances(transaction.session), self._settings)
+            if not renewed.stop:
+                teams = team_allowances(transaction.session)
+                renewed = keep_limits(transaction, stage, renew, teams, self._settings)
+        if stage.status is StageStatus.FAILED:
+            self._wake_others(stage)
+        return renewed
 
     def complete(self, stage_id: str, complete: Complete) -> None:
         """Adopt the artifact and make ready what depends on it. Idempotent.

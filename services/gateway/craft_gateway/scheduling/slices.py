@@ -26,13 +26,14 @@ def gives_way(
 ) -> bool:
     """True if the running stage is to stop here: its team's GPU seconds are used up, or another team's turn has come.
 
-    `saved`: its attempt has saved work. Stages off the accelerators are short, and go on.
+    `saved`: its attempt has saved work; one that has not would lose all it did, each time. Stages off the accelerators
+    are short, and go on.
     """
-    if not stage.queue.uses_accelerator:
+    if not stage.queue.uses_accelerator or not saved:
         return False
     if over_gpu_quota(session, stage.team, teams.allowance(stage.team), now):
         return True
-    if not saved or stage.started_at is None or now - stage.started_at < timedelta(seconds=slice_seconds):
+    if stage.started_at is None or now - stage.started_at < timedelta(seconds=slice_seconds):
         return False
     return _anothers_turn(session, stage, teams, now)
 

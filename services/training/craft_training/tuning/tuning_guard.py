@@ -15,8 +15,8 @@ from craft_training.tuning.answer_trainer import answer_logits
 from craft_training.tuning.batches import Batch, batches_of
 from craft_training.tuning.samples import Sample
 
-MIN_LOSS = 5e-4
-"""A lower mean loss shows as 0.000: every token of every target is certain. A sound run ends far above it."""
+MIN_LOSS = 1e-5
+"""A lower mean loss is 0.0 but for rounding: every token of every target is certain."""
 MIN_CHANGE = 1e-4
 """A smaller change of every logit, in natural logarithms, changes no reply."""
 _COMPARED_SAMPLES = 8

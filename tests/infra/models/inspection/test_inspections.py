@@ -191,3 +191,13 @@ def test_a_specification_is_known_as_long_as_its_inspection_is_remembered(tmp_pa
     assert specs[0] not in known
     for each in known:
         inspections.inspect(each, made, sets, own="held_out", context=5000)
+
+
+def test_a_tokenizer_that_was_replaced_is_asked_again(tmp_path: Path) -> None:
+    sets = {"held_out": dataset(tmp_path / "rows", [row(0, "What is <|new|>?")])}
+    folder, inspections = model(tmp_path / "model"), Inspections()
+    asked = spec(probe=SHORT_PROBE)
+    assert not inspections.inspect(asked, folder, sets, own="held_out", context=500).marked
+    tokenizer = folder / "tokenizer.json"
+    tokenizer.write_text(tokenizer.read_text().replace(IM_END, "<|new|>"))
+    assert inspections.inspect(asked, folder, sets, own="held_out", context=500).marked

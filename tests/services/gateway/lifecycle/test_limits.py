@@ -127,6 +127,7 @@ def test_used_up_gpu_seconds_stop_a_stage_in_its_middle(world: World) -> None:
     world.clock.advance(99)
     assert not _asked_to_stop(world, running)
     world.clock.advance(2)
+    assert not _asked_to_stop(world, running, saved=False), "it would lose all it did, each day"
     assert _asked_to_stop(world, running)
     world.release(running)
     assert world.try_claim(world.stage(running.job_id, "probe:initial")) is None

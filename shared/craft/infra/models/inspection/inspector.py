@@ -78,7 +78,7 @@ class Inspections:
             context_length=context,
             seconds=self._seconds,
         )
-        key = request.model_dump_json()
+        key = f"{_version(request.tokenizer)} {request.model_dump_json()}"
         with self._lock:
             if key in self._known:
                 return self._known[key]
@@ -130,6 +130,14 @@ def relevant(spec: JobSpec) -> JobSpec:
 def _tokenizer(folder: Path) -> Path | None:
     path = folder / "tokenizer.json"
     return path if path.is_file() and path.stat().st_size >= _MIN_TOKENIZER_BYTES else None
+
+
+def _version(tokenizer: Path | None) -> str:
+    """Another text where the file was replaced: what was counted with the old one no longer holds."""
+    if tokenizer is None:
+        return ""
+    status = tokenizer.stat()
+    return f"{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
 
 
 def _in_child(request: str) -> "Inspection | _NotInspected":
