@@ -70,9 +70,9 @@ class LargeBodies:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
         identity: Identity | None = scope.get("state", {}).get("identity")
-        headers = Headers(scope=scope)
-        length = _length(headers)
-        if scope["type"] != "http" or identity is None or (length is not None and length <= LARGE_BODY_BYTES):
+        headers = Headers(scope=scope) if scope["type"] == "http" else None
+        length = _length(headers) if headers is not None else None
+        if headers is None or identity is None or (length is not None and length <= LARGE_BODY_BYTES):
             await self._app(scope, receive, send)
             return
         form = headers.get("content-type", "").lower().startswith("multipart/")

@@ -43,6 +43,8 @@ def serve(app: FastAPI, listen: Listen, settings: Settings) -> None:
         app,
         host=listen.host,
         port=listen.port,
+        # By default uvicorn goes on without what an application does beside its requests, where that cannot begin.
+        lifespan="on",
         timeout_graceful_shutdown=max(1, round(settings.worker.grace_seconds)),
         **server_options(places),
     )
