@@ -80,6 +80,7 @@ def tuned_per_second(seconds: float) -> float:
             checkpoints=Path(folder) / "checkpoints",
             checkpoint_seconds=1e9,
             on_step=on_step,
+            on_saved=lambda: None,
             stop=StopRequest(),
         )
     return (len(stamps) - 1) * settings.batch_size / (stamps[-1] - stamps[0])
