@@ -145,7 +145,7 @@ def test_without_a_free_connection_callers_are_told_to_come_back(system: Small, 
     database = Database(system.server.url)
     settings = Settings(state_dir=tmp_path, worker_token=WORKER_TOKEN)
     app = coordinator_app(database, exists=FakeStore(), queues=FakeBroker(), settings=settings, pause=once)
-    with TestClient(app, headers=HEADERS) as http:
+    with TestClient(app, base_url="http://127.0.0.1", headers=HEADERS) as http:
         with ExitStack() as stack:
             for _ in range(CONNECTIONS):
                 stack.enter_context(database.engine.connect())

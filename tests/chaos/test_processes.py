@@ -2,6 +2,7 @@
 
 import random
 import signal
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
@@ -71,15 +72,32 @@ def test_a_zombie_changes_nothing_and_ends_its_own_work(system: Small, family: b
     assert len(list((system.state / "artifacts" / "artifacts").glob(f"{system.stage(stage_id).key}-*"))) == 1
 
 
-@pytest.mark.parametrize("cut", [Part.kill, lambda part: part.freeze(family=False)], ids=["killed", "silent"])
+def killed(system: Small, coordinator: Part) -> None:
+    coordinator.kill()
+
+
+def silenced(system: Small, coordinator: Part) -> None:
+    """Stopped while it does not hold SQLite's lock: with it, it would silence the other coordinator too."""
+    for _ in range(100):
+        coordinator.freeze(family=False)
+        try:
+            system.server.lock()()
+        except sqlite3.OperationalError:
+            coordinator.thaw()
+        else:
+            return
+    raise AssertionError("It held the lock each time.")
+
+
+@pytest.mark.parametrize("cut", [killed, silenced])
 def test_a_worker_whose_coordinator_is_gone_ends_its_child_and_the_other_ones_worker_takes_over(
-    system: Small, cut: Callable[[Part], None]
+    system: Small, cut: Callable[[Small, Part], None]
 ) -> None:
     stage_id = system.submit()
     cut_off = system.begun(stage_id)
     number = system.workers.index(cut_off)
     child = cut_off.child
-    cut(system.coordinators[number])
+    cut(system, system.coordinators[number])
     heir = system.begun(stage_id, attempts=2)
     assert heir is not cut_off
     system.until(lambda: not child.is_running())
