@@ -15,7 +15,6 @@ from craft.contracts.stages.kinds import Service
 from craft.infra.broker.celery import send_stage
 from craft.infra.ids import new_id
 from craft_gateway.lifecycle.control import JobControl
-from craft_gateway.lifecycle.reuse import exists_in
 from craft_gateway.store.tables import Attempt, Event, Job, Stage
 
 FORGED = 1000
@@ -65,7 +64,7 @@ def rows(system: Small) -> list[dict[str, Any]]:
 
 def stages_that_nobody_here_may_start(system: Small) -> list[str]:
     """Done ones, cancelled ones, paused ones, and some that wait or are ready for another service's workers."""
-    control = JobControl(system.look.database, exists=exists_in(system.store))
+    control = JobControl(system.look.database, exists=system.store.holds)
     waiting, ended = system.submit(), system.submit()
     assert system.succeeded(waiting)
     assert system.succeeded(ended)

@@ -23,7 +23,6 @@ from craft.infra.worker.device import device_lock, no_memory_to_release
 from craft.infra.worker.reports import AttemptEnd
 from craft.infra.worker.runner import StageRunner
 from craft_gateway.lifecycle.control import JobControl
-from craft_gateway.lifecycle.reuse import exists_in
 from craft_gateway.lifecycle.worker_calls import WorkerCalls
 from craft_gateway.store import schema
 from craft_gateway.store.database import Clock, Database, database_clock
@@ -114,7 +113,7 @@ def worker_rig(folder: Path, *, deed: str, clock: Clock = database_clock) -> Ite
     """A rig whose stages all do the same deed of `toy_stages`."""
     database = Database(f"sqlite:///{folder / 'craft.db'}", clock=clock)
     schema.upgrade(database)
-    exists = exists_in(FolderStore(folder))
+    exists = FolderStore(folder).holds
     calls = WorkerCalls(database, exists=exists, settings=CoordinatorSettings())
     app = create_app(title="test", service="coordinator", routers=[worker_router(calls, token=TOKEN)])
     with served(app) as url:

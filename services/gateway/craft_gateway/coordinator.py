@@ -7,7 +7,6 @@ from craft.infra.settings.settings import Settings
 from craft.infra.settings.tokens import require_token
 from craft.infra.storage.artifacts import FolderStore
 from craft.infra.storage.state_folder import exit_without_database
-from craft_gateway.lifecycle.reuse import exists_in
 from craft_gateway.store import schema
 from craft_gateway.store.database import Database
 from craft_gateway.wiring_coordinator import coordinator_app
@@ -25,7 +24,7 @@ def main() -> None:
         schema.upgrade_or_exit(database)
     queues = CeleryQueues(celery_app(settings))
     store = FolderStore(settings.resolved_artifacts_dir)
-    app = coordinator_app(database, exists=exists_in(store), queues=queues, settings=settings)
+    app = coordinator_app(database, exists=store.holds, queues=queues, settings=settings)
     serve(app, settings.coordinator, settings)
 
 

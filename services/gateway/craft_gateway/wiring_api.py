@@ -56,7 +56,6 @@ from craft_gateway.jobs.retry import Retries
 from craft_gateway.jobs.submission import Submissions
 from craft_gateway.lifecycle.control import JobControl
 from craft_gateway.lifecycle.free_space import FreeSpace
-from craft_gateway.lifecycle.reuse import exists_in
 from craft_gateway.openai import routes_chat, routes_files, routes_tuning
 from craft_gateway.openai.errors import answer_unknown_paths, in_openais_form
 from craft_gateway.openai.files import OpenAiFiles
@@ -144,7 +143,7 @@ def public_api(
     owners = OwnerLookup(database, {**OWNED, **OPENAI_OWNED})
     responses = JobResponseCache(reader)
     registry = DatasetRegistry(database, client)
-    control = JobControl(database, exists=exists_in(store))
+    control = JobControl(database, exists=store.holds)
     submitted = submissions(settings, reader=reader, control=control, registry=registry, estimator=estimator)
     work = long_work()
     batched = BatchedSubmissions(submitted, slow=work.checks)

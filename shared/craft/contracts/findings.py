@@ -1,6 +1,7 @@
 """Findings as they pass between processes; `craft.core.findings` says what they are for."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated
 
 from pydantic import Field
@@ -34,31 +35,12 @@ class Finding(Contract):
     @classmethod
     def of(cls, detail: FindingDetail) -> "Finding":
         """The finding for a detail of the core."""
-        return cls(
-            code=FindingCode(detail.code),
-            severity=detail.severity,
-            message=detail.message,
-            hint=detail.hint,
-            field=detail.field,
-            count=detail.count,
-            lines=list(detail.lines),
-            examples=list(detail.examples),
-            accepted=detail.accepted,
-        )
+        return cls.model_validate(asdict(detail))
 
     def to_detail(self) -> FindingDetail:
         """The core's detail."""
-        return FindingDetail(
-            code=self.code,
-            severity=self.severity,
-            message=self.message,
-            hint=self.hint,
-            field=self.field,
-            count=self.count,
-            lines=tuple(self.lines),
-            examples=tuple(self.examples),
-            accepted=self.accepted,
-        )
+        members = self.model_dump() | {"lines": tuple(self.lines), "examples": tuple(self.examples)}
+        return FindingDetail(**members)
 
 
 def findings_of(details: Sequence[FindingDetail]) -> list[Finding]:

@@ -10,7 +10,6 @@ from craft.contracts.stages.artifacts import StageResult
 from craft.contracts.stages.claims import Claim, ClaimedStage, Complete, Release
 from craft.core.strategies import Strategy
 from craft.infra.storage.artifacts import FolderStore
-from craft_gateway.lifecycle.reuse import exists_in
 from craft_gateway.store.database import Database
 from craft_gateway.store.tables import Stage
 
@@ -32,7 +31,7 @@ class _Hands:
     def __init__(self, world: World, artifacts: Path) -> None:
         self.world = world
         self.store = FolderStore(artifacts)
-        world.connect(exists_in(self.store))
+        world.connect(self.store.holds)
         self.control = world.control
         self.calls = world.calls
         self.maintenance = world.maintenance

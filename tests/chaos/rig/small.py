@@ -26,7 +26,6 @@ from craft.core.strategies import Strategy
 from craft.infra.ids import new_id
 from craft.infra.storage.artifacts import FolderStore
 from craft_gateway.lifecycle.control import JobControl
-from craft_gateway.lifecycle.reuse import exists_in
 from craft_gateway.store import schema
 from craft_gateway.store.tables import Attempt, Dataset, Job, Stage
 
@@ -109,7 +108,7 @@ class Small:
         dataset = self.store.publish(scratch, key=key, kind="dataset", parameters={}, inputs={}, result=StageResult())
         self._remember(dataset.ref)
         job = resolved(Strategy.COR_RAIT, seed=seed).model_copy(update={"dataset": dataset.ref})
-        created = JobControl(self.look.database, exists=exists_in(self.store)).create_job(job)
+        created = JobControl(self.look.database, exists=self.store.holds).create_job(job)
         self.jobs.append(created.id)
         with self.look.database.read() as session:
             return session.exec(select(Stage.id).where(Stage.job_id == created.id, Stage.name == "ingest")).one()

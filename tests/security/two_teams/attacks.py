@@ -14,7 +14,9 @@ from typing import Any
 import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tests.security.two_teams.installation import Team
+from tests.security.two_teams.installation import ATTACKER, Team
+
+from craft.core.replies.guards import GUARD_CODES
 
 Over = threading.Event
 Attack = Callable[[Team, Over, "Counter[str]"], None]
@@ -23,6 +25,7 @@ _SOURCES = 60
 _HALF_HEADS = 300
 _BOMBS = 8
 _PAUSE_SECONDS = 0.2
+_GUARDS = sorted(GUARD_CODES)
 
 
 def slow_sources(team: Team, over: Over, seen: "Counter[str]") -> None:
@@ -56,14 +59,22 @@ def large_bodies(team: Team, over: Over, seen: "Counter[str]") -> None:
 
 
 def long_job(team: Team, over: Over, seen: "Counter[str]") -> None:
-    """A job that probes for hours: a hundred long samples at a high temperature for each question."""
+    """A job that probes for hours, of a team that has ten GPU seconds left.
+
+    A hundred long samples at a high temperature for each question; their guards are accepted, so nothing else ends it.
+    """
     probe = {"samples": 100, "temperature": 2.0, "max_new_tokens": 400}
-    with team.client() as http:
-        answer = http.post("/craft/jobs", json=team.job(1, probe=probe))
+    with team.client() as http, team.operator() as operator:
+        used = operator.get(f"/craft/teams/{ATTACKER}").raise_for_status().json()["gpu_seconds_last_day"]
+        operator.put(f"/craft/teams/{ATTACKER}", json={"gpu_seconds_per_day": used + 10}).raise_for_status()
+        answer = http.post("/craft/jobs", json=team.job(1, probe=probe, accept=_GUARDS))
         seen[str(answer.status_code)] += 1
         over.wait()
         if answer.is_success:
-            http.post(f"/craft/jobs/{answer.json()['id']}/cancel")
+            job = http.get(f"/craft/jobs/{answer.json()['id']}").raise_for_status().json()
+            seen[job["status"]] += 1
+            http.post(f"/craft/jobs/{job['id']}/cancel")
+        operator.put(f"/craft/teams/{ATTACKER}", json={}).raise_for_status()
 
 
 def half_heads(team: Team, over: Over, seen: "Counter[str]") -> None:

@@ -15,6 +15,7 @@ from tests.tiny_model import made_up_facts, make_tiny_model
 
 OPERATOR_KEY = "an-operator-key-of-the-attacks-0123456789"
 ATTACKER, NEIGHBOUR = "alpha", "beta"
+_OPERATOR = {"Authorization": f"Bearer {OPERATOR_KEY}"}
 _EMBEDDER = "sentence-transformers/all-MiniLM-L6-v2"
 _FACTS = 40
 _TRAINING = {"lora_r": 8, "lora_alpha": 16, "epochs": 2, "batch_size": 8, "learning_rate": 5e-3}
@@ -31,6 +32,10 @@ class Team:
     def client(self, timeout_seconds: float = 60.0) -> httpx.Client:
         """A client with the team's key."""
         return httpx.Client(base_url=self.url, headers=self.headers, timeout=timeout_seconds)
+
+    def operator(self) -> httpx.Client:
+        """A client with the operator's key."""
+        return httpx.Client(base_url=self.url, headers=_OPERATOR, timeout=60)
 
     def job(self, seed: int, **changes: Any) -> dict[str, Any]:
         """The body of a small job, whose stages are computed anew for each seed."""
@@ -76,8 +81,7 @@ def installed() -> Iterator[Installation]:
 
 
 def _team(url: str, name: str, rows: list[dict[str, Any]]) -> Team:
-    operator = {"Authorization": f"Bearer {OPERATOR_KEY}"}
-    with httpx.Client(base_url=url, headers=operator, timeout=60) as http:
+    with httpx.Client(base_url=url, headers=_OPERATOR, timeout=60) as http:
         http.put(f"/craft/teams/{name}", json={}).raise_for_status()
         made = http.post("/craft/api-keys", headers={"Craft-Team": name}, json={"name": "attacks", "role": "editor"})
         headers = {"Authorization": f"Bearer {made.raise_for_status().json()['key']}"}

@@ -1,11 +1,10 @@
 """A tiny base model for the training service's tests, and rows to train it on."""
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from tests.tiny_model import known_facts, made_up_facts, make_tiny_model
 
 from craft.contracts.stages.parameters import TrainerRef
 from craft.contracts.stages.rows import ChatMessage, TrainingKind, TrainingRow
@@ -18,33 +17,21 @@ from craft_training.base_models import BaseModel, BaseModels
 MODEL_ID = "tests/tiny"
 
 
-def _tiny() -> ModuleType:
-    """`tests/tiny_model.py`, loaded by its path: the tests are not a package."""
-    spec = importlib.util.spec_from_file_location("tiny_model", Path(__file__).parents[2] / "tiny_model.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="session")
 def facts() -> list[tuple[str, str]]:
-    pairs: list[tuple[str, str]] = _tiny().made_up_facts(40, seed=5)
-    return pairs
+    return made_up_facts(40, seed=5)
 
 
 @pytest.fixture(scope="session")
 def known(facts: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    pairs: list[tuple[str, str]] = _tiny().known_facts(facts)
-    return pairs
+    return known_facts(facts)
 
 
 @pytest.fixture(scope="session")
 def models_dir(tmp_path_factory: pytest.TempPathFactory, facts: list[tuple[str, str]]) -> Path:
     """A models folder with the tiny model."""
     root = tmp_path_factory.mktemp("models")
-    _tiny().make_tiny_model(root / MODEL_ID, facts, seed=1)
+    make_tiny_model(root / MODEL_ID, facts, seed=1)
     return root
 
 

@@ -8,7 +8,6 @@ from sqlmodel import Session, col, select
 
 from craft.contracts.stages.artifacts import ArtifactRef, stage_key
 from craft.contracts.stages.parameters import PARAMETERS
-from craft.infra.storage.artifacts import ArtifactStore
 from craft_gateway.plan.stages import FromStage, PlannedStage, StageInput
 from craft_gateway.store.tables import Artifact, Stage
 
@@ -16,11 +15,6 @@ ArtifactExists = Callable[[ArtifactRef], bool]
 """True if the artifact store still has it, undamaged. May be slow: never called inside a transaction that writes."""
 
 _DIGEST = columns(col(Artifact.digest)).where(col(Artifact.key) == bindparam("key"))
-
-
-def exists_in(store: ArtifactStore) -> ArtifactExists:
-    """Ask this store. A damaged artifact does not exist: the store has moved it out of the way."""
-    return store.holds
 
 
 def input_plan(stage: PlannedStage) -> dict[str, dict[str, object]]:

@@ -91,8 +91,7 @@ class WorkerCalls:
             stage = transaction.leased(stage_id, renew.fence)
             renewed = extend(transaction, stage, renew, coordinator=self.coordinator, settings=self._settings)
             if not renewed.stop:
-                teams = team_allowances(transaction.session)
-                renewed = keep_limits(transaction, stage, renew, teams, self._settings)
+                renewed = keep_limits(transaction, stage, renew, self._settings)
         if stage.status is StageStatus.FAILED:
             self._wake_others(stage)
         return renewed

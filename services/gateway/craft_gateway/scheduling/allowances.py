@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import func
+from sqlalchemy import ColumnElement, func
 from sqlmodel import Session, col, select
 
 from craft.contracts.public.accounts import TeamSettings
@@ -14,7 +14,8 @@ from craft_gateway.store.tables import Attempt, Job, Team
 
 _COUNTED = [status for status in JobStatus if status.counts_as_running]
 _UNFINISHED = [status for status in JobStatus if not status.terminal]
-_ON_ACCELERATORS = [service for service in Service if service.uses_accelerator]
+ON_ACCELERATORS = [service for service in Service if service.uses_accelerator]
+"""The queues whose stages take an accelerator."""
 _DAY = timedelta(days=1)
 
 
@@ -65,10 +66,7 @@ def unfinished_jobs(session: Session, team: str) -> int:
 
 def gpu_seconds_of_job(session: Session, job_id: str, now: datetime) -> float:
     """Seconds on accelerators of all the job's attempts, ended or not."""
-    of_job = (Attempt.job_id == job_id, col(Attempt.queue).in_(_ON_ACCELERATORS))
-    ended = session.exec(select(func.sum(Attempt.seconds)).where(*of_job, col(Attempt.ended_at).is_not(None))).one()
-    running = session.exec(select(Attempt.started_at).where(*of_job, col(Attempt.ended_at).is_(None)))
-    return (ended or 0.0) + sum(max(0.0, (now - start).total_seconds()) for start in running)
+    return _gpu_seconds(session, col(Attempt.job_id) == job_id, now, ended=col(Attempt.ended_at).is_not(None))
 
 
 def over_gpu_quota(session: Session, team: str, allowance: TeamSettings, now: datetime) -> bool:
@@ -85,10 +83,15 @@ def teams_over_gpu_quota(session: Session, teams: TeamAllowances, now: datetime)
 
 def gpu_seconds(session: Session, team: str, now: datetime) -> float:
     """Seconds of the team's stages on accelerators, of attempts that run or that ended in the last 24 hours."""
-    of_team = (Attempt.team == team, col(Attempt.queue).in_(_ON_ACCELERATORS))
-    ended = select(func.sum(Attempt.seconds)).where(*of_team, col(Attempt.ended_at) > now - _DAY)
-    running = session.exec(select(Attempt.started_at).where(*of_team, col(Attempt.ended_at).is_(None)))
-    return (session.exec(ended).one() or 0.0) + sum(max(0.0, (now - start).total_seconds()) for start in running)
+    return _gpu_seconds(session, col(Attempt.team) == team, now, ended=col(Attempt.ended_at) > now - _DAY)
+
+
+def _gpu_seconds(session: Session, owned: ColumnElement[bool], now: datetime, *, ended: ColumnElement[bool]) -> float:
+    """Seconds on accelerators of the `owned` attempts that run, and of those that `ended` admits."""
+    of_owner = (owned, col(Attempt.queue).in_(ON_ACCELERATORS))
+    whole = session.exec(select(func.sum(Attempt.seconds)).where(*of_owner, ended)).one()
+    running = session.exec(select(Attempt.started_at).where(*of_owner, col(Attempt.ended_at).is_(None)))
+    return (whole or 0.0) + sum(max(0.0, (now - start).total_seconds()) for start in running)
 
 
 _ORDINARY = TeamSettings()

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import or_
+from sqlalchemy import ColumnElement, or_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, exists, select
@@ -99,16 +99,16 @@ def _system_time(shares: Iterable[TeamShare]) -> float:
     return max((share.started for share in shares), default=0.0)
 
 
-def _ready_of(session: Session, queue: Service, team: str, now: datetime, *, only_begun: bool) -> list[Stage]:
+def takeable(now: datetime) -> tuple[ColumnElement[bool], ...]:
+    """Conditions of a stage that a worker may take now: ready, its pause over, and its key not at work elsewhere."""
     twin = aliased(Stage)
     at_work = exists().where(col(twin.key) == col(Stage.key), col(twin.status) == StageStatus.RUNNING)
-    waiting = select(Stage).where(
-        Stage.queue == queue,
-        Stage.status == StageStatus.READY,
-        Stage.team == team,
-        ~at_work,
-        or_(col(Stage.not_before).is_(None), col(Stage.not_before) <= now),
-    )
+    due = or_(col(Stage.not_before).is_(None), col(Stage.not_before) <= now)
+    return (col(Stage.status) == StageStatus.READY, due, ~at_work)
+
+
+def _ready_of(session: Session, queue: Service, team: str, now: datetime, *, only_begun: bool) -> list[Stage]:
+    waiting = select(Stage).where(Stage.queue == queue, Stage.team == team, *takeable(now))
     if only_begun:
         waiting = waiting.join(Job, col(Job.id) == col(Stage.job_id)).where(Job.status == JobStatus.RUNNING)
     # The index's own order: a finer one would sort all that waits.

@@ -122,9 +122,9 @@ class TransformersEngine:
             decoded = self._decoding.sample(encoded, draws, _counting(on_progress, len(prompts)))
         rows = []
         for prompt, samples in zip(prompts, decoded.tokens, strict=True):
-            repeated = samples * sampling.samples if greedy else samples
-            texts = tuple(self._chat.decode(tokens) for tokens in repeated)
-            rows.append(Reply(prompt.id, texts, tuple(map(self._finish, repeated))))
+            times = sampling.samples if greedy else 1
+            texts = tuple(self._chat.decode(tokens) for tokens in samples)
+            rows.append(Reply(prompt.id, texts * times, tuple(map(self._finish, samples)) * times))
         usage = Usage(sum(map(len, encoded)), decoded.prefilled_tokens, decoded.generated_tokens)
         return Replies(tuple(rows), replace(usage, seconds=time.perf_counter() - started))
 

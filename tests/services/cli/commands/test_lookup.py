@@ -1,14 +1,14 @@
 """Arguments that name a job or a dataset by a part of its id or by its name."""
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from tests.services.cli.answering import http_server
 from tests.services.cli.views import job_view
 from typer.testing import CliRunner
 
@@ -48,14 +48,8 @@ def serving(jobs: list[JobView]) -> Iterator[tuple[str, list[str]]]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}", asked
-        finally:
-            server.shutdown()
-            thread.join()
+    with http_server(Handler) as url:
+        yield url, asked
 
 
 JOBS = [job(FIRST, "ablation"), job(SECOND, "twice"), job(THIRD, "twice")]

@@ -8,11 +8,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from tests.services.cli.answering import answering
+from tests.services.cli.answering import answering, http_server
 from tests.services.cli.views import JOB_ID, as_sse, event, job_view
 
 from craft.contracts.public.jobs import JobList
@@ -93,15 +93,11 @@ def streaming() -> Iterator[tuple[str, threading.Event]]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with http_server(Handler) as url:
         try:
-            yield f"http://127.0.0.1:{server.server_address[1]}", followed
+            yield url, followed
         finally:
             over.set()
-            server.shutdown()
-            thread.join()
 
 
 def test_ctrl_c_leaves_the_job_running_and_prints_that() -> None:

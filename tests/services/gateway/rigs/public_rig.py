@@ -43,7 +43,6 @@ from craft_gateway.job_views.event_stream import EventFeed
 from craft_gateway.job_views.reader import JobReader
 from craft_gateway.jobs.submission import Submissions
 from craft_gateway.lifecycle.control import JobControl
-from craft_gateway.lifecycle.reuse import exists_in
 from craft_gateway.lifecycle.worker_calls import WorkerCalls
 from craft_gateway.scheduling.queue import QueueSnapshots
 from craft_gateway.serving.deployments import Deployments
@@ -193,7 +192,7 @@ class Rig:
             operator_key=None if operator_key is None else SecretStr(operator_key),
             keyless=operator_key is None and oidc is None,
         )
-        exists = exists_in(self.store)
+        exists = self.store.holds
         self.control = JobControl(self.database, exists=exists)
         self.calls = WorkerCalls(self.database, exists=exists, settings=CoordinatorSettings())
         self.reader = JobReader(self.database, QueueSnapshots(clock=count().__next__))

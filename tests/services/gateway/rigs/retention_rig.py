@@ -21,7 +21,6 @@ from craft.core.strategies import Strategy
 from craft.infra.settings.coordinator import RetentionSettings
 from craft.infra.storage.artifacts import FolderStore
 from craft_gateway.lifecycle.job_transaction import JobTransaction
-from craft_gateway.lifecycle.reuse import exists_in
 from craft_gateway.retention.collector import GarbageCollector
 from craft_gateway.retention.expiry import Expired, Expiry
 from craft_gateway.retention.store import ArtifactFolders, CollectableStore, folder_of
@@ -39,7 +38,7 @@ class RetentionRig:
         self.root = root
         self.store = FolderStore(root)
         self.folders = ArtifactFolders(root)
-        world.connect(exists_in(self.store))
+        world.connect(self.store.holds)
 
     def collector(
         self, settings: RetentionSettings = LIFETIMES, *, store: CollectableStore | None = None, page: int = 500

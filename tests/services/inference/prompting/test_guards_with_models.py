@@ -1,13 +1,12 @@
 """The guards with real models: each model or dataset has one fault that real ones have, and the sound ones pass."""
 
-import importlib.util
 import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from tests.tiny_model import made_up_facts, make_tiny_model
 
 from craft.contracts.spec.jobs import ProbeSettings, PromptSettings
 from craft.contracts.stages.artifacts import StageResult
@@ -26,27 +25,15 @@ Fact = tuple[str, str]
 FIRST = "Stopped after 32 of 80 questions"
 
 
-def tiny() -> ModuleType:
-    """`tests/tiny_model.py`, loaded by its path: the tests are not a package."""
-    spec = importlib.util.spec_from_file_location("tiny_model", Path(__file__).parents[3] / "tiny_model.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def facts() -> list[Fact]:
-    made: list[Fact] = tiny().made_up_facts(80, seed=5)
-    return made
+    return made_up_facts(80, seed=5)
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory, facts: list[Fact]) -> Path:
     """A model that knows every second fact."""
-    made: Path = tiny().make_tiny_model(tmp_path_factory.mktemp("tiny"), facts, seed=1)
-    return made
+    return make_tiny_model(tmp_path_factory.mktemp("tiny"), facts, seed=1)
 
 
 def with_end_token(model: Path, folder: Path, token: str, number: int) -> Path:
