@@ -15,6 +15,7 @@ import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tests.security.two_teams.installation import ATTACKER, Team
+from tests.tiny_model import made_up_facts
 
 from craft.core.replies.guards import GUARD_CODES
 
@@ -61,18 +62,20 @@ def large_bodies(team: Team, over: Over, seen: "Counter[str]") -> None:
 def long_job(team: Team, over: Over, seen: "Counter[str]") -> None:
     """A job that probes for hours, of a team that has ten GPU seconds left.
 
-    A hundred long samples at a high temperature for each question; their guards are accepted, so nothing else ends it.
+    A hundred long samples at a high temperature for each of 2,000 questions; the guards are accepted, so that nothing
+    but the team's limit can end it.
     """
-    probe = {"samples": 100, "temperature": 2.0, "max_new_tokens": 400}
+    probe = {"samples": 100, "temperature": 5.0, "max_new_tokens": 1000}
+    rows = [{"question": question, "answers": [answer]} for question, answer in made_up_facts(2000, seed=7)]
     with team.client() as http, team.operator() as operator:
         used = operator.get(f"/craft/teams/{ATTACKER}").raise_for_status().json()["gpu_seconds_last_day"]
         operator.put(f"/craft/teams/{ATTACKER}", json={"gpu_seconds_per_day": used + 10}).raise_for_status()
-        answer = http.post("/craft/jobs", json=team.job(1, probe=probe, accept=_GUARDS))
+        answer = http.post("/craft/jobs", json=team.job(1, dataset={"rows": rows}, probe=probe, accept=_GUARDS))
         seen[str(answer.status_code)] += 1
         over.wait()
         if answer.is_success:
             job = http.get(f"/craft/jobs/{answer.json()['id']}").raise_for_status().json()
-            seen[job["status"]] += 1
+            seen[job["error"]["code"] if job["error"] else job["status"]] += 1
             http.post(f"/craft/jobs/{job['id']}/cancel")
         operator.put(f"/craft/teams/{ATTACKER}", json={}).raise_for_status()
 
