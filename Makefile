@@ -49,7 +49,7 @@ $(TRANSFORMERS_4)/.installed: shared/constraints-transformers4.txt
 	$(TRANSFORMERS_4)/bin/python -m pip install -q $(PIP_ARGS) -c shared/constraints-transformers4.txt transformers peft jinja2
 	touch $@
 
-demo: setup models ## Teach a real small model to say "I don't know"; ten minutes on two idle cores, plus about 2.5 GB of downloads
+demo: setup models ## Teach a real small model to say "I don't know"; a quarter of an hour on two idle cores, plus about 2.5 GB of downloads
 	$(BIN)/craft demo $(ARGS)
 
 up: setup models ## Run the whole system in the foreground until Ctrl-C

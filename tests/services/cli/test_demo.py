@@ -28,7 +28,7 @@ def planned(*, reused: bool) -> ValidationView:
 
 def test_the_demo_tells_first_how_long_it_takes_and_what_its_stages_do() -> None:
     assert [*outlook(planned(reused=False))] == [
-        "It takes about 10 minutes on two idle cores, and longer beside other work.",
+        "It takes about 16 minutes on two idle cores, and longer beside other work.",
         f"  probe          {FACTS[StageKind.PROBE].meaning}",
     ]
 
