@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from craft.contracts.base import NAME, SHA256
+from craft.contracts.spec.chats import ARGUMENT_NAME
 from craft.contracts.spec.jobs import MODEL_AT_REVISION, MODEL_ID, REVISION
 
 _MAX_SHOWN_LENGTH = 60
@@ -23,6 +24,7 @@ _PATTERNS: Mapping[str, str] = {
     MODEL_AT_REVISION: "must be a model such as owner/name or owner/name@revision",
     REVISION: "must be a revision such as main: letters, digits, `.`, `_` and `-`",
     NAME: _NAME_WORDS,
+    ARGUMENT_NAME: "must be a variable's name: a letter, then letters, digits and `_`",
     SHA256: "must be a SHA-256: 64 digits and letters from a to f",
     r"^[^\x00]*$": "must be text without the character NUL",
     r"^[a-z]{2,3}$": "must be the code of a language, such as en",
@@ -55,6 +57,7 @@ _WORDS: Mapping[str, str] = {
     "recursion_depth_exceeded": "is nested too deeply",
     "union_tag_invalid": "must have {discriminator} of {expected_tags}, not {tag}",
     "union_tag_not_found": "must have {discriminator}, the kind of this object",
+    "argument_type": "must be true, false, a number or a short text, not {input}",
     "timezone_aware": f"must have a time zone, as {_EXAMPLE_TIME} has",
     "datetime_past": "must be in the past",
     "datetime_future": "must be in the future",

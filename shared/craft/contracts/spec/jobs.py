@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from craft.contracts.base import DATASET_ID, NAME, Contract
 from craft.contracts.findings import Accept
+from craft.contracts.spec.chats import TemplateArguments, TemplateText, with_defaults
 from craft.core.judging.refusals import MAX_PHRASE_LENGTH, MAX_PHRASES
 from craft.core.prompts import MAX_TEMPLATE_BYTES, MAX_TEMPLATES
 from craft.core.questions import Task
@@ -39,6 +40,15 @@ class BaseModelRef(Contract):
 
     id: str = Field(pattern=MODEL_ID, examples=["HuggingFaceTB/SmolLM2-135M-Instruct"])
     revision: str = Field("main", pattern=REVISION)
+    chat_template_arguments: TemplateArguments = Field(
+        default_factory=lambda: with_defaults({}),
+        description="Variables for the model's chat template, in every prompt of the job and of the served adapter. "
+        "By default `enable_thinking` and `thinking` are false; given names are added to these.",
+        examples=[{"enable_thinking": False}],
+    )
+    chat_template: TemplateText | None = Field(
+        None, description="A chat template (Jinja) in place of the one in the model's folder, which may have none."
+    )
 
 
 class DatasetRef(Contract):

@@ -6,6 +6,7 @@ from pydantic import Field, TypeAdapter
 
 from craft.contracts.base import Contract, Digest
 from craft.contracts.findings import Accept, Finding
+from craft.contracts.spec.chats import ChatFormat
 from craft.contracts.spec.jobs import (
     EvaluationSettings,
     ProbeSettings,
@@ -27,6 +28,12 @@ class ModelRef(Contract):
     id: str
     revision: str
     digest: Digest
+    chat: ChatFormat = Field(default_factory=ChatFormat, description="The form of every chat with the model.")
+
+    @property
+    def weights(self) -> "ModelRef":
+        """The same files, whatever the form of chats: models that are equal in this can share what is loaded."""
+        return self.model_copy(update={"chat": ChatFormat()})
 
 
 class EngineRef(Contract):
