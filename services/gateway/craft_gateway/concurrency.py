@@ -5,7 +5,7 @@ import contextvars
 import logging
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
@@ -123,7 +123,7 @@ def _settle(result: asyncio.Future[ResultT], outcome: ResultT | Exception) -> No
         result.set_result(outcome)
 
 
-Pause = Callable[[float], Awaitable[None]]
+Pause = Callable[[float], Coroutine[None, None, None]]
 """Waits that many seconds."""
 TROUBLE_SECONDS = 1.0
 """The pause of a loop whose step failed."""
@@ -157,13 +157,48 @@ class TroubleLog:
         self._in_trouble = False
 
 
+class Bell:
+    """Ends the pause of one loop early. It may be rung from any thread, also before the loop runs."""
+
+    def __init__(self) -> None:
+        self._rung = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def ring(self) -> None:
+        """End the present pause, or the next one."""
+        if self._loop is None:
+            self._rung.set()
+        else:
+            self._loop.call_soon_threadsafe(self._rung.set)
+
+    async def cut_short(self, pause: Coroutine[None, None, None]) -> None:
+        """Wait until the pause is over or the bell is rung; rings since the last pause count once."""
+        self._loop = asyncio.get_running_loop()
+        waits = [asyncio.create_task(pause), asyncio.create_task(self._wait())]
+        try:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for ended in done:
+                ended.result()
+        finally:
+            for wait in waits:
+                wait.cancel()
+        self._rung.clear()
+
+    async def _wait(self) -> None:
+        await self._rung.wait()
+
+
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """Something to do again and again. `step` returns whether more is waiting; it may block and may raise."""
+    """Something to do again and again. `step` returns whether more is waiting; it may block and may raise.
+
+    `bell`, where there is one, ends a pause of `idle_seconds` early.
+    """
 
     name: str
     step: Callable[[], bool]
     idle_seconds: float
+    bell: Bell | None = None
 
 
 def after_first(first: Callable[[], None], step: Callable[[], bool]) -> Callable[[], bool]:
@@ -192,4 +227,5 @@ async def run_loop(loop: Loop, *, pause: Pause = asyncio.sleep) -> None:
             continue
         trouble.worked()
         if not more:
-            await pause(loop.idle_seconds)
+            pausing = pause(loop.idle_seconds)
+            await (pausing if loop.bell is None else loop.bell.cut_short(pausing))

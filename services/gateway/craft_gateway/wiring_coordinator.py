@@ -13,7 +13,7 @@ from craft.infra.http.service_access import own_checks_access
 from craft.infra.settings.publishing import PublishingSettings
 from craft.infra.settings.settings import Settings
 from craft.infra.storage.artifacts import FolderStore
-from craft_gateway.concurrency import Loop, Pause, after_first, run_loop
+from craft_gateway.concurrency import Bell, Loop, Pause, after_first, run_loop
 from craft_gateway.lifecycle.dispatch import RELAY_PAGE, DispatchQueues, OutboxRelay
 from craft_gateway.lifecycle.free_space import FreeSpace
 from craft_gateway.lifecycle.maintenance import PAGE, Maintenance
@@ -35,9 +35,12 @@ from craft_gateway.webhooks.sender import WebhookSender, sender_thread
 from craft_gateway.worker_api.observed import CountedCalls, LostLeases
 from craft_gateway.worker_api.routes import worker_router
 
-_RELAY_SECONDS = 0.25
+_RELAY_SECONDS = 1.0
+"""A worker's report rings the relay's bell; only the gateway's messages (a new job, a retry) wait so long."""
+_REDISPATCH_SWEEPS = 4
+"""Sweeps from one redispatch to the next: it finds what nothing else has made ready."""
 _CLEAN_UP_SECONDS = 60.0
-_PUBLISHING_SECONDS = 2.0
+_PUBLISHING_SECONDS = 5.0
 
 
 def loops(
@@ -47,16 +50,20 @@ def loops(
     deliveries: Deliveries,
     publishing: PublicationLoop,
     settings: Settings,
+    reported: Bell,
 ) -> tuple[Loop, ...]:
-    """The coordinator's loops. Each stands alone: a broker that is down does not stop the reaper."""
+    """The coordinator's loops. Each stands alone: a broker that is down does not stop the reaper.
+
+    `reported` rings after a worker's report, which may have made stages ready.
+    """
     sweep_seconds = settings.coordinator.sweep_seconds
     return (
-        Loop("relay", lambda: relay.send_due() >= RELAY_PAGE, _RELAY_SECONDS),
+        Loop("relay", lambda: relay.send_due() >= RELAY_PAGE, _RELAY_SECONDS, reported),
         Loop("reaper", lambda: maintenance.reap() >= PAGE, sweep_seconds),
         Loop(
             "redispatch",
             after_first(maintenance.dispatch_all, lambda: maintenance.redispatch().dispatched >= PAGE),
-            sweep_seconds,
+            _REDISPATCH_SWEEPS * sweep_seconds,
         ),
         Loop("retention", retention.collect_page, settings.retention.sweep_seconds),
         Loop("webhooks", deliveries.clean_up, _CLEAN_UP_SECONDS),
@@ -106,7 +113,9 @@ def coordinator_app(
     )
     store = FolderStore(settings.resolved_artifacts_dir)
     publishing = PublicationLoop(database, store, publishers(settings.publishing), settings.publishing)
-    running = loops(OutboxRelay(database, queues), maintenance, retention, deliveries, publishing, settings)
+    reported = Bell()
+    relay = OutboxRelay(database, queues)
+    running = loops(relay, maintenance, retention, deliveries, publishing, settings, reported)
     webhook_metrics = WebhookMetrics(registry)
 
     def sender() -> WebhookSender:
@@ -131,7 +140,9 @@ def coordinator_app(
     return create_app(
         title="CRaFT coordinator",
         service="coordinator",
-        routers=[worker_router(CountedCalls(calls, database, metrics), token=settings.worker_token)],
+        routers=[
+            worker_router(CountedCalls(calls, database, metrics), token=settings.worker_token, reported=reported.ring)
+        ],
         ready=ready,
         lifespan=lifespan,
         registry=registry,

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -22,7 +23,7 @@ from craft.core.questions import Task
 from craft.errors import Unavailable
 from craft.infra.settings.gateway import GatewaySettings
 from craft.infra.settings.settings import Settings
-from craft_gateway.concurrency import Loop, run_loop
+from craft_gateway.concurrency import Bell, Loop, Pause, run_loop
 from craft_gateway.lifecycle.control import JobControl
 from craft_gateway.lifecycle.dispatch import OutboxRelay
 from craft_gateway.lifecycle.maintenance import PAGE
@@ -76,6 +77,22 @@ def test_a_loop_survives_a_broker_that_is_down_and_any_defect() -> None:
         return False
 
     assert run_until_stopped(Loop("test", step, 0.5), most=3) == [1.0, 1.0, 0.5]
+
+
+def test_a_bell_ends_a_pause_early_and_counts_for_the_next_one_too() -> None:
+    async def seconds_of_pauses() -> list[float]:
+        bell, clock = Bell(), asyncio.get_running_loop().time
+        bell.ring()  # before the loop runs
+        began, taken = clock(), []
+        for _ in range(2):
+            await bell.cut_short(asyncio.sleep(30.0))
+            taken.append(clock() - began)
+            threading.Timer(0.05, bell.ring).start()
+        await bell.cut_short(asyncio.sleep(30.0))
+        await bell.cut_short(asyncio.sleep(0.05))  # nobody rings
+        return [*taken, clock() - began]
+
+    assert max(asyncio.run(seconds_of_pauses())) < 10.0
 
 
 def test_trouble_is_logged_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
@@ -137,18 +154,23 @@ def test_messages_that_a_broker_lost_are_sent_again_when_the_application_starts(
     assert broker.sent == lost.sent
 
 
-def test_a_whole_job_through_the_application_its_loops_and_messages_alone(tmp_path: Path) -> None:
+async def for_ever(seconds: float) -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("pause", [shortly, for_ever])
+def test_a_whole_job_through_the_application_its_loops_and_messages_alone(tmp_path: Path, pause: Pause) -> None:
+    """Where loops pause for ever, each worker's report has the next stage dispatched."""
     settings = Settings(state_dir=tmp_path, worker_token=WORKER_TOKEN)
     settings.resolved_artifacts_dir.mkdir()
     database = Database(settings.resolved_database_url)
     schema.upgrade(database)
     store, broker = FakeStore(), FakeBroker()
-    app = coordinator_app(database, exists=store, queues=broker, settings=settings, pause=shortly)
+    job_id = JobControl(database, exists=store).create_job(resolved()).id
+    app = coordinator_app(database, exists=store, queues=broker, settings=settings, pause=pause)
     token = settings.worker_token.get_secret_value()
     with TestClient(app, base_url="http://127.0.0.1", headers={"Authorization": f"Bearer {token}"}) as http:
         assert http.get("/readyz").json() == {"status": "ready", "checks": {"database": True}}
-        control = JobControl(database, exists=store)
-        job_id = control.create_job(resolved()).id
         worker = HttpWorker(http, store)
         for _ in range(3_000):
             while broker.sent:

@@ -19,7 +19,7 @@ from craft_gateway.webhooks.http_post import Answer, DeliveryOutcome, Poster
 from craft_gateway.webhooks.secrets import SecretBox, signatures
 
 MAX_IN_FLIGHT = 200
-_POLL_SECONDS = 0.5
+_POLL_SECONDS = 1.0
 _GRACE_SECONDS = 2.0
 _END_SECONDS = 5.0
 _log = logging.getLogger("craft.webhooks")

@@ -1,5 +1,6 @@
 """The coordinator's routes for workers, not for users: claim, renew, complete, fail and release a stage."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path
@@ -20,8 +21,11 @@ class Done(Contract):
     """The coordinator has stored the report."""
 
 
-def worker_router(calls: Coordinator, *, token: SecretStr) -> APIRouter:
-    """Build the routes. Every call needs the workers' bearer token."""
+def worker_router(calls: Coordinator, *, token: SecretStr, reported: Callable[[], None] = lambda: None) -> APIRouter:
+    """Build the routes. Every call needs the workers' bearer token.
+
+    `reported` is called after a stored report that ends an attempt: other stages may be ready now.
+    """
     router = APIRouter(
         prefix="/internal/stages/{stage_id}",
         tags=["stages"],
@@ -43,16 +47,19 @@ def worker_router(calls: Coordinator, *, token: SecretStr) -> APIRouter:
     @router.post("/complete", operation_id="completeStage", responses=documented(NotFound, LeaseLost, Conflict))
     def complete(stage_id: StageId, body: Complete) -> Done:
         calls.complete(stage_id, body)
+        reported()
         return Done()
 
     @router.post("/fail", operation_id="failStage", responses=documented(NotFound, LeaseLost))
     def fail(stage_id: StageId, body: Fail) -> Done:
         calls.fail(stage_id, body)
+        reported()
         return Done()
 
     @router.post("/release", operation_id="releaseStage", responses=documented(NotFound, LeaseLost))
     def release(stage_id: StageId, body: Release) -> Done:
         calls.release(stage_id, body)
+        reported()
         return Done()
 
     return router

@@ -19,7 +19,7 @@ class CoordinatorSettings(Listen):
         description="Interval at which a worker renews its lease, and so learns of a cancel. Together with the "
         "workers' stop_seconds, a worker is free in less than 5 s.",
     )
-    sweep_seconds: float = 1.0
+    sweep_seconds: float = Field(2.0, description="Pause between two looks at all leases.")
     resend_seconds: float = 60.0
     max_lost_attempts: int = Field(
         3,
