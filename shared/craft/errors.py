@@ -33,6 +33,8 @@ CraftError
     ├── DiskFull                   507 disk_full            retryable
     ├── HostOutOfMemory            503 host_oom             retryable
     ├── GpuOutOfMemory             503 gpu_oom              retryable
+    ├── DeviceFailed               503 device_failed        retryable
+    ├── DeploymentChanged          503 deployment_changed   retryable (a worker computes otherwise than was agreed)
     ├── Unavailable                503 unavailable          retryable
     │   └── DeviceBusy             503 device_busy          retryable
     ├── StageTimeout               504 timeout              retryable
@@ -348,6 +350,22 @@ class GpuOutOfMemory(SystemFault):
 
     status = 503
     code = "gpu_oom"
+    retryable = True
+
+
+class DeviceFailed(SystemFault):
+    """The accelerator, its driver or its libraries failed: work on it gives no result, or a wrong one."""
+
+    status = 503
+    code = "device_failed"
+    retryable = True
+
+
+class DeploymentChanged(SystemFault):
+    """This worker's versions, device or settings are not those with which the job was accepted."""
+
+    status = 503
+    code = "deployment_changed"
     retryable = True
 
 

@@ -176,6 +176,7 @@ def test_a_users_error_keeps_the_child_warm(start: Start, child: WarmChild) -> N
         ("full", "disk_full"),
         ("full_weights", "disk_full"),
         ("gpu", "gpu_oom"),
+        ("device_fails", "device_failed"),
     ],
 )
 def test_other_failures_have_a_code_and_end_the_child(start: Start, child: WarmChild, do: str, code: str) -> None:

@@ -122,6 +122,21 @@ def _gpu(parameters: ReportParameters, context: StageContext) -> StageResult:
     raise type("OutOfMemoryError", (RuntimeError,), {"__module__": "torch"})("CUDA out of memory")
 
 
+def _device_fails(parameters: ReportParameters, context: StageContext) -> StageResult:
+    from torch import AcceleratorError
+
+    print("at work on the device")
+    raise AcceleratorError("CUDA error: uncorrectable ECC error encountered\nCUDA kernel errors might be asynchronous.")
+
+
+def _device_aborts(parameters: ReportParameters, context: StageContext) -> StageResult:
+    print("terminate called after throwing an instance of 'c10::AcceleratorError'")
+    print("  what():  CUDA error: an illegal memory access was encountered")
+    signal.signal(signal.SIGABRT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGABRT)
+    raise AssertionError("unreachable")
+
+
 def _die(parameters: ReportParameters, context: StageContext) -> StageResult:
     print("last words")
     os.kill(os.getpid(), signal.SIGKILL)
@@ -234,6 +249,8 @@ _DEEDS: Mapping[str, Callable[[ReportParameters, StageContext], StageResult]] = 
     "full": _full,
     "full_weights": _full_weights,
     "gpu": _gpu,
+    "device_fails": _device_fails,
+    "device_aborts": _device_aborts,
     "die": _die,
     "exit": _exit,
     "stubborn": _stubborn,

@@ -8,10 +8,12 @@ from craft.contracts.events import EventType, StageStatus
 from craft.contracts.problems import JobError, StageError
 from craft.contracts.spec.jobs import JobStatus
 from craft.contracts.stages.artifacts import ArtifactRef
-from craft.errors import Fault
+from craft.contracts.stages.claims import place_of
+from craft.errors import DeviceFailed, Fault
 from craft.infra.backoff import exponential_backoff
 from craft_gateway.lifecycle.job_transaction import JobTransaction, storable
 from craft_gateway.lifecycle.reuse import done_stages, key_of, resolved_inputs
+from craft_gateway.scheduling.device_failures import failures_of, is_charged, pause_seconds
 from craft_gateway.store.database import lock_keys
 from craft_gateway.store.tables import Artifact, Stage
 
@@ -21,6 +23,7 @@ RETRY_SECONDS: Mapping[str, float] = {
     "device_busy": 5.0,
     "gpu_oom": 5.0,
     "host_oom": 5.0,
+    "deployment_changed": 20.0,
 }
 """Pause before the second attempt by error code (1 s for others); it doubles with each attempt."""
 _MAX_PAUSE_SECONDS = 300.0
@@ -98,31 +101,48 @@ def retry_or_fail(
     """The attempt failed: try again, after a back-off, if that may help and attempts are left; else fail the job.
 
     `max_attempts` counts attempts in a row without progress in between (see `attempts.extend`), and only those in which
-    the worker or the work itself failed.
+    the worker or the work itself failed. After a failure of its device the stage is ready for other places at once.
     """
     if ended_with_job(transaction, stage):
         return
-    not_counted = error.code in _ENVIRONMENT_ERRORS
+    of_device = error.code == DeviceFailed.code
+    not_counted = error.code in _ENVIRONMENT_ERRORS or (
+        of_device and not is_charged(transaction.session, stage, max_attempts=max_attempts)
+    )
     failed = stage.lost_attempts + 1
     if not (error.retryable and error.fault is Fault.SYSTEM and (not_counted or failed < max_attempts)):
         fail_job(transaction, stage, error)
         return
     shown = error.model_dump(mode="json")
     failures = stage.environment_retries + 1 if not_counted else failed
-    first = RETRY_SECONDS.get(error.code, 1.0)
-    seconds = exponential_backoff(failures, first=first, longest=_MAX_PAUSE_SECONDS) if backoff else 0.0
+    seconds = _pause_seconds(error, failures) if backoff and not of_device else 0.0
     counted = (
         {"environment_retries": stage.environment_retries + 1}
         if not_counted
         else {"attempt": stage.attempt + 1, "lost_attempts": failed, "environment_retries": 0}
     )
+    place = place_of(stage.owner or "")
     _again(transaction, stage, due=transaction.now + timedelta(seconds=seconds), error=shown, **counted)
+    if of_device and stage.status is StageStatus.READY:
+        _offer_again(transaction, stage, place)
     if transaction.job.status.schedulable:
-        transaction.job.status_reason = storable(f"{stage.name} will be tried again: {error.message}")
+        to = f"waits for a worker with a working device, not at {place}" if of_device else "will be tried again"
+        transaction.job.status_reason = storable(f"{stage.name} {to}: {error.message}")
     transaction.emit(
         EventType.STAGE_RETRIED, stage=stage.name, attempt=stage.attempt, error=shown, retry_seconds=seconds
     )
     end_if_nothing_runs(transaction)
+
+
+def _pause_seconds(error: StageError, failures: int) -> float:
+    return exponential_backoff(failures, first=RETRY_SECONDS.get(error.code, 1.0), longest=_MAX_PAUSE_SECONDS)
+
+
+def _offer_again(transaction: JobTransaction, stage: Stage, place: str) -> None:
+    """Send another message when the place's pause is over: there may be no other place."""
+    transaction.session.flush()  # the attempt that has just ended counts
+    failures = failures_of(transaction.session, stage)[place]
+    transaction.dispatch(stage, due=transaction.now + timedelta(seconds=pause_seconds(len(failures.times))))
 
 
 def cancel(transaction: JobTransaction) -> None:

@@ -6,6 +6,7 @@ The artifact store is asked before the transaction: a slow store must not hold a
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, select
@@ -31,6 +32,7 @@ from craft_gateway.lifecycle.transitions import (
     retry_or_fail,
 )
 from craft_gateway.scheduling.allowances import team_allowances, teams_over_gpu_quota
+from craft_gateway.scheduling.device_failures import avoids
 from craft_gateway.scheduling.fair_share import next_stages
 from craft_gateway.store.database import Database, lock_keys
 from craft_gateway.store.tables import Artifact, Stage
@@ -38,6 +40,8 @@ from craft_gateway.store.tables import Artifact, Stage
 _WOKEN_AT_ONCE = 100
 _LATE_SECONDS = 0.8 * ANSWER_SECONDS
 """An answer later than this may find that its worker has hung up."""
+_OFFERED_AGAIN = timedelta(seconds=5)
+"""A message that reached a worker from which its stage is kept is sent again after this time."""
 
 
 class WorkerCalls:
@@ -79,6 +83,8 @@ class WorkerCalls:
         if seen.queue is not claim.service or not self._has_space():
             return None
         for candidate in self._candidates(seen):
+            if self._avoids(candidate, claim, named=candidate.id == stage_id):
+                continue
             if not self.reuse_if_computed(candidate) and (claimed := self._claimed(candidate, claim)):
                 self._note_late(Report(claimed.stage_id, claimed.fence), began)
                 return claimed
@@ -222,6 +228,21 @@ class WorkerCalls:
         with self._database.read() as session:
             held = select(Stage).where(Stage.status == StageStatus.RUNNING, Stage.owner == owner)
             return list(session.exec(held))
+
+    def _avoids(self, seen: Stage, claim: Claim, *, named: bool) -> bool:
+        """True if the stage is kept from this worker, whose device failed under it.
+
+        The message that named the stage is then used up: another one follows, which another worker may get.
+        """
+        with self._database.read() as session:
+            if not avoids(session, seen, claim.owner, self._database.now(session)):
+                return False
+        if named:
+            with job_transaction(self._database, seen.job_id) as transaction:
+                stage = transaction.stage(seen.id)
+                if stage.status is StageStatus.READY:
+                    transaction.dispatch(stage, due=transaction.now + _OFFERED_AGAIN)
+        return True
 
     def _claimed(self, seen: Stage, claim: Claim) -> ClaimedStage | None:
         try:

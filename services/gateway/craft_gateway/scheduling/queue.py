@@ -21,6 +21,7 @@ from craft_gateway.scheduling.allowances import (
     over_gpu_quota,
     team_allowances,
 )
+from craft_gateway.scheduling.device_failures import sick_queue
 from craft_gateway.scheduling.duration_model import total
 from craft_gateway.scheduling.fair_share import FairShareTurn, turns
 from craft_gateway.scheduling.stage_durations import StageDurations, StageRef
@@ -240,8 +241,9 @@ def _in_order(
 def _blocked(
     session: Session, queue: Service, waiting: Iterable[str], teams: TeamAllowances, now: datetime
 ) -> Callable[[_ReadyStage], str | None]:
-    """A function that gives the quota for which a stage has to wait, if any."""
+    """A function that gives the quota, or the failed device, for which a stage has to wait, if any."""
     spent, full = {}, {}
+    sick = sick_queue(session, queue, now)
     for team in waiting:
         allowance = teams.allowance(team)
         if queue.uses_accelerator and over_gpu_quota(session, team, allowance, now):
@@ -249,7 +251,7 @@ def _blocked(
             spent[team] = f"team {team} has used its {quota:,.0f} GPU seconds of the last 24 hours"
         if at_running_jobs_quota(session, team, allowance):
             full[team] = f"team {team} runs {allowance.max_running_jobs} jobs, as many as it may at once"
-    return lambda stage: spent.get(stage.team) or (None if stage.begun else full.get(stage.team))
+    return lambda stage: spent.get(stage.team) or (None if stage.begun else full.get(stage.team)) or sick
 
 
 def _pace(session: Session, queue: Service, now: datetime, durations: StageDurations) -> _Pace:

@@ -1,5 +1,7 @@
 """Calls between a worker and the coordinator: claim, renew, complete, fail, release."""
 
+import re
+
 from pydantic import Field
 
 from craft.contracts.base import Contract, Digest
@@ -10,6 +12,17 @@ from craft.contracts.stages.parameters import StageParameters
 
 ANSWER_SECONDS = 5.0
 """A worker waits this long for the answer to a call; then it makes the call again."""
+_PROCESS = re.compile(r"-\d+-wrk_\w+$", re.ASCII)
+
+
+def owner_at(place: str, process_id: int, worker_id: str) -> str:
+    """The name of a worker process at a place: a machine, or one device of it. `worker_id` is a new id, `wrk_…`."""
+    return f"{place}-{process_id}-{worker_id}"
+
+
+def place_of(owner: str) -> str:
+    """The place of a worker process. An owner that `owner_at` did not make is a place of its own."""
+    return _PROCESS.sub("", owner)
 
 
 class Claim(Contract):

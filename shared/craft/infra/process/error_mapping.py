@@ -2,7 +2,8 @@
 
 import errno
 
-from craft.errors import CraftError, DiskFull, GpuOutOfMemory, HostOutOfMemory, Internal
+from craft.errors import CraftError, DeviceFailed, DiskFull, GpuOutOfMemory, HostOutOfMemory, Internal
+from craft.infra.process.device_failures import device_failure, device_memory_ran_out
 from craft.infra.process.server_paths import without_paths
 
 _MAX_MESSAGE_LENGTH = 1000
@@ -13,12 +14,16 @@ _FULL_DISK_WORDS = ("No space left on device", "PytorchStreamWriter failed writi
 
 
 def error_of(error: BaseException) -> CraftError:
-    """The error of our tree for an exception. An unknown exception is a defect (Internal)."""
+    """The error of our tree for an exception. An unknown exception is a defect (Internal).
+
+    A failed device explains whatever else was made of it, so it counts in the exception's causes too.
+    """
+    if (words := device_failure(error)) is not None:
+        return error if isinstance(error, DeviceFailed) else device_failed(words)
     if isinstance(error, CraftError):
         return error
     text = str(error)
-    # Compared by name, because the calling process may not import torch.
-    if type(error).__name__ == "OutOfMemoryError" and type(error).__module__.startswith("torch"):
+    if device_memory_ran_out(error):
         return GpuOutOfMemory("The accelerator's memory ran out.", hint="Lower the batch size, or use a smaller model.")
     if isinstance(error, MemoryError) or _HOST_MEMORY_WORDS in text:
         return HostOutOfMemory("The machine's memory ran out.", hint="Lower the batch size, or use a larger machine.")
@@ -27,3 +32,14 @@ def error_of(error: BaseException) -> CraftError:
         return DiskFull("No space left where the stage writes.", hint="Free space below the artifacts folder.")
     shown = without_paths(f"{type(error).__name__}: {text}")
     return Internal(shown[:_MAX_MESSAGE_LENGTH], hint="The stage's log has the details.")
+
+
+def device_failed(words: str) -> DeviceFailed:
+    """The error of a device that failed with these words of its libraries."""
+    memory = "ALLOC_FAILED" in words
+    return DeviceFailed(
+        f"The device failed: {without_paths(words)}"[:_MAX_MESSAGE_LENGTH],
+        hint="The device's memory may be full: stop what else uses it, or lower the batch size."
+        if memory
+        else "The stage goes to another worker. Look at `nvidia-smi` and the kernel's log (Xid) on this one's machine.",
+    )

@@ -5,7 +5,7 @@ import queue
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,10 +13,20 @@ from typing import Protocol
 from craft.contracts.problems import StageError
 from craft.contracts.stages.artifacts import StageResult
 from craft.contracts.stages.claims import ClaimedStage, StageProgress
-from craft.errors import ArtifactDamaged, CraftError, DiskFull, HostOutOfMemory, NotFound, StageTimeout, WorkerLost
+from craft.errors import (
+    ArtifactDamaged,
+    CraftError,
+    DeviceFailed,
+    DiskFull,
+    HostOutOfMemory,
+    NotFound,
+    StageTimeout,
+    WorkerLost,
+)
 from craft.infra.observe import telemetry
 from craft.infra.observe.log import stage_logger
-from craft.infra.process.error_mapping import error_of
+from craft.infra.process.device_failures import device_failure_in
+from craft.infra.process.error_mapping import device_failed, error_of
 from craft.infra.process.server_paths import stage_error_without_paths
 from craft.infra.settings.worker import WorkerSettings
 from craft.infra.stage.channel import Failed, Finished
@@ -30,6 +40,8 @@ _LAST_LINES_SECONDS = 3.0
 """A killed child's pipe is read to its end before its death is reported; this bounds the wait."""
 _GIVE_UP_SHARE = 2 / 3
 """The share of its lease after which a worker that cannot renew ends its child: well before another gets the stage."""
+_CRASHES = {signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
+"""A native library ends its process by these: CUDA's, where a failed device throws below Python."""
 _FULL_DISK_BYTES = 2**20
 """With less than this left, a process that dies has found no space: torch, for one, writes through mapped memory."""
 
@@ -142,7 +154,7 @@ class RunningAttempt:
             case Failed(error=error):
                 return self._report_failure(self._damage() or error)
             case Died() as died:
-                return self._report_failure(self._damage() or _error_of_death(died, scratch))
+                return self._report_failure(self._damage() or _error_of_death(died, scratch, self._log.last))
             case StopReason.STOP:
                 # No job waits for a worker that shuts down. The next job waits where only the stage stops.
                 grace = self._settings.grace_seconds / 2 if self._stopping.is_set() else self._settings.stop_seconds
@@ -259,13 +271,16 @@ class RunningAttempt:
         self._logger.warning("stage_failed", extra={"code": error.code, "detail": error.message})
         telemetry.mark_failed(error.code)
         shown = stage_error_without_paths(error.model_copy(update={"last_log_lines": self._log.last}))
-        return self._reports.fail(shown)
+        ended = self._reports.fail(shown)
+        return AttemptEnd.DEVICE_FAILED if error.code == DeviceFailed.code else ended
 
 
-def _error_of_death(died: Died, scratch: Path) -> StageError:
+def _error_of_death(died: Died, scratch: Path, last_lines: Sequence[str]) -> StageError:
     peak = f"peak memory {died.peak_memory_bytes / 2**30:.2f} GiB"
     error: CraftError
-    if died.exit_signal != signal.SIGKILL and shutil.disk_usage(scratch).free < _FULL_DISK_BYTES:
+    if died.exit_signal in _CRASHES and (words := device_failure_in("\n".join(last_lines))):
+        error = device_failed(words)
+    elif died.exit_signal != signal.SIGKILL and shutil.disk_usage(scratch).free < _FULL_DISK_BYTES:
         error = DiskFull("The stage's process died on a full disk.", hint="Free space below the artifacts folder.")
     elif died.memory_limit_bytes is not None:
         error = HostOutOfMemory(

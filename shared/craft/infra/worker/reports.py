@@ -28,13 +28,17 @@ class Coordinator(Protocol):
 
 
 class AttemptEnd(StrEnum):
-    """The end of an attempt. LOST: another worker has the stage, or the coordinator did not answer in time."""
+    """The end of an attempt. LOST: another worker has the stage, or the coordinator did not answer in time.
+
+    DEVICE_FAILED: this process must not take another stage, whatever became of the report.
+    """
 
     NOTHING_TO_DO = "nothing_to_do"
     COMPLETED = "completed"
     FAILED = "failed"
     RELEASED = "released"
     LOST = "lost"
+    DEVICE_FAILED = "device_failed"
 
 
 class Reports:

@@ -22,6 +22,7 @@ _CLAIM_TRIES = 3
 _CLAIM_PAUSE_SECONDS = 0.5
 _LATE_REPORT_SECONDS = 10.0
 """Twice the longest pause between two tries of a late report."""
+_LAST_REPORT_SECONDS = 60.0
 _log = logging.getLogger("craft.worker")
 
 
@@ -73,7 +74,11 @@ class StageRunner:
         worker waits for the device, another one may claim the stage.
         """
         with self._device_lock(self._stopping) as acquired:
-            return self._run(stage_id) if acquired else AttemptEnd.NOTHING_TO_DO
+            ended = self._run(stage_id) if acquired else AttemptEnd.NOTHING_TO_DO
+        if ended is AttemptEnd.DEVICE_FAILED and self._late_report is not None:
+            # This process ends now, and the stage need not wait for the end of its lease.
+            self._late_report.join(_LAST_REPORT_SECONDS)
+        return ended
 
     def _run(self, stage_id: str) -> AttemptEnd:
         claim = self._claimed(stage_id)

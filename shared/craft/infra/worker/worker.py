@@ -6,6 +6,7 @@ It never imports a service's stages: the child process imports them and the libr
 import logging
 import os
 import queue
+import signal
 import socket
 import sys
 import threading
@@ -17,6 +18,7 @@ from typing import Any
 
 from celery import Celery, signals
 
+from craft.contracts.stages.claims import owner_at
 from craft.contracts.stages.kinds import Service
 from craft.infra.broker.celery import TASK_NAME, celery_app
 from craft.infra.ids import new_id
@@ -27,8 +29,11 @@ from craft.infra.storage.artifacts import FolderStore
 from craft.infra.worker.child_supervisor import WarmChild
 from craft.infra.worker.coordinator_client import CoordinatorClient
 from craft.infra.worker.device import device_lock, no_device_lock, no_memory_to_release, release_device
+from craft.infra.worker.reports import AttemptEnd
 from craft.infra.worker.runner import StageRunner
 
+EXIT_DEVICE_FAILED = 69
+"""The exit code of a worker whose device failed: "service unavailable" in sysexits.h."""
 _POLL_AGAIN_SECONDS = 0.02
 _log = logging.getLogger("craft.worker")
 
@@ -45,6 +50,8 @@ def _shares_memory_with_vllm(service: Service, settings: Settings) -> bool:
 def run(service: Service, stage_functions_path: str, settings: Settings) -> None:
     """Process the service's queue until SIGTERM or SIGINT, then exit within the grace period of the settings.
 
+    A worker whose device failed gives its stage back and exits with EXIT_DEVICE_FAILED: whoever restarts it starts it
+    with the self-test, which keeps it from every stage until the device is well.
     `stage_functions_path` is `package.module:callable`, which returns `StageFunctions`; only the child imports it.
     """
     require_token(settings, "worker_token")
@@ -75,7 +82,8 @@ def run(service: Service, stage_functions_path: str, settings: Settings) -> None
         release_memory=release_memory,
     )
     app = celery_app(settings)
-    _register(app, runner)
+    device_failures: list[str] = []
+    _register(app, runner, on_device_failed=device_failures.append)
 
     # The signal handler only puts into this queue, which is reentrant; a separate thread does the rest.
     stops: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -105,14 +113,21 @@ def run(service: Service, stage_functions_path: str, settings: Settings) -> None
         child.close()
         client.close()
         telemetry.flush()
-    sys.exit(worker.exitcode or 0)
+    sys.exit(EXIT_DEVICE_FAILED if device_failures else worker.exitcode or 0)
 
 
-def _register(app: Celery, runner: StageRunner) -> None:
+def _register(app: Celery, runner: StageRunner, *, on_device_failed: Callable[[str], None]) -> None:
     def stage(stage_id: str) -> None:
         """Handle a dispatch message: a stage may be ready. The coordinator decides what happens next."""
         ended = runner.run(stage_id)
         _log.info("dispatch_done", extra={"stage_id": stage_id, "ended": ended.value})
+        if ended is AttemptEnd.DEVICE_FAILED:
+            _log.error(
+                "device_failed", extra={"stage_id": stage_id, "detail": "This worker ends: see the stage's error."}
+            )
+            on_device_failed(stage_id)
+            runner.stop()
+            os.kill(os.getpid(), signal.SIGTERM)
 
     app.task(name=TASK_NAME, ignore_result=True)(stage)
 
@@ -130,8 +145,8 @@ def _poll_after_task(worker: Any) -> Callable[..., None]:
 
 
 def _owner() -> str:
-    """A name for this process. A restarted process on the same host is another owner."""
-    return f"{socket.gethostname()[:100]}-{os.getpid()}-{new_id('wrk')}"
+    """A name for this process. A restarted process on the same host is another owner at the same place."""
+    return owner_at(socket.gethostname()[:100], os.getpid(), new_id("wrk"))
 
 
 def _leave_logging(**_: object) -> None:
