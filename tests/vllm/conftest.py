@@ -67,7 +67,7 @@ class Rig:
 
     def engine(self, name: str = SMOLLM, dtype: str = "bfloat16") -> VllmEngine:
         access = ServerAccess(url=self.url, token=TOKEN, has_device=True, wait_seconds=180.0)
-        use = ServerUse(self.base(name, dtype), prompts_in_flight=64, seeds=True)
+        use = ServerUse(self.base(name, dtype), sequences_in_flight=256, seeds=True)
         chat = chat_of(self.models / name, max_tokens=2048)
         check = partial(check_fits, model=self.models / name)
         return VllmEngine(chat, partial(lease_model, access), self.adapters, use, check_adapter=check)

@@ -3,10 +3,10 @@
 It names no tensor type: `TransformersEngine` runs in this process, `VllmEngine` sends HTTP requests to a model server.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from craft.core.prompts import ModelMessage
 from craft.core.replies.reply import FinishReason
@@ -102,6 +102,17 @@ class LongPrompt:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptLengths:
+    """The tokens of context that a stage needs, and the prompts for which there is no room.
+
+    `needed` is for the longest prompt with its reply. It may be more than that where it is small.
+    """
+
+    needed: int
+    too_long: tuple[LongPrompt, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class EngineDescription:
     """The engine as the manifest and `GET /v1/engine` show it. `attention` is free text, such as "shared-prefix"."""
 
@@ -114,7 +125,9 @@ class EngineDescription:
 
 
 OnProgress = Callable[[int, int], None]
-"""Called with (prompts done, prompts in all) during a call."""
+"""Called with (prompts done, prompts that were given so far) during a call."""
+PromptT = TypeVar("PromptT", bound=Prompt)
+ResultT = TypeVar("ResultT")
 
 
 def no_progress(done: int, total: int) -> None:
@@ -128,8 +141,8 @@ class Engine(Protocol):
         """The engine's name, version, device and limits."""
         ...
 
-    def too_long(self, prompts: Iterable[Prompt], *, new_tokens: int) -> list[LongPrompt]:
-        """The prompts that leave no room for `new_tokens`. It runs no model, and most prompts need no tokenizer."""
+    def measure(self, prompts: Iterable[Prompt], *, new_tokens: int) -> PromptLengths:
+        """Measure prompts that get `new_tokens` more. It runs no model, and most prompts need no tokenizer."""
         ...
 
     def generate(
@@ -143,6 +156,22 @@ class Engine(Protocol):
         """Reply to every prompt. Raises ContextTooLong (with the id), ModelRejected (an adapter we cannot load)."""
         ...
 
+    def generate_each(
+        self,
+        batches: Iterable[Sequence[Prompt]],
+        sampling: Sampling,
+        *,
+        needed: int,
+        adapter: Path | None = None,
+        on_progress: OnProgress = no_progress,
+    ) -> Generator[Replies, None, None]:
+        """Reply to one batch after the other, each as `generate` does; close the generator to stop.
+
+        `needed` is `PromptLengths.needed` of all batches. An engine may take the next batch, but no more than that,
+        before it gives the replies to the one before.
+        """
+        ...
+
     def letters(
         self,
         prompts: Sequence[LetterPrompt],
@@ -152,3 +181,30 @@ class Engine(Protocol):
     ) -> Letters:
         """Score the letters of every prompt, one forward pass each. Raises as `generate`."""
         ...
+
+    def letters_each(
+        self,
+        batches: Iterable[Sequence[LetterPrompt]],
+        *,
+        needed: int,
+        adapter: Path | None = None,
+        on_progress: OnProgress = no_progress,
+    ) -> Generator[Letters, None, None]:
+        """Score one batch after the other, as `generate_each` replies to them."""
+        ...
+
+
+def one_by_one(
+    batches: Iterable[Sequence[PromptT]],
+    run: Callable[[Sequence[PromptT], OnProgress], ResultT],
+    on_progress: OnProgress,
+) -> Generator[ResultT, None, None]:
+    """Run a batch when its result is asked for; the progress counts the prompts of all batches."""
+    before = 0
+    for batch in batches:
+
+        def progress(done: int, total: int, before: int = before) -> None:
+            on_progress(before + done, before + total)
+
+        yield run(batch, progress)
+        before += len(batch)

@@ -1,6 +1,6 @@
 """An engine without a model, for tests. Its replies are a function of the prompt."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,11 +13,13 @@ from craft_inference.engine import (
     LongPrompt,
     OnProgress,
     Prompt,
+    PromptLengths,
     Replies,
     Reply,
     Sampling,
     Usage,
     no_progress,
+    one_by_one,
 )
 
 
@@ -34,7 +36,8 @@ def _even(prompt: LetterPrompt, adapter: Path | None) -> Sequence[float]:  # noq
 class FakeEngine:
     """Replies with `say(prompt, sample, adapter)`, scores with `score`, and keeps the given prompts in `seen`.
 
-    `finish` says how a reply ended. Raises the exception that `failures` has for a prompt's id.
+    `needed` keeps the context that each call for batches was given. `finish` says how a reply ended. Raises the
+    exception that `failures` has for a prompt's id.
     """
 
     say: Callable[[Prompt, int, Path | None], str] = _echo
@@ -44,16 +47,18 @@ class FakeEngine:
     context_words: int = 1_000_000
     seen: list[Prompt] = field(default_factory=list)
     samplings: list[Sampling] = field(default_factory=list)
+    needed: list[int] = field(default_factory=list)
 
     def describe(self) -> EngineDescription:
         """See `Engine.describe`."""
         return EngineDescription("fake", "1", "none", "none", "none", self.context_words)
 
-    def too_long(self, prompts: Iterable[Prompt], *, new_tokens: int) -> list[LongPrompt]:
-        """See `Engine.too_long`. Each word is a token."""
+    def measure(self, prompts: Iterable[Prompt], *, new_tokens: int) -> PromptLengths:
+        """See `Engine.measure`. Each word is a token."""
         counted = [(at, sum(len(message.content.split()) for message in p.messages)) for at, p in enumerate(prompts)]
         most = self.context_words
-        return [LongPrompt(at, words, most) for at, words in counted if words + new_tokens > most]
+        long = tuple(LongPrompt(at, words, most) for at, words in counted if words + new_tokens > most)
+        return PromptLengths(max((words for _, words in counted), default=0) + new_tokens, long)
 
     def generate(
         self,
@@ -74,6 +79,23 @@ class FakeEngine:
         words = sum(len(text.split()) for row in rows for text in row.texts)
         return Replies(tuple(rows), _usage(prompts, generated=words))
 
+    def generate_each(
+        self,
+        batches: Iterable[Sequence[Prompt]],
+        sampling: Sampling,
+        *,
+        needed: int,
+        adapter: Path | None = None,
+        on_progress: OnProgress = no_progress,
+    ) -> Generator[Replies, None, None]:
+        """See `Engine.generate_each`."""
+        self.needed.append(needed)
+        return one_by_one(
+            batches,
+            lambda prompts, progress: self.generate(prompts, sampling, adapter=adapter, on_progress=progress),
+            on_progress,
+        )
+
     def letters(
         self,
         prompts: Sequence[LetterPrompt],
@@ -88,6 +110,22 @@ class FakeEngine:
             rows.append(LetterScores(prompt.id, tuple(self.score(prompt, adapter))))
             on_progress(done, len(prompts))
         return Letters(tuple(rows), _usage(prompts, generated=0))
+
+    def letters_each(
+        self,
+        batches: Iterable[Sequence[LetterPrompt]],
+        *,
+        needed: int,
+        adapter: Path | None = None,
+        on_progress: OnProgress = no_progress,
+    ) -> Generator[Letters, None, None]:
+        """See `Engine.letters_each`."""
+        self.needed.append(needed)
+        return one_by_one(
+            batches,
+            lambda prompts, progress: self.letters(prompts, adapter=adapter, on_progress=progress),
+            on_progress,
+        )
 
     def _see(self, prompt: Prompt) -> None:
         if prompt.id in self.failures:

@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 from uuid import uuid4
@@ -52,9 +53,16 @@ def shard_size(questions: int, *, replies_each: int, new_tokens: int, engine: En
     )
 
 
+class Parts(NamedTuple, Generic[ItemT]):
+    """The parts of a stage's items that have no shard yet, and the number of items that have one."""
+
+    missing: Iterator[Sequence[ItemT]]
+    items_done: int
+
+
 def in_shards(
     items: Sequence[ItemT],
-    run_shard: Callable[[Sequence[ItemT], int], Shard[RowT]],
+    run: Callable[[Parts[ItemT]], Generator[Shard[RowT], None, None]],
     *,
     size: int,
     folder: Path,
@@ -63,25 +71,36 @@ def in_shards(
     inspect: Callable[[Sequence[ItemT], Sequence[RowT]], None],
     on_saved: Callable[[], None],
 ) -> list[Shard[RowT]]:
-    """All shards of `items`: those in `folder`, and the others from `run_shard(items of the shard, items before it)`.
+    """All shards of `items`: those in `folder`, and the others from `run`, one for each missing part and in order.
 
     The folder belongs to one stage key, so its shards came from the same parameters and inputs. A shard is run again
     where its file is torn (a crash while the disk was full) or damaged, is not of `shard_type`, or has rows of other
-    items. `inspect` gets the items and rows of every shard, in order; what it raises ends the work.
-    `on_saved` is called when a shard was written.
+    items. `run` may take a part before it has given the shard of the one before. `inspect` gets the items and rows of
+    every shard, in order; what it raises ends the work. `on_saved` is called when a shard was written.
     """
-    shards = []
-    for start in range(0, len(items), size):
+    starts = range(0, len(items), size)
+    saved: dict[int, Shard[RowT]] = {}
+    for start in starts:
+        shard = read_shard(_path(folder, start, size), shard_type)
         part = items[start : start + size]
-        path = folder / f"shard-{start:09d}-{size}.json"
-        shard = read_shard(path, shard_type)
-        if shard is None or len(shard.rows) != len(part) or not all(map(belongs, shard.rows, part)):
-            shard = run_shard(part, start)
-            write_shard(path, shard)
-            on_saved()
-        inspect(part, shard.rows)
-        shards.append(shard)
+        if shard is not None and len(shard.rows) == len(part) and all(map(belongs, shard.rows, part)):
+            saved[start] = shard
+    missing = (items[start : start + size] for start in starts if start not in saved)
+    shards = []
+    with closing(run(Parts(missing, sum(len(shard.rows) for shard in saved.values())))) as made:
+        for start in starts:
+            shard = saved.get(start)
+            if shard is None:
+                shard = next(made)
+                write_shard(_path(folder, start, size), shard)
+                on_saved()
+            inspect(items[start : start + size], shard.rows)
+            shards.append(shard)
     return shards
+
+
+def _path(folder: Path, start: int, size: int) -> Path:
+    return folder / f"shard-{start:09d}-{size}.json"
 
 
 def total(costs: Sequence[Cost]) -> Cost:

@@ -1,7 +1,7 @@
 """The stages `probe` and `answer`."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from craft.contracts.findings import Finding
@@ -32,7 +32,7 @@ from craft_inference.engine_holder import EngineHolder
 from craft_inference.prompting.prompt_lengths import check_lengths
 from craft_inference.prompting.prompt_runner import Answerer, Prober, PromptRun
 from craft_inference.prompting.stage_guard import StageGuard
-from craft_inference.shards import Shard, in_shards, shard_size, total
+from craft_inference.shards import Parts, Shard, in_shards, shard_size, total
 
 _ADAPTER = "adapter"
 
@@ -51,7 +51,7 @@ def probe(parameters: ProbeParameters, context: StageContext, *, engines: Engine
     guard = StageGuard(parameters, total=len(questions), tuned=_adapter(context) is not None)
     with engines.borrow(parameters.model, parameters.engine) as engine:
         prober = Prober(engine, parameters, shots, _adapter(context))
-        check_lengths(
+        needed = check_lengths(
             engine,
             prober.prompts(questions),
             rows,
@@ -59,12 +59,13 @@ def probe(parameters: ProbeParameters, context: StageContext, *, engines: Engine
             setting="probe.max_new_tokens",
         )
 
-        def run_shard(shard: Sequence[Question], before: int) -> Shard[ProbeRow]:
-            return prober.shard(shard, lambda done, _: context.progress(before + done, len(questions)))
+        def run(parts: Parts[Question]) -> Generator[Shard[ProbeRow], None, None]:
+            before, of = parts.items_done, len(questions)
+            return prober.shards(parts.missing, lambda done, _: context.progress(before + done, of), needed=needed)
 
         shards = in_shards(
             questions,
-            run_shard,
+            run,
             size=shard_size(
                 len(questions),
                 replies_each=_replies(parameters),
@@ -102,7 +103,7 @@ def answer(parameters: AnswerParameters, context: StageContext, *, engines: Engi
     guard = StageGuard(parameters, total=len(runs), tuned=_adapter(context) is not None)
     with engines.borrow(parameters.model, parameters.engine) as engine:
         answerer = Answerer(engine, parameters, _adapter(context))
-        check_lengths(
+        needed = check_lengths(
             engine,
             answerer.prompts(runs),
             [row for _, row in asked],
@@ -111,12 +112,13 @@ def answer(parameters: AnswerParameters, context: StageContext, *, engines: Engi
             setting="evaluation_settings.max_new_tokens",
         )
 
-        def run_shard(shard: Sequence[PromptRun], before: int) -> Shard[ReplyRow]:
-            return answerer.shard(shard, lambda done, _: context.progress(before + done, len(runs)))
+        def run(parts: Parts[PromptRun]) -> Generator[Shard[ReplyRow], None, None]:
+            before, of = parts.items_done, len(runs)
+            return answerer.shards(parts.missing, lambda done, _: context.progress(before + done, of), needed=needed)
 
         shards = in_shards(
             runs,
-            run_shard,
+            run,
             size=shard_size(len(runs), replies_each=1, new_tokens=parameters.max_new_tokens, engine=parameters.engine),
             folder=context.checkpoint,
             shard_type=Shard[ReplyRow],

@@ -77,8 +77,8 @@ def _vllm(settings: Settings, has_device: bool, model: ModelRef, folder: Path, e
         has_device=has_device,
         wait_seconds=vllm.start_seconds,
     )
-    use = ServerUse(ServedBase(model=model, dtype=engine.dtype), vllm.prompts_in_flight, vllm.seed_requests)
-    chat = chat_of(folder, max_tokens=vllm.max_model_len)
+    use = ServerUse(ServedBase(model=model, dtype=engine.dtype), vllm.sequences_in_flight, vllm.seed_requests)
+    chat = chat_of(folder, max_tokens=vllm.max_model_len if isinstance(vllm.max_model_len, int) else None)
     adapters = ServedAdapters(settings.resolved_adapters_dir)
     check = partial(check_fits, model=folder)
     return VllmEngine(chat, partial(lease_model, access), adapters, use, check_adapter=check)

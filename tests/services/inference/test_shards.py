@@ -121,14 +121,16 @@ def test_few_questions_are_several_shards(tmp_path: Path, parameters: StageParam
         ("transformers", 158, 1, 96),
         ("transformers", 0, 100, 20),
         ("vllm", 158, 10, 64),
-        ("vllm", 158, 1, 256),
+        ("vllm", 158, 1, 640),
         ("vllm", 1000, 10, 125),
+        ("vllm", 100_000, 10, 2048),
     ],
 )
 def test_a_shard_is_an_eighth_of_a_stage_but_keeps_the_engine_busy(
     name: Literal["transformers", "vllm"], questions: int, replies_each: int, size: int
 ) -> None:
-    assert shard_size(questions, replies_each=replies_each, new_tokens=50, engine=EngineRef(name=name)) == size
+    engine = EngineRef(name=name, questions_per_shard={"transformers": 256, "vllm": 2048}[name])
+    assert shard_size(questions, replies_each=replies_each, new_tokens=50, engine=engine) == size
     limited = EngineRef(name=name, questions_per_shard=3)
     assert shard_size(questions, replies_each=replies_each, new_tokens=50, engine=limited) == 3
 

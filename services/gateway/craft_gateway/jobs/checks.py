@@ -95,7 +95,8 @@ def check_lengths(spec: JobSpec, model: ModelFolder, vllm: VllmSettings | None) 
 
 def served_length(model: ModelFolder, vllm: VllmSettings | None) -> int:
     """The model's context as it is served here, in tokens."""
-    return min(model.context_length, (vllm.max_model_len if vllm else None) or model.context_length)
+    limit = vllm.max_model_len if vllm else None
+    return min(model.context_length, limit) if isinstance(limit, int) else model.context_length
 
 
 def check_target_modules(spec: JobSpec, shape: ModelShape) -> None:

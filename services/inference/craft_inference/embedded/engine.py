@@ -1,7 +1,7 @@
 """The embedded engine: a transformers model in this process, on CPU or CUDA."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,14 +26,15 @@ from craft_inference.engine import (
     LetterPrompt,
     Letters,
     LetterScores,
-    LongPrompt,
     OnProgress,
     Prompt,
+    PromptLengths,
     Replies,
     Reply,
     Sampling,
     Usage,
     no_progress,
+    one_by_one,
 )
 from craft_inference.prompting.chat import Chat, context_length_of, end_tokens_of
 
@@ -94,9 +95,9 @@ class TransformersEngine:
             context_length=context_length_of(self._model.config),
         )
 
-    def too_long(self, prompts: Iterable[Prompt], *, new_tokens: int) -> list[LongPrompt]:
-        """See `Engine.too_long`."""
-        return self._chat.too_long(prompts, new_tokens=new_tokens)
+    def measure(self, prompts: Iterable[Prompt], *, new_tokens: int) -> PromptLengths:
+        """See `Engine.measure`."""
+        return self._chat.measure(prompts, new_tokens=new_tokens)
 
     def generate(
         self,
@@ -128,6 +129,22 @@ class TransformersEngine:
         usage = Usage(sum(map(len, encoded)), decoded.prefilled_tokens, decoded.generated_tokens)
         return Replies(tuple(rows), replace(usage, seconds=time.perf_counter() - started))
 
+    def generate_each(
+        self,
+        batches: Iterable[Sequence[Prompt]],
+        sampling: Sampling,
+        *,
+        needed: int,  # noqa: ARG002 - the context is the model's own
+        adapter: Path | None = None,
+        on_progress: OnProgress = no_progress,
+    ) -> Generator[Replies, None, None]:
+        """See `Engine.generate_each`."""
+        return one_by_one(
+            batches,
+            lambda prompts, progress: self.generate(prompts, sampling, adapter=adapter, on_progress=progress),
+            on_progress,
+        )
+
     def _finish(self, tokens: Sequence[int]) -> FinishReason:
         ended = bool(tokens) and tokens[-1] in self._chat.end_tokens
         return FinishReason.STOP if ended else FinishReason.LENGTH
@@ -151,6 +168,21 @@ class TransformersEngine:
         )
         usage = Usage(sum(map(len, encoded)), scored.prefilled_tokens, 0)
         return Letters(rows, replace(usage, seconds=time.perf_counter() - started))
+
+    def letters_each(
+        self,
+        batches: Iterable[Sequence[LetterPrompt]],
+        *,
+        needed: int,  # noqa: ARG002 - the context is the model's own
+        adapter: Path | None = None,
+        on_progress: OnProgress = no_progress,
+    ) -> Generator[Letters, None, None]:
+        """See `Engine.letters_each`."""
+        return one_by_one(
+            batches,
+            lambda prompts, progress: self.letters(prompts, adapter=adapter, on_progress=progress),
+            on_progress,
+        )
 
 
 def _counting(on_progress: OnProgress, total: int) -> OnDone:

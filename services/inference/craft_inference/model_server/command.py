@@ -1,7 +1,9 @@
 """Builds vLLM's command line and environment from the settings. Only this file knows vLLM's option names."""
 
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from craft.infra.models.folders import served_path
 from craft.infra.process.compute_threads import with_short_spins
 from craft.infra.settings.inference import InferenceSettings, VllmSettings
 
+_OVERRIDES = "--hf-overrides"
 _GPU_DEVICE = Path("/dev/nvidiactl")
 _CPU_DEFAULTS = {"block_size": 32, "max_num_seqs": 256, "max_num_batched_tokens": 4096}
 """These replace vLLM's own defaults on CPU: a KV block of 128 tokens, of which short prompts share nothing, and half as
@@ -44,8 +47,10 @@ def vllm_command(settings: InferenceSettings, places: ServerPlaces, *, python: P
     words = ["-m", "vllm.entrypoints.openai.api_server", "--model", served_path(base.model)]
     words += ["--dtype", base.dtype]
     words += ["--uds", str(places.socket), "--disable-uvicorn-access-log"]
-    # The model's own generation_config.json must not change how a probe samples.
-    words += ["--generation-config", "vllm", "--enable-prefix-caching"]
+    # The model's own generation_config.json must not change how a probe samples, and log-probabilities are those of the
+    # model, before temperature and penalties. Both are said although the second is vLLM's default: a later version's
+    # default would change numbers without a word.
+    words += ["--generation-config", "vllm", "--logprobs-mode", "raw_logprobs", "--enable-prefix-caching"]
     if base.adapters:
         words += ["--enable-lora", "--max-lora-rank", str(vllm.max_lora_rank), "--max-loras", str(vllm.max_loras)]
     words += ["--tensor-parallel-size", str(vllm.tensor_parallel_size)]
@@ -63,11 +68,33 @@ def vllm_command(settings: InferenceSettings, places: ServerPlaces, *, python: P
     for option, value in optional.items():
         words += [] if value is None else [option, str(value)]
     words += ["--enforce-eager"] if vllm.enforce_eager else []
+    words += _with_head_dtype(vllm.extra_arguments, vllm.head_dtype or ("model" if cpu else "float32"))
     return ServerCommand(
-        arguments=(_absolute(python), *words, *vllm.extra_arguments),
+        arguments=(_absolute(python), *words),
         environment=_environment(vllm, places, cpu=cpu),
         folder=places.models,
     )
+
+
+def _with_head_dtype(extra: Sequence[str], dtype: str) -> list[str]:
+    """The further arguments, with the output head's type among their `--hf-overrides`. The operator's own type wins.
+
+    vLLM merges the dotted form over all arguments, and lets it replace the plain form: so one of the two must be used
+    for everything. Text that is no JSON object stays as it is, for vLLM to refuse.
+    """
+    if dtype == "model":
+        return list(extra)
+    words = list(extra)
+    names = [word.partition("=")[0].replace("_", "-") for word in words]
+    if _OVERRIDES not in names or any(name.startswith(f"{_OVERRIDES}.") for name in names):
+        return [f"{_OVERRIDES}.head_dtype", dtype, *words]
+    at = len(names) - 1 - names[::-1].index(_OVERRIDES)  # vLLM takes the last one
+    own, _, text = words[at].partition("=")
+    text_at = at if text else at + 1
+    with suppress(ValueError, TypeError, IndexError):
+        merged = json.dumps({"head_dtype": dtype, **json.loads(text or words[text_at])})
+        words[text_at] = f"{own}={merged}" if text else merged
+    return words
 
 
 def _absolute(python: Path) -> str:

@@ -10,7 +10,7 @@ from craft.core.rows.fields import excerpt
 from craft.errors import ContextTooLong, ModelRejected, RequestInvalid
 from craft.infra.models.inspection.lengths import max_tokens_of
 from craft.infra.models.loading import loading
-from craft_inference.engine import LetterPrompt, LongPrompt, Prompt
+from craft_inference.engine import LetterPrompt, LongPrompt, Prompt, PromptLengths
 
 
 def chat_of(folder: Path, *, max_tokens: int | None) -> "Chat":
@@ -72,21 +72,32 @@ class Chat:
                 )
         return encoded
 
-    def too_long(self, prompts: Iterable[Prompt], *, new_tokens: int) -> list[LongPrompt]:
-        """See `Engine.too_long`. A prompt of few bytes is not rendered: a token is at least one byte of its text."""
-        found: list[LongPrompt] = []
+    def measure(
+        self, prompts: Iterable[Prompt], *, new_tokens: int, limit: int | None = None, exact_above: int | None = None
+    ) -> PromptLengths:
+        """See `Engine.measure`. `limit` is the context, by default the model's.
+
+        A prompt of few bytes is not rendered, as a token is at least one byte of its text: `needed` is exact where it
+        is above `exact_above`, by default the limit.
+        """
+        limit = self.context_length if limit is None else limit
+        exact_above = limit if exact_above is None else min(limit, exact_above)
+        needed, found = 0, []
         around: dict[int, int] = {}
         for position, prompt in enumerate(prompts):
             turns, content = len(prompt.messages), sum(max_tokens_of(turn.content.encode()) for turn in prompt.messages)
             if turns not in around:
                 # The template's own text is the same around every chat of so many turns.
                 around[turns] = max_tokens_of(self._text(prompt).encode())
-            if content + around[turns] + new_tokens <= self.context_length:
+            most = content + around[turns] + new_tokens
+            if most <= max(exact_above, min(needed, limit)):
+                needed = max(needed, min(most, exact_above))
                 continue
             [ids] = self._ids([self._text(prompt)])
-            if len(ids) + new_tokens > self.context_length:
-                found.append(LongPrompt(position, len(ids), self.context_length))
-        return found
+            needed = max(needed, len(ids) + new_tokens)
+            if len(ids) + new_tokens > limit:
+                found.append(LongPrompt(position, len(ids), limit))
+        return PromptLengths(needed, tuple(found))
 
     def _check_size(self, prompt: Prompt) -> None:
         # Before rendering and tokenising, which take memory many times the size of the text.

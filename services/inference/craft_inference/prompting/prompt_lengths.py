@@ -19,14 +19,16 @@ def check_lengths(
     new_tokens: int,
     setting: str,
     sets: Sequence[str] = (),
-) -> None:
-    """Raises ContextTooLong with the rows whose prompt leaves no room for `new_tokens`.
+) -> int:
+    """The context that the prompts with `new_tokens` more need, as `PromptLengths.needed` says.
 
+    Raises ContextTooLong with the rows whose prompt leaves no room.
     `prompts` are those of `rows`, in their order; `sets` has each row's evaluation set, where the stage has several.
     """
-    long = engine.too_long(prompts, new_tokens=new_tokens)
+    lengths = engine.measure(prompts, new_tokens=new_tokens)
+    long = lengths.too_long
     if not long:
-        return
+        return lengths.needed
     details = [
         ErrorDetail(
             f"The prompt has {each.tokens:,} tokens.",

@@ -1,7 +1,9 @@
-"""Runs the stages' prompts on an engine, one shard at a time."""
+"""Runs the stages' prompts on an engine, shard after shard."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
+from itertools import chain, tee
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,15 +37,23 @@ class Answerer:
         """The prompt of each question."""
         return (Prompt(run.question.id, tuple(self._messages(run.question))) for run in runs)
 
-    def shard(self, runs: Sequence[PromptRun], on_progress: OnProgress) -> Shard[ReplyRow]:
-        """One greedy reply to each question."""
-        prompts = list(self.prompts(runs))
-        replies = self._engine.generate(prompts, self._sampling, adapter=self._adapter, on_progress=on_progress)
-        rows = [
-            ReplyRow(set=run.set, id=reply.id, reply=reply.texts[0], finish=reply.finishes[0])
-            for run, reply in zip(runs, replies.rows, strict=True)
-        ]
-        return Shard(rows=rows, cost=_cost(replies.usage))
+    def shards(
+        self, parts: Iterator[Sequence[PromptRun]], on_progress: OnProgress, *, needed: int
+    ) -> Generator[Shard[ReplyRow], None, None]:
+        """A shard of one greedy reply to each question, for each part. `needed` as in `Engine.generate_each`."""
+        parts, given = tee(parts)
+        batches = (list(self.prompts(runs)) for runs in given)
+        with closing(
+            self._engine.generate_each(
+                batches, self._sampling, needed=needed, adapter=self._adapter, on_progress=on_progress
+            )
+        ) as each:
+            for replies, runs in zip(each, parts, strict=False):  # the parts' end is not looked for
+                rows = [
+                    ReplyRow(set=run.set, id=reply.id, reply=reply.texts[0], finish=reply.finishes[0])
+                    for run, reply in zip(runs, replies.rows, strict=True)
+                ]
+                yield Shard(rows=rows, cost=_cost(replies.usage))
 
 
 class Prober:
@@ -73,18 +83,50 @@ class Prober:
         """The prompt of each question."""
         return (Prompt(question.id, tuple(self._messages(question))) for question in questions)
 
-    def shard(self, questions: Sequence[Question], on_progress: OnProgress) -> Shard[ProbeRow]:
-        """Log-probabilities of letters for choice questions, else samples. A dataset has questions of one kind only."""
-        choices = [question for question in questions if isinstance(question, ChoiceQuestion)]
-        if choices:
-            letter_prompts = [LetterPrompt(item.id, tuple(self._messages(item)), item.letters) for item in choices]
-            scores = self._engine.letters(letter_prompts, adapter=self._adapter, on_progress=on_progress)
-            rows = [ProbeRow(id=row.id, logprobs=list(row.logprobs)) for row in scores.rows]
-            return Shard(rows=rows, cost=_cost(scores.usage))
-        prompts = list(self.prompts(questions))
-        replies = self._engine.generate(prompts, self._sampling, adapter=self._adapter, on_progress=on_progress)
-        rows = [ProbeRow(id=row.id, samples=list(row.texts), finishes=list(row.finishes)) for row in replies.rows]
-        return Shard(rows=rows, cost=_cost(replies.usage))
+    def shards(
+        self, parts: Iterator[Sequence[Question]], on_progress: OnProgress, *, needed: int
+    ) -> Generator[Shard[ProbeRow], None, None]:
+        """A shard for each part: log-probabilities of letters for choice questions, else samples.
+
+        A dataset has questions of one kind only. `needed` as in `Engine.generate_each`.
+        """
+        first = next(parts, None)
+        if first is not None:
+            run = self._letters if isinstance(first[0], ChoiceQuestion) else self._samples
+            yield from run(chain([first], parts), on_progress, needed)
+
+    def _letters(
+        self, parts: Iterator[Sequence[Question]], on_progress: OnProgress, needed: int
+    ) -> Generator[Shard[ProbeRow], None, None]:
+        batches = (
+            [
+                LetterPrompt(item.id, tuple(self._messages(item)), item.letters)
+                for item in part
+                if isinstance(item, ChoiceQuestion)
+            ]
+            for part in parts
+        )
+        with closing(
+            self._engine.letters_each(batches, needed=needed, adapter=self._adapter, on_progress=on_progress)
+        ) as each:
+            for scores in each:
+                rows = [ProbeRow(id=row.id, logprobs=list(row.logprobs)) for row in scores.rows]
+                yield Shard(rows=rows, cost=_cost(scores.usage))
+
+    def _samples(
+        self, parts: Iterator[Sequence[Question]], on_progress: OnProgress, needed: int
+    ) -> Generator[Shard[ProbeRow], None, None]:
+        batches = (list(self.prompts(part)) for part in parts)
+        with closing(
+            self._engine.generate_each(
+                batches, self._sampling, needed=needed, adapter=self._adapter, on_progress=on_progress
+            )
+        ) as each:
+            for replies in each:
+                rows = [
+                    ProbeRow(id=row.id, samples=list(row.texts), finishes=list(row.finishes)) for row in replies.rows
+                ]
+                yield Shard(rows=rows, cost=_cost(replies.usage))
 
 
 def _cost(usage: Usage) -> Cost:

@@ -21,6 +21,7 @@ _MAX_STARTS = 3
 _MAX_LOSSES = 5
 _PAUSE_GROWTH = 4.0
 _CONNECT_SECONDS = 5.0
+_WHOLE = ("stop", "length")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ class VllmSession:
                 losses += 1
                 if losses >= _MAX_LOSSES:
                     raise Unavailable(
-                        f"vLLM was lost {losses} times while it answered {request.id}.",
+                        f"vLLM was lost {losses} times while it answered {request.id}: {error}",
                         hint="See vLLM's log; the stage continues where it was.",
                     ) from error
             pause = exponential_backoff(
@@ -152,10 +153,22 @@ class VllmSession:
             "/v1/completions", json={"model": model, **request.body}, headers={LEASE_HEADER: self._lease.id}
         )
         if answer.is_success:
-            return answer.json()
+            return _whole(answer.json(), request)
         if answer.headers.get("content-type", "").startswith(PROBLEM_MEDIA_TYPE):
             raise _error_of_server(answer)
         raise _error_of_vllm(answer, request, model)
+
+
+def _whole(response: Any, request: CompletionRequest) -> Any:
+    """The response, if each of its replies ended by itself or at its limit.
+
+    Raises Unavailable for others: a server that is being stopped or put to sleep aborts replies, and what they have so
+    far reads like a short reply.
+    """
+    ends = [choice.get("finish_reason") for choice in response.get("choices", [])]
+    if aborted := [end for end in ends if end not in _WHOLE]:
+        raise Unavailable(f"vLLM ended {len(aborted)} of {len(ends)} replies to {request.id} early ({aborted[0]}).")
+    return response
 
 
 def _error_of_server(answer: httpx.Response) -> CraftError:

@@ -1,56 +1,60 @@
 """Sampling and letter scores by vLLM, over HTTP through the model server.
 
 This engine renders and counts prompts with the model's own tokenizer and sends token ids, so both engines see the very
-same prompt. All samples of a prompt are one request, so vLLM prefills it once (and the shots once for all prompts, by
-its prefix cache). Letters are read from `logprob_token_ids` at the first new token: the log-probabilities of exactly
-these tokens over the whole vocabulary, before temperature, for up to 26 letters in one request. Unlike prompt
-log-probabilities they do not depend on the content of the prefix cache (shared/decisions/0005).
+same prompt.
 """
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, closing, suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from time import monotonic
-from typing import Any, TypeVar
 
 from craft.contracts.services.model_server import ServedBase, ServedTokens
 from craft.contracts.stages.rows import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from craft.core.replies.reply import FinishReason
-from craft.errors import Internal
 from craft.infra.models.folders import served_path
 from craft.infra.storage.served_adapters import STAGE_ADAPTER, ServedAdapters
 from craft_inference.engine import (
     EngineDescription,
     LetterPrompt,
     Letters,
-    LetterScores,
-    LongPrompt,
     OnProgress,
     Prompt,
+    PromptLengths,
     Replies,
-    Reply,
     Sampling,
     Usage,
     no_progress,
 )
 from craft_inference.prompting.chat import Chat
+from craft_inference.vllm.batches import Answered, BatchStream
 from craft_inference.vllm.client import CompletionRequest, VllmSession
+from craft_inference.vllm.completions import (
+    generated_tokens,
+    letter_scores_of,
+    letters_request,
+    replies_of,
+    replies_request,
+)
 
-_NEUTRAL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
-"""Sent with each request: a server of the team's own would fill in missing fields from generation_config.json."""
-RowT = TypeVar("RowT")
+_EXACT_ABOVE = 4096
+"""A server has this context without being asked, so shorter prompts need no exact measure."""
 LeaseModel = Callable[[ServedBase], AbstractAsyncContextManager[VllmSession]]
 
 
 @dataclass(frozen=True, slots=True)
 class ServerUse:
-    """The base model that this engine uses, and how it sends requests. `seeds`: each request carries a seed."""
+    """The base model that this engine uses, and how it sends requests.
+
+    `sequences_in_flight`: replies that are asked for and not there yet, at most; n samples are n of them. `seeds`: each
+    request carries a seed.
+    """
 
     base: ServedBase
-    prompts_in_flight: int
+    sequences_in_flight: int
     seeds: bool
 
 
@@ -86,9 +90,9 @@ class VllmEngine:
             context_length=self._chat.context_length,
         )
 
-    def too_long(self, prompts: Iterable[Prompt], *, new_tokens: int) -> list[LongPrompt]:
-        """See `Engine.too_long`."""
-        return self._chat.too_long(prompts, new_tokens=new_tokens)
+    def measure(self, prompts: Iterable[Prompt], *, new_tokens: int) -> PromptLengths:
+        """See `Engine.measure`."""
+        return self._chat.measure(prompts, new_tokens=new_tokens, exact_above=_EXACT_ABOVE)
 
     def generate(
         self,
@@ -99,30 +103,28 @@ class VllmEngine:
         on_progress: OnProgress = no_progress,
     ) -> Replies:
         """See `Engine.generate`. With seeds the same prompts give the same replies, up to the batch's rounding."""
-        encoded = self._chat.encode(prompts, new_tokens=sampling.max_new_tokens)
+        one = [prompts] if prompts else []
+        with closing(self.generate_each(one, sampling, needed=0, adapter=adapter, on_progress=on_progress)) as each:
+            return next(each, Replies((), Usage()))
+
+    def generate_each(
+        self,
+        batches: Iterable[Sequence[Prompt]],
+        sampling: Sampling,
+        *,
+        needed: int,
+        adapter: Path | None = None,
+        on_progress: OnProgress = no_progress,
+    ) -> Generator[Replies, None, None]:
+        """See `Engine.generate_each`."""
         greedy = sampling.temperature == 0.0
         samples = 1 if greedy else sampling.samples
-        common = {
-            "n": samples,
-            "max_tokens": sampling.max_new_tokens,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "stop_token_ids": list(self._chat.end_tokens),
-            **_NEUTRAL,
-        }
-        requests = [
-            CompletionRequest(prompt.id, {"prompt": ids, **common, **self._seed(prompt, sampling)})
-            for prompt, ids in zip(prompts, encoded, strict=True)
-        ]
-
-        def reply(request: CompletionRequest, body: Any) -> tuple[Reply, int]:
-            choices = sorted(body["choices"], key=lambda choice: choice["index"])
-            choices = choices * sampling.samples if greedy else choices
-            texts = tuple(choice["text"] for choice in choices)
-            return Reply(request.id, texts, tuple(map(_finish, choices))), int(body["usage"]["completion_tokens"])
-
-        rows, usage = self._run(requests, reply, adapter, on_progress)
-        return Replies(tuple(rows), usage)
+        requests = (self._replies_requests(prompts, sampling, samples) for prompts in batches)
+        call = _Call(adapter, needed, max(1, self._use.sequences_in_flight // samples), on_progress)
+        for answered, usage in self._answered(requests, call):
+            rows = [replies_of(*pair, times=sampling.samples if greedy else 1) for pair in answered.pairs]
+            generated = sum(generated_tokens(response) for response in answered.responses)
+            yield Replies(tuple(rows), replace(usage, generated_tokens=generated))
 
     def letters(
         self,
@@ -132,85 +134,79 @@ class VllmEngine:
         on_progress: OnProgress = no_progress,
     ) -> Letters:
         """See `Engine.letters`."""
+        one = [prompts] if prompts else []
+        with closing(self.letters_each(one, needed=0, adapter=adapter, on_progress=on_progress)) as each:
+            return next(each, Letters((), Usage()))
+
+    def letters_each(
+        self,
+        batches: Iterable[Sequence[LetterPrompt]],
+        *,
+        needed: int,
+        adapter: Path | None = None,
+        on_progress: OnProgress = no_progress,
+    ) -> Generator[Letters, None, None]:
+        """See `Engine.letters_each`."""
+        requests = (self._letters_requests(prompts) for prompts in batches)
+        call = _Call(adapter, needed, self._use.sequences_in_flight, on_progress)
+        for answered, usage in self._answered(requests, call):
+            yield Letters(tuple(letter_scores_of(*pair) for pair in answered.pairs), usage)
+
+    def _replies_requests(self, prompts: Sequence[Prompt], sampling: Sampling, samples: int) -> list[CompletionRequest]:
+        encoded = self._chat.encode(prompts, new_tokens=sampling.max_new_tokens)
+        return [
+            replies_request(
+                prompt.id,
+                ids,
+                sampling,
+                samples=samples,
+                end_tokens=self._chat.end_tokens,
+                seeded=self._use.seeds and sampling.temperature > 0.0,
+            )
+            for prompt, ids in zip(prompts, encoded, strict=True)
+        ]
+
+    def _letters_requests(self, prompts: Sequence[LetterPrompt]) -> list[CompletionRequest]:
         encoded = self._chat.encode(prompts, new_tokens=1)
         tokens = self._chat.letter_tokens(prompts)
-        requests = [
-            CompletionRequest(
-                prompt.id,
-                {
-                    "prompt": ids,
-                    "max_tokens": 1,
-                    "temperature": 0.0,
-                    **_NEUTRAL,
-                    "logprobs": 1,
-                    "logprob_token_ids": letters,
-                    "return_tokens_as_token_ids": True,
-                },
-            )
+        return [
+            letters_request(prompt.id, ids, letters)
             for prompt, ids, letters in zip(prompts, encoded, tokens, strict=True)
         ]
 
-        def scores(request: CompletionRequest, body: Any) -> tuple[LetterScores, int]:
-            logprobs = body["choices"][0]["logprobs"]["top_logprobs"][0]
-            wanted = [f"token_id:{token}" for token in request.body["logprob_token_ids"]]
-            if missing := [name for name in wanted if name not in logprobs]:
-                raise Internal(f"vLLM gave no log-probability for {', '.join(missing)}.")
-            return LetterScores(request.id, tuple(logprobs[name] for name in wanted)), 0
+    def _answered(
+        self, batches: Iterator[Sequence[CompletionRequest]], call: "_Call"
+    ) -> Generator[tuple[Answered, Usage], None, None]:
+        """The batches with their responses and costs, all under one lease. Without a batch no lease is taken."""
+        first = next(batches, None)  # what it raises is raised before a server is started
+        if first is None:
+            return
+        with asyncio.Runner() as runner:
+            answered = self._under_lease(chain([first], batches), call)
+            try:
+                # Between two steps no request is sent and no response read; those under way go on at the server.
+                while (step := runner.run(_next(answered))) is not None:
+                    yield step
+            finally:
+                runner.run(_close(answered))
 
-        rows, usage = self._run(requests, scores, adapter, on_progress)
-        return Letters(tuple(rows), usage)
-
-    def _run(
-        self,
-        requests: Sequence[CompletionRequest],
-        read: Callable[[CompletionRequest, Any], tuple[RowT, int]],
-        adapter: Path | None,
-        on_progress: OnProgress,
-    ) -> tuple[list[RowT], Usage]:
-        """One row for each request, in their order. `read` gives the row and the number of generated tokens."""
-        if not requests:
-            return [], Usage()
-        base = self._use.base.model_copy(update={"adapters": adapter is not None})
-        bodies, usage = asyncio.run(self._bodies(base, requests, self._model_name(adapter), on_progress))
-        rows = [read(request, body) for request, body in zip(requests, bodies, strict=True)]
-        return [row for row, _ in rows], replace(usage, generated_tokens=sum(generated for _, generated in rows))
-
-    async def _bodies(
-        self, base: ServedBase, requests: Sequence[CompletionRequest], model: str, on_progress: OnProgress
-    ) -> tuple[list[Any], Usage]:
+    async def _under_lease(
+        self, batches: Iterator[Sequence[CompletionRequest]], call: "_Call"
+    ) -> AsyncGenerator[tuple[Answered, Usage], None]:
+        base = self._use.base.model_copy(update={"adapters": call.adapter is not None})
+        model = self._model_name(call.adapter)
         async with self._lease_model(base) as session:
             self._version = session.version
-            before = await session.tokens()
-            # The clock starts here: the time to load a model does not count towards a call's speed.
-            started = monotonic()
-            bodies = await self._in_parallel(session, requests, model, on_progress)
-            seconds = monotonic() - started
-            after = await session.tokens()
-        prompt_tokens = sum(len(request.body["prompt"]) for request in requests)
-        return bodies, Usage(prompt_tokens, _prefilled(before, after) or prompt_tokens, 0, seconds)
-
-    async def _in_parallel(
-        self, session: VllmSession, requests: Sequence[CompletionRequest], model: str, on_progress: OnProgress
-    ) -> list[Any]:
-        """All responses. As many requests are in flight as the server needs to stay busy, and no more."""
-        bodies: list[Any] = [None] * len(requests)
-        waiting = iter(enumerate(requests))
-        done = 0
-
-        async def work() -> None:
-            nonlocal done
-            for number, request in waiting:
-                bodies[number] = await session.complete(request, model)
-                done += 1
-                on_progress(done, len(requests))
-
-        workers = [asyncio.create_task(work()) for _ in range(min(self._use.prompts_in_flight, len(requests)))]
-        try:
-            await asyncio.gather(*workers)
-        finally:
-            for worker in workers:
-                worker.cancel()
-        return bodies
+            cost = _CostMeter(session, await session.tokens())
+            stream = BatchStream(
+                batches,
+                lambda request: session.complete(request, model),
+                in_flight=call.in_flight,
+                on_answer=call.on_progress,
+            )
+            async with aclosing(stream.answered()) as each:
+                async for answered in each:
+                    yield answered, await cost.of(answered)
 
     def _model_name(self, adapter: Path | None) -> str:
         """The name to request: the base model's, or the adapter's, which is published where the server finds it."""
@@ -226,22 +222,50 @@ class VllmEngine:
         self._adapters.publish(name, adapter, base_model=served_path(self._use.base.model))
         return name
 
-    def _seed(self, prompt: Prompt, sampling: Sampling) -> dict[str, int]:
-        if not self._use.seeds or sampling.temperature == 0.0:
-            return {}
-        digest = hashlib.sha256(f"{sampling.seed} {prompt.id}".encode()).digest()
-        return {"seed": int.from_bytes(digest[:4], "big") >> 1}
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What a call's requests share. `in_flight` counts requests."""
+
+    adapter: Path | None
+    needed: int
+    in_flight: int
+    on_progress: OnProgress
 
 
-def _finish(choice: Any) -> FinishReason:
-    return FinishReason.LENGTH if choice.get("finish_reason") == "length" else FinishReason.STOP
+class _CostMeter:
+    """Costs of batches that overlap: each has the time and the prefilled tokens since the one before was answered.
+
+    So the costs add up to the whole call's. The clock starts when the model is loaded.
+    """
+
+    def __init__(self, session: VllmSession, before: ServedTokens | None) -> None:
+        self._session = session
+        self._before = before
+        self._since = monotonic()
+
+    async def of(self, answered: Answered) -> Usage:
+        """The batch's cost, without the generated tokens."""
+        after, now = await self._session.tokens(), monotonic()
+        prompt_tokens = sum(len(request.body["prompt"]) for request in answered.requests)
+        prefilled = _prefilled(self._before, after)
+        usage = Usage(prompt_tokens, prompt_tokens if prefilled is None else prefilled, 0, now - self._since)
+        self._before, self._since = after, now
+        return usage
 
 
-def _prefilled(before: ServedTokens | None, after: ServedTokens | None) -> int:
-    """The prompt tokens that ran because the cache did not have them; 0 where that is not known."""
-    if before is None or after is None:
-        return 0
-    # A server that was restarted in between has counted from zero.
+async def _next(each: AsyncGenerator[tuple[Answered, Usage], None]) -> tuple[Answered, Usage] | None:
+    return await anext(each, None)
+
+
+async def _close(each: AsyncGenerator[tuple[Answered, Usage], None]) -> None:
+    await each.aclose()
+
+
+def _prefilled(before: ServedTokens | None, after: ServedTokens | None) -> int | None:
+    """The prompt tokens that ran because the cache did not have them; None if that is not known."""
+    if before is None or after is None or after.prompt < before.prompt:
+        return None  # a server that was restarted in between has counted from zero
     return max(0, (after.prompt - after.cached) - (before.prompt - before.cached))
 
 

@@ -25,7 +25,14 @@ class VllmSettings(BaseModel):
     python: Path | None = Field(
         None, description="Python of the environment in which vLLM is installed; by default this one."
     )
-    max_model_len: int | None = Field(None, description="Context in tokens; by default the model's own.")
+    max_model_len: Annotated[int, Field(ge=16)] | Literal["auto"] | None = Field(
+        None,
+        description="Context in tokens, and then no stage gets more. By default 4096, or what a stage needs; "
+        '"auto": as much as fits the device.',
+    )
+    head_dtype: Literal["float32", "model"] | None = Field(
+        None, description="Type in which the output head computes; by default float32 on a GPU, else the model's."
+    )
     max_lora_rank: Annotated[int, AfterValidator(_vllm_rank)] = 64
     max_loras: int = Field(4, ge=1, description="Adapters in one batch.")
     tensor_parallel_size: int = Field(1, ge=1)
@@ -43,7 +50,9 @@ class VllmSettings(BaseModel):
     seed_requests: bool = Field(
         default=True, description="A seed in each request, so that the same job draws the same samples."
     )
-    prompts_in_flight: int = Field(64, ge=1, description="Requests that are sent before the first one is answered.")
+    sequences_in_flight: int = Field(
+        1024, ge=1, description="Replies that are asked for before the first one is there; n samples count n times."
+    )
     start_seconds: float = Field(900.0, description="A server that is not ready after this time is stopped.")
     idle_seconds: float = Field(600.0, description="A server without requests for this time is stopped.")
     extra_arguments: list[str] = Field(default_factory=list, description="Further arguments of vLLM's command line.")
@@ -64,7 +73,11 @@ class InferenceSettings(Listen):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = None
     questions_per_batch: int = 32
-    questions_per_shard: int = 256
+    questions_per_shard: int | None = Field(
+        None,
+        ge=1,
+        description="Questions between two checkpoints, at most; by default 2048 for vLLM on a GPU, else 256.",
+    )
     vllm: VllmSettings = VllmSettings()
 
 
@@ -74,5 +87,26 @@ def engine_ref(settings: InferenceSettings) -> EngineRef:
         name=settings.engine,
         dtype=settings.dtype,
         questions_per_batch=settings.questions_per_batch,
-        questions_per_shard=settings.questions_per_shard,
+        questions_per_shard=settings.questions_per_shard or _questions_per_shard(settings),
     )
+
+
+def result_options(settings: InferenceSettings) -> tuple[str, ...]:
+    """Those of vLLM's settings that change replies or log-probabilities, one text each, always in the same order.
+
+    What `EngineRef` names itself is not among them, nor is what changes roundings only, such as the sizes of a step.
+    Empty for another engine.
+    """
+    if settings.engine != "vllm":
+        return ()
+    vllm = settings.vllm
+    return (
+        f"url={vllm.url or ''}",
+        f"head_dtype={vllm.head_dtype or ''}",
+        f"seed_requests={vllm.seed_requests}",
+        *(f"extra_argument={argument}" for argument in vllm.extra_arguments),
+    )
+
+
+def _questions_per_shard(settings: InferenceSettings) -> int:
+    return 2048 if settings.engine == "vllm" and settings.device != "cpu" else 256

@@ -1,5 +1,6 @@
 """vLLM's command line and environment."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -136,3 +137,46 @@ def test_nothing_in_the_models_folder_is_ever_imported(tmp_path: Path) -> None:
 def test_a_server_that_needs_no_adapters_is_not_made_ready_for_them() -> None:
     assert "--enable-lora" in built().arguments
     assert not [word for word in built(adapters=False).arguments if "lora" in word]
+
+
+def overrides(command: ServerCommand) -> dict[str, object]:
+    """vLLM's reading of `--hf-overrides`: the dotted form, where there is one, replaces the plain one."""
+    words = command.arguments
+    dotted: dict[str, object] = {
+        word.split(".")[1]: words[at + 1] for at, word in enumerate(words) if word.startswith("--hf-overrides.")
+    }
+    plain = [words[at + 1] for at, word in enumerate(words) if word == "--hf-overrides"]
+    plain += [word.partition("=")[2] for word in words if word.startswith("--hf-overrides=")]
+    read: dict[str, object] = json.loads(plain[-1]) if plain else {}
+    return dotted or read
+
+
+def test_on_a_gpu_the_output_head_computes_in_float32() -> None:
+    assert overrides(built(device="cuda")) == {"head_dtype": "float32"}
+    assert overrides(built(device="cuda", head_dtype="model")) == {}
+    assert overrides(built()) == {}
+    assert overrides(built(head_dtype="float32")) == {"head_dtype": "float32"}
+
+
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [
+        (["--hf-overrides", '{"rope_theta": 5}'], {"head_dtype": "float32", "rope_theta": 5}),
+        (['--hf-overrides={"rope_theta": 5}'], {"head_dtype": "float32", "rope_theta": 5}),
+        (["--hf-overrides", '{"head_dtype": "model"}'], {"head_dtype": "model"}),
+        (["--hf-overrides.rope_theta", "5"], {"head_dtype": "float32", "rope_theta": "5"}),
+        (["--seed", "1"], {"head_dtype": "float32"}),
+    ],
+)
+def test_an_operators_overrides_do_not_undo_the_output_heads_type(extra: list[str], expected: object) -> None:
+    """A command line that appends ours to the operator's, or theirs to ours, loses one of them: the last one counts."""
+    assert overrides(built(device="cuda", extra_arguments=extra)) == expected
+
+
+def test_overrides_that_are_no_json_are_vllms_to_refuse() -> None:
+    assert built(device="cuda", extra_arguments=["--hf-overrides", "{"]).arguments[-2:] == ("--hf-overrides", "{")
+    assert built(device="cuda", extra_arguments=["--hf-overrides"]).arguments[-1] == "--hf-overrides"
+
+
+def test_log_probabilities_are_asked_for_as_the_model_has_them() -> None:
+    assert value(built(), "--logprobs-mode") == "raw_logprobs"

@@ -66,7 +66,9 @@ def test_the_models_tokenizer_decides_to_the_token(over: int) -> None:
     tokenizer = byte_tokenizer()
     [_, ids] = Chat(tokenizer, end_tokens=[2], context_length=10_000).encode([short, long], new_tokens=1)
     chat = Chat(tokenizer, end_tokens=[2], context_length=len(ids) + 10 - over)
-    found = chat.too_long([short, long, short], new_tokens=10)
+    measured = chat.measure([short, long, short], new_tokens=10)
+    found = measured.too_long
+    assert measured.needed == len(ids) + 10
     assert [(each.position, each.tokens) for each in found] == ([(1, len(ids))] if over else [])
 
 
@@ -87,5 +89,21 @@ def test_prompts_of_few_bytes_need_no_tokenizer() -> None:
 
     tokenizer = Counting()
     chat = Chat(tokenizer, end_tokens=[2], context_length=5000)
-    assert chat.too_long(prompts_of(*["short?"] * 500), new_tokens=10) == []
+    assert chat.measure(prompts_of(*["short?"] * 500), new_tokens=10).too_long == ()
     assert tokenizer.encoded == 0
+
+
+def test_what_is_needed_is_exact_above_the_context_that_every_server_has() -> None:
+    chat = Chat(byte_tokenizer(), end_tokens=[2], context_length=10_000)
+    short, long, longest = prompts_of("x?", "y" * 500, "z" * 700)
+    [_, _, ids] = chat.encode([short, long, longest], new_tokens=1)
+    assert chat.measure([longest, short, long], new_tokens=10, exact_above=400).needed == len(ids) + 10
+    assert chat.measure([short], new_tokens=10, exact_above=400).needed <= 400
+
+
+def test_every_prompt_without_room_is_found_after_a_longer_one() -> None:
+    """A prompt whose bytes are fewer than the longest prompt's tokens needs a measure of its own all the same."""
+    chat = Chat(byte_tokenizer(), end_tokens=[2], context_length=10_000)
+    found = chat.measure(prompts_of("y" * 900, "y" * 500), new_tokens=10, limit=300)
+    assert [each.position for each in found.too_long] == [0, 1]
+    assert {each.limit for each in found.too_long} == {300}

@@ -94,6 +94,23 @@ async def test_a_session_leases_asks_and_ends_its_lease() -> None:
     assert json.loads(server.requests[0].content) == {"base": base().model_dump(mode="json"), "has_device": True}
 
 
+@pytest.mark.parametrize("end", ["abort", "error", "repetition", None])
+def test_a_reply_that_was_aborted_is_asked_for_again_and_never_taken_for_a_short_one(end: str | None) -> None:
+    """A reader that knows "length" alone takes every other end for a reply that stopped by itself."""
+
+    @in_a_loop
+    async def scenario() -> None:
+        def response(*ends: str | None) -> httpx.Response:
+            return httpx.Response(200, json={"choices": [{"text": "as far", "finish_reason": each} for each in ends]})
+
+        server = ModelServer(completions=[response("stop", end), response("stop", "length")])
+        async with lease_model(ACCESS, base(), transport=server.transport) as session:
+            answer = await session.complete(REQUEST, "team/a")
+        assert [choice["finish_reason"] for choice in answer["choices"]] == ["stop", "length"]
+
+    scenario()
+
+
 @in_a_loop
 async def test_a_session_ends_its_lease_where_its_block_fails() -> None:
     server = ModelServer()

@@ -31,7 +31,8 @@ def says(request: CompletionRequest) -> dict[str, Any]:
         {"index": number, "text": f"{request.id} says {number}", "finish_reason": ("stop", "length")[number % 2]}
         for number in reversed(range(samples))
     ]
-    return {"choices": choices, "usage": {"completion_tokens": 5 * samples}}
+    cut = samples // 2
+    return {"choices": choices, "usage": {"completion_tokens": 5 * (samples - cut) + request.body["max_tokens"] * cut}}
 
 
 def scores(request: CompletionRequest) -> dict[str, Any]:
@@ -72,7 +73,7 @@ class FakeSession(VllmSession):
 class Rig:
     """An engine with a fake session."""
 
-    def __init__(self, folder: Path, answer: Answer = says, *, in_flight: int = 64, seeds: bool = True) -> None:
+    def __init__(self, folder: Path, answer: Answer = says, *, in_flight: int = 192, seeds: bool = True) -> None:
         self.requests: list[tuple[CompletionRequest, str]] = []
         self.with_adapters: list[bool] = []
         self.counters: list[ServedTokens | None] = []
@@ -149,9 +150,10 @@ def test_a_prompt_is_asked_once_for_all_its_samples_as_token_ids(rig: Rig) -> No
         "repetition_penalty": 1.0,
         "presence_penalty": 0.0,
         "frequency_penalty": 0.0,
+        "watermarking": False,
     }
     assert [model for _, model in rig.requests] == ["team/a", "team/a"]
-    assert replies.usage.generated_tokens == 30
+    assert replies.usage.generated_tokens == 2 * (5 + 16 + 5)
 
 
 def test_greedy_is_requested_once_and_given_as_often_as_wanted(rig: Rig) -> None:
@@ -170,14 +172,24 @@ def test_rows_keep_the_order_of_the_prompts_whatever_comes_first(rig: Rig) -> No
     assert all(row.texts[0] == f"{row.id} says 0" for row in replies.rows)
 
 
-@pytest.mark.parametrize(("in_flight", "count"), [(1, 5), (4, 30), (64, 10)])
-def test_as_many_prompts_are_in_flight_as_the_settings_say_and_no_more(
-    tmp_path: Path, in_flight: int, count: int
+@pytest.mark.parametrize(
+    ("sequences", "sampling", "in_flight"),
+    [(12, SAMPLED, 4), (13, SAMPLED, 4), (2, SAMPLED, 1), (12, GREEDY, 12), (1000, SAMPLED, 30)],
+)
+def test_sequences_are_bounded_so_greedy_replies_are_as_many_as_samples(
+    tmp_path: Path, sequences: int, sampling: Sampling, in_flight: int
 ) -> None:
-    rig = Rig(tmp_path, in_flight=in_flight)
-    rig.engine.generate(prompts(*(f"{number}?" for number in range(count))), SAMPLED)
-    assert rig.max_in_flight == min(in_flight, count)
-    assert len(rig.requests) == count
+    """A bound on prompts gives greedy replies an n-th of the sequences that samples get."""
+    rig = Rig(tmp_path, in_flight=sequences)
+    rig.engine.generate(prompts(*(f"{number}?" for number in range(30))), sampling)
+    assert rig.max_in_flight == in_flight
+    assert len(rig.requests) == 30
+
+
+def test_letters_in_flight_are_bounded_as_greedy_replies_are(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, scores, in_flight=12)
+    rig.engine.letters(letter_prompts(*(f"{number}?" for number in range(30))))
+    assert rig.max_in_flight == 12
 
 
 def test_progress_counts_up_to_the_end(rig: Rig) -> None:
@@ -244,6 +256,18 @@ def test_a_letter_that_vllm_does_not_score_is_a_defect_and_never_a_guess(tmp_pat
         Rig(tmp_path, forgetful).engine.letters(letter_prompts("x?"))
 
 
+def test_replies_that_the_server_cut_itself_are_no_replies(tmp_path: Path) -> None:
+    """A server-wide limit on new tokens shortens every reply; finish reasons alone do not tell."""
+
+    def shortened(request: CompletionRequest) -> dict[str, Any]:
+        choices = [{"index": n, "text": "cut", "finish_reason": "length"} for n in range(int(request.body["n"]))]
+        return {"choices": choices, "usage": {"completion_tokens": 15 * len(choices)}}
+
+    with pytest.raises(ModelRejected, match="before their 16 tokens") as refused:
+        Rig(tmp_path, shortened).engine.generate(prompts("x?"), SAMPLED)
+    assert "--override-generation-config" in str(refused.value.hint)
+
+
 def test_a_prompt_that_is_too_long_asks_nothing(rig: Rig) -> None:
     with pytest.raises(ContextTooLong, match="q1"):
         rig.engine.generate(prompts("x?", "long " * 200), SAMPLED)
@@ -251,7 +275,7 @@ def test_a_prompt_that_is_too_long_asks_nothing(rig: Rig) -> None:
 
 
 def test_one_failure_ends_the_call_and_the_lease(tmp_path: Path) -> None:
-    rig = Rig(tmp_path, in_flight=4)
+    rig = Rig(tmp_path, in_flight=12)
     rig.failures["q5"] = Unavailable("lost")
     with pytest.raises(Unavailable, match="lost"):
         rig.engine.generate(prompts(*(f"{number}?" for number in range(100))), SAMPLED)
@@ -260,7 +284,7 @@ def test_one_failure_ends_the_call_and_the_lease(tmp_path: Path) -> None:
 
 
 def test_an_order_to_stop_from_progress_ends_the_call_and_the_lease(tmp_path: Path) -> None:
-    rig = Rig(tmp_path, in_flight=4)
+    rig = Rig(tmp_path, in_flight=12)
 
     class Stopped(Exception):
         pass
@@ -279,12 +303,13 @@ def test_an_order_to_stop_from_progress_ends_the_call_and_the_lease(tmp_path: Pa
     ("before", "after", "prefilled"),
     [
         (ServedTokens(prompt=1000, cached=400), ServedTokens(prompt=1500, cached=870), 30),
+        (ServedTokens(prompt=1000, cached=400), ServedTokens(prompt=1500, cached=900), 0),
         (ServedTokens(prompt=1000, cached=400), ServedTokens(prompt=50, cached=10), None),
         (None, ServedTokens(prompt=50, cached=10), None),
         (ServedTokens(prompt=50, cached=10), None, None),
         (None, None, None),
     ],
-    ids=["counted", "restarted in between", "unknown before", "unknown after", "unknown"],
+    ids=["counted", "all cached", "restarted in between", "unknown before", "unknown after", "unknown"],
 )
 def test_what_was_prefilled_is_counted_or_else_every_prompt(
     rig: Rig, before: ServedTokens | None, after: ServedTokens | None, prefilled: int | None
