@@ -6,7 +6,7 @@ Where another process takes one of their cores, the others then burn theirs unti
 
 from collections.abc import Mapping
 
-SPINS = {"GOMP_SPINCOUNT": "500", "KMP_BLOCKTIME": "1"}
+SPINS = {"GOMP_SPINCOUNT": "700", "KMP_BLOCKTIME": "1"}
 """Rounds of GNU's OpenMP (microseconds) and milliseconds of Intel's; tests/bench/bench_threads.py measures them."""
 _SAID_BY_OPERATOR = "OMP_WAIT_POLICY"
 
