@@ -32,7 +32,9 @@ CraftError
     ├── PublishingRefused          502 publishing_refused   (a registry or hub refuses; only people can correct it)
     ├── DiskFull                   507 disk_full            retryable
     ├── HostOutOfMemory            503 host_oom             retryable
+    │   └── HostTooSmall           503 host_oom             (a training row alone does not fit: it never will here)
     ├── GpuOutOfMemory             503 gpu_oom              retryable
+    │   └── GpuTooSmall            503 gpu_oom              (as above)
     ├── DeviceFailed               503 device_failed        retryable
     ├── DeploymentChanged          503 deployment_changed   retryable (a worker computes otherwise than was agreed)
     ├── Unavailable                503 unavailable          retryable
@@ -351,6 +353,18 @@ class GpuOutOfMemory(SystemFault):
     status = 503
     code = "gpu_oom"
     retryable = True
+
+
+class HostTooSmall(HostOutOfMemory):
+    """One training row alone needs more than the machine's memory: another attempt would end in the same way."""
+
+    retryable = False
+
+
+class GpuTooSmall(GpuOutOfMemory):
+    """One training row alone needs more than the accelerator's memory: another attempt would end in the same way."""
+
+    retryable = False
 
 
 class DeviceFailed(SystemFault):

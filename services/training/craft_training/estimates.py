@@ -5,9 +5,7 @@ With P the parameters of the layers' matrices, L those of LoRA, T the trained to
   is not needed, and 2 more for a trained one.
 - seconds = work / speed. The measured speed comes from this installation's last run by the same formula, so it
   includes the gain from shared prompt beginnings. The assumed speed is a cautious guess.
-- memory = weights + 16 L bytes (float32 weight, gradient and Adam's two moments) + activations of one pass
-  (150 bytes for each token, layer and hidden unit in bfloat16, as measured with SmolLM2; twice that in float32)
-  + logits of one pass. Shared prompt beginnings reduce it.
+- memory is `craft.infra.models.training_memory`'s. Shared prompt beginnings reduce it.
 """
 
 import math
@@ -15,7 +13,8 @@ from typing import Literal
 
 from craft.contracts.services.training import TrainingEstimate, TrainingEstimateRequest
 from craft.contracts.spec.jobs import TrainingSettings
-from craft.infra.models.shape import ModelShape, training_bytes
+from craft.infra.models.shape import ModelShape
+from craft.infra.models.training_memory import training_bytes
 
 _ASSUMED_FLOPS = {"cpu": 1e11, "cuda": 5e13}
 
@@ -56,6 +55,7 @@ def estimate(
             tokens_per_row=request.tokens_per_row,
             answer_tokens_per_row=request.answer_tokens_per_row,
             weight_bytes=weight_bytes,
+            device=device,
         ),
         trainable_parameters=lora,
         adapter_bytes=4 * lora,

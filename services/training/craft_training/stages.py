@@ -9,16 +9,16 @@ from craft.contracts.stages.kinds import StageKind
 from craft.contracts.stages.parameters import PackageParameters, RehearseParameters, TuneParameters
 from craft.contracts.stages.rows import ADAPTER_FOLDER, CURVE_FILE, TRAINING_FILE, CurveRow, TrainingRow
 from craft.errors import CraftError, DatasetInvalid, RehearsalTooShort
-from craft.infra.models.shape import is_layer_matrix
 from craft.infra.stage.context import StageContext, StageFunctions
 from craft.infra.stage.diagnosis import explained_by_probe
 from craft.infra.storage.artifacts import read_rows, write_rows
 from craft_training.base_models import BaseModel, BaseModels
 from craft_training.estimates import steps_of, training_flops
+from craft_training.model_shape import shape_of
 from craft_training.packaging.packaging import package
 from craft_training.tuning.samples import tokenise
 from craft_training.tuning.throughput import Throughput
-from craft_training.tuning.tuning import TuningRun, tune
+from craft_training.tuning.tuning import Tuned, TuningRun, tune
 
 
 class TrainingStages:
@@ -93,20 +93,25 @@ class TrainingStages:
         write_rows(context.output / CURVE_FILE, tuned.curve)
         tokens = sum(len(sample.tokens) for sample in run.samples) * run.settings.epochs
         seconds = max(tuned.seconds, 1e-9)
-        self._throughput.write(training_flops(_layer_parameters(base), tuned.trainable_parameters, tokens) / seconds)
+        self._throughput.write(
+            training_flops(shape_of(base.model).layer_parameters, tuned.trainable_parameters, tokens) / seconds
+        )
         return StageResult(
             counts={
                 "rows": len(run.samples),
                 "steps": run.steps,
                 "trainable_parameters": tuned.trainable_parameters,
                 "resumed_at_step": tuned.resumed_at,
+                **_pass_counts(tuned),
             },
             metrics={
                 "first_loss": tuned.curve[0].loss,
                 "last_loss": tuned.curve[-1].loss,
                 "samples_per_second": len(run.samples) * run.settings.epochs / seconds,
+                "tokens_per_second": tokens / seconds,
             },
             cost=Cost(seconds=tuned.seconds, trained_tokens=tokens),
+            notes=_notes(tuned),
             versions={name: version(name) for name in ("torch", "transformers", "peft")},
         )
 
@@ -122,5 +127,28 @@ def _check_steps(rows: int, settings: TrainingSettings, too_short: type[CraftErr
         )
 
 
-def _layer_parameters(base: BaseModel) -> int:
-    return sum(p.numel() for name, p in base.model.named_parameters() if is_layer_matrix(name, p.ndim))
+def _pass_counts(tuned: Tuned) -> dict[str, int]:
+    """The passes, and the accelerator's peak memory where there is one."""
+    passes = tuned.passes
+    counts = {
+        "passes": passes.passes,
+        "checkpointed_passes": passes.checkpointed,
+        "tokens_per_pass": passes.largest,
+        "steps_cut_again": passes.cut_again,
+    }
+    return counts | ({"peak_device_bytes": tuned.peak_bytes} if tuned.peak_bytes else {})
+
+
+def _notes(tuned: Tuned) -> list[str]:
+    passes, notes = tuned.passes, []
+    if passes.cut_again:
+        notes.append(
+            f"Memory ran out {passes.cut_again} time(s); the steps were computed again by smaller passes, of at most "
+            f"{passes.largest:,} tokens."
+        )
+    if passes.checkpointed:
+        notes.append(
+            f"{passes.checkpointed:,} of {passes.passes:,} passes used gradient checkpointing, which saves memory and "
+            "takes a third longer."
+        )
+    return notes

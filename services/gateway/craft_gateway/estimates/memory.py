@@ -9,7 +9,8 @@ from craft.contracts.services.datasets import DatasetStatistics
 from craft.contracts.spec.jobs import TrainingSettings
 from craft.contracts.stages.parameters import EngineRef
 from craft.core.questions import Task
-from craft.infra.models.shape import ModelShape, training_bytes
+from craft.infra.models.shape import ModelShape
+from craft.infra.models.training_memory import training_bytes
 from craft_gateway.plan.stages import ResolvedJob
 
 _CHARACTERS_PER_TOKEN = 2

@@ -5,11 +5,12 @@ lets a token attend to the shared beginning and to its own sample, and position 
 are those of the plain batch, but the shared tokens are computed once (and get one dropout mask instead of many).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypedDict
 
 import torch
 
+from craft.infra.models.training_memory import PassSize
 from craft_training.tuning.samples import Sample
 
 PACKED_MODEL_TYPES = frozenset({"granite", "llama", "mistral", "olmo2", "qwen2", "qwen3", "smollm3"})
@@ -41,17 +42,36 @@ def may_pack(config: object) -> bool:
 
 
 def batches_of(samples: Sequence[Sample], *, packed: bool, max_tokens: int) -> list[Batch]:
-    """One optimiser step's samples as one batch, or as several where one would have more than `max_tokens` tokens."""
-    build = pack if packed else pad
+    """The samples as one batch, or as several where one would have more than `max_tokens` tokens."""
+    groups = groups_of(samples, lambda group: size_of(group, packed=packed).tokens <= max_tokens)
+    return [pack(group) if packed else pad(group) for group in groups]
+
+
+def groups_of(samples: Sequence[Sample], fits: Callable[[Sequence[Sample]], bool]) -> list[list[Sample]]:
+    """The samples in their order, cut where a group would not fit. One sample is a group even where it does not."""
     groups: list[list[Sample]] = [[]]
     for sample in samples:
         grown = [*groups[-1], sample]
-        size = _packed_length(grown) if packed else len(grown) * max(len(s.tokens) for s in grown)
-        if groups[-1] and size > max_tokens:
+        if groups[-1] and not fits(grown):
             groups.append([sample])
         else:
             groups[-1] = grown
-    return [build(group) for group in groups]
+    return groups
+
+
+def size_of(samples: Sequence[Sample], *, packed: bool) -> PassSize:
+    """The size of the samples' batch."""
+    if packed:
+        tokens = _packed_length(samples)
+        return PassSize(tokens=tokens, logits=sum(map(_learned, samples)), pairs=tokens**2)
+    longest, first = max(len(sample.tokens) for sample in samples), min(sample.prompt_length for sample in samples)
+    return PassSize(
+        tokens=len(samples) * longest,
+        # `pad` asks for the logits of a place in all of its sequences.
+        logits=len(samples) * (longest - first),
+        pairs=len(samples) * longest**2,
+        in_each_layer=True,
+    )
 
 
 def shared_prefix(samples: Sequence[Sample]) -> int:
@@ -109,6 +129,10 @@ def pad(samples: Sequence[Sample]) -> Batch:
         columns=torch.tensor([column[place] for _, place in places]),
         targets=torch.tensor([samples[row].tokens[place + 1] for row, place in places]),
     )
+
+
+def _learned(sample: Sample) -> int:
+    return len(sample.tokens) - sample.prompt_length
 
 
 def _packed_length(samples: Sequence[Sample]) -> int:

@@ -14,17 +14,22 @@ from pydantic import ValidationError
 from craft.contracts.base import Contract, Digest
 from craft.contracts.stages.rows import CurveRow
 from craft.infra.storage.artifacts import flush
+from craft_training.tuning.passes import PassLimits
 
 _MANIFEST = "sealed.json"
 _log = logging.getLogger("craft.training")
 
 
 class CheckpointManifest(Contract):
-    """The content of `sealed.json`. `curve` is the run's curve so far, with that of earlier attempts."""
+    """The content of `sealed.json`. `curve` is the run's curve so far, with that of earlier attempts.
+
+    `limits` are those of the passes at its step: a resumed run does not run out of memory again to find them.
+    """
 
     fingerprint: str
     files: dict[str, Digest]
     curve: list[CurveRow]
+    limits: PassLimits | None = None
 
 
 class Checkpoints:
@@ -37,9 +42,11 @@ class Checkpoints:
         shutil.rmtree(self.writing, ignore_errors=True)
         self.writing.mkdir(parents=True)
 
-    def save(self, written: Path, *, step: int, curve: list[CurveRow]) -> Path:
+    def save(self, written: Path, *, step: int, curve: list[CurveRow], limits: PassLimits | None = None) -> Path:
         """Make the folder `written` the newest checkpoint and drop the older ones. Returns its new path."""
-        manifest = CheckpointManifest(fingerprint=self._fingerprint, files=_digests(written), curve=curve)
+        manifest = CheckpointManifest(
+            fingerprint=self._fingerprint, files=_digests(written), curve=curve, limits=limits
+        )
         (written / _MANIFEST).write_text(manifest.model_dump_json())
         for path in [*written.rglob("*"), written]:
             flush(path)

@@ -16,11 +16,16 @@ _MARK = "\u241ereply\u241e"
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One supervised example. The loss is on `tokens[prompt_length:]`: the target and the token that ends the turn."""
+    """One supervised example. The loss is on `tokens[prompt_length:]`: the target and the token that ends the turn.
+
+    `name` and `line` are those of its row in the dataset, where it has any.
+    """
 
     id: str
     tokens: tuple[int, ...]
     prompt_length: int
+    name: str = ""
+    line: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +108,7 @@ def end_of_turn(tokenizer: Any) -> int:
 def _sample(row: TrainingRow, tokenizer: Any, end: int) -> Sample:
     prompt = tokenizer(prompt_text(row.messages, tokenizer), add_special_tokens=False)["input_ids"]
     target = tokenizer(row.target, add_special_tokens=False)["input_ids"]
-    return Sample(id=row.id, tokens=(*prompt, *target, end), prompt_length=len(prompt))
+    return Sample(row.id, (*prompt, *target, end), prompt_length=len(prompt), name=row.name, line=row.line)
 
 
 def _turns(messages: Sequence[ChatMessage]) -> list[dict[str, str]]:

@@ -17,14 +17,18 @@ from transformers import TrainingArguments
 from craft.contracts.spec.jobs import TrainingSettings
 from craft.contracts.stages.rows import CurveRow
 from craft.errors import Internal
-from craft.infra.models.shape import MAX_TOKENS_PER_PASS
+from craft.infra.models.training_memory import training_memory
 from craft.infra.stage.context import StopRequest
 from craft_training.base_models import BaseModel, adapted
 from craft_training.estimates import steps_of
+from craft_training.model_shape import shape_of
 from craft_training.packaging.adapter_files import write_adapter
-from craft_training.tuning.answer_trainer import AnswerTrainer, StepLog, StepWatch
-from craft_training.tuning.batches import batches_of, may_pack
+from craft_training.tuning.answer_trainer import AnswerTrainer, PassCounts, StepLog, StepWatch
+from craft_training.tuning.batches import may_pack
 from craft_training.tuning.checkpoints import Checkpoints
+from craft_training.tuning.device_memory import check_rows, device_memory, first_limits, peak_bytes, watch_peak
+from craft_training.tuning.passes import Cutter, PassLimits
+from craft_training.tuning.recomputing import may_checkpoint
 from craft_training.tuning.samples import Sample
 from craft_training.tuning.tuning_guard import check_change, check_losses
 
@@ -34,7 +38,13 @@ OnStep = Callable[[CurveRow, int], None]
 
 @dataclass(frozen=True, slots=True)
 class TuningRun:
-    """The samples, settings and seed of a run. Two equal runs on one machine give the same adapter."""
+    """The samples, settings and seed of a run.
+
+    On CPU two equal runs give the same adapter, to the bit with as many threads. On CUDA they give almost the same one:
+    the backward pass of memory-efficient attention adds in an order that varies, so roundings differ. Where memory runs
+    out, passes are cut smaller: without LoRA dropout the adapter is the same but for roundings, with dropout it is that
+    of a run whose passes had this size from that step on, since one mask is drawn for each pass.
+    """
 
     samples: Sequence[Sample]
     settings: TrainingSettings
@@ -54,12 +64,17 @@ class TuningRun:
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """The result of a run. `resumed_at` is the last step of the checkpoint that it resumed (0: from the start)."""
+    """The result of a run. `resumed_at` is the last step of the checkpoint that it resumed (0: from the start).
+
+    `passes` are those of this attempt, and `peak_bytes` what tensors took on an accelerator in it (0 on CPU).
+    """
 
     curve: list[CurveRow]
     seconds: float
     resumed_at: int
     trainable_parameters: int
+    passes: PassCounts
+    peak_bytes: int
 
 
 def tune(
@@ -85,16 +100,22 @@ def tune(
     saved = Checkpoints(checkpoints, fingerprint=fingerprint)
     resumed = saved.latest()
     curve = resumed[1].curve if resumed else []
+    cutter = _cutter(base, run.settings)
+    found = device_memory(base.model.device)
+    check_rows(run.samples, cutter, found)
+    limits = (resumed[1].limits if resumed else None) or first_limits(cutter.memory, found)
     recorder = _Recorder(saved, checkpoint_seconds, curve, run.steps, on_step, on_saved)
     transformers.set_seed(run.seed)  # LoRA's initial weights are drawn before the Trainer sets its seed.
+    watch_peak(base.model.device)
     with adapted(base, _lora(run.settings)) as model:
-        trainer = _trainer(base, model, run, _watch(recorder, stop), output=saved.writing)
+        trainer = _trainer(base, model, run, cutter, limits, output=saved.writing)
+        trainer.add_callback(_watch(recorder, trainer, stop))
         with stop.defer_stop():
             trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
         if trainer.state.global_step != run.steps:
             raise Internal(f"Training ended at step {trainer.state.global_step} of {run.steps}.")
         check_losses(recorder.curve, run.samples, epochs=run.settings.epochs)
-        check_change(model, run.samples, autocast=trainer.autocast)
+        check_change(model, run.samples, autocast=trainer.autocast, max_tokens=trainer.counts.largest)
         write_adapter(model, adapter, base_model_id=base.ref.id)
         trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         trainer.accelerator.free_memory()
@@ -103,6 +124,8 @@ def tune(
         seconds=recorder.curve[-1].seconds,
         resumed_at=recorder.resumed_at,
         trainable_parameters=trainable,
+        passes=trainer.counts,
+        peak_bytes=peak_bytes(base.model.device),
     )
 
 
@@ -143,8 +166,8 @@ class _Recorder:
     def checkpoint_due(self) -> bool:
         return time.monotonic() - self._saved >= self._every_seconds
 
-    def checkpoint(self, step: int, written: Path) -> None:
-        self._checkpoints.save(written, step=step, curve=self.curve)
+    def checkpoint(self, step: int, written: Path, limits: PassLimits) -> None:
+        self._checkpoints.save(written, step=step, curve=self.curve, limits=limits)
         self._saved = time.monotonic()
         self._on_saved()
 
@@ -161,28 +184,38 @@ def _lora(settings: TrainingSettings) -> LoraConfig:
     )
 
 
-def _watch(recorder: _Recorder, stop: StopRequest) -> StepWatch:
+def _cutter(base: BaseModel, settings: TrainingSettings) -> Cutter:
+    memory = training_memory(
+        shape_of(base.model),
+        settings,
+        weight_bytes=base.model.dtype.itemsize,
+        device="cuda" if base.model.device.type == "cuda" else "cpu",
+    )
+    return Cutter(memory, packed=may_pack(base.model.config), checkpointing=may_checkpoint(base.model))
+
+
+def _watch(recorder: _Recorder, trainer: AnswerTrainer, stop: StopRequest) -> StepWatch:
     return StepWatch(
         on_step=recorder.step,
         checkpoint_due=recorder.checkpoint_due,
-        on_checkpoint=recorder.checkpoint,
+        on_checkpoint=lambda step, written: recorder.checkpoint(step, written, trainer.limits),
         stop=stop,
     )
 
 
-def _trainer(base: BaseModel, model: Any, run: TuningRun, watch: StepWatch, *, output: Path) -> AnswerTrainer:
-    packed = may_pack(base.model.config)
+def _trainer(
+    base: BaseModel, model: Any, run: TuningRun, cutter: Cutter, limits: PassLimits, *, output: Path
+) -> AnswerTrainer:
     return AnswerTrainer(
         base_model_id=base.ref.id,
         # LoRA's weights are float32, but they too are multiplied in the base model's bfloat16.
         autocast=base.model.dtype is torch.bfloat16,
+        cutter=cutter,
+        limits=limits,
         model=model,
         args=_arguments(run, output, on_cpu=base.model.device.type == "cpu"),
         train_dataset=run.samples,
-        data_collator=lambda samples: {
-            "batches": batches_of(samples, packed=packed, max_tokens=MAX_TOKENS_PER_PASS),
-        },
-        callbacks=[watch],
+        data_collator=lambda samples: {"samples": samples},
     )
 
 

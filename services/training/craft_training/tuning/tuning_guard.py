@@ -10,7 +10,6 @@ from peft import PeftModel
 
 from craft.contracts.stages.rows import CurveRow
 from craft.errors import TuningUnusable
-from craft.infra.models.shape import MAX_TOKENS_PER_PASS
 from craft_training.tuning.answer_trainer import answer_logits
 from craft_training.tuning.batches import Batch, batches_of
 from craft_training.tuning.samples import Sample
@@ -45,9 +44,12 @@ def check_losses(curve: Sequence[CurveRow], samples: Sequence[Sample], *, epochs
     )
 
 
-def check_change(model: PeftModel, samples: Sequence[Sample], *, autocast: bool) -> None:
-    """Raises TuningUnusable if the adapter is not finite, or leaves the replies to training rows as they were."""
-    change = _largest_change(model, samples[:_COMPARED_SAMPLES], autocast=autocast)
+def check_change(model: PeftModel, samples: Sequence[Sample], *, autocast: bool, max_tokens: int) -> None:
+    """Raises TuningUnusable if the adapter is not finite, or leaves the replies to training rows as they were.
+
+    `max_tokens` of a batch are known to fit into memory; one row alone may have more.
+    """
+    change = _largest_change(model, samples[:_COMPARED_SAMPLES], autocast=autocast, max_tokens=max_tokens)
     if not math.isfinite(change):
         raise TuningUnusable(
             "The tuned adapter gives numbers that are not finite.",
@@ -63,12 +65,12 @@ def check_change(model: PeftModel, samples: Sequence[Sample], *, autocast: bool)
         )
 
 
-def _largest_change(model: PeftModel, samples: Sequence[Sample], *, autocast: bool) -> float:
+def _largest_change(model: PeftModel, samples: Sequence[Sample], *, autocast: bool, max_tokens: int) -> float:
     """The largest change of a logit at the learned tokens, with the adapter against without it."""
     model.eval()
     changes = []
     with torch.inference_mode():
-        for batch in batches_of(samples, packed=False, max_tokens=MAX_TOKENS_PER_PASS):
+        for batch in batches_of(samples, packed=False, max_tokens=max_tokens):
             tensors = cast("dict[str, torch.Tensor]", batch)
             on_device = cast("Batch", {name: tensor.to(model.device) for name, tensor in tensors.items()})
             tuned = answer_logits(model, on_device, autocast=autocast)

@@ -5,14 +5,13 @@ No weights are loaded, and torch is not imported.
 
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from craft.contracts.spec.jobs import TrainingSettings
 from craft.errors import ModelRejected
 
-MAX_TOKENS_PER_PASS = 4096
-"""The limit of one forward pass; an optimiser step with more tokens takes several."""
 _HEADS = ("lm_head", "embed_out")
 _NOT_LAYERS = ("embed_tokens", "lm_head", "wte", "wpe")
 
@@ -21,7 +20,7 @@ _NOT_LAYERS = ("embed_tokens", "lm_head", "wte", "wpe")
 class ModelShape:
     """`matrices`: (outputs, inputs) of the layers' linear maps by name. `parameters` counts all weights.
 
-    `tied`: the output head is the input embedding.
+    `tied`: the output head is the input embedding. `vectors`: the lengths of one-dimensional weights by name.
     """
 
     matrices: dict[str, tuple[int, int]]
@@ -31,6 +30,7 @@ class ModelShape:
     vocabulary: int
     context_length: int
     tied: bool
+    vectors: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def layer_parameters(self) -> int:
@@ -76,28 +76,10 @@ def read_shape(folder: Path) -> ModelShape:
             vocabulary=int(config["vocab_size"]),
             context_length=int(config["max_position_embeddings"]),
             tied=config.get("tie_word_embeddings") is True or not any(_is_head(name) for name in shapes),
+            vectors={name: shape[0] for name, shape in shapes.items() if len(shape) == 1},
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ModelRejected(f"The model's config.json lacks {error}.", param="model") from error
-
-
-def training_bytes(
-    shape: ModelShape,
-    settings: TrainingSettings,
-    *,
-    rows: int,
-    tokens_per_row: int,
-    answer_tokens_per_row: int,
-    weight_bytes: int,
-) -> int:
-    """Peak memory of tuning: weights, LoRA's float32 weights, gradients and moments, activations and logits.
-
-    `weight_bytes` is 2 for bfloat16 and 4 for float32. Shared prompt prefixes reduce the memory.
-    """
-    at_once = max(1, min(rows, settings.batch_size, MAX_TOKENS_PER_PASS // tokens_per_row))
-    activations = 75 * weight_bytes * at_once * tokens_per_row * shape.layers * shape.hidden
-    logits = at_once * answer_tokens_per_row * shape.vocabulary * (4 + 4 + weight_bytes)
-    return weight_bytes * shape.parameters + 16 * shape.lora_parameters(settings) + activations + logits
 
 
 def _header(file: Path) -> dict[str, list[int]]:

@@ -35,7 +35,7 @@ def device_failure(error: BaseException) -> str | None:
 
     A lack of the device's memory is none.
     """
-    for each in _chain(error):
+    for each in chain(error):
         words = str(each)
         if _of_torch(each, "OutOfMemoryError") or _NO_MEMORY.search(words):
             return None
@@ -57,7 +57,7 @@ def device_failure_in(text: str) -> str | None:
 
 def device_memory_ran_out(error: BaseException) -> bool:
     """True if the exception, or a cause of it, says that the device has no memory left."""
-    return any(_of_torch(each, "OutOfMemoryError") or _NO_MEMORY.search(str(each)) for each in _chain(error))
+    return any(_of_torch(each, "OutOfMemoryError") or _NO_MEMORY.search(str(each)) for each in chain(error))
 
 
 def _of_torch(error: BaseException, name: str) -> bool:
@@ -65,7 +65,7 @@ def _of_torch(error: BaseException, name: str) -> bool:
     return any(kind.__name__ == name and kind.__module__.startswith("torch") for kind in type(error).__mro__)
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def chain(error: BaseException) -> Iterator[BaseException]:
     """The exception, then its causes and its group's members, each once and at most `_MAX_CHAIN`."""
     waiting, seen = [error], set[int]()
     while waiting and len(seen) < _MAX_CHAIN:

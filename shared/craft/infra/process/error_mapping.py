@@ -3,12 +3,11 @@
 import errno
 
 from craft.errors import CraftError, DeviceFailed, DiskFull, GpuOutOfMemory, HostOutOfMemory, Internal
-from craft.infra.process.device_failures import device_failure, device_memory_ran_out
+from craft.infra.process.device_failures import device_failure
+from craft.infra.process.memory_errors import FullMemory, full_memory
 from craft.infra.process.server_paths import without_paths
 
 _MAX_MESSAGE_LENGTH = 1000
-_HOST_MEMORY_WORDS = "DefaultCPUAllocator: can't allocate memory"
-"""torch's allocator on the host raises a RuntimeError with these words."""
 _FULL_DISK_WORDS = ("No space left on device", "PytorchStreamWriter failed writing", "unexpected pos")
 """Messages of safetensors and of torch's writer, which raise no OSError where the disk is full."""
 
@@ -23,12 +22,13 @@ def error_of(error: BaseException) -> CraftError:
     if isinstance(error, CraftError):
         return error
     text = str(error)
-    if device_memory_ran_out(error):
+    full = full_memory(error)
+    if full is FullMemory.DEVICE:
         return GpuOutOfMemory("The accelerator's memory ran out.", hint="Lower the batch size, or use a smaller model.")
-    if isinstance(error, MemoryError) or _HOST_MEMORY_WORDS in text:
+    if full is FullMemory.HOST:
         return HostOutOfMemory("The machine's memory ran out.", hint="Lower the batch size, or use a larger machine.")
-    full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
-    if full or any(words in text for words in _FULL_DISK_WORDS):
+    no_space = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+    if no_space or any(words in text for words in _FULL_DISK_WORDS):
         return DiskFull("No space left where the stage writes.", hint="Free space below the artifacts folder.")
     shown = without_paths(f"{type(error).__name__}: {text}")
     return Internal(shown[:_MAX_MESSAGE_LENGTH], hint="The stage's log has the details.")
