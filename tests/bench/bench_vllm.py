@@ -88,7 +88,7 @@ def _service(prompts: list[Prompt], folder: Path) -> tuple[int, float]:
 
 def _transformers(prompts: list[Prompt], folder: Path) -> tuple[int, float]:
     del folder
-    return timed(TransformersEngine.load(MODELS / SMOLLM, device="cpu"), prompts)
+    return timed(TransformersEngine.load(MODELS / SMOLLM), prompts)
 
 
 def _offline(prompts: list[Prompt], folder: Path) -> tuple[int, float]:

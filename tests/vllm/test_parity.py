@@ -47,7 +47,7 @@ def dtype(request: pytest.FixtureRequest) -> Dtype:
 
 @pytest.fixture(scope="module")
 def embedded(dtype: Dtype) -> TransformersEngine:
-    return TransformersEngine.load(MODELS / SMOLLM, dtype=dtype, device="cpu")
+    return TransformersEngine.load(MODELS / SMOLLM, dtype=dtype)
 
 
 def test_greedy_replies_and_their_outcomes_agree(rig: Rig, embedded: TransformersEngine, dtype: Dtype) -> None:

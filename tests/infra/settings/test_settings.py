@@ -56,6 +56,14 @@ def test_the_environment_reaches_nested_settings(monkeypatch: pytest.MonkeyPatch
     assert settings.worker.grace_seconds == 1.5
 
 
+def test_the_embedded_engine_on_a_gpu_is_refused_with_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRAFT_INFERENCE__DEVICE", "cuda")
+    with pytest.raises(ValidationError, match="CRAFT_INFERENCE__ENGINE=vllm"):
+        Settings()
+    monkeypatch.setenv("CRAFT_INFERENCE__ENGINE", "vllm")
+    assert Settings().inference.device == "cuda"
+
+
 def test_the_workers_token_is_not_printed() -> None:
     assert "sesame" not in repr(Settings(worker_token=SecretStr("sesame")))
 

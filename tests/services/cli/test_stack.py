@@ -18,7 +18,15 @@ from craft.infra.settings.gateway import GatewaySettings
 from craft.infra.settings.inference import InferenceSettings, ModelServerSettings
 from craft.infra.settings.settings import Settings
 from craft_cli.processes import ProcessSpec, SupervisedProcess
-from craft_cli.stack import check_ports, environment, listeners, lock_state_folder, processes, stack_process_id
+from craft_cli.stack import (
+    check_ports,
+    environment,
+    listeners,
+    lock_state_folder,
+    processes,
+    stack_process_id,
+    unused_gpu,
+)
 
 SLEEPER = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
 STUBBORN = [
@@ -206,3 +214,12 @@ def test_up_refuses_to_begin_with_an_empty_database_beside_artifacts(tmp_path: P
     assert "is missing" in words
     assert "craft up --new-database" in words
     assert not (tmp_path / "craft.db").exists()
+
+
+def test_up_says_how_a_gpu_is_used_where_the_embedded_engine_leaves_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("craft_cli.stack.gpu_present", lambda environment: "CUDA_VISIBLE_DEVICES" not in environment)
+    advice = unused_gpu(Settings(), {})
+    assert advice is not None
+    assert "CRAFT_INFERENCE__ENGINE=vllm" in advice
+    assert unused_gpu(Settings(), {"CUDA_VISIBLE_DEVICES": ""}) is None
+    assert unused_gpu(Settings(inference=InferenceSettings(engine="vllm")), {}) is None

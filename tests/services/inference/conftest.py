@@ -80,7 +80,7 @@ def plain_engine(folder: Path, *, rows: int = 320) -> TransformersEngine:
 
 def fast_engine(folder: Path, *, rows: int = 320) -> TransformersEngine:
     """The model as the service loads it, in float32 so that replies can be equal."""
-    return TransformersEngine.load(folder, dtype="float32", device="cpu", rows=rows)
+    return TransformersEngine.load(folder, dtype="float32", rows=rows)
 
 
 def prompts(*questions: str) -> list[Prompt]:

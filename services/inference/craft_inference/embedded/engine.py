@@ -1,4 +1,4 @@
-"""The embedded engine: a transformers model in this process, on CPU or CUDA."""
+"""The embedded engine: a transformers model in this process, on the CPU."""
 
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -12,7 +12,7 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from craft.core.replies.reply import FinishReason
-from craft.errors import GpuOutOfMemory, HostOutOfMemory
+from craft.errors import HostOutOfMemory
 from craft.infra.models.loading import loading
 from craft_inference.embedded import prefix_attention
 from craft_inference.embedded.adapters import AdapterSlot
@@ -39,7 +39,6 @@ from craft_inference.engine import (
 from craft_inference.prompting.chat import Chat, context_length_of, end_tokens_of
 
 Dtype = Literal["bfloat16", "float32", "float16"]
-Device = Literal["auto", "cpu", "cuda"]
 _DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32, "float16": torch.float16}
 DEFAULT_ROWS = 320
 """Samples that run at a time. On 2 CPU cores, products reach their full speed from 256 rows on."""
@@ -62,13 +61,10 @@ class TransformersEngine:
         )
 
     @classmethod
-    def load(
-        cls, folder: Path, *, dtype: Dtype = "bfloat16", device: Device = "auto", rows: int = DEFAULT_ROWS
-    ) -> "TransformersEngine":
+    def load(cls, folder: Path, *, dtype: Dtype = "bfloat16", rows: int = DEFAULT_ROWS) -> "TransformersEngine":
         """Load a folder that `craft.infra.models.folders` checked. Raises ModelRejected if it cannot be loaded."""
         prefix_attention.register()
         transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call] # transformers leaves it so
-        place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         with loading(folder.name), _memory_errors():
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
             plain = not prefix_attention.supports(config)
@@ -80,7 +76,6 @@ class TransformersEngine:
                 use_safetensors=True,
                 local_files_only=True,
             )
-            model = model.to(place)
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         return cls(model, tokenizer, rows=rows, plain=plain)
 
@@ -201,10 +196,6 @@ def _memory_errors() -> Iterator[None]:
     """Turn out-of-memory exceptions into errors of our tree, which say what to do."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise GpuOutOfMemory(
-            "The accelerator's memory ran out.", hint="Lower CRAFT_INFERENCE__QUESTIONS_PER_BATCH."
-        ) from error
     except MemoryError as error:
         raise HostOutOfMemory(
             "The machine's memory ran out.", hint="Lower CRAFT_INFERENCE__QUESTIONS_PER_BATCH."

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from craft.contracts.services.model_server import ServedBase
+from craft.infra.device.choice import WantedDevice, expected_device
 from craft.infra.models.folders import served_path
 from craft.infra.process.compute_threads import with_short_spins
-from craft.infra.settings.inference import InferenceSettings, VllmSettings
+from craft.infra.settings.inference import InferenceSettings
+from craft_inference.model_server.devices import shown_devices
 
 _OVERRIDES = "--hf-overrides"
-_GPU_DEVICE = Path("/dev/nvidiactl")
 _CPU_DEFAULTS = {"block_size": 32, "max_num_seqs": 256, "max_num_batched_tokens": 4096}
 """These replace vLLM's own defaults on CPU: a KV block of 128 tokens, of which short prompts share nothing, and half as
 many tokens in a server's step as in an offline batch's. A probe is a batch."""
@@ -71,7 +72,7 @@ def vllm_command(settings: InferenceSettings, places: ServerPlaces, *, python: P
     words += _with_head_dtype(vllm.extra_arguments, vllm.head_dtype or ("model" if cpu else "float32"))
     return ServerCommand(
         arguments=(_absolute(python), *words),
-        environment=_environment(vllm, places, cpu=cpu),
+        environment=_environment(settings, places, cpu=cpu),
         folder=places.models,
     )
 
@@ -102,8 +103,12 @@ def _absolute(python: Path) -> str:
     return str(python if len(python.parts) == 1 else python.absolute())
 
 
-def _environment(vllm: VllmSettings, places: ServerPlaces, *, cpu: bool) -> dict[str, str]:
-    """This process's environment without our own settings (which hold secrets), with the variables that vLLM reads."""
+def _environment(settings: InferenceSettings, places: ServerPlaces, *, cpu: bool) -> dict[str, str]:
+    """This process's environment without our own settings (which hold secrets), with the variables that vLLM reads.
+
+    Raises DeviceFailed if fewer GPUs are visible than the server computes on.
+    """
+    vllm = settings.vllm
     inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith("CRAFT_")}
     own = {
         # Nothing in the working folder may be imported: it holds models that others made.
@@ -120,9 +125,11 @@ def _environment(vllm: VllmSettings, places: ServerPlaces, *, cpu: bool) -> dict
     if cpu:
         own["VLLM_CPU_OMP_THREADS_BIND"] = vllm.cpu_threads or f"0-{(os.cpu_count() or 1) - 1}"
         own["VLLM_CPU_KVCACHE_SPACE"] = str(vllm.cpu_kvcache_gib or 2)
+    else:
+        inherited = shown_devices(settings, inherited)
     return with_short_spins(inherited) | own
 
 
-def on_cpu(device: str) -> bool:
-    """True if vLLM runs on CPU here; `auto` means the GPU where the machine has one."""
-    return device == "cpu" or (device == "auto" and not _GPU_DEVICE.exists())
+def on_cpu(device: WantedDevice) -> bool:
+    """True if vLLM runs on CPU here; `auto` means the GPU where the machine has one, whether or not it works."""
+    return expected_device(device, os.environ) == "cpu"

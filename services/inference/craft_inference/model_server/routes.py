@@ -25,6 +25,7 @@ from craft.contracts.services.model_server import (
 )
 from craft.contracts.validation import validation_message
 from craft.errors import (
+    DeviceFailed,
     GpuOutOfMemory,
     HostOutOfMemory,
     ModelNotFound,
@@ -39,7 +40,7 @@ from craft.infra.http.disconnect import cancel_on_disconnect
 from craft.infra.http.openapi import documented
 from craft_inference.model_server.supervisor import ServerSupervisor
 
-_STARTING = documented(ModelNotFound, ModelRejected, GpuOutOfMemory, HostOutOfMemory, Unavailable)
+_STARTING = documented(ModelNotFound, ModelRejected, DeviceFailed, GpuOutOfMemory, HostOutOfMemory, Unavailable)
 _JSON = "application/json"
 LeaseId = Annotated[str, Path(max_length=100)]
 

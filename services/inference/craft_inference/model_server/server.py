@@ -11,7 +11,9 @@ from typing import Protocol
 import httpx
 
 from craft.contracts.services.model_server import ServedTokens
-from craft.errors import CraftError, GpuOutOfMemory, HostOutOfMemory, ModelRejected, Unavailable
+from craft.errors import CraftError, DeviceFailed, GpuOutOfMemory, HostOutOfMemory, ModelRejected, Unavailable
+from craft.infra.process.device_failures import device_failure_in
+from craft.infra.process.error_mapping import device_failed
 from craft_inference.model_server.command import ServerCommand
 
 _LAST_LINES = 15
@@ -26,6 +28,7 @@ _NO_HOST_MEMORY = re.compile(
     r"Available memory on node .* less than requested|MemoryError|Cannot allocate memory|"
     r"DefaultCPUAllocator: can't allocate"
 )
+_NO_ERROR = re.compile(r"\b(?:DEBUG|INFO|WARNING) \d")
 _REJECTED = re.compile(
     r"not supported|does not support|does not recognize this architecture|Unrecognized model|"
     r"validation error for (?:ModelConfig|LoRAConfig|VllmConfig)|SafetensorError"
@@ -126,6 +129,10 @@ class VllmProcess:
                 hint="Lower CRAFT_INFERENCE__VLLM__MAX_MODEL_LEN or CRAFT_INFERENCE__VLLM__GPU_MEMORY_UTILIZATION, or "
                 "stop what else uses the device.",
             )
+        # vLLM warns of libraries that it looks for and does not need.
+        told = "\n".join(line for line in text.splitlines() if not _NO_ERROR.search(line))
+        if (words := device_failure_in(told)) is not None:
+            return DeviceFailed(message, hint=device_failed(words).hint)
         if _NO_HOST_MEMORY.search(text) or self._popen.poll() == 128 + 9:
             return HostOutOfMemory(message, hint="Lower CRAFT_INFERENCE__VLLM__CPU_KVCACHE_GIB.")
         # Warnings before the first error may contain the same words.

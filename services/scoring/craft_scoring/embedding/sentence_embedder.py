@@ -13,16 +13,23 @@ from sentence_transformers import SentenceTransformer
 
 from craft.contracts.spec.jobs import MODEL_ID
 from craft.errors import ModelNotFound, ModelRejected
+from craft.infra.device.choice import Device
+from craft.infra.device.cuda import torch_device
 from craft_scoring.embedding.embedder import Embedder
 
 
 class SentenceEmbedder:
     """One loaded model. Calls are serialised, because two threads must not run a model's forward pass together."""
 
-    def __init__(self, folder: Path, *, name: str, batch: int) -> None:
+    def __init__(self, folder: Path, *, name: str, batch: int, device: Device) -> None:
+        """The library itself would take a GPU wherever it sees one."""
         _check(folder, name)
         self._model = SentenceTransformer(
-            str(folder), local_files_only=True, trust_remote_code=False, model_kwargs={"use_safetensors": True}
+            str(folder),
+            device=device,
+            local_files_only=True,
+            trust_remote_code=False,
+            model_kwargs={"use_safetensors": True},
         )
         self._batch = batch
         self._lock = Lock()
@@ -40,9 +47,11 @@ class SentenceEmbedder:
 class SentenceEmbedders:
     """Finds embedders by name below the models folder and keeps them loaded."""
 
-    def __init__(self, models_dir: Path, *, batch: int) -> None:
+    def __init__(self, models_dir: Path, *, batch: int, device: Device = "cpu") -> None:
+        """Raises DeviceFailed if the device cannot be used."""
         self._root = models_dir
         self._batch = batch
+        self._device: Device = torch_device(device, setting="CRAFT_SCORING__DEVICE")
         self._loaded: dict[str, Embedder] = {}
         self._lock = Lock()
 
@@ -50,7 +59,9 @@ class SentenceEmbedders:
         """See `EmbedderSource`."""
         with self._lock:
             if name not in self._loaded:
-                self._loaded[name] = SentenceEmbedder(self._folder(name), name=name, batch=self._batch)
+                self._loaded[name] = SentenceEmbedder(
+                    self._folder(name), name=name, batch=self._batch, device=self._device
+                )
             return self._loaded[name]
 
     def _folder(self, name: str) -> Path:

@@ -221,7 +221,7 @@ def _trainer(
 
 def _arguments(run: TuningRun, output: Path, *, on_cpu: bool) -> TrainingArguments:
     settings = run.settings
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(output),
         per_device_train_batch_size=settings.batch_size,
         num_train_epochs=settings.epochs,
@@ -241,3 +241,6 @@ def _arguments(run: TuningRun, output: Path, *, on_cpu: bool) -> TrainingArgumen
         disable_tqdm=True,
         remove_unused_columns=False,
     )
+    # With two visible devices the Trainer would wrap the model in DataParallel and double the batch: another result.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments

@@ -1,9 +1,9 @@
 """Settings of the inference service, vLLM and the model server."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, model_validator
 
 from craft.contracts.stages.parameters import EngineRef
 from craft.infra.settings.listen import Listen
@@ -70,7 +70,12 @@ class InferenceSettings(Listen):
     port: int = 8082
     engine: Literal["transformers", "vllm"] = "transformers"
     dtype: Literal["bfloat16", "float32", "float16"] = "bfloat16"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="vLLM's device; the embedded engine, transformers, computes on the CPU only."
+    )
+    device_index: int = Field(
+        0, ge=0, le=127, description="The first GPU of vLLM's, by its number among those that the model server sees."
+    )
     threads: int | None = None
     questions_per_batch: int = 32
     questions_per_shard: int | None = Field(
@@ -79,6 +84,15 @@ class InferenceSettings(Listen):
         description="Questions between two checkpoints, at most; by default 2048 for vLLM on a GPU, else 256.",
     )
     vllm: VllmSettings = VllmSettings()
+
+    @model_validator(mode="after")
+    def _embedded_on_cpu(self) -> Self:
+        if self.engine == "transformers" and self.device == "cuda":
+            raise ValueError(
+                "CRAFT_INFERENCE__DEVICE=cuda needs CRAFT_INFERENCE__ENGINE=vllm: the embedded engine, transformers, "
+                "computes on the CPU only. Choose vllm for the GPU, or set CRAFT_INFERENCE__DEVICE=cpu"
+            )
+        return self
 
 
 def engine_ref(settings: InferenceSettings) -> EngineRef:

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from craft.infra.settings.listen import Listen
 
 
@@ -10,6 +12,9 @@ class TrainingServiceSettings(Listen):
 
     port: int = 8084
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="`auto` is the GPU where the machine has one, and an error where that cannot be used."
+    )
+    device_index: int = Field(0, ge=0, le=127, description="The number of the GPU among those that the worker sees.")
     threads: int | None = None
     checkpoint_seconds: float = 60.0

@@ -27,3 +27,8 @@ class WorkerSettings(BaseModel):
         None, description="Lock file of a shared device: workers with the same file compute one at a time."
     )
     warm_seconds: float = Field(300.0, description="How long an idle child keeps its model loaded.")
+    warm_on_device: bool = Field(
+        default=False,
+        description="An idle child keeps its model on a GPU that others use too: only where all their models fit "
+        "there together.",
+    )

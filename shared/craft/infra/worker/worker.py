@@ -20,26 +20,37 @@ from celery import Celery, signals
 
 from craft.contracts.stages.claims import owner_at
 from craft.contracts.stages.kinds import Service
+from craft.errors import DeviceFailed
 from craft.infra.broker.celery import TASK_NAME, celery_app
 from craft.infra.ids import new_id
 from craft.infra.observe import log, telemetry
 from craft.infra.settings.settings import Settings
 from craft.infra.settings.tokens import require_token
+from craft.infra.settings.worker import WorkerSettings
 from craft.infra.storage.artifacts import FolderStore
 from craft.infra.worker.child_supervisor import WarmChild
 from craft.infra.worker.coordinator_client import CoordinatorClient
 from craft.infra.worker.device import device_lock, no_device_lock, no_memory_to_release, release_device
+from craft.infra.worker.device_gate import wait_until_well
+from craft.infra.worker.device_use import DeviceUse
 from craft.infra.worker.reports import AttemptEnd
 from craft.infra.worker.runner import StageRunner
 
 EXIT_DEVICE_FAILED = 69
 """The exit code of a worker whose device failed: "service unavailable" in sysexits.h."""
 _POLL_AGAIN_SECONDS = 0.02
+_MAX_DEVICE_LENGTH = 100
+"""As a claim may have it."""
 _log = logging.getLogger("craft.worker")
 
 
 def _device_lock_path(service: Service, settings: Settings) -> Path | None:
     return settings.worker.device_lock if service.locks_device else None
+
+
+def _device_name(lock_path: Path, hardware: str | None) -> str:
+    """The name under which the queue shows the device."""
+    return lock_path.stem if hardware is None else f"{lock_path.stem} ({hardware})"[:_MAX_DEVICE_LENGTH]
 
 
 def _shares_memory_with_vllm(service: Service, settings: Settings) -> bool:
@@ -60,27 +71,15 @@ def run(service: Service, stage_functions_path: str, settings: Settings) -> None
     # Our own lines report the outcome of each message; Celery would report it twice more.
     for chatty in ("celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    release_memory: Callable[[], None] = no_memory_to_release
-    own = settings.worker
-    if _shares_memory_with_vllm(service, settings):
-        # Both would occupy the device's memory while idle: vLLM is stopped, and our child does not stay warm.
-        release_memory = partial(release_device, settings.resolved_model_server_url, settings.model_server_token)
-        own = own.model_copy(update={"warm_seconds": 0.0})
-    child = WarmChild(stage_functions_path, own)
+    try:
+        use = DeviceUse.of(service, settings, os.environ)
+        environment = use.environment(os.environ)
+    except DeviceFailed as error:
+        sys.exit(f"{error.message}\n{error.hint}")
+    hardware = wait_until_well(environment, setting=use.setting).title if use.on_gpu else None
+    child = WarmChild(stage_functions_path, _child_settings(service, settings, use), environment=environment)
     client = CoordinatorClient(settings.resolved_coordinator_url, settings.worker_token)
-    lock_path = _device_lock_path(service, settings)
-    runner = StageRunner(
-        service=service,
-        owner=_owner(),
-        coordinator=client,
-        store=FolderStore(settings.resolved_artifacts_dir),
-        child=child,
-        settings=own,
-        redact=log.redactor(settings),
-        device_lock=no_device_lock if lock_path is None else device_lock(lock_path),
-        device=None if lock_path is None else lock_path.stem,
-        release_memory=release_memory,
-    )
+    runner = _runner(service, settings, use, child=child, client=client, hardware=hardware)
     app = celery_app(settings)
     device_failures: list[str] = []
     _register(app, runner, on_device_failed=device_failures.append)
@@ -116,6 +115,40 @@ def run(service: Service, stage_functions_path: str, settings: Settings) -> None
     sys.exit(EXIT_DEVICE_FAILED if device_failures else worker.exitcode or 0)
 
 
+def _child_settings(service: Service, settings: Settings, use: DeviceUse) -> WorkerSettings:
+    own = use.settings(settings.worker)
+    # Both would occupy the device's memory while idle: vLLM is stopped, and our child does not stay warm.
+    return own.model_copy(update={"warm_seconds": 0.0}) if _shares_memory_with_vllm(service, settings) else own
+
+
+def _runner(
+    service: Service,
+    settings: Settings,
+    use: DeviceUse,
+    *,
+    child: WarmChild,
+    client: CoordinatorClient,
+    hardware: str | None,
+) -> StageRunner:
+    release_memory: Callable[[], None] = no_memory_to_release
+    if _shares_memory_with_vllm(service, settings):
+        release_memory = partial(release_device, settings.resolved_model_server_url, settings.model_server_token)
+    lock_path = _device_lock_path(service, settings)
+    return StageRunner(
+        service=service,
+        # A restarted process at the same place is another owner.
+        owner=owner_at(use.place(socket.gethostname()), os.getpid(), new_id("wrk")),
+        coordinator=client,
+        store=FolderStore(settings.resolved_artifacts_dir),
+        child=child,
+        settings=settings.worker,
+        redact=log.redactor(settings),
+        device_lock=no_device_lock if lock_path is None else device_lock(lock_path),
+        device=None if lock_path is None else _device_name(lock_path, hardware),
+        release_memory=release_memory,
+    )
+
+
 def _register(app: Celery, runner: StageRunner, *, on_device_failed: Callable[[str], None]) -> None:
     def stage(stage_id: str) -> None:
         """Handle a dispatch message: a stage may be ready. The coordinator decides what happens next."""
@@ -142,11 +175,6 @@ def _poll_after_task(worker: Any) -> Callable[..., None]:
         worker.hub.call_soon(worker.hub.timer.call_after, _POLL_AGAIN_SECONDS, lambda: None)
 
     return poll
-
-
-def _owner() -> str:
-    """A name for this process. A restarted process on the same host is another owner at the same place."""
-    return owner_at(socket.gethostname()[:100], os.getpid(), new_id("wrk"))
 
 
 def _leave_logging(**_: object) -> None:

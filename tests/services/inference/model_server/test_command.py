@@ -9,6 +9,7 @@ import pytest
 
 from craft.contracts.services.model_server import ServedBase
 from craft.contracts.stages.parameters import ModelRef
+from craft.errors import DeviceFailed
 from craft.infra.settings.inference import InferenceSettings, VllmSettings
 from craft_inference.model_server.command import ServerCommand, ServerPlaces, vllm_command
 
@@ -19,7 +20,9 @@ PLACES = ServerPlaces(models=Path("/models"), adapters=Path("/adapters"), socket
 def built(
     *, device: str = "cpu", python: str = "/venv/bin/python", adapters: bool = True, **vllm: object
 ) -> ServerCommand:
-    settings = InferenceSettings.model_validate({"device": device, "vllm": VllmSettings.model_validate(vllm)})
+    settings = InferenceSettings.model_validate(
+        {"engine": "vllm", "device": device, "vllm": VllmSettings.model_validate(vllm)}
+    )
     return vllm_command(settings, PLACES, python=Path(python), base=BASE.model_copy(update={"adapters": adapters}))
 
 
@@ -180,3 +183,29 @@ def test_overrides_that_are_no_json_are_vllms_to_refuse() -> None:
 
 def test_log_probabilities_are_asked_for_as_the_model_has_them() -> None:
     assert value(built(), "--logprobs-mode") == "raw_logprobs"
+
+
+@pytest.mark.parametrize(
+    ("vllm", "shown"),
+    [
+        ({}, "4"),
+        ({"tensor_parallel_size": 2}, "4,5"),
+        ({"extra_arguments": ["--pipeline-parallel-size", "3"]}, "4,5,6"),
+        ({"tensor_parallel_size": 2, "extra_arguments": ["-pp=2"]}, "4,5,6,7"),
+        ({"extra_arguments": ["--tensor-parallel-size=2", "--seed", "1"]}, "4,5"),
+        ({"extra_arguments": ["--data-parallel-size", "2"]}, "4,5"),
+    ],
+)
+def test_vllm_sees_as_many_gpus_as_it_computes_on(
+    monkeypatch: pytest.MonkeyPatch, vllm: dict[str, object], shown: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    settings = InferenceSettings.model_validate({"engine": "vllm", "device": "cuda", "vllm": vllm})
+    command = vllm_command(settings, PLACES, python=Path("python"), base=BASE)
+    assert command.environment["CUDA_VISIBLE_DEVICES"] == shown
+
+
+def test_more_gpus_than_are_visible_are_refused_with_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4")
+    with pytest.raises(DeviceFailed, match="CRAFT_INFERENCE__DEVICE_INDEX"):
+        built(device="cuda", tensor_parallel_size=2)

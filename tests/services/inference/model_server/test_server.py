@@ -10,7 +10,7 @@ import pytest
 from tests.services.inference.rigs.supervisor_rig import in_a_loop, until
 
 from craft.contracts.services.model_server import ServedTokens
-from craft.errors import CraftError, GpuOutOfMemory, HostOutOfMemory, ModelRejected, Unavailable
+from craft.errors import CraftError, DeviceFailed, GpuOutOfMemory, HostOutOfMemory, ModelRejected, Unavailable
 from craft_inference.model_server.command import ServerCommand
 from craft_inference.model_server.server import AttachedServer, VllmProcess, tokens_of, version_of
 
@@ -78,6 +78,10 @@ async def test_a_process_gets_ready_answers_and_is_gone_when_stop_returns() -> N
         ("ValueError: Model architectures ['FooForCausalLM'] are not supported for now.", ModelRejected),
         ("1 validation error for ModelConfig", ModelRejected),
         ("safetensors_rust.SafetensorError: Error while deserializing header", ModelRejected),
+        ("torch.AcceleratorError: CUDA error: uncorrectable ECC error encountered", DeviceFailed),
+        ("(EngineCore) RuntimeError: NCCL error: unhandled cuda error (run with NCCL_DEBUG=INFO)", DeviceFailed),
+        ("RuntimeError: Found no NVIDIA driver on your system.", DeviceFailed),
+        ("WARNING 11-30 Failed to import vllm._C: libcudart.so.13: cannot open shared object file", Unavailable),
         ("something else altogether", Unavailable),
     ],
 )

@@ -61,7 +61,7 @@ def asked(
     )
     context = LocalContext(folder / "out", folder / "checkpoint", {"questions": folder / "in"})
     holder = EngineHolder(
-        lambda *_: TransformersEngine.load(model, dtype="float32", device="cpu"), lambda _: model, name="transformers"
+        lambda *_: TransformersEngine.load(model, dtype="float32"), lambda _: model, name="transformers"
     )
     if mode is not None:
         answering = AnswerParameters(

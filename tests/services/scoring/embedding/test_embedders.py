@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from craft.errors import ModelNotFound, ModelRejected
+from craft.errors import DeviceFailed, ModelNotFound, ModelRejected
 from craft_scoring.embedding.embedder import embed_once
 from craft_scoring.embedding.fake import HashingEmbedder
 
@@ -63,6 +63,24 @@ def test_folders_that_could_run_code_are_refused(tmp_path: Path, modules: object
         (folder / "modules.json").write_text(json.dumps(modules))
     with pytest.raises(ModelRejected, match=reason):
         SentenceEmbedders(tmp_path, batch=8)("embedder")
+
+
+@pytest.mark.model
+def test_the_embedder_stays_on_the_cpu_where_the_library_would_take_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    from craft_scoring.embedding.sentence_embedder import SentenceEmbedders
+
+    # The library asks this where it is told no device.
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert SentenceEmbedders(_models_dir(), batch=2)(MINILM).embed(["Paris"]).shape == (1, 384)
+
+
+def test_a_gpu_that_cannot_be_used_is_refused_at_once(tmp_path: Path) -> None:
+    from craft_scoring.embedding.sentence_embedder import SentenceEmbedders
+
+    with pytest.raises(DeviceFailed) as raised:
+        SentenceEmbedders(tmp_path, batch=2, device="cuda")
+    assert "CRAFT_SCORING__DEVICE=cpu" in (raised.value.hint or "")
 
 
 @pytest.mark.model

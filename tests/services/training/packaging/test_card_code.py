@@ -81,7 +81,7 @@ def deliver(base: Path, facts: Facts, known: Facts, generation: dict[str, Any], 
     rows = [QuestionRow(id=f"h{place}", question=q, answers=[a]) for place, (q, a) in enumerate(facts)]
     write_rows(at["questions"] / "held_out.jsonl", rows)
     prompts = [Prompt(row.id, tuple(asked(row.question))) for row in rows]
-    engine = TransformersEngine.load(model, dtype="float32", device="cpu")
+    engine = TransformersEngine.load(model, dtype="float32")
     sampling = Sampling(max_new_tokens=NEW_TOKENS, samples=1, temperature=0.0, seed=1)
     replies = [reply.texts[0] for reply in engine.generate(prompts, sampling, adapter=at["tuned"] / "adapter").rows]
     written = [ReplyRow(set="held_out", id=row.id, reply=reply) for row, reply in zip(rows, replies, strict=True)]
