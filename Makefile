@@ -8,11 +8,15 @@ MODELS := .craft/models
 VLLM := .craft/vllm
 FUZZ := .craft/fuzz
 TRANSFORMERS_4 := .craft/transformers4
+TRL := .craft/trl
+GPU_WHEELS := .craft/gpu-wheels
+# The version of the Python that holds torch on the GPU machine.
+GPU_PYTHON ?= 3.12
 # Further words for pip, e.g. PIP_ARGS="--index-url https://…" behind a company mirror.
 PIP_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models vllm demo up test test-servers chaos attacks fuzz test-vllm client lint types imports check bench bench-api bench-gateway bench-threads bench-vllm bench-vllm-settings clean
+.PHONY: help setup models vllm demo up test test-servers chaos attacks fuzz test-vllm client lint types imports check bench bench-api bench-gateway bench-threads bench-vllm bench-vllm-settings gpu-check gpu-wheels clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*?## "} {printf "  make %-14s %s\n", $$1, $$2}'
@@ -118,6 +122,22 @@ bench-vllm-settings: setup models vllm ## What each of vLLM's settings does on C
 
 bench-vllm: setup models vllm ## Generated tokens per second: through the service, by vLLM's own LLM.chat, by transformers
 	$(BIN)/python -m tests.bench.bench_vllm $(ARGS)
+
+# TRL and the few packages that it needs beside .venv's own; it would fetch a CUDA build of torch with its dependencies.
+$(TRL)/.installed: shared/constraints-trl.txt
+	rm -rf $(TRL)
+	$(BIN)/python -m pip install -q $(PIP_ARGS) --no-deps --target $(TRL) -r $<
+	touch $@
+
+gpu-check: setup $(TRL)/.installed ## Packing, resume, SIGKILL, memory, speed against TRL: full size on a GPU, else two minutes of a CPU
+	PYTHONPATH=$(TRL):shared:services/training $(BIN)/python -m tests.gpu --out .craft/gpu-check $(ARGS)
+
+gpu-wheels: setup ## Gather the wheels of gpu-check for a GPU machine without network (GPU_PYTHON=3.12)
+	rm -rf $(GPU_WHEELS)
+	$(BIN)/python -m pip download -q $(PIP_ARGS) --no-deps --only-binary=:all: --implementation cp --python-version $(GPU_PYTHON) \
+		$(foreach glibc,2_28 2_27 2_24 2_17,--platform manylinux_$(glibc)_x86_64) --platform manylinux2014_x86_64 \
+		-c $(CONSTRAINTS) -c shared/constraints-trl.txt -r shared/gpu-wheels.txt -d $(GPU_WHEELS)
+	@du -sh $(GPU_WHEELS)
 
 clean: ## Remove the environment and caches; jobs below .craft stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,132 @@
+"""Each measurement sees the fault that it is for."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tests.gpu.measurements import interruption, machine, memory, packing
+from tests.gpu.rig.checks import Bench
+
+from craft_training.tuning import checkpoints
+from craft_training.tuning.batches import Batch, pack
+from craft_training.tuning.samples import Sample
+
+GIB = 2**30
+
+
+class FakeGpu(Bench):
+    """Takes the branches of a GPU while the tensors lie on the CPU."""
+
+    @property
+    def on_gpu(self) -> bool:
+        return True
+
+
+class FakeCuda:
+    """The numbers that torch.cuda would give."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.peak = 0
+        self.allocated = [0]
+        self.free = [GIB]
+        for name in ("synchronize", "empty_cache", "reset_peak_memory_stats"):
+            monkeypatch.setattr(torch.cuda, name, lambda: None)
+        monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: self.peak)
+        monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: self._next(self.allocated))
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (self._next(self.free), 2 * GIB))
+
+    @staticmethod
+    def _next(values: list[int]) -> int:
+        return values.pop(0) if len(values) > 1 else values[0]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench("cpu", small=True, scratch=tmp_path)
+
+
+@pytest.fixture
+def gpu(tmp_path: Path) -> Bench:
+    return FakeGpu("cpu", small=True, scratch=tmp_path)
+
+
+def test_packing_holds_and_its_comparison_sees_a_leak(bench: Bench) -> None:
+    assert packing.in_float32(bench).holds
+    assert packing.in_bfloat16(bench).holds
+    assert packing.leak_is_seen(bench).holds
+
+
+def test_a_packed_batch_whose_samples_see_one_another_is_broken(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def leaky(samples: list[Sample]) -> Batch:
+        batch = pack(samples)
+        batch["attention_mask"] = torch.ones_like(batch["attention_mask"]).tril()
+        return batch
+
+    monkeypatch.setattr(packing, "pack", leaky)
+    assert packing.in_float32(bench).holds is False
+    assert packing.in_bfloat16(bench).holds is False
+
+
+def test_a_resume_continues_and_ends_at_the_same_adapter(bench: Bench) -> None:
+    measured = interruption.resume(bench)
+    assert measured.holds, measured.words
+
+
+def test_a_resume_that_restarts_is_broken(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints.Checkpoints, "latest", lambda _: None)
+    measured = interruption.resume(bench)
+    assert measured.holds is False
+    assert "then step 1," in measured.words
+
+
+def test_a_resume_that_loses_the_moments_is_broken(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    restored = torch.optim.AdamW.load_state_dict
+
+    def without_moments(self: torch.optim.AdamW, state: dict[str, object]) -> None:
+        restored(self, state | {"state": {}})
+
+    monkeypatch.setattr(torch.optim.AdamW, "load_state_dict", without_moments)
+    measured = interruption.resume(bench)
+    assert measured.holds is False, measured.words
+
+
+@pytest.mark.parametrize(("factor", "holds"), [(1.0, True), (1.15, True), (1.3, False), (0.7, False)])
+def test_a_peak_apart_from_the_formula_is_broken(
+    factor: float, holds: bool, gpu: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda = FakeCuda(monkeypatch)
+    tunings = memory.Tunings(gpu)
+    one = memory.TokenPass(256, 2)
+    cuda.peak = int(tunings.formula(one) * factor)
+    assert memory.against_formula(gpu, tunings, one).holds is holds
+
+
+@pytest.mark.parametrize(("left", "holds"), [(0, True), (GIB, False)])
+def test_memory_that_tuning_keeps_is_broken(
+    left: int, holds: bool, gpu: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda = FakeCuda(monkeypatch)
+    cuda.allocated = [GIB, GIB + left]
+    assert memory.after(gpu, memory.Tunings(gpu), memory.TokenPass(256, 2)).holds is holds
+
+
+@pytest.mark.parametrize(("left", "holds"), [(0, True), (GIB, False)])
+def test_memory_that_the_model_keeps_is_broken(
+    left: int, holds: bool, gpu: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda = FakeCuda(monkeypatch)
+    cuda.free = [2 * GIB, 2 * GIB - left]
+    assert memory.dropped(gpu, memory.Tunings(gpu)).holds is holds
+
+
+def test_a_gpu_that_torch_does_not_see_is_broken(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_TRACES", (tmp_path / "absent",))
+    assert machine.device(bench).holds
+    monkeypatch.setattr(machine, "_TRACES", (tmp_path,))
+    assert machine.device(bench).holds is False
+
+
+def test_a_wrong_product_is_broken(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert machine.product(bench).holds
+    monkeypatch.setattr(torch, "randn", lambda *size, **_: torch.full(size, torch.nan))
+    assert machine.product(bench).holds is False
