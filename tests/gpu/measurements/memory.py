@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 import torch
 from tests.gpu.rig.checks import Bench, Check, Measured
-from tests.gpu.rig.shapes import RowShape, large, make_base, make_samples, shape_of, tiny, weight_bytes
+from tests.gpu.rig.shapes import RowShape, large, make_base, make_samples, tiny
 from tests.gpu.rig.tuning_runs import FinishedRun, forget, peak, release, reset_peak, run
 
 from craft.contracts.spec.jobs import TrainingSettings
-from craft.infra.models.shape import training_bytes
+from craft.infra.models.training_memory import training_bytes
 from craft_training.base_models import BaseModel
+from craft_training.model_shape import shape_of
 
 _MAX_OFF = 0.2
 _LEFT_BYTES = 64 << 20
@@ -68,12 +69,13 @@ class Tunings:
     def formula(self, one: TokenPass) -> int:
         """The product's estimate of the same run."""
         return training_bytes(
-            shape_of(self.base, self._bench.scratch / "shape"),
+            shape_of(self.base.model),
             _SETTINGS,
             rows=_ROWS_PER_STEP,
             tokens_per_row=one.tokens // _ROWS_PER_STEP,
             answer_tokens_per_row=_TARGET,
-            weight_bytes=weight_bytes(self.base),
+            weight_bytes=self.base.model.dtype.itemsize,
+            device="cuda" if self._bench.on_gpu else "cpu",
         )
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft import LoraConfig
 from tests.gpu.rig.checks import Bench
+from tests.gpu.rig.shapes import lora_of
 from tests.gpu.rig.tuning_runs import WARM_UP_STEPS, peak, reset_peak
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -96,7 +96,7 @@ def _train(bench: Bench, base: BaseModel, samples: Sequence[Sample], settings: T
             args=SFTConfig(**_arguments(bench, base, settings, len(samples)) | own),
             train_dataset=rows,
             processing_class=_tokenizer(),
-            peft_config=_lora(settings),
+            peft_config=lora_of(settings),
             callbacks=[clock],
         )
         trainer.remove_callback(PrinterCallback)
@@ -134,17 +134,6 @@ def _arguments(bench: Bench, base: BaseModel, settings: TrainingSettings, rows: 
         "report_to": "none",
         "disable_tqdm": True,
     }
-
-
-def _lora(settings: TrainingSettings) -> LoraConfig:
-    return LoraConfig(
-        r=settings.lora_r,
-        lora_alpha=settings.lora_alpha,
-        lora_dropout=settings.lora_dropout,
-        target_modules=settings.target_modules,
-        bias="none",
-        task_type="CAUSAL_LM",
-    )
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:

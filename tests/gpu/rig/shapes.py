@@ -1,22 +1,18 @@
 """Models of random weights, built on the device from a configuration, and training rows of random tokens."""
 
-import json
 import random
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig
 from tests.gpu.rig.checks import Bench
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+from craft.contracts.spec.jobs import TrainingSettings
 from craft.contracts.stages.parameters import ModelRef, TrainerRef
-from craft.infra.models.shape import ModelShape, read_shape
 from craft_training.base_models import BaseModel
 from craft_training.tuning.samples import Sample
-
-_BYTES = {torch.bfloat16: 2, torch.float32: 4}
-_DTYPE_NAMES = {torch.bfloat16: "BF16", torch.float32: "F32"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,27 +76,17 @@ def make_samples(count: int, rows: RowShape, *, vocabulary: int, seed: int = 1) 
     return samples
 
 
-def shape_of(base: BaseModel, folder: Path) -> ModelShape:
-    """The model's shape, read as the product reads it: from config.json and the header of a safetensors file."""
-    folder.mkdir(parents=True, exist_ok=True)
-    base.model.config.save_pretrained(folder)
-    entries: dict[str, dict[str, object]] = {}
-    end = 0
-    for name, weight in base.model.state_dict().items():
-        begin, end = end, end + weight.numel() * weight.element_size()
-        entries[name] = {
-            "dtype": _DTYPE_NAMES[weight.dtype],
-            "shape": list(weight.shape),
-            "data_offsets": [begin, end],
-        }
-    header = json.dumps(entries).encode()
-    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
-    return read_shape(folder)
-
-
-def weight_bytes(base: BaseModel) -> int:
-    """The bytes of one weight."""
-    return _BYTES[base.model.dtype]
+def lora_of(settings: TrainingSettings) -> LoraConfig:
+    """The adapter of these settings, in PEFT's words."""
+    modules = settings.target_modules
+    return LoraConfig(
+        r=settings.lora_r,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules=modules if isinstance(modules, str) else list(modules),
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
 
 
 def _llama(
