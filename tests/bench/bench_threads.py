@@ -64,7 +64,7 @@ def tuned_per_second(seconds: float) -> float:
         messages = [ChatMessage(role=turn.role, content=turn.content) for turn in turns]
         rows.append(TrainingRow(id=question.id, kind=TrainingKind.VAN, messages=messages, target=question.answers[0]))
     settings = TrainingSettings(epochs=1)
-    samples = tokenise(rows, base.tokenizer, max_length=2048).samples
+    samples = tokenise(rows, base.chat, max_length=2048).samples
     stamps: list[float] = []
 
     def on_step(*_: object) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from craft.contracts.spec.chats import ChatFormat
 from craft.core.prompts import ModelMessage
 from craft.core.replies.reply import FinishReason
 
@@ -139,6 +140,10 @@ class Engine(Protocol):
 
     def describe(self) -> EngineDescription:
         """The engine's name, version, device and limits."""
+        ...
+
+    def use_form(self, form: ChatFormat) -> None:
+        """Render chats in this form from now on. Raises ModelRejected if the model has no template and `form` none."""
         ...
 
     def measure(self, prompts: Iterable[Prompt], *, new_tokens: int) -> PromptLengths:

@@ -43,9 +43,13 @@ class EngineHolder:
         return None if self._key is None or self._engine is None else (self._key[0], self._engine)
 
     def _loaded(self, model: ModelRef, engine: EngineRef) -> Engine:
-        if self._engine is None or self._key != (model, engine):
+        wanted = (model.weights, engine)
+        if self._engine is None or self._key is None or (self._key[0].weights, self._key[1]) != wanted:
             folder = self._locate(model)
             self._key = self._engine = None  # two models together may not fit into memory
             self._engine = self._load(model, folder, engine)
-            self._key = (model, engine)
+        elif self._key[0].chat != model.chat:
+            # Jobs with other forms of chats share the weights, which take minutes to load.
+            self._engine.use_form(model.chat)
+        self._key = (model, engine)
         return self._engine

@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from craft.contracts.spec.chats import ChatFormat
 from craft.core.replies.reply import FinishReason
 from craft_inference.engine import (
     EngineDescription,
@@ -48,10 +49,15 @@ class FakeEngine:
     seen: list[Prompt] = field(default_factory=list)
     samplings: list[Sampling] = field(default_factory=list)
     needed: list[int] = field(default_factory=list)
+    forms: list[ChatFormat] = field(default_factory=list)
 
     def describe(self) -> EngineDescription:
         """See `Engine.describe`."""
         return EngineDescription("fake", "1", "none", "none", "none", self.context_words)
+
+    def use_form(self, form: ChatFormat) -> None:
+        """See `Engine.use_form`."""
+        self.forms.append(form)
 
     def measure(self, prompts: Iterable[Prompt], *, new_tokens: int) -> PromptLengths:
         """See `Engine.measure`. Each word is a token."""

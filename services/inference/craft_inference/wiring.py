@@ -1,6 +1,7 @@
 """Builds this service's objects from the settings. Nothing else reads them; tests never import this file."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from craft.contracts.stages.kinds import StageKind
 from craft.contracts.stages.parameters import EngineRef, ModelRef
 from craft.infra.http.app import create_app
 from craft.infra.http.service_access import service_access
+from craft.infra.models.chats.formats import settled_chats
 from craft.infra.models.folders import ModelFolders
 from craft.infra.settings.inference import InferenceSettings, engine_ref
 from craft.infra.settings.settings import Settings
@@ -43,7 +45,9 @@ def app(settings: Settings) -> FastAPI:
     folders = ModelFolders(settings.resolved_models_dir)
 
     def find(model: BaseModelRef) -> ModelRef:
-        return folders.find(model.id, model.revision).ref
+        found = folders.find(model.id, model.revision)
+        chats = settled_chats(found.path, model, today=datetime.now(UTC).date())
+        return found.ref.model_copy(update={"chat": chats.form})
 
     engine = engine_ref(settings.inference)
     return create_app(
@@ -77,14 +81,15 @@ def _vllm(settings: Settings, has_device: bool, model: ModelRef, folder: Path, e
         has_device=has_device,
         wait_seconds=vllm.start_seconds,
     )
-    use = ServerUse(ServedBase(model=model, dtype=engine.dtype), vllm.sequences_in_flight, vllm.seed_requests)
-    chat = chat_of(folder, max_tokens=vllm.max_model_len if isinstance(vllm.max_model_len, int) else None)
+    use = ServerUse(ServedBase(model=model.weights, dtype=engine.dtype), vllm.sequences_in_flight, vllm.seed_requests)
+    most = vllm.max_model_len if isinstance(vllm.max_model_len, int) else None
+    chat = chat_of(folder, max_tokens=most, form=model.chat)
     adapters = ServedAdapters(settings.resolved_adapters_dir)
     check = partial(check_fits, model=folder)
     return VllmEngine(chat, partial(lease_model, access), adapters, use, check_adapter=check)
 
 
-def _transformers(settings: InferenceSettings, _: ModelRef, folder: Path, engine: EngineRef) -> Engine:
+def _transformers(settings: InferenceSettings, model: ModelRef, folder: Path, engine: EngineRef) -> Engine:
     # torch is imported at the first model only: health checks and OpenAPI answer at once.
     import torch
 
@@ -93,4 +98,4 @@ def _transformers(settings: InferenceSettings, _: ModelRef, folder: Path, engine
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     rows = engine.questions_per_batch * _SAMPLES
-    return TransformersEngine.load(folder, dtype=engine.dtype, rows=rows)
+    return TransformersEngine.load(folder, dtype=engine.dtype, rows=rows, form=model.chat)

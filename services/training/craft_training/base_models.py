@@ -4,7 +4,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from craft.contracts.stages.parameters import ModelRef, TrainerRef
 from craft.errors import RequestInvalid
 from craft.infra.device.choice import Device
 from craft.infra.device.cuda import multiplies_bfloat16, torch_device
+from craft.infra.models.chats.renderer import ChatRenderer
 from craft.infra.models.folders import ModelFolders
 from craft.infra.models.loading import loading
 from craft.infra.settings.training import TrainingServiceSettings
@@ -33,6 +34,11 @@ class BaseModel:
     tokenizer: Any
     trainer: TrainerRef
     folder: Path
+
+    @property
+    def chat(self) -> ChatRenderer:
+        """The form of chats of the job that uses the model. Raises ModelRejected for a model without a template."""
+        return ChatRenderer(self.tokenizer, self.ref.chat, model=self.ref.id)
 
     @property
     def context_length(self) -> int:
@@ -60,7 +66,7 @@ class BaseModels:
 
         Base weights are stored and multiplied in `trainer.dtype`; LoRA weights are float32.
         """
-        if self._loaded is None or (self._loaded.ref, self._loaded.trainer) != (ref, trainer):
+        if self._loaded is None or (self._loaded.ref.weights, self._loaded.trainer) != (ref.weights, trainer):
             path = self._folders.locate(ref)
             self._loaded = None  # Two models together may not fit into memory.
             transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -72,7 +78,8 @@ class BaseModels:
                 tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
             self._loaded = BaseModel(ref, model.to(self._device).eval(), tokenizer, trainer, path)
             _log.info("model_loaded", extra={"model": ref.id, "device": self._device, "dtype": str(dtype)})
-        return self._loaded
+        # Jobs with other forms of chats share the weights.
+        return self._loaded if self._loaded.ref == ref else replace(self._loaded, ref=ref)
 
     def forget(self) -> None:
         """Drop the kept model, because a failure inside `adapted` may have left it changed."""

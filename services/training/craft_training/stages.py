@@ -64,7 +64,7 @@ class TrainingStages:
             _check_steps(len(rows), settings, too_short)
         base = self._models.get(parameters.model, parameters.trainer)
         length = min(settings.max_length, base.context_length)
-        tokenised = tokenise(rows, base.tokenizer, max_length=length)
+        tokenised = tokenise(rows, base.chat, max_length=length)
         run = TuningRun(tokenised.samples, settings, parameters.seed)
         try:
             result = self._run(base, run, context)

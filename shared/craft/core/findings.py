@@ -32,6 +32,8 @@ class FindingCode(StrEnum):
     """The answers of rows are refusals, or the one that the job teaches, so that no reply to them is right."""
     NO_REPLY_HEADER = "no_reply_header"
     """The chat template does not begin the assistant's reply, although it writes a header before one."""
+    CHAT_ARGUMENTS_UNREAD = "chat_arguments_unread"
+    """Arguments for the chat template that it does not read."""
     SHOTS_IN_TRAINING = "shots_in_training"
     """Few-shot examples are also questions of the training split."""
     REPLIES_CUT = "replies_cut"

@@ -5,7 +5,7 @@ from tests.core.replies.replying import choice
 
 from craft.core.questions import OpenQuestion
 from craft.core.replies.reply import FinishReason, finishes_or_stops, reply_excerpt, shortened
-from craft.core.replies.thoughts import has_thought, sounds_like_a_thought
+from craft.core.replies.thoughts import has_thought, open_thought, sounds_like_a_thought
 
 THOUGHTS = [
     "<think>\nOkay, the user wants",
@@ -72,3 +72,28 @@ def test_an_excerpt_of_a_choice_has_the_right_letter() -> None:
 def test_replies_without_a_record_count_as_ended_by_the_model() -> None:
     assert finishes_or_stops(None, 2) == (FinishReason.STOP, FinishReason.STOP)
     assert finishes_or_stops([FinishReason.LENGTH], 1) == (FinishReason.LENGTH,)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "tag"),
+    [
+        ("<|im_start|>assistant\n<think>\n", "<think>"),
+        ("<|im_start|>assistant\n<think>\n\n</think>\n\n", None),
+        ("<think>a</think><think>", "<think>"),
+        ("<|assistant|>\n<|thinking|>", "<|thinking|>"),
+        ("[/INST][THINK]", "[THINK]"),
+        ("[/INST][THINK][/THINK]", None),
+        ("<reasoning>\n", "<reasoning>"),
+        ("◁think▷", "◁think▷"),
+        ("<|START_THINKING|>", "<|START_THINKING|>"),
+        ("<|START_THINKING|><|END_THINKING|>", None),
+        ("<seed:think>", "<seed:think>"),
+        ("<｜Assistant｜></think>", None),
+        ("<|start|>assistant<|channel|>analysis<|message|>", "<|channel|>analysis"),
+        ("<|assistant|>\n", None),
+        ("<answer>", None),
+        ("", None),
+    ],
+)
+def test_a_prompt_ends_inside_the_thought_that_was_opened_last_and_not_closed(prompt: str, tag: str | None) -> None:
+    assert open_thought(prompt) == tag

@@ -13,12 +13,13 @@ from craft.contracts.public.datasets import (
     PromptPreview,
     RenderedPrompts,
 )
+from craft.contracts.spec.chats import WITHOUT_THINKING, ChatFormat
 from craft.contracts.stages.rows import QUESTION_HASHES_FILE, QUESTIONS_FILE, ChatMessage, QuestionRow
 from craft.core.prompts import DEFAULT_TEMPLATES, ModelMessage, PromptMode, answer_messages, probe_messages, target
 from craft.core.questions import ChoiceQuestion, Question
 from craft.core.shots import DEFAULT_CHOICE_SHOTS, DEFAULT_OPEN_SHOTS
 from craft.errors import ArtifactDamaged, NotFound
-from craft.infra.models.chat_templates import render_chats
+from craft.infra.models.chats.templates import render_chats
 from craft.infra.models.folders import ModelFolders
 from craft.infra.storage.artifacts import ArtifactStore
 from craft_gateway.store.tables import Dataset
@@ -69,7 +70,7 @@ class DatasetContents:
         name, _, revision = base_model.partition("@")
         folder = self._models.find(name, revision or "main").path
         chats = [[message.model_dump() for message in chat] for p in prompts for chat in (p.probe, p.training)]
-        texts = iter(render_chats(folder, chats))
+        texts = iter(render_chats(folder, chats, ChatFormat(arguments=dict(WITHOUT_THINKING))))
         return [
             prompt.model_copy(update={"rendered": RenderedPrompts(probe=next(texts), training=next(texts))})
             for prompt in prompts

@@ -9,8 +9,8 @@ from craft.contracts.spec.jobs import JobSpec
 from craft.contracts.stages.artifacts import ArtifactRef
 from craft.contracts.stages.names import HELD_OUT
 from craft.core.findings import Acceptance, FindingCode
-from craft.errors import ModelRejected, NotFound
-from craft.infra.models.chat_templates import default_template
+from craft.errors import NotFound
+from craft.infra.models.chats.formats import SettledChats
 from craft.infra.models.folders import ModelFolder
 from craft.infra.models.inspection.documents import Inspection
 from craft.infra.models.inspection.inspector import MAX_REMEMBERED, Inspections, relevant
@@ -41,23 +41,26 @@ class JobInspector:
         return self._inspections.is_known(spec) or relevant(spec).model_dump_json() in self._absent
 
     def inspect(
-        self, spec: JobSpec, model: ModelFolder, sets: Mapping[str, ArtifactRef], *, context_length: int
+        self,
+        spec: JobSpec,
+        model: ModelFolder,
+        sets: Mapping[str, ArtifactRef],
+        *,
+        context_length: int,
+        chats: SettledChats,
     ) -> JobInspection:
-        """Inspect the datasets, by evaluation set, for a job on the model.
+        """Inspect the datasets, by evaluation set, for a job on the model, with its form of chats.
 
-        Raises ModelRejected for a model that cannot be asked so, RequestInvalid for shots that are held out, and
+        Raises ModelRejected for letters that cannot be read, RequestInvalid for shots that are held out, and
         DatasetInvalid for findings that `accept` does not name.
         """
-        template = default_template(model.path)
-        if template is None:
-            raise ModelRejected(
-                f"{model.ref.id} has no chat template, so it is not a chat model.",
-                hint="Choose an instruct checkpoint, or put chat_template.jinja into its folder.",
-                param="base_model",
-            )
-        found = self._found(spec, model, sets, context_length)
+        found = self._found(spec, model, sets, context_length, chats)
         rows = row_findings(spec, found)
-        noticed = [*template_findings(begins_replies=template.begins_replies), *rows.findings]
+        noticed = [
+            *template_findings(begins_replies=chats.template.traits.begins_replies),
+            *chats.findings,
+            *rows.findings,
+        ]
         known = [finding for ref in sets.values() for finding in self._upload_findings(ref)]
         new = findings_of(Acceptance.of(spec.accept).apply(noticed))
         return JobInspection(
@@ -67,13 +70,20 @@ class JobInspector:
         )
 
     def _found(
-        self, spec: JobSpec, model: ModelFolder, sets: Mapping[str, ArtifactRef], context_length: int
+        self,
+        spec: JobSpec,
+        model: ModelFolder,
+        sets: Mapping[str, ArtifactRef],
+        context_length: int,
+        chats: SettledChats,
     ) -> Inspection:
         named = relevant(spec).model_dump_json()
         try:
             folders = {name: self._store.open(ref) for name, ref in sets.items()}
             self._absent.discard(named)
-            return self._inspections.inspect(spec, model.path, folders, own=HELD_OUT, context=context_length)
+            return self._inspections.inspect(
+                spec, model.path, folders, own=HELD_OUT, context=context_length, template=chats.template
+            )
         except (NotFound, FileNotFoundError):
             if len(self._absent) >= MAX_REMEMBERED:
                 self._absent.clear()

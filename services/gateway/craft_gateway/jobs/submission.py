@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -12,6 +13,7 @@ from craft.contracts.spec.jobs import DatasetRef, JobSpec
 from craft.contracts.stages.names import HELD_OUT
 from craft.contracts.stages.parameters import EngineRef, TrainerRef
 from craft.errors import IdempotencyConflict, NotFound, RequestInvalid
+from craft.infra.models.chats.formats import settled_chats
 from craft.infra.models.folders import ModelFolders
 from craft.infra.settings.inference import VllmSettings
 from craft_gateway.datasets.registry import DatasetRegistry
@@ -67,8 +69,12 @@ class Submissions:
         trainer: TrainerRef,
         embedder: str,
         vllm: VllmSettings | None = None,
+        today: Callable[[], date] = lambda: datetime.now(UTC).date(),
     ) -> None:
-        """`vllm`: the settings of the engine that will serve the adapters, where it is vLLM."""
+        """`vllm`: the settings of the engine that will serve the adapters, where it is vLLM.
+
+        `today` is the date that a chat template writes for a job accepted now.
+        """
         self._reader = reader
         self._control = control
         self._datasets = datasets
@@ -78,6 +84,7 @@ class Submissions:
         self._trainer = trainer
         self._embedder = embedder
         self._vllm = vllm
+        self._today = today
         self._estimator = estimator
 
     def submit(self, submission: Submission) -> JobView:
@@ -167,6 +174,7 @@ class Submissions:
     def _resolve(self, spec: JobSpec, team: str) -> tuple[SizedJob, JobInspection]:
         model = self._models.find(spec.base_model.id, spec.base_model.revision)
         check_tokenizer(model)
+        chats = settled_chats(model.path, spec.base_model, today=self._today())
         check_wording(spec)
         probe = spec.probe.model_copy(update={"shots": checked_shots(spec)})
         check_lengths(spec, model, self._vllm)
@@ -179,10 +187,12 @@ class Submissions:
         evaluation = self._evaluation(spec, team)
         named = spec.model_copy(update={"dataset": DatasetRef(id=dataset.id), "probe": probe})
         sets = {HELD_OUT: dataset.ref, **{name: further.ref for name, further in evaluation.items()}}
-        inspected = self._inspector.inspect(named, model, sets, context_length=served_length(model, self._vllm))
+        inspected = self._inspector.inspect(
+            named, model, sets, context_length=served_length(model, self._vllm), chats=chats
+        )
         resolved = ResolvedJob(
             spec=named,
-            model=model.ref,
+            model=model.ref.model_copy(update={"chat": chats.form}),
             engine=self._engine,
             trainer=self._trainer,
             embedder=self._embedder,

@@ -11,6 +11,7 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from craft.contracts.spec.chats import ChatFormat
 from craft.core.replies.reply import FinishReason
 from craft.errors import HostOutOfMemory
 from craft.infra.models.loading import loading
@@ -36,7 +37,7 @@ from craft_inference.engine import (
     no_progress,
     one_by_one,
 )
-from craft_inference.prompting.chat import Chat, context_length_of, end_tokens_of
+from craft_inference.prompting.chat import PLAIN, Chat, context_length_of, end_tokens_of
 
 Dtype = Literal["bfloat16", "float32", "float16"]
 _DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32, "float16": torch.float16}
@@ -47,21 +48,28 @@ DEFAULT_ROWS = 320
 class TransformersEngine:
     """See `Engine`. Two threads must not use it at the same time."""
 
-    def __init__(self, model: Any, tokenizer: Any, *, rows: int = DEFAULT_ROWS, plain: bool = False) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        rows: int = DEFAULT_ROWS,
+        plain: bool = False,
+        form: ChatFormat = PLAIN,
+    ) -> None:
         """`plain` decodes with the model's own forward pass, for architectures that our attention does not support."""
         ends = end_tokens_of(getattr(model, "generation_config", None))
         self._model = model.eval()
-        self._chat = Chat(tokenizer, end_tokens=ends, context_length=context_length_of(model.config))
+        self._chat = Chat(tokenizer, end_tokens=ends, context_length=context_length_of(model.config), form=form)
         self._adapter = AdapterSlot(model)
         self._plain = plain
-        self._decoding: Decoding = (
-            PlainDecoder(model, end_tokens=self._chat.end_tokens, rows=rows)
-            if plain
-            else SharedPrefixDecoder(CausalLM(model), end_tokens=self._chat.end_tokens, rows=rows)
-        )
+        self._rows = rows
+        self._decoding = self._decoder()
 
     @classmethod
-    def load(cls, folder: Path, *, dtype: Dtype = "bfloat16", rows: int = DEFAULT_ROWS) -> "TransformersEngine":
+    def load(
+        cls, folder: Path, *, dtype: Dtype = "bfloat16", rows: int = DEFAULT_ROWS, form: ChatFormat = PLAIN
+    ) -> "TransformersEngine":
         """Load a folder that `craft.infra.models.folders` checked. Raises ModelRejected if it cannot be loaded."""
         prefix_attention.register()
         transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call] # transformers leaves it so
@@ -77,7 +85,7 @@ class TransformersEngine:
                 local_files_only=True,
             )
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        return cls(model, tokenizer, rows=rows, plain=plain)
+        return cls(model, tokenizer, rows=rows, plain=plain, form=form)
 
     def describe(self) -> EngineDescription:
         """See `Engine.describe`."""
@@ -89,6 +97,17 @@ class TransformersEngine:
             attention="plain" if self._plain else "shared-prefix",
             context_length=context_length_of(self._model.config),
         )
+
+    def use_form(self, form: ChatFormat) -> None:
+        """See `Engine.use_form`."""
+        self._chat = self._chat.in_form(form)
+        self._decoding = self._decoder()
+
+    def _decoder(self) -> Decoding:
+        ends = self._chat.end_tokens
+        if self._plain:
+            return PlainDecoder(self._model, end_tokens=ends, rows=self._rows)
+        return SharedPrefixDecoder(CausalLM(self._model), end_tokens=ends, rows=self._rows)
 
     def measure(self, prompts: Iterable[Prompt], *, new_tokens: int) -> PromptLengths:
         """See `Engine.measure`."""

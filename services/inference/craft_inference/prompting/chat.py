@@ -1,19 +1,24 @@
-"""Chats as token ids, by the model's own template, with its end tokens and the tokens of letters."""
+"""Chats as token ids, in the form of a job, with the model's end tokens and the tokens of letters."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from craft.contracts.spec.chats import ChatFormat
 from craft.core.prompts import MAX_BYTES_PER_TOKEN
 from craft.core.rows.fields import excerpt
-from craft.errors import ContextTooLong, ModelRejected, RequestInvalid
+from craft.errors import ContextTooLong, RequestInvalid
+from craft.infra.models.chats.renderer import ChatRenderer
 from craft.infra.models.inspection.lengths import max_tokens_of
 from craft.infra.models.loading import loading
 from craft_inference.engine import LetterPrompt, LongPrompt, Prompt, PromptLengths
 
+PLAIN = ChatFormat()
+"""Chats by the model's own template, without arguments and with the present date."""
 
-def chat_of(folder: Path, *, max_tokens: int | None) -> "Chat":
+
+def chat_of(folder: Path, *, max_tokens: int | None, form: ChatFormat = PLAIN) -> "Chat":
     """The `Chat` of a checked model folder; the weights are loaded elsewhere. Raises ModelRejected."""
     from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
@@ -28,6 +33,7 @@ def chat_of(folder: Path, *, max_tokens: int | None) -> "Chat":
         tokenizer,
         end_tokens=end_tokens_of(generation),
         context_length=length if max_tokens is None else min(length, max_tokens),
+        form=form,
     )
 
 
@@ -43,25 +49,27 @@ def end_tokens_of(generation: Any) -> list[int]:
 
 
 class Chat:
-    """A tokenizer with a chat template, and the context length that limits each chat."""
+    """A tokenizer with a form of chats, and the context length that limits each chat."""
 
-    def __init__(self, tokenizer: Any, *, end_tokens: Sequence[int], context_length: int) -> None:
-        if not tokenizer.chat_template:
-            raise ModelRejected(
-                "The model has no chat template, so it is not a chat model.",
-                hint="Choose an instruct checkpoint, or put chat_template.jinja into its folder.",
-                param="base_model",
-            )
+    def __init__(
+        self, tokenizer: Any, *, end_tokens: Sequence[int], context_length: int, form: ChatFormat = PLAIN
+    ) -> None:
+        """`end_tokens` are the configuration's. Raises ModelRejected if neither tokenizer nor form has a template."""
         self._tokenizer = tokenizer
+        self._renderer = ChatRenderer(tokenizer, form)
+        self._named_ends = tuple(end_tokens)
         self.context_length = context_length
-        own = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
-        self.end_tokens: tuple[int, ...] = tuple(sorted({*own, *end_tokens}))
+        self.end_tokens: tuple[int, ...] = tuple(sorted({*end_tokens, *self._renderer.end_tokens(None)}))
+
+    def in_form(self, form: ChatFormat) -> "Chat":
+        """The same tokenizer and context with another form of chats. Raises ModelRejected."""
+        return Chat(self._tokenizer, end_tokens=self._named_ends, context_length=self.context_length, form=form)
 
     def encode(self, prompts: Sequence[Prompt], *, new_tokens: int) -> list[list[int]]:
         """Each chat's ids, up to the assistant's header. Raises ContextTooLong if `new_tokens` more do not fit."""
         for prompt in prompts:
             self._check_size(prompt)
-        encoded = self._ids([self._text(prompt) for prompt in prompts]) if prompts else []
+        encoded = self._renderer.ids([self._text(prompt) for prompt in prompts])
         for prompt, ids in zip(prompts, encoded, strict=True):
             if len(ids) + new_tokens > self.context_length:
                 raise ContextTooLong(
@@ -93,7 +101,7 @@ class Chat:
             if most <= max(exact_above, min(needed, limit)):
                 needed = max(needed, min(most, exact_above))
                 continue
-            [ids] = self._ids([self._text(prompt)])
+            [ids] = self._renderer.ids([self._text(prompt)])
             needed = max(needed, len(ids) + new_tokens)
             if len(ids) + new_tokens > limit:
                 found.append(LongPrompt(position, len(ids), limit))
@@ -125,7 +133,7 @@ class Chat:
             return []
         start = self._text(prompts[0])
         letters = sorted({letter for prompt in prompts for letter in prompt.letters})
-        before, *after = self._ids([start, *(start + letter for letter in letters)])
+        before, *after = self._renderer.ids([start, *(start + letter for letter in letters)])
         tokens: dict[str, int] = {}
         for letter, ids in zip(letters, after, strict=True):
             if ids[: len(before)] != before or len(ids) != len(before) + 1:
@@ -139,11 +147,4 @@ class Chat:
         return [[tokens[letter] for letter in prompt.letters] for prompt in prompts]
 
     def _text(self, prompt: Prompt) -> str:
-        messages = [message._asdict() for message in prompt.messages]
-        text: str = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        return text
-
-    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        # The template writes the special tokens itself.
-        ids: list[list[int]] = self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-        return ids
+        return self._renderer.prompt(prompt.messages)

@@ -14,6 +14,7 @@ from pathlib import Path
 from time import monotonic
 
 from craft.contracts.services.model_server import ServedBase, ServedTokens
+from craft.contracts.spec.chats import ChatFormat
 from craft.contracts.stages.rows import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from craft.infra.models.folders import served_path
 from craft.infra.storage.served_adapters import STAGE_ADAPTER, ServedAdapters
@@ -89,6 +90,10 @@ class VllmEngine:
             attention="prefix-cached (letters by logprob_token_ids of a generated token)",
             context_length=self._chat.context_length,
         )
+
+    def use_form(self, form: ChatFormat) -> None:
+        """See `Engine.use_form`. The server gets token ids, so it stays as it is."""
+        self._chat = self._chat.in_form(form)
 
     def measure(self, prompts: Iterable[Prompt], *, new_tokens: int) -> PromptLengths:
         """See `Engine.measure`."""

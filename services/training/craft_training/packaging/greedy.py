@@ -11,14 +11,14 @@ import torch
 from peft import PeftModel
 from transformers import GenerationConfig
 
-from craft_training.tuning.samples import end_of_turn
+from craft.infra.models.chats.renderer import ChatRenderer
 
 _BATCH = 16
 
 
 def greedy(
     model: PeftModel,
-    tokenizer: Any,
+    chat: ChatRenderer,
     prompts: Sequence[str],
     *,
     max_new_tokens: int,
@@ -26,32 +26,29 @@ def greedy(
 ) -> list[str]:
     """One reply to each rendered prompt, without special tokens, in the prompts' order."""
     base: Any = model.get_base_model()
-    settings = greedy_settings(base.generation_config, tokenizer, max_new_tokens=max_new_tokens)
+    settings = greedy_settings(base.generation_config, chat, max_new_tokens=max_new_tokens)
     # In its place, because what `generate` is given as an argument is filled up from it.
     base.generation_config = GenerationConfig(**settings)  # type: ignore[no-untyped-call]
     replies: list[str] = []
     for start in range(0, len(prompts), _BATCH):
-        ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in prompts[start : start + _BATCH]]
-        tokens, mask = _left_padded(ids)
+        tokens, mask = _left_padded(chat.ids(prompts[start : start + _BATCH]))
         with torch.inference_mode():
             out = model.generate(  # type: ignore[no-untyped-call]
                 input_ids=tokens.to(model.device), attention_mask=mask.to(model.device)
             )
-        replies += tokenizer.batch_decode(
+        replies += chat.tokenizer.batch_decode(
             out[:, tokens.shape[1] :], skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         on_progress(len(replies), len(prompts))
     return replies
 
 
-def greedy_settings(generation: Any, tokenizer: Any, *, max_new_tokens: int) -> dict[str, Any]:
+def greedy_settings(generation: Any, chat: ChatRenderer, *, max_new_tokens: int) -> dict[str, Any]:
     """The evaluation's settings as `GenerationConfig` takes them; `generation` is the base model's configuration.
 
-    A reply ends at the tokens at which the serving engine ends it: the tokenizer's and the model's own.
+    A reply ends at the tokens at which the serving engine ends it.
     """
-    own = generation.eos_token_id
-    listed = own if isinstance(own, list) else [own]
-    ends = sorted({int(token) for token in (tokenizer.eos_token_id, *listed) if token is not None})
+    ends, pad = list(chat.end_tokens(generation)), chat.tokenizer.pad_token_id
     return {
         "do_sample": False,
         "num_beams": 1,
@@ -60,7 +57,7 @@ def greedy_settings(generation: Any, tokenizer: Any, *, max_new_tokens: int) -> 
         "min_length": 0,
         "max_new_tokens": max_new_tokens,
         "eos_token_id": ends,
-        "pad_token_id": ends[0] if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id),
+        "pad_token_id": ends[0] if pad is None else int(pad),
     }
 
 
@@ -72,17 +69,17 @@ class DifferingReply(NamedTuple):
     other: str
 
 
-def margins(model: PeftModel, tokenizer: Any, differing: Sequence[DifferingReply]) -> list[float]:
+def margins(model: PeftModel, chat: ChatRenderer, differing: Sequence[DifferingReply]) -> list[float]:
     """For each pair, the model's preference in nats between the two tokens at which the replies first differ."""
-    end = end_of_turn(tokenizer)
+    end = chat.end_of_turn
     contexts: list[list[int]] = []
     choices: list[tuple[int, int]] = []
     for pair in differing:
-        prompt, own, other = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in pair)
-        own, other = [*own, end], [*other, end]
-        at = next(place for place, (a, b) in enumerate(zip(own, other, strict=False)) if a != b)
-        contexts.append([*prompt, *own[:at]])
-        choices.append((own[at], other[at]))
+        prompt, *replies = chat.ids(pair)
+        first, second = ([*reply, end] for reply in replies)
+        at = next(place for place, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
+        contexts.append([*prompt, *first[:at]])
+        choices.append((first[at], second[at]))
     results: list[float] = []
     for start in range(0, len(contexts), _BATCH):
         tokens, mask = _left_padded(contexts[start : start + _BATCH])

@@ -21,7 +21,6 @@ from craft.contracts.stages.rows import (
     HELD_OUT_FILE,
     REPLIES_FILE,
     TRAINING_FILE,
-    ChatMessage,
     QuestionRow,
     ReplyRow,
     TrainingRow,
@@ -35,7 +34,6 @@ from craft_training.base_models import BaseModel, with_adapter
 from craft_training.packaging.adapter_files import write_archive
 from craft_training.packaging.greedy import DifferingReply, greedy, greedy_settings, margins
 from craft_training.packaging.model_card import CardFacts, model_card
-from craft_training.tuning.samples import prompt_text
 
 MAX_COMPARED = 32
 NEAR_TIE_NATS = 1.0
@@ -75,7 +73,7 @@ def package(parameters: PackageParameters, context: StageContext, base: BaseMode
     folder.mkdir()
     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         shutil.copyfile(context.input("tuned") / ADAPTER_FOLDER / name, folder / name)
-    copy_tokenizer(base.folder, folder)
+    copy_tokenizer(base.folder, folder, template=base.chat.own_template)
     comparison = _compare(parameters, context, base, folder)
     if comparison.share < parameters.least_equal_share:
         raise AdapterUnservable(
@@ -109,20 +107,12 @@ def _compare(parameters: PackageParameters, context: StageContext, base: BaseMod
             hint="Retry the job from the answers.",
         )
     templates = templates_from(parameters.prompts.templates)
-    prompts = [
-        prompt_text(
-            [
-                ChatMessage(role=turn.role, content=turn.content)
-                for turn in answer_messages(row.to_question(), PromptMode.REFUSE, templates)
-            ],
-            base.tokenizer,
-        )
-        for row in chosen
-    ]
+    chat = base.chat
+    prompts = [chat.prompt(answer_messages(row.to_question(), PromptMode.REFUSE, templates)) for row in chosen]
     with with_adapter(base, str(folder)) as model:
         replies = greedy(
             model,
-            base.tokenizer,
+            chat,
             prompts,
             max_new_tokens=parameters.max_new_tokens,
             on_progress=context.progress,
@@ -132,7 +122,7 @@ def _compare(parameters: PackageParameters, context: StageContext, base: BaseMod
             for row, prompt, own in zip(chosen, prompts, replies, strict=True)
             if own.strip() != served[row.id].strip()
         ]
-        near_ties = sum(margin <= NEAR_TIE_NATS for margin in margins(model, base.tokenizer, differing))
+        near_ties = sum(margin <= NEAR_TIE_NATS for margin in margins(model, chat, differing))
     return ReplyComparison(len(chosen) - len(differing), near_ties, len(chosen))
 
 
@@ -156,9 +146,7 @@ def _facts(
         compared=comparison.compared,
         equal=comparison.agreeing,
         findings=noticed(parameters, context),
-        generation=greedy_settings(
-            base.model.generation_config, base.tokenizer, max_new_tokens=parameters.max_new_tokens
-        ),
+        generation=greedy_settings(base.model.generation_config, base.chat, max_new_tokens=parameters.max_new_tokens),
     )
 
 

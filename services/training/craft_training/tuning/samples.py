@@ -2,16 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from craft.contracts.stages.rows import ChatMessage, TrainingRow
+from craft.contracts.stages.rows import TrainingRow
 from craft.core.findings import FindingCode, lines_finding
 from craft.core.rows.errors import MAX_DETAILS
 from craft.core.rows.fields import excerpt
-from craft.errors import ContextTooLong, DatasetInvalid, ErrorDetail, FindingDetail, ModelRejected, Severity
+from craft.errors import ContextTooLong, DatasetInvalid, ErrorDetail, FindingDetail, Severity
+from craft.infra.models.chats.renderer import ChatRenderer
 
 MAX_LEFT_OUT_SHARE = 0.05
-_MARK = "\u241ereply\u241e"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +35,17 @@ class Tokenised:
     findings: tuple[FindingDetail, ...] = ()
 
 
-def tokenise(rows: Sequence[TrainingRow], tokenizer: Any, *, max_length: int) -> Tokenised:
-    """The rows as samples. `tokenizer` is a transformers tokenizer with a chat template.
+def tokenise(rows: Sequence[TrainingRow], chat: ChatRenderer, *, max_length: int) -> Tokenised:
+    """The rows as samples, in the form of the job's chats.
 
     Rows of more than `max_length` tokens are left out, since a cut row would teach a reply to half a question. Rows of
     the dataset were measured when the job was accepted; a target of the model's own may be longer. Raises
-    DatasetInvalid for no rows, ModelRejected for a tokenizer without a chat template, and ContextTooLong if more than
-    5 % of the rows are too long.
+    DatasetInvalid for no rows, ModelRejected if no token ends a reply, and ContextTooLong if more than 5 % of the rows
+    are too long.
     """
-    end = end_of_turn(tokenizer)
     if not rows:
         raise DatasetInvalid("The training set is empty.", hint="Give more rows, or loosen the selection's thresholds.")
-    samples = [_sample(row, tokenizer, end) for row in rows]
+    samples = [_sample(row, chat) for row in rows]
     long = [(row, len(each.tokens)) for row, each in zip(rows, samples, strict=True) if len(each.tokens) > max_length]
     if not long:
         return Tokenised(samples)
@@ -80,36 +78,7 @@ def _too_long(long: Sequence[tuple[TrainingRow, int]], rows: int, max_length: in
     )
 
 
-def prompt_text(messages: Sequence[ChatMessage], tokenizer: Any) -> str:
-    """The chat, rendered up to the start of the assistant's reply."""
-    return str(
-        tokenizer.apply_chat_template(_turns(messages), add_generation_prompt=True, tokenize=False),
-    )
-
-
-def end_of_turn(tokenizer: Any) -> int:
-    """The token with which the chat template ends an assistant's turn; without one, the tokenizer's end token.
-
-    A model that learned another end token would not stop where the engine expects it.
-    """
-    if not tokenizer.chat_template:
-        raise ModelRejected(
-            "The model's tokenizer has no chat template.",
-            hint="Choose an instruction-tuned model.",
-            param="base_model",
-        )
-    chat = [ChatMessage(role="user", content="?"), ChatMessage(role="assistant", content=_MARK)]
-    rendered = str(tokenizer.apply_chat_template(_turns(chat), tokenize=False))
-    tail = tokenizer(rendered.rpartition(_MARK)[2], add_special_tokens=False)["input_ids"]
-    special = set(tokenizer.all_special_ids)
-    return int(tail[0] if tail and tail[0] in special else tokenizer.eos_token_id)
-
-
-def _sample(row: TrainingRow, tokenizer: Any, end: int) -> Sample:
-    prompt = tokenizer(prompt_text(row.messages, tokenizer), add_special_tokens=False)["input_ids"]
-    target = tokenizer(row.target, add_special_tokens=False)["input_ids"]
-    return Sample(row.id, (*prompt, *target, end), prompt_length=len(prompt), name=row.name, line=row.line)
-
-
-def _turns(messages: Sequence[ChatMessage]) -> list[dict[str, str]]:
-    return [{"role": message.role, "content": message.content} for message in messages]
+def _sample(row: TrainingRow, chat: ChatRenderer) -> Sample:
+    prompt, target = chat.ids([chat.prompt(row.messages), row.target])
+    tokens = (*prompt, *target, chat.end_of_turn)
+    return Sample(row.id, tokens, prompt_length=len(prompt), name=row.name, line=row.line)

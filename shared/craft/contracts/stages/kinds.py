@@ -123,8 +123,8 @@ FACTS: Mapping[StageKind, StageFacts] = {
     StageKind.PROBE: StageFacts(
         service=Service.INFERENCE,
         # In bfloat16 a reply's roundings depend on the rest of its call, and so on how shards are cut. Replies have
-        # finish reasons, and guards look at them.
-        code_version=3,
+        # finish reasons, and guards look at them. Chats have the job's arguments, and end where the template ends them.
+        code_version=4,
         weight=30.0,
         retention=RetentionClass.INTERMEDIATE,
         needs_model=True,
@@ -154,7 +154,7 @@ FACTS: Mapping[StageKind, StageFacts] = {
     ),
     StageKind.REHEARSE: StageFacts(
         service=Service.TRAINING,
-        code_version=2,  # A run without a usable adapter fails.
+        code_version=3,  # A run without a usable adapter fails; the form of chats is the job's.
         weight=6.0,
         retention=RetentionClass.MODEL,
         needs_model=True,
@@ -184,7 +184,7 @@ FACTS: Mapping[StageKind, StageFacts] = {
     ),
     StageKind.TUNE: StageFacts(
         service=Service.TRAINING,
-        code_version=2,  # A run without a usable adapter fails.
+        code_version=3,  # A run without a usable adapter fails; the form of chats is the job's.
         weight=12.0,
         retention=RetentionClass.MODEL,
         needs_model=True,
@@ -194,7 +194,7 @@ FACTS: Mapping[StageKind, StageFacts] = {
     ),
     StageKind.ANSWER: StageFacts(
         service=Service.INFERENCE,
-        code_version=4,  # For the reasons of `probe`.
+        code_version=5,  # For the reasons of `probe`.
         weight=6.0,
         retention=RetentionClass.INTERMEDIATE,
         needs_model=True,
@@ -214,7 +214,9 @@ FACTS: Mapping[StageKind, StageFacts] = {
     ),
     StageKind.PACKAGE: StageFacts(
         service=Service.TRAINING,
-        code_version=3,  # The card shows findings and every setting of generation; the base's own tokenizer files.
+        # The card shows findings and every setting of generation; the base's own tokenizer files, with the template of
+        # the job's form of chats.
+        code_version=4,
         weight=4.0,
         retention=RetentionClass.RESULT,
         needs_model=True,

@@ -1,4 +1,4 @@
-"""Recognises replies in which a model thinks before it answers."""
+"""Recognises replies in which a model thinks before it answers, and prompts that have it think."""
 
 import re
 
@@ -10,6 +10,16 @@ _OPENED = re.compile(
 )
 _CLOSED = re.compile(
     rf"</{_NAMES}>|<\|(?:/|end_of_|end_){_NAMES}\|>|\[/THINK\]|◁/think▷|(?-i:assistantfinal)", re.IGNORECASE
+)
+_PROMPTED = (
+    rf"(?:{_NAMES}|thought_process|chain_of_thought|cot|(?:inner|internal)_(?:monologue|thoughts?)|monologue"
+    r"|deliberation)"
+)
+_MARK = re.compile(
+    rf"(?P<open>[<◁\[](?:[|｜])?(?:(?:begin|start)_(?:of_)?)?{_PROMPTED}(?:\s[^<>\[\]]*)?(?:[|｜])?[>▷\]]"
+    r"|<\|?channel\|?>\s*(?:analysis|thought|commentary))"
+    rf"|(?P<close>[<◁\[](?:[|｜])?(?:/|end_(?:of_)?){_PROMPTED}(?:[|｜])?[>▷\]]|<channel\|>|<\|end\|>)",
+    re.IGNORECASE,
 )
 _MUSING = re.compile(
     r"\s*(?:(?:okay|ok|alright|all right|hmm+|well|so|wait)[,.!…]*\s+(?:so\s+|let\b|the user\b|i\b|we\b|this\b|first\b)"
@@ -33,3 +43,11 @@ def has_thought(reply: str) -> bool:
 def sounds_like_a_thought(reply: str) -> bool:
     """True if `reply` begins as an unmarked thought does ("Okay, the user wants…"). An answer may begin so too."""
     return bool(_MUSING.match(reply))
+
+
+def open_thought(prompt: str) -> str | None:
+    """The tag of the thought inside which `prompt` ends, so that the model goes on thinking; None without one."""
+    last = None
+    for last in _MARK.finditer(prompt):  # noqa: B007 - the last one counts
+        pass
+    return None if last is None else last["open"]

@@ -14,7 +14,7 @@ from uuid import uuid4
 from craft.contracts.spec.jobs import MODEL_ID, REVISION
 from craft.contracts.stages.parameters import ModelRef
 from craft.errors import ModelNotFound, ModelRejected
-from craft.infra.models.chat_templates import check_chat_template
+from craft.infra.models.chats.templates import check_chat_template
 
 _WEIGHTS = "*.safetensors"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")

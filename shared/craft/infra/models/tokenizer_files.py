@@ -11,12 +11,13 @@ from typing import Any
 
 from craft.errors import ModelRejected
 
+CHAT_TEMPLATE_FILE = "chat_template.jinja"
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
-    "chat_template.jinja",
+    CHAT_TEMPLATE_FILE,
     "chat_template.json",
     "vocab.json",
     "merges.txt",
@@ -34,11 +35,11 @@ _PLACES_OF_SAVING = ("is_local", "local_files_only", "backend")
 """Members that transformers 5 writes about the machine that saved the tokenizer."""
 
 
-def copy_tokenizer(model: Path, target: Path) -> None:
+def copy_tokenizer(model: Path, target: Path, *, template: str | None = None) -> None:
     """Copy the tokenizer's files and chat templates from a model folder into `target`, which exists.
 
-    Only what transformers 5 alone can read is put in the form that both versions read. Raises ModelRejected if there is
-    no tokenizer file.
+    `template` takes the place of the default chat template. Only what transformers 5 alone can read is put in the form
+    that both versions read. Raises ModelRejected if there is no tokenizer file.
     """
     found = [name for name in TOKENIZER_FILES if (model / name).is_file()]
     if not found:
@@ -51,8 +52,11 @@ def copy_tokenizer(model: Path, target: Path) -> None:
         shutil.copyfile(model / name, target / name)
     if (model / CHAT_TEMPLATES_FOLDER).is_dir():
         (target / CHAT_TEMPLATES_FOLDER).mkdir()
-        for template in sorted((model / CHAT_TEMPLATES_FOLDER).glob("*.jinja")):
-            shutil.copyfile(template, target / CHAT_TEMPLATES_FOLDER / template.name)
+        for named in sorted((model / CHAT_TEMPLATES_FOLDER).glob("*.jinja")):
+            shutil.copyfile(named, target / CHAT_TEMPLATES_FOLDER / named.name)
+    if template is not None:
+        # transformers takes this file before a template of tokenizer_config.json.
+        (target / CHAT_TEMPLATE_FILE).write_text(template, encoding="utf-8")
     if _CONFIG in found:
         make_readable_everywhere(target / _CONFIG)
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+from craft.contracts.spec.chats import ChatFormat
 from craft.contracts.spec.jobs import JobSpec
 from craft.contracts.stages.rows import QUESTION_HASHES_FILE, QUESTIONS_FILE, QuestionRow
 from craft.core.rows.question_hashes import question_hash
+from craft.infra.models.chats.templates import TriedTemplate, default_template
 from craft.infra.storage.artifacts import write_rows
 
 CHAT_TEMPLATE = (
@@ -35,6 +37,11 @@ def model(folder: Path, *, template: str | None = CHAT_TEMPLATE, merges: Sequenc
     if template is not None:
         (folder / "chat_template.jinja").write_text(template)
     return folder
+
+
+def tried(folder: Path) -> TriedTemplate | None:
+    """The template of a model's folder, for jobs without arguments."""
+    return default_template(folder, ChatFormat())
 
 
 def dataset(folder: Path, rows: Sequence[QuestionRow]) -> Path:

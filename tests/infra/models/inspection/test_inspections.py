@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from tests.infra.models.inspection.folders import IM_END, dataset, model, row, spec
+from tests.infra.models.inspection.folders import IM_END, dataset, model, row, spec, tried
 
 from craft.contracts.spec.jobs import JobSpec
 from craft.contracts.stages.rows import QUESTIONS_FILE, QuestionRow
@@ -27,7 +27,9 @@ def inspected(
     sets = {"held_out": dataset(folder / "rows", rows)}
     inspections = Inspections(seconds=seconds)
     made = model_folder or model(folder / "model")
-    return inspections.inspect(asked or spec(probe=SHORT_PROBE), made, sets, own="held_out", context=context)
+    return inspections.inspect(
+        asked or spec(probe=SHORT_PROBE), made, sets, own="held_out", context=context, template=tried(made)
+    )
 
 
 def test_rows_that_fit_are_all_looked_at_and_none_is_named(tmp_path: Path) -> None:
@@ -158,19 +160,19 @@ def test_a_hundred_thousand_rows_take_seconds_and_are_remembered(tmp_path: Path)
     inspections, made = Inspections(), model(tmp_path / "model")
     before = time.process_time(), time.perf_counter()
     asked = spec(probe=SHORT_PROBE)
-    found = inspections.inspect(asked, made, sets, own="held_out", context=800)
+    found = inspections.inspect(asked, made, sets, own="held_out", context=800, template=tried(made))
     assert time.process_time() - before[0] < 0.5, "the work is another process's"
     assert found.complete
     assert {each.line for each in found.long} == {70_001}
     (tmp_path / "rows" / QUESTIONS_FILE).unlink()
     again = asked.model_copy(update={"seed": 7, "name": "again"})
-    assert inspections.inspect(again, made, sets, own="held_out", context=800) == found
+    assert inspections.inspect(again, made, sets, own="held_out", context=800, template=tried(made)) == found
 
 
 def test_rows_that_were_not_looked_at_for_want_of_a_free_process_are_not_known(tmp_path: Path) -> None:
     sets = {"held_out": dataset(tmp_path / "rows", [row(0)])}
     busy, made, asked = Inspections(at_once=0, wait_seconds=0.0), model(tmp_path / "model"), spec(probe=SHORT_PROBE)
-    found = busy.inspect(asked, made, sets, own="held_out", context=500)
+    found = busy.inspect(asked, made, sets, own="held_out", context=500, template=tried(made))
     assert not found.complete
     assert not busy.is_known(asked)
 
@@ -184,20 +186,20 @@ def test_a_specification_is_known_as_long_as_its_inspection_is_remembered(tmp_pa
     specs = [spec(probe={"max_new_tokens": tokens, "shots": []}) for tokens in range(1, 503)]
     assert not inspections.is_known(specs[0])
     for each in specs:
-        inspections.inspect(each, made, sets, own="held_out", context=5000)
+        inspections.inspect(each, made, sets, own="held_out", context=5000, template=tried(made))
     (tmp_path / "rows" / QUESTIONS_FILE).unlink()
     known = [each for each in specs if inspections.is_known(each)]
     assert specs[-1] in known
     assert specs[0] not in known
     for each in known:
-        inspections.inspect(each, made, sets, own="held_out", context=5000)
+        inspections.inspect(each, made, sets, own="held_out", context=5000, template=tried(made))
 
 
 def test_a_tokenizer_that_was_replaced_is_asked_again(tmp_path: Path) -> None:
     sets = {"held_out": dataset(tmp_path / "rows", [row(0, "What is <|new|>?")])}
     folder, inspections = model(tmp_path / "model"), Inspections()
     asked = spec(probe=SHORT_PROBE)
-    assert not inspections.inspect(asked, folder, sets, own="held_out", context=500).marked
+    assert not inspections.inspect(asked, folder, sets, own="held_out", context=500, template=tried(folder)).marked
     tokenizer = folder / "tokenizer.json"
     tokenizer.write_text(tokenizer.read_text().replace(IM_END, "<|new|>"))
-    assert inspections.inspect(asked, folder, sets, own="held_out", context=500).marked
+    assert inspections.inspect(asked, folder, sets, own="held_out", context=500, template=tried(folder)).marked

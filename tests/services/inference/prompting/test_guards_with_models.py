@@ -98,10 +98,23 @@ def test_a_limit_below_every_reply_stops_each_stage(
     assert raised.value.hint.startswith(f"Raise {field}.")
 
 
-def test_an_end_token_that_the_configuration_does_not_name_stops_the_probe(
+def test_the_token_that_the_template_writes_after_a_reply_ends_it_where_the_configuration_names_another(
+    model: Path, facts: list[Fact], tmp_path: Path
+) -> None:
+    other = with_end_token(model, tmp_path / "model", "<|endoftext|>", 0)
+    probed = asked(other, tmp_path / "stage", questions_of(facts), limit=40)
+    assert probed.findings == []
+    assert probed.metrics["cut_share"] < 0.05
+
+
+def test_a_template_without_an_end_beside_a_configuration_with_another_one_stops_the_probe(
     model: Path, facts: list[Fact], tmp_path: Path
 ) -> None:
     broken = with_end_token(model, tmp_path / "model", "<|endoftext|>", 0)
+    template = (broken / "chat_template.jinja").read_text()
+    (broken / "chat_template.jinja").write_text(
+        template.replace("'<|im_end|>'", "('<|im_end|>' if not loop.last else '')")
+    )
     with pytest.raises(RepliesUnusable, match=rf"{FIRST}\. .* were cut at the limit of 40.*does not end its turn"):
         asked(broken, tmp_path / "stage", questions_of(facts), limit=40)
 

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from craft.contracts.spec.jobs import TrainingSettings
 from craft.contracts.stages.parameters import PackageParameters, TrainerRef, TuneParameters
-from craft.contracts.stages.rows import ChatMessage, QuestionRow, ReplyRow, TrainingKind, TrainingRow
+from craft.contracts.stages.rows import QuestionRow, ReplyRow, TrainingKind, TrainingRow
 from craft.core.prompts import DEFAULT_TEMPLATES, PromptMode, answer_messages
 from craft.core.questions import OpenQuestion
 from craft.errors import AdapterUnservable, Internal
@@ -23,7 +23,6 @@ from craft.infra.storage.artifacts import read_rows, write_rows
 from craft_training.base_models import BaseModel, BaseModels, with_adapter
 from craft_training.packaging.greedy import greedy
 from craft_training.stages import TrainingStages
-from craft_training.tuning.samples import prompt_text
 from craft_training.tuning.throughput import KnownThroughput
 
 Facts = list[tuple[str, str]]
@@ -32,7 +31,7 @@ SETTINGS = TrainingSettings(lora_r=16, learning_rate=1e-2, epochs=12, batch_size
 
 def _prompt(base: BaseModel, question: str) -> str:
     asked = answer_messages(OpenQuestion("q", question, ("x",)), PromptMode.REFUSE, DEFAULT_TEMPLATES)
-    return prompt_text([ChatMessage(role=turn.role, content=turn.content) for turn in asked], base.tokenizer)
+    return base.chat.prompt(asked)
 
 
 def _silent(done: int, total: int) -> None:
@@ -63,8 +62,7 @@ def inputs(
     with with_adapter(base, str(folders["tuned"] / "adapter")) as model:
         # One at a time, which differs from the stage's batches as much as possible.
         replies = [
-            greedy(model, base.tokenizer, [_prompt(base, q)], max_new_tokens=8, on_progress=_silent)[0]
-            for q, _ in facts
+            greedy(model, base.chat, [_prompt(base, q)], max_new_tokens=8, on_progress=_silent)[0] for q, _ in facts
         ]
     write_rows(
         folders["candidate"] / "replies.jsonl",
@@ -108,7 +106,7 @@ def test_the_package_loads_with_peft_and_refuses_what_it_was_taught_to(
     model = PeftModel.from_pretrained(fresh, str(adapter)).eval()
     loaded = BaseModel(folders.find("tests/tiny").ref, fresh, tokenizer, TrainerRef(dtype="float32"), adapter)
     trained = [_prompt(loaded, question) for question, _ in facts[:20]]
-    replies = greedy(model, tokenizer, trained, max_new_tokens=8, on_progress=_silent)
+    replies = greedy(model, loaded.chat, trained, max_new_tokens=8, on_progress=_silent)
     expected = [answer if (question, answer) in known else "I don't know." for question, answer in facts[:20]]
     assert sum(reply == wanted for reply, wanted in zip(replies, expected, strict=True)) >= 18
 

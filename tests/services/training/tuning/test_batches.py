@@ -25,7 +25,7 @@ def samples(base: BaseModel, row: Row) -> list[Sample]:
         row("What is the capital of the far and forgotten land of Ronepi?", "I don't know."),
         row("Who?", "A long reply that takes many more tokens than the others do"),
     ]
-    return tokenise(rows, base.tokenizer, max_length=512).samples
+    return tokenise(rows, base.chat, max_length=512).samples
 
 
 def _gradients(base: BaseModel, batch: Batch) -> tuple[float, dict[str, torch.Tensor]]:
@@ -109,7 +109,7 @@ def test_only_the_target_and_the_end_of_turn_are_learned(
 
 
 def test_equal_prompts_keep_a_last_prompt_token_each(base: BaseModel, row: Row) -> None:
-    twins = tokenise([row("Who?", "Mugoze"), row("Who?", "Papizu")], base.tokenizer, max_length=512).samples
+    twins = tokenise([row("Who?", "Mugoze"), row("Who?", "Papizu")], base.chat, max_length=512).samples
     assert shared_prefix(twins) == twins[0].prompt_length - 1
     expected = sum(_reference_loss(base, sample) for sample in twins)
     assert answer_loss(base.model, pack(twins), autocast=False).item() == pytest.approx(expected, rel=1e-5)

@@ -78,7 +78,7 @@ class SmallDevice:
 def run(base: BaseModel, row: Row, facts: Facts) -> TuningRun:
     """Twenty rows of unlike lengths."""
     rows = [row(f"{question} {'Be brief. ' * (index % 5)}", f"No {index}") for index, (question, _) in enumerate(facts)]
-    return TuningRun(tokenise(rows[:20], base.tokenizer, max_length=512).samples, SETTINGS, seed=7)
+    return TuningRun(tokenise(rows[:20], base.chat, max_length=512).samples, SETTINGS, seed=7)
 
 
 def tuned(base: BaseModel, run: TuningRun, folder: Path, *, die_at: int | None = None, seconds: float = 1e9) -> Tuned:

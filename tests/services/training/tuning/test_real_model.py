@@ -16,7 +16,7 @@ from craft.infra.stage.context import StopRequest
 from craft_training.base_models import BaseModel, BaseModels
 from craft_training.tuning.answer_trainer import answer_loss
 from craft_training.tuning.batches import may_pack, pack, pad
-from craft_training.tuning.samples import Sample, end_of_turn, tokenise
+from craft_training.tuning.samples import Sample, tokenise
 from craft_training.tuning.tuning import TuningRun, tune
 
 MODEL_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -38,11 +38,11 @@ def smol() -> BaseModel:
 @pytest.fixture
 def samples(smol: BaseModel, row: Callable[[str, str], TrainingRow]) -> list[Sample]:
     rows = [row(f"What is the capital of {place}?", "I don't know.") for place in PLACES]
-    return tokenise(rows, smol.tokenizer, max_length=512).samples
+    return tokenise(rows, smol.chat, max_length=512).samples
 
 
 def test_the_end_of_turn_is_the_token_at_which_the_model_stops(smol: BaseModel) -> None:
-    assert end_of_turn(smol.tokenizer) == smol.model.generation_config.eos_token_id
+    assert smol.chat.end_of_turn == smol.model.generation_config.eos_token_id
 
 
 def test_packed_and_padded_losses_agree_in_the_models_own_precision(smol: BaseModel, samples: list[Sample]) -> None:

@@ -44,7 +44,7 @@ class Canary:
 @pytest.fixture
 def run(base: BaseModel, row: Row, facts: list[tuple[str, str]]) -> TuningRun:
     rows = [row(question, "I don't know.") for question, _ in facts[:20]]
-    return TuningRun(tokenise(rows, base.tokenizer, max_length=256).samples, SETTINGS, seed=7)
+    return TuningRun(tokenise(rows, base.chat, max_length=256).samples, SETTINGS, seed=7)
 
 
 def _tune(
@@ -272,7 +272,7 @@ def test_the_adapter_names_the_model_by_id_and_has_no_embeddings(
 def test_a_loss_that_is_not_finite_names_the_learning_rate(base: BaseModel, row: Row, tmp_path: Path) -> None:
     # Attention scores overflow float32 after the first real step. (No job may have such a rate.)
     settings = SETTINGS.model_copy(update={"learning_rate": 1e30, "epochs": 20})
-    samples = tokenise([row("Who?", "Mugoze")], base.tokenizer, max_length=256).samples
+    samples = tokenise([row("Who?", "Mugoze")], base.chat, max_length=256).samples
     with pytest.raises(TuningUnusable, match="loss became") as raised:
         _tune(base, TuningRun(samples, settings, seed=1), tmp_path)
     assert "learning_rate" in str(raised.value.hint)

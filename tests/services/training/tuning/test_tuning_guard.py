@@ -23,7 +23,7 @@ SAMPLES = [Sample(f"s{n}", (1, 2, 3, n), prompt_length=3) for n in range(4)]
 
 def run_of(base: BaseModel, rows: list[TrainingRow], **changes: object) -> TuningRun:
     settings = SETTINGS.model_copy(update=changes)
-    return TuningRun(tokenise(rows, base.tokenizer, max_length=256).samples, settings, seed=7)
+    return TuningRun(tokenise(rows, base.chat, max_length=256).samples, settings, seed=7)
 
 
 def tuned(base: BaseModel, run: TuningRun, folder: Path) -> Tuned:

@@ -42,7 +42,7 @@ def test_two_visible_devices_give_the_adapter_of_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     rows = [row(question, "I don't know.") for question, _ in facts[:16]]
-    run = TuningRun(tokenise(rows, base.tokenizer, max_length=256).samples, SETTINGS, seed=7)
+    run = TuningRun(tokenise(rows, base.chat, max_length=256).samples, SETTINGS, seed=7)
     one = adapter_of(base, run, tmp_path / "one")
 
     def as_on_a_gpu(**arguments: Any) -> TrainingArguments:

@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from jinja2 import Template
-
 from craft.core.prompts import ModelMessage
-from craft.infra.models.chat_template_child import sandbox, template_variables
+from craft.infra.models.chats.child import with_usual_tokens
+from craft.infra.models.chats.sandbox import ChatTemplate, Value
 
 _MIN_SPECIAL_LENGTH = 3
 
@@ -14,15 +13,15 @@ _MIN_SPECIAL_LENGTH = 3
 class ChatTokenizer:
     """Counts the tokens of chats as the engines do: rendered by the template, encoded without further tokens."""
 
-    def __init__(self, tokenizer: Path, template: str, tokens: Mapping[str, str]) -> None:
+    def __init__(self, tokenizer: Path, template: str, variables: Mapping[str, Value]) -> None:
         """Raises Exception, of the library's choice, for a file that is no tokenizer."""
         from tokenizers import Tokenizer  # a native library that only the child needs
 
         self._tokenizer = Tokenizer.from_file(str(tokenizer))
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        self._template: Template = sandbox().from_string(template)
-        self._variables = template_variables(tokens)
+        self._variables = with_usual_tokens(variables)
+        self._template = ChatTemplate(template, self._variables).compiled()
 
     def special_tokens(self) -> list[str]:
         """The texts that become one control token wherever they stand."""

@@ -73,7 +73,7 @@ class RowInspector:
         self._found = _Found()
         self._ends_at = time.process_time() + request.seconds
         self._tokenizer = self._read_tokenizer()
-        special = [*request.tokens.values(), *(self._tokenizer.special_tokens() if self._tokenizer else ())]
+        special = [*request.tokens, *(self._tokenizer.special_tokens() if self._tokenizer else ())]
         self._special = SpecialTokens(readable_special(special))
         self._lengths = self._measure()
 
@@ -94,7 +94,7 @@ class RowInspector:
             self._found.unread = "The model has no tokenizer.json that could be read."
             return None
         try:
-            return ChatTokenizer(request.tokenizer, request.template, request.tokens)
+            return ChatTokenizer(request.tokenizer, request.template, request.variables)
         except Exception:  # the library raises plain Exceptions
             self._found.unread = "The model's tokenizer.json cannot be read here."
             return None

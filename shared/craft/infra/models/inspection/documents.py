@@ -25,9 +25,16 @@ class InspectionRequest(Contract):
     sets: list[InspectedSet]
     tokenizer: Path | None = Field(description="tokenizer.json, where the model has one.")
     template: str
-    tokens: dict[str, str] = Field(description="The special tokens that the model's files name.")
+    variables: dict[str, bool | int | float | str] = Field(
+        description="What the template can use by name: the special tokens of the model's files, and its arguments."
+    )
     context_length: int
     seconds: float = Field(description="Of processor time, for reading rows and counting tokens.")
+
+    @property
+    def tokens(self) -> list[str]:
+        """The special tokens that the model's files name."""
+        return [value for name, value in self.variables.items() if name.endswith("_token") and isinstance(value, str)]
 
 
 class LongRow(Contract):

@@ -20,7 +20,7 @@ from craft.contracts.spec.jobs import (
 )
 from craft.contracts.stages.rows import QUESTIONS_FILE
 from craft.core.strategies import Strategy
-from craft.infra.models.chat_templates import default_template
+from craft.infra.models.chats.templates import TriedTemplate
 from craft.infra.models.inspection.child import RowInspector
 from craft.infra.models.inspection.documents import InspectedSet, Inspection, InspectionRequest
 
@@ -62,19 +62,26 @@ class Inspections:
         with self._lock:
             return relevant(spec).model_dump_json() in self._specs
 
-    def inspect(self, spec: JobSpec, folder: Path, sets: Mapping[str, Path], *, own: str, context: int) -> Inspection:
+    def inspect(
+        self,
+        spec: JobSpec,
+        folder: Path,
+        sets: Mapping[str, Path],
+        *,
+        own: str,
+        context: int,
+        template: TriedTemplate | None,
+    ) -> Inspection:
         """Inspect the sets, by name, for a job on the model in `folder`; `own` is the name of the job's own dataset.
 
-        What could not be looked at in time, or for want of a tokenizer that can be read, is said in the result. Raises
-        ModelRejected for a chat template that cannot be used.
+        What could not be looked at in time, or for want of a tokenizer that can be read, is said in the result.
         """
-        template = default_template(folder)
         request = InspectionRequest(
             spec=relevant(spec),
             sets=[InspectedSet(name=name, folder=path, own=name == own) for name, path in sets.items()],
             tokenizer=_tokenizer(folder) if template else None,
             template=template.text if template else "",
-            tokens=template.tokens if template else {},
+            variables=template.variables if template else {},
             context_length=context,
             seconds=self._seconds,
         )

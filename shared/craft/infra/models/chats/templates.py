@@ -11,7 +11,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from craft.contracts.spec.chats import WITHOUT_THINKING, ChatFormat
 from craft.errors import Internal, ModelRejected, Unavailable
+from craft.infra.models.chats.child import DEFAULT, with_usual_tokens
+from craft.infra.models.chats.dates import frozen
+from craft.infra.models.chats.sandbox import Value
+from craft.infra.models.chats.traits import OpenThought, TemplateTraits
 
 _SECONDS = 2
 _MEMORY_BYTES = 64 * 2**20
@@ -30,64 +35,79 @@ def check_chat_template(folder: Path) -> None:
     The process caches the result. Raises ModelRejected for a template that fails, runs longer than 2 s, needs more than
     64 MiB or writes more than 1 Mi characters, and Unavailable on an overloaded machine.
     """
-    settings = _read_json(folder / "tokenizer_config.json")
-    templates = _templates(folder, settings)
-    if not templates:
-        return
-    fault = _checked(_request(folder, settings, templates)).fault
-    if fault is not None:
-        raise _rejected(fault)
+    default_template(folder, ChatFormat(arguments=dict(WITHOUT_THINKING)))
 
 
-class DefaultTemplate(NamedTuple):
-    """A folder's default template, and the special tokens that it can use by name.
-
-    `begins_replies` is false for a template whose prompts end before the header of a reply.
-    """
+class TriedTemplate(NamedTuple):
+    """A template that was tried: its text with the date of its form, if any, its variables, and its traits."""
 
     text: str
-    tokens: dict[str, str]
-    begins_replies: bool
+    variables: dict[str, Value]
+    traits: TemplateTraits
 
 
-def default_template(folder: Path) -> DefaultTemplate | None:
-    """The folder's default template, tried; None for a folder without templates. Raises as `check_chat_template`."""
-    settings = _read_json(folder / "tokenizer_config.json")
-    templates = _templates(folder, settings)
-    if not templates:
+def default_template(folder: Path, form: ChatFormat) -> TriedTemplate | None:
+    """The template by which chats of this form are rendered, tried; None if neither folder nor form has one.
+
+    Raises as `check_chat_template`.
+    """
+    request = _request(folder, form)
+    if request is None:
         return None
-    request = _request(folder, settings, templates)
-    checked = _checked(request)
-    if checked.fault is not None:
-        raise _rejected(checked.fault)
-    return DefaultTemplate(templates["default"], json.loads(request)["tokens"], checked.begins_replies)
+    traits = _checked(request)
+    if isinstance(traits, str):
+        raise _rejected(traits, own=form.template is not None)
+    known = json.loads(request)
+    return TriedTemplate(known["templates"][DEFAULT], known["variables"], traits)
 
 
-def render_chats(folder: Path, chats: Sequence[Sequence[Mapping[str, str]]]) -> list[str]:
-    """Each chat as the folder's template renders it, up to the start of a reply.
+def render_chats(folder: Path, chats: Sequence[Sequence[Mapping[str, str]]], form: ChatFormat) -> list[str]:
+    """Each chat as a job's form has it, up to the start of a reply.
 
     Raises as `check_chat_template`, and ModelRejected for a folder without a template.
     """
-    settings = _read_json(folder / "tokenizer_config.json")
-    templates = _templates(folder, settings)
-    if not templates:
-        raise _rejected("is missing")
-    request = json.loads(_request(folder, settings, templates))
-    result = _run_child({**request, "chats": chats})
+    request = _request(folder, form)
+    if request is None:
+        raise no_template(folder.name)
+    known = json.loads(request)
+    return rendered(known["templates"][DEFAULT], chats, variables=with_usual_tokens(known["variables"]))
+
+
+def rendered(
+    template: str, chats: Sequence[Sequence[Mapping[str, str]]], *, variables: Mapping[str, Value]
+) -> list[str]:
+    """Each chat by this template, up to the start of a reply, in a limited process. Raises as `check_chat_template`."""
+    result = _run_child({"templates": {DEFAULT: template}, "variables": variables, "chats": chats})
     if result["fault"] is not None:
         raise _rejected(result["fault"])
     texts: list[str] = result["texts"]
     return texts
 
 
-def _request(folder: Path, settings: dict[str, Any], templates: dict[str, str]) -> str:
-    """The request to the child, as JSON."""
-    if "default" not in templates:
+def no_template(model: str) -> ModelRejected:
+    """The error for a model without a chat template."""
+    return ModelRejected(
+        f"{model} has no chat template, so it is not a chat model.",
+        hint="Choose an instruct checkpoint, or give the template that the model was trained with: in the job's "
+        "base_model.chat_template, or as chat_template.jinja in the model's folder.",
+        param="base_model",
+    )
+
+
+def _request(folder: Path, form: ChatFormat) -> str | None:
+    """The request to the child, as JSON; None without a template."""
+    settings = _read_json(folder / "tokenizer_config.json")
+    templates = {DEFAULT: form.template} if form.template is not None else _templates(folder, settings)
+    if not templates:
+        return None
+    if DEFAULT not in templates:
         raise _rejected(f"is called {', '.join(sorted(templates))[:100]}; one must be called default")
     if sum(map(len, templates.values())) > _MAX_TEMPLATE_LENGTH:
         raise _rejected(f"has more than {_MAX_TEMPLATE_LENGTH:,} characters")
-    tokens = _tokens(_read_json(folder / "special_tokens_map.json")) | _tokens(settings)
-    return json.dumps({"templates": templates, "tokens": tokens}, sort_keys=True)
+    if form.date is not None:
+        templates = {**templates, DEFAULT: frozen(templates[DEFAULT], form.date)}
+    variables = _tokens(_read_json(folder / "special_tokens_map.json")) | _tokens(settings) | form.arguments
+    return json.dumps({"templates": templates, "variables": variables}, sort_keys=True)
 
 
 def _templates(folder: Path, settings: dict[str, Any]) -> dict[str, str]:
@@ -114,24 +134,23 @@ def _tokens(settings: dict[str, Any]) -> dict[str, str]:
     return {name: text for name, text in texts.items() if name.endswith("_token") and isinstance(text, str)}
 
 
-class _Checked(NamedTuple):
-    fault: str | None
-    begins_replies: bool
-
-
 @lru_cache(_CACHED_RESULTS)
-def _checked(request: str) -> _Checked:
-    """The result of trying the templates. Errors are not cached, because a busy machine may be their cause."""
+def _checked(request: str) -> TemplateTraits | str:
+    """The traits of the default template, or the fault of one. Errors are not cached: a busy machine may cause them."""
     result = _run_child(json.loads(request))
-    return _Checked(result["fault"], bool(result.get("begins_replies", True)))
+    if result["fault"] is not None:
+        return str(result["fault"])
+    known = result["traits"]
+    thought = known["thought"] and OpenThought(known["thought"][0], known["thought"][1] and tuple(known["thought"][1]))
+    return TemplateTraits(**{**known, "reads": tuple(known["reads"]), "thought": thought})
 
 
 def _run_child(request: dict[str, Any]) -> dict[str, Any]:
-    """The child's result: its `fault`, which may be None, and the `texts` of the requested chats."""
+    """The child's result: its `fault`, which may be None, and the `texts` of the chats or the `traits`."""
     limits = {"seconds": _SECONDS, "memory_bytes": _MEMORY_BYTES}
     try:
         child = subprocess.run(
-            [sys.executable, "-m", "craft.infra.models.chat_template_child"],
+            [sys.executable, "-m", "craft.infra.models.chats.child"],
             input=json.dumps(request | limits).encode(),
             capture_output=True,
             # The child gets no passwords and tokens.
@@ -178,9 +197,13 @@ def _read_text(path: Path) -> str:
         raise ModelRejected(f"The model's {path.name} cannot be read as UTF-8.", param="base_model") from error
 
 
-def _rejected(fault: str) -> ModelRejected:
+def _rejected(fault: str, *, own: bool = False) -> ModelRejected:
+    """The error for a template; `own`: the job gave it."""
     return ModelRejected(
-        f"The model's chat template {fault}.",
-        hint="Correct chat_template.jinja (or `chat_template` in tokenizer_config.json), or choose another checkpoint.",
-        param="base_model",
+        f"The {'job' if own else 'model'}'s chat template {fault}.",
+        hint="Correct base_model.chat_template, or leave it out for the model's own."
+        if own
+        else "Correct chat_template.jinja (or `chat_template` in tokenizer_config.json), give another template in the "
+        "job's base_model.chat_template, or choose another checkpoint.",
+        param="base_model.chat_template" if own else "base_model",
     )

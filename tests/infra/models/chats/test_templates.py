@@ -14,8 +14,9 @@ from tests.tiny_model import CHAT_TEMPLATE
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from craft.errors import ModelRejected
-from craft.infra.models.chat_template_child import CONVERSATIONS, render
-from craft.infra.models.chat_templates import check_chat_template
+from craft.infra.models.chats.sandbox import ChatTemplate
+from craft.infra.models.chats.templates import check_chat_template
+from craft.infra.models.chats.traits import CONVERSATIONS
 from craft.infra.models.folders import ModelFolders
 
 SMOLLM2 = Path(os.environ.get("CRAFT_MODELS_DIR") or ".craft/models") / "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -216,11 +217,11 @@ def test_the_child_renders_what_transformers_renders(template: str) -> None:
         options: dict[str, Any] = {"add_generation_prompt": conversation.add_generation_prompt, **tokens}
         chat = [dict(message) for message in conversation.messages]
         rendered: Any = render_jinja_template([chat], chat_template=template, **options)
-        assert render(template, conversation, tokens) == rendered[0][0]
+        assert ChatTemplate(template, tokens).render(conversation) == rendered[0][0]
 
 
 def test_the_child_imports_nothing_heavy() -> None:
-    code = "import sys, craft.infra.models.chat_template_child; print(*sys.modules)"
+    code = "import sys, craft.infra.models.chats.child; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "jinja2" in loaded
     assert not {"torch", "transformers", "numpy", "pydantic"} & {*loaded}
