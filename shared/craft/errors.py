@@ -30,6 +30,7 @@ CraftError
     ├── ArtifactDamaged            410 artifact_damaged     (stored bytes are not the ones that were written)
     ├── AdapterUnservable          500 adapter_unservable
     ├── PublishingRefused          502 publishing_refused   (a registry or hub refuses; only people can correct it)
+    ├── ServerUnsuitable           502 server_unsuitable    (a vLLM of the team's own would give other numbers)
     ├── DiskFull                   507 disk_full            retryable
     ├── HostOutOfMemory            503 host_oom             retryable
     │   └── HostTooSmall           503 host_oom             (a training row alone does not fit: it never will here)
@@ -329,6 +330,13 @@ class PublishingRefused(SystemFault):
 
     status = 502
     code = "publishing_refused"
+
+
+class ServerUnsuitable(SystemFault):
+    """A vLLM server that people run is set up so that a stage's numbers would be others. The hint names the option."""
+
+    status = 502
+    code = "server_unsuitable"
 
 
 class DiskFull(SystemFault):

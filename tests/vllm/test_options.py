@@ -11,7 +11,8 @@ from tests.vllm.conftest import VLLM_PYTHON
 from craft.contracts.services.model_server import ServedBase
 from craft.contracts.stages.parameters import ModelRef
 from craft.infra.settings.inference import InferenceSettings, VllmSettings
-from craft_inference.model_server.command import ServerPlaces, vllm_command
+from craft_inference.model_server.command import Served, ServerPlaces, vllm_command
+from craft_inference.model_server.memory.context import Context
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
 
@@ -39,22 +40,23 @@ def read_by_vllm(commands: list[list[str]], fields: list[str]) -> list[dict[str,
     return found
 
 
-def words(device: str, **vllm: object) -> list[str]:
+def words(device: str, *, context: Context = 2048, can_sleep: bool = False, **vllm: object) -> list[str]:
     settings = InferenceSettings.model_validate({"device": device, "vllm": VllmSettings.model_validate(vllm)})
     places = ServerPlaces(models=Path("/models"), adapters=Path("/adapters"), socket=Path("/private/s"))
     base = ServedBase(model=ModelRef(id="team/a", revision="main", digest="d" * 64), dtype="bfloat16")
-    return list(vllm_command(settings, places, python=Path("python"), base=base).arguments[3:])
+    served = Served(base, context, can_sleep=can_sleep)
+    return list(vllm_command(settings, places, python=Path("python"), served=served).arguments[3:])
 
 
 def test_vllm_reads_our_options_as_they_are_meant() -> None:
     gpu, theirs, dotted, cpu = read_by_vllm(
         [
-            words("cuda", max_model_len="auto"),
+            words("cuda", context="auto", can_sleep=True),
             words("cuda", extra_arguments=["--hf-overrides", '{"rope_theta": 5}']),
             words("cuda", extra_arguments=["--hf-overrides.rope_theta", "5"]),
-            words("cpu", max_model_len=2048),
+            words("cpu"),
         ],
-        ["hf_overrides", "logprobs_mode", "generation_config", "max_model_len", "uds"],
+        ["hf_overrides", "logprobs_mode", "generation_config", "max_model_len", "uds", "enable_sleep_mode"],
     )
     assert gpu == {
         "hf_overrides": {"head_dtype": "float32"},
@@ -62,6 +64,7 @@ def test_vllm_reads_our_options_as_they_are_meant() -> None:
         "generation_config": "vllm",
         "max_model_len": -1,
         "uds": "/private/s",
+        "enable_sleep_mode": True,
     }
     assert theirs["hf_overrides"] == dotted["hf_overrides"] == {"head_dtype": "float32", "rope_theta": 5}
     assert (cpu["hf_overrides"], cpu["max_model_len"]) == ({}, 2048)

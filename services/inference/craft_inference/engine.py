@@ -106,11 +106,13 @@ class LongPrompt:
 class PromptLengths:
     """The tokens of context that a stage needs, and the prompts for which there is no room.
 
-    `needed` is for the longest prompt with its reply. It may be more than that where it is small.
+    `needed` is for the longest prompt with its reply. It may be more than that where it is small. `longer_context` says
+    how there would be more room; it is empty if the model itself has no more.
     """
 
     needed: int
     too_long: tuple[LongPrompt, ...] = ()
+    longer_context: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from craft.infra.http.app import create_app
 from craft.infra.http.service_access import service_access
 from craft.infra.models.chats.formats import settled_chats
 from craft.infra.models.folders import ModelFolders
-from craft.infra.settings.inference import InferenceSettings, engine_ref
+from craft.infra.settings.inference import InferenceSettings, VllmSettings, engine_ref
 from craft.infra.settings.settings import Settings
 from craft.infra.stage.context import StageFunction
 from craft.infra.storage.served_adapters import ServedAdapters
@@ -81,12 +81,26 @@ def _vllm(settings: Settings, has_device: bool, model: ModelRef, folder: Path, e
         has_device=has_device,
         wait_seconds=vllm.start_seconds,
     )
-    use = ServerUse(ServedBase(model=model.weights, dtype=engine.dtype), vllm.sequences_in_flight, vllm.seed_requests)
+    use = ServerUse(
+        ServedBase(model=model.weights, dtype=engine.dtype),
+        vllm.sequences_in_flight,
+        vllm.seed_requests,
+        longer_context=_longer_context(vllm),
+        asks_context=vllm.url is not None or vllm.max_model_len == "auto",
+    )
     most = vllm.max_model_len if isinstance(vllm.max_model_len, int) else None
     chat = chat_of(folder, max_tokens=most, form=model.chat)
     adapters = ServedAdapters(settings.resolved_adapters_dir)
     check = partial(check_fits, model=folder)
     return VllmEngine(chat, partial(lease_model, access), adapters, use, check_adapter=check)
+
+
+def _longer_context(vllm: VllmSettings) -> str:
+    if vllm.url is not None:
+        return f"Or start the vLLM server at {vllm.url} with a larger --max-model-len."
+    if vllm.max_model_len == "auto":
+        return "Or give vLLM more of the device: raise CRAFT_INFERENCE__VLLM__GPU_MEMORY_UTILIZATION."
+    return "Or raise CRAFT_INFERENCE__VLLM__MAX_MODEL_LEN."
 
 
 def _transformers(settings: InferenceSettings, model: ModelRef, folder: Path, engine: EngineRef) -> Engine:

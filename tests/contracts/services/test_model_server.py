@@ -21,6 +21,7 @@ BASE = ServedBase(model=ModelRef(id="team/a", revision="v2", digest="d" * 64), d
 VIEW = ServerView(
     state=ServerState.READY,
     base=BASE,
+    context_length=4096,
     since=datetime(2026, 1, 2, tzinfo=UTC),
     starts=1,
     leases=2,
@@ -30,7 +31,8 @@ VIEW = ServerView(
 ALL = [
     BASE,
     ModelLeaseRequest(base=BASE, has_device=True),
-    ModelLease(id="lease_1", version="0.32.0"),
+    ModelLeaseRequest(base=BASE, has_device=True, context_tokens=5000),
+    ModelLease(id="lease_1", version="0.32.0", context_length=5120, attached=False),
     ServedTokens(prompt=9, cached=4),
     VIEW,
     VIEW.model_copy(update={"state": ServerState.STOPPED, "base": None, "last_error": "It died."}),

@@ -13,6 +13,7 @@ from craft.infra.models.folders import served_path
 from craft.infra.process.compute_threads import with_short_spins
 from craft.infra.settings.inference import InferenceSettings
 from craft_inference.model_server.devices import shown_devices
+from craft_inference.model_server.memory.context import Context
 
 _OVERRIDES = "--hf-overrides"
 _CPU_DEFAULTS = {"block_size": 32, "max_num_seqs": 256, "max_num_batched_tokens": 4096}
@@ -27,6 +28,17 @@ class ServerCommand:
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
     folder: Path
+    on_cpu: bool = False
+    can_sleep: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What a server is started for. `can_sleep`: it may be put to sleep instead of stopped, on a GPU only."""
+
+    base: ServedBase
+    context: Context
+    can_sleep: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +50,15 @@ class ServerPlaces:
     socket: Path
 
 
-def vllm_command(settings: InferenceSettings, places: ServerPlaces, *, python: Path, base: ServedBase) -> ServerCommand:
+def vllm_command(settings: InferenceSettings, places: ServerPlaces, *, python: Path, served: Served) -> ServerCommand:
     """The command that serves the model; the model's path below the models folder is its name.
 
     The path is relative, with the models folder as working folder, because vLLM's resolver takes an adapter only where
     its `base_model_name_or_path` is the very text after `--model`.
     """
-    vllm = settings.vllm
+    vllm, base = settings.vllm, served.base
+    cpu = on_cpu(settings.device)
+    can_sleep = served.can_sleep and not cpu
     words = ["-m", "vllm.entrypoints.openai.api_server", "--model", served_path(base.model)]
     words += ["--dtype", base.dtype]
     words += ["--uds", str(places.socket), "--disable-uvicorn-access-log"]
@@ -55,13 +69,12 @@ def vllm_command(settings: InferenceSettings, places: ServerPlaces, *, python: P
     if base.adapters:
         words += ["--enable-lora", "--max-lora-rank", str(vllm.max_lora_rank), "--max-loras", str(vllm.max_loras)]
     words += ["--tensor-parallel-size", str(vllm.tensor_parallel_size)]
-    cpu = on_cpu(settings.device)
     # vLLM takes back the sampled token of a prompt that is prefilled in parts. A seeded generator of a CPU cannot do
     # that: "CPU Generator does not use offset" ends the server.
     words += ["--no-enable-chunked-prefill"] if cpu else ["--gpu-memory-utilization", str(vllm.gpu_memory_utilization)]
     defaults = _CPU_DEFAULTS if cpu else {}
     optional = {
-        "--max-model-len": vllm.max_model_len,
+        "--max-model-len": served.context,
         "--max-num-seqs": vllm.max_num_seqs or defaults.get("max_num_seqs"),
         "--max-num-batched-tokens": vllm.max_num_batched_tokens or defaults.get("max_num_batched_tokens"),
         "--block-size": vllm.block_size or defaults.get("block_size"),
@@ -69,11 +82,14 @@ def vllm_command(settings: InferenceSettings, places: ServerPlaces, *, python: P
     for option, value in optional.items():
         words += [] if value is None else [option, str(value)]
     words += ["--enforce-eager"] if vllm.enforce_eager else []
+    words += ["--enable-sleep-mode"] if can_sleep else []
     words += _with_head_dtype(vllm.extra_arguments, vllm.head_dtype or ("model" if cpu else "float32"))
     return ServerCommand(
         arguments=(_absolute(python), *words),
-        environment=_environment(settings, places, cpu=cpu),
+        environment=_environment(settings, places, cpu=cpu, can_sleep=can_sleep),
         folder=places.models,
+        on_cpu=cpu,
+        can_sleep=can_sleep,
     )
 
 
@@ -103,7 +119,7 @@ def _absolute(python: Path) -> str:
     return str(python if len(python.parts) == 1 else python.absolute())
 
 
-def _environment(settings: InferenceSettings, places: ServerPlaces, *, cpu: bool) -> dict[str, str]:
+def _environment(settings: InferenceSettings, places: ServerPlaces, *, cpu: bool, can_sleep: bool) -> dict[str, str]:
     """This process's environment without our own settings (which hold secrets), with the variables that vLLM reads.
 
     Raises DeviceFailed if fewer GPUs are visible than the server computes on.
@@ -118,7 +134,8 @@ def _environment(settings: InferenceSettings, places: ServerPlaces, *, cpu: bool
         "VLLM_PLUGINS": "lora_filesystem_resolver",
         "VLLM_LORA_RESOLVER_CACHE_DIR": str(places.adapters),
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
-        "VLLM_SERVER_DEV_MODE": "0",
+        # Opens the calls for sleep, and others that run code: for the private socket's owner alone, as above.
+        "VLLM_SERVER_DEV_MODE": "1" if can_sleep else "0",
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
     }

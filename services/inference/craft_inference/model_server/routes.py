@@ -1,7 +1,7 @@
 """The model server's HTTP routes.
 
-Only the two calls of vLLM that complete text are passed on. Its other calls load any folder as an adapter or pause the
-engine, and need no credentials.
+Only the two calls of vLLM that complete text, and the one that counts its tokens, are passed on. Its other calls load
+any folder as an adapter or pause the engine, and need no credentials.
 """
 
 import json
@@ -86,6 +86,13 @@ def router(supervisor: ServerSupervisor, *, token: SecretStr) -> APIRouter:
         body = await request.body()
         async with supervisor.leased_client(lease_id) as client:
             return await _forward(request, client, "/v1/completions", body)
+
+    @routes.post("/tokenize", operation_id="tokenize", response_class=Response, responses=documented(NotFound))
+    async def tokenize(request: Request, lease_id: Annotated[str, Header(alias=LEASE_HEADER)]) -> Response:
+        """vLLM's own call, under a lease: a stage compares a server of the team's own with the tokenizer here."""
+        body = await request.body()
+        async with supervisor.leased_client(lease_id) as client:
+            return await _forward(request, client, "/tokenize", body)
 
     @routes.post("/chat/completions", operation_id="chat", response_class=Response, responses=_STARTING)
     async def chat(request: Request, base_model: Annotated[str, Header(alias=BASE_MODEL_HEADER)]) -> Response:

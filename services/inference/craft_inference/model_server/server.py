@@ -11,28 +11,11 @@ from typing import Protocol
 import httpx
 
 from craft.contracts.services.model_server import ServedTokens
-from craft.errors import CraftError, DeviceFailed, GpuOutOfMemory, HostOutOfMemory, ModelRejected, Unavailable
-from craft.infra.process.device_failures import device_failure_in
-from craft.infra.process.error_mapping import device_failed
+from craft.errors import CraftError, ModelRejected, Unavailable
 from craft_inference.model_server.command import ServerCommand
+from craft_inference.model_server.failures import failure_in
 
-_LAST_LINES = 15
-_LAST_BYTES = 64 * 1024
 _METRIC = re.compile(r"^(vllm:prompt_tokens(?:_cached)?_total)\{[^}]*\} ([0-9.eE+]+)$", re.MULTILINE)
-_NO_GPU_MEMORY = re.compile(
-    r"OutOfMemoryError|CUDA out of memory|No available memory for the cache|less than desired GPU memory|"
-    r"KV cache .* is larger than the available|larger than the maximum number of tokens that can be stored in KV cache"
-)
-_CAUSE = re.compile(r"(?:^|\] |: )(\w*(?:Error|Exception): \S.*)$", re.MULTILINE)
-_NO_HOST_MEMORY = re.compile(
-    r"Available memory on node .* less than requested|MemoryError|Cannot allocate memory|"
-    r"DefaultCPUAllocator: can't allocate"
-)
-_NO_ERROR = re.compile(r"\b(?:DEBUG|INFO|WARNING) \d")
-_REJECTED = re.compile(
-    r"not supported|does not support|does not recognize this architecture|Unrecognized model|"
-    r"validation error for (?:ModelConfig|LoRAConfig|VllmConfig)|SafetensorError"
-)
 
 
 class Server(Protocol):
@@ -48,8 +31,26 @@ class Server(Protocol):
         """True while the server's process runs."""
         ...
 
+    @property
+    def attached(self) -> bool:
+        """True if the server is the team's own, whose options are not ours."""
+        ...
+
     async def ready(self) -> bool:
         """True when the server answers. Raises CraftError if it never will."""
+        ...
+
+    @property
+    def can_sleep(self) -> bool:
+        """True if `sleep` frees the device's memory."""
+        ...
+
+    async def sleep(self) -> None:
+        """Move the weights to the host's memory and abort what is in progress. Raises Unavailable if that fails."""
+        ...
+
+    async def wake(self) -> None:
+        """Move the weights back. Raises Unavailable if that fails."""
         ...
 
     async def stop(self) -> None:
@@ -69,6 +70,7 @@ class VllmProcess:
         log.parent.mkdir(parents=True, exist_ok=True)
         socket.unlink(missing_ok=True)
         self._log = log
+        self._on_cpu, self._can_sleep = command.on_cpu, command.can_sleep
         lifeline, self._lifeline = os.pipe()
         try:
             with log.open("wb") as output:
@@ -107,8 +109,31 @@ class VllmProcess:
     def alive(self) -> bool:
         return self._popen.poll() is None
 
+    @property
+    def attached(self) -> bool:
+        return False
+
     async def ready(self) -> bool:
         return await _answers(self._client)
+
+    @property
+    def can_sleep(self) -> bool:
+        return self._can_sleep
+
+    async def sleep(self) -> None:
+        await self._turn("/sleep?level=1", asleep=True)
+
+    async def wake(self) -> None:
+        await self._turn("/wake_up", asleep=False)
+
+    async def _turn(self, path: str, *, asleep: bool) -> None:
+        try:
+            (await self._client.post(path, timeout=_SLEEP_SECONDS)).raise_for_status()
+            found = (await _get(self._client, "/is_sleeping")).json()["is_sleeping"]
+        except (httpx.HTTPError, *_UNEXPECTED_BODY) as error:
+            raise Unavailable(f"vLLM did not answer {path}: {error or type(error).__name__}.") from error
+        if found is not asleep:
+            raise Unavailable(f"vLLM answered {path}, but is {'awake' if asleep else 'asleep'}.")
 
     async def stop(self) -> None:
         os.close(self._lifeline)
@@ -117,33 +142,7 @@ class VllmProcess:
         await self._client.aclose()
 
     def why_it_ended(self) -> CraftError:
-        text = self._end_of_log()
-        last = "\n".join(text.splitlines()[-_LAST_LINES:])
-        # The first error is the cause. Later ones come from the processes that noticed it, one after the other.
-        cause = _CAUSE.search(text)
-        reason = f": {cause[1]}" if cause else "."
-        message = f"vLLM ended with exit code {self._popen.poll()}{reason}\nThe end of its log:\n{last}"
-        if _NO_GPU_MEMORY.search(text):
-            return GpuOutOfMemory(
-                message,
-                hint="Lower CRAFT_INFERENCE__VLLM__MAX_MODEL_LEN or CRAFT_INFERENCE__VLLM__GPU_MEMORY_UTILIZATION, or "
-                "stop what else uses the device.",
-            )
-        # vLLM warns of libraries that it looks for and does not need.
-        told = "\n".join(line for line in text.splitlines() if not _NO_ERROR.search(line))
-        if (words := device_failure_in(told)) is not None:
-            return DeviceFailed(message, hint=device_failed(words).hint)
-        if _NO_HOST_MEMORY.search(text) or self._popen.poll() == 128 + 9:
-            return HostOutOfMemory(message, hint="Lower CRAFT_INFERENCE__VLLM__CPU_KVCACHE_GIB.")
-        # Warnings before the first error may contain the same words.
-        if _REJECTED.search(text[cause.start() :] if cause else text):
-            return ModelRejected(message, hint="See the model's and vLLM's documentation.", param="base_model")
-        return Unavailable(message, hint=f"The whole log is {self._log.name}.")
-
-    def _end_of_log(self) -> str:
-        with self._log.open("rb") as file:
-            file.seek(max(0, self._log.stat().st_size - _LAST_BYTES))
-            return file.read().decode("utf-8", "replace")
+        return failure_in(self._log, exit_code=self._popen.poll(), on_cpu=self._on_cpu)
 
 
 class AttachedServer:
@@ -172,6 +171,10 @@ class AttachedServer:
     def alive(self) -> bool:
         return True
 
+    @property
+    def attached(self) -> bool:
+        return True
+
     async def ready(self) -> bool:
         if not await _answers(self._client):
             return False
@@ -188,6 +191,16 @@ class AttachedServer:
             )
         return True
 
+    @property
+    def can_sleep(self) -> bool:
+        return False
+
+    async def sleep(self) -> None:
+        raise Unavailable(f"The vLLM server at {self._url} is not ours to put to sleep.")
+
+    async def wake(self) -> None:
+        raise Unavailable(f"The vLLM server at {self._url} is not ours to wake.")
+
     async def stop(self) -> None:
         await self._client.aclose()
 
@@ -200,6 +213,16 @@ async def version_of(client: httpx.AsyncClient) -> str:
     answer = await _get(client, "/version")
     try:
         return str(answer.json()["version"])
+    except _UNEXPECTED_BODY as error:
+        raise _no_vllm(answer) from error
+
+
+async def context_of(client: httpx.AsyncClient) -> int:
+    """The context in tokens with which the server serves its base model. Raises Unavailable."""
+    answer = await _get(client, "/v1/models")
+    try:
+        # The base model comes first, and adapters name no context.
+        return int(answer.json()["data"][0]["max_model_len"])
     except _UNEXPECTED_BODY as error:
         raise _no_vllm(answer) from error
 
@@ -236,8 +259,10 @@ async def _answers(client: httpx.AsyncClient) -> bool:
         return False
 
 
-_UNEXPECTED_BODY = (ValueError, KeyError, TypeError)
+_UNEXPECTED_BODY = (ValueError, KeyError, TypeError, IndexError)
 _SHORT_CALL_SECONDS = 5.0
+_SLEEP_SECONDS = 60.0
+"""Sixteen gigabytes take a few seconds either way; a worker that wants the device waits two minutes."""
 _NO_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=256)
 # A long reply has no time limit: a caller that no longer wants it disconnects.
 _NO_READ_TIMEOUT = httpx.Timeout(None, connect=10.0)

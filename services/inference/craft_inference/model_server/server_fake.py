@@ -19,7 +19,8 @@ class FakeServer:
     """Answers each completion with `answer` and keeps the requests in `requests`.
 
     A test sets `gets_ready`, `alive`, `ended` (why it ended), `version` (None: no version in the answer) and the token
-    counts. A dead server refuses connections.
+    counts, and `context` (its length in tokens). One that `can_sleep` counts its `naps`, and is `awake` or not; one
+    that `oversleeps` never wakes. A dead server refuses connections.
     """
 
     def __init__(self, answer: Answer = echo) -> None:
@@ -28,6 +29,10 @@ class FakeServer:
         self.alive = True
         self.ended: CraftError = Unavailable("It is gone.")
         self.version: str | None = VERSION
+        self.context = 4096
+        self.can_sleep = self.oversleeps = self.attached = False
+        self.awake = True
+        self.naps = 0
         self.prompt_tokens = self.cached_tokens = 0
         self.requests: list[httpx.Request] = []
         self.stops = 0
@@ -36,6 +41,19 @@ class FakeServer:
     async def ready(self) -> bool:
         """See `Server.ready`."""
         return self.alive and self.gets_ready
+
+    async def sleep(self) -> None:
+        """See `Server.sleep`."""
+        if not self.can_sleep:
+            raise Unavailable("It cannot sleep.")
+        self.naps += 1
+        self.awake = False
+
+    async def wake(self) -> None:
+        """See `Server.wake`."""
+        if self.oversleeps:
+            raise Unavailable("It does not wake.")
+        self.awake = True
 
     async def stop(self) -> None:
         """See `Server.stop`."""
@@ -53,8 +71,12 @@ class FakeServer:
         match request.url.path:
             case "/version":
                 return httpx.Response(200, json={} if self.version is None else {"version": self.version})
+            case "/v1/models":
+                return httpx.Response(200, json={"data": [{"id": "team/a", "max_model_len": self.context}]})
             case "/metrics":
                 return httpx.Response(200, text=self._metrics())
+        if not self.awake:
+            raise AssertionError("It was asked while it sleeps.")
         self.requests.append(request)
         return await self.answer(request)
 

@@ -1,8 +1,7 @@
-"""Decides which base model is served, and when its server is started, swapped, restarted or stopped."""
+"""Decides which base model is served, and when its server is started, swapped, put to sleep, restarted or stopped."""
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -20,13 +19,16 @@ from craft.contracts.services.model_server import (
     ServerView,
 )
 from craft.errors import CraftError, DeviceBusy, NotFound, Unavailable
-from craft.infra.ids import new_id
-from craft_inference.model_server.server import Server, tokens_of, version_of
+from craft_inference.model_server.leases import Leases
+from craft_inference.model_server.memory.context import Context
+from craft_inference.model_server.server import Server, context_of, tokens_of, version_of
 
 _MAX_RESTARTS = 3
 _log = logging.getLogger("craft.model_server")
-Start = Callable[[ServedBase], Server]
-"""Starts a server for the base model. Raises ModelNotFound, ModelRejected, OSError."""
+Start = Callable[[ServedBase, Context], Server]
+"""Starts a server for the base model with this context. Raises ModelNotFound, ModelRejected, OSError."""
+ChooseContext = Callable[[ServedBase, int | None], Context]
+"""The context for a base model and a caller's need, None if it has none."""
 AcquireDeviceIfFree = Callable[[], AbstractContextManager[bool]]
 """Takes the device lock for the length of a block, without waiting; the value says whether the lock was free."""
 
@@ -36,13 +38,14 @@ class Timeouts:
     """The supervisor's waiting times.
 
     `start_seconds`: a server that is not ready by then has failed. `idle_seconds`: a server that is unused for so
-    long is stopped. `lease_seconds`: a lease that is not used for so long ends, because its holder must be dead.
-    `wait_seconds`: a caller that needs another model, or the free device, waits so long for the present users.
-    `poll_seconds`: the time between two checks.
+    long is stopped, and `sleep_seconds` is the time for one that sleeps. `lease_seconds`: a lease that is not used for
+    so long ends, because its holder must be dead. `wait_seconds`: a caller that needs another model, or the free
+    device, waits so long for the present users. `poll_seconds`: the time between two checks.
     """
 
     start_seconds: float
     idle_seconds: float
+    sleep_seconds: float = 3600.0
     lease_seconds: float = 60.0
     wait_seconds: float = 30.0
     poll_seconds: float = 0.25
@@ -51,7 +54,8 @@ class Timeouts:
 class ServerSupervisor:
     """Runs at most one server at a time, on one event loop. `watch` must run as long as the supervisor is used.
 
-    `as_served` may widen a base model that a caller wants, so that one server fits more callers.
+    `as_served` may widen a base model that a caller wants, so that one server fits more callers. With `stays` the
+    server keeps its memory while another process has the device: there is room for both.
     """
 
     def __init__(
@@ -61,20 +65,24 @@ class ServerSupervisor:
         acquire_device_if_free: AcquireDeviceIfFree,
         timeouts: Timeouts,
         as_served: Callable[[ServedBase], ServedBase] = lambda base: base,
+        choose_context: ChooseContext = lambda _, needed: needed,
+        stays: bool = False,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._start = start
         self._as_served = as_served
+        self._choose_context = choose_context
         self._acquire_device_if_free = acquire_device_if_free
         self._timeouts = timeouts
+        self._stays = stays
         self._clock = clock
         self._transition = asyncio.Lock()
         self._server: Server | None = None
         self._base: ServedBase | None = None
         self._state = ServerState.STOPPED
         self._version = ""
-        self._leases: dict[str, float] = {}
-        self._in_flight_by_lease: Counter[str] = Counter()
+        self._context_length: int | None = None
+        self._leases = Leases(clock)
         self._in_flight = 0
         self._refusing = False  # new requests would keep the server busy while a caller waits for it to be unused
         self._releasing = 0
@@ -84,34 +92,45 @@ class ServerSupervisor:
         self._last_error: str | None = None
 
     async def lease(self, request: ModelLeaseRequest) -> ModelLease:
-        """Serve the base model, swapping another one out when it is unused.
+        """Serve the base model, swapping another one or one with less context out when it is unused.
 
         Raises DeviceBusy if that takes too long or another process has the device, and all that starting raises.
         """
         base = self._as_served(request.base)
+        context = self._choose_context(base, request.context_tokens)
         async with self._transition:
-            if not self._serves(base):
+            if not self._serves(base, context):
                 await self._wait_until_unused()
-                await self._start_on_device(base, has_device=request.has_device)
-        lease = ModelLease(id=new_id("lease"), version=self._version)
-        self._leases[lease.id] = self._used_at = self._clock()
-        return lease
+                await self._serve_on_device(base, context, has_device=request.has_device)
+            assert self._server is not None and self._context_length is not None  # noqa: S101, PT018 - it serves
+            self._used_at = self._clock()
+            return ModelLease(
+                id=self._leases.add(),
+                version=self._version,
+                context_length=self._context_length,
+                attached=self._server.attached,
+            )
 
     def end_lease(self, lease_id: str) -> None:
         """End the lease; an unknown or ended one changes nothing."""
-        self._leases.pop(lease_id, None)
+        self._leases.end(lease_id)
         self._used_at = self._clock()
 
     async def release_device(self) -> ServerView:
-        """Stop the server: another process has the device. Requests in flight get half a minute to end."""
+        """Stop the server or put it to sleep: another process has the device.
+
+        Requests in flight get half a minute to end.
+        """
+        if self._stays:
+            return self.view()
         # The process that had a model loaded under the same device lock is dead; its model need not get ready first.
         self._releasing += 1
         try:
             async with self._transition:
-                self._leases.clear()
+                self._leases.end_all()
                 with suppress(DeviceBusy):
                     await self._wait_until_unused()
-                await self._stop()
+                await self._give_memory_back()
         finally:
             self._releasing -= 1
         return self.view()
@@ -125,20 +144,12 @@ class ServerSupervisor:
         while True:
             if lease_id not in self._leases:
                 raise NotFound("There is no such lease: it was unused for a minute, or the server could not be kept.")
-            self._leases[lease_id] = self._clock()
+            self._leases.touch(lease_id)
             if self._state is ServerState.READY and self._server is not None and self._server.alive:
                 break
             await asyncio.sleep(self._timeouts.poll_seconds)
-        self._in_flight_by_lease[lease_id] += 1
-        try:
-            with self._counting_request():
-                yield self._server.client
-        finally:
-            self._in_flight_by_lease[lease_id] -= 1
-            if not self._in_flight_by_lease[lease_id]:
-                del self._in_flight_by_lease[lease_id]
-            if lease_id in self._leases:
-                self._leases[lease_id] = self._clock()
+        with self._leases.in_use(lease_id), self._counting_request():
+            yield self._server.client
 
     @asynccontextmanager
     async def client_for(self, base: ServedBase) -> AsyncIterator[httpx.AsyncClient]:
@@ -146,12 +157,13 @@ class ServerSupervisor:
 
         Raises DeviceBusy if another caller needs it, and all that starting raises.
         """
-        if not self._serves(base):
+        context = self._choose_context(base, None)
+        if not self._serves(base, context):
             async with self._transition:
-                if not self._serves(base):
+                if not self._serves(base, context):
                     if self._in_use:
                         raise DeviceBusy("The model server is busy with another base model.", hint="Try again later.")
-                    await self._start_on_device(base, has_device=False)
+                    await self._serve_on_device(base, context, has_device=False)
         if self._refusing or self._server is None:
             raise DeviceBusy("The model server is about to be needed for something else.", hint="Try again later.")
         with self._counting_request():
@@ -168,6 +180,7 @@ class ServerSupervisor:
         return ServerView(
             state=self._state,
             base=self._base,
+            context_length=self._context_length,
             since=self._since,
             starts=self._starts,
             leases=len(self._leases),
@@ -194,9 +207,13 @@ class ServerSupervisor:
     def _in_use(self) -> bool:
         return bool(self._leases) or self._in_flight > 0
 
-    def _serves(self, base: ServedBase) -> bool:
-        ready = self._state is ServerState.READY and self._server is not None
-        return ready and self._base is not None and self._base.covers(base)
+    def _serves(self, base: ServedBase, context: Context) -> bool:
+        return self._state is ServerState.READY and self._has_loaded(base, context)
+
+    def _has_loaded(self, base: ServedBase, context: Context) -> bool:
+        if self._server is None or self._base is None or not self._base.covers(base):
+            return False
+        return self._context_length is not None and (not isinstance(context, int) or context <= self._context_length)
 
     @contextmanager
     def _counting_request(self) -> Iterator[None]:
@@ -209,12 +226,8 @@ class ServerSupervisor:
             self._used_at = self._clock()
 
     async def _check(self) -> None:
-        now = self._clock()
-        for lease_id, used in list(self._leases.items()):
-            # A lease is in use while a long reply is generated under it.
-            if now - used > self._timeouts.lease_seconds and lease_id not in self._in_flight_by_lease:
-                _log.warning("lease_expired", extra={"lease": lease_id})
-                del self._leases[lease_id]
+        for lease_id in self._leases.expire(self._timeouts.lease_seconds):
+            _log.warning("lease_expired", extra={"lease": lease_id})
         if self._transition.locked():
             return
         async with self._transition:
@@ -222,8 +235,13 @@ class ServerSupervisor:
                 return
             if not self._server.alive:
                 await self._restart()
-            elif not self._in_use and self._clock() - self._used_at > self._timeouts.idle_seconds:
+            elif not self._in_use and self._clock() - self._used_at > self._idle_seconds:
                 await self._stop()
+
+    @property
+    def _idle_seconds(self) -> float:
+        asleep = self._state is ServerState.SLEEPING
+        return self._timeouts.sleep_seconds if asleep else self._timeouts.idle_seconds
 
     async def _wait_until_unused(self) -> None:
         deadline = self._clock() + self._timeouts.wait_seconds
@@ -236,29 +254,65 @@ class ServerSupervisor:
         finally:
             self._refusing = False
 
-    async def _start_on_device(self, base: ServedBase, *, has_device: bool) -> None:
+    async def _serve_on_device(self, base: ServedBase, context: Context, *, has_device: bool) -> None:
         if has_device:
-            await self._swap(base)
+            await self._serve(base, context)
             return
         with self._acquire_device_if_free() as acquired:
             if not acquired:
                 raise DeviceBusy("The device is taken by another stage.", hint="Try again when it is done.")
-            await self._swap(base)
+            await self._serve(base, context)
+
+    async def _serve(self, base: ServedBase, context: Context) -> None:
+        self._check_not_releasing()
+        if not (self._state is ServerState.SLEEPING and self._has_loaded(base, context) and await self._wake()):
+            await self._swap(base, context)
 
     def _check_not_releasing(self) -> None:
         if self._releasing:
             raise DeviceBusy("The device is needed by another stage.", hint="Try again when it is done.")
 
-    async def _swap(self, base: ServedBase) -> None:
+    async def _give_memory_back(self) -> None:
+        """Put the server to sleep if it can, else stop it."""
+        server = self._server
+        if self._state is ServerState.SLEEPING and server is not None and server.alive:
+            return
+        can_sleep = self._state is ServerState.READY and server is not None and server.can_sleep and server.alive
+        # A request that does not end is broken off with its connection. Sleep would make it a short reply.
+        if server is None or not can_sleep or self._in_use:
+            await self._stop()
+            return
+        self._set(ServerState.SLEEPING, self._base)  # before it does: from now on nobody may send it anything
+        self._used_at = self._clock()
+        try:
+            await server.sleep()
+        except Unavailable as error:
+            _log.warning("server_not_asleep", extra={"detail": error.message})
+            await self._stop()
+
+    async def _wake(self) -> bool:
+        """Wake the sleeping server. False if it is dead, or does not wake: then it must be started anew."""
+        if self._server is None or not self._server.alive:
+            return False
+        try:
+            await self._server.wake()
+        except Unavailable as error:
+            _log.warning("server_not_awake", extra={"detail": error.message})
+            return False
+        self._set(ServerState.READY, self._base)
+        return True
+
+    async def _swap(self, base: ServedBase, context: Context) -> None:
         self._check_not_releasing()
         await self._stop()
         self._set(ServerState.STARTING, base)
         self._starts += 1
         try:
             # In a thread: a large model whose digest is not known yet is read from end to end.
-            self._server = await asyncio.to_thread(self._start, base)
+            self._server = await asyncio.to_thread(self._start, base, context)
             await self._wait_until_ready(self._server)
             self._version = await version_of(self._server.client)
+            self._context_length = await context_of(self._server.client)
         except (CraftError, OSError, httpx.HTTPError) as error:
             self._last_error = str(error)
             _log.error("server_not_started", extra={"model": base.model.id, "detail": self._last_error})
@@ -283,7 +337,7 @@ class ServerSupervisor:
 
     async def _restart(self) -> None:
         assert self._server is not None and self._base is not None  # noqa: S101, PT018 - a dead server had a base
-        base, died = self._base, self._server.why_it_ended()
+        base, context, died = self._base, self._context_length, self._server.why_it_ended()
         self._last_error = died.message
         _log.error("server_died", extra={"model": base.model.id, "detail": died.message})
         await self._stop()
@@ -292,17 +346,17 @@ class ServerSupervisor:
         self._restarts += 1
         try:
             if self._restarts <= _MAX_RESTARTS:
-                await self._swap(base)
+                await self._swap(base, self._choose_context(base, context))
         except CraftError as error:
             _log.warning("server_not_restarted", extra={"detail": error.message})
         finally:
             if self._state is not ServerState.READY:
                 # Each holder of a lease gets NotFound for its next request, asks for a new lease and gets the reason.
-                self._leases.clear()
+                self._leases.end_all()
                 self._restarts = 0
 
     async def _stop(self) -> None:
-        server, self._server = self._server, None
+        server, self._server, self._context_length = self._server, None, None
         self._set(ServerState.STOPPED, None)
         if server is not None:
             await server.stop()

@@ -18,7 +18,9 @@ from craft.infra.models.folders import ModelFolders, served_path
 from craft.infra.settings.settings import Settings
 from craft.infra.storage.served_adapters import ServedAdapters
 from craft.infra.worker.device import acquire_device_if_free
-from craft_inference.model_server.command import ServerPlaces, on_cpu, vllm_command
+from craft_inference.model_server.command import Served, ServerPlaces, on_cpu, vllm_command
+from craft_inference.model_server.memory.context import Context, chosen_context, own_context
+from craft_inference.model_server.memory.hand_over import memory_for, sleeps
 from craft_inference.model_server.routes import router
 from craft_inference.model_server.server import AttachedServer, Server, VllmProcess
 from craft_inference.model_server.supervisor import AcquireDeviceIfFree, ServerSupervisor, Timeouts
@@ -33,8 +35,12 @@ def app(settings: Settings) -> FastAPI:
     supervisor = ServerSupervisor(
         partial(_start, settings, private / "vllm.sock"),
         as_served=partial(_as_served, settings),
+        choose_context=partial(_choose_context, settings),
+        stays=vllm.sleep == "stay",
         acquire_device_if_free=_acquire_device_if_free(settings),
-        timeouts=Timeouts(start_seconds=vllm.start_seconds, idle_seconds=vllm.idle_seconds),
+        timeouts=Timeouts(
+            start_seconds=vllm.start_seconds, idle_seconds=vllm.idle_seconds, sleep_seconds=vllm.sleep_seconds
+        ),
     )
 
     @asynccontextmanager
@@ -58,17 +64,33 @@ def app(settings: Settings) -> FastAPI:
     )
 
 
-def _start(settings: Settings, socket: Path, base: ServedBase) -> Server:
+def _start(settings: Settings, socket: Path, base: ServedBase, context: Context) -> Server:
     vllm = settings.inference.vllm
     if vllm.url is not None:
         key = None if vllm.api_key is None else vllm.api_key.get_secret_value()
         return AttachedServer(vllm.url, api_key=key, served_path=served_path(base.model))
     models = settings.resolved_models_dir
-    ModelFolders(models).locate(base.model)
+    folder = ModelFolders(models).locate(base.model)
     adapters = ServedAdapters(settings.resolved_adapters_dir).ensure_root()
     places = ServerPlaces(models=models, adapters=adapters, socket=socket)
-    command = vllm_command(settings.inference, places, python=vllm.python or Path(sys.executable), base=base)
+    can_sleep = sleeps(
+        vllm.sleep,
+        memory_for(folder),
+        on_cpu=on_cpu(settings.inference.device),
+        shares_device=settings.worker.device_lock is not None,
+    )
+    served = Served(base, context, can_sleep=can_sleep)
+    command = vllm_command(settings.inference, places, python=vllm.python or Path(sys.executable), served=served)
     return VllmProcess(command, socket, settings.state_dir.absolute() / "logs" / "vllm.log")
+
+
+def _choose_context(settings: Settings, base: ServedBase, needed: int | None) -> Context:
+    """The context for a server of this base. That of the team's own server is not ours to choose."""
+    vllm = settings.inference.vllm
+    if vllm.url is not None:
+        return None
+    folder = settings.resolved_models_dir / served_path(base.model)
+    return chosen_context(vllm.max_model_len, own=own_context(folder), needed=needed)
 
 
 def _as_served(settings: Settings, base: ServedBase) -> ServedBase:

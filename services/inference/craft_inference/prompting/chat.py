@@ -34,6 +34,7 @@ def chat_of(folder: Path, *, max_tokens: int | None, form: ChatFormat = PLAIN) -
         end_tokens=end_tokens_of(generation),
         context_length=length if max_tokens is None else min(length, max_tokens),
         form=form,
+        own_length=length,
     )
 
 
@@ -49,21 +50,37 @@ def end_tokens_of(generation: Any) -> list[int]:
 
 
 class Chat:
-    """A tokenizer with a form of chats, and the context length that limits each chat."""
+    """A tokenizer with a form of chats, and the context length that limits each chat.
+
+    `own_length` is the model's own context length, where it is not the limit.
+    """
 
     def __init__(
-        self, tokenizer: Any, *, end_tokens: Sequence[int], context_length: int, form: ChatFormat = PLAIN
+        self,
+        tokenizer: Any,
+        *,
+        end_tokens: Sequence[int],
+        context_length: int,
+        own_length: int | None = None,
+        form: ChatFormat = PLAIN,
     ) -> None:
         """`end_tokens` are the configuration's. Raises ModelRejected if neither tokenizer nor form has a template."""
         self._tokenizer = tokenizer
         self._renderer = ChatRenderer(tokenizer, form)
         self._named_ends = tuple(end_tokens)
         self.context_length = context_length
+        self.own_length = context_length if own_length is None else own_length
         self.end_tokens: tuple[int, ...] = tuple(sorted({*end_tokens, *self._renderer.end_tokens(None)}))
 
     def in_form(self, form: ChatFormat) -> "Chat":
         """The same tokenizer and context with another form of chats. Raises ModelRejected."""
-        return Chat(self._tokenizer, end_tokens=self._named_ends, context_length=self.context_length, form=form)
+        return Chat(
+            self._tokenizer,
+            end_tokens=self._named_ends,
+            context_length=self.context_length,
+            own_length=self.own_length,
+            form=form,
+        )
 
     def encode(self, prompts: Sequence[Prompt], *, new_tokens: int) -> list[list[int]]:
         """Each chat's ids, up to the assistant's header. Raises ContextTooLong if `new_tokens` more do not fit."""
@@ -145,6 +162,10 @@ class Chat:
                 )
             tokens[letter] = ids[-1]
         return [[tokens[letter] for letter in prompt.letters] for prompt in prompts]
+
+    def text(self, prompt: Prompt) -> str:
+        """A chat as text, up to the assistant's header. Its ids, without further special tokens, are `encode`'s."""
+        return self._text(prompt)
 
     def _text(self, prompt: Prompt) -> str:
         return self._renderer.prompt(prompt.messages)

@@ -41,10 +41,11 @@ def check_lengths(
     first = rows[long[0].position]
     name = sets[long[0].position] if sets else HELD_OUT
     of = "" if name == HELD_OUT else f" of the evaluation set {name}"
+    served = "server's" if lengths.longer_context else "model's"
     raise ContextTooLong(
-        f"{len(long)} of {len(rows):,} prompts do not fit into the model's {long[0].limit:,} tokens together with "
+        f"{len(long)} of {len(rows):,} prompts do not fit into the {served} {long[0].limit:,} tokens together with "
         f"{new_tokens:,} new ones. The first: {first.name}{of}, {long[0].tokens:,} tokens.",
-        hint=f"Shorten or remove these rows, or lower {setting}.",
+        hint=" ".join(filter(None, (f"Shorten or remove these rows, or lower {setting}.", lengths.longer_context))),
         param=setting,
         details=details,
     )

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic
@@ -21,6 +21,8 @@ _MAX_STARTS = 3
 _MAX_LOSSES = 5
 _PAUSE_GROWTH = 4.0
 _CONNECT_SECONDS = 5.0
+Check = Callable[["VllmSession"], Awaitable[None]]
+"""Raises ServerUnsuitable for a server that would give other numbers than ours."""
 _WHOLE = ("stop", "length")
 
 
@@ -49,9 +51,18 @@ class ServerAccess:
 
 @asynccontextmanager
 async def lease_model(
-    access: ServerAccess, base: ServedBase, *, transport: httpx.AsyncBaseTransport | None = None
+    access: ServerAccess,
+    base: ServedBase,
+    needed: int | None,
+    check: Check,
+    *,
+    transport: httpx.AsyncBaseTransport | None = None,
 ) -> "AsyncIterator[VllmSession]":
-    """A session on the base model, which stays served until the block ends. Raises the errors of `POST /v1/leases`."""
+    """A session on the base model, which stays served until the block ends. Raises the errors of `POST /v1/leases`.
+
+    `needed` is the context that its requests need, None if it sends none that need any. `check` looks at a server that
+    is the team's own, whenever a lease on it is taken.
+    """
     client = httpx.AsyncClient(
         base_url=access.url,
         headers={"Authorization": f"Bearer {access.token.get_secret_value()}"},
@@ -60,7 +71,8 @@ async def lease_model(
         transport=transport,
     )
     async with client:
-        session = VllmSession(access, base, client)
+        request = ModelLeaseRequest(base=base, has_device=access.has_device, context_tokens=needed)
+        session = VllmSession(access, request, client, check)
         await session.open()
         try:
             yield session
@@ -71,9 +83,12 @@ async def lease_model(
 class VllmSession:
     """Sends requests under one lease. Takes a new lease where the first one was lost with its server."""
 
-    def __init__(self, access: ServerAccess, base: ServedBase, client: httpx.AsyncClient) -> None:
+    def __init__(
+        self, access: ServerAccess, request: ModelLeaseRequest, client: httpx.AsyncClient, check: Check
+    ) -> None:
         self._access = access
-        self._base = base
+        self._check = check
+        self._request = request
         self._client = client
         self._opening = asyncio.Lock()
         self._lease: ModelLease | None = None
@@ -83,16 +98,23 @@ class VllmSession:
         """The version of vLLM."""
         return "unknown" if self._lease is None else self._lease.version
 
+    @property
+    def context_length(self) -> int:
+        """The server's context in tokens; 0 before the session is opened."""
+        return 0 if self._lease is None else self._lease.context_length
+
     async def open(self) -> None:
         """Take a lease. Waits while the device is busy, and while the model is being loaded."""
         deadline = monotonic() + self._access.wait_seconds
         failures = 0
-        body = ModelLeaseRequest(base=self._base, has_device=self._access.has_device).model_dump(mode="json")
+        body = self._request.model_dump(mode="json")
         while True:
             try:
                 answer = await self._client.post("/v1/leases", json=body)
                 if answer.is_success:
                     self._lease = ModelLease.model_validate_json(answer.content)
+                    if self._lease.attached:
+                        await self._check(self)
                     return
                 raise _error_of_server(answer)
             except (httpx.ConnectError, httpx.ConnectTimeout, DeviceBusy) as error:
@@ -125,7 +147,7 @@ class VllmSession:
         while True:
             lease = self._lease
             try:
-                return await self._send(request, model)
+                return await self.ask(request, model)
             except (httpx.TransportError, NotFound, Unavailable) as error:
                 losses += 1
                 if losses >= _MAX_LOSSES:
@@ -147,16 +169,26 @@ class VllmSession:
             with suppress(httpx.HTTPError):
                 await self._client.delete(f"/v1/leases/{lease.id}", timeout=_CONNECT_SECONDS)
 
-    async def _send(self, request: CompletionRequest, model: str) -> Any:
-        assert self._lease is not None  # noqa: S101 - a session is opened before it is used
-        answer = await self._client.post(
-            "/v1/completions", json={"model": model, **request.body}, headers={LEASE_HEADER: self._lease.id}
-        )
+    async def ask(self, request: CompletionRequest, model: str) -> Any:
+        """vLLM's response as JSON. What `complete` asks again for is raised, as httpx.TransportError among others."""
+        answer = await self._post("/v1/completions", {"model": model, **request.body})
         if answer.is_success:
             return _whole(answer.json(), request)
+        raise _error_of_vllm(answer, request, model)
+
+    async def tokens_of(self, body: Mapping[str, Any]) -> list[int]:
+        """The server's own tokens, for a body of vLLM's `/tokenize`. Raises as `ask`."""
+        answer = await self._post("/v1/tokenize", body)
+        if answer.is_success:
+            return [int(token) for token in answer.json()["tokens"]]
+        raise _error_of_vllm(answer, CompletionRequest("a text", body), str(body.get("model")))
+
+    async def _post(self, path: str, body: Mapping[str, Any]) -> httpx.Response:
+        assert self._lease is not None  # noqa: S101 - a session is opened before it is used
+        answer = await self._client.post(path, json=body, headers={LEASE_HEADER: self._lease.id})
         if answer.headers.get("content-type", "").startswith(PROBLEM_MEDIA_TYPE):
             raise _error_of_server(answer)
-        raise _error_of_vllm(answer, request, model)
+        return answer
 
 
 def _whole(response: Any, request: CompletionRequest) -> Any:

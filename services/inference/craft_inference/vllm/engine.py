@@ -16,6 +16,7 @@ from time import monotonic
 from craft.contracts.services.model_server import ServedBase, ServedTokens
 from craft.contracts.spec.chats import ChatFormat
 from craft.contracts.stages.rows import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from craft.errors import ContextTooLong
 from craft.infra.models.folders import served_path
 from craft.infra.storage.served_adapters import STAGE_ADAPTER, ServedAdapters
 from craft_inference.engine import (
@@ -31,8 +32,9 @@ from craft_inference.engine import (
     no_progress,
 )
 from craft_inference.prompting.chat import Chat
+from craft_inference.vllm.attached_server import check_attached
 from craft_inference.vllm.batches import Answered, BatchStream
-from craft_inference.vllm.client import CompletionRequest, VllmSession
+from craft_inference.vllm.client import Check, CompletionRequest, VllmSession
 from craft_inference.vllm.completions import (
     generated_tokens,
     letter_scores_of,
@@ -43,7 +45,8 @@ from craft_inference.vllm.completions import (
 
 _EXACT_ABOVE = 4096
 """A server has this context without being asked, so shorter prompts need no exact measure."""
-LeaseModel = Callable[[ServedBase], AbstractAsyncContextManager[VllmSession]]
+LeaseModel = Callable[[ServedBase, int | None, Check], AbstractAsyncContextManager[VllmSession]]
+"""Opens a session on a base model, with at least this context, and checks a server that is the team's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +54,15 @@ class ServerUse:
     """The base model that this engine uses, and how it sends requests.
 
     `sequences_in_flight`: replies that are asked for and not there yet, at most; n samples are n of them. `seeds`: each
-    request carries a seed.
+    request carries a seed. `longer_context` says how the server gets more context than it is allowed to have;
+    `asks_context`: the server alone knows its context, so it is asked before prompts are measured.
     """
 
     base: ServedBase
     sequences_in_flight: int
     seeds: bool
+    longer_context: str = "Or raise CRAFT_INFERENCE__VLLM__MAX_MODEL_LEN."
+    asks_context: bool = False
 
 
 class VllmEngine:
@@ -79,6 +85,7 @@ class VllmEngine:
         self._use = use
         self._published: tuple[Path, str] | None = None
         self._version = "unknown"
+        self._context_length: int | None = None
 
     def describe(self) -> EngineDescription:
         """See `Engine.describe`. The version is "unknown" before the first call."""
@@ -88,7 +95,7 @@ class VllmEngine:
             dtype=self._use.base.dtype,
             device="vllm server",
             attention="prefix-cached (letters by logprob_token_ids of a generated token)",
-            context_length=self._chat.context_length,
+            context_length=self._context_length or self._chat.context_length,
         )
 
     def use_form(self, form: ChatFormat) -> None:
@@ -96,8 +103,11 @@ class VllmEngine:
         self._chat = self._chat.in_form(form)
 
     def measure(self, prompts: Iterable[Prompt], *, new_tokens: int) -> PromptLengths:
-        """See `Engine.measure`."""
-        return self._chat.measure(prompts, new_tokens=new_tokens, exact_above=_EXACT_ABOVE)
+        """See `Engine.measure`. It starts the server, if the server alone knows its context."""
+        own = self._chat.context_length
+        limit = min(own, asyncio.run(self._served_context())) if self._use.asks_context else own
+        lengths = self._chat.measure(prompts, new_tokens=new_tokens, limit=limit, exact_above=min(limit, _EXACT_ABOVE))
+        return replace(lengths, longer_context=self._use.longer_context if limit < self._chat.own_length else "")
 
     def generate(
         self,
@@ -186,6 +196,8 @@ class VllmEngine:
         first = next(batches, None)  # what it raises is raised before a server is started
         if first is None:
             return
+        longest = max((len(one.body["prompt"]) + one.body["max_tokens"] for one in first), default=0)
+        call = replace(call, needed=max(call.needed, longest))
         with asyncio.Runner() as runner:
             answered = self._under_lease(chain([first], batches), call)
             try:
@@ -200,8 +212,15 @@ class VllmEngine:
     ) -> AsyncGenerator[tuple[Answered, Usage], None]:
         base = self._use.base.model_copy(update={"adapters": call.adapter is not None})
         model = self._model_name(call.adapter)
-        async with self._lease_model(base) as session:
-            self._version = session.version
+        async with self._lease_model(base, call.needed, self._check_attached) as session:
+            self._note(session)
+            if session.context_length < call.needed:
+                raise ContextTooLong(
+                    f"The longest prompt needs a context of {call.needed:,} tokens with its reply, and the server has "
+                    f"{session.context_length:,}.",
+                    hint=f"Shorten the prompts or ask for fewer new tokens. {self._use.longer_context}",
+                    param="messages",
+                )
             cost = _CostMeter(session, await session.tokens())
             stream = BatchStream(
                 batches,
@@ -212,6 +231,18 @@ class VllmEngine:
             async with aclosing(stream.answered()) as each:
                 async for answered in each:
                     yield answered, await cost.of(answered)
+
+    async def _served_context(self) -> int:
+        base = self._use.base.model_copy(update={"adapters": False})
+        async with self._lease_model(base, None, self._check_attached) as session:
+            self._note(session)
+            return session.context_length
+
+    async def _check_attached(self, session: VllmSession) -> None:
+        await check_attached(session, self._chat, served_path(self._use.base.model))
+
+    def _note(self, session: VllmSession) -> None:
+        self._version, self._context_length = session.version, session.context_length
 
     def _model_name(self, adapter: Path | None) -> str:
         """The name to request: the base model's, or the adapter's, which is published where the server finds it."""

@@ -30,6 +30,9 @@ class ModelLeaseRequest(Contract):
 
     base: ServedBase
     has_device: bool
+    context_tokens: int | None = Field(
+        None, ge=1, description="The context that the caller needs; a server with less is replaced, if it may be."
+    )
 
 
 class ServerState(StrEnum):
@@ -38,6 +41,8 @@ class ServerState(StrEnum):
     STOPPED = "stopped"
     STARTING = "starting"
     READY = "ready"
+    SLEEPING = "sleeping"
+    """Its weights are in the host's memory, and the device is free but for a rest."""
 
 
 class ModelLease(Contract):
@@ -45,6 +50,8 @@ class ModelLease(Contract):
 
     id: str
     version: str = Field(description="The version of vLLM.")
+    context_length: int = Field(description="The server's context in tokens. It may be less than what was asked for.")
+    attached: bool = Field(description="The server is the team's own: its options are not ours.")
 
 
 class ServedTokens(Contract):
@@ -59,6 +66,7 @@ class ServerView(Contract):
 
     state: ServerState
     base: ServedBase | None
+    context_length: int | None = Field(description="The context in tokens of the server that runs.")
     since: AwareDatetime
     starts: int = Field(description="Number of vLLM's starts since this process began.")
     leases: int

@@ -55,6 +55,13 @@ class VllmSettings(BaseModel):
     )
     start_seconds: float = Field(900.0, description="A server that is not ready after this time is stopped.")
     idle_seconds: float = Field(600.0, description="A server without requests for this time is stopped.")
+    sleep: Literal["auto", "sleep", "stop", "stay"] = Field(
+        "auto",
+        description="What vLLM does when another stage needs the GPU: it sleeps, which keeps its weights in the host's "
+        "memory and 1 to 3 GiB of the GPU, it stops, or it stays, with a `gpu_memory_utilization` that leaves room. By "
+        "default it sleeps on a GPU of 40 GiB or more where the host has room for the weights.",
+    )
+    sleep_seconds: float = Field(3600.0, description="A server that sleeps for this time is stopped.")
     extra_arguments: list[str] = Field(default_factory=list, description="Further arguments of vLLM's command line.")
 
 

@@ -11,19 +11,27 @@ from craft.contracts.services.model_server import ServedBase
 from craft.contracts.stages.parameters import ModelRef
 from craft.errors import DeviceFailed
 from craft.infra.settings.inference import InferenceSettings, VllmSettings
-from craft_inference.model_server.command import ServerCommand, ServerPlaces, vllm_command
+from craft_inference.model_server.command import Served, ServerCommand, ServerPlaces, vllm_command
+from craft_inference.model_server.memory.context import Context
 
 BASE = ServedBase(model=ModelRef(id="team/a", revision="main", digest="d" * 64), dtype="bfloat16")
 PLACES = ServerPlaces(models=Path("/models"), adapters=Path("/adapters"), socket=Path("/private/s"))
 
 
 def built(
-    *, device: str = "cpu", python: str = "/venv/bin/python", adapters: bool = True, **vllm: object
+    *,
+    device: str = "cpu",
+    python: str = "/venv/bin/python",
+    adapters: bool = True,
+    context: Context = 4096,
+    can_sleep: bool = False,
+    **vllm: object,
 ) -> ServerCommand:
     settings = InferenceSettings.model_validate(
         {"engine": "vllm", "device": device, "vllm": VllmSettings.model_validate(vllm)}
     )
-    return vllm_command(settings, PLACES, python=Path(python), base=BASE.model_copy(update={"adapters": adapters}))
+    served = Served(BASE.model_copy(update={"adapters": adapters}), context, can_sleep=can_sleep)
+    return vllm_command(settings, PLACES, python=Path(python), served=served)
 
 
 def value(command: ServerCommand, option: str) -> str:
@@ -41,7 +49,7 @@ def test_the_model_is_named_by_its_path_below_the_working_folder() -> None:
 def test_every_setting_reaches_its_option() -> None:
     command = built(
         device="cuda",
-        max_model_len=2048,
+        context=2048,
         max_lora_rank=128,
         max_loras=7,
         tensor_parallel_size=2,
@@ -67,7 +75,7 @@ def test_every_setting_reaches_its_option() -> None:
 
 
 def test_what_is_not_set_is_vllms_to_choose() -> None:
-    assert not {"--max-model-len", "--enforce-eager"} & set(built().arguments)
+    assert "--enforce-eager" not in built().arguments
     sizes = {"--block-size", "--max-num-seqs", "--max-num-batched-tokens"}
     assert not sizes & set(built(device="cuda").arguments)
 
@@ -201,7 +209,7 @@ def test_vllm_sees_as_many_gpus_as_it_computes_on(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
     settings = InferenceSettings.model_validate({"engine": "vllm", "device": "cuda", "vllm": vllm})
-    command = vllm_command(settings, PLACES, python=Path("python"), base=BASE)
+    command = vllm_command(settings, PLACES, python=Path("python"), served=Served(BASE, 4096))
     assert command.environment["CUDA_VISIBLE_DEVICES"] == shown
 
 
@@ -209,3 +217,19 @@ def test_more_gpus_than_are_visible_are_refused_with_the_setting(monkeypatch: py
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4")
     with pytest.raises(DeviceFailed, match="CRAFT_INFERENCE__DEVICE_INDEX"):
         built(device="cuda", tensor_parallel_size=2)
+
+
+def test_a_server_that_can_sleep_has_the_calls_for_it_and_no_other_server_has() -> None:
+    """These calls also run code, so they are open where they are needed and the socket is private."""
+    sleeper = built(device="cuda", can_sleep=True)
+    assert "--enable-sleep-mode" in sleeper.arguments
+    assert sleeper.environment["VLLM_SERVER_DEV_MODE"] == "1"
+    assert not {"--host", "--port"} & set(sleeper.arguments)
+    for other in (built(device="cuda"), built(can_sleep=True)):
+        assert "--enable-sleep-mode" not in other.arguments
+        assert other.environment["VLLM_SERVER_DEV_MODE"] == "0"
+        assert not other.can_sleep
+
+
+def test_auto_is_vllms_own_word_for_what_fits() -> None:
+    assert value(built(context="auto"), "--max-model-len") == "auto"

@@ -149,6 +149,7 @@ def test_the_list_of_routes_is_what_it_is() -> None:
         "/v1/leases/{lease_id}",
         "/v1/release",
         "/v1/server",
+        "/v1/tokenize",
         "/v1/tokens",
     ]
 
@@ -201,6 +202,8 @@ async def test_a_lease_from_its_start_to_its_end() -> None:
         answer = await client.post("/v1/completions", content=b'{"n":  10}', headers={LEASE_HEADER: lease.id})
         assert (answer.status_code, answer.content) == (200, b'{"n":  10}')
         assert rig.servers[0].requests[0].url.path == "/v1/completions"
+        await client.post("/v1/tokenize", content=b'{"prompt": "x"}', headers={LEASE_HEADER: lease.id})
+        assert rig.servers[0].requests[1].url.path == "/tokenize"
         assert "authorization" not in rig.servers[0].requests[0].headers
         assert (await client.get("/v1/server")).json()["leases"] == 1
         assert (await client.get("/v1/tokens")).json() == {"prompt": 0, "cached": 0}
@@ -214,6 +217,7 @@ async def test_a_lease_from_its_start_to_its_end() -> None:
 async def test_a_completion_without_a_lease_or_a_base_is_refused() -> None:
     async with client_of(app_of(Rig())) as client:
         assert (await client.post("/v1/completions", json={})).status_code == 422
+        assert (await client.post("/v1/tokenize", json={})).status_code == 422
         assert (await client.post("/v1/chat/completions", json={})).status_code == 422
         for header in ("{}", "no json", '{"model": 1, "dtype": "x"}'):
             answer = await client.post("/v1/chat/completions", json={}, headers={BASE_MODEL_HEADER: header})

@@ -3,6 +3,7 @@
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -12,16 +13,24 @@ from tests.services.inference.rigs.supervisor_rig import in_a_loop, until
 from craft.contracts.services.model_server import ServedTokens
 from craft.errors import CraftError, DeviceFailed, GpuOutOfMemory, HostOutOfMemory, ModelRejected, Unavailable
 from craft_inference.model_server.command import ServerCommand
-from craft_inference.model_server.server import AttachedServer, VllmProcess, tokens_of, version_of
+from craft_inference.model_server.failures import failure_in
+from craft_inference.model_server.server import AttachedServer, VllmProcess, context_of, tokens_of, version_of
 
 FAKE_VLLM = """
 import socketserver, sys
 from http.server import BaseHTTPRequestHandler
+asleep, stuck = False, sys.argv[2:] == ["stuck"]
 class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        body = {"/health": b"", "/version": b'{"version": "1.2.3"}'}[self.path]
+    def say(self, body):
         self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers()
         self.wfile.write(body)
+    def do_GET(self):
+        sleeping = b'{"is_sleeping": %s}' % (b"true" if asleep else b"false")
+        self.say({"/health": b"", "/version": b'{"version": "1.2.3"}', "/is_sleeping": sleeping}[self.path])
+    def do_POST(self):
+        global asleep
+        asleep = not stuck and {"/sleep?level=1": True, "/wake_up": False}[self.path]
+        self.say(b"{}")
     def address_string(self): return "-"
 print("listens", flush=True)
 socketserver.UnixStreamServer(sys.argv[1], Handler).serve_forever()
@@ -56,6 +65,37 @@ async def test_a_process_gets_ready_answers_and_is_gone_when_stop_returns() -> N
         await process.stop()
         assert not process.alive
         assert (folder / "logs" / "vllm.log").read_text().startswith("listens")
+
+
+def sleeper(folder: Path, *words: str) -> VllmProcess:
+    """A process that answers vLLM's calls for sleep; the word "stuck" makes it say yes and stay awake."""
+    fake = command(folder, sys.executable, "-c", FAKE_VLLM, str(folder / "s"), *words)
+    return VllmProcess(replace(fake, can_sleep=True), folder / "s", folder / "vllm.log")
+
+
+@in_a_loop
+async def test_a_process_sleeps_and_wakes_by_vllms_own_calls() -> None:
+    with tempfile.TemporaryDirectory() as short:
+        process = sleeper(Path(short))
+        while not await process.ready():
+            assert process.alive
+        await process.sleep()
+        assert (await process.client.get("/is_sleeping")).json() == {"is_sleeping": True}
+        await process.wake()
+        assert (await process.client.get("/is_sleeping")).json() == {"is_sleeping": False}
+        await process.stop()
+
+
+@in_a_loop
+async def test_a_process_that_says_yes_and_stays_awake_is_not_asleep() -> None:
+    """An answer of 200 alone would let training start beside a server that has the whole device."""
+    with tempfile.TemporaryDirectory() as short:
+        process = sleeper(Path(short), "stuck")
+        while not await process.ready():
+            assert process.alive
+        with pytest.raises(Unavailable, match="is awake"):
+            await process.sleep()
+        await process.stop()
 
 
 @pytest.mark.parametrize(
@@ -96,6 +136,35 @@ def test_the_end_of_the_log_says_what_went_wrong(tmp_path: Path, words: str, exp
         assert error.hint
 
     scenario()
+
+
+NO_ROOM = (
+    "ValueError: To serve at least one request with the model's max seq len (131072), (17.18 GiB KV cache is needed, "
+    "which is larger than the available KV cache memory (3.91 GiB). {fits}Try increasing `gpu_memory_utilization`."
+)
+
+
+@pytest.mark.parametrize(
+    ("on_cpu", "fits", "expected", "setting"),
+    [
+        (False, 29824, GpuOutOfMemory, "GPU_MEMORY_UTILIZATION"),
+        (True, 29824, HostOutOfMemory, "CPU_KVCACHE_GIB"),
+        (False, None, GpuOutOfMemory, "GPU_MEMORY_UTILIZATION"),
+    ],
+)
+def test_a_context_for_which_there_is_no_memory_is_told_with_its_numbers(
+    tmp_path: Path, on_cpu: bool, fits: int | None, expected: type[CraftError], setting: str
+) -> None:
+    log = tmp_path / "vllm.log"
+    told = f"Based on the available memory, the estimated maximum model length is {fits}. " if fits else ""
+    log.write_text(f"(EngineCore pid=7) ERROR 11-30 {NO_ROOM.format(fits=told)}\nlater lines\n")
+    error = failure_in(log, exit_code=1, on_cpu=on_cpu)
+    assert type(error) is expected
+    assert "131,072 tokens needs 17.18 GiB" in error.message
+    assert "3.91 GiB" in error.message
+    assert ("29,824 tokens would fit" in error.message) is (fits is not None)
+    assert f"MAX_MODEL_LEN to {fits or 'less'} or to auto" in str(error.hint)
+    assert setting in str(error.hint)
 
 
 @in_a_loop
@@ -181,6 +250,16 @@ def test_a_url_of_something_else_says_so(answer: httpx.Response) -> None:
             await version_of(server.client)
 
     scenario()
+
+
+@in_a_loop
+async def test_the_context_is_the_base_models() -> None:
+    cards = [{"id": "team/a", "max_model_len": 2048}, {"id": "adapter", "max_model_len": None}]
+    server = attached({"/v1/models": httpx.Response(200, json={"data": cards})})
+    assert await context_of(server.client) == 2048
+    for wrong in ([], [{"id": "team/a"}], [{"id": "team/a", "max_model_len": None}]):
+        with pytest.raises(Unavailable):
+            await context_of(attached({"/v1/models": httpx.Response(200, json={"data": wrong})}).client)
 
 
 @in_a_loop

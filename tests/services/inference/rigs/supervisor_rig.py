@@ -8,8 +8,9 @@ from typing import Any, ParamSpec
 
 from craft.contracts.services.model_server import ModelLease, ModelLeaseRequest, ServedBase
 from craft.contracts.stages.parameters import ModelRef
+from craft_inference.model_server.memory.context import Context
 from craft_inference.model_server.server_fake import FakeServer
-from craft_inference.model_server.supervisor import ServerSupervisor, Timeouts
+from craft_inference.model_server.supervisor import ChooseContext, ServerSupervisor, Timeouts
 
 P = ParamSpec("P")
 PATIENCE_SECONDS = 20.0
@@ -51,17 +52,22 @@ class Rig:
         idle_seconds: float = 600.0,
         poll_seconds: float = 0.001,
         as_served: Callable[[ServedBase], ServedBase] = lambda served: served,
+        choose_context: ChooseContext = lambda _, needed: needed or 4096,
+        stays: bool = False,
     ) -> None:
         self.now = 1000.0
         self.free = True
         self.device_owners = 0
         self.servers: list[FakeServer] = []
         self.bases: list[ServedBase] = []
+        self.contexts: list[Context] = []
         self.make: Callable[[], FakeServer] = FakeServer
         self.supervisor = ServerSupervisor(
             self._start,
             acquire_device_if_free=self._acquire_device_if_free,
             as_served=as_served,
+            choose_context=choose_context,
+            stays=stays,
             timeouts=Timeouts(start_seconds, idle_seconds, poll_seconds=poll_seconds),
             clock=lambda: self.now,
         )
@@ -70,11 +76,14 @@ class Rig:
     def running(self) -> list[FakeServer]:
         return [server for server in self.servers if not server.stops]
 
-    async def lease(self, name: str = "a", *, has_device: bool = True) -> ModelLease:
-        return await self.supervisor.lease(ModelLeaseRequest(base=base(name), has_device=has_device))
+    async def lease(self, name: str = "a", *, has_device: bool = True, context: int | None = None) -> ModelLease:
+        request = ModelLeaseRequest(base=base(name), has_device=has_device, context_tokens=context)
+        return await self.supervisor.lease(request)
 
-    def leasing(self, name: str = "a", *, has_device: bool = True) -> "asyncio.Task[ModelLease]":
-        return asyncio.create_task(self.lease(name, has_device=has_device))
+    def leasing(
+        self, name: str = "a", *, has_device: bool = True, context: int | None = None
+    ) -> "asyncio.Task[ModelLease]":
+        return asyncio.create_task(self.lease(name, has_device=has_device, context=context))
 
     async def ask(self, lease: ModelLease) -> int:
         async with self.supervisor.leased_client(lease.id) as client:
@@ -92,11 +101,13 @@ class Rig:
         finally:
             watching.cancel()
 
-    def _start(self, served: ServedBase) -> FakeServer:
+    def _start(self, served: ServedBase, context: Context) -> FakeServer:
         assert not self.running, "two servers at a time"
         server = self.make()
         self.servers.append(server)
         self.bases.append(served)
+        self.contexts.append(context)
+        server.context = context if isinstance(context, int) else server.context
         return server
 
     @contextmanager

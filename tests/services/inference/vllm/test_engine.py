@@ -18,7 +18,7 @@ from craft.errors import ContextTooLong, Internal, ModelRejected, Unavailable
 from craft.infra.storage.served_adapters import STAGE_ADAPTER, ServedAdapters
 from craft_inference.engine import Sampling
 from craft_inference.prompting.chat import Chat
-from craft_inference.vllm.client import CompletionRequest, VllmSession
+from craft_inference.vllm.client import Check, CompletionRequest, VllmSession
 from craft_inference.vllm.engine import ServerUse, VllmEngine
 
 Answer = Callable[[CompletionRequest], dict[str, Any]]
@@ -51,6 +51,10 @@ class FakeSession(VllmSession):
     def version(self) -> str:
         return "9.9"
 
+    @property
+    def context_length(self) -> int:
+        return self._rig.context_length
+
     async def tokens(self) -> ServedTokens | None:
         return self._rig.counters.pop(0) if self._rig.counters else None
 
@@ -73,9 +77,20 @@ class FakeSession(VllmSession):
 class Rig:
     """An engine with a fake session."""
 
-    def __init__(self, folder: Path, answer: Answer = says, *, in_flight: int = 192, seeds: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        answer: Answer = says,
+        *,
+        in_flight: int = 192,
+        seeds: bool = True,
+        asks_context: bool = False,
+        own_length: int = CONTEXT_LENGTH,
+    ) -> None:
         self.requests: list[tuple[CompletionRequest, str]] = []
         self.with_adapters: list[bool] = []
+        self.needed: list[int | None] = []
+        self.context_length = CONTEXT_LENGTH
         self.counters: list[ServedTokens | None] = []
         self.failures: dict[str, Exception] = {}
         self.answer = answer
@@ -83,11 +98,15 @@ class Rig:
         self.in_flight = self.max_in_flight = self.open = self.opened = 0
         self.adapters = ServedAdapters(folder / "served")
         self.adapters.ensure_root()
-        chat = Chat(byte_tokenizer(), end_tokens=[2, 0], context_length=CONTEXT_LENGTH)
+        chat = Chat(byte_tokenizer(), end_tokens=[2, 0], context_length=CONTEXT_LENGTH, own_length=own_length)
         self.chat = chat
-        self.engine = VllmEngine(chat, self._lease_model, self.adapters, ServerUse(base(), in_flight, seeds))
+        use = ServerUse(base(), in_flight, seeds, asks_context=asks_context)
+        self.engine = VllmEngine(chat, self._lease_model, self.adapters, use)
 
-    def _lease_model(self, served: ServedBase) -> AbstractAsyncContextManager[VllmSession]:
+    def _lease_model(
+        self, served: ServedBase, needed: int | None, _: Check
+    ) -> AbstractAsyncContextManager[VllmSession]:
+        self.needed.append(needed)
         assert served.model_copy(update={"adapters": True}) == base()
         self.with_adapters.append(served.adapters)
         return self._session()
