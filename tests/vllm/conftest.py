@@ -65,10 +65,10 @@ class Rig:
     def base(self, name: str = SMOLLM, dtype: str = "bfloat16") -> ServedBase:
         return ServedBase(model=ModelFolders(self.models).find(name).ref, dtype=dtype)
 
-    def engine(self, name: str = SMOLLM, dtype: str = "bfloat16") -> VllmEngine:
+    def engine(self, name: str = SMOLLM, dtype: str = "bfloat16", *, asks_context: bool = False) -> VllmEngine:
         access = ServerAccess(url=self.url, token=TOKEN, has_device=True, wait_seconds=180.0)
-        use = ServerUse(self.base(name, dtype), sequences_in_flight=256, seeds=True)
-        chat = chat_of(self.models / name, max_tokens=2048)
+        use = ServerUse(self.base(name, dtype), sequences_in_flight=256, seeds=True, asks_context=asks_context)
+        chat = chat_of(self.models / name, max_tokens=None if asks_context else 2048)
         check = partial(check_fits, model=self.models / name)
         return VllmEngine(chat, partial(lease_model, access), self.adapters, use, check_adapter=check)
 

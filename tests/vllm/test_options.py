@@ -41,7 +41,9 @@ def read_by_vllm(commands: list[list[str]], fields: list[str]) -> list[dict[str,
 
 
 def words(device: str, *, context: Context = 2048, can_sleep: bool = False, **vllm: object) -> list[str]:
-    settings = InferenceSettings.model_validate({"device": device, "vllm": VllmSettings.model_validate(vllm)})
+    settings = InferenceSettings.model_validate(
+        {"engine": "vllm", "device": device, "vllm": VllmSettings.model_validate(vllm)}
+    )
     places = ServerPlaces(models=Path("/models"), adapters=Path("/adapters"), socket=Path("/private/s"))
     base = ServedBase(model=ModelRef(id="team/a", revision="main", digest="d" * 64), dtype="bfloat16")
     served = Served(base, context, can_sleep=can_sleep)
