@@ -1,6 +1,7 @@
 """Builds the public API from the settings: for the program, and for tests, which hand in fakes of the outside."""
 
 import asyncio
+import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -11,15 +12,15 @@ from fastapi import Depends, FastAPI
 from fastapi.routing import APIRouter
 from starlette.middleware import Middleware
 
-from craft.contracts.stages.parameters import TrainerRef
 from craft.errors import RequestInvalid
+from craft.infra.device.deployment import engine_ref, trainer_ref
 from craft.infra.http.app import Lifespan, Mounted, Ready, create_app
 from craft.infra.http.openapi import documented
 from craft.infra.http.outbound import OutboundPolicy
 from craft.infra.http.service_access import MetricsAccess
 from craft.infra.models.folders import ModelFolders
 from craft.infra.models.inspection.inspector import Inspections
-from craft.infra.settings.inference import VllmSettings, engine_ref
+from craft.infra.settings.inference import VllmSettings
 from craft.infra.settings.settings import Settings
 from craft.infra.storage.artifacts import FolderStore
 from craft.infra.storage.served_adapters import ServedAdapters
@@ -147,7 +148,15 @@ def public_api(
     submitted = submissions(settings, reader=reader, control=control, registry=registry, estimator=estimator)
     work = long_work()
     batched = BatchedSubmissions(submitted, slow=work.checks)
-    retries = Retries(reader=reader, control=control, datasets=registry, estimator=estimator, models=models)
+    retries = Retries(
+        reader=reader,
+        control=control,
+        datasets=registry,
+        estimator=estimator,
+        models=models,
+        engine=engine_ref(settings.inference, os.environ),
+        trainer=trainer_ref(settings.training, os.environ),
+    )
     deployed = deployments(settings, database, reader)
     policy = OutboundPolicy(settings.outbound.allowed_hosts)
     hooks = Webhooks(database, policy=policy, box=secret_box(settings))
@@ -216,8 +225,8 @@ def submissions(
         estimator=estimator,
         models=ModelFolders(settings.resolved_models_dir),
         inspector=JobInspector(FolderStore(settings.resolved_artifacts_dir), Inspections()),
-        engine=engine_ref(settings.inference),
-        trainer=TrainerRef(dtype=settings.training.dtype),
+        engine=engine_ref(settings.inference, os.environ),
+        trainer=trainer_ref(settings.training, os.environ),
         embedder=settings.scoring.embedder,
         vllm=_vllm(settings),
     )

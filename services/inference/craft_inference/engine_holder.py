@@ -16,8 +16,14 @@ Locate = Callable[[ModelRef], Path]
 class EngineHolder:
     """Loads an engine at need and lends it to one caller at a time. Another model replaces the loaded one."""
 
-    def __init__(self, load: Load, locate: Locate, *, name: str) -> None:
-        """`name` is the engine that `load` makes; `locate` finds a model's folder (raises ModelNotFound)."""
+    def __init__(
+        self, load: Load, locate: Locate, *, name: str, check: Callable[[EngineRef], None] = lambda _: None
+    ) -> None:
+        """`name` is the engine that `load` makes; `locate` finds a model's folder (raises ModelNotFound).
+
+        `check` raises DeploymentChanged for an engine that `load` would make otherwise than it was agreed.
+        """
+        self._check = check
         self._load = load
         self._locate = locate
         self._name = name
@@ -27,13 +33,14 @@ class EngineHolder:
 
     @contextmanager
     def borrow(self, model: ModelRef, engine: EngineRef) -> Iterator[Engine]:
-        """The engine, for the length of the block. Raises ModelNotFound, ModelRejected."""
+        """The engine, for the length of the block. Raises ModelNotFound, ModelRejected, DeploymentChanged."""
         if engine.name != self._name:
             raise ModelRejected(
                 f"This service runs the {self._name} engine, not {engine.name}.",
                 hint="Set CRAFT_INFERENCE__ENGINE to the engine the job was accepted with.",
                 param="engine",
             )
+        self._check(engine)
         with self._lock:
             yield self._loaded(model, engine)
 

@@ -1,5 +1,6 @@
 """Builds this service's objects from the settings. Nothing else reads them; tests never import this file."""
 
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -11,11 +12,12 @@ from craft.contracts.services.model_server import ServedBase
 from craft.contracts.spec.jobs import BaseModelRef
 from craft.contracts.stages.kinds import StageKind
 from craft.contracts.stages.parameters import EngineRef, ModelRef
+from craft.infra.device.deployment import check_engine, embedded_versions, engine_ref
 from craft.infra.http.app import create_app
 from craft.infra.http.service_access import service_access
 from craft.infra.models.chats.formats import settled_chats
 from craft.infra.models.folders import ModelFolders
-from craft.infra.settings.inference import InferenceSettings, VllmSettings, engine_ref
+from craft.infra.settings.inference import InferenceSettings, VllmSettings
 from craft.infra.settings.settings import Settings
 from craft.infra.stage.context import StageFunction
 from craft.infra.storage.served_adapters import ServedAdapters
@@ -49,7 +51,8 @@ def app(settings: Settings) -> FastAPI:
         chats = settled_chats(found.path, model, today=datetime.now(UTC).date())
         return found.ref.model_copy(update={"chat": chats.form})
 
-    engine = engine_ref(settings.inference)
+    # A call leaves nothing behind that could be reused, so whatever is installed answers it.
+    engine = engine_ref(settings.inference, os.environ).model_copy(update={"versions": ""})
     return create_app(
         title="CRaFT inference",
         service="inference",
@@ -65,12 +68,17 @@ def _engines(settings: Settings, *, has_device: bool) -> EngineHolder:
         if settings.inference.engine == "vllm"
         else partial(_transformers, settings.inference)
     )
-    return EngineHolder(load, folders.locate, name=settings.inference.engine)
+    own = engine_ref(settings.inference, os.environ)
+    # vLLM's version is its server's: it is known when a session is opened.
+    versions = "" if own.name == "vllm" else embedded_versions()
+    check = partial(check_engine, own=own.model_copy(update={"versions": versions}))
+    return EngineHolder(load, folders.locate, name=own.name, check=check)
 
 
 def _vllm(settings: Settings, has_device: bool, model: ModelRef, folder: Path, engine: EngineRef) -> Engine:  # noqa: FBT001
     from craft_inference.adapter_shapes import check_fits
     from craft_inference.prompting.chat import chat_of
+    from craft_inference.vllm.agreed_version import lease_agreed
     from craft_inference.vllm.client import ServerAccess, lease_model
     from craft_inference.vllm.engine import ServerUse, VllmEngine
 
@@ -92,7 +100,8 @@ def _vllm(settings: Settings, has_device: bool, model: ModelRef, folder: Path, e
     chat = chat_of(folder, max_tokens=most, form=model.chat)
     adapters = ServedAdapters(settings.resolved_adapters_dir)
     check = partial(check_fits, model=folder)
-    return VllmEngine(chat, partial(lease_model, access), adapters, use, check_adapter=check)
+    lease = lease_agreed(partial(lease_model, access), versions=engine.versions)
+    return VllmEngine(chat, lease, adapters, use, check_adapter=check)
 
 
 def _longer_context(vllm: VllmSettings) -> str:

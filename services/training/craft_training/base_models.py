@@ -17,6 +17,7 @@ from craft.contracts.stages.parameters import ModelRef, TrainerRef
 from craft.errors import RequestInvalid
 from craft.infra.device.choice import Device
 from craft.infra.device.cuda import multiplies_bfloat16, torch_device
+from craft.infra.device.deployment import check_trainer
 from craft.infra.models.chats.renderer import ChatRenderer
 from craft.infra.models.folders import ModelFolders
 from craft.infra.models.loading import loading
@@ -62,10 +63,11 @@ class BaseModels:
         return self._device
 
     def get(self, ref: ModelRef, trainer: TrainerRef) -> BaseModel:
-        """The kept model, or the model loaded now. Raises ModelNotFound, ModelRejected.
+        """The kept model, or the model loaded now. Raises ModelNotFound, ModelRejected, DeploymentChanged.
 
         Base weights are stored and multiplied in `trainer.dtype`; LoRA weights are float32.
         """
+        check_trainer(trainer, device=self._device)
         if self._loaded is None or (self._loaded.ref.weights, self._loaded.trainer) != (ref.weights, trainer):
             path = self._folders.locate(ref)
             self._loaded = None  # Two models together may not fit into memory.

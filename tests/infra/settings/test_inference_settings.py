@@ -3,7 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from craft.infra.settings.inference import InferenceSettings, VllmSettings, engine_ref, result_options
+from craft.infra.device.deployment import engine_ref
+from craft.infra.settings.inference import InferenceSettings, VllmSettings, result_options
 
 
 def settings(**changes: object) -> InferenceSettings:
@@ -20,7 +21,7 @@ def settings(**changes: object) -> InferenceSettings:
     ],
 )
 def test_a_gpu_gets_long_shards(changes: dict[str, object], questions: int) -> None:
-    assert engine_ref(settings(**changes)).questions_per_shard == questions
+    assert engine_ref(settings(**changes), {}).questions_per_shard == questions
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,15 @@ from craft.contracts.stages.claims import StageProgress
 from craft.contracts.stages.diagnosis import DIAGNOSIS, DIAGNOSIS_FILE, ProbeDiagnosis, ShortageView
 from craft.contracts.stages.parameters import ModelRef, RehearseParameters, TrainerRef, TuneParameters
 from craft.contracts.stages.rows import CurveRow, TrainingRow
-from craft.errors import ContextTooLong, DatasetInvalid, ModelNotFound, RehearsalTooShort, RequestInvalid
+from craft.errors import (
+    ContextTooLong,
+    DatasetInvalid,
+    DeploymentChanged,
+    ModelNotFound,
+    RehearsalTooShort,
+    RequestInvalid,
+)
+from craft.infra.device.deployment import trainer_versions
 from craft.infra.models.folders import ModelFolders
 from craft.infra.stage.context import LocalContext
 from craft.infra.storage.artifacts import read_rows, write_rows
@@ -141,6 +149,12 @@ def test_a_changed_model_is_refused(rig: Rig, rows: list[TrainingRow]) -> None:
     parameters = rig.tuning().model_copy(update={"model": rig.model.model_copy(update={"digest": "0" * 64})})
     with pytest.raises(ModelNotFound, match="changed"):
         rig.stages.tune(parameters, rig.context(rows))
+
+
+def test_a_trainer_that_the_worker_is_not_is_refused_before_the_model_is_looked_for(models: BaseModels) -> None:
+    for agreed in (TrainerRef(versions="torch 1.0"), TrainerRef(versions=trainer_versions(), device="cuda")):
+        with pytest.raises(DeploymentChanged):
+            models.get(ModelRef(id="none/such", revision="main", digest="0" * 64), agreed)
 
 
 def test_a_second_stage_reuses_the_model_and_starts_from_the_same_weights(

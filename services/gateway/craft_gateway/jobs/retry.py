@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from craft.contracts.spec.jobs import JobStatus, RetryRequest
+from craft.contracts.stages.parameters import EngineRef, TrainerRef
 from craft.errors import Conflict, ModelNotFound, ModelRejected, NotFound, RequestInvalid
+from craft.infra.device.deployment import engine_again, trainer_again
 from craft.infra.models.folders import ModelFolders
 from craft_gateway.datasets.registry import DatasetRegistry
 from craft_gateway.estimates.estimator import Estimator, SizedJob
@@ -27,7 +29,12 @@ class Retries:
         datasets: DatasetRegistry,
         estimator: Estimator,
         models: ModelFolders,
+        engine: EngineRef,
+        trainer: TrainerRef,
     ) -> None:
+        """`engine` and `trainer` are those of the deployment as it is."""
+        self._engine = engine
+        self._trainer = trainer
         self._reader = reader
         self._control = control
         self._datasets = datasets
@@ -45,6 +52,7 @@ class Retries:
     ) -> CreatedJob:
         """Queue a new job that does an ended one again. Finished stages are used again, up to `from_stage`.
 
+        Where workers would refuse its stages because the deployment has changed since, it is planned for what there is.
         Raises NotFound, Conflict if the job goes on or has nothing to do again, RequestInvalid for an unknown stage,
         IdempotencyConflict.
         """
@@ -53,7 +61,7 @@ class Retries:
         if earlier := self._control.earlier_job(idempotency):
             return earlier
         _check_ended(job, request)
-        resolved = ResolvedJob.model_validate(job.resolved)
+        resolved = self._for_today(ResolvedJob.model_validate(job.resolved))
         again = frozenset() if request.from_stage is None else _from(request.from_stage, plan(resolved))
         origin = Origin(job.team, actor, traceparent, retry_of=job.id, recompute=again)
         sized = self._sized_again(resolved, job.team, again)
@@ -64,6 +72,10 @@ class Retries:
             idempotency=idempotency,
             estimate=self._estimator.estimate(sized) if sized else None,
         )
+
+    def _for_today(self, resolved: ResolvedJob) -> ResolvedJob:
+        engine = engine_again(resolved.engine, self._engine)
+        return resolved.model_copy(update={"engine": engine, "trainer": trainer_again(resolved.trainer, self._trainer)})
 
     def _sized_again(self, resolved: ResolvedJob, team: str, again: frozenset[str]) -> SizedJob | None:
         """None if a dataset was deleted since: nothing else knows its size."""

@@ -124,7 +124,8 @@ FACTS: Mapping[StageKind, StageFacts] = {
         service=Service.INFERENCE,
         # In bfloat16 a reply's roundings depend on the rest of its call, and so on how shards are cut. Replies have
         # finish reasons, and guards look at them. Chats have the job's arguments, and end where the template ends them.
-        code_version=4,
+        # The key has the engine's versions, device and options.
+        code_version=5,
         weight=30.0,
         retention=RetentionClass.INTERMEDIATE,
         needs_model=True,
@@ -154,7 +155,8 @@ FACTS: Mapping[StageKind, StageFacts] = {
     ),
     StageKind.REHEARSE: StageFacts(
         service=Service.TRAINING,
-        code_version=3,  # A run without a usable adapter fails; the form of chats is the job's.
+        # A run without a usable adapter fails; the form of chats is the job's; the key has versions and device.
+        code_version=4,
         weight=6.0,
         retention=RetentionClass.MODEL,
         needs_model=True,
@@ -184,7 +186,8 @@ FACTS: Mapping[StageKind, StageFacts] = {
     ),
     StageKind.TUNE: StageFacts(
         service=Service.TRAINING,
-        code_version=3,  # A run without a usable adapter fails; the form of chats is the job's.
+        # A run without a usable adapter fails; the form of chats is the job's; the key has versions and device.
+        code_version=4,
         weight=12.0,
         retention=RetentionClass.MODEL,
         needs_model=True,
@@ -194,7 +197,7 @@ FACTS: Mapping[StageKind, StageFacts] = {
     ),
     StageKind.ANSWER: StageFacts(
         service=Service.INFERENCE,
-        code_version=5,  # For the reasons of `probe`.
+        code_version=6,  # For the reasons of `probe`.
         weight=6.0,
         retention=RetentionClass.INTERMEDIATE,
         needs_model=True,
@@ -215,8 +218,8 @@ FACTS: Mapping[StageKind, StageFacts] = {
     StageKind.PACKAGE: StageFacts(
         service=Service.TRAINING,
         # The card shows findings and every setting of generation; the base's own tokenizer files, with the template of
-        # the job's form of chats.
-        code_version=4,
+        # the job's form of chats. The key has versions and device.
+        code_version=5,
         weight=4.0,
         retention=RetentionClass.RESULT,
         needs_model=True,

@@ -36,10 +36,22 @@ class ModelRef(Contract):
         return self.model_copy(update={"chat": ChatFormat()})
 
 
+LibraryVersions = Annotated[
+    str,
+    Field(
+        max_length=200,
+        description='Such as "transformers 5.23.0, torch 2.13.0"; empty in jobs that were accepted without.',
+    ),
+]
+
+
 class EngineRef(Contract):
-    """The engine and those of its settings that change results."""
+    """The engine, and what of its deployment changes results. A worker that differs refuses the stage."""
 
     name: Literal["transformers", "vllm"] = "transformers"
+    versions: LibraryVersions = ""
+    device: Literal["cpu", "cuda"] = "cpu"
+    options: Digest | None = Field(None, description="Of the further options that change replies or probabilities.")
     dtype: Literal["bfloat16", "float32", "float16"] = "bfloat16"
     questions_per_batch: int = Field(32, ge=1, description="The batch changes roundings, and so draws.")
     questions_per_shard: int = Field(
@@ -48,8 +60,10 @@ class EngineRef(Contract):
 
 
 class TrainerRef(Contract):
-    """Those of the training service's settings that change results."""
+    """The training service, and what of its deployment changes results. A worker that differs refuses the stage."""
 
+    versions: LibraryVersions = ""
+    device: Literal["cpu", "cuda"] = "cpu"
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
 
 

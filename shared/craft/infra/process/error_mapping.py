@@ -15,8 +15,11 @@ _FULL_DISK_WORDS = ("No space left on device", "PytorchStreamWriter failed writi
 def error_of(error: BaseException) -> CraftError:
     """The error of our tree for an exception. An unknown exception is a defect (Internal).
 
-    A failed device explains whatever else was made of it, so it counts in the exception's causes too.
+    A failed device explains whatever else was made of it, so it counts in the exception's causes too, but for full
+    memory, of which some libraries tell alike.
     """
+    if isinstance(error, GpuOutOfMemory | HostOutOfMemory):
+        return error
     if (words := device_failure(error)) is not None:
         return error if isinstance(error, DeviceFailed) else device_failed(words)
     if isinstance(error, CraftError):

@@ -5,7 +5,6 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, model_validator
 
-from craft.contracts.stages.parameters import EngineRef
 from craft.infra.settings.listen import Listen
 
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
@@ -83,6 +82,12 @@ class InferenceSettings(Listen):
     device_index: int = Field(
         0, ge=0, le=127, description="The first GPU of vLLM's, by its number among those that the model server sees."
     )
+    versions: str | None = Field(
+        None,
+        max_length=200,
+        description="The engine's version for jobs to come, as workers tell it where it is another. By default that "
+        "installed beside the gateway, else this release's.",
+    )
     threads: int | None = None
     questions_per_batch: int = 32
     questions_per_shard: int | None = Field(
@@ -102,16 +107,6 @@ class InferenceSettings(Listen):
         return self
 
 
-def engine_ref(settings: InferenceSettings) -> EngineRef:
-    """The engine of this deployment, as the stages' parameters name it."""
-    return EngineRef(
-        name=settings.engine,
-        dtype=settings.dtype,
-        questions_per_batch=settings.questions_per_batch,
-        questions_per_shard=settings.questions_per_shard or _questions_per_shard(settings),
-    )
-
-
 def result_options(settings: InferenceSettings) -> tuple[str, ...]:
     """Those of vLLM's settings that change replies or log-probabilities, one text each, always in the same order.
 
@@ -129,5 +124,6 @@ def result_options(settings: InferenceSettings) -> tuple[str, ...]:
     )
 
 
-def _questions_per_shard(settings: InferenceSettings) -> int:
+def questions_per_shard(settings: InferenceSettings) -> int:
+    """The questions of a shard, where the settings name no number."""
     return 2048 if settings.engine == "vllm" and settings.device != "cpu" else 256

@@ -16,5 +16,11 @@ class TrainingServiceSettings(Listen):
         "auto", description="`auto` is the GPU where the machine has one, and an error where that cannot be used."
     )
     device_index: int = Field(0, ge=0, le=127, description="The number of the GPU among those that the worker sees.")
+    versions: str | None = Field(
+        None,
+        max_length=200,
+        description="The libraries' versions for jobs to come, as workers tell them where they are others. By default "
+        "those installed beside the gateway, else this release's.",
+    )
     threads: int | None = None
     checkpoint_seconds: float = 60.0

@@ -20,24 +20,27 @@ _MAX_GPU_LENGTH = 45
 class DeviceUse:
     """`index` counts the GPUs that the worker sees; None where the service computes on the CPU.
 
-    `setting` names the variable that chooses the device, and with `_INDEX` the one that chooses among GPUs.
+    `setting` names the variable that chooses the device, and with `_INDEX` the one that chooses among GPUs. `hides`:
+    children that compute on the CPU see no GPU.
     """
 
     index: int | None
     setting: str = ""
+    hides: bool = True
 
     @classmethod
     def of(cls, service: Service, settings: Settings, environment: Mapping[str, str]) -> Self:
         """The use of a service, by its settings and what the machine has.
 
-        The inference service has none: its embedded engine computes on the CPU, and vLLM is the model server's.
+        The inference service has none: its embedded engine computes on the CPU, and vLLM is the model server's. A
+        child that sends requests to vLLM must see what `auto` means there, and loads no model.
         """
         if service is Service.TRAINING:
             device = expected_device(settings.training.device, environment)
             return cls(settings.training.device_index if device == "cuda" else None, "CRAFT_TRAINING__DEVICE")
         if service is Service.SCORING and settings.scoring.device == "cuda":
             return cls(settings.scoring.device_index, "CRAFT_SCORING__DEVICE")
-        return cls(None)
+        return cls(None, hides=not (service is Service.INFERENCE and settings.inference.engine == "vllm"))
 
     @property
     def on_gpu(self) -> bool:
@@ -47,7 +50,7 @@ class DeviceUse:
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
         """A child's environment: it sees its one GPU, or none. Raises DeviceFailed if the worker does not see it."""
         if self.index is None:
-            return without_devices(inherited)
+            return without_devices(inherited) if self.hides else dict(inherited)
         return pinned(inherited, index=self.index, setting=f"{self.setting}_INDEX")
 
     def place(self, host: str) -> str:

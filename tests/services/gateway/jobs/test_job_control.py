@@ -56,6 +56,26 @@ def test_a_failed_job_is_done_again_as_a_new_one_that_starts_at_the_failed_stage
     rig.finish(second["id"])
 
 
+@pytest.mark.parametrize(
+    ("versions", "reused"), [(None, ["ingest", "probe:initial"]), ("transformers 9.9", ["ingest"])]
+)
+def test_a_job_of_an_engine_that_is_gone_is_done_again_with_the_present_one(
+    rig: Rig, versions: str | None, reused: list[str]
+) -> None:
+    first = rig.submit()
+    for _ in range(2):
+        rig.complete(rig.claim(first))
+    rig.fail(rig.claim(first), TooFewKnown("The model knows 3 of 50."))
+    if versions:
+        inference = rig.settings.inference.model_copy(update={"versions": versions})
+        rig.settings = rig.settings.model_copy(update={"inference": inference})
+        rig.app = rig.new_app()
+    before = rig.get(f"/craft/jobs/{first}").json()["resolved"]["engine"]["versions"]
+    second = rig.post(f"/craft/jobs/{first}/retry").json()
+    assert second["resolved"]["engine"]["versions"] == (versions or before)
+    assert [stage["name"] for stage in second["stages"] if stage["reused"]] == reused
+
+
 def test_a_succeeded_job_is_computed_again_from_the_stage_that_is_named(rig: Rig) -> None:
     first = rig.submit()
     rig.finish(first)
