@@ -1,14 +1,18 @@
 """Each measurement sees the fault that it is for."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
-from tests.gpu.measurements import interruption, machine, memory, packing
+from tests.gpu.measurements import full_memory, interruption, machine, memory, one_pass, packing
 from tests.gpu.rig.checks import Bench
+from tests.gpu.rig.peak_memory import measured_peak
 
+from craft.infra.device.presence import SystemFolders
 from craft_training.tuning import checkpoints
 from craft_training.tuning.batches import Batch, pack
+from craft_training.tuning.passes import Cutter, Pass, PassLimits
 from craft_training.tuning.samples import Sample
 
 GIB = 2**30
@@ -97,8 +101,34 @@ def test_a_peak_apart_from_the_formula_is_broken(
     cuda = FakeCuda(monkeypatch)
     tunings = memory.Tunings(gpu)
     one = memory.TokenPass(256, 2)
-    cuda.peak = int(tunings.formula(one) * factor)
-    assert memory.against_formula(gpu, tunings, one).holds is holds
+    cuda.peak = int(tunings.formula(one) * factor) - tunings.model_bytes
+    assert memory.against_formula(tunings, one).holds is holds
+
+
+def test_the_formula_holds_for_one_pass(bench: Bench) -> None:
+    base = memory.Tunings(bench).base
+    for checkpointed in (False, True):
+        measured = one_pass.one_pass(bench, base, 512, checkpointed=checkpointed)
+        assert measured.holds, measured.words
+
+
+def test_a_pass_that_keeps_what_it_should_compute_again_is_broken(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(one_pass, "checkpointing", lambda *_, **__: nullcontext())
+    base = memory.Tunings(bench).base
+    assert one_pass.one_pass(bench, base, 512, checkpointed=True).holds is False
+
+
+def test_the_peak_counts_what_lives_at_once(bench: Bench) -> None:
+    with measured_peak(bench) as peak:
+        first = torch.zeros(1 << 20)
+        second = first + 1
+        del first
+        second *= 2
+        third = second.half()
+    assert third.numel() == 1 << 20
+    assert peak.above_bytes == pytest.approx(8 << 20, rel=1e-4)
 
 
 @pytest.mark.parametrize(("left", "holds"), [(0, True), (GIB, False)])
@@ -119,11 +149,41 @@ def test_memory_that_the_model_keeps_is_broken(
     assert memory.dropped(gpu, memory.Tunings(gpu)).holds is holds
 
 
+def test_full_memory_is_overcome_and_its_end_is_told(bench: Bench) -> None:
+    smaller, alone, nothing = full_memory.checks(bench)
+    for check in (smaller, alone, nothing):
+        measured = check.measure()
+        assert measured.holds, measured.words
+
+
+def test_a_row_that_is_lost_where_memory_ran_out_is_broken(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut = Cutter.cut
+
+    def without_last(self: Cutter, samples: list[Sample], limits: PassLimits) -> list[Pass]:
+        passes = cut(self, samples, limits)
+        return passes[:-1] if len(passes) > 1 else passes
+
+    monkeypatch.setattr(Cutter, "cut", without_last)
+    smaller, *_ = full_memory.checks(bench)
+    measured = smaller.measure()
+    assert measured.holds is False, measured.words
+
+
+def test_a_limit_that_stops_nothing_is_broken(bench: Bench) -> None:
+    steps = full_memory.Steps(bench, memory.Tunings(bench))
+    everything = full_memory.Limit(kept=1.0, checkpointed=1.0)
+    assert full_memory.cut_again(steps, everything).holds is False
+    assert full_memory.checkpointed(steps, everything).holds is False
+    assert full_memory.ends(steps, everything).holds is False
+
+
 def test_a_gpu_that_torch_does_not_see_is_broken(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_TRACES", (tmp_path / "absent",))
-    assert machine.device(bench).holds
-    monkeypatch.setattr(machine, "_TRACES", (tmp_path,))
-    assert machine.device(bench).holds is False
+    folders = SystemFolders(dev=tmp_path / "dev", proc=tmp_path / "proc", sys=tmp_path / "sys")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert machine.device(bench, system=folders).holds
+    folders.dev.mkdir()
+    (folders.dev / "nvidia0").touch()
+    assert machine.device(bench, system=folders).holds is False
 
 
 def test_a_wrong_product_is_broken(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from functools import partial
 from importlib.util import find_spec
 
 import torch
-from tests.gpu.measurements.trl_runs import Speed, trl_packed, trl_padded
+from tests.gpu.measurements.trl_runs import Speed, speed_peak, trl_packed, trl_padded
 from tests.gpu.rig.checks import Bench, Check, Measured
 from tests.gpu.rig.shapes import JOB_ROWS, large, make_base, make_samples
 from tests.gpu.rig.tuning_runs import run
@@ -27,6 +27,11 @@ class Race:
         self._make = make
         self._done: dict[str, Speed] = {}
         self._steps = steps
+
+    @property
+    def measures_memory(self) -> bool:
+        """True on a GPU."""
+        return self._bench.on_gpu
 
     def ours(self) -> Speed:
         """The product's `tune`."""
@@ -88,13 +93,15 @@ def speed(race: Race) -> Measured:
 
 
 def memory(race: Race) -> Measured:
-    """The peak of each run, the model included."""
+    """The peak of each run, without the model."""
+    if not race.measures_memory:
+        return Measured("not measured on a CPU", holds=None)
     peaks = [each().peak_bytes / 2**30 for each in (race.ours, race.padded, race.packed)]
     return Measured("ours {:.2f} GiB, padded {:.2f}, packed {:.2f}".format(*peaks), holds=None)
 
 
 def _ours(bench: Bench, base: BaseModel, samples: Sequence[Sample], settings: TrainingSettings) -> Speed:
-    finished = run(bench, base, samples, settings, folder="ours")
+    finished = run(bench, base, samples, settings, folder="ours", peak=speed_peak(bench))
     assert finished is not None
     return Speed(
         samples_per_second=finished.steps_per_second() * settings.batch_size,

@@ -15,12 +15,15 @@ from pathlib import Path
 
 from tests.gpu.rig.checks import Bench, CheckGroup, CheckRow, run_check
 
+from craft.infra.device.pinning import pinned
+
 GROUPS = (
     CheckGroup("machine", "tests.gpu.measurements.machine", seconds=40, small_seconds=600),
     CheckGroup("packing", "tests.gpu.measurements.packing", seconds=40, small_seconds=600),
     CheckGroup("interruption", "tests.gpu.measurements.interruption", seconds=90, small_seconds=600),
-    CheckGroup("memory", "tests.gpu.measurements.memory", seconds=160, small_seconds=600),
-    CheckGroup("trl", "tests.gpu.measurements.against_trl", seconds=150, small_seconds=600),
+    CheckGroup("memory", "tests.gpu.measurements.memory", seconds=110, small_seconds=600),
+    CheckGroup("full memory", "tests.gpu.measurements.full_memory", seconds=60, small_seconds=600),
+    CheckGroup("trl", "tests.gpu.measurements.against_trl", seconds=140, small_seconds=600),
 )
 _PROBE = (
     "import json, torch; gpu = torch.cuda.is_available(); "
@@ -63,7 +66,12 @@ def run_apart(group: CheckGroup, bench: Bench) -> list[CheckRow]:
     file = scratch / "rows.jsonl"
     file.touch()
     words = [group.name, group.module, bench.device, "small" if bench.small else "full", str(scratch), str(file)]
-    child = subprocess.Popen([sys.executable, "-m", "tests.gpu.rig.groups", *words], start_new_session=True)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "tests.gpu.rig.groups", *words],
+        start_new_session=True,
+        # One GPU, as a worker's child: with two the Trainer would split batches.
+        env=pinned(os.environ, index=0, setting="CUDA_VISIBLE_DEVICES") if bench.on_gpu else None,
+    )
     ended = ""
     try:
         code = child.wait(group.budget(bench))

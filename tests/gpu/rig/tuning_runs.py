@@ -3,17 +3,17 @@
 import gc
 import shutil
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 from tests.gpu.rig.checks import Bench
+from tests.gpu.rig.peak_memory import Peak
 
 from craft.contracts.spec.jobs import TrainingSettings
 from craft.contracts.stages.rows import ADAPTER_WEIGHTS, CurveRow
-from craft.infra.process.peak_memory import forget_peak, peak_bytes
 from craft.infra.stage.context import StopRequest
 from craft_training.base_models import BaseModel
 from craft_training.tuning.samples import Sample
@@ -25,7 +25,7 @@ WARM_UP_STEPS = 4
 
 @dataclass(frozen=True, slots=True)
 class FinishedRun:
-    """A finished run. `peak_bytes` is the most memory of the device, on a CPU of this process."""
+    """A finished run. `peak_bytes` are the most bytes of tensors above those from before it, if they were measured."""
 
     tuned: Tuned
     weights: dict[str, torch.Tensor]
@@ -52,8 +52,12 @@ def run(
     folder: str,
     stop_after: int | None = None,
     checkpoint_seconds: float = NEVER,
+    peak: AbstractContextManager[Peak] | None = None,
 ) -> FinishedRun | None:
-    """Tune in a folder of its own; the same folder resumes. None if the run was stopped after `stop_after` steps."""
+    """Tune in a folder of its own; the same folder resumes. None if the run was stopped after `stop_after` steps.
+
+    `peak` measures the run's memory.
+    """
     done: list[int] = []
     stop = StopRequest()
 
@@ -63,8 +67,8 @@ def run(
             stop.request(143)
 
     adapter = bench.scratch / folder / "adapter"
-    reset_peak(bench)
-    with suppress(SystemExit):
+    release(bench)
+    with suppress(SystemExit), peak or nullcontext(Peak()) as measured:
         tuned = tune(
             base,
             TuningRun(samples, settings, seed=3),
@@ -75,8 +79,9 @@ def run(
             on_saved=lambda: None,
             stop=stop,
         )
-        return FinishedRun(tuned, load_file(adapter / ADAPTER_WEIGHTS), tuple(done), peak(bench))
-    return None
+    if stop.requested:
+        return None
+    return FinishedRun(tuned, load_file(adapter / ADAPTER_WEIGHTS), tuple(done), measured.above_bytes)
 
 
 def forget(bench: Bench, *folders: str) -> None:
@@ -91,20 +96,6 @@ def apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float
     difference = sum((one[name].float() - other[name].float()).square().sum() for name in one)
     size = sum(weight.float().square().sum() for weight in other.values())
     return float((torch.as_tensor(difference) / torch.as_tensor(size)).sqrt())
-
-
-def reset_peak(bench: Bench) -> None:
-    """Measure the most memory from now on."""
-    release(bench)
-    if bench.on_gpu:
-        torch.cuda.reset_peak_memory_stats()
-    else:
-        forget_peak()
-
-
-def peak(bench: Bench) -> int:
-    """The most memory since `reset_peak`."""
-    return torch.cuda.max_memory_allocated() if bench.on_gpu else peak_bytes()
 
 
 def release(bench: Bench) -> None:
