@@ -55,6 +55,17 @@ def test_a_published_adapter_names_the_model_that_the_server_runs(
     assert json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"] == "/trained/here"
 
 
+def test_the_form_of_chats_is_served_with_the_adapter_and_made_again_if_it_was_lost(
+    served: ServedAdapters, adapter: Path, tmp_path: Path
+) -> None:
+    (adapter / "chat_format.json").write_text('{"arguments": {"enable_thinking": false}}')
+    copy = tmp_path / "served" / NAME / "chat_format.json"
+    served.publish(NAME, adapter, base_model="team/a")
+    copy.unlink()
+    served.publish(NAME, adapter, base_model="team/a")
+    assert copy.read_text() == '{"arguments": {"enable_thinking": false}}'
+
+
 def test_publishing_again_keeps_a_copy_that_is_the_same(served: ServedAdapters, adapter: Path, tmp_path: Path) -> None:
     served.publish(NAME, adapter, base_model="team/a")
     first = (tmp_path / "served" / NAME).stat().st_ino

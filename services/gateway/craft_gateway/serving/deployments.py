@@ -153,7 +153,7 @@ class Deployments:
 
     def _deploy_first(self, job_id: str, strategy: Strategy, ref: ArtifactRef, now: datetime) -> Deployed:
         resolved = self._reader.resolved(job_id)
-        base = ServedBase(model=resolved.model, dtype=resolved.engine.dtype)
+        base = ServedBase(model=resolved.model.weights, dtype=resolved.engine.dtype)
         row = Deployment(
             id=new_id("adpt"),
             job_id=job_id,

@@ -66,6 +66,9 @@ def vllm_command(settings: InferenceSettings, places: ServerPlaces, *, python: P
     # model, before temperature and penalties. Both are said although the second is vLLM's default: a later version's
     # default would change numbers without a word.
     words += ["--generation-config", "vllm", "--logprobs-mode", "raw_logprobs", "--enable-prefix-caching"]
+    # Chats are rendered as the stages render them: texts as texts. A template may come with a request, from our proxy
+    # alone, which writes it itself (see AdapterChats). Arguments have no default here: each adapter has its own.
+    words += ["--chat-template-content-format", "string", "--trust-request-chat-template"]
     if base.adapters:
         words += ["--enable-lora", "--max-lora-rank", str(vllm.max_lora_rank), "--max-loras", str(vllm.max_loras)]
     words += ["--tensor-parallel-size", str(vllm.tensor_parallel_size)]

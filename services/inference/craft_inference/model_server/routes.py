@@ -38,6 +38,7 @@ from craft.errors import (
 from craft.infra.http.bearer import bearer_check
 from craft.infra.http.disconnect import cancel_on_disconnect
 from craft.infra.http.openapi import documented
+from craft_inference.model_server.adapter_chats import AdapterChats
 from craft_inference.model_server.supervisor import ServerSupervisor
 
 _STARTING = documented(ModelNotFound, ModelRejected, DeviceFailed, GpuOutOfMemory, HostOutOfMemory, Unavailable)
@@ -45,7 +46,7 @@ _JSON = "application/json"
 LeaseId = Annotated[str, Path(max_length=100)]
 
 
-def router(supervisor: ServerSupervisor, *, token: SecretStr) -> APIRouter:
+def router(supervisor: ServerSupervisor, *, token: SecretStr, chats: AdapterChats) -> APIRouter:
     """The routes; every call needs the workers' bearer token."""
     routes = APIRouter(
         prefix="/v1",
@@ -96,8 +97,8 @@ def router(supervisor: ServerSupervisor, *, token: SecretStr) -> APIRouter:
 
     @routes.post("/chat/completions", operation_id="chat", response_class=Response, responses=_STARTING)
     async def chat(request: Request, base_model: Annotated[str, Header(alias=BASE_MODEL_HEADER)]) -> Response:
-        """vLLM's own call, streamed where the body asks for it."""
-        body = await request.body()
+        """vLLM's own call, in the adapter's form of chats, streamed where the body asks for it."""
+        body = await chats.completed(await request.body())
         base = _base(base_model)
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(supervisor.client_for(base))

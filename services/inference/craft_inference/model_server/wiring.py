@@ -18,6 +18,7 @@ from craft.infra.models.folders import ModelFolders, served_path
 from craft.infra.settings.settings import Settings
 from craft.infra.storage.served_adapters import ServedAdapters
 from craft.infra.worker.device import acquire_device_if_free
+from craft_inference.model_server.adapter_chats import AdapterChats
 from craft_inference.model_server.command import Served, ServerPlaces, on_cpu, vllm_command
 from craft_inference.model_server.memory.context import Context, chosen_context, own_context
 from craft_inference.model_server.memory.hand_over import memory_for, sleeps
@@ -58,7 +59,13 @@ def app(settings: Settings) -> FastAPI:
     return create_app(
         title="CRaFT model server",
         service="model-server",
-        routers=[router(supervisor, token=settings.model_server_token)],
+        routers=[
+            router(
+                supervisor,
+                token=settings.model_server_token,
+                chats=AdapterChats(settings.resolved_adapters_dir),
+            )
+        ],
         lifespan=watched,
         inner=own_checks_access(settings, settings.model_server),
     )

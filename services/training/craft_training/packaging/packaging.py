@@ -9,11 +9,13 @@ from pydantic import ValidationError
 
 from craft.contracts.documents.evaluation import EvaluationDocument
 from craft.contracts.findings import Finding
+from craft.contracts.services.model_server import AdapterChat
 from craft.contracts.stages.artifacts import Cost, Manifest, StageResult
 from craft.contracts.stages.names import HELD_OUT
 from craft.contracts.stages.parameters import PackageParameters
 from craft.contracts.stages.rows import (
     ADAPTER_ARCHIVE,
+    ADAPTER_CHAT,
     ADAPTER_CONFIG,
     ADAPTER_FOLDER,
     ADAPTER_WEIGHTS,
@@ -74,6 +76,7 @@ def package(parameters: PackageParameters, context: StageContext, base: BaseMode
     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         shutil.copyfile(context.input("tuned") / ADAPTER_FOLDER / name, folder / name)
     copy_tokenizer(base.folder, folder, template=base.chat.own_template)
+    (folder / ADAPTER_CHAT).write_text(_adapter_chat(base).model_dump_json(indent=1) + "\n", encoding="utf-8")
     comparison = _compare(parameters, context, base, folder)
     if comparison.share < parameters.least_equal_share:
         raise AdapterUnservable(
@@ -124,6 +127,17 @@ def _compare(parameters: PackageParameters, context: StageContext, base: BaseMod
         ]
         near_ties = sum(margin <= NEAR_TIE_NATS for margin in margins(model, chat, differing))
     return ReplyComparison(len(chosen) - len(differing), near_ties, len(chosen))
+
+
+def _adapter_chat(base: BaseModel) -> AdapterChat:
+    chat = base.chat
+    tokens = {name: text for name, text in chat.tokenizer.special_tokens_map.items() if isinstance(text, str)}
+    return AdapterChat(
+        arguments=dict(chat.arguments),
+        end_tokens=list(chat.end_tokens(base.model.generation_config)),
+        template=chat.own_template,
+        tokens={} if chat.own_template is None else tokens,
+    )
 
 
 def _facts(

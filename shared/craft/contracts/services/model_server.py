@@ -25,6 +25,19 @@ class ServedBase(Contract):
         return wanted in (self, self.model_copy(update={"adapters": False}))
 
 
+class AdapterChat(Contract):
+    """chat_format.json of an adapter: what a server needs to render and end chats as the evaluation did.
+
+    `template` is there where it is not the base model's own: given by the job, or with the job's date in it. `tokens`
+    are the special tokens that it can use by name.
+    """
+
+    arguments: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    end_tokens: list[int] = Field(default_factory=list)
+    template: str | None = None
+    tokens: dict[str, str] = Field(default_factory=dict)
+
+
 class ModelLeaseRequest(Contract):
     """POST /v1/leases: keep this base model served. `has_device`: the caller already has the device lock."""
 

@@ -9,12 +9,13 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 from craft.contracts.base import NAME
-from craft.contracts.stages.rows import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from craft.contracts.stages.rows import ADAPTER_CHAT, ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from craft.errors import Internal, ModelRejected
 from craft.infra.storage.artifacts import flush
 from craft.infra.storage.verification import FileHashes
@@ -40,9 +41,11 @@ class ServedAdapters:
         target = self._folder(name)
         config = _config(adapter)
         # vLLM's resolver serves an adapter only where this is exactly the name of the running model.
-        text = json.dumps({**config, "base_model_name_or_path": base_model})
+        texts = {ADAPTER_CONFIG: json.dumps({**config, "base_model_name_or_path": base_model})}
+        if (adapter / ADAPTER_CHAT).is_file():
+            texts[ADAPTER_CHAT] = (adapter / ADAPTER_CHAT).read_text(encoding="utf-8")
         if target.exists():
-            if self._same(target, adapter / ADAPTER_WEIGHTS, text):
+            if self._same(target, adapter / ADAPTER_WEIGHTS, texts):
                 return
             _log.error("served_adapter_damaged", extra={"adapter": name})
             self.withdraw(name)
@@ -50,8 +53,9 @@ class ServedAdapters:
         draft.mkdir(parents=True)
         try:
             shutil.copyfile(adapter / ADAPTER_WEIGHTS, draft / ADAPTER_WEIGHTS)
-            (draft / ADAPTER_CONFIG).write_text(text)
-            for path in (draft / ADAPTER_WEIGHTS, draft / ADAPTER_CONFIG, draft):
+            for file, text in texts.items():
+                (draft / file).write_text(text, encoding="utf-8")
+            for path in (draft / ADAPTER_WEIGHTS, *(draft / file for file in texts), draft):
                 flush(path)
             try:
                 draft.rename(target)
@@ -61,11 +65,11 @@ class ServedAdapters:
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
-    def _same(self, target: Path, weights: Path, config: str) -> bool:
+    def _same(self, target: Path, weights: Path, texts: Mapping[str, str]) -> bool:
         try:
-            return (target / ADAPTER_CONFIG).read_text() == config and self._hashes.sha256(
-                target / ADAPTER_WEIGHTS
-            ) == self._hashes.sha256(weights)
+            if any((target / file).read_text(encoding="utf-8") != text for file, text in texts.items()):
+                return False
+            return self._hashes.sha256(target / ADAPTER_WEIGHTS) == self._hashes.sha256(weights)
         except (FileNotFoundError, UnicodeDecodeError):
             return False
 

@@ -46,6 +46,12 @@ def test_the_model_is_named_by_its_path_below_the_working_folder() -> None:
     assert not {"--host", "--port"} & set(command.arguments)
 
 
+def test_vllm_renders_texts_as_texts_and_takes_the_template_of_a_request() -> None:
+    command = built()
+    assert value(command, "--chat-template-content-format") == "string"
+    assert "--trust-request-chat-template" in command.arguments
+
+
 def test_every_setting_reaches_its_option() -> None:
     command = built(
         device="cuda",

@@ -5,6 +5,7 @@ import gzip
 import json
 from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,10 +19,12 @@ from craft.contracts.problems import PROBLEM_MEDIA_TYPE, Problem
 from craft.contracts.services.model_server import BASE_MODEL_HEADER, LEASE_HEADER, ModelLease, ModelLeaseRequest
 from craft.errors import GpuOutOfMemory, ModelRejected
 from craft.infra.http.app import create_app
+from craft_inference.model_server.adapter_chats import AdapterChats
 from craft_inference.model_server.routes import router
 from craft_inference.model_server.server_fake import Answer, FakeServer, echo
 
 TOKEN = "sesame"
+NO_FORMS = AdapterChats(Path("/nonexistent"))
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 OPEN = {"/healthz", "/readyz", "/metrics"}
 VLLMS_OTHERS = [
@@ -73,7 +76,9 @@ class Upstream:
 def app_of(rig: Rig, answer: Answer = echo) -> FastAPI:
     rig.make = lambda: FakeServer(answer)
     return create_app(
-        title="Model server", service="model-server", routers=[router(rig.supervisor, token=SecretStr(TOKEN))]
+        title="Model server",
+        service="model-server",
+        routers=[router(rig.supervisor, token=SecretStr(TOKEN), chats=NO_FORMS)],
     )
 
 
@@ -134,7 +139,7 @@ class Caller:
 
 
 def routes() -> list[tuple[str, str]]:
-    found = router(Rig().supervisor, token=SecretStr(TOKEN)).routes
+    found = router(Rig().supervisor, token=SecretStr(TOKEN), chats=NO_FORMS).routes
     return [(method, route.path) for route in found if isinstance(route, APIRoute) for method in route.methods or ()]
 
 

@@ -121,6 +121,7 @@ def test_the_package_is_complete_and_names_no_path(
         "README.md",
         "adapter_config.json",
         "adapter_model.safetensors",
+        "chat_format.json",
         "chat_template.jinja",
         "tokenizer.json",
         "tokenizer_config.json",
