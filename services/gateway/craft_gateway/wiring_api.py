@@ -24,6 +24,7 @@ from craft.infra.settings.inference import VllmSettings
 from craft.infra.settings.settings import Settings
 from craft.infra.storage.artifacts import FolderStore
 from craft.infra.storage.served_adapters import ServedAdapters
+from craft.infra.storage.sick_workers import SickWorkers
 from craft_gateway.access.authentication import Authentication, Authenticator, RateLimits
 from craft_gateway.access.authorisation import REFUSALS
 from craft_gateway.access.long_work import LargeBodies, long_work
@@ -86,7 +87,11 @@ def app(settings: Settings) -> FastAPI:
     model_server = HttpModelServer(settings.resolved_model_server_url, token=settings.model_server_token)
     oidc = Oidc(settings.gateway.oidc) if settings.gateway.oidc else None
     space = FreeSpace(settings.resolved_artifacts_dir, min_free_bytes=settings.coordinator.min_free_bytes)
-    reader = JobReader(database, QueueSnapshots(has_space=space), retention=settings.retention)
+    reader = JobReader(
+        database,
+        QueueSnapshots(has_space=space, sick_workers=SickWorkers(settings.resolved_artifacts_dir).of),
+        retention=settings.retention,
+    )
     feed = EventFeed(reader)
 
     @asynccontextmanager

@@ -5,7 +5,7 @@ place while one is known. Where none is, it may be that the device is well again
 the same place gets it after a pause, and then the attempt is charged.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,8 +17,11 @@ from craft.contracts.stages.claims import place_of
 from craft.contracts.stages.kinds import FACTS, Service, StageKind
 from craft.errors import DeviceFailed
 from craft.infra.backoff import exponential_backoff
+from craft.infra.storage.sick_workers import SickWorker
 from craft_gateway.store.tables import Attempt, Stage
 
+SickWorkersOf = Callable[[Service], Sequence[SickWorker]]
+"""The workers of a queue that wait for their device to be well."""
 _FIRST_PAUSE_SECONDS = 20.0
 _LONGEST_PAUSE_SECONDS = 300.0
 _PLACES_SEEN_WITHIN = timedelta(minutes=10)
@@ -36,6 +39,11 @@ class PlaceFailures:
     def over_at(self) -> datetime:
         """The time from which the place may try the stage again, where no other place is known."""
         return max(self.times) + timedelta(seconds=pause_seconds(len(self.times)))
+
+
+def no_sick_workers(queue: Service) -> Sequence[SickWorker]:  # noqa: ARG001 - the queue makes no difference
+    """Know of no worker that waits for its device."""
+    return ()
 
 
 def pause_seconds(failures: int) -> float:
@@ -76,8 +84,8 @@ def is_charged(session: Session, stage: Stage, *, max_attempts: int) -> bool:
     return place_of(stage.owner or "") in failures or len(failures) >= max_attempts
 
 
-def sick_queue(session: Session, queue: Service, now: datetime) -> str | None:
-    """The reason why a queue's stages wait, where its last attempt ended with its device and no other one runs.
+def sick_queue(session: Session, queue: Service, now: datetime, *, sick: SickWorkersOf = no_sick_workers) -> str | None:
+    """The reason why a queue's stages wait: no worker runs any, and the last one, or one that waits, is sick.
 
     Another place would have taken over within a moment.
     """
@@ -87,10 +95,14 @@ def sick_queue(session: Session, queue: Service, now: datetime) -> str | None:
     since = now - _LAST_ATTEMPT_WITHIN
     last = select(Attempt.error).where(col(Attempt.kind).in_(_kinds(queue)), col(Attempt.ended_at) > since)
     newest = session.exec(last.order_by(col(Attempt.ended_at).desc()).limit(1)).first()
-    if not _is_device_failure(newest):
+    waiting = sick(queue)
+    if waiting:
+        words = waiting[0].words
+    elif newest is not None and _is_device_failure(newest):
+        words = str(newest.get("message", ""))
+    else:
         return None
-    words = str((newest or {}).get("message", ""))[:_MAX_SHOWN_LENGTH]
-    return f"waits for a {queue.value} worker with a working device: {words}"
+    return f"waits for a {queue.value} worker with a working device: {words[:_MAX_SHOWN_LENGTH]}"
 
 
 def _places_seen(session: Session, queue: Service, now: datetime) -> set[str]:

@@ -21,7 +21,7 @@ from craft_gateway.scheduling.allowances import (
     over_gpu_quota,
     team_allowances,
 )
-from craft_gateway.scheduling.device_failures import sick_queue
+from craft_gateway.scheduling.device_failures import SickWorkersOf, no_sick_workers, sick_queue
 from craft_gateway.scheduling.duration_model import total
 from craft_gateway.scheduling.fair_share import FairShareTurn, turns
 from craft_gateway.scheduling.stage_durations import StageDurations, StageRef
@@ -99,8 +99,10 @@ class QueueSnapshots:
         self,
         *,
         has_space: Callable[[], bool] = lambda: True,
+        sick_workers: SickWorkersOf = no_sick_workers,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._sick_workers = sick_workers
         self._has_space = has_space
         self._clock = clock
         self._durations = StageDurations(clock=clock)
@@ -129,7 +131,9 @@ class QueueSnapshots:
         if self._cached is None or moment - self._cached.at >= _FRESH_SECONDS:
             at = now(session)
             teams, has_space = team_allowances(session), self._has_space()
-            found = positions(session, teams, at, has_space=has_space, durations=self._durations)
+            found = positions(
+                session, teams, at, has_space=has_space, durations=self._durations, sick_workers=self._sick_workers
+            )
             self._cached = _CachedSnapshot(QueueSnapshot(found, _longest_owner(session), at), moment)
         return self._cached.snapshot
 
@@ -155,6 +159,7 @@ def positions(
     *,
     has_space: bool,
     durations: StageDurations,
+    sick_workers: SickWorkersOf = no_sick_workers,
     max_stages: int = _MAX_STAGES,
 ) -> dict[str, QueuePosition]:
     """The position of every job that has a ready stage: the best, where it has several.
@@ -170,7 +175,7 @@ def positions(
         order = list(_in_order(ready, turns(session, queue, waiting, teams, now), teams))
         predicted = durations.predict(session, [stage.ref for stage in order])
         waits = _pace(session, queue, now, durations).waits(predicted)
-        blocked = _blocked(session, queue, waiting, teams, now)
+        blocked = _blocked(session, queue, waiting, teams, now, sick_queue(session, queue, now, sick=sick_workers))
         for ahead, (stage, seconds) in enumerate(zip(order, waits, strict=True)):
             reason = _NO_SPACE if not has_space else blocked(stage)
             start = None if seconds is None or reason is not None else now + timedelta(seconds=seconds)
@@ -239,11 +244,10 @@ def _in_order(
 
 
 def _blocked(
-    session: Session, queue: Service, waiting: Iterable[str], teams: TeamAllowances, now: datetime
+    session: Session, queue: Service, waiting: Iterable[str], teams: TeamAllowances, now: datetime, sick: str | None
 ) -> Callable[[_ReadyStage], str | None]:
-    """A function that gives the quota, or the failed device, for which a stage has to wait, if any."""
+    """A function that gives the quota, or the failed device (`sick`), for which a stage has to wait, if any."""
     spent, full = {}, {}
-    sick = sick_queue(session, queue, now)
     for team in waiting:
         allowance = teams.allowance(team)
         if queue.uses_accelerator and over_gpu_quota(session, team, allowance, now):

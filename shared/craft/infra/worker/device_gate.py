@@ -31,10 +31,12 @@ def wait_until_well(
     program: Sequence[str] = _PROGRAM,
     timeout_seconds: float = _TIMEOUT_SECONDS,
     wait: Callable[[float], None] = time.sleep,
+    on_failure: Callable[[str], None] = lambda _: None,
 ) -> DeviceReport:
     """Run the self-test in `environment`, again after growing pauses until it passes, and return its report.
 
-    `setting` names the variable that chooses the device. A signal to stop ends the process meanwhile.
+    `setting` names the variable that chooses the device; `on_failure` gets the words of each failure. A signal to stop
+    ends the process meanwhile.
     """
     # As a container's first process it would ignore a signal for which it has no handler.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
@@ -47,6 +49,7 @@ def wait_until_well(
             pause = exponential_backoff(failures, first=_FIRST_PAUSE_SECONDS, longest=_LONGEST_PAUSE_SECONDS)
             told = {"detail": error.message, "failures": failures, "next_test_in_seconds": pause}
             _log.error("device_not_well", extra=told)
+            on_failure(error.message)
             wait(pause)
         else:
             _log.info("device_well", extra={"after_failures": failures, **report.model_dump(exclude={"failure"})})

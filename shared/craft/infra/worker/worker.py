@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from craft.infra.settings.settings import Settings
 from craft.infra.settings.tokens import require_token
 from craft.infra.settings.worker import WorkerSettings
 from craft.infra.storage.artifacts import FolderStore
+from craft.infra.storage.sick_workers import SickWorkers
 from craft.infra.worker.child_supervisor import WarmChild
 from craft.infra.worker.coordinator_client import CoordinatorClient
 from craft.infra.worker.device import device_lock, no_device_lock, no_memory_to_release, release_device
@@ -76,7 +77,7 @@ def run(service: Service, stage_functions_path: str, settings: Settings) -> None
         environment = use.environment(os.environ)
     except DeviceFailed as error:
         sys.exit(f"{error.message}\n{error.hint}")
-    hardware = wait_until_well(environment, setting=use.setting).title if use.on_gpu else None
+    hardware = _well_device(service, settings, use, environment) if use.on_gpu else None
     child = WarmChild(stage_functions_path, _child_settings(service, settings, use), environment=environment)
     client = CoordinatorClient(settings.resolved_coordinator_url, settings.worker_token)
     runner = _runner(service, settings, use, child=child, client=client, hardware=hardware)
@@ -113,6 +114,16 @@ def run(service: Service, stage_functions_path: str, settings: Settings) -> None
         client.close()
         telemetry.flush()
     sys.exit(EXIT_DEVICE_FAILED if device_failures else worker.exitcode or 0)
+
+
+def _well_device(service: Service, settings: Settings, use: DeviceUse, environment: Mapping[str, str]) -> str:
+    """Wait until the device passes its self-test, with a note for those who wait for this worker; return its name."""
+    notes, place = SickWorkers(settings.resolved_artifacts_dir), use.place(socket.gethostname())
+    report = wait_until_well(
+        environment, setting=use.setting, on_failure=lambda words: notes.note(service, place, words)
+    )
+    notes.forget(service, place)
+    return report.title
 
 
 def _child_settings(service: Service, settings: Settings, use: DeviceUse) -> WorkerSettings:

@@ -14,6 +14,8 @@ from tests.infra.worker.real_worker import PATIENCE_SECONDS, SmallCoordinator, r
 from craft.contracts.stages.kinds import Service
 from craft.errors import DeviceFailed
 from craft.infra.device.report import DeviceReport
+from craft.infra.settings.settings import Settings
+from craft.infra.storage.sick_workers import SickWorkers
 from craft.infra.worker.device_gate import self_tested, wait_until_well
 
 WELL = DeviceReport(name="NVIDIA H200", devices=1, total_bytes=139 * 2**30)
@@ -70,13 +72,16 @@ def test_the_gate_opens_after_growing_pauses_when_the_device_is_well_again(tmp_p
         f"p.write_text('x' * (n + 1))\n"
         f"print({SICK.model_dump_json()!r} if n < 3 else {WELL.model_dump_json()!r})"
     )
-    before, pauses = signal.getsignal(signal.SIGTERM), list[float]()
+    before, pauses, told = signal.getsignal(signal.SIGTERM), list[float](), list[str]()
     try:
-        report = wait_until_well(os.environ, setting="S", program=program(heals), wait=pauses.append)
+        report = wait_until_well(
+            os.environ, setting="S", program=program(heals), wait=pauses.append, on_failure=told.append
+        )
     finally:
         signal.signal(signal.SIGTERM, before)
     assert report == WELL
     assert pauses == [5.0, 10.0, 20.0]
+    assert told == [SICK.failure] * 3
 
 
 def test_a_worker_with_a_sick_device_never_claims_says_so_in_its_log_and_stops_at_once(tmp_path: Path) -> None:
@@ -84,13 +89,15 @@ def test_a_worker_with_a_sick_device_never_claims_says_so_in_its_log_and_stops_a
     try:
         # This machine has no GPU that works.
         with running(tmp_path, coordinator.port, service=Service.TRAINING, CRAFT_TRAINING__DEVICE="cuda") as worker:
-            log = tmp_path / "worker.log"
+            log, notes = tmp_path / "worker.log", SickWorkers(Settings(state_dir=tmp_path).resolved_artifacts_dir)
             deadline = time.monotonic() + PATIENCE_SECONDS
-            while "device_not_well" not in log.read_text():
+            while not notes.of(Service.TRAINING):
                 assert time.monotonic() < deadline, log.read_text()
                 assert worker.poll() is None, log.read_text()
                 time.sleep(0.1)
             assert "CRAFT_TRAINING__DEVICE=cpu" in log.read_text()
+            [note] = notes.of(Service.TRAINING)
+            assert "GPU cannot be used" in note.words
             worker.send_signal(signal.SIGTERM)
             assert worker.wait(PATIENCE_SECONDS) == 128 + signal.SIGTERM
         assert coordinator.calls.empty()

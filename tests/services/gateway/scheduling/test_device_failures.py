@@ -1,6 +1,7 @@
 """A stage that failed with a device goes to another place, is charged to nobody meanwhile, and says why it waits."""
 
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,10 @@ from craft.contracts.spec.jobs import JobStatus
 from craft.contracts.stages.claims import Claim, ClaimedStage, Fail, owner_at
 from craft.contracts.stages.kinds import Service
 from craft.errors import DeviceFailed
+from craft.infra.storage.sick_workers import SickWorkers
+from craft_gateway.job_views.reader import JobReader
 from craft_gateway.scheduling.device_failures import pause_seconds
+from craft_gateway.scheduling.queue import QueueSnapshots
 
 ECC = DeviceFailed("The device failed: CUDA error: uncorrectable ECC error encountered")
 STAGE = "ingest"
@@ -127,3 +131,17 @@ def test_a_job_with_only_a_sick_worker_says_so(rig: Rig) -> None:
     assert rig.calls.claim(claimed.stage_id, claim) is not None
     for job_id in (first, second):
         assert "working device" not in rig.get(f"/craft/jobs/{job_id}").json()["status_reason"]
+
+
+def test_a_job_whose_only_worker_fails_its_self_test_says_so_before_any_attempt(rig: Rig) -> None:
+    notes = SickWorkers(rig.artifacts)
+    rig.reader = JobReader(rig.database, QueueSnapshots(sick_workers=notes.of, clock=count().__next__))
+    rig.app = rig.new_app()
+    job_id = rig.submit()
+    notes.note(Service.TRAINING, "gpu-a", "of another queue")
+    assert "working device" not in rig.get(f"/craft/jobs/{job_id}").json()["status_reason"]
+    notes.note(Service.DATASETS, "gpu-a", "the NVIDIA driver is too old")
+    reason = rig.get(f"/craft/jobs/{job_id}").json()["status_reason"]
+    assert reason == "waits for a datasets worker with a working device: the NVIDIA driver is too old"
+    rig.claim(job_id)
+    assert "working device" not in rig.get(f"/craft/jobs/{job_id}").json()["status_reason"]
