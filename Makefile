@@ -9,6 +9,7 @@ VLLM := .craft/vllm
 FUZZ := .craft/fuzz
 TRANSFORMERS_4 := .craft/transformers4
 TRL := .craft/trl
+NF4 := .craft/nf4
 GPU_WHEELS := .craft/gpu-wheels
 # The version of the Python that holds torch on the GPU machine.
 GPU_PYTHON ?= 3.12
@@ -16,7 +17,7 @@ GPU_PYTHON ?= 3.12
 PIP_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models vllm demo up test test-servers chaos attacks fuzz test-vllm client lint types imports check bench bench-api bench-gateway bench-threads bench-vllm bench-vllm-settings gpu-check gpu-wheels clean
+.PHONY: help setup models vllm demo up test test-servers chaos attacks fuzz test-vllm test-nf4 client lint types imports check bench bench-api bench-gateway bench-threads bench-vllm bench-vllm-settings gpu-check gpu-wheels clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*?## "} {printf "  make %-14s %s\n", $$1, $$2}'
@@ -87,6 +88,17 @@ fuzz: setup $(FUZZ)/.installed ## Values at the edge, then schemathesis, against
 
 test-vllm: setup models vllm ## Real vLLM on this machine's CPU: engine, faults, a whole job, serving
 	$(BIN)/python -m pytest tests/vllm -m vllm $(ARGS)
+
+# The libraries of .venv, and bitsandbytes beside them.
+$(NF4)/.installed: $(VENV)/.installed
+	sh .ci/make-venv $(PYTHON) $(NF4)
+	$(BIN)/python -c "import sysconfig; print('import site; site.addsitedir(%r)' % sysconfig.get_path('purelib'))" \
+		> "$$($(NF4)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/venv.pth"
+	$(NF4)/bin/python -m pip install -q $(PIP_ARGS) --no-deps -c $(CONSTRAINTS) bitsandbytes
+	touch $@
+
+test-nf4: setup $(NF4)/.installed ## QLoRA by the real bitsandbytes on this machine's CPU: tuning, packaging, estimate
+	$(NF4)/bin/python -m pytest -q tests/services/training/test_quantized.py $(ARGS)
 
 client: setup ## Write craft_client/sync from craft_client/aio
 	$(BIN)/python services/cli/craft_client/_generate_sync.py

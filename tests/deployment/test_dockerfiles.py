@@ -195,7 +195,9 @@ def test_a_volume_belongs_to_our_user_whoever_mounts_it_first(name: str) -> None
 def test_the_images_with_torch_differ_in_their_names_only() -> None:
     bare = set()
     for image in ("inference", "scoring", "training"):
-        text = "\n".join(f"{i.stage} {i.word} {i.rest}" for i in parsed(image)).replace(image, "NAME")
+        # Only one of them can train on weights of 4 bits.
+        same = [i for i in parsed(image) if "NF4" not in i.rest]
+        text = "\n".join(f"{i.stage} {i.word} {i.rest}" for i in same).replace(image, "NAME")
         text = text.replace(str(getattr(Settings(), image).port), "PORT")
         # Only two of them compute on GPUs.
         bare.add(text.replace(" NVIDIA_DRIVER_CAPABILITIES=compute,utility", ""))
@@ -205,6 +207,14 @@ def test_the_images_with_torch_differ_in_their_names_only() -> None:
 def test_only_images_that_load_models_stay_away_from_the_hub() -> None:
     offline = {image for image in IMAGES if any("HF_HUB_OFFLINE=1" in env for env in of(parsed(image), "ENV"))}
     assert offline == {"inference", "scoring", "training"}, "the gateway publishes to the hub"
+
+
+def test_only_the_image_of_training_may_have_bitsandbytes_and_only_if_it_is_asked_for() -> None:
+    with_it = {image for image in IMAGES if any("bitsandbytes" in run for run in of(parsed(image), "RUN"))}
+    assert with_it == {"training"}
+    [run] = [run for run in of(parsed("training"), "RUN") if "bitsandbytes" in run]
+    assert run.startswith('[ -z "$NF4" ] ||')
+    assert 'NF4=""' in of(parsed("training"), "ARG", stage=1)
 
 
 def test_a_build_says_which_service_it_is_of() -> None:

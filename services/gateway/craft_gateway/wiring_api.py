@@ -233,6 +233,7 @@ def submissions(
         engine=engine_ref(settings.inference, os.environ),
         trainer=trainer_ref(settings.training, os.environ),
         embedder=settings.scoring.embedder,
+        nf4=settings.training.nf4,
         vllm=_vllm(settings),
     )
 

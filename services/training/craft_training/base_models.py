@@ -13,6 +13,7 @@ import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from craft.contracts.spec.jobs import Quantization
 from craft.contracts.stages.parameters import ModelRef, TrainerRef
 from craft.errors import RequestInvalid
 from craft.infra.device.choice import Device
@@ -22,6 +23,7 @@ from craft.infra.models.chats.renderer import ChatRenderer
 from craft.infra.models.folders import ModelFolders
 from craft.infra.models.loading import loading
 from craft.infra.settings.training import TrainingServiceSettings
+from craft_training.quantized import loading_arguments
 
 _log = logging.getLogger("craft.training")
 
@@ -35,6 +37,7 @@ class BaseModel:
     tokenizer: Any
     trainer: TrainerRef
     folder: Path
+    quantization: Quantization = Quantization.NONE
 
     @property
     def chat(self) -> ChatRenderer:
@@ -62,26 +65,33 @@ class BaseModels:
         """The device of every model."""
         return self._device
 
-    def get(self, ref: ModelRef, trainer: TrainerRef) -> BaseModel:
+    def get(self, ref: ModelRef, trainer: TrainerRef, quantization: Quantization = Quantization.NONE) -> BaseModel:
         """The kept model, or the model loaded now. Raises ModelNotFound, ModelRejected, DeploymentChanged.
 
-        Base weights are stored and multiplied in `trainer.dtype`; LoRA weights are float32.
+        Base weights are stored, or quantized, and multiplied in `trainer.dtype`; LoRA weights are float32.
         """
         check_trainer(trainer, device=self._device)
-        if self._loaded is None or (self._loaded.ref.weights, self._loaded.trainer) != (ref.weights, trainer):
+        kept, wanted = self._loaded, (ref.weights, trainer, quantization)
+        if kept is None or (kept.ref.weights, kept.trainer, kept.quantization) != wanted:
             path = self._folders.locate(ref)
-            self._loaded = None  # Two models together may not fit into memory.
+            del kept  # Two models together may not fit into memory.
+            self._loaded = None
             transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
             dtype = _dtype(trainer.dtype, self._device)
             with loading(ref.id):
                 model: Any = AutoModelForCausalLM.from_pretrained(
-                    path, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, local_files_only=True
+                    path,
+                    dtype=dtype,
+                    attn_implementation="sdpa",
+                    use_safetensors=True,
+                    local_files_only=True,
+                    **loading_arguments(quantization, dtype, self._device),
                 )
                 tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-            self._loaded = BaseModel(ref, model.to(self._device).eval(), tokenizer, trainer, path)
+            kept = self._loaded = BaseModel(ref, model.to(self._device).eval(), tokenizer, trainer, path, quantization)
             _log.info("model_loaded", extra={"model": ref.id, "device": self._device, "dtype": str(dtype)})
         # Jobs with other forms of chats share the weights.
-        return self._loaded if self._loaded.ref == ref else replace(self._loaded, ref=ref)
+        return kept if kept.ref == ref else replace(kept, ref=ref)
 
     def forget(self) -> None:
         """Drop the kept model, because a failure inside `adapted` may have left it changed."""

@@ -3,7 +3,7 @@
 from importlib.metadata import version
 
 from craft.contracts.findings import findings_of
-from craft.contracts.spec.jobs import TrainingSettings
+from craft.contracts.spec.jobs import Quantization, TrainingSettings
 from craft.contracts.stages.artifacts import Cost, StageResult
 from craft.contracts.stages.kinds import StageKind
 from craft.contracts.stages.parameters import PackageParameters, RehearseParameters, TuneParameters
@@ -15,6 +15,7 @@ from craft.infra.storage.artifacts import read_rows, write_rows
 from craft_training.base_models import BaseModel, BaseModels
 from craft_training.estimates import steps_of, training_flops
 from craft_training.model_shape import shape_of
+from craft_training.packaging.comparison import replies_of
 from craft_training.packaging.packaging import package
 from craft_training.tuning.samples import tokenise
 from craft_training.tuning.throughput import Throughput
@@ -47,9 +48,14 @@ class TrainingStages:
 
     def package(self, parameters: PackageParameters, context: StageContext) -> StageResult:
         """Build the deliverable and check that it replies as the engine did. Raises AdapterUnservable."""
-        base = self._models.get(parameters.model, parameters.trainer)
         try:
-            return package(parameters, context, base)
+            as_trained = None
+            if parameters.quantization is not Quantization.NONE:
+                trained = self._models.get(parameters.model, parameters.trainer, parameters.quantization)
+                as_trained = replies_of(parameters, context, trained)
+                del trained  # The next line loads another model, and both may not fit into memory.
+            base = self._models.get(parameters.model, parameters.trainer)
+            return package(parameters, context, base, as_trained=as_trained)
         except Exception:
             self._models.forget()
             raise
@@ -62,7 +68,7 @@ class TrainingStages:
         rows = list(read_rows(context.input("rows") / TRAINING_FILE, TrainingRow))
         with explained_by_probe(context):
             _check_steps(len(rows), settings, too_short)
-        base = self._models.get(parameters.model, parameters.trainer)
+        base = self._models.get(parameters.model, parameters.trainer, settings.quantization)
         length = min(settings.max_length, base.context_length)
         tokenised = tokenise(rows, base.chat, max_length=length)
         run = TuningRun(tokenised.samples, settings, parameters.seed)

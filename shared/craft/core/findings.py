@@ -54,6 +54,8 @@ class FindingCode(StrEnum):
     """The model answers every question right."""
     GAIN_FROM_BASE_REPLIES = "gain_from_base_replies"
     """A strategy's gain comes from questions whose BASIC reply was cut or could not be read."""
+    TRAINED_ON_OTHER_WEIGHTS = "trained_on_other_weights"
+    """The adapter was trained on a quantized base model and is served on a whole one."""
     REPEATED_ROWS = "repeated_rows"
     """The same row without an id comes again, and is taken once."""
     CONTRADICTING_ROWS = "contradicting_rows"

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from craft.contracts.spec.jobs import JobStatus, TrainingSettings
+from craft.contracts.spec.jobs import JobStatus, Quantization, RehearsalSettings, TrainingSettings
 
 
 def test_workers_take_stages_of_jobs_that_are_queued_or_run() -> None:
@@ -26,6 +26,13 @@ def test_no_ended_job_is_anything_else() -> None:
     ended = [status for status in JobStatus if status.terminal]
     assert {status.value for status in ended} == {"succeeded", "failed", "cancelled"}
     assert not any(s.schedulable or s.counts_as_running or s.pause_requested or s.waits for s in ended)
+
+
+def test_rehearsal_is_on_the_weights_that_are_served() -> None:
+    quantized = TrainingSettings(quantization=Quantization.NF4)
+    assert quantized.model_dump(mode="json")["quantization"] == "nf4"
+    with pytest.raises(ValidationError, match="rehearse on the weights that are served"):
+        RehearsalSettings(training=quantized)
 
 
 def test_a_layer_is_adapted_once() -> None:

@@ -3,7 +3,7 @@
 import json
 
 from craft.contracts.documents.estimate import Check, CheckName, CheckOutcome
-from craft.contracts.spec.jobs import JobSpec, PromptSettings
+from craft.contracts.spec.jobs import JobSpec, PromptSettings, Quantization
 from craft.contracts.stages.rows import QuestionRow
 from craft.core.judging.refusals import is_refusal, wording_for
 from craft.core.prompts import templates_from
@@ -161,6 +161,17 @@ def check_servable(spec: JobSpec, vllm: VllmSettings) -> None:
                 "(CRAFT_INFERENCE__ENGINE) has no such limit.",
                 param=f"{path}.target_modules",
             )
+
+
+def check_quantization(spec: JobSpec, *, nf4: bool) -> None:
+    """Raises RequestInvalid for training in 4 bits where the training workers cannot do it."""
+    if spec.training.quantization is Quantization.NF4 and not nf4:
+        raise RequestInvalid(
+            "This installation cannot train on weights of 4 bits: its training workers have no bitsandbytes.",
+            hint="Leave training.quantization at none: training uses gradient checkpointing where memory is short. Or "
+            "have bitsandbytes installed (the extra `nf4`) and CRAFT_TRAINING__NF4 set.",
+            param="training.quantization",
+        )
 
 
 def check_sizes(spec: JobSpec, questions: int) -> None:

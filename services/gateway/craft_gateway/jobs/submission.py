@@ -23,6 +23,7 @@ from craft_gateway.job_views.reader import JobReader
 from craft_gateway.job_views.views import resolved_view
 from craft_gateway.jobs.checks import (
     check_lengths,
+    check_quantization,
     check_servable,
     check_sizes,
     check_target_modules,
@@ -68,12 +69,14 @@ class Submissions:
         engine: EngineRef,
         trainer: TrainerRef,
         embedder: str,
+        nf4: bool = False,
         vllm: VllmSettings | None = None,
         today: Callable[[], date] = lambda: datetime.now(UTC).date(),
     ) -> None:
         """`vllm`: the settings of the engine that will serve the adapters, where it is vLLM.
 
-        `today` is the date that a chat template writes for a job accepted now.
+        `today` is the date that a chat template writes for a job accepted now. With `nf4` training workers
+        can train on weights of 4 bits.
         """
         self._reader = reader
         self._control = control
@@ -83,6 +86,7 @@ class Submissions:
         self._engine = engine
         self._trainer = trainer
         self._embedder = embedder
+        self._nf4 = nf4
         self._vllm = vllm
         self._today = today
         self._estimator = estimator
@@ -176,6 +180,7 @@ class Submissions:
         check_tokenizer(model)
         chats = settled_chats(model.path, spec.base_model, today=self._today())
         check_wording(spec)
+        check_quantization(spec, nf4=self._nf4)
         probe = spec.probe.model_copy(update={"shots": checked_shots(spec)})
         check_lengths(spec, model, self._vllm)
         if self._vllm is not None:

@@ -287,6 +287,7 @@ def _strategy(job: ResolvedJob, strategy: Strategy) -> Iterator[PlannedStage]:
             strategy=strategy,
             prompts=spec.prompts,
             max_new_tokens=spec.evaluation_settings.max_new_tokens,
+            quantization=spec.training.quantization,
             findings=job.findings,
         ),
         {

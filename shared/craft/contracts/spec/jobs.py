@@ -112,6 +112,15 @@ class ProbeSettings(Contract):
     )
 
 
+class Quantization(StrEnum):
+    """The form of the base model's weights while an adapter is trained on them."""
+
+    NONE = "none"
+    """That of the trainer's dtype, in which the model is served too."""
+    NF4 = "nf4"
+    """4 bits (QLoRA): a third of the memory, but the adapter is served on weights that it was not trained on."""
+
+
 class TrainingSettings(Contract):
     """LoRA tuning (method.md, step 9)."""
 
@@ -131,6 +140,11 @@ class TrainingSettings(Contract):
         2048, ge=16, le=131_072, description="Tokens of prompt and target. Longer rows are `rows_too_long`."
     )
     min_steps: Count = Field(1, description="With fewer optimiser steps the stage fails.")
+    quantization: Quantization = Field(
+        Quantization.NONE,
+        description="`nf4` trains on weights of 4 bits, where the deployment has bitsandbytes. Everything else, also "
+        "the comparison of the packaged adapter, is on the weights that are served.",
+    )
 
     @model_validator(mode="after")
     def _check_unique_modules(self) -> "TrainingSettings":
@@ -149,6 +163,13 @@ class RehearsalSettings(Contract):
     )
     shortage: Shortage = Shortage.SHRINK
     training: TrainingSettings = Field(default_factory=lambda: TrainingSettings(min_steps=8))
+
+    @model_validator(mode="after")
+    def _check_served_weights(self) -> "RehearsalSettings":
+        # What 4 bits change would be taken for knowledge that moves.
+        if self.training.quantization is not Quantization.NONE:
+            raise ValueError("rehearse on the weights that are served: leave rehearsal.training.quantization at none")
+        return self
 
 
 class VanTarget(StrEnum):

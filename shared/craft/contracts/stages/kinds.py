@@ -155,8 +155,9 @@ FACTS: Mapping[StageKind, StageFacts] = {
     ),
     StageKind.REHEARSE: StageFacts(
         service=Service.TRAINING,
-        # A run without a usable adapter fails; the form of chats is the job's; the key has versions and device.
-        code_version=4,
+        # A run without a usable adapter fails; the form of chats is the job's; the key has versions and device. Memory
+        # decides how a step is cut.
+        code_version=5,
         weight=6.0,
         retention=RetentionClass.MODEL,
         needs_model=True,
@@ -186,8 +187,8 @@ FACTS: Mapping[StageKind, StageFacts] = {
     ),
     StageKind.TUNE: StageFacts(
         service=Service.TRAINING,
-        # A run without a usable adapter fails; the form of chats is the job's; the key has versions and device.
-        code_version=4,
+        # As `rehearse`, and the base model may have 4 bits.
+        code_version=5,
         weight=12.0,
         retention=RetentionClass.MODEL,
         needs_model=True,
@@ -218,8 +219,9 @@ FACTS: Mapping[StageKind, StageFacts] = {
     StageKind.PACKAGE: StageFacts(
         service=Service.TRAINING,
         # The card shows findings and every setting of generation; the base's own tokenizer files, with the template of
-        # the job's form of chats. The key has versions and device.
-        code_version=5,
+        # the job's form of chats. The key has versions and device. After a tuning in 4 bits the replies on both bases
+        # are compared.
+        code_version=6,
         weight=4.0,
         retention=RetentionClass.RESULT,
         needs_model=True,

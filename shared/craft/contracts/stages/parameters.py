@@ -11,6 +11,7 @@ from craft.contracts.spec.jobs import (
     EvaluationSettings,
     ProbeSettings,
     PromptSettings,
+    Quantization,
     Seed,
     SelectionSettings,
     Share,
@@ -199,6 +200,7 @@ class PackageParameters(Contract):
     prompts: PromptSettings
     max_new_tokens: int
     least_equal_share: Share = 0.9
+    quantization: Quantization = Field(Quantization.NONE, description="That of the tuning.")
     findings: list[Finding] = Field(default_factory=list, description="Noticed when the job was accepted.")
 
 

@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from craft.contracts.spec.jobs import TrainingSettings
+from craft.contracts.spec.jobs import Quantization, TrainingSettings
 from craft.infra.models.shape import ModelShape
 
 MAX_TOKENS_PER_PASS = 4096
@@ -26,6 +26,8 @@ _ADAM_BYTES = 16
 """Of a LoRA weight: itself, its gradient and two moments, in float32."""
 _LOGIT_BYTES = 12
 """Of a logit: itself twice, in float32, and its logarithm."""
+_NF4_BYTES = 0.52
+"""Of a weight in 4 bits, with the scales of its block, which are quantized too."""
 _MASK_BYTES: dict[Device, int] = {"cpu": 4, "cuda": 1}
 _BACKWARD: dict[int, tuple[int, int]] = {2: (3, 12), 4: (8, 8)}
 """Gradients that live at once in a layer's backward pass: bytes for each hidden unit and feed-forward unit, by w."""
@@ -94,7 +96,7 @@ def training_memory(
     # Autocast keeps a bfloat16 copy of LoRA's weights.
     copies = lora * weight_bytes if weight_bytes == 2 else 0
     return TrainingMemory(
-        weights=weight_bytes * shape.parameters,
+        weights=_weights(shape, settings, weight_bytes),
         adapter=_ADAM_BYTES * lora + copies,
         layers=shape.layers,
         weight_bytes=weight_bytes,
@@ -126,6 +128,15 @@ def training_bytes(
     tokens = at_once * tokens_per_row
     size = PassSize(tokens=tokens, logits=at_once * answer_tokens_per_row, pairs=tokens**2)
     return memory.weights + memory.adapter + memory.pass_bytes(size, checkpointed=checkpointed)
+
+
+def _weights(shape: ModelShape, settings: TrainingSettings, weight_bytes: int) -> int:
+    """The bytes of all weights. A matrix in 4 bits is unpacked while it multiplies: there is room for the largest."""
+    if settings.quantization is Quantization.NONE:
+        return weight_bytes * shape.parameters
+    largest = max((outputs * inputs for outputs, inputs in shape.matrices.values()), default=0)
+    whole = shape.parameters - shape.layer_parameters + largest
+    return round(weight_bytes * whole + _NF4_BYTES * shape.layer_parameters)
 
 
 @dataclass(frozen=True, slots=True)

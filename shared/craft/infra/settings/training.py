@@ -23,4 +23,9 @@ class TrainingServiceSettings(Listen):
         "those installed beside the gateway, else this release's.",
     )
     threads: int | None = None
+    nf4: bool = Field(
+        default=False,
+        description="Training workers have bitsandbytes, so jobs may ask for training.quantization nf4. The gateway "
+        "reads it too.",
+    )
     checkpoint_seconds: float = 60.0

@@ -10,7 +10,7 @@ from tests.services.gateway.rigs.public_rig import shaped_model
 from craft.contracts.spec.jobs import JobSpec
 from craft.errors import CraftError, DatasetInvalid, RequestInvalid
 from craft.infra.models.shape import ModelShape, read_shape
-from craft_gateway.jobs.checks import checked_shots
+from craft_gateway.jobs.checks import check_quantization, checked_shots
 from craft_gateway.jobs.feasibility import check_counts, check_rank, check_split, check_tied_head
 
 LAYERS = {"model.layers.0.self_attn.q_proj.weight": (32, 16), "model.layers.0.mlp.up_proj.weight": (64, 32)}
@@ -91,3 +91,13 @@ def test_shots_of_more_than_100_kilobytes_are_refused() -> None:
         checked_shots(spec(probe={"shots": shots}))
     assert caught.value.param == "probe.shots"
     assert len(json.dumps(checked_shots(spec(probe={"shots": shots[:4]})))) > 80_000
+
+
+def test_training_in_4_bits_needs_workers_that_can() -> None:
+    asked = spec(training={"quantization": "nf4"})
+    check_quantization(asked, nf4=True)
+    with pytest.raises(RequestInvalid, match="have no bitsandbytes") as raised:
+        check_quantization(asked, nf4=False)
+    assert raised.value.param == "training.quantization"
+    assert "CRAFT_TRAINING__NF4" in str(raised.value.hint)
+    check_quantization(spec(), nf4=False)

@@ -20,8 +20,11 @@ from tests.services.gateway.rigs.public_rig import (
 )
 
 from craft.contracts.spec.jobs import JobSpec
+from craft.errors import RequestInvalid
+from craft.infra.settings.training import TrainingServiceSettings
 from craft_gateway.http.bodies import MAX_JSON_BYTES
 from craft_gateway.jobs.examples import JOB_EXAMPLES
+from craft_gateway.jobs.submission import Submission
 from craft_gateway.lifecycle.creation import Idempotency
 
 
@@ -123,6 +126,9 @@ REFUSED: list[tuple[str, dict[str, Any], str, str | None]] = [
         "request_invalid",
         "prompts.templates.choice_option",
     ),
+    ("4 bits without bitsandbytes", {"training": {"quantization": "nf4"}}, "request_invalid", "training.quantization"),
+    ("4 bits in rehearsal", {"rehearsal": {"training": {"quantization": "nf4"}}}, "request_invalid", "rehearsal"),
+    ("another quantization", {"training": {"quantization": "int8"}}, "request_invalid", "training.quantization"),
     ("the server's own knobs", {"trust_remote_code": True}, "request_invalid", "trust_remote_code"),
 ]
 
@@ -365,3 +371,11 @@ def test_the_first_jobs_guide_says_how_many_rows_are_needed(rig: Rig, block: str
     assert answered(enough) == (200, None)
     if block == "json":
         assert answered(enough - 70) == (422, "rehearsal_too_short")
+
+
+def test_training_in_4_bits_is_accepted_where_the_settings_say_that_workers_can(rig: Rig) -> None:
+    asked = JobSpec.model_validate(body(training={"quantization": "nf4"}))
+    with pytest.raises(RequestInvalid, match="bitsandbytes"):
+        rig.submissions.submit(Submission(asked))
+    rig.settings = rig.settings.model_copy(update={"training": TrainingServiceSettings(nf4=True)})
+    assert rig.submissions.submit(Submission(asked)).resolved.training.quantization == "nf4"

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from tests.services.gateway.rigs.world import ref, resolved
 
+from craft.contracts.spec.jobs import Quantization, TrainingSettings
 from craft.contracts.stages.artifacts import stage_key
 from craft.contracts.stages.kinds import FACTS, Service, StageKind
 from craft.contracts.stages.parameters import (
@@ -256,3 +257,11 @@ def test_the_models_own_answers_are_read_only_where_they_are_taught() -> None:
         return set(by_name(resolved(selection=selection))["tuning_set:craft"].inputs)
 
     assert inputs(van_target="own") - inputs() == {"probe"}
+
+
+def test_only_tuning_and_its_package_know_of_4_bits() -> None:
+    plain, quantized = (
+        by_name(resolved(Strategy.CRAFT, training=TrainingSettings(quantization=kind))) for kind in Quantization
+    )
+    changed = {name for name, stage in plain.items() if stage.parameters != quantized[name].parameters}
+    assert {"tune:craft", "package:craft"} <= changed <= {"tune:craft", "package:craft", "report"}
