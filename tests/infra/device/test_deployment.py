@@ -77,8 +77,10 @@ def test_the_kind_of_device_changes_engine_and_trainer() -> None:
     assert engine(engine="transformers", device="auto").device == "cpu"
     with pytest.raises(DeploymentChanged, match="cuda"):
         check_engine(engine(device="cuda"), engine(device="cpu", vllm={}))
-    with pytest.raises(DeploymentChanged, match="cuda"):
+    with pytest.raises(DeploymentChanged, match="cuda") as raised:
         check_trainer(trainer(device="cuda"), device="cpu")
+    # `auto` alike everywhere is not enough where the gateway's machine has no GPU.
+    assert "CRAFT_TRAINING__DEVICE=cpu in all processes" in (raised.value.hint or "")
 
 
 def test_versions_are_those_installed_without_their_builds() -> None:

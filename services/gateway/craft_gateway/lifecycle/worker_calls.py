@@ -234,6 +234,8 @@ class WorkerCalls:
 
         The message that named the stage is then used up: another one follows, which another worker may get.
         """
+        if seen.fence == 0:  # nobody has tried it
+            return False
         with self._database.read() as session:
             if not avoids(session, seen, claim.owner, self._database.now(session)):
                 return False

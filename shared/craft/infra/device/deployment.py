@@ -111,7 +111,7 @@ def check_versions(agreed: str, own: str, *, setting: str) -> None:
 def check_device(agreed: Device, own: Device, *, setting: str) -> None:
     """Raises DeploymentChanged where the devices differ in kind."""
     if agreed != own:
-        raise _changed(f"the device {agreed}, and this worker computes on {own}", f"{setting} alike in all processes")
+        raise _changed(f"the device {agreed}, and this worker computes on {own}", f"{setting}={own} in all processes")
 
 
 def _changed(difference: str, setting: str) -> DeploymentChanged:
