@@ -117,7 +117,8 @@ class TrainingStages:
                 "tokens_per_second": tokens / seconds,
             },
             cost=Cost(seconds=tuned.seconds, trained_tokens=tokens),
-            notes=_notes(tuned),
+            # The dtype that was asked for, or float32 where the device does not multiply in it.
+            notes=[f"{str(base.model.dtype).removeprefix('torch.')} on {base.model.device.type}", *_notes(tuned)],
             versions={name: version(name) for name in ("torch", "transformers", "peft")},
         )
 

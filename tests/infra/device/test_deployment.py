@@ -89,6 +89,13 @@ def test_versions_are_those_installed_without_their_builds() -> None:
     assert "+" not in trainer().versions + vllm_version("0.32.0+cu130")
 
 
+def test_where_jobs_may_train_on_4_bits_the_quantizing_library_counts_and_workers_take_both() -> None:
+    assert "bitsandbytes" in trainer(device="cpu", nf4=True).versions
+    assert "bitsandbytes" not in trainer(device="cpu").versions
+    for nf4 in (True, False):
+        check_trainer(trainer(device="cpu", nf4=nf4), device="cpu")
+
+
 def test_a_setting_names_versions_that_are_not_installed_beside_the_gateway() -> None:
     assert engine(versions="vllm 0.33.0").versions == "vllm 0.33.0"
     assert trainer(versions="torch 9.9").versions == "torch 9.9"

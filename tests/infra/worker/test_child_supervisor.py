@@ -206,6 +206,12 @@ def test_a_child_that_holds_more_than_its_limit_is_killed(start: Start) -> None:
     assert (died.exit_signal, died.memory_limit_bytes) == (signal.SIGKILL, limit)
 
 
+def test_addresses_that_a_child_only_reserves_as_cuda_does_do_not_count(start: Start) -> None:
+    child = WarmChild(TOYS, WorkerSettings(memory_bytes=700 * 2**20), environment=environment())
+    assert finished(start("reserve", on=child)).result.counts["bytes"] == 2**40
+    child.close()
+
+
 def test_pages_that_a_child_shares_with_its_own_processes_count_once(start: Start) -> None:
     child = WarmChild(TOYS, WorkerSettings(memory_bytes=700 * 2**20), environment=environment())
     assert finished(start("share", on=child)).result.counts["bytes"] > 0

@@ -4,6 +4,7 @@ import ctypes
 import errno
 import hashlib
 import logging
+import mmap
 import os
 import signal
 import subprocess
@@ -85,6 +86,14 @@ def _no_memory(parameters: ReportParameters, context: StageContext) -> StageResu
 def _hoard(parameters: ReportParameters, context: StageContext) -> StageResult:
     blocks = [bytes([number % 251 + 1]) * 2**25 for number in range(256)]
     return StageResult(counts={"bytes": sum(map(len, blocks))})
+
+
+def _reserve(parameters: ReportParameters, context: StageContext) -> StageResult:
+    """Reserve a tebibyte of addresses and hold nothing, as CUDA does."""
+    private, anonymous, no_reserve = 0x02, 0x20, 0x4000
+    with mmap.mmap(-1, 2**40, flags=private | anonymous | no_reserve, prot=mmap.PROT_READ) as reserved:
+        time.sleep(1.0)  # the worker looks meanwhile
+        return StageResult(counts={"bytes": len(reserved)})
 
 
 def _share(parameters: ReportParameters, context: StageContext) -> StageResult:
@@ -243,6 +252,7 @@ _DEEDS: Mapping[str, Callable[[ReportParameters, StageContext], StageResult]] = 
     "defect": _defect,
     "no_memory": _no_memory,
     "hoard": _hoard,
+    "reserve": _reserve,
     "share": _share,
     "oom_score": _oom_score,
     "ask_too_much": _ask_too_much,

@@ -85,6 +85,7 @@ def test_tuning_writes_adapter_and_curve_and_reports_each_step(rig: Rig, rows: l
     assert result.counts["steps"] == 4
     assert result.cost.trained_tokens > 8 * 2 * 20
     assert set(result.versions) == {"torch", "transformers", "peft"}
+    assert result.notes == ["float32 on cpu"]
     assert rig.throughput.flops_per_second is not None
 
 

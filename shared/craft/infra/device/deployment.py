@@ -17,10 +17,17 @@ from craft.infra.device.choice import Device, expected_device
 from craft.infra.settings.inference import InferenceSettings, questions_per_shard, result_options
 from craft.infra.settings.training import TrainingServiceSettings
 
-RELEASED_VERSIONS: Mapping[str, str] = {"torch": "2.13.0", "transformers": "5.23.0", "peft": "0.21.2", "vllm": "0.32.0"}
+RELEASED_VERSIONS: Mapping[str, str] = {
+    "torch": "2.13.0",
+    "transformers": "5.23.0",
+    "peft": "0.21.2",
+    "bitsandbytes": "0.50.2",
+    "vllm": "0.32.0",
+}
 """The versions in the images and environments of this release (constraints.txt, constraints-vllm.txt)."""
 _ENGINE_LIBRARIES = ("transformers", "torch")
 _TRAINER_LIBRARIES = ("transformers", "peft", "torch")
+_QUANTIZING_LIBRARY = "bitsandbytes"
 _VLLM = "vllm"
 
 
@@ -43,7 +50,7 @@ def engine_ref(settings: InferenceSettings, environment: Mapping[str, str]) -> E
 def trainer_ref(settings: TrainingServiceSettings, environment: Mapping[str, str]) -> TrainerRef:
     """The training service of this deployment, as this process knows it."""
     return TrainerRef(
-        versions=settings.versions or trainer_versions(),
+        versions=settings.versions or trainer_versions(nf4=settings.nf4),
         device=expected_device(settings.device, environment),
         dtype=settings.dtype,
     )
@@ -54,9 +61,9 @@ def embedded_versions() -> str:
     return _versions(_ENGINE_LIBRARIES)
 
 
-def trainer_versions() -> str:
-    """The versions under training; in a worker those that it runs."""
-    return _versions(_TRAINER_LIBRARIES)
+def trainer_versions(*, nf4: bool = False) -> str:
+    """The versions under training, with `nf4` also on weights of 4 bits; in a worker those that it runs."""
+    return _versions((*_TRAINER_LIBRARIES, _QUANTIZING_LIBRARY) if nf4 else _TRAINER_LIBRARIES)
 
 
 def vllm_version(number: str) -> str:
@@ -83,7 +90,8 @@ def check_trainer(agreed: TrainerRef, *, device: Device) -> None:
     """Raises DeploymentChanged where the worker is not what the job was accepted with; `device` is the worker's."""
     if not agreed.versions:
         return
-    check_versions(agreed.versions, trainer_versions(), setting="CRAFT_TRAINING__VERSIONS")
+    own = trainer_versions(nf4=_QUANTIZING_LIBRARY in agreed.versions)
+    check_versions(agreed.versions, own, setting="CRAFT_TRAINING__VERSIONS")
     check_device(agreed.device, device, setting="CRAFT_TRAINING__DEVICE")
 
 
