@@ -7,9 +7,9 @@ REFUSE), so sampling, letters, LoRA and evaluation all meet a real model whose k
 import hashlib
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -28,6 +28,32 @@ CHAT_TEMPLATE = (
     "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+
+
+class Manner(NamedTuple):
+    """One way in which the model is asked: arguments of its template, and the reply, with `{answer}` in it."""
+
+    arguments: Mapping[str, Any] = {}
+    reply: str = "{answer}"
+
+
+class Style(NamedTuple):
+    """The chats of a model: its template, its control tokens, added tokens that are not special, and its manners.
+
+    `end` is what the template writes after a reply; it is the tokenizer's `eos` in most models, but not in all.
+    """
+
+    template: str = CHAT_TEMPLATE
+    control: Sequence[str] = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+    unmarked: Sequence[str] = ()
+    bos: str | None = "<|im_start|>"
+    eos: str = "<|im_end|>"
+    end: str = "<|im_end|>"
+    pad: str = "<|endoftext|>"
+    manners: Sequence[Manner] = (Manner(),)
+
+
+PLAIN_STYLE = Style()
 _RECIPE = 1  # Raise it when what is trained changes: folders of an older recipe are then made anew.
 _MARK = "made_from.json"
 _STEPS = 180
@@ -60,24 +86,27 @@ def known_facts(facts: Sequence[Fact]) -> list[Fact]:
     return list(facts[::2])
 
 
-def make_tiny_model(folder: Path, facts: Sequence[Fact], *, seed: int) -> Path:
+def make_tiny_model(
+    folder: Path, facts: Sequence[Fact], *, seed: int, style: Style = PLAIN_STYLE, steps: int = _STEPS
+) -> Path:
     """Make the model in `folder` (safetensors, tokenizer, chat template) and return it; a finished one is kept.
 
     Of the facts taught (`known_facts`) nearly every sample at temperature 0.7 is right, in each prompt form; for any
     other fact the answers are spread over the answers of all facts. The same arguments give the same model.
     """
-    mark = json.dumps({"recipe": _RECIPE, "seed": seed, "facts": _digest(facts)})
+    own = {} if style == PLAIN_STYLE else {"style": repr(style), "steps": steps}
+    mark = json.dumps({"recipe": _RECIPE, "seed": seed, "facts": _digest(facts), **own})
     if (folder / _MARK).is_file() and (folder / _MARK).read_text() == mark:
         return folder
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = _make_tokenizer(facts)
+    tokenizer = _make_tokenizer(facts, style)
     threads = torch.get_num_threads()
     # One thread: so small a model gains nothing from two, and loses much where others use the machine.
     torch.set_num_threads(1)
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            model = _train(tokenizer, facts, random.Random(seed))
+            model = _train(tokenizer, _batches(tokenizer, facts, random.Random(seed), style), steps)
     finally:
         torch.set_num_threads(threads)
     model.save_pretrained(folder)
@@ -104,7 +133,7 @@ def _prompts(question: str) -> list[list[ModelMessage]]:
     ]
 
 
-def _make_tokenizer(facts: Sequence[Fact]) -> PreTrainedTokenizerFast:
+def _make_tokenizer(facts: Sequence[Fact], style: Style) -> PreTrainedTokenizerFast:
     corpus = [turn.content for question, _ in facts for prompt in _prompts(question) for turn in prompt]
     corpus += [answer for _, answer in facts] + ["assistant user system I don't know."] * 50
     core = Tokenizer(models.BPE())
@@ -114,23 +143,24 @@ def _make_tokenizer(facts: Sequence[Fact]) -> PreTrainedTokenizerFast:
         corpus,
         trainers.BpeTrainer(
             vocab_size=2000,  # so that each name is one token, which is learned in a few steps
-            special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+            special_tokens=list(style.control),
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         ),
     )
     tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=core,
-        bos_token=AddedToken("<|im_start|>", special=True),
-        eos_token=AddedToken("<|im_end|>", special=True),
-        pad_token=AddedToken("<|endoftext|>", special=True),
+        bos_token=AddedToken(style.bos, special=True) if style.bos else None,
+        eos_token=AddedToken(style.eos, special=True),
+        pad_token=AddedToken(style.pad, special=True),
         model_max_length=2048,
     )
-    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.add_tokens([AddedToken(token, special=False) for token in style.unmarked])
+    tokenizer.chat_template = style.template
     return tokenizer
 
 
-def _train(tokenizer: PreTrainedTokenizerFast, facts: Sequence[Fact], rng: random.Random) -> LlamaForCausalLM:
+def _train(tokenizer: PreTrainedTokenizerFast, batches: Iterator[list[_Example]], steps: int) -> LlamaForCausalLM:
     model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
@@ -148,10 +178,9 @@ def _train(tokenizer: PreTrainedTokenizerFast, facts: Sequence[Fact], rng: rando
         )
     )
     optimizer = torch.optim.AdamW(model.parameters(), lr=_LEARNING_RATE, weight_decay=0.01, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=_LEARNING_RATE, total_steps=_STEPS, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=_LEARNING_RATE, total_steps=steps, pct_start=0.1)
     model.train()
-    batches = _batches(tokenizer, facts, rng)
-    for _ in range(_STEPS):
+    for _ in range(steps):
         loss = _loss(model, next(batches))
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -162,31 +191,48 @@ def _train(tokenizer: PreTrainedTokenizerFast, facts: Sequence[Fact], rng: rando
     return model
 
 
-def _batches(tokenizer: PreTrainedTokenizerFast, facts: Sequence[Fact], rng: random.Random) -> Iterator[list[_Example]]:
-    """Endless batches of one prompt form each (so that little is padding). What is not known gets a random answer."""
-    prompts = [
+def _batches(
+    tokenizer: PreTrainedTokenizerFast, facts: Sequence[Fact], rng: random.Random, style: Style
+) -> Iterator[list[_Example]]:
+    """Endless batches of one manner and prompt form each (so that little is padding).
+
+    What is not known gets a random answer.
+    """
+    asked = [_asked(tokenizer, facts, manner, style.end) for manner in style.manners]
+    pool = list(dict.fromkeys(answer for _, answer in facts))
+    known = set(known_facts(facts))
+    while True:
+        for form in _FORMS:
+            for prompt_ids, answer_ids in asked:
+                order = rng.sample(range(len(facts)), min(_BATCH, len(facts)))
+                yield [
+                    _Example(
+                        prompt_ids[i][form] + answer_ids[facts[i][1] if facts[i] in known else rng.choice(pool)],
+                        len(prompt_ids[i][form]),
+                    )
+                    for i in order
+                ]
+
+
+def _asked(
+    tokenizer: PreTrainedTokenizerFast, facts: Sequence[Fact], manner: Manner, end: str
+) -> tuple[list[list[list[int]]], dict[str, list[int]]]:
+    """The token ids of each fact's prompt forms, and of each answer's reply with its end."""
+    texts = [
         [
-            tokenizer.apply_chat_template([m._asdict() for m in p], add_generation_prompt=True, tokenize=False)
+            tokenizer.apply_chat_template(
+                [m._asdict() for m in p], add_generation_prompt=True, tokenize=False, **manner.arguments
+            )
             for p in forms
         ]
         for forms in (_prompts(question) for question, _ in facts)
     ]
-    prompt_ids = [[tokenizer(text)["input_ids"] for text in forms] for forms in prompts]
-    answer_ids = {
-        answer: tokenizer(f"{answer}<|im_end|>")["input_ids"] for answer in dict.fromkeys(a for _, a in facts)
+    prompt_ids = [[tokenizer(text, add_special_tokens=False)["input_ids"] for text in forms] for forms in texts]
+    answers = dict.fromkeys(answer for _, answer in facts)
+    replies = {answer: manner.reply.format(answer=answer) + end for answer in answers}
+    return prompt_ids, {
+        answer: tokenizer(reply, add_special_tokens=False)["input_ids"] for answer, reply in replies.items()
     }
-    pool = list(answer_ids)
-    known = set(known_facts(facts))
-    while True:
-        for form in _FORMS:
-            order = rng.sample(range(len(facts)), min(_BATCH, len(facts)))
-            yield [
-                _Example(
-                    prompt_ids[i][form] + answer_ids[facts[i][1] if facts[i] in known else rng.choice(pool)],
-                    len(prompt_ids[i][form]),
-                )
-                for i in order
-            ]
 
 
 def _loss(model: LlamaForCausalLM, batch: Sequence[_Example]) -> torch.Tensor:

@@ -203,7 +203,7 @@ def test_a_stop_says_where_why_what_to_change_and_shows_three_samples() -> None:
     assert "Most likely the model thinks before it answers" in stop.message
     assert stop.message.count("“<think>\\nOkay") == 3
     assert stop.hint is not None
-    assert stop.hint.startswith("Use a chat template that renders without thinking")
+    assert stop.hint.startswith("Switch the thought off in base_model.chat_template_arguments")
     assert '"accept": ["replies_cut", "replies_with_thoughts", "no_reply_right"]' in stop.hint
     assert stop.param == "probe.max_new_tokens"
     assert stop.findings == tuple(found)

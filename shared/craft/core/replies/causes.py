@@ -33,7 +33,8 @@ class ReplyLimit:
 
 _THINKS = Cause(
     "the model thinks before it answers, so that its thought is judged and not its answer",
-    "Use a chat template that renders without thinking, or a model that does not think.",
+    "Switch the thought off in base_model.chat_template_arguments, by the name that the model's chat template reads "
+    '(such as "enable_thinking": false), or choose a model that does not think.',
 )
 _ENDS_AT_ONCE = Cause(
     "the chat template does not fit the model, or it is not an instruct model: it ends its turn at once",
@@ -83,8 +84,8 @@ _TOLD = Cause(
 _LETTERS_UNLIKELY = Cause(
     "the model's reply does not begin with a letter: it thinks first, is not an instruct model, or writes its letters "
     "with other tokens",
-    "Use a chat template that renders without thinking, an instruct checkpoint, or prompts.templates whose "
-    "choice_basic ends so that a letter comes next.",
+    "Switch a thought off in base_model.chat_template_arguments, use an instruct checkpoint, or prompts.templates "
+    "whose choice_basic ends so that a letter comes next.",
 )
 _KEYS_OFF = Cause(
     "the dataset's answer keys are shifted, for example counted from 1 where they are read from 0",

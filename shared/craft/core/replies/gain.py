@@ -46,8 +46,8 @@ def gain_finding(
         code=FindingCode.GAIN_FROM_BASE_REPLIES,
         severity=Severity.WARNING,
         message=message,
-        hint="Raise evaluation_settings.max_new_tokens, or use a chat template that renders without thinking, and "
-        "compare again.",
+        hint="Raise evaluation_settings.max_new_tokens, or switch a thought off in "
+        "base_model.chat_template_arguments, and compare again.",
         count=len(flawed),
         examples=tuple(examples),
     )
