@@ -17,7 +17,7 @@ GPU_PYTHON ?= 3.12
 PIP_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models vllm demo up test test-servers chaos attacks fuzz test-vllm test-nf4 client lint types imports check bench bench-api bench-gateway bench-threads bench-vllm bench-vllm-settings gpu-check gpu-wheels clean
+.PHONY: help setup models vllm demo up test test-models test-servers chaos attacks fuzz test-vllm test-nf4 client lint types imports check bench bench-api bench-gateway bench-threads bench-vllm bench-vllm-settings gpu-check gpu-wheels clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*?## "} {printf "  make %-14s %s\n", $$1, $$2}'
@@ -64,7 +64,10 @@ test: setup models check ## Everything that needs no server installed by hand
 	$(BIN)/python -m pytest -q tests/core tests/contracts --cov=craft.core --cov=craft.contracts --cov-branch \
 		--cov-report= --cov-fail-under=100
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile \
-		--ignore=tests/core --ignore=tests/contracts -m 'not servers and not vllm and not bench' $(ARGS)
+		--ignore=tests/core --ignore=tests/contracts -m 'not servers and not vllm and not bench and not models' $(ARGS)
+
+test-models: setup ## Every architecture on a random model: loading, probing, tuning, packaging; ARGS=--long for more layers and bfloat16
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/models -m models $(ARGS)
 
 test-servers: setup models $(TRANSFORMERS_4)/.installed ## What needs PostgreSQL, MLflow or a browser, and a short chaos run (apt installs what is missing)
 	bash .ci/with-browser bash .ci/with-fault-tools bash .ci/with-postgres bash .ci/with-mlflow \

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from sqlmodel import select
 from tests.services.gateway.rigs.dataset_rig import dataset_rig
 from tests.services.gateway.rigs.loopback import served
-from tests.services.gateway.rigs.public_rig import Rig, body, rows, shaped_model
+from tests.services.gateway.rigs.public_rig import Rig, body, model_folder, rows
 
 from craft.contracts.problems import StageError
 from craft.contracts.services.datasets import Reading
@@ -39,9 +39,9 @@ from craft_gateway.worker_api.routes import worker_router
 ROOT = Path(__file__).parents[2]
 PRODUCT = (f"{ROOT}/services/", f"{ROOT}/shared/craft/")
 TOKEN = SecretStr("the workers' token")
-MAX_FILES_OF_A_POST = 69
+MAX_FILES_OF_A_POST = 78
 """Some twenty of them look at the rows, the model and the settings before anything is queued."""
-MAX_FILES_TO_A_REPORT = 93
+MAX_FILES_TO_A_REPORT = 102
 
 
 @contextmanager
@@ -90,7 +90,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 
 def job_body(rig: Rig) -> dict[str, Any]:
     """A job on a dataset that was uploaded before, and on a model whose weights can be read."""
-    shaped_model(rig.models, "some/model", {"model.layers.0.self_attn.q_proj.weight": (8, 8)})
+    model_folder(rig.models, "some/model")
     dataset = rig.registry.add_rows(rows(), Reading(), name=None, team="default")
     return body(dataset={"id": dataset.id}, base_model={"id": "some/model"})
 

@@ -76,7 +76,7 @@ def test_an_input_without_its_files_is_told_without_the_artifacts_folder(tmp_pat
 
 def broken_model(models: Path) -> Path:
     """A model that passes the checks of a folder, and that no library can load."""
-    return model_folder(models, "some/model", model_type="llama", hidden_size="many")
+    return model_folder(models, "some/model", model_type="llama", rope_scaling={"rope_type": "none of these"})
 
 
 def load_chat(models: Path) -> Any:

@@ -145,7 +145,7 @@ def public_api(
 ) -> FastAPI:
     """The public API over one database. What has a clock, a cache or another process behind it comes in."""
     store = FolderStore(settings.resolved_artifacts_dir)
-    models = ModelFolders(settings.resolved_models_dir)
+    models = ModelFolders(settings.resolved_models_dir, experimental=settings.experimental_models)
     owners = OwnerLookup(database, {**OWNED, **OPENAI_OWNED})
     responses = JobResponseCache(reader)
     registry = DatasetRegistry(database, client)
@@ -228,7 +228,7 @@ def submissions(
         control=control,
         datasets=registry,
         estimator=estimator,
-        models=ModelFolders(settings.resolved_models_dir),
+        models=ModelFolders(settings.resolved_models_dir, experimental=settings.experimental_models),
         inspector=JobInspector(FolderStore(settings.resolved_artifacts_dir), Inspections()),
         engine=engine_ref(settings.inference, os.environ),
         trainer=trainer_ref(settings.training, os.environ),

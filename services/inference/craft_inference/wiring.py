@@ -44,7 +44,7 @@ def stage_functions() -> Mapping[StageKind, StageFunction]:
 
 def app(settings: Settings) -> FastAPI:
     """The service's HTTP application. It loads a model at the first call that names one."""
-    folders = ModelFolders(settings.resolved_models_dir)
+    folders = ModelFolders(settings.resolved_models_dir, experimental=settings.experimental_models)
 
     def find(model: BaseModelRef) -> ModelRef:
         found = folders.find(model.id, model.revision)
@@ -62,7 +62,7 @@ def app(settings: Settings) -> FastAPI:
 
 
 def _engines(settings: Settings, *, has_device: bool) -> EngineHolder:
-    folders = ModelFolders(settings.resolved_models_dir)
+    folders = ModelFolders(settings.resolved_models_dir, experimental=settings.experimental_models)
     load = (
         partial(_vllm, settings, has_device)
         if settings.inference.engine == "vllm"

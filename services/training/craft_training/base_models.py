@@ -21,7 +21,8 @@ from craft.infra.device.cuda import multiplies_bfloat16, torch_device
 from craft.infra.device.deployment import check_trainer
 from craft.infra.models.chats.renderer import ChatRenderer
 from craft.infra.models.folders import ModelFolders
-from craft.infra.models.loading import loading
+from craft.infra.models.loading import architecture_in, load_causal_lm, load_tokenizer
+from craft.infra.models.model_config import context_length
 from craft.infra.settings.training import TrainingServiceSettings
 from craft_training.quantized import loading_arguments
 
@@ -47,7 +48,7 @@ class BaseModel:
     @property
     def context_length(self) -> int:
         """The largest number of tokens that the model takes."""
-        return int(getattr(self.model.config, "max_position_embeddings", 2048))
+        return context_length(self.model.config.to_dict()) or 2048
 
 
 class BaseModels:
@@ -78,16 +79,15 @@ class BaseModels:
             self._loaded = None
             transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
             dtype = _dtype(trainer.dtype, self._device)
-            with loading(ref.id):
-                model: Any = AutoModelForCausalLM.from_pretrained(
-                    path,
-                    dtype=dtype,
-                    attn_implementation="sdpa",
-                    use_safetensors=True,
-                    local_files_only=True,
-                    **loading_arguments(quantization, dtype, self._device),
-                )
-                tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+            model = load_causal_lm(
+                AutoModelForCausalLM,
+                path,
+                name=ref.id,
+                dtype=dtype,
+                attention=architecture_in(path).attention.value,
+                **loading_arguments(quantization, dtype, self._device),
+            )
+            tokenizer = load_tokenizer(AutoTokenizer, path, model, name=ref.id)
             kept = self._loaded = BaseModel(ref, model.to(self._device).eval(), tokenizer, trainer, path, quantization)
             _log.info("model_loaded", extra={"model": ref.id, "device": self._device, "dtype": str(dtype)})
         # Jobs with other forms of chats share the weights.

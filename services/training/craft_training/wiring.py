@@ -22,7 +22,9 @@ def stage_functions() -> StageFunctions:
 
     settings = Settings()
     return TrainingStages(
-        BaseModels(ModelFolders(settings.resolved_models_dir), settings.training),
+        BaseModels(
+            ModelFolders(settings.resolved_models_dir, experimental=settings.experimental_models), settings.training
+        ),
         checkpoint_seconds=settings.training.checkpoint_seconds,
         throughput=_throughput(settings),
     ).functions()
@@ -36,7 +38,7 @@ def app(settings: Settings) -> FastAPI:
         inner=service_access(settings, settings.training),
         routers=[
             router(
-                ModelFolders(settings.resolved_models_dir),
+                ModelFolders(settings.resolved_models_dir, experimental=settings.experimental_models),
                 _throughput(settings),
                 # Without torch, which takes seconds and half a gigabyte.
                 device=expected_device(settings.training.device, os.environ),

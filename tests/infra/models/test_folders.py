@@ -5,31 +5,32 @@ import pickle
 from pathlib import Path
 
 import pytest
+from tests.model_files import LLAMA, safetensors, tensors_of, write_checkpoint
 
 from craft.errors import ModelNotFound, ModelRejected
 from craft.infra.models.folders import ModelFolders, served_path
 
-CONFIG = {"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 512}
+CONFIG = dict(LLAMA)
 
 
-def safetensors(header: object = None, *, data: bytes = b"\0" * 8, length: int | None = None) -> bytes:
+def header(entries: object = None, *, data: bytes = b"\0" * 8, length: int | None = None) -> bytes:
+    """A file with any header, true or not."""
     tensor = {"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
-    text = json.dumps(tensor if header is None else header).encode()
+    text = json.dumps(tensor if entries is None else entries).encode()
     return (len(text) if length is None else length).to_bytes(8, "little") + text + data
 
 
-def model(root: Path, name: str = "owner/tiny", *, config: object = None, weights: bytes | None = None) -> Path:
-    folder = root / name
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(CONFIG if config is None else config))
-    (folder / "model.safetensors").write_bytes(safetensors() if weights is None else weights)
+def model(root: Path, name: str = "owner/tiny", *, weights: bytes | None = None) -> Path:
+    folder = write_checkpoint(root / name)
+    if weights is not None:
+        (folder / "model.safetensors").write_bytes(weights)
     return folder
 
 
 def test_a_good_folder_is_found(tmp_path: Path) -> None:
     folder = model(tmp_path)
     found = ModelFolders(tmp_path).find("owner/tiny")
-    assert (found.path, found.architecture, found.context_length) == (folder, "LlamaForCausalLM", 512)
+    assert (found.path, found.architecture.name, found.context_length) == (folder, "LlamaForCausalLM", 512)
     assert (found.ref.id, found.ref.revision) == ("owner/tiny", "main")
     assert ModelFolders(tmp_path).locate(found.ref) == folder
 
@@ -50,7 +51,7 @@ def test_the_digest_changes_with_the_weights_and_the_model_is_then_another(tmp_p
     folder = model(tmp_path)
     folders = ModelFolders(tmp_path)
     before = folders.find("owner/tiny").ref
-    (folder / "model.safetensors").write_bytes(safetensors(data=b"\1" * 8))
+    (folder / "model.safetensors").write_bytes(safetensors(tensors_of(CONFIG), fill=b"\1"))
     assert folders.find("owner/tiny").ref.digest != before.digest
     with pytest.raises(ModelNotFound):
         folders.locate(before)
@@ -65,7 +66,7 @@ def test_weights_in_a_folder_that_cannot_be_written_are_read_once(
     assert not folders.is_known("owner/tiny")
     before = folders.find("owner/tiny").ref
     assert folders.is_known("owner/tiny")
-    monkeypatch.setattr("craft.infra.models.folders._digest", lambda path: pytest.fail(f"{path} was read again"))
+    monkeypatch.setattr("craft.infra.models.folders._digest", lambda path, _: pytest.fail(f"{path} was read again"))
     assert folders.find("owner/tiny").ref == before
 
 
@@ -164,19 +165,19 @@ def offsets(*ends: object) -> dict[str, object]:
         b"",
         b"\0" * 7,
         b"\0" * 8,
-        safetensors(length=2**63),
-        safetensors(length=101 * 2**20),
-        safetensors(length=10_000),
-        safetensors(length=3),
-        safetensors(offsets(0, 9)),
-        safetensors(offsets(0, -1)),
-        safetensors(offsets(0, "8")),
-        safetensors(offsets(0)),
-        safetensors(offsets(0, 2**70)),
-        safetensors([1, 2]),
-        safetensors({"w": 3}),
-        safetensors({"w": {}}),
-        safetensors(3),
+        header(length=2**63),
+        header(length=101 * 2**20),
+        header(length=10_000),
+        header(length=3),
+        header(offsets(0, 9)),
+        header(offsets(0, -1)),
+        header(offsets(0, "8")),
+        header(offsets(0)),
+        header(offsets(0, 2**70)),
+        header([1, 2]),
+        header({"w": 3}),
+        header({"w": {}}),
+        header(3),
         pickle.dumps({"w": 1}),
     ],
 )
@@ -187,5 +188,8 @@ def test_a_lying_safetensors_header_is_refused(tmp_path: Path, weights: bytes) -
 
 
 def test_metadata_in_the_header_is_no_tensor(tmp_path: Path) -> None:
-    model(tmp_path, weights=safetensors({"__metadata__": {"format": "pt"}, **offsets(0, 8)}))
+    text = safetensors(tensors_of(CONFIG))
+    size = int.from_bytes(text[:8], "little")
+    entries = {"__metadata__": {"format": "pt"}, **json.loads(text[8 : 8 + size])}
+    model(tmp_path, weights=header(entries, data=text[8 + size :]))
     assert ModelFolders(tmp_path).find("owner/tiny").context_length == 512

@@ -101,9 +101,8 @@ def served_length(model: ModelFolder, vllm: VllmSettings | None) -> int:
 
 def check_target_modules(spec: JobSpec, shape: ModelShape) -> None:
     """Raises RequestInvalid if a layer that is to be adapted is not in the model."""
-    layers = {name.removesuffix(".weight") for name in shape.matrices}
-    # Loading fuses experts, under other names than those of the files.
-    if not layers or any(".experts." in layer for layer in layers):
+    layers = {name.removesuffix(".weight") for name in shape.adaptable}
+    if not layers:
         return
     for path, training in (("training", spec.training), ("rehearsal.training", spec.rehearsal.training)):
         wanted = [] if training.target_modules == "all-linear" else training.target_modules

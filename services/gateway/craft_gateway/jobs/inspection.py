@@ -11,10 +11,12 @@ from craft.contracts.stages.names import HELD_OUT
 from craft.core.findings import Acceptance, FindingCode
 from craft.errors import NotFound
 from craft.infra.models.chats.formats import SettledChats
+from craft.infra.models.checkpoint import check_ids
 from craft.infra.models.folders import ModelFolder
 from craft.infra.models.inspection.documents import Inspection
 from craft.infra.models.inspection.inspector import MAX_REMEMBERED, Inspections, relevant
 from craft.infra.storage.artifacts import ArtifactStore
+from craft_gateway.jobs.model_findings import model_findings
 from craft_gateway.jobs.row_findings import row_findings, rows_check, template_findings
 
 
@@ -55,8 +57,11 @@ class JobInspector:
         DatasetInvalid for findings that `accept` does not name.
         """
         found = self._found(spec, model, sets, context_length, chats)
+        if found.highest_id is not None and model.embedding_rows is not None:
+            check_ids(found.highest_id, model.embedding_rows, model.ref.id)
         rows = row_findings(spec, found)
         noticed = [
+            *model_findings(model),
             *template_findings(begins_replies=chats.template.traits.begins_replies),
             *chats.findings,
             *rows.findings,

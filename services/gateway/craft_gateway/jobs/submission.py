@@ -35,6 +35,7 @@ from craft_gateway.jobs.checks import (
 )
 from craft_gateway.jobs.feasibility import check_counts, check_rank, check_split, check_tied_head
 from craft_gateway.jobs.inspection import JobInspection, JobInspector
+from craft_gateway.jobs.model_findings import check_files_served
 from craft_gateway.lifecycle.control import JobControl
 from craft_gateway.lifecycle.creation import NO_ORIGIN, CreatedJob, Idempotency, NewJob, Origin
 from craft_gateway.plan.stages import ResolvedJob, plan
@@ -185,6 +186,7 @@ class Submissions:
         check_lengths(spec, model, self._vllm)
         if self._vllm is not None:
             check_servable(spec, self._vllm)
+            check_files_served(model)
         dataset = self._dataset(spec, team)
         check_sizes(spec, dataset.rows)
         check_split(spec, dataset.rows)

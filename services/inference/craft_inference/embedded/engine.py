@@ -14,12 +14,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from craft.contracts.spec.chats import ChatFormat
 from craft.core.replies.reply import FinishReason
 from craft.errors import HostOutOfMemory
-from craft.infra.models.loading import loading
+from craft.infra.models.loading import architecture_in, load_causal_lm, load_tokenizer, loading
 from craft_inference.embedded import prefix_attention
 from craft_inference.embedded.adapters import AdapterSlot
 from craft_inference.embedded.causal_lm import CausalLM
 from craft_inference.embedded.decoding import Decoding, Draws, OnDone
-from craft_inference.embedded.plain_decoder import PlainDecoder
+from craft_inference.embedded.plain_decoder import PlainDecoder, check_caches
 from craft_inference.embedded.sampling import uniforms
 from craft_inference.embedded.shared_decoder import SharedPrefixDecoder
 from craft_inference.engine import (
@@ -74,17 +74,14 @@ class TransformersEngine:
         prefix_attention.register()
         transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call] # transformers leaves it so
         with loading(folder.name), _memory_errors():
-            config = AutoConfig.from_pretrained(folder, local_files_only=True)
-            plain = not prefix_attention.supports(config)
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                folder,
-                config=config,
-                dtype=_DTYPES[dtype],
-                attn_implementation="sdpa" if plain else prefix_attention.ATTENTION,
-                use_safetensors=True,
-                local_files_only=True,
+            plain = not prefix_attention.supports(AutoConfig.from_pretrained(folder, local_files_only=True))
+            attention = architecture_in(folder).attention.value if plain else prefix_attention.ATTENTION
+            model = load_causal_lm(
+                AutoModelForCausalLM, folder, name=folder.name, dtype=_DTYPES[dtype], attention=attention
             )
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            if plain:
+                check_caches(model)
+            tokenizer = load_tokenizer(AutoTokenizer, folder, model, name=folder.name)
         return cls(model, tokenizer, rows=rows, plain=plain, form=form)
 
     def describe(self) -> EngineDescription:

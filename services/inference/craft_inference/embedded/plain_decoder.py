@@ -13,8 +13,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache
 
+from craft.errors import ModelRejected
 from craft_inference.embedded.decoding import Decoded, Draws, OnDone, Scored, Tokens
 from craft_inference.embedded.sampling import draw
+
+
+def check_caches(model: Any) -> None:
+    """Raises ModelRejected for a model with another cache than keys and values: samples could not share a prompt's."""
+    if model._is_stateful:
+        raise ModelRejected(
+            f"{type(model).__name__} keeps a running state in place of keys and values, which the embedded engine "
+            "cannot copy to the samples of a question.",
+            hint="Set CRAFT_INFERENCE__ENGINE=vllm, or choose a model whose layers are all attention.",
+            param="base_model",
+        )
 
 
 class PlainDecoder:

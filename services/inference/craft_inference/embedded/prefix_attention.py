@@ -15,12 +15,11 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 
+from craft.infra.models.architectures import TABLE, EnginePath
 from craft_inference.embedded.attention import Attended, KeyValues, attend, grouped, merge, over_prefix
 
 ATTENTION = "craft_shared_prefix"
-ARCHITECTURES = frozenset(
-    {"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", "SmolLM3ForCausalLM"}
-)
+ARCHITECTURES = frozenset(row.name for row in TABLE if row.engine is EnginePath.SHARED_PREFIX)
 """Decoders with plain causal attention and a bare output head. A test compares each with its own plain forward pass."""
 
 

@@ -77,7 +77,7 @@ def _start(settings: Settings, socket: Path, base: ServedBase, context: Context)
         key = None if vllm.api_key is None else vllm.api_key.get_secret_value()
         return AttachedServer(vllm.url, api_key=key, served_path=served_path(base.model))
     models = settings.resolved_models_dir
-    folder = ModelFolders(models).locate(base.model)
+    folder = ModelFolders(models, experimental=settings.experimental_models).locate(base.model)
     adapters = ServedAdapters(settings.resolved_adapters_dir).ensure_root()
     places = ServerPlaces(models=models, adapters=adapters, socket=socket)
     can_sleep = sleeps(

@@ -12,6 +12,7 @@ from craft.errors import ContextTooLong, RequestInvalid
 from craft.infra.models.chats.renderer import ChatRenderer
 from craft.infra.models.inspection.lengths import max_tokens_of
 from craft.infra.models.loading import loading
+from craft.infra.models.model_config import context_length
 from craft_inference.engine import LetterPrompt, LongPrompt, Prompt, PromptLengths
 
 PLAIN = ChatFormat()
@@ -40,7 +41,7 @@ def chat_of(folder: Path, *, max_tokens: int | None, form: ChatFormat = PLAIN) -
 
 def context_length_of(config: Any) -> int:
     """The context length in tokens of a model's configuration."""
-    return int(getattr(config, "max_position_embeddings", None) or 2048)
+    return context_length(config.to_dict()) or 2048
 
 
 def end_tokens_of(generation: Any) -> list[int]:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from peft import PeftModel
+
 from craft.contracts.stages.names import HELD_OUT
 from craft.contracts.stages.parameters import PackageParameters
 from craft.contracts.stages.rows import (
@@ -16,12 +18,13 @@ from craft.contracts.stages.rows import (
 from craft.core.findings import FindingCode
 from craft.core.judging.refusals import is_refusal, wording_for
 from craft.core.prompts import PromptMode, answer_messages, templates_from
-from craft.errors import FindingDetail, Internal, Severity
+from craft.errors import AdapterUnservable, FindingDetail, Internal, Severity
 from craft.infra.models.chats.renderer import ChatRenderer
 from craft.infra.stage.context import StageContext
 from craft.infra.storage.artifacts import read_rows
 from craft_training.base_models import BaseModel, with_adapter
-from craft_training.packaging.greedy import DifferingReply, greedy, margins
+from craft_training.packaging.greedy import DifferingReply, greedy, largest_change, margins
+from craft_training.tuning.tuning_guard import MIN_CHANGE
 
 MAX_COMPARED = 32
 NEAR_TIE_NATS = 1.0
@@ -130,8 +133,9 @@ def replies_of(parameters: PackageParameters, context: StageContext, base: BaseM
 def compare(
     parameters: PackageParameters, context: StageContext, base: BaseModel, asked: Asked, folder: Path
 ) -> ReplyComparison:
-    """Reply with the packaged adapter in `folder`, and compare with the engine."""
+    """Reply with the packaged adapter in `folder`, and compare. Raises AdapterUnservable if it changes nothing."""
     with with_adapter(base, str(folder)) as model:
+        _check_effect(model, base.chat, asked.prompts)
         replies = greedy(
             model,
             base.chat,
@@ -147,6 +151,17 @@ def compare(
         ]
         near_ties = sum(margin <= NEAR_TIE_NATS for margin in margins(model, base.chat, differing))
     return ReplyComparison(len(own) - len(differing), near_ties, own)
+
+
+def _check_effect(model: PeftModel, chat: ChatRenderer, prompts: Sequence[str]) -> None:
+    """Raises AdapterUnservable for an adapter that is there but changes nothing, as one with other layers' names."""
+    change = largest_change(model, chat, prompts)
+    if change < MIN_CHANGE:
+        raise AdapterUnservable(
+            f"Loaded back, the adapter changes nothing: no logit behind a held-out prompt moved by more than "
+            f"{change:.1e}.",
+            hint="Name layers in training.target_modules that the model uses; raise training.learning_rate or epochs.",
+        )
 
 
 def changes_of(

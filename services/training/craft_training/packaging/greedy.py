@@ -82,22 +82,32 @@ def margins(model: PeftModel, chat: ChatRenderer, differing: Sequence[DifferingR
         choices.append((first[at], second[at]))
     results: list[float] = []
     for start in range(0, len(contexts), _BATCH):
-        tokens, mask = _left_padded(contexts[start : start + _BATCH])
-        places = (mask.cumsum(dim=1) - 1).clamp(min=0)
-        with torch.inference_mode():
-            logits = (
-                model(
-                    input_ids=tokens.to(model.device),
-                    attention_mask=mask.to(model.device),
-                    position_ids=places.to(model.device),
-                    logits_to_keep=1,
-                )
-                .logits[:, -1]
-                .float()
-            )
+        logits = _next_logits(model, contexts[start : start + _BATCH])
         for row, (own, other) in zip(logits, choices[start : start + _BATCH], strict=True):
             results.append(abs(float(row[own] - row[other])))
     return results
+
+
+def largest_change(model: PeftModel, chat: ChatRenderer, prompts: Sequence[str]) -> float:
+    """The largest change that the adapter makes to a logit of the first token behind at most 16 rendered prompts."""
+    contexts = [chat.tokenizer(text, add_special_tokens=False)["input_ids"] for text in prompts[:_BATCH]]
+    adapted = _next_logits(model, contexts)
+    with model.disable_adapter():
+        return float((adapted - _next_logits(model, contexts)).abs().max())
+
+
+def _next_logits(model: PeftModel, contexts: Sequence[Sequence[int]]) -> torch.Tensor:
+    """The logits (contexts, vocabulary) of the next token, in float32."""
+    tokens, mask = _left_padded(contexts)
+    places = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    with torch.inference_mode():
+        logits: torch.Tensor = model(
+            input_ids=tokens.to(model.device),
+            attention_mask=mask.to(model.device),
+            position_ids=places.to(model.device),
+            logits_to_keep=1,
+        ).logits
+    return logits[:, -1].float()
 
 
 def _left_padded(ids: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:

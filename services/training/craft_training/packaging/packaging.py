@@ -38,8 +38,8 @@ def package(
     """Write adapter/ and adapter.tar.gz, after comparing greedy replies with the engine's.
 
     `base` has the weights that are served. `as_trained`: `replies_of` the adapter on the weights that it was trained
-    on, where these are others. Raises AdapterUnservable if less than `least_equal_share` of at most 32 held-out replies
-    agree, and Internal if an input is incomplete.
+    on, where these are others. Raises AdapterUnservable if the adapter changes nothing, or less than
+    `least_equal_share` of at most 32 held-out replies agree, and Internal if an input is incomplete.
     """
     started = monotonic()
     folder = context.output / ADAPTER_FOLDER

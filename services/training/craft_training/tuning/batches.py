@@ -10,10 +10,11 @@ from typing import TypedDict
 
 import torch
 
+from craft.infra.models.architectures import TABLE, TrainingPath
 from craft.infra.models.training_memory import PassSize
 from craft_training.tuning.samples import Sample
 
-PACKED_MODEL_TYPES = frozenset({"granite", "llama", "mistral", "olmo2", "qwen2", "qwen3", "smollm3"})
+PACKED_MODEL_TYPES = frozenset(row.model_type for row in TABLE if row.training is TrainingPath.PACKED)
 """Architectures whose attention is a plain softmax over all earlier tokens, so that a block mask is exact."""
 
 

@@ -17,6 +17,8 @@ from transformers import TrainingArguments
 from craft.contracts.spec.jobs import TrainingSettings
 from craft.contracts.stages.rows import CurveRow
 from craft.errors import Internal
+from craft.infra.models.loading import architecture_in
+from craft.infra.models.shape import is_attention
 from craft.infra.models.training_memory import training_memory
 from craft.infra.stage.context import StopRequest
 from craft_training.base_models import BaseModel, adapted
@@ -107,7 +109,7 @@ def tune(
     recorder = _Recorder(saved, checkpoint_seconds, curve, run.steps, on_step, on_saved)
     transformers.set_seed(run.seed)  # LoRA's initial weights are drawn before the Trainer sets its seed.
     watch_peak(base.model.device)
-    with adapted(base, _lora(run.settings)) as model:
+    with adapted(base, _lora(base, run.settings)) as model:
         trainer = _trainer(base, model, run, cutter, limits, output=saved.writing)
         trainer.add_callback(_watch(recorder, trainer, stop))
         with stop.defer_stop():
@@ -172,8 +174,17 @@ class _Recorder:
         self._on_saved()
 
 
-def _lora(settings: TrainingSettings) -> LoraConfig:
+def _attention_layers(model: torch.nn.Module) -> list[str]:
+    """The names of the attention's linear layers."""
+    linear = (name for name, each in model.named_modules() if isinstance(each, torch.nn.Linear))
+    return sorted({name.rpartition(".")[2] for name in linear if is_attention(name)})
+
+
+def _lora(base: BaseModel, settings: TrainingSettings) -> LoraConfig:
     modules = settings.target_modules
+    if modules == "all-linear" and architecture_in(base.folder).experts:
+        # PEFT would turn to the joined experts, which take no dropout and which no engine serves.
+        modules = _attention_layers(base.model)
     return LoraConfig(
         r=settings.lora_r,
         lora_alpha=settings.lora_alpha,

@@ -13,15 +13,18 @@ from uuid import uuid4
 
 from craft.contracts.spec.jobs import MODEL_ID, REVISION
 from craft.contracts.stages.parameters import ModelRef
-from craft.errors import ModelNotFound, ModelRejected
+from craft.errors import ModelNotFound
+from craft.infra.models.architectures import Architecture
 from craft.infra.models.chats.templates import check_chat_template
+from craft.infra.models.checkpoint import CheckedModel, check_checkpoint
+from craft.infra.models.layouts import EMBEDDING
+from craft.infra.models.weights import Weights
 
-_WEIGHTS = "*.safetensors"
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
-_LARGEST_HEADER = 100 * 2**20
 _MAX_NAMED = 10
 _HASH_BLOCK = 1 << 20
-_DESCRIBING = ("*.json", "*.jinja", "*.model", "*.txt", _WEIGHTS)
+_DESCRIBING = ("*.json", "*.jinja", "*.model", "*.txt")
+Signature = list[list[object]]
+"""The names, sizes and modification times of a folder's files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +33,15 @@ class ModelFolder:
 
     ref: ModelRef
     path: Path
-    architecture: str
+    architecture: Architecture
     context_length: int
+    weights: Weights
+
+    @property
+    def embedding_rows(self) -> int | None:
+        """The number of token ids that the model has a row for; None where its layout is not known."""
+        embedding = self.weights.tensors.get(EMBEDDING)
+        return embedding.shape[0] if embedding else None
 
 
 def served_path(ref: ModelRef) -> str:
@@ -42,38 +52,40 @@ def served_path(ref: ModelRef) -> str:
 class ModelFolders:
     """Finds models in `<root>/<owner>/<name>` or `<root>/<name>`; `@revision` follows unless it is `main`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, experimental: bool = False) -> None:
+        """`experimental`: take causal language models too whose architecture is not in the table."""
         self._root = root.absolute()
+        self._experimental = experimental
         self._digests = _DigestCache(self._root / ".digests")
         self._known: set[tuple[str, str]] = set()
+        self._checked: dict[Path, tuple[Signature, CheckedModel]] = {}
 
     def find(self, model_id: str, revision: str = "main") -> ModelFolder:
         """Find and check a folder.
 
-        Raises ModelNotFound, and ModelRejected for only pickled weights, remote code, a broken header or a hostile chat
-        template.
+        Raises ModelNotFound, and ModelRejected for what `check_checkpoint` refuses and for a hostile chat template.
         """
         path = self._path(model_id, revision)
-        config = _read_config(path / "config.json", model_id)
-        _check_weights(path, model_id)
-        architectures = config.get("architectures")
-        architecture = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
-        if not architecture.endswith("ForCausalLM"):
-            raise ModelRejected(
-                f"{model_id} is a {architecture or 'model of no named architecture'}, not a causal language model.",
-                hint="Choose a decoder-only chat model, e.g. a Llama, Qwen, Mistral or SmolLM checkpoint.",
-                param="base_model",
-            )
+        signature = _signature(path)
+        checked = self._check(path, signature, model_id)
         check_chat_template(path)
-        length = config.get("max_position_embeddings")
-        digest = self._digests.digest(path)
+        digest = self._digests.digest(path, signature, checked.weights)
         self._known.add((model_id, revision))
         return ModelFolder(
             ref=ModelRef(id=model_id, revision=revision, digest=digest),
             path=path,
-            architecture=architecture,
-            context_length=length if isinstance(length, int) else 2048,
+            architecture=checked.architecture,
+            context_length=checked.config.context_length,
+            weights=checked.weights,
         )
+
+    def _check(self, path: Path, signature: Signature, model_id: str) -> CheckedModel:
+        """Check the folder, once while its files stay the same."""
+        known = self._checked.get(path)
+        if known is None or known[0] != signature:
+            known = signature, check_checkpoint(path, model_id, experimental=self._experimental)
+            self._checked[path] = known
+        return known[1]
 
     def is_known(self, model_id: str, revision: str = "main") -> bool:
         """True if this process has the model's digest, so that `find` does not read the weights."""
@@ -93,6 +105,7 @@ class ModelFolders:
             folder.relative_to(self._root).as_posix()
             for pattern in ("*/config.json", "*/*/config.json")
             for folder in (config.parent for config in self._root.glob(pattern))
+            if not folder.name.startswith(".")  # a download that is under way
         )
         more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
         return f"There are {', '.join(names[:_MAX_NAMED])}{more}. " if names else ""
@@ -115,55 +128,13 @@ def _folder_name(model_id: str, revision: str) -> str:
     return model_id if revision == "main" else f"{model_id}@{revision}"
 
 
-def _read_config(path: Path, model_id: str) -> dict[str, object]:
-    try:
-        config = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelRejected(f"{model_id} has no readable config.json.", param="base_model") from error
-    if not isinstance(config, dict):
-        raise ModelRejected(f"{model_id}: config.json is not an object.", param="base_model")
-    if "auto_map" in config:
-        raise ModelRejected(
-            f"{model_id} asks for its own code (auto_map), which is never run.",
-            hint="Choose a model that transformers implements itself.",
-            param="base_model",
-        )
-    return config
+def _signature(path: Path) -> Signature:
+    return [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in sorted(path.iterdir()) if f.is_file()]
 
 
-def _check_weights(path: Path, model_id: str) -> None:
-    weights = list(path.glob(_WEIGHTS))
-    if not weights:
-        pickled = any(list(path.glob(pattern)) for pattern in _PICKLES)
-        raise ModelRejected(
-            f"{model_id} has {'pickled weights only' if pickled else 'no weights'}: safetensors is required.",
-            hint="Convert the weights with `save_pretrained(safe_serialization=True)`.",
-            param="base_model",
-        )
-    for file in weights:
-        _check_header(file, model_id)
-
-
-def _check_header(path: Path, model_id: str) -> None:
-    """Refuse a safetensors file unless its header is JSON of a valid length, with offsets inside the file."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        sane = size >= 8 and 0 < length <= min(_LARGEST_HEADER, size - 8)
-        header = file.read(length) if sane else b""
-    try:
-        entries = json.loads(header)
-        ends = [entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__"]
-        sane = all(isinstance(end, int) and 0 <= end <= size - 8 - length for end in ends)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
-        sane = False
-    if not sane:
-        raise ModelRejected(f"{model_id}: {path.name} is not a valid safetensors file.", param="base_model")
-
-
-def _digest(path: Path) -> str:
-    """SHA-256 of the names and bytes of all files that define the model."""
-    files = sorted({file for pattern in _DESCRIBING for file in path.glob(pattern)})
+def _digest(path: Path, weights: Weights) -> str:
+    """SHA-256 of the names and bytes of all files that define the model: copies of the weights do not count."""
+    files = sorted({*weights.files, *(file for pattern in _DESCRIBING for file in path.glob(pattern))})
     digest = hashlib.sha256()
     for file in files:
         digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
@@ -182,10 +153,11 @@ class _DigestCache:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._unwritten: dict[Path, tuple[list[list[object]], str]] = {}
+        self._unwritten: dict[Path, tuple[Signature, str]] = {}
 
-    def digest(self, path: Path) -> str:
-        signature = [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in sorted(path.iterdir()) if f.is_file()]
+    def digest(self, path: Path, files: Signature, weights: Weights) -> str:
+        unread: Signature = [["not counted", name] for name in weights.unread]
+        signature = [*files, *unread]
         entry = self._folder / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.json"
         with suppress(OSError, ValueError, KeyError, TypeError):
             known = json.loads(entry.read_bytes())
@@ -193,7 +165,7 @@ class _DigestCache:
                 return str(known["digest"])
         if path in self._unwritten and self._unwritten[path][0] == signature:
             return self._unwritten[path][1]
-        digest = _digest(path)
+        digest = _digest(path, weights)
         try:
             self._folder.mkdir(exist_ok=True)
             draft = entry.with_suffix(f".{uuid4().hex}")

@@ -3,17 +3,16 @@
 No weights are loaded, and torch is not imported.
 """
 
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from craft.contracts.spec.jobs import TrainingSettings
-from craft.errors import ModelRejected
+from craft.infra.models.model_config import read_config
+from craft.infra.models.weights import read_weights
 
 _HEADS = ("lm_head", "embed_out")
-_NOT_LAYERS = ("embed_tokens", "lm_head", "wte", "wpe")
+_NOT_LAYERS = ("embed_", "lm_head", "wte", "wpe", "norm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +36,15 @@ class ModelShape:
         """P of the formula: the weights of the layers' linear maps."""
         return sum(outputs * inputs for outputs, inputs in self.matrices.values())
 
+    @property
+    def adaptable(self) -> frozenset[str]:
+        """The matrices that an adapter can change: all, and those of the attention in a mixture of experts.
+
+        Loading joins experts into parameters that are no linear layers.
+        """
+        mixture = any(".experts." in name for name in self.matrices)
+        return frozenset(name for name in self.matrices if not mixture or is_attention(name))
+
     def lora_parameters(self, settings: TrainingSettings) -> int:
         """L of the formula: r (outputs + inputs) for each adapted matrix."""
         return settings.lora_r * sum(
@@ -45,6 +53,8 @@ class ModelShape:
 
     def is_adapted(self, matrix: str, settings: TrainingSettings) -> bool:
         """True if an adapter with these settings changes the matrix of this name. Targets are names' ends, or whole."""
+        if matrix not in self.adaptable:
+            return False
         wanted = settings.target_modules
         layer = f".{matrix.removesuffix('.weight')}"
         return wanted == "all-linear" or any(layer.endswith(f".{name}") for name in wanted)
@@ -55,34 +65,26 @@ def is_layer_matrix(name: str, dimensions: int) -> bool:
     return dimensions == 2 and not any(part in name for part in _NOT_LAYERS)
 
 
+def is_attention(name: str) -> bool:
+    """True if a layer, or its weight, belongs to the attention."""
+    return any("attn" in part or "attention" in part for part in name.split("."))
+
+
 def _is_head(name: str) -> bool:
     return name.removesuffix(".weight").rpartition(".")[2] in _HEADS
 
 
 def read_shape(folder: Path) -> ModelShape:
-    """The shape of a checked model folder, from config.json and the headers of its safetensors files."""
-    config = json.loads((folder / "config.json").read_bytes())
-    shapes: dict[str, list[int]] = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        shapes |= _header(file)
-    try:
-        return ModelShape(
-            matrices={
-                name: (shape[0], shape[1]) for name, shape in shapes.items() if is_layer_matrix(name, len(shape))
-            },
-            parameters=sum(math.prod(shape) for shape in shapes.values()),
-            layers=int(config["num_hidden_layers"]),
-            hidden=int(config["hidden_size"]),
-            vocabulary=int(config["vocab_size"]),
-            context_length=int(config["max_position_embeddings"]),
-            tied=config.get("tie_word_embeddings") is True or not any(_is_head(name) for name in shapes),
-            vectors={name: shape[0] for name, shape in shapes.items() if len(shape) == 1},
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelRejected(f"The model's config.json lacks {error}.", param="model") from error
-
-
-def _header(file: Path) -> dict[str, list[int]]:
-    with file.open("rb") as handle:
-        entries = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
-    return {name: entry["shape"] for name, entry in entries.items() if name != "__metadata__"}
+    """The shape of a checked model folder, from config.json and the headers of the weight files that count."""
+    config, weights = read_config(folder / "config.json", "The model"), read_weights(folder, "The model")
+    shapes = {name: tensor.shape for name, tensor in weights.tensors.items()}
+    return ModelShape(
+        matrices={name: (shape[0], shape[1]) for name, shape in shapes.items() if is_layer_matrix(name, len(shape))},
+        parameters=weights.parameters,
+        layers=config.number("num_hidden_layers"),
+        hidden=config.number("hidden_size"),
+        vocabulary=config.number("vocab_size"),
+        context_length=config.context_length,
+        tied=config.flag("tie_word_embeddings") or not any(_is_head(name) for name in shapes),
+        vectors={name: shape[0] for name, shape in shapes.items() if len(shape) == 1},
+    )

@@ -27,6 +27,10 @@ class Settings(BaseSettings):
     broker_url: str | None = Field(None, description="redis:// URL; by default the local server's Unix socket.")
     artifacts_dir: Path | None = None
     models_dir: Path | None = None
+    experimental_models: bool = Field(
+        default=False,
+        description="Take models too whose architecture is not among the tested ones; their jobs carry a warning.",
+    )
     adapters_dir: Path | None = Field(None, description="The folder of the adapters that vLLM may serve.")
     datasets_url: str | None = None
     model_server_url: str | None = None

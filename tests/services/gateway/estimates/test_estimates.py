@@ -9,19 +9,16 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 from sqlmodel import select
-from tests.services.gateway.rigs.public_rig import MODEL, Rig, body, open_rig, shaped_model
+from tests.services.gateway.rigs.public_rig import MODEL, Rig, body, model_folder, open_rig
 
+from craft.contracts.documents.estimate import CheckOutcome
 from craft.contracts.public.accounts import DEFAULT_TEAM, TeamSettings
 from craft_gateway.estimates.estimator import Estimator, SizedJob
+from craft_gateway.estimates.memory import memory_check
 from craft_gateway.plan.stages import plan
 from craft_gateway.store.tables import Attempt
 
-SHAPES = {
-    "model.embed_tokens.weight": [100, 8],
-    **{f"model.layers.0.self_attn.{name}.weight": [8, 8] for name in ("q_proj", "k_proj", "v_proj", "o_proj")},
-    "model.layers.0.mlp.up_proj.weight": [32, 8],
-}
-PARAMETERS = 100 * 8 + 4 * 64 + 256
+PARAMETERS = 400 * 8 + 4 * 64 + 3 * 8 * 64 + 3 * 8
 
 
 @pytest.fixture
@@ -31,7 +28,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 
 
 def shaped(rig: Rig, name: str, **changes: Any) -> None:
-    shaped_model(rig.models, name, SHAPES, **changes)
+    model_folder(rig.models, name, hidden_size=8, num_attention_heads=1, num_key_value_heads=1, **changes)
 
 
 def validated(rig: Rig, **changes: Any) -> dict[str, Any]:
@@ -181,7 +178,7 @@ def test_memory_is_computed_from_the_models_shapes(rig: Rig) -> None:
     memory = validated(rig, base_model={"id": "tiny/shaped"}, training={"lora_r": 4})["estimate"]["memory"]
     assert memory["parameters"] == PARAMETERS
     assert memory["weights_bytes"] == 2 * PARAMETERS
-    assert memory["adapter_bytes"] == 4 * 4 * (4 * 16 + 40)
+    assert memory["adapter_bytes"] == 4 * 4 * (4 * 16 + 3 * 72)
     assert memory["device_bytes"] == max(memory["training_bytes"], memory["inference_bytes"])
 
 
@@ -202,10 +199,11 @@ def test_memory_is_compared_with_what_past_stages_with_the_model_took(rig: Rig) 
     assert validated(rig, base_model={"id": "tiny/other"})["estimate"]["memory"]["measured_bytes"] is None
 
 
-def test_a_model_whose_shapes_are_unknown_has_no_invented_memory(rig: Rig) -> None:
-    validation = validated(rig)
-    assert validation["estimate"]["memory"] is None
-    assert checks(validation)["memory"] == "unknown"
+def test_a_model_that_was_removed_has_no_invented_memory(rig: Rig) -> None:
+    job = rig.reader.resolved(rig.submit())
+    estimate = Estimator(rig.database).estimate(SizedJob(job, plan(job), {}, 200, {}, DEFAULT_TEAM, None))
+    assert estimate.memory is None
+    assert memory_check(estimate.memory).outcome is CheckOutcome.UNKNOWN
 
 
 def test_quotas_say_whether_it_runs_now_later_or_never(rig: Rig) -> None:

@@ -16,7 +16,6 @@ from tests.services.gateway.rigs.public_rig import (
     model_folder,
     open_rig,
     rows,
-    shaped_model,
 )
 
 from craft.contracts.spec.jobs import JobSpec
@@ -185,8 +184,7 @@ def test_at_most_a_hundred_row_errors_travel(rig: Rig) -> None:
 def test_a_layer_that_the_model_does_not_have_is_refused(
     rig: Rig, path: str, targets: list[str], absent: str | None
 ) -> None:
-    layers = ("model.layers.0.self_attn.q_proj.weight", "model.layers.0.mlp.up_proj.weight", "lm_head.weight")
-    shaped_model(rig.models, "with/layers", dict.fromkeys(layers, (2, 2)))
+    model_folder(rig.models, "with/layers", tie_word_embeddings=False)
     settings = {"target_modules": targets}
     changes = {"training": settings} if path == "training" else {"rehearsal": {"training": settings}}
     answer = rig.post("/craft/jobs/validate", json=body(base_model={"id": "with/layers"}, **changes))
@@ -196,7 +194,7 @@ def test_a_layer_that_the_model_does_not_have_is_refused(
     problem = answer.json()
     assert (answer.status_code, problem["detail"]) == (422, f"The model has no layer called {absent}.")
     assert problem["param"].endswith("training.target_modules")
-    assert "It has q_proj, up_proj" in problem["hint"]
+    assert "It has down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj" in problem["hint"]
 
 
 def test_an_unknown_model_is_refused_with_those_that_there_are(rig: Rig) -> None:

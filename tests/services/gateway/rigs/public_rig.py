@@ -1,7 +1,6 @@
 """The public API over a real SQLite file and artifact folder, with a fake datasets service and a manual worker."""
 
 import asyncio
-import json
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import httpx
 from fastapi import FastAPI
 from pydantic import SecretStr
 from sqlmodel import SQLModel, select
+from tests.model_files import safetensors, write_checkpoint
 from tests.services.gateway.rigs.evaluated_artifacts import write_evaluation
 
 from craft.contracts.documents.report import reuse_mark
@@ -78,27 +78,18 @@ def body(**changes: Any) -> dict[str, Any]:
 
 
 def model_folder(root: Path, name: str = MODEL, *, weights: str = "model.safetensors", **config: Any) -> Path:
-    """Make a model folder that passes the checks: a configuration, and a tensor file without tensors."""
-    folder = root / name
-    folder.mkdir(parents=True)
-    configuration = {"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 512, **config}
-    (folder / "config.json").write_text(json.dumps(configuration))
+    """Make a model folder that passes the checks: a whole checkpoint of zeros, under the name `weights`."""
+    folder = write_checkpoint(root / name, **config)
+    (folder / "model.safetensors").rename(folder / weights)
     (folder / "tokenizer.json").write_text("{}")
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE)
-    (folder / weights).write_bytes((2).to_bytes(8, "little") + b"{}")
     return folder
 
 
 def shaped_model(root: Path, name: str, shapes: Mapping[str, Sequence[int]], **config: Any) -> Path:
-    """Make a model folder with readable shapes; its weights are zeros, because no test reads them."""
-    folder = model_folder(root, name, **{"num_hidden_layers": 1, "hidden_size": 8, "vocab_size": 100, **config})
-    at, entries = 0, {}
-    for tensor, shape in shapes.items():
-        size = 2 * shape[0] * shape[1]
-        entries[tensor] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [at, at + size]}
-        at += size
-    header = json.dumps(entries).encode()
-    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(at))
+    """Make a model folder whose weight file has these tensors alone, so that only its shapes can be read."""
+    folder = model_folder(root, name, **config)
+    (folder / "model.safetensors").write_bytes(safetensors(shapes))
     return folder
 
 

@@ -28,6 +28,10 @@ class ChatTokenizer:
         added = self._tokenizer.get_added_tokens_decoder().values()
         return [token.content for token in added if token.special]
 
+    def highest_id(self) -> int:
+        """The highest token id, added tokens among them."""
+        return max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
+
     def text(self, messages: Sequence[ModelMessage]) -> str:
         """The chat up to the start of the reply."""
         chat = [message._asdict() for message in messages]

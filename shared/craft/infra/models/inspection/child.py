@@ -59,6 +59,7 @@ class _Found:
     refusing: list[RefusingRow] = field(default_factory=list)
     refusing_rows: Counter[str] = field(default_factory=Counter)
     shots: list[KnownShot] = field(default_factory=list)
+    highest_id: int | None = None
     letter: str | None = None
     header: str = ""
 
@@ -79,6 +80,8 @@ class RowInspector:
 
     def inspect(self) -> Inspection:
         """Inspect the sets. `complete` is false where time ran out."""
+        if self._tokenizer is not None:
+            self._found.highest_id = self._tokenizer.highest_id()
         try:
             for each in self._request.sets:
                 self._inspect_set(each)

@@ -95,5 +95,6 @@ class Inspection(Contract):
     refusing: list[RefusingRow] = Field(default_factory=list)
     refusing_rows: dict[str, int] = Field(default_factory=dict)
     shots: list[KnownShot] = Field(default_factory=list)
+    highest_id: int | None = Field(None, description="The tokenizer's highest token id.")
     letter: str | None = Field(None, description="A letter that is not one token behind the reply's header.")
     header: str = Field("", description="What the template writes before a reply; of interest with `letter`.")
