@@ -48,13 +48,18 @@ class CausalLM:
 
         In bf16 a logit of 16 has steps of 0.125, so different letters would tie.
         """
-        states, weight, bias = hidden.float(), self._head.weight, self._head.bias
-        pieces = [
-            nn.functional.linear(
-                states,
-                weight[at : at + _VOCABULARY].float(),
-                None if bias is None else bias[at : at + _VOCABULARY].float(),
-            )
-            for at in range(0, len(weight), _VOCABULARY)
-        ]
-        return torch.log_softmax(torch.cat(pieces, dim=-1), dim=-1)
+        return torch.log_softmax(in_float32(self._head, hidden), dim=-1)
+
+
+def in_float32(head: nn.Linear, hidden: Tensor) -> Tensor:
+    """The product of a head of any type with hidden states (…, size), in float32."""
+    states, weight, bias = hidden.float(), head.weight, head.bias
+    pieces = [
+        nn.functional.linear(
+            states,
+            weight[at : at + _VOCABULARY].float(),
+            None if bias is None else bias[at : at + _VOCABULARY].float(),
+        )
+        for at in range(0, len(weight), _VOCABULARY)
+    ]
+    return torch.cat(pieces, dim=-1)

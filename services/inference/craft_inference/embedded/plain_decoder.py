@@ -4,7 +4,8 @@ Prompts are padded on the left and prefilled once for all samples of a question,
 But every prompt carries its whole prefix, and each step copies the cache.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from craft.errors import ModelRejected
+from craft_inference.embedded.causal_lm import in_float32
 from craft_inference.embedded.decoding import Decoded, Draws, OnDone, Scored, Tokens
 from craft_inference.embedded.sampling import draw
 
@@ -27,6 +29,19 @@ def check_caches(model: Any) -> None:
             hint="Set CRAFT_INFERENCE__ENGINE=vllm, or choose a model whose layers are all attention.",
             param="base_model",
         )
+
+
+@contextmanager
+def _float32_head(model: Any) -> Iterator[None]:
+    """Inside the block the output head multiplies in float32, and so does what follows it (caps and scales of logits).
+
+    In bf16 a logit of 16 has steps of 0.125, so different letters would tie.
+    """
+    hook = model.get_output_embeddings().register_forward_hook(lambda head, given, _: in_float32(head, given[0]))
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 class PlainDecoder:
@@ -53,12 +68,13 @@ class PlainDecoder:
     def score(self, prompts: Sequence[Tokens], choices: Sequence[Tokens], on_done: OnDone) -> Scored:
         """See `Decoding.score`."""
         logprobs: list[list[float]] = [[] for _ in prompts]
-        for batch in self._batches(prompts, self._rows):
-            tokens, mask = self._padded([prompts[number] for number in batch])
-            logits = self._forward(tokens, mask, None)
-            for number, row in zip(batch, torch.log_softmax(logits.float(), dim=-1), strict=True):
-                logprobs[number] = row[list(choices[number])].tolist()
-            on_done(len(batch))
+        with _float32_head(self._model):
+            for batch in self._batches(prompts, self._rows):
+                tokens, mask = self._padded([prompts[number] for number in batch])
+                logits = self._forward(tokens, mask, None)
+                for number, row in zip(batch, torch.log_softmax(logits.float(), dim=-1), strict=True):
+                    logprobs[number] = row[list(choices[number])].tolist()
+                on_done(len(batch))
         return Scored(logprobs, sum(map(len, prompts)))
 
     @staticmethod

@@ -69,6 +69,9 @@ def vllm_command(settings: InferenceSettings, places: ServerPlaces, *, python: P
     # Chats are rendered as the stages render them: texts as texts. A template may come with a request, from our proxy
     # alone, which writes it itself (see AdapterChats). Arguments have no default here: each adapter has its own.
     words += ["--chat-template-content-format", "string", "--trust-request-chat-template"]
+    # Mistral's repositories hold a second configuration, tokenizer and copy of the weights, which vLLM would prefer to
+    # those that were checked and hashed, and that training loads.
+    words += ["--config-format", "hf", "--load-format", "safetensors", "--tokenizer-mode", "hf"]
     if base.adapters:
         words += ["--enable-lora", "--max-lora-rank", str(vllm.max_lora_rank), "--max-loras", str(vllm.max_loras)]
     words += ["--tensor-parallel-size", str(vllm.tensor_parallel_size)]

@@ -124,8 +124,8 @@ FACTS: Mapping[StageKind, StageFacts] = {
         service=Service.INFERENCE,
         # In bfloat16 a reply's roundings depend on the rest of its call, and so on how shards are cut. Replies have
         # finish reasons, and guards look at them. Chats have the job's arguments, and end where the template ends them.
-        # The key has the engine's versions, device and options.
-        code_version=5,
+        # The key has the engine's versions, device and options. Every letter's probability comes from a product in float32.
+        code_version=6,
         weight=30.0,
         retention=RetentionClass.INTERMEDIATE,
         needs_model=True,
@@ -198,7 +198,7 @@ FACTS: Mapping[StageKind, StageFacts] = {
     ),
     StageKind.ANSWER: StageFacts(
         service=Service.INFERENCE,
-        code_version=6,  # For the reasons of `probe`.
+        code_version=7,  # For the reasons of `probe`.
         weight=6.0,
         retention=RetentionClass.INTERMEDIATE,
         needs_model=True,

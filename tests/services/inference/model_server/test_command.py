@@ -97,6 +97,13 @@ def test_the_models_own_generation_settings_change_nothing() -> None:
     assert value(built(), "--generation-config") == "vllm"
 
 
+def test_a_second_checkpoint_in_its_makers_own_format_is_not_preferred() -> None:
+    command = built()
+    assert value(command, "--config-format") == "hf"
+    assert value(command, "--load-format") == "safetensors"
+    assert value(command, "--tokenizer-mode") == "hf"
+
+
 def test_on_cpu_blocks_are_small_threads_bound_and_the_cache_sized() -> None:
     command = built(cpu_threads="0-1", cpu_kvcache_gib=3)
     assert value(command, "--block-size") == "32"
