@@ -64,7 +64,7 @@ def test_letters_have_transformers_probabilities(way: Way) -> None:
 
 def test_a_batch_of_training_has_the_logits_of_each_row_alone(way: Way) -> None:
     base = way.base
-    samples = tokenise(way.rows(), base.tokenizer, max_length=2048).samples
+    samples = tokenise(way.rows(), base.chat, max_length=2048).samples
     [batch] = batches_of(samples, packed=may_pack(base.model.config), max_tokens=100_000)
     with torch.inference_mode():
         logits = answer_logits(base.model, batch, autocast=False)

@@ -124,7 +124,7 @@ FACTS: Mapping[StageKind, StageFacts] = {
         service=Service.INFERENCE,
         # In bfloat16 a reply's roundings depend on the rest of its call, and so on how shards are cut. Replies have
         # finish reasons, and guards look at them. Chats have the job's arguments, and end where the template ends them.
-        # The key has the engine's versions, device and options. Every letter's probability comes from a product in float32.
+        # The key has the engine's versions, device and options. Each letter's probability is computed in float32.
         code_version=6,
         weight=30.0,
         retention=RetentionClass.INTERMEDIATE,

@@ -233,8 +233,6 @@ TABLE: tuple[Architecture, ...] = (
 )
 
 _TEXT_ALONE = "Save its language model alone with `craft models text NAME`, and use NAME-text; or choose a text model."
-    "Have its language model saved alone with `craft models text NAME`, and use NAME-text; or choose a text model."
-)
 _STATE = "Its layers keep a running state in place of keys and values, which prompts cannot share and padding changes."
 REFUSED: Mapping[str, tuple[str, str]] = {
     "Gemma3ForConditionalGeneration": (
