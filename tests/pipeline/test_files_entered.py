@@ -39,9 +39,9 @@ from craft_gateway.worker_api.routes import worker_router
 ROOT = Path(__file__).parents[2]
 PRODUCT = (f"{ROOT}/services/", f"{ROOT}/shared/craft/")
 TOKEN = SecretStr("the workers' token")
-MAX_FILES_OF_A_POST = 78
+MAX_FILES_OF_A_POST = 82
 """Some twenty of them look at the rows, the model and the settings before anything is queued."""
-MAX_FILES_TO_A_REPORT = 102
+MAX_FILES_TO_A_REPORT = 106
 
 
 @contextmanager

@@ -90,7 +90,7 @@ def margins(model: PeftModel, chat: ChatRenderer, differing: Sequence[DifferingR
 
 def largest_change(model: PeftModel, chat: ChatRenderer, prompts: Sequence[str]) -> float:
     """The largest change that the adapter makes to a logit of the first token behind at most 16 rendered prompts."""
-    contexts = [chat.tokenizer(text, add_special_tokens=False)["input_ids"] for text in prompts[:_BATCH]]
+    contexts = chat.ids(prompts[:_BATCH])
     adapted = _next_logits(model, contexts)
     with model.disable_adapter():
         return float((adapted - _next_logits(model, contexts)).abs().max())

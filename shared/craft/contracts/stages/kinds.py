@@ -221,7 +221,7 @@ FACTS: Mapping[StageKind, StageFacts] = {
         # The card shows findings and every setting of generation; the base's own tokenizer files, with the template of
         # the job's form of chats. The key has versions and device. After a tuning in 4 bits the replies on both bases
         # are compared. An idle adapter fails.
-        code_version=6,
+        code_version=7,
         weight=4.0,
         retention=RetentionClass.RESULT,
         needs_model=True,
