@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from craft.contracts.spec.chats import ChatFormat
 from craft.contracts.spec.jobs import BaseModelRef
 from craft.contracts.stages.rows import ChatMessage, TrainingKind, TrainingRow
 from craft.core.prompts import ModelMessage
-from craft.core.replies.thoughts import open_thought
+from craft.core.replies.thoughts import has_thought, open_thought
 from craft.errors import ModelRejected
 from craft.infra.models.chats.formats import SettledChats, settled_chats
 from craft.infra.models.chats.renderer import ChatRenderer
@@ -236,3 +237,26 @@ def test_forms_are_json_that_keeps_types(tmp_path: Path) -> None:
         "date": "2026-02-03",
     }
     assert ChatFormat.model_validate_json(form.model_dump_json()) == form
+
+
+@pytest.mark.parametrize("tags", [("<think>", "</think>"), ("[THINK]", "[/THINK]")])
+def test_the_tags_of_a_thought_stay_in_replies_where_they_are_control_tokens(
+    tmp_path: Path, tags: tuple[str, str]
+) -> None:
+    opened, closed = tags
+    family = replace(QWEN3, control=(*QWEN3.control, *tags), unmarked=())
+    renderer = ChatRenderer(tokenizer_of(write_tokenizer(family, tmp_path)), ChatFormat())
+    [ids] = renderer.ids([f"{opened}Hm.{closed}Lima.<|im_end|><|endoftext|>"])
+    assert renderer.decode(ids) == f"{opened}Hm.{closed}Lima."
+    assert has_thought(renderer.decode(ids))
+    assert renderer.has_control_tags
+    assert renderer.without_control(f"{opened}Hm.{closed}Lima.<|endoftext|>") == renderer.decode(ids)
+
+
+@each_family
+def test_replies_of_models_whose_tags_are_text_are_decoded_without_control_tokens(
+    family: Family, tmp_path: Path
+) -> None:
+    renderer = ChatRenderer(tokenizer_of(write_tokenizer(family, tmp_path)), ChatFormat())
+    [ids] = renderer.ids([f"Lima.{family.end}"])
+    assert (renderer.decode(ids), renderer.has_control_tags) == ("Lima.", False)

@@ -5,7 +5,7 @@ from tests.core.replies.replying import choice
 
 from craft.core.questions import OpenQuestion
 from craft.core.replies.reply import FinishReason, finishes_or_stops, reply_excerpt, shortened
-from craft.core.replies.thoughts import has_thought, open_thought, sounds_like_a_thought
+from craft.core.replies.thoughts import has_thought, is_thought_tag, open_thought, sounds_like_a_thought
 
 THOUGHTS = [
     "<think>\nOkay, the user wants",
@@ -97,3 +97,11 @@ def test_replies_without_a_record_count_as_ended_by_the_model() -> None:
 )
 def test_a_prompt_ends_inside_the_thought_that_was_opened_last_and_not_closed(prompt: str, tag: str | None) -> None:
     assert open_thought(prompt) == tag
+
+
+@pytest.mark.parametrize(
+    ("token", "is_tag"),
+    [("<think>", True), ("</think>", True), ("[THINK]", True), ("[/THINK]", True), ("<|end|>", False), ("<s>", False)],
+)
+def test_the_tags_of_thoughts_are_told_from_other_tokens(token: str, is_tag: bool) -> None:
+    assert is_thought_tag(token) is is_tag

@@ -138,9 +138,17 @@ class Chat:
             )
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of generated ids, without special tokens."""
-        text: str = self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return text
+        """The text of generated ids, without control tokens, but for the tags of a thought."""
+        return self._renderer.decode(tokens)
+
+    @property
+    def asks_for_control_tokens(self) -> bool:
+        """True if a server must decode replies with their control tokens, because the tags of a thought are some."""
+        return self._renderer.has_control_tags
+
+    def text_of(self, decoded: str) -> str:
+        """The text of a reply that a server decoded with its control tokens, as `decode` gives it."""
+        return self._renderer.without_control(decoded)
 
     def letter_tokens(self, prompts: Sequence[LetterPrompt]) -> list[list[int]]:
         """The token of each letter at the start of the assistant's turn. Raises RequestInvalid for several tokens.

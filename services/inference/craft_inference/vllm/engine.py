@@ -27,6 +27,7 @@ from craft_inference.engine import (
     Prompt,
     PromptLengths,
     Replies,
+    Reply,
     Sampling,
     Usage,
     no_progress,
@@ -137,7 +138,8 @@ class VllmEngine:
         requests = (self._replies_requests(prompts, sampling, samples) for prompts in batches)
         call = _Call(adapter, needed, max(1, self._use.sequences_in_flight // samples), on_progress)
         for answered, usage in self._answered(requests, call):
-            rows = [replies_of(*pair, times=sampling.samples if greedy else 1) for pair in answered.pairs]
+            times = sampling.samples if greedy else 1
+            rows = [self._readable(replies_of(*pair, times=times)) for pair in answered.pairs]
             generated = sum(generated_tokens(response) for response in answered.responses)
             yield Replies(tuple(rows), replace(usage, generated_tokens=generated))
 
@@ -169,7 +171,7 @@ class VllmEngine:
 
     def _replies_requests(self, prompts: Sequence[Prompt], sampling: Sampling, samples: int) -> list[CompletionRequest]:
         encoded = self._chat.encode(prompts, new_tokens=sampling.max_new_tokens)
-        return [
+        requests = [
             replies_request(
                 prompt.id,
                 ids,
@@ -180,6 +182,15 @@ class VllmEngine:
             )
             for prompt, ids in zip(prompts, encoded, strict=True)
         ]
+        if not self._chat.asks_for_control_tokens:
+            return requests
+        return [replace(request, body={**request.body, "skip_special_tokens": False}) for request in requests]
+
+    def _readable(self, reply: Reply) -> Reply:
+        """The reply without control tokens, but for the tags of a thought, which the guards look for."""
+        if not self._chat.asks_for_control_tokens:
+            return reply
+        return replace(reply, texts=tuple(map(self._chat.text_of, reply.texts)))
 
     def _letters_requests(self, prompts: Sequence[LetterPrompt]) -> list[CompletionRequest]:
         encoded = self._chat.encode(prompts, new_tokens=1)

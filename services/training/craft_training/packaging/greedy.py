@@ -36,9 +36,7 @@ def greedy(
             out = model.generate(  # type: ignore[no-untyped-call]
                 input_ids=tokens.to(model.device), attention_mask=mask.to(model.device)
             )
-        replies += chat.tokenizer.batch_decode(
-            out[:, tokens.shape[1] :], skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        replies += [chat.decode(row) for row in out[:, tokens.shape[1] :].tolist()]
         on_progress(len(replies), len(prompts))
     return replies
 

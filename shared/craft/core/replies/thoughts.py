@@ -15,12 +15,14 @@ _PROMPTED = (
     rf"(?:{_NAMES}|thought_process|chain_of_thought|cot|(?:inner|internal)_(?:monologue|thoughts?)|monologue"
     r"|deliberation)"
 )
+_OPENING = rf"[<◁\[](?:[|｜])?(?:(?:begin|start)_(?:of_)?)?{_PROMPTED}(?:\s[^<>\[\]]*)?(?:[|｜])?[>▷\]]"
+_CLOSING = rf"[<◁\[](?:[|｜])?(?:/|end_(?:of_)?){_PROMPTED}(?:[|｜])?[>▷\]]"
 _MARK = re.compile(
-    rf"(?P<open>[<◁\[](?:[|｜])?(?:(?:begin|start)_(?:of_)?)?{_PROMPTED}(?:\s[^<>\[\]]*)?(?:[|｜])?[>▷\]]"
-    r"|<\|?channel\|?>\s*(?:analysis|thought|commentary))"
-    rf"|(?P<close>[<◁\[](?:[|｜])?(?:/|end_(?:of_)?){_PROMPTED}(?:[|｜])?[>▷\]]|<channel\|>|<\|end\|>)",
+    rf"(?P<open>{_OPENING}|<\|?channel\|?>\s*(?:analysis|thought|commentary))"
+    rf"|(?P<close>{_CLOSING}|<channel\|>|<\|end\|>)",
     re.IGNORECASE,
 )
+_TAG = re.compile(rf"{_OPENING}|{_CLOSING}", re.IGNORECASE)
 _MUSING = re.compile(
     r"\s*(?:(?:okay|ok|alright|all right|hmm+|well|so|wait)[,.!…]*\s+(?:so\s+|let\b|the user\b|i\b|we\b|this\b|first\b)"
     r"|(?:let me|let's) (?:think|see|recall|start)"
@@ -51,3 +53,8 @@ def open_thought(prompt: str) -> str | None:
     for last in _MARK.finditer(prompt):  # noqa: B007 - the last one counts
         pass
     return None if last is None else last["open"]
+
+
+def is_thought_tag(token: str) -> bool:
+    """True if the token opens or closes a thought. Where it is a control token, replies must show it all the same."""
+    return bool(_TAG.fullmatch(token))

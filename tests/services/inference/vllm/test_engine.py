@@ -5,12 +5,15 @@ import json
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.models.families import QWEN3, write_tokenizer
 from tests.services.inference.conftest import CONTEXT_LENGTH, byte_tokenizer, letter_prompts, prompts
 from tests.services.inference.rigs.supervisor_rig import base
+from transformers import AutoTokenizer
 
 from craft.contracts.services.model_server import ServedBase, ServedTokens
 from craft.core.replies.reply import FinishReason
@@ -101,11 +104,9 @@ class Rig:
         chat = Chat(byte_tokenizer(), end_tokens=[2, 0], context_length=CONTEXT_LENGTH, own_length=own_length)
         self.chat = chat
         use = ServerUse(base(), in_flight, seeds, asks_context=asks_context)
-        self.engine = VllmEngine(chat, self._lease_model, self.adapters, use)
+        self.engine = VllmEngine(chat, self.lease_model, self.adapters, use)
 
-    def _lease_model(
-        self, served: ServedBase, needed: int | None, _: Check
-    ) -> AbstractAsyncContextManager[VllmSession]:
+    def lease_model(self, served: ServedBase, needed: int | None, _: Check) -> AbstractAsyncContextManager[VllmSession]:
         self.needed.append(needed)
         assert served.model_copy(update={"adapters": True}) == base()
         self.with_adapters.append(served.adapters)
@@ -173,6 +174,22 @@ def test_a_prompt_is_asked_once_for_all_its_samples_as_token_ids(rig: Rig) -> No
     }
     assert [model for _, model in rig.requests] == ["team/a", "team/a"]
     assert replies.usage.generated_tokens == 2 * (5 + 16 + 5)
+
+
+def test_a_thought_whose_tags_are_control_tokens_is_seen(rig: Rig, tmp_path: Path) -> None:
+    family = replace(QWEN3, control=(*QWEN3.control, *QWEN3.unmarked), unmarked=())
+    tokenizer = AutoTokenizer.from_pretrained(write_tokenizer(family, tmp_path / "tokenizer"))
+    chat = Chat(tokenizer, end_tokens=[], context_length=CONTEXT_LENGTH)
+    text = "<think>Hm.</think>Lima.<|endoftext|>"
+
+    def thinks(request: CompletionRequest) -> Any:
+        return says(request) | {"choices": [{"index": 0, "text": text, "finish_reason": "stop"}]}
+
+    rig.answer = thinks
+    engine = VllmEngine(chat, rig.lease_model, rig.adapters, ServerUse(base(), 8, seeds=True))
+    replies = engine.generate(prompts("x?"), GREEDY)
+    assert rig.bodies()["q0"]["skip_special_tokens"] is False
+    assert replies.rows[0].texts == ("<think>Hm.</think>Lima.",) * 3
 
 
 def test_greedy_is_requested_once_and_given_as_often_as_wanted(rig: Rig) -> None:

@@ -1,9 +1,11 @@
 """Renders chats with a transformers tokenizer: the one way in which a job's text becomes tokens, in every stage."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from craft.contracts.spec.chats import ChatFormat
+from craft.core.replies.thoughts import is_thought_tag
 from craft.errors import ModelRejected
 from craft.infra.models.chats.dates import frozen
 from craft.infra.models.chats.sandbox import Value
@@ -39,6 +41,9 @@ class ChatRenderer:
         self.template = text if form.date is None else frozen(text, form.date)
         """The template's text, with the form's date."""
         self._end = self._written_end()
+        added = {number: str(token) for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+        self._special = frozenset({*added.values(), *tokenizer.all_special_tokens})
+        self._control_tags = {number: text for number, text in added.items() if is_thought_tag(text)}
 
     @property
     def arguments(self) -> Mapping[str, Value]:
@@ -83,6 +88,33 @@ class ChatRenderer:
         listed = named if isinstance(named, list) else [named]
         own = (self._end, self.tokenizer.eos_token_id, *listed)
         return tuple(sorted({int(token) for token in own if token is not None}))
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of a reply's tokens, without control tokens, but for the tags of a thought: guards look for them."""
+        tags = self._control_tags
+        if tags.keys().isdisjoint(tokens):
+            return self._plain(tokens)
+        pieces, start = [], 0
+        for at, token in enumerate(tokens):
+            if token in tags:
+                pieces += [self._plain(tokens[start:at]), tags[token]]
+                start = at + 1
+        return "".join([*pieces, self._plain(tokens[start:])])
+
+    def without_control(self, text: str) -> str:
+        """The text of a reply that was decoded with all control tokens, as `decode` gives it."""
+        shown = set(self._control_tags.values())
+        hidden = sorted((token for token in self._special if token not in shown), key=len, reverse=True)
+        return re.sub("|".join(map(re.escape, hidden)), "", text) if hidden else text
+
+    @property
+    def has_control_tags(self) -> bool:
+        """True if the tags of a thought are control tokens, which decoders leave out unless they are told not to."""
+        return bool(self._control_tags)
+
+    def _plain(self, tokens: Sequence[int]) -> str:
+        text: str = self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
 
     def _text(self, chat: Sequence[Turn], *, add_generation_prompt: bool) -> str:
         text: str = self.tokenizer.apply_chat_template(
