@@ -1,9 +1,10 @@
 """`craft demo`: one real job on the project's own facts, from upload to adapter, on the real system."""
 
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -18,7 +19,7 @@ from craft.core.questions import Task
 from craft.errors import Unavailable
 from craft.infra.settings.settings import Settings
 from craft_cli.output import error_console, print_json, print_lines, tell
-from craft_cli.stack import check_ports, is_ready, stack_process_id
+from craft_cli.stack import check_ports, gpu_without_cuda, is_ready, stack_process_id
 from craft_cli.tables import report as report_tables
 from craft_cli.tables.estimates import takes
 from craft_cli.watching import watch
@@ -150,6 +151,7 @@ def running_stack(settings: Settings, say: Any) -> Iterator[None]:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
+            env=_environment(settings, say),
             start_new_session=True,
         )
     try:
@@ -160,6 +162,14 @@ def running_stack(settings: Settings, say: Any) -> Iterator[None]:
         process.terminate()
         process.wait()
         say("Everything is stopped.")
+
+
+def _environment(settings: Settings, say: Callable[[str], None]) -> dict[str, str]:
+    """The environment of the demo's system. Its model is small enough for the CPU."""
+    if not gpu_without_cuda(settings, os.environ):
+        return dict(os.environ)
+    say("The installed torch is a build for the CPU only, so the demo leaves this machine's GPU alone.")
+    return {**os.environ, "CRAFT_TRAINING__DEVICE": "cpu"}
 
 
 def _wait_ready(settings: Settings, process: "subprocess.Popen[bytes] | None") -> None:

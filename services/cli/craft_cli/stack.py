@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from urllib.parse import quote
 
@@ -137,6 +138,28 @@ def check_ports(settings: Settings) -> None:
                     f"Port {listen.port} on {listen.host}, for the {name}, is not free: {error.strerror}.",
                     hint=f"Stop what listens there, or set CRAFT_{name.upper()}__PORT.",
                 ) from None
+
+
+def gpu_without_cuda(settings: Settings, environment: Mapping[str, str]) -> bool:
+    """True if training is to take a GPU that is here, and the installed torch is a build for the CPU only."""
+    return settings.training.device == "auto" and gpu_present(environment) and _torch_version().endswith("+cpu")
+
+
+def check_training_device(settings: Settings, environment: Mapping[str, str]) -> None:
+    """Raises Conflict where no training could begin, which is clearer than a worker that waits for its device."""
+    if gpu_without_cuda(settings, environment):
+        raise Conflict(
+            "This machine has an NVIDIA GPU, and the installed torch is a build for the CPU only.",
+            hint="Set CRAFT_TRAINING__DEVICE=cpu to train on the CPU, which suits small models only, or install a build "
+            "of torch with CUDA.",
+        )
+
+
+def _torch_version() -> str:
+    try:
+        return version("torch")
+    except PackageNotFoundError:
+        return ""
 
 
 def unused_gpu(settings: Settings, environment: Mapping[str, str]) -> str | None:

@@ -17,9 +17,12 @@ from craft.errors import Conflict
 from craft.infra.settings.gateway import GatewaySettings
 from craft.infra.settings.inference import InferenceSettings, ModelServerSettings
 from craft.infra.settings.settings import Settings
+from craft.infra.settings.training import TrainingServiceSettings
+from craft_cli import demo
 from craft_cli.processes import ProcessSpec, SupervisedProcess
 from craft_cli.stack import (
     check_ports,
+    check_training_device,
     environment,
     listeners,
     lock_state_folder,
@@ -223,3 +226,25 @@ def test_up_says_how_a_gpu_is_used_where_the_embedded_engine_leaves_it_alone(mon
     assert "CRAFT_INFERENCE__ENGINE=vllm" in advice
     assert unused_gpu(Settings(), {"CUDA_VISIBLE_DEVICES": ""}) is None
     assert unused_gpu(Settings(inference=InferenceSettings(engine="vllm")), {}) is None
+
+
+def test_up_refuses_a_gpu_that_the_installed_torch_cannot_use_and_says_what_to_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("craft_cli.stack.gpu_present", lambda environment: True)
+    monkeypatch.setattr("craft_cli.stack.version", lambda name: "2.13.0+cpu")
+    with pytest.raises(Conflict) as raised:
+        check_training_device(Settings(), {})
+    assert "CRAFT_TRAINING__DEVICE=cpu" in (raised.value.hint or "")
+    check_training_device(Settings(training=TrainingServiceSettings(device="cpu")), {})
+    monkeypatch.setattr("craft_cli.stack.version", lambda name: "2.13.0+cu130")
+    check_training_device(Settings(), {})
+
+
+def test_the_demo_trains_on_the_cpu_where_the_installed_torch_has_no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("craft_cli.stack.version", lambda name: "2.13.0+cpu")
+    said: list[str] = []
+    for present, device in ((False, None), (True, "cpu")):
+        monkeypatch.setattr("craft_cli.stack.gpu_present", lambda environment, there=present: there)
+        assert demo._environment(Settings(), said.append).get("CRAFT_TRAINING__DEVICE") == device
+    assert len(said) == 1

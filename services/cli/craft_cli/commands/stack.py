@@ -17,7 +17,14 @@ from craft_cli.commands.datasets import TaskOption
 from craft_cli.failures import EXIT_FAILED, fail, report_errors
 from craft_cli.output import print_json
 from craft_cli.session import AsJson, epilog
-from craft_cli.stack import Stack, check_ports, lock_state_folder, stack_process_id, unused_gpu
+from craft_cli.stack import (
+    Stack,
+    check_ports,
+    check_training_device,
+    lock_state_folder,
+    stack_process_id,
+    unused_gpu,
+)
 
 app = typer.Typer()
 StateDir = Annotated[
@@ -44,6 +51,7 @@ def up(
             make_empty_database(settings)
         check_database_present(settings)
         check_ports(settings)
+        check_training_device(settings, os.environ)
         say = Console(stderr=True).print
         if (notice := unused_gpu(settings, os.environ)) is not None:
             say(notice)
