@@ -150,8 +150,8 @@ def check_training_device(settings: Settings, environment: Mapping[str, str]) ->
     if gpu_without_cuda(settings, environment):
         raise Conflict(
             "This machine has an NVIDIA GPU, and the installed torch is a build for the CPU only.",
-            hint="Set CRAFT_TRAINING__DEVICE=cpu to train on the CPU, which suits small models only, or install a build "
-            "of torch with CUDA.",
+            hint="Set CRAFT_TRAINING__DEVICE=cpu to train on the CPU, which suits small models only, or install a "
+            "build of torch with CUDA.",
         )
 
 

@@ -231,20 +231,20 @@ def test_up_says_how_a_gpu_is_used_where_the_embedded_engine_leaves_it_alone(mon
 def test_up_refuses_a_gpu_that_the_installed_torch_cannot_use_and_says_what_to_set(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("craft_cli.stack.gpu_present", lambda environment: True)
-    monkeypatch.setattr("craft_cli.stack.version", lambda name: "2.13.0+cpu")
+    monkeypatch.setattr("craft_cli.stack.gpu_present", lambda _: True)
+    monkeypatch.setattr("craft_cli.stack.version", lambda _: "2.13.0+cpu")
     with pytest.raises(Conflict) as raised:
         check_training_device(Settings(), {})
     assert "CRAFT_TRAINING__DEVICE=cpu" in (raised.value.hint or "")
     check_training_device(Settings(training=TrainingServiceSettings(device="cpu")), {})
-    monkeypatch.setattr("craft_cli.stack.version", lambda name: "2.13.0+cu130")
+    monkeypatch.setattr("craft_cli.stack.version", lambda _: "2.13.0+cu130")
     check_training_device(Settings(), {})
 
 
 def test_the_demo_trains_on_the_cpu_where_the_installed_torch_has_no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("craft_cli.stack.version", lambda name: "2.13.0+cpu")
+    monkeypatch.setattr("craft_cli.stack.version", lambda _: "2.13.0+cpu")
     said: list[str] = []
     for present, device in ((False, None), (True, "cpu")):
-        monkeypatch.setattr("craft_cli.stack.gpu_present", lambda environment, there=present: there)
+        monkeypatch.setattr("craft_cli.stack.gpu_present", lambda _, there=present: there)
         assert demo._environment(Settings(), said.append).get("CRAFT_TRAINING__DEVICE") == device
     assert len(said) == 1
