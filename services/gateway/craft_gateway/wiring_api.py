@@ -234,6 +234,7 @@ def submissions(
         trainer=trainer_ref(settings.training, os.environ),
         embedder=settings.scoring.embedder,
         nf4=settings.training.nf4,
+        device_bytes=None if settings.training.device_gib is None else int(settings.training.device_gib * 2**30),
         vllm=_vllm(settings),
     )
 

@@ -132,11 +132,14 @@ class Estimator:
 
     def shape(self, sized: SizedJob) -> ModelShape | None:
         """Return the base model's shape; None, which is not cached, where the model is gone or cannot be read now."""
-        digest = sized.job.model.digest
+        return self.shape_of(sized.job.model.digest, sized.model_folder)
+
+    def shape_of(self, digest: str, folder: Path | None) -> ModelShape | None:
+        """Return the shape of the model with this digest; as `shape`."""
         shape = self._shapes.get(digest)
-        if shape is None and sized.model_folder is not None:
+        if shape is None and folder is not None:
             with suppress(ModelRejected, OSError, ValueError):
-                shape = self._shapes[digest] = read_shape(sized.model_folder)
+                shape = self._shapes[digest] = read_shape(folder)
         return shape
 
     def _read_duration_model(self, kind: StageKind, model: str, parameters: int | None) -> DurationModel:

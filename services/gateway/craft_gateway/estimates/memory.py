@@ -89,6 +89,7 @@ def _training_bytes(job: ResolvedJob, shape: ModelShape, rows: RowTokens, settin
             ),
             answer_tokens_per_row=min(answer, settings.max_length),
             weight_bytes=_BYTES[job.trainer.dtype],
+            device=job.trainer.device,
         )
         for count, question, answer in (usual, longest)
     )
@@ -121,8 +122,11 @@ def _cached_tokens(job: ResolvedJob, engine: EngineRef, rows: RowTokens) -> int:
     return engine.questions_per_batch * (prompt + max(replies, job.spec.evaluation_settings.max_new_tokens))
 
 
-def memory_check(memory: MemoryEstimate | None) -> Check:
-    """Check the memory. The outcome is UNKNOWN: the gateway does not know the workers' memory."""
+def memory_check(memory: MemoryEstimate | None, *, device_bytes: int | None = None) -> Check:
+    """Check the memory. The outcome is UNKNOWN where the memory of the training device, `device_bytes`, is not known.
+
+    More than it holds is no error: passes are then smaller. What cannot fit at all was refused before.
+    """
     if memory is None:
         return Check(
             name="memory",
@@ -133,12 +137,19 @@ def memory_check(memory: MemoryEstimate | None) -> Check:
     measured = "No stage with this model has run here yet."
     if memory.measured_bytes is not None:
         measured = f"Past stages with this model took at most {_gib(memory.measured_bytes)} of the host's memory here."
+    if device_bytes is not None and memory.training_bytes <= device_bytes:
+        return Check(
+            name="memory",
+            outcome=CheckOutcome.PASSED,
+            message=f"Training takes about {_gib(memory.training_bytes)} of its device's {_gib(device_bytes)}, for "
+            f"rows of at most {memory.row_tokens:,} tokens, {_CHARACTERS_PER_TOKEN} characters a token. {measured}",
+        )
     return Check(
         name="memory",
         outcome=CheckOutcome.UNKNOWN,
         message=f"About {_gib(memory.device_bytes)} of a worker's accelerator, or of its host without one, for "
         f"rows of at most {memory.row_tokens:,} tokens, {_CHARACTERS_PER_TOKEN} characters a token. {measured}",
-        hint="Inference and training workers need as much free; a smaller training.batch_size needs less.",
+        hint="Where training has less, it cuts a batch into smaller passes and uses gradient checkpointing.",
     )
 
 

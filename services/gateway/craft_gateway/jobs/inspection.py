@@ -18,6 +18,7 @@ from craft.infra.models.inspection.inspector import MAX_REMEMBERED, Inspections,
 from craft.infra.storage.artifacts import ArtifactStore
 from craft_gateway.jobs.model_findings import model_findings
 from craft_gateway.jobs.row_findings import row_findings, rows_check, template_findings
+from craft_gateway.jobs.training_room import TrainingRoom
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +51,18 @@ class JobInspector:
         *,
         context_length: int,
         chats: SettledChats,
+        room: TrainingRoom = TrainingRoom(),  # noqa: B008 - immutable
     ) -> JobInspection:
         """Inspect the datasets, by evaluation set, for a job on the model, with its form of chats.
 
+        `room`: the rows that its training can hold.
         Raises ModelRejected for letters that cannot be read, RequestInvalid for shots that are held out, and
         DatasetInvalid for findings that `accept` does not name.
         """
-        found = self._found(spec, model, sets, context_length, chats)
+        found = self._found(room.narrowed(spec), model, sets, context_length, chats)
         if found.highest_id is not None and model.embedding_rows is not None:
             check_ids(found.highest_id, model.embedding_rows, model.ref.id)
-        rows = row_findings(spec, found)
+        rows = row_findings(spec, found, room)
         noticed = [
             *model_findings(model),
             *template_findings(begins_replies=chats.template.traits.begins_replies),

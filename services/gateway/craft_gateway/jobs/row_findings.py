@@ -11,6 +11,7 @@ from craft.core.findings import FindingCode, lines_finding
 from craft.core.rows.split import is_held_out
 from craft.errors import DatasetInvalid, FindingDetail, ModelRejected, RequestInvalid, Severity
 from craft.infra.models.inspection.documents import MAX_LONG_ROWS, Inspection, KnownShot, LongRow
+from craft_gateway.jobs.training_room import TrainingRoom
 
 _LARGE_SHARE = 0.05
 _CONTEXT = frozenset({"probe.max_new_tokens", "evaluation_settings.max_new_tokens"})
@@ -24,8 +25,8 @@ class RowFindings:
     left_out: Mapping[str, Sequence[int]]
 
 
-def row_findings(spec: JobSpec, found: Inspection) -> RowFindings:
-    """The findings of an inspection.
+def row_findings(spec: JobSpec, found: Inspection, room: TrainingRoom) -> RowFindings:
+    """The findings of an inspection. `room`: the rows that the job's training can hold.
 
     Raises RequestInvalid for letters that cannot be read and for shots that are held out, DatasetInvalid for more long
     rows than a job can go on without.
@@ -37,12 +38,12 @@ def row_findings(spec: JobSpec, found: Inspection) -> RowFindings:
             f"More than {MAX_LONG_ROWS:,} rows have too many tokens; the first is line {long[0].line if long else 1}.",
             hint="Shorten the rows, or raise the limit: a job goes on without a few long rows, not without so many.",
             param="dataset",
-            findings=list(_long(long)),
+            findings=list(_long(long, room)),
         )
     left_out: dict[str, set[int]] = defaultdict(set)
     for row in long:
         left_out[row.set].add(row.line)
-    findings = [*_long(long), *_marked(found), *_refusing(found), *_shots(spec, found.shots)]
+    findings = [*_long(long, room), *_marked(found), *_refusing(found), *_shots(spec, found.shots)]
     return RowFindings(tuple(findings), {name: sorted(lines) for name, lines in left_out.items()})
 
 
@@ -78,7 +79,7 @@ def _matters(row: LongRow, spec: JobSpec) -> bool:
     return held_out is not row.trained
 
 
-def _long(rows: Sequence[LongRow]) -> Iterator[FindingDetail]:
+def _long(rows: Sequence[LongRow], room: TrainingRoom) -> Iterator[FindingDetail]:
     grouped: dict[tuple[str, str], list[LongRow]] = defaultdict(list)
     for row in rows:
         grouped[row.set, row.setting].append(row)
@@ -86,18 +87,19 @@ def _long(rows: Sequence[LongRow]) -> Iterator[FindingDetail]:
         group.sort(key=lambda row: row.line)
         longest, limit = max(row.tokens for row in group), group[0].limit
         does, has = ("does", "has") if len(group) == 1 else ("do", "have")
-        what = (
-            f"{does} not fit into the model's {limit:,} tokens together with a reply"
-            if setting in _CONTEXT
-            else f"{has} more tokens with their target than the {limit:,} of {setting}"
-        )
-        raised = f"lower {setting}" if setting in _CONTEXT else f"raise {setting}"
+        if setting in _CONTEXT:
+            what, way = f"{does} not fit into the model's {limit:,} tokens together with a reply", f"lower {setting}"
+        elif room.binds(setting, limit):
+            what = f"{has} more tokens with their target than the {limit:,} that the training device's memory holds"
+            way = f"lower {setting.removesuffix('max_length')}lora_r, or choose a smaller model"
+        else:
+            what, way = f"{has} more tokens with their target than the {limit:,} of {setting}", f"raise {setting}"
         yield lines_finding(
             FindingCode.ROWS_TOO_LONG,
             Severity.ERROR,
             f"{_rows(len(group), name)} {what}; the longest takes {longest:,}.",
             [(row.line, row.question) for row in group],
-            hint=f"Shorten or remove them, or {raised}. Accepted, they are left out of the job.",
+            hint=f"Shorten or remove them, or {way}. Accepted, they are left out of the job.",
             field=_field(name),
         )
 

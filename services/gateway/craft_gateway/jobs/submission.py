@@ -36,6 +36,7 @@ from craft_gateway.jobs.checks import (
 from craft_gateway.jobs.feasibility import check_counts, check_rank, check_split, check_tied_head
 from craft_gateway.jobs.inspection import JobInspection, JobInspector
 from craft_gateway.jobs.model_findings import check_files_served
+from craft_gateway.jobs.training_room import training_room
 from craft_gateway.lifecycle.control import JobControl
 from craft_gateway.lifecycle.creation import NO_ORIGIN, CreatedJob, Idempotency, NewJob, Origin
 from craft_gateway.plan.stages import ResolvedJob, plan
@@ -71,13 +72,14 @@ class Submissions:
         trainer: TrainerRef,
         embedder: str,
         nf4: bool = False,
+        device_bytes: int | None = None,
         vllm: VllmSettings | None = None,
         today: Callable[[], date] = lambda: datetime.now(UTC).date(),
     ) -> None:
         """`vllm`: the settings of the engine that will serve the adapters, where it is vLLM.
 
         `today` is the date that a chat template writes for a job accepted now. With `nf4` training workers
-        can train on weights of 4 bits.
+        can train on weights of 4 bits. `device_bytes` is the memory of their device, where it is known.
         """
         self._reader = reader
         self._control = control
@@ -88,6 +90,7 @@ class Submissions:
         self._trainer = trainer
         self._embedder = embedder
         self._nf4 = nf4
+        self._device_bytes = device_bytes
         self._vllm = vllm
         self._today = today
         self._estimator = estimator
@@ -146,7 +149,7 @@ class Submissions:
             checks=[
                 *passed_checks(sized.job.spec, vllm=self._vllm),
                 inspected.check,
-                memory_check(estimate.memory),
+                memory_check(estimate.memory, device_bytes=self._device_bytes),
                 *self._estimator.quota_checks(sized, estimate),
             ],
             findings=sized.job.findings,
@@ -194,8 +197,10 @@ class Submissions:
         evaluation = self._evaluation(spec, team)
         named = spec.model_copy(update={"dataset": DatasetRef(id=dataset.id), "probe": probe})
         sets = {HELD_OUT: dataset.ref, **{name: further.ref for name, further in evaluation.items()}}
+        shape = self._estimator.shape_of(model.ref.digest, model.path)
+        room = training_room(spec, shape, self._trainer, device_bytes=self._device_bytes)
         inspected = self._inspector.inspect(
-            named, model, sets, context_length=served_length(model, self._vllm), chats=chats
+            named, model, sets, context_length=served_length(model, self._vllm), chats=chats, room=room
         )
         resolved = ResolvedJob(
             spec=named,
@@ -218,7 +223,7 @@ class Submissions:
             model_folder=model.path,
             tokens=row_tokens([dataset, *evaluation.values()]),
         )
-        if shape := self._estimator.shape(sized):
+        if shape:
             check_target_modules(spec, shape)
             check_tied_head(spec, shape)
             check_rank(spec, shape)

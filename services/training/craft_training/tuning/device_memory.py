@@ -8,15 +8,13 @@ import torch
 
 from craft.core.rows.errors import MAX_DETAILS
 from craft.errors import CraftError, ErrorDetail, GpuOutOfMemory, GpuTooSmall, HostTooSmall
-from craft.infra.models.training_memory import TrainingMemory
+from craft.infra.models.training_memory import SURE_SHARE, TrainingMemory
 from craft.infra.process.memory_errors import FullMemory
 from craft_training.tuning.passes import Cutter, Pass, PassLimit, PassLimits
 from craft_training.tuning.samples import Sample
 
 _USED_SHARE = 0.9
 """Of the free memory; the rest is for workspaces of libraries and for what fragmentation loses."""
-_SURE = 0.8
-"""The estimate is within a fifth of what a pass takes. A row that needs more even so cannot fit."""
 _OTHERS_SHARE = 0.05
 """Other processes' part of the device above which it may fit when they have gone."""
 _WAYS_OUT = "Shorten or remove the row, lower training.max_length or training.lora_r, or use a larger device."
@@ -62,7 +60,7 @@ def check_rows(samples: Sequence[Sample], cutter: Cutter, found: DeviceMemory | 
         return
     room = found.total - found.own - cutter.memory.adapter
     needs = [cutter.alone(sample) for sample in samples]
-    long = [each for each in needs if _SURE * each.needs > room]
+    long = [each for each in needs if SURE_SHARE * each.needs > room]
     if long:
         raise GpuTooSmall(
             f"{len(long)} of {len(samples):,} training rows cannot fit into the accelerator's memory. "

@@ -22,6 +22,9 @@ MAX_TOKENS_PER_PASS = 4096
 
 Device = Literal["cpu", "cuda"]
 
+SURE_SHARE = 0.8
+"""Of an estimate: less a pass does not take. What exceeds a device even so does not fit."""
+_LONGEST = 2**20
 _ADAM_BYTES = 16
 """Of a LoRA weight: itself, its gradient and two moments, in float32."""
 _LOGIT_BYTES = 12
@@ -137,6 +140,23 @@ def _weights(shape: ModelShape, settings: TrainingSettings, weight_bytes: int) -
     largest = max((outputs * inputs for outputs, inputs in shape.matrices.values()), default=0)
     whole = shape.parameters - shape.layer_parameters + largest
     return round(weight_bytes * whole + _NF4_BYTES * shape.layer_parameters)
+
+
+def longest_row(memory: TrainingMemory, *, device_bytes: int) -> int:
+    """The tokens of the longest row that may fit into a device with nothing else on it; 0 if none does.
+
+    With gradient checkpointing, and in the estimate's favour: a longer row surely does not fit.
+    """
+    room = device_bytes - memory.weights - memory.adapter
+    fits, above = 0, _LONGEST
+    while above - fits > 1:
+        tokens = (fits + above) // 2
+        size = PassSize(tokens=tokens, logits=1, pairs=tokens**2)
+        if SURE_SHARE * memory.pass_bytes(size, checkpointed=True) <= room:
+            fits = tokens
+        else:
+            above = tokens
+    return fits
 
 
 @dataclass(frozen=True, slots=True)

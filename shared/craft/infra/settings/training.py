@@ -23,6 +23,13 @@ class TrainingServiceSettings(Listen):
         "those installed beside the gateway, else this release's.",
     )
     threads: int | None = None
+    device_gib: float | None = Field(
+        None,
+        gt=0,
+        le=1e6,
+        description="Memory of the GPU on which training workers compute. With it the gateway refuses models and rows "
+        "that cannot fit when a job is submitted; without it the stage does.",
+    )
     nf4: bool = Field(
         default=False,
         description="Training workers have bitsandbytes, so jobs may ask for training.quantization nf4. The gateway "

@@ -4,11 +4,12 @@ from typing import Any
 
 from tests.services.gateway.rigs.world import resolved
 
+from craft.contracts.documents.estimate import CheckOutcome
 from craft.contracts.services.datasets import DatasetStatistics, SpreadView
 from craft.core.questions import Task
 from craft.core.strategies import Strategy
 from craft.infra.models.shape import ModelShape
-from craft_gateway.estimates.memory import RowTokens, memory
+from craft_gateway.estimates.memory import RowTokens, memory, memory_check
 
 SHAPE = ModelShape(
     matrices={"model.layers.0.self_attn.k_proj.weight": (192, 576)},
@@ -74,3 +75,12 @@ def test_lengths_are_those_of_the_longest_dataset() -> None:
     rows = RowTokens.of([statistics((40, 80), (6, 9)), statistics((20, 300), (10, 200))])
     assert rows == RowTokens(question_max=150, question_p95=20, answer_max=100, answer_p95=5)
     assert RowTokens.of([]) == RowTokens()
+
+
+def test_the_check_passes_where_the_training_device_is_known_to_be_large_enough() -> None:
+    found = memory(resolved(), SHAPE, SHORT)
+    outcomes = [
+        memory_check(found, device_bytes=size).outcome
+        for size in (None, found.training_bytes - 1, found.training_bytes)
+    ]
+    assert outcomes == [CheckOutcome.UNKNOWN, CheckOutcome.UNKNOWN, CheckOutcome.PASSED]
