@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,7 @@ from tests.ports import free_ports
 from craft.contracts.services.model_server import ServedBase, ServerView
 from craft.infra.models.folders import ModelFolders
 from craft.infra.storage.served_adapters import ServedAdapters
-from craft_inference.adapter_shapes import check_fits
+from craft_inference.adapter_shapes import check_fits, write_neutral_adapter
 from craft_inference.prompting.chat import chat_of
 from craft_inference.vllm.client import ServerAccess, lease_model
 from craft_inference.vllm.engine import ServerUse, VllmEngine
@@ -65,12 +65,25 @@ class Rig:
     def base(self, name: str = SMOLLM, dtype: str = "bfloat16") -> ServedBase:
         return ServedBase(model=ModelFolders(self.models).find(name).ref, dtype=dtype)
 
-    def engine(self, name: str = SMOLLM, dtype: str = "bfloat16", *, asks_context: bool = False) -> VllmEngine:
+    def engine(
+        self,
+        name: str = SMOLLM,
+        dtype: str = "bfloat16",
+        *,
+        asks_context: bool = False,
+        own_context: bool = False,
+        stage: bool = False,
+    ) -> VllmEngine:
         access = ServerAccess(url=self.url, token=TOKEN, has_device=True, wait_seconds=180.0)
-        use = ServerUse(self.base(name, dtype), sequences_in_flight=256, seeds=True, asks_context=asks_context)
-        chat = chat_of(self.models / name, max_tokens=None if asks_context else 2048)
+        use = ServerUse(
+            self.base(name, dtype), sequences_in_flight=256, seeds=True, asks_context=asks_context, adapters=stage
+        )
+        chat = chat_of(self.models / name, max_tokens=None if asks_context or own_context else 2048)
         check = partial(check_fits, model=self.models / name)
-        return VllmEngine(chat, partial(lease_model, access), self.adapters, use, check_adapter=check)
+        neutral = partial(write_neutral_adapter, model=self.models / name)
+        return VllmEngine(
+            chat, partial(lease_model, access), self.adapters, use, check_adapter=check, write_neutral=neutral
+        )
 
     def view(self) -> ServerView:
         with self.http as http:
@@ -95,10 +108,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def running(state: Path, models: Path, **settings: str) -> Iterator[Rig]:
+def running(state: Path, models: Path, *, without: Sequence[str] = (), **settings: str) -> Iterator[Rig]:
     """Run a model server with these settings; `VLLM__…` stands for `CRAFT_INFERENCE__VLLM__…`.
 
-    By default vLLM compiles nothing, so that it starts soon.
+    By default vLLM compiles nothing, so that it starts soon. `without` names settings of vLLM that are left out.
     """
     assert VLLM_PYTHON.exists(), f"{VLLM_PYTHON} is missing: run `make vllm`."
     (port,) = free_ports(1)
@@ -110,6 +123,8 @@ def running(state: Path, models: Path, **settings: str) -> Iterator[Rig]:
         **WITH_VLLM,
     }
     environment |= {name.replace("VLLM__", "CRAFT_INFERENCE__VLLM__", 1): value for name, value in settings.items()}
+    for name in without:
+        del environment[f"CRAFT_INFERENCE__VLLM__{name}"]
     state.mkdir(parents=True, exist_ok=True)
     with (state / "model-server.log").open("wb") as log:
         process = subprocess.Popen(

@@ -25,6 +25,15 @@ _PROMPTS = [Prompt(f"p{n}", (ModelMessage("user", f"Name a thing of colour numbe
 _LETTERS = [LetterPrompt("l", (ModelMessage("user", "Choose A, B or C."),), ("A", "B", "C"))]
 
 
+_ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_PLUGINS": "lora_filesystem_resolver",
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+}
+
+
 @contextmanager
 def theirs(folder: Path, models: Path, *words: str) -> Iterator[str]:
     """The address of a vLLM that is started by hand, with these words besides the ones that are always needed."""
@@ -35,7 +44,7 @@ def theirs(folder: Path, models: Path, *words: str) -> Iterator[str]:
         process = subprocess.Popen(
             [str(VLLM_PYTHON), "-m", "vllm.entrypoints.openai.api_server", *arguments],
             cwd=models,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"},
+            env={**os.environ, **_ENVIRONMENT, "VLLM_LORA_RESOLVER_CACHE_DIR": str(folder / "attached" / "adapters")},
             stdout=log,
             stderr=subprocess.STDOUT,
         )
@@ -74,10 +83,10 @@ def test_the_models_own_generation_settings_do_not_change_samples_on_their_serve
     expected = rig.engine(dtype="float32").generate(_PROMPTS, _SAMPLING).rows
     assert len({text for row in expected for text in row.texts}) > len(expected)
     with (
-        theirs(tmp_path, opinionated) as url,
+        theirs(tmp_path, opinionated, "--enable-lora", "--max-lora-rank", "16", "--max-loras", "1") as url,
         running(tmp_path / "attached", opinionated, VLLM__URL=url) as attached,
     ):
-        engine = attached.engine(dtype="float32", asks_context=True)
+        engine = attached.engine(dtype="float32", asks_context=True, stage=True)
         assert engine.generate(_PROMPTS, _SAMPLING).rows == expected
         long = Prompt("long", (ModelMessage("user", "word " * 2500),))
         found = engine.measure([_PROMPTS[0], long], new_tokens=8)
@@ -94,3 +103,15 @@ def test_log_probabilities_after_processing_are_refused(tmp_path: Path, models: 
     ):
         attached.engine(dtype="float32").letters(_LETTERS)
     assert "--logprobs-mode raw_logprobs" in str(refused.value.hint)
+
+
+def test_a_server_that_takes_no_adapters_is_refused_before_the_first_stage(tmp_path: Path, models: Path) -> None:
+    with (
+        theirs(tmp_path, models) as url,
+        running(tmp_path / "attached", models, VLLM__URL=url) as attached,
+    ):
+        assert len(attached.engine(dtype="float32").letters(_LETTERS).rows) == 1, "a call needs none"
+        with pytest.raises(ServerUnsuitable, match="does not load adapters") as refused:
+            attached.engine(dtype="float32", stage=True).letters(_LETTERS)
+        assert "--enable-lora" in str(refused.value.hint)
+        assert attached.adapters.names() == []

@@ -14,6 +14,7 @@ from craft.contracts.stages.kinds import StageKind
 from craft.contracts.stages.parameters import EngineRef, ModelRef
 from craft.infra.device.deployment import check_engine, embedded_versions, engine_ref
 from craft.infra.http.app import create_app
+from craft.infra.http.server.serve import raise_descriptor_limit
 from craft.infra.http.service_access import service_access
 from craft.infra.models.chats.formats import settled_chats
 from craft.infra.models.folders import ModelFolders
@@ -76,10 +77,10 @@ def _engines(settings: Settings, *, has_device: bool) -> EngineHolder:
 
 
 def _vllm(settings: Settings, has_device: bool, model: ModelRef, folder: Path, engine: EngineRef) -> Engine:  # noqa: FBT001
-    from craft_inference.adapter_shapes import check_fits
+    from craft_inference.adapter_shapes import check_fits, write_neutral_adapter
     from craft_inference.prompting.chat import chat_of
     from craft_inference.vllm.agreed_version import lease_agreed
-    from craft_inference.vllm.client import ServerAccess, lease_model
+    from craft_inference.vllm.client import ServerAccess, lease_model, request_connections
     from craft_inference.vllm.engine import ServerUse, VllmEngine
 
     vllm = settings.inference.vllm
@@ -95,13 +96,20 @@ def _vllm(settings: Settings, has_device: bool, model: ModelRef, folder: Path, e
         vllm.seed_requests,
         longer_context=_longer_context(vllm),
         asks_context=vllm.url is not None or vllm.max_model_len == "auto",
+        adapters=has_device,  # stages are parts of jobs, which need them; calls do not
+        connections=request_connections(raise_descriptor_limit()),
     )
     most = vllm.max_model_len if isinstance(vllm.max_model_len, int) else None
     chat = chat_of(folder, max_tokens=most, form=model.chat)
     adapters = ServedAdapters(settings.resolved_adapters_dir)
-    check = partial(check_fits, model=folder)
-    lease = lease_agreed(partial(lease_model, access), versions=engine.versions)
-    return VllmEngine(chat, lease, adapters, use, check_adapter=check)
+    return VllmEngine(
+        chat,
+        lease_agreed(partial(lease_model, access), versions=engine.versions),
+        adapters,
+        use,
+        check_adapter=partial(check_fits, model=folder),
+        write_neutral=partial(write_neutral_adapter, model=folder),
+    )
 
 
 def _longer_context(vllm: VllmSettings) -> str:

@@ -1,13 +1,14 @@
 """Adapters of this base model and of others."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from craft.errors import ModelRejected
-from craft_inference.adapter_shapes import check_fits
+from craft_inference.adapter_shapes import check_fits, write_neutral_adapter
 
 
 @pytest.fixture
@@ -51,3 +52,19 @@ def test_a_file_that_is_no_safetensors_is_refused(model: Path) -> None:
     (folder / "adapter_model.safetensors").write_bytes(b"not at all")
     with pytest.raises(ModelRejected, match="cannot be read"):
         check_fits(folder, model)
+
+
+def test_a_neutral_adapter_belongs_to_its_model_and_changes_nothing(model: Path, tmp_path: Path) -> None:
+    assert write_neutral_adapter(tmp_path / "neutral", model)
+    check_fits(tmp_path / "neutral", model)
+    weights = load_file(tmp_path / "neutral" / "adapter_model.safetensors")
+    assert len(weights) == 2
+    assert not any(array.any() for array in weights.values())
+    config = json.loads((tmp_path / "neutral" / "adapter_config.json").read_text())
+    assert (config["r"], config["target_modules"]) == (8, ["q_proj"])
+
+
+def test_a_model_of_unusual_layers_has_none(tmp_path: Path) -> None:
+    save_file({"backbone.mixer.weight": np.zeros((12, 8), np.float32)}, tmp_path / "model.safetensors")
+    assert not write_neutral_adapter(tmp_path / "neutral", tmp_path)
+    assert not (tmp_path / "neutral").exists()

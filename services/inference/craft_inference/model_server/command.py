@@ -11,7 +11,7 @@ from craft.contracts.services.model_server import ServedBase
 from craft.infra.device.choice import WantedDevice, expected_device
 from craft.infra.models.folders import served_path
 from craft.infra.process.compute_threads import with_short_spins
-from craft.infra.settings.inference import InferenceSettings
+from craft.infra.settings.inference import InferenceSettings, VllmSettings
 from craft_inference.model_server.devices import shown_devices
 from craft_inference.model_server.memory.context import Context
 
@@ -82,7 +82,7 @@ def vllm_command(settings: InferenceSettings, places: ServerPlaces, *, python: P
     optional = {
         "--max-model-len": served.context,
         "--max-num-seqs": vllm.max_num_seqs or defaults.get("max_num_seqs"),
-        "--max-num-batched-tokens": vllm.max_num_batched_tokens or defaults.get("max_num_batched_tokens"),
+        "--max-num-batched-tokens": _step_tokens(vllm, served.context, cpu=cpu),
         "--block-size": vllm.block_size or defaults.get("block_size"),
     }
     for option, value in optional.items():
@@ -97,6 +97,14 @@ def vllm_command(settings: InferenceSettings, places: ServerPlaces, *, python: P
         on_cpu=cpu,
         can_sleep=can_sleep,
     )
+
+
+def _step_tokens(vllm: VllmSettings, context: Context, *, cpu: bool) -> int | None:
+    """Tokens of one step; None leaves them to vLLM. On CPU a step takes a prompt whole, so at least the context."""
+    asked = vllm.max_num_batched_tokens
+    if not cpu:
+        return asked
+    return max(asked or _CPU_DEFAULTS["max_num_batched_tokens"], context) if isinstance(context, int) else asked
 
 
 def _with_head_dtype(extra: Sequence[str], dtype: str) -> list[str]:
@@ -147,7 +155,9 @@ def _environment(settings: InferenceSettings, places: ServerPlaces, *, cpu: bool
     }
     if cpu:
         own["VLLM_CPU_OMP_THREADS_BIND"] = vllm.cpu_threads or f"0-{(os.cpu_count() or 1) - 1}"
-        own["VLLM_CPU_KVCACHE_SPACE"] = str(vllm.cpu_kvcache_gib or 2)
+        # It would win over an operator's option in bytes.
+        if not any(word.startswith("--kv-cache-memory-bytes") for word in vllm.extra_arguments):
+            own["VLLM_CPU_KVCACHE_SPACE"] = str(vllm.cpu_kvcache_gib or 2)
     else:
         inherited = shown_devices(settings, inherited)
     return with_short_spins(inherited) | own

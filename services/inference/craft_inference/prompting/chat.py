@@ -68,6 +68,7 @@ class Chat:
         """`end_tokens` are the configuration's. Raises ModelRejected if neither tokenizer nor form has a template."""
         self._tokenizer = tokenizer
         self._renderer = ChatRenderer(tokenizer, form)
+        self.form = form
         self._named_ends = tuple(end_tokens)
         self.context_length = context_length
         self.own_length = context_length if own_length is None else own_length

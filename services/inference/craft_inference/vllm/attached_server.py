@@ -33,6 +33,8 @@ _CUTS = (0.3, 0.5, 0.8)
 _MAX_DEVIATION = 90.0
 """Twice the log of the likelihood ratio of all draws: 15 degrees of freedom reach this once in 10^12 checks."""
 _LEAST_EXPECTED = 5.0
+_TEXT_ALONE = "{{- text -}}"
+"""A template that writes the text that the request carries, as the model server sends it where a job has its own."""
 _START = "Start it as a server of ours is started (shared/docs/serving.md): "
 
 
@@ -55,6 +57,52 @@ async def check_attached(server: Asker, chat: Chat, model: str) -> None:
     likely = await _likely(server, ids, model)
     await _check_asked_tokens(server, ids, likely, model)
     await _check_draws(server, [ids[: max(1, int(part * len(ids)))] for part in _CUTS], model)
+
+
+async def check_adapters(server: Asker, chat: Chat, model: str, neutral: str) -> None:
+    """Raises ServerUnsuitable if the server would not serve a job's adapter as it was evaluated.
+
+    `neutral` is the name of an adapter that lies in the common folder and changes nothing.
+    """
+    [ids] = chat.encode([_CONVERSATION], new_tokens=1)
+    await _check_chats(server, chat, ids, model)
+    base = await _likely(server, ids, model)
+    try:
+        response = await server.ask(letters_request(_CONVERSATION.id, ids, list(base)), neutral)
+    except (Internal, ModelRejected) as error:
+        raise ServerUnsuitable(
+            f"The vLLM server does not load adapters: {error.message}",
+            hint=f"{_START}`--enable-lora`, a `--max-lora-rank` not below CRAFT_INFERENCE__VLLM__MAX_LORA_RANK, "
+            "VLLM_PLUGINS=lora_filesystem_resolver, VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 and "
+            "VLLM_LORA_RESOLVER_CACHE_DIR, the folder that is CRAFT_ADAPTERS_DIR here.",
+        ) from error
+    found = first_logprobs(response)
+    if any(abs(found[token] - base[token]) > _SAME for token in base):
+        raise ServerUnsuitable(
+            "The vLLM server answers with another adapter than the one that was asked for.",
+            hint="Give it an adapters folder that no other installation uses.",
+        )
+
+
+async def _check_chats(server: Asker, chat: Chat, ids: list[int], model: str) -> None:
+    """A served adapter's chats are rendered by the server, with what the model server adds to each request."""
+    messages = [message._asdict() for message in _CONVERSATION.messages]
+    body: dict[str, Any] = {"model": model, "messages": messages, "chat_template_kwargs": dict(chat.form.arguments)}
+    option = "`--chat-template-content-format string`, and without `--chat-template`"
+    if chat.form.template is not None or chat.form.date is not None:
+        body |= {"chat_template": _TEXT_ALONE, "chat_template_kwargs": {"text": chat.text(_CONVERSATION)}}
+        option = "`--trust-request-chat-template`"
+    try:
+        found = await server.tokens_of(body)
+    except (Internal, ModelRejected) as error:
+        raise ServerUnsuitable(
+            f"The vLLM server does not take a chat as adapters need it: {error.message}", hint=f"{_START}{option}."
+        ) from error
+    if found != ids:
+        raise ServerUnsuitable(
+            "The vLLM server writes a chat otherwise than the job does.",
+            hint=f"{_START}{option}, and with the template of this model folder.",
+        )
 
 
 async def _check_tokens(server: Asker, chat: Chat, ids: list[int], model: str) -> None:

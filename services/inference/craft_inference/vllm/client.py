@@ -21,6 +21,7 @@ _MAX_STARTS = 3
 _MAX_LOSSES = 5
 _PAUSE_GROWTH = 4.0
 _CONNECT_SECONDS = 5.0
+_OTHER_FILES = 256
 Check = Callable[["VllmSession"], Awaitable[None]]
 """Raises ServerUnsuitable for a server that would give other numbers than ours."""
 _WHOLE = ("stop", "length")
@@ -47,6 +48,11 @@ class ServerAccess:
     has_device: bool
     wait_seconds: float
     pause_seconds: float = 1.0
+
+
+def request_connections(descriptors: int) -> int:
+    """The most requests in flight with a limit of so many open files: the model server has two connections for each."""
+    return max(1, (descriptors - _OTHER_FILES) // 2)
 
 
 @asynccontextmanager

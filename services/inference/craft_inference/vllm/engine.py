@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager, aclosing, closing, suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic
 
 from craft.contracts.services.model_server import ServedBase, ServedTokens
@@ -33,7 +34,7 @@ from craft_inference.engine import (
     no_progress,
 )
 from craft_inference.prompting.chat import Chat
-from craft_inference.vllm.attached_server import check_attached
+from craft_inference.vllm.attached_server import check_adapters, check_attached
 from craft_inference.vllm.batches import Answered, BatchStream
 from craft_inference.vllm.client import Check, CompletionRequest, VllmSession
 from craft_inference.vllm.completions import (
@@ -56,7 +57,8 @@ class ServerUse:
 
     `sequences_in_flight`: replies that are asked for and not there yet, at most; n samples are n of them. `seeds`: each
     request carries a seed. `longer_context` says how the server gets more context than it is allowed to have;
-    `asks_context`: the server alone knows its context, so it is asked before prompts are measured.
+    `asks_context`: the server alone knows its context, so it is asked before prompts are measured. `adapters`: a server
+    of the team's own must serve adapters too. `connections`: requests in flight at most, whatever their replies.
     """
 
     base: ServedBase
@@ -64,6 +66,8 @@ class ServerUse:
     seeds: bool
     longer_context: str = "Or raise CRAFT_INFERENCE__VLLM__MAX_MODEL_LEN."
     asks_context: bool = False
+    adapters: bool = False
+    connections: int = 4096
 
 
 class VllmEngine:
@@ -77,8 +81,13 @@ class VllmEngine:
         use: ServerUse,
         *,
         check_adapter: Callable[[Path], None] = lambda _: None,
+        write_neutral: Callable[[Path], bool] = lambda _: False,
     ) -> None:
-        """`check_adapter` raises ModelRejected for an adapter of another base model, which vLLM would not notice."""
+        """`check_adapter` raises ModelRejected for an adapter of another base model, which vLLM would not notice.
+
+        `write_neutral` writes an adapter that changes nothing into a folder; False if it cannot.
+        """
+        self._write_neutral = write_neutral
         self._check_adapter = check_adapter
         self._chat = chat
         self._lease_model = lease_model
@@ -136,7 +145,7 @@ class VllmEngine:
         greedy = sampling.temperature == 0.0
         samples = 1 if greedy else sampling.samples
         requests = (self._replies_requests(prompts, sampling, samples) for prompts in batches)
-        call = _Call(adapter, needed, max(1, self._use.sequences_in_flight // samples), on_progress)
+        call = _Call(adapter, needed, self._in_flight(samples), on_progress)
         for answered, usage in self._answered(requests, call):
             times = sampling.samples if greedy else 1
             rows = [self._readable(replies_of(*pair, times=times)) for pair in answered.pairs]
@@ -165,7 +174,7 @@ class VllmEngine:
     ) -> Generator[Letters, None, None]:
         """See `Engine.letters_each`."""
         requests = (self._letters_requests(prompts) for prompts in batches)
-        call = _Call(adapter, needed, self._use.sequences_in_flight, on_progress)
+        call = _Call(adapter, needed, self._in_flight(1), on_progress)
         for answered, usage in self._answered(requests, call):
             yield Letters(tuple(letter_scores_of(*pair) for pair in answered.pairs), usage)
 
@@ -191,6 +200,9 @@ class VllmEngine:
         if not self._chat.asks_for_control_tokens:
             return reply
         return replace(reply, texts=tuple(map(self._chat.text_of, reply.texts)))
+
+    def _in_flight(self, samples: int) -> int:
+        return max(1, min(self._use.sequences_in_flight // samples, self._use.connections))
 
     def _letters_requests(self, prompts: Sequence[LetterPrompt]) -> list[CompletionRequest]:
         encoded = self._chat.encode(prompts, new_tokens=1)
@@ -250,7 +262,19 @@ class VllmEngine:
             return session.context_length
 
     async def _check_attached(self, session: VllmSession) -> None:
-        await check_attached(session, self._chat, served_path(self._use.base.model))
+        model = served_path(self._use.base.model)
+        await check_attached(session, self._chat, model)
+        if not self._use.adapters:
+            return
+        name = f"{STAGE_ADAPTER}check-{hashlib.sha256(model.encode()).hexdigest()[:32]}"
+        with TemporaryDirectory() as folder:
+            if not self._write_neutral(Path(folder)):
+                return
+            self._adapters.publish(name, Path(folder), base_model=model)
+        try:
+            await check_adapters(session, self._chat, model, name)
+        finally:
+            self._adapters.withdraw(name)
 
     def _note(self, session: VllmSession) -> None:
         self._version, self._context_length = session.version, session.context_length

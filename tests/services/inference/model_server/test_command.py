@@ -89,8 +89,19 @@ def test_what_is_not_set_is_vllms_to_choose() -> None:
 def test_on_cpu_a_step_takes_as_much_as_offline_batches_do() -> None:
     command = built()
     assert (value(command, "--max-num-seqs"), value(command, "--max-num-batched-tokens")) == ("256", "4096")
-    asked = built(max_num_seqs=8, max_num_batched_tokens=512)
-    assert (value(asked, "--max-num-seqs"), value(asked, "--max-num-batched-tokens")) == ("8", "512")
+    asked = built(max_num_seqs=8, max_num_batched_tokens=5000)
+    assert (value(asked, "--max-num-seqs"), value(asked, "--max-num-batched-tokens")) == ("8", "5000")
+
+
+@pytest.mark.parametrize(
+    ("context", "asked", "expected"), [(8192, None, "8192"), (8192, 512, "8192"), (512, 512, "512")]
+)
+def test_on_cpu_a_step_takes_the_longest_prompt_whole(context: int, asked: int | None, expected: str) -> None:
+    """vLLM refuses to start with a step that is shorter than its context where prompts are not cut into parts."""
+    command = built(context=context, max_num_batched_tokens=asked)
+    assert value(command, "--max-num-batched-tokens") == expected
+    assert "--max-num-batched-tokens" not in built(context="auto").arguments
+    assert "--max-num-batched-tokens" not in built(device="cuda", context=context).arguments
 
 
 def test_the_models_own_generation_settings_change_nothing() -> None:
@@ -112,6 +123,7 @@ def test_on_cpu_blocks_are_small_threads_bound_and_the_cache_sized() -> None:
     assert command.environment["VLLM_CPU_OMP_THREADS_BIND"] == "0-1"
     assert command.environment["VLLM_CPU_KVCACHE_SPACE"] == "3"
     assert "VLLM_CPU_KVCACHE_SPACE" not in built(device="cuda").environment
+    assert "VLLM_CPU_KVCACHE_SPACE" not in built(extra_arguments=["--kv-cache-memory-bytes", "1"]).environment
 
 
 def test_adapters_are_resolved_from_the_folder_and_the_hub_is_off() -> None:

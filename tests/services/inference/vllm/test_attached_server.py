@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from tests.services.inference.conftest import CONTEXT_LENGTH, byte_tokenizer
 
-from craft.errors import Internal, ServerUnsuitable, Unavailable
-from craft_inference.prompting.chat import Chat
-from craft_inference.vllm.attached_server import check_attached, deviation
+from craft.contracts.spec.chats import ChatFormat
+from craft.errors import Internal, ModelRejected, ServerUnsuitable, Unavailable
+from craft_inference.prompting.chat import PLAIN, Chat
+from craft_inference.vllm.attached_server import check_adapters, check_attached, deviation
 from craft_inference.vllm.client import CompletionRequest
 
 VOCABULARY = 262
@@ -36,19 +37,38 @@ class Theirs:
     max_logprobs: int = 20
     noise: float = 0.05
     lost: bool = False
+    adapters: tuple[str, ...] = ("neutral",)
+    adapter_shift: float = 0.0
+    template: str | None = None
+    trusts_templates: bool = True
 
     async def tokens_of(self, body: Mapping[str, Any]) -> list[int]:
+        if "messages" in body:
+            return self._chat_tokens(body)
         ids = byte_tokenizer()([body["prompt"]], add_special_tokens=body["add_special_tokens"])["input_ids"][0]
         return [token + self.tokenizer_shift for token in ids]
+
+    def _chat_tokens(self, body: Mapping[str, Any]) -> list[int]:
+        if "chat_template" in body and not self.trusts_templates:
+            raise Internal("Chat template is passed with request, but --trust-request-chat-template is not set.")
+        template = body.get("chat_template") or self.template
+        arguments = body["chat_template_kwargs"]
+        ids: list[int] = byte_tokenizer().apply_chat_template(
+            body["messages"], chat_template=template, add_generation_prompt=True, return_dict=False, **arguments
+        )
+        return ids
 
     async def ask(self, request: CompletionRequest, model: str) -> Any:
         if self.lost:
             raise Unavailable("gone")
         body = request.body
+        if model not in ("team/a", *self.adapters):
+            raise ModelRejected(f"vLLM does not serve {model}: The model `{model}` does not exist.")
         if body["logprobs"] > self.max_logprobs:
             raise Internal(f"Requested sample logprobs of {body['logprobs']}, which is greater than max allowed")
         prompt = body["prompt"]
         logits = np.random.default_rng(sum(prompt) + len(prompt)).normal(4.0, 2.5, VOCABULARY)
+        logits[::2] += self.adapter_shift if model != "team/a" else 0.0
         biased = logits.copy()
         for token, bias in body.get("logit_bias", {}).items():
             biased[int(token)] += bias
@@ -75,6 +95,11 @@ class Theirs:
 def check(server: Theirs) -> None:
     chat = Chat(byte_tokenizer(), end_tokens=[2], context_length=CONTEXT_LENGTH)
     asyncio.run(check_attached(server, chat, "team/a"))
+
+
+def check_with_adapter(server: Theirs, form: ChatFormat = PLAIN) -> None:
+    chat = Chat(byte_tokenizer(), end_tokens=[2], context_length=CONTEXT_LENGTH, form=form)
+    asyncio.run(check_adapters(server, chat, "team/a", "neutral"))
 
 
 def top_one(logits: Logits) -> Logits:
@@ -127,6 +152,48 @@ def test_a_server_that_would_give_other_numbers_is_refused_with_the_option_to_se
         check(server)
     assert option in str(refused.value.hint)
     assert not refused.value.retryable
+
+
+OWN = ChatFormat(template="{% for message in messages %}[{{ message.content }}]{% endfor %}>")
+ARGUED = ChatFormat(arguments={"mark": "!"})
+
+
+@pytest.mark.parametrize("form", [PLAIN, OWN, ARGUED], ids=["plain", "own template", "arguments"])
+def test_a_server_that_loads_a_neutral_adapter_passes(form: ChatFormat) -> None:
+    check_with_adapter(Theirs(), form)
+
+
+@pytest.mark.parametrize(
+    ("server", "form", "words", "hint"),
+    [
+        (Theirs(template="{{ messages[0].content }}"), PLAIN, "otherwise than the job", "without `--chat-template`"),
+        (Theirs(template="{{ messages[0].content }}"), ARGUED, "otherwise than the job", "without `--chat-template`"),
+        (Theirs(trusts_templates=False), OWN, "does not take a chat", "--trust-request-chat-template"),
+    ],
+    ids=["its own template", "its own template, with arguments", "no template of a job"],
+)
+def test_a_server_that_writes_chats_otherwise_is_refused(
+    server: Theirs, form: ChatFormat, words: str, hint: str
+) -> None:
+    """The adapter would answer users in another form than it was evaluated in."""
+    with pytest.raises(ServerUnsuitable, match=words) as refused:
+        check_with_adapter(server, form)
+    assert hint in str(refused.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("server", "words", "hint"),
+    [
+        (Theirs(adapters=()), "does not load adapters", "--enable-lora"),
+        (Theirs(adapter_shift=3.0), "another adapter", "adapters folder"),
+    ],
+    ids=["none", "another"],
+)
+def test_a_server_without_adapters_is_refused_before_the_first_stage(server: Theirs, words: str, hint: str) -> None:
+    """A job would else find out when its rehearsal is done, hours later."""
+    with pytest.raises(ServerUnsuitable, match=words) as refused:
+        check_with_adapter(server)
+    assert hint in str(refused.value.hint)
 
 
 def test_a_server_that_is_lost_meanwhile_is_no_unsuitable_one() -> None:

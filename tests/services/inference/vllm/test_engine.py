@@ -21,7 +21,7 @@ from craft.errors import ContextTooLong, Internal, ModelRejected, Unavailable
 from craft.infra.storage.served_adapters import STAGE_ADAPTER, ServedAdapters
 from craft_inference.engine import Sampling
 from craft_inference.prompting.chat import Chat
-from craft_inference.vllm.client import Check, CompletionRequest, VllmSession
+from craft_inference.vllm.client import Check, CompletionRequest, VllmSession, request_connections
 from craft_inference.vllm.engine import ServerUse, VllmEngine
 
 Answer = Callable[[CompletionRequest], dict[str, Any]]
@@ -88,6 +88,7 @@ class Rig:
         in_flight: int = 192,
         seeds: bool = True,
         asks_context: bool = False,
+        connections: int = 4096,
         own_length: int = CONTEXT_LENGTH,
     ) -> None:
         self.requests: list[tuple[CompletionRequest, str]] = []
@@ -103,7 +104,7 @@ class Rig:
         self.adapters.ensure_root()
         chat = Chat(byte_tokenizer(), end_tokens=[2, 0], context_length=CONTEXT_LENGTH, own_length=own_length)
         self.chat = chat
-        use = ServerUse(base(), in_flight, seeds, asks_context=asks_context)
+        use = ServerUse(base(), in_flight, seeds, asks_context=asks_context, connections=connections)
         self.engine = VllmEngine(chat, self.lease_model, self.adapters, use)
 
     def lease_model(self, served: ServedBase, needed: int | None, _: Check) -> AbstractAsyncContextManager[VllmSession]:
@@ -226,6 +227,14 @@ def test_letters_in_flight_are_bounded_as_greedy_replies_are(tmp_path: Path) -> 
     rig = Rig(tmp_path, scores, in_flight=12)
     rig.engine.letters(letter_prompts(*(f"{number}?" for number in range(30))))
     assert rig.max_in_flight == 12
+
+
+def test_requests_in_flight_are_no_more_than_files_that_may_be_open(tmp_path: Path) -> None:
+    """Each has a connection, and many systems give a process 1,024: the next one looks like a lost server."""
+    rig = Rig(tmp_path, in_flight=1000, connections=7)
+    rig.engine.generate(prompts(*(f"{number}?" for number in range(30))), GREEDY)
+    assert rig.max_in_flight == 7
+    assert [request_connections(files) for files in (65_536, 1024, 100)] == [32_640, 384, 1]
 
 
 def test_progress_counts_up_to_the_end(rig: Rig) -> None:
