@@ -40,6 +40,7 @@ def theirs(folder: Path, models: Path, *words: str) -> Iterator[str]:
     (port,) = free_ports(1)
     arguments = ["--model", SMOLLM, "--dtype", "float32", "--host", "127.0.0.1", "--port", str(port), *words]
     arguments += ["--enforce-eager", "--no-enable-chunked-prefill", "--block-size", "32", "--max-model-len", "2048"]
+    (folder / "attached" / "adapters").mkdir(parents=True)
     with (folder / "theirs.log").open("wb") as log:
         process = subprocess.Popen(
             [str(VLLM_PYTHON), "-m", "vllm.entrypoints.openai.api_server", *arguments],

@@ -72,6 +72,26 @@ async def test_the_next_batch_begins_when_the_one_before_is_sent_and_not_when_it
 
 
 @in_a_loop
+async def test_a_batch_is_not_taken_while_the_one_before_waits_for_slots() -> None:
+    """Its prompts are rendered when it is taken, and meanwhile nothing is sent."""
+    server, taken = Server(), list[str]()
+
+    def noted() -> Iterator[Sequence[CompletionRequest]]:
+        for batch in batches("a b c", "d"):
+            taken.append(batch[0].id)
+            yield batch
+
+    async with aclosing(stream(server, noted(), in_flight=2).answered()) as each:
+        first = asyncio.ensure_future(anext(each))
+        await server.answer()
+        assert taken == ["a"]
+        await server.answer("a", "b")
+        assert taken == ["a", "d"]
+        await server.answer("c")
+        await first
+
+
+@in_a_loop
 async def test_two_batches_are_begun_at_most() -> None:
     server = Server()
     async with aclosing(stream(server, batches("a", "b", "c", "d"), in_flight=10).answered()) as each:
