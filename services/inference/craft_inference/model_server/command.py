@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from craft.contracts.services.model_server import ServedBase
-from craft.infra.device.choice import WantedDevice, expected_device
 from craft.infra.models.folders import served_path
 from craft.infra.process.compute_threads import with_short_spins
 from craft.infra.settings.inference import InferenceSettings, VllmSettings
-from craft_inference.model_server.devices import shown_devices
+from craft_inference.model_server.devices import on_cpu, shown_devices
 from craft_inference.model_server.memory.context import Context
 
 _OVERRIDES = "--hf-overrides"
@@ -161,8 +160,3 @@ def _environment(settings: InferenceSettings, places: ServerPlaces, *, cpu: bool
     else:
         inherited = shown_devices(settings, inherited)
     return with_short_spins(inherited) | own
-
-
-def on_cpu(device: WantedDevice) -> bool:
-    """True if vLLM runs on CPU here; `auto` means the GPU where the machine has one, whether or not it works."""
-    return expected_device(device, os.environ) == "cpu"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from craft.contracts.services.model_server import ServedBase
+from craft.contracts.services.model_server import ServedBase, ServerState
 from craft.infra.http.app import create_app
 from craft.infra.http.service_access import own_checks_access
 from craft.infra.models.folders import ModelFolders, served_path
@@ -19,7 +19,8 @@ from craft.infra.settings.settings import Settings
 from craft.infra.storage.served_adapters import ServedAdapters
 from craft.infra.worker.device import acquire_device_if_free
 from craft_inference.model_server.adapter_chats import AdapterChats
-from craft_inference.model_server.command import Served, ServerPlaces, on_cpu, vllm_command
+from craft_inference.model_server.command import Served, ServerPlaces, vllm_command
+from craft_inference.model_server.devices import device_router, device_test, on_cpu
 from craft_inference.model_server.memory.context import Context, chosen_context, own_context
 from craft_inference.model_server.memory.hand_over import memory_for, sleeps
 from craft_inference.model_server.routes import router
@@ -64,7 +65,12 @@ def app(settings: Settings) -> FastAPI:
                 supervisor,
                 token=settings.model_server_token,
                 chats=AdapterChats(settings.resolved_adapters_dir),
-            )
+            ),
+            device_router(
+                partial(device_test, settings.inference),
+                runs=lambda: supervisor.view().state is not ServerState.STOPPED,
+                token=settings.model_server_token,
+            ),
         ],
         lifespan=watched,
         inner=own_checks_access(settings, settings.model_server),

@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import IO
 
 import httpx
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
-from craft.errors import Unavailable
+from craft.errors import DeviceFailed, Unavailable
+from craft.infra.device.report import DeviceReport
 
 _LOOK_SECONDS = 0.05
 _RELEASE_SECONDS = 120.0
+_DEVICE_TEST_SECONDS = 240.0
+"""Longer than a self-test may take."""
 _log = logging.getLogger("craft.worker")
 DeviceLock = Callable[[threading.Event], AbstractContextManager[bool]]
 """Waits for the device until the event is set. The context's value says whether the lock was acquired."""
@@ -78,6 +81,24 @@ def release_device(model_server_url: str, token: SecretStr) -> None:
             f"The model server did not give up the device: {error or type(error).__name__}.",
             hint="Set the same CRAFT_MODEL_SERVER_TOKEN in both, and see the model server's log.",
         ) from error
+
+
+def model_servers_device(model_server_url: str, token: SecretStr) -> DeviceReport:
+    """The report on vLLM's device, which the model server tests where vLLM does not run.
+
+    Raises DeviceFailed where it is not well. A server that does not answer, or that knows no such call, tells nothing.
+    """
+    headers = {"Authorization": f"Bearer {token.get_secret_value()}"}
+    timeout = httpx.Timeout(_DEVICE_TEST_SECONDS, connect=5.0)
+    try:
+        answer = httpx.get(f"{model_server_url}/v1/device", headers=headers, timeout=timeout).raise_for_status()
+        report = DeviceReport.model_validate_json(answer.content)
+    except (httpx.HTTPError, ValidationError) as error:
+        _log.warning("device_not_tested", extra={"detail": str(error) or type(error).__name__})
+        return DeviceReport()
+    if report.failure is not None:
+        raise DeviceFailed(report.failure)
+    return report
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from craft.errors import DeviceFailed
 from craft.infra.backoff import exponential_backoff
 from craft.infra.device.report import DeviceReport
 
-_PROGRAM = (sys.executable, "-m", "craft.infra.device.self_test", str(os.getpid()))
 _TIMEOUT_SECONDS = 180.0
 """The first import of torch from a slow disk takes a minute, and a driver's first start another."""
 _FIRST_PAUSE_SECONDS = 5.0
@@ -25,25 +24,22 @@ _log = logging.getLogger("craft.worker")
 
 
 def wait_until_well(
-    environment: Mapping[str, str],
+    test: Callable[[], DeviceReport],
     *,
-    setting: str,
-    program: Sequence[str] = _PROGRAM,
-    timeout_seconds: float = _TIMEOUT_SECONDS,
     wait: Callable[[float], None] = time.sleep,
     on_failure: Callable[[str], None] = lambda _: None,
 ) -> DeviceReport:
-    """Run the self-test in `environment`, again after growing pauses until it passes, and return its report.
+    """Run the self-test, again after growing pauses until it passes, and return its report.
 
-    `setting` names the variable that chooses the device; `on_failure` gets the words of each failure. A signal to stop
-    ends the process meanwhile.
+    `test` raises DeviceFailed; `on_failure` gets the words of each failure. A signal to stop ends the process
+    meanwhile.
     """
     # As a container's first process it would ignore a signal for which it has no handler.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     failures = 0
     while True:
         try:
-            report = self_tested(environment, program=(*program, setting), timeout_seconds=timeout_seconds)
+            report = test()
         except DeviceFailed as error:
             failures += 1
             pause = exponential_backoff(failures, first=_FIRST_PAUSE_SECONDS, longest=_LONGEST_PAUSE_SECONDS)
@@ -54,6 +50,15 @@ def wait_until_well(
         else:
             _log.info("device_well", extra={"after_failures": failures, **report.model_dump(exclude={"failure"})})
             return report
+
+
+def self_test(environment: Mapping[str, str], *, setting: str, python: str = sys.executable) -> DeviceReport:
+    """The report on the device that `environment` shows. Raises DeviceFailed as `self_tested`.
+
+    `setting` names the variable that chooses the device.
+    """
+    program = (python, "-m", "craft.infra.device.self_test", str(os.getpid()), setting)
+    return self_tested(environment, program=program, timeout_seconds=_TIMEOUT_SECONDS)
 
 
 def self_tested(environment: Mapping[str, str], *, program: Sequence[str], timeout_seconds: float) -> DeviceReport:

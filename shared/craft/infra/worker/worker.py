@@ -31,8 +31,14 @@ from craft.infra.storage.artifacts import FolderStore
 from craft.infra.storage.sick_workers import SickWorkers
 from craft.infra.worker.child_supervisor import WarmChild
 from craft.infra.worker.coordinator_client import CoordinatorClient
-from craft.infra.worker.device import device_lock, no_device_lock, no_memory_to_release, release_device
-from craft.infra.worker.device_gate import wait_until_well
+from craft.infra.worker.device import (
+    device_lock,
+    model_servers_device,
+    no_device_lock,
+    no_memory_to_release,
+    release_device,
+)
+from craft.infra.worker.device_gate import self_test, wait_until_well
 from craft.infra.worker.device_use import DeviceUse
 from craft.infra.worker.reports import AttemptEnd
 from craft.infra.worker.runner import StageRunner
@@ -54,9 +60,13 @@ def _device_name(lock_path: Path, hardware: str | None) -> str:
     return lock_path.stem if hardware is None else f"{lock_path.stem} ({hardware})"[:_MAX_DEVICE_LENGTH]
 
 
+def _has_own_vllm(settings: Settings) -> bool:
+    return settings.inference.engine == "vllm" and settings.inference.vllm.url is None
+
+
 def _shares_memory_with_vllm(service: Service, settings: Settings) -> bool:
-    ours = settings.inference.engine == "vllm" and settings.inference.vllm.url is None
-    return service is Service.TRAINING and ours and settings.worker.device_lock is not None
+    locked = settings.worker.device_lock is not None
+    return service is Service.TRAINING and _has_own_vllm(settings) and locked
 
 
 def run(service: Service, stage_functions_path: str, settings: Settings) -> None:
@@ -77,7 +87,7 @@ def run(service: Service, stage_functions_path: str, settings: Settings) -> None
         environment = use.environment(os.environ)
     except DeviceFailed as error:
         sys.exit(f"{error.message}\n{error.hint}")
-    hardware = _well_device(service, settings, use, environment) if use.on_gpu else None
+    hardware = _well_device(service, settings, use, environment)
     child = WarmChild(stage_functions_path, _child_settings(service, settings, use), environment=environment)
     client = CoordinatorClient(settings.resolved_coordinator_url, settings.worker_token)
     runner = _runner(service, settings, use, child=child, client=client, hardware=hardware)
@@ -116,14 +126,21 @@ def run(service: Service, stage_functions_path: str, settings: Settings) -> None
     sys.exit(EXIT_DEVICE_FAILED if device_failures else worker.exitcode or 0)
 
 
-def _well_device(service: Service, settings: Settings, use: DeviceUse, environment: Mapping[str, str]) -> str:
-    """Wait until the device passes its self-test, with a note for those who wait for this worker; return its name."""
+def _well_device(service: Service, settings: Settings, use: DeviceUse, environment: Mapping[str, str]) -> str | None:
+    """Wait until the device passes its self-test, and return its name; None where the service uses none.
+
+    A note below the artifacts tells those who wait for this worker. vLLM's device is the model server's to test.
+    """
+    if use.on_gpu:
+        test = partial(self_test, environment, setting=use.setting)
+    elif service is Service.INFERENCE and _has_own_vllm(settings):
+        test = partial(model_servers_device, settings.resolved_model_server_url, settings.model_server_token)
+    else:
+        return None
     notes, place = SickWorkers(settings.resolved_artifacts_dir), use.place(socket.gethostname())
-    report = wait_until_well(
-        environment, setting=use.setting, on_failure=lambda words: notes.note(service, place, words)
-    )
+    report = wait_until_well(test, on_failure=lambda words: notes.note(service, place, words))
     notes.forget(service, place)
-    return report.title
+    return report.title if use.on_gpu else None
 
 
 def _child_settings(service: Service, settings: Settings, use: DeviceUse) -> WorkerSettings:

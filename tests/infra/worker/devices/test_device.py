@@ -11,8 +11,15 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from craft.errors import Unavailable
-from craft.infra.worker.device import acquire_device_if_free, device_lock, no_device_lock, release_device
+from craft.errors import DeviceFailed, Unavailable
+from craft.infra.device.report import DeviceReport
+from craft.infra.worker.device import (
+    acquire_device_if_free,
+    device_lock,
+    model_servers_device,
+    no_device_lock,
+    release_device,
+)
 
 LOCK_HOLDER = """
 import sys, threading
@@ -112,10 +119,11 @@ def test_a_killed_process_releases_its_lock(tmp_path: Path) -> None:
 
 
 class ModelServer:
-    """Answers every POST with `status`, and records the requests."""
+    """Answers every request with `status` and `body`, and records the requests."""
 
     def __init__(self) -> None:
         self.status = 200
+        self.body = b""
         self.asked: list[tuple[str, str | None]] = []
         outer = self
 
@@ -123,8 +131,11 @@ class ModelServer:
             def do_POST(self) -> None:
                 outer.asked.append((self.path, self.headers["Authorization"]))
                 self.send_response(outer.status)
-                self.send_header("Content-Length", "0")
+                self.send_header("Content-Length", str(len(outer.body)))
                 self.end_headers()
+                self.wfile.write(outer.body)
+
+            do_GET = do_POST  # noqa: N815 - the server's own name
 
             def log_message(self, format: str, *args: object) -> None:
                 pass
@@ -165,3 +176,21 @@ def test_without_a_model_server_no_memory_is_taken(caplog: pytest.LogCaptureFixt
     with caplog.at_level(logging.WARNING):
         release_device("http://127.0.0.1:9", SecretStr("sesame"))
     assert [record.getMessage() for record in caplog.records] == ["no_model_server"]
+
+
+def test_vllms_device_is_the_model_servers_to_test(model_server: ModelServer) -> None:
+    model_server.body = DeviceReport(name="NVIDIA H200").model_dump_json().encode()
+    assert model_servers_device(model_server.url, SecretStr("sesame")).name == "NVIDIA H200"
+    assert model_server.asked == [("/v1/device", "Bearer sesame")]
+    model_server.body = DeviceReport(failure="CUDA error: uncorrectable ECC").model_dump_json().encode()
+    with pytest.raises(DeviceFailed, match="uncorrectable ECC"):
+        model_servers_device(model_server.url, SecretStr("sesame"))
+
+
+@pytest.mark.parametrize(("status", "body"), [(404, b"{}"), (500, b""), (200, b"no report")])
+def test_a_model_server_that_cannot_tell_keeps_no_worker_out(
+    model_server: ModelServer, status: int, body: bytes
+) -> None:
+    model_server.status, model_server.body = status, body
+    assert model_servers_device(model_server.url, SecretStr("sesame")) == DeviceReport()
+    assert model_servers_device("http://127.0.0.1:9", SecretStr("sesame")) == DeviceReport()

@@ -74,9 +74,7 @@ def test_the_gate_opens_after_growing_pauses_when_the_device_is_well_again(tmp_p
     )
     before, pauses, told = signal.getsignal(signal.SIGTERM), list[float](), list[str]()
     try:
-        report = wait_until_well(
-            os.environ, setting="S", program=program(heals), wait=pauses.append, on_failure=told.append
-        )
+        report = wait_until_well(lambda: outcome(heals), wait=pauses.append, on_failure=told.append)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert report == WELL
