@@ -260,3 +260,13 @@ def test_replies_of_models_whose_tags_are_text_are_decoded_without_control_token
     renderer = ChatRenderer(tokenizer_of(write_tokenizer(family, tmp_path)), ChatFormat())
     [ids] = renderer.ids([f"Lima.{family.end}"])
     assert (renderer.decode(ids), renderer.has_control_tags) == ("Lima.", False)
+
+
+@each_family
+def test_the_submission_names_the_same_end_as_the_stages(family: Family, tmp_path: Path) -> None:
+    chats = settled(family, tmp_path)
+    inspected = ChatTokenizer(tmp_path / "tokenizer.json", chats.template.text, chats.template.variables)
+    renderer = ChatRenderer(tokenizer_of(tmp_path), chats.form)
+    found = inspected.end_of_turn(chats.template.traits.end)
+    assert found is not None
+    assert (found.text, found.id) == (family.end, renderer.end_of_turn)

@@ -17,7 +17,8 @@ from craft.infra.models.inspection.documents import Inspection
 from craft.infra.models.inspection.inspector import MAX_REMEMBERED, Inspections, relevant
 from craft.infra.storage.artifacts import ArtifactStore
 from craft_gateway.jobs.model_findings import model_findings
-from craft_gateway.jobs.row_findings import row_findings, rows_check, template_findings
+from craft_gateway.jobs.row_findings import row_findings, rows_check
+from craft_gateway.jobs.template_findings import end_findings, template_findings
 from craft_gateway.jobs.training_room import TrainingRoom
 
 
@@ -67,6 +68,7 @@ class JobInspector:
             *model_findings(model),
             *template_findings(begins_replies=chats.template.traits.begins_replies),
             *chats.findings,
+            *end_findings(found, model.path),
             *rows.findings,
         ]
         known = [finding for ref in sets.values() for finding in self._upload_findings(ref)]

@@ -58,19 +58,6 @@ def rows_check(found: Inspection) -> Check:
     return Check(name="rows", outcome=CheckOutcome.UNKNOWN, message=message, hint=hint if found.unread else None)
 
 
-def template_findings(*, begins_replies: bool) -> Iterator[FindingDetail]:
-    """The findings about the model's chat template."""
-    if not begins_replies:
-        yield FindingDetail(
-            code=FindingCode.NO_REPLY_HEADER,
-            severity=Severity.ERROR,
-            message="The model's chat template ignores add_generation_prompt: prompts end after the user's turn, "
-            "without the header that the template writes before a reply.",
-            hint="Have the template write the header where add_generation_prompt is true.",
-            field="base_model",
-        )
-
-
 def _matters(row: LongRow, spec: JobSpec) -> bool:
     """True if the row is on the side of the split where the limit holds."""
     if row.set != HELD_OUT:

@@ -8,6 +8,7 @@ from craft.contracts.spec.chats import ChatFormat
 from craft.core.replies.thoughts import is_thought_tag
 from craft.errors import ModelRejected
 from craft.infra.models.chats.dates import frozen
+from craft.infra.models.chats.ends import after_reply, end_token
 from craft.infra.models.chats.sandbox import Value
 from craft.infra.models.chats.templates import no_template
 
@@ -137,13 +138,3 @@ class ChatRenderer:
 class _Said(NamedTuple):
     role: str
     content: str
-
-
-def after_reply(whole: str, reply: str) -> str:
-    """The text that a template writes after a reply, from its first character that is no space."""
-    return whole.rpartition(reply)[2].lstrip() if reply in whole else ""
-
-
-def end_token(after: Sequence[int], *, control: frozenset[int], end: int | None) -> int | None:
-    """The token that ends a turn: the first of those after a reply if it is a control token, else `end`."""
-    return int(after[0]) if after and after[0] in control else end

@@ -54,7 +54,10 @@ def default_template(folder: Path, form: ChatFormat) -> TriedTemplate | None:
     request = _request(folder, form)
     if request is None:
         return None
-    traits = _checked(request)
+    try:
+        traits = _checked(request)
+    except _FaultyTemplate as error:
+        raise _rejected(error.fault, own=form.template is not None) from None
     if isinstance(traits, str):
         raise _rejected(traits, own=form.template is not None)
     known = json.loads(request)
@@ -77,7 +80,10 @@ def rendered(
     template: str, chats: Sequence[Sequence[Mapping[str, str]]], *, variables: Mapping[str, Value]
 ) -> list[str]:
     """Each chat by this template, up to the start of a reply, in a limited process. Raises as `check_chat_template`."""
-    result = _run_child({"templates": {DEFAULT: template}, "variables": variables, "chats": chats})
+    try:
+        result = _run_child({"templates": {DEFAULT: template}, "variables": variables, "chats": chats})
+    except _FaultyTemplate as error:
+        raise _rejected(error.fault) from None
     if result["fault"] is not None:
         raise _rejected(result["fault"])
     texts: list[str] = result["texts"]
@@ -134,6 +140,14 @@ def _tokens(settings: dict[str, Any]) -> dict[str, str]:
     return {name: text for name, text in texts.items() if name.endswith("_token") and isinstance(text, str)}
 
 
+class _FaultyTemplate(Exception):
+    """A fault that may have been a busy machine's, so that it must not be remembered."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(fault)
+        self.fault = fault
+
+
 @lru_cache(_CACHED_RESULTS)
 def _checked(request: str) -> TemplateTraits | str:
     """The traits of the default template, or the fault of one. Errors are not cached: a busy machine may cause them."""
@@ -163,9 +177,9 @@ def _run_child(request: dict[str, Any]) -> dict[str, Any]:
     if child.returncode == -signal.SIGXCPU:
         return {"fault": _TOO_SLOW}
     if child.returncode == -signal.SIGALRM:
-        raise _rejected(_TOO_SLOW)
+        raise _FaultyTemplate(_TOO_SLOW)
     if child.returncode < 0:
-        raise _rejected(f"ended its process by signal {-child.returncode}")
+        raise _FaultyTemplate(f"ended its process by signal {-child.returncode}")
     if child.returncode > 0:
         _log.warning(
             "template_check_failed", extra={"output": child.stderr[-_MAX_OUTPUT_LENGTH:].decode(errors="replace")}

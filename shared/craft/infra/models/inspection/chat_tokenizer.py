@@ -5,7 +5,9 @@ from pathlib import Path
 
 from craft.core.prompts import ModelMessage
 from craft.infra.models.chats.child import with_usual_tokens
+from craft.infra.models.chats.ends import end_token
 from craft.infra.models.chats.sandbox import ChatTemplate, Value
+from craft.infra.models.inspection.documents import EndToken
 
 _MIN_SPECIAL_LENGTH = 3
 
@@ -21,6 +23,8 @@ class ChatTokenizer:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._variables = with_usual_tokens(variables)
+        end = variables.get("eos_token")
+        self._named_end = end if isinstance(end, str) else None
         self._template = ChatTemplate(template, self._variables).compiled()
 
     def special_tokens(self) -> list[str]:
@@ -31,6 +35,15 @@ class ChatTokenizer:
     def highest_id(self) -> int:
         """The highest token id, added tokens among them."""
         return max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
+
+    def end_of_turn(self, after_reply: str) -> EndToken | None:
+        """The token that ends a reply: the control token after it, else the model's end token if it names one."""
+        added = self._tokenizer.get_added_tokens_decoder()
+        number = end_token(self.ids(after_reply.lstrip()), control=frozenset(added), end=None)
+        if number is not None:
+            return EndToken(text=added[number].content, id=number)
+        named = self._named_end
+        return None if named is None else EndToken(text=named, id=self._tokenizer.token_to_id(named))
 
     def text(self, messages: Sequence[ModelMessage]) -> str:
         """The chat up to the start of the reply."""

@@ -23,6 +23,7 @@ from craft.core.rows.split import question_identity
 from craft.infra.models.inspection.chat_tokenizer import ChatTokenizer, readable_special
 from craft.infra.models.inspection.documents import (
     MAX_LONG_ROWS,
+    EndToken,
     InspectedSet,
     Inspection,
     InspectionRequest,
@@ -60,6 +61,7 @@ class _Found:
     refusing_rows: Counter[str] = field(default_factory=Counter)
     shots: list[KnownShot] = field(default_factory=list)
     highest_id: int | None = None
+    end: EndToken | None = None
     letter: str | None = None
     header: str = ""
 
@@ -80,6 +82,8 @@ class RowInspector:
 
     def inspect(self) -> Inspection:
         """Inspect the sets. `complete` is false where time ran out."""
+        if self._tokenizer is not None:
+            self._found.end = self._tokenizer.end_of_turn(self._request.after_reply)
         if self._tokenizer is not None:
             self._found.highest_id = self._tokenizer.highest_id()
         try:

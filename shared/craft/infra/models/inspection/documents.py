@@ -28,6 +28,7 @@ class InspectionRequest(Contract):
     variables: dict[str, bool | int | float | str] = Field(
         description="What the template can use by name: the special tokens of the model's files, and its arguments."
     )
+    after_reply: str = Field("", description="The text that the template writes after a reply.")
     context_length: int
     seconds: float = Field(description="Of processor time, for reading rows and counting tokens.")
 
@@ -72,6 +73,13 @@ class RefusingRow(Contract):
     only: bool
 
 
+class EndToken(Contract):
+    """The token with which the template ends a reply; `id` is None if the tokenizer does not know it."""
+
+    text: str
+    id: int | None
+
+
 class KnownShot(Contract):
     """A few-shot example whose question is also a row of the job's own dataset."""
 
@@ -96,5 +104,6 @@ class Inspection(Contract):
     refusing_rows: dict[str, int] = Field(default_factory=dict)
     shots: list[KnownShot] = Field(default_factory=list)
     highest_id: int | None = Field(None, description="The tokenizer's highest token id.")
+    end: EndToken | None = Field(None, description="None where the tokenizer could not be read, or names no end.")
     letter: str | None = Field(None, description="A letter that is not one token behind the reply's header.")
     header: str = Field("", description="What the template writes before a reply; of interest with `letter`.")

@@ -82,6 +82,7 @@ class Inspections:
             tokenizer=_tokenizer(folder) if template else None,
             template=template.text if template else "",
             variables=template.variables if template else {},
+            after_reply=template.traits.end if template else "",
             context_length=context,
             seconds=self._seconds,
         )
