@@ -17,7 +17,7 @@ GPU_PYTHON ?= 3.12
 PIP_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models vllm demo up test test-models test-servers chaos attacks fuzz test-vllm test-nf4 client lint types imports check bench bench-api bench-gateway bench-threads bench-vllm bench-vllm-settings gpu-check gpu-wheels clean
+.PHONY: help setup models vllm demo up test test-models test-servers chaos attacks fuzz test-vllm test-nf4 client lint types imports check bench bench-api bench-gateway bench-threads bench-vllm bench-vllm-settings bench-trl gpu-check gpu-wheels clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*?## "} {printf "  make %-14s %s\n", $$1, $$2}'
@@ -146,6 +146,9 @@ $(TRL)/.installed: shared/constraints-trl.txt
 
 gpu-check: setup $(TRL)/.installed ## Packing, resume, SIGKILL, memory, speed against TRL: full size on a GPU, else two minutes of a CPU
 	PYTHONPATH=$(TRL):shared:services/training $(BIN)/python -m tests.gpu --out .craft/gpu-check $(ARGS)
+
+bench-trl: setup models $(TRL)/.installed ## Tuning SmolLM2 on this CPU by the service and by TRL: samples per second
+	PYTHONPATH=$(TRL):shared:services/training $(BIN)/python -m tests.bench.bench_trl $(ARGS)
 
 gpu-wheels: setup ## Gather the wheels of gpu-check for a GPU machine without network (GPU_PYTHON=3.12)
 	rm -rf $(GPU_WHEELS)

@@ -10,6 +10,7 @@ from tests.gpu.rig.checks import Bench
 from tests.gpu.rig.peak_memory import measured_peak
 
 from craft.infra.device.presence import SystemFolders
+from craft.infra.worker.child_supervisor import WarmChild
 from craft_training.tuning import checkpoints
 from craft_training.tuning.batches import Batch, pack
 from craft_training.tuning.passes import Cutter, Pass, PassLimits
@@ -91,6 +92,24 @@ def test_a_resume_that_loses_the_moments_is_broken(bench: Bench, monkeypatch: py
 
     monkeypatch.setattr(torch.optim.AdamW, "load_state_dict", without_moments)
     measured = interruption.resume(bench)
+    assert measured.holds is False, measured.words
+
+
+def test_a_killed_child_leaves_nothing_and_the_next_one_resumes(bench: Bench) -> None:
+    measured = interruption.kill(bench)
+    assert measured.holds, measured.words
+
+
+def test_a_child_that_outlives_its_kill_is_broken(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = WarmChild.kill
+
+    def spare(self: WarmChild, *, grace_seconds: float | None = None) -> None:
+        if grace_seconds is None:  # `close` is called without
+            real(self)
+
+    monkeypatch.setattr(WarmChild, "kill", spare)
+    monkeypatch.setattr(interruption, "_MAX_SECONDS", 0.5)
+    measured = interruption.kill(bench)
     assert measured.holds is False, measured.words
 
 

@@ -23,6 +23,8 @@ from craft.infra.worker.child_process import ChildOutcome, StageWork
 from craft.infra.worker.child_supervisor import WarmChild
 
 _MAX_APART = 1e-3
+_TIMES_NOISE = 3
+"""On a GPU the backward pass of attention adds in an order that varies, so that two equal runs differ."""
 _MAX_SECONDS = 10.0
 _WAIT_SECONDS = 60.0
 _LEFT_BYTES = 64 << 20
@@ -62,7 +64,7 @@ def checks(bench: Bench) -> Sequence[Check]:
     return (
         Check(
             f"stop at step {_STOPPED_AT} of {_STEPS} and resume, against the uninterrupted run",
-            f"the step after the saved one is next; adapter <= {_MAX_APART} apart",
+            f"the step after the saved one is next; adapter <= {_MAX_APART} apart, or {_TIMES_NOISE} x an equal run",
             partial(resume, bench),
         ),
         Check(
@@ -78,17 +80,20 @@ def resume(bench: Bench) -> Measured:
     config = tiny()
     base = make_base(config, bench, dtype=torch.bfloat16 if bench.on_gpu else torch.float32)
     samples = make_samples(_STEPS * SETTINGS.batch_size // SETTINGS.epochs, JOB_ROWS, vocabulary=config.vocab_size)
-    whole = run(bench, base, samples, SETTINGS, folder="whole")
+    whole, again = (run(bench, base, samples, SETTINGS, folder=folder) for folder in ("whole", "again"))
     assert run(bench, base, samples, SETTINGS, folder="parts", stop_after=_STOPPED_AT) is None
     (saved,) = saved_steps(bench.scratch / "parts")
     rest = run(bench, base, samples, SETTINGS, folder="parts")
     assert whole is not None
+    assert again is not None
     assert rest is not None
-    difference = apart(rest.weights, whole.weights)
+    difference, noise = apart(rest.weights, whole.weights), apart(again.weights, whole.weights)
     first, steps = rest.steps_done[0], len(rest.tuned.curve)
+    continued = _STOPPED_AT <= saved == first - 1 < _STEPS == steps
     return Measured(
-        f"saved at step {saved}, then step {first}, {steps} steps in the curve; adapter {difference:.1e} apart",
-        holds=_STOPPED_AT <= saved == first - 1 < _STEPS == steps and difference <= _MAX_APART,
+        f"saved at step {saved}, then step {first}, {steps} steps in the curve; adapter {difference:.1e} apart, "
+        f"that of an equal run {noise:.1e}",
+        holds=continued and difference <= max(_MAX_APART, _TIMES_NOISE * noise),
     )
 
 

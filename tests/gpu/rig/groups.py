@@ -19,17 +19,17 @@ from craft.infra.device.pinning import pinned
 
 GROUPS = (
     CheckGroup("machine", "tests.gpu.measurements.machine", seconds=40, small_seconds=600),
-    CheckGroup("packing", "tests.gpu.measurements.packing", seconds=40, small_seconds=600),
+    CheckGroup("packing", "tests.gpu.measurements.packing", seconds=60, small_seconds=600),
     CheckGroup("interruption", "tests.gpu.measurements.interruption", seconds=90, small_seconds=600),
-    CheckGroup("memory", "tests.gpu.measurements.memory", seconds=110, small_seconds=600),
+    CheckGroup("memory", "tests.gpu.measurements.memory", seconds=100, small_seconds=600),
     CheckGroup("full memory", "tests.gpu.measurements.full_memory", seconds=60, small_seconds=600),
-    CheckGroup("trl", "tests.gpu.measurements.against_trl", seconds=140, small_seconds=600),
+    CheckGroup("trl", "tests.gpu.measurements.against_trl", seconds=130, small_seconds=600),
 )
 _PROBE = (
     "import json, torch; gpu = torch.cuda.is_available(); "
     "print(json.dumps([gpu, torch.cuda.get_device_name(0) if gpu else '']))"
 )
-_PROBE_SECONDS = 60
+_PROBE_SECONDS = 180
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,11 @@ def _kill_group(child: "subprocess.Popen[bytes]") -> None:
 
 def _probe() -> tuple[bool, str]:
     """Whether torch sees a GPU, and its name. In a process, so that this one holds no memory of the device."""
-    done = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, timeout=_PROBE_SECONDS, check=False)
+    command = [sys.executable, "-c", _PROBE]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=_PROBE_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise SystemExit(f"torch does not start here within {_PROBE_SECONDS} s: the driver may hang.") from None
     if done.returncode:
         raise SystemExit(f"torch does not start here:\n{done.stderr.decode(errors='replace')[-2000:]}")
     gpu, name = json.loads(done.stdout.splitlines()[-1])
