@@ -55,12 +55,14 @@ def make_base(config: LlamaConfig, bench: Bench, *, dtype: torch.dtype, seed: in
     torch.manual_seed(seed)
     with torch.device(bench.device):
         model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")  # type: ignore[no-untyped-call]
+    folder = bench.scratch / f"model-{config.hidden_size}"
+    config.save_pretrained(folder)  # Tuning reads it there.
     return BaseModel(
         ref=ModelRef(id="random/llama", revision="main", digest=f"{seed:064x}"),
         model=model.eval(),
         tokenizer=None,
         trainer=TrainerRef(dtype="bfloat16" if dtype is torch.bfloat16 else "float32"),
-        folder=bench.scratch,
+        folder=folder,
     )
 
 
