@@ -38,6 +38,8 @@ class FindingCode(StrEnum):
     """The model's architecture is not among the tested ones."""
     EXPERTS_NOT_ADAPTED = "experts_not_adapted"
     """The model is a mixture of experts, of which an adapter changes the attention alone."""
+    CHATS_NEED_TRUST = "chats_need_trust"
+    """A vLLM of the team's own must take the chat templates that come with requests."""
     UNTRAINED_END = "untrained_end"
     """The token that ends a reply was never trained, or is not in the vocabulary."""
     SHOTS_IN_TRAINING = "shots_in_training"

@@ -36,6 +36,7 @@ from craft_gateway.jobs.checks import (
 from craft_gateway.jobs.feasibility import check_counts, check_rank, check_split, check_tied_head
 from craft_gateway.jobs.inspection import JobInspection, JobInspector
 from craft_gateway.jobs.model_findings import check_files_served
+from craft_gateway.jobs.template_findings import served_findings
 from craft_gateway.jobs.training_room import training_room
 from craft_gateway.lifecycle.control import JobControl
 from craft_gateway.lifecycle.creation import NO_ORIGIN, CreatedJob, Idempotency, NewJob, Origin
@@ -183,6 +184,7 @@ class Submissions:
         model = self._models.find(spec.base_model.id, spec.base_model.revision)
         check_tokenizer(model)
         chats = settled_chats(model.path, spec.base_model, today=self._today())
+        chats = chats._replace(findings=(*chats.findings, *served_findings(chats.form, self._vllm)))
         check_wording(spec)
         check_quantization(spec, nf4=self._nf4)
         probe = spec.probe.model_copy(update={"shots": checked_shots(spec)})

@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from craft.contracts.spec.chats import ChatFormat
 from craft.core.findings import FindingCode
 from craft.errors import FindingDetail, Severity
 from craft.infra.models.chats.untrained import Untrained, untrained
 from craft.infra.models.inspection.documents import Inspection
+from craft.infra.settings.inference import VllmSettings
 
 
 def template_findings(*, begins_replies: bool) -> Iterator[FindingDetail]:
@@ -20,6 +22,21 @@ def template_findings(*, begins_replies: bool) -> Iterator[FindingDetail]:
             hint="Have the template write the header where add_generation_prompt is true.",
             field="base_model",
         )
+
+
+def served_findings(form: ChatFormat, vllm: VllmSettings | None) -> Iterator[FindingDetail]:
+    """The finding about a vLLM of the team's own that would serve the adapter with other chats, or not at all."""
+    if vllm is None or vllm.url is None or (form.date is None and form.template is None):
+        return
+    why = "have the job's own template" if form.template is not None else f"keep the date {form.date}"
+    yield FindingDetail(
+        code=FindingCode.CHATS_NEED_TRUST,
+        severity=Severity.WARNING,
+        message=f"Chats with the adapter {why}, so each request to vLLM carries its text as a template. Your vLLM "
+        "refuses that unless it was started so.",
+        hint="Start it with --trust-request-chat-template, where only the model server can reach it.",
+        field="base_model",
+    )
 
 
 def end_findings(found: Inspection, model: Path) -> Iterator[FindingDetail]:
