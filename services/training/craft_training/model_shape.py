@@ -24,5 +24,6 @@ def shape_of(model: Any) -> ModelShape:
         vocabulary=int(config.vocab_size),
         context_length=int(getattr(config, "max_position_embeddings", 2048)),
         tied=head is None or head.weight is model.get_input_embeddings().weight,
+        score_heads=config.num_attention_heads if config._attn_implementation == "eager" else 0,
         vectors={name: size[0] for name, size in weights.items() if len(size) == 1},
     )

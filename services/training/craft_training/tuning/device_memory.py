@@ -15,8 +15,8 @@ from craft_training.tuning.samples import Sample
 
 _USED_SHARE = 0.9
 """Of the free memory; the rest is for workspaces of libraries and for what fragmentation loses."""
-_OTHERS_SHARE = 0.05
-"""Other processes' part of the device above which it may fit when they have gone."""
+_OTHERS_SHARE, _CONTEXT_BYTES = 0.05, 2**30
+"""Other processes' part of the device above which it may fit when they have gone, beside CUDA's own context."""
 _WAYS_OUT = "Shorten or remove the row, lower training.max_length or training.lora_r, or use a larger device."
 
 
@@ -85,7 +85,7 @@ def too_small(failed: Pass, full: FullMemory, found: DeviceMemory | None) -> Cra
         message = f"The machine's memory ran out in a pass of one training row, {how}: {_told(failed)}."
         return HostTooSmall(message, hint=_WAYS_OUT, param="training.max_length", details=detail)
     message = f"The accelerator's memory ran out in a pass of one training row, {how}: {_told(failed)}."
-    if found is not None and found.others > _OTHERS_SHARE * found.total:
+    if found is not None and found.others > _OTHERS_SHARE * found.total + _CONTEXT_BYTES:
         return GpuOutOfMemory(
             f"{message} Other processes hold {_gib(found.others)} of {_gib(found.total)}.",
             hint="End what else uses the accelerator, or use another one.",

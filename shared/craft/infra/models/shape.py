@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from craft.contracts.spec.jobs import TrainingSettings
+from craft.infra.models.architectures import AttentionKernel, architecture_of
 from craft.infra.models.model_config import read_config
 from craft.infra.models.weights import read_weights
 
@@ -20,6 +21,7 @@ class ModelShape:
     """`matrices`: (outputs, inputs) of the layers' linear maps by name. `parameters` counts all weights.
 
     `tied`: the output head is the input embedding. `vectors`: the lengths of one-dimensional weights by name.
+    `score_heads`: the heads of a layer whose attention keeps a score for each pair of tokens; 0 where it keeps none.
     """
 
     matrices: dict[str, tuple[int, int]]
@@ -30,6 +32,7 @@ class ModelShape:
     context_length: int
     tied: bool
     vectors: Mapping[str, int] = field(default_factory=dict)
+    score_heads: int = 0
 
     @property
     def layer_parameters(self) -> int:
@@ -78,6 +81,7 @@ def read_shape(folder: Path) -> ModelShape:
     """The shape of a checked model folder, from config.json and the headers of the weight files that count."""
     config, weights = read_config(folder / "config.json", "The model"), read_weights(folder, "The model")
     shapes = {name: tensor.shape for name, tensor in weights.tensors.items()}
+    eager = architecture_of(config, experimental=True).attention is AttentionKernel.EAGER
     return ModelShape(
         matrices={name: (shape[0], shape[1]) for name, shape in shapes.items() if is_layer_matrix(name, len(shape))},
         parameters=weights.parameters,
@@ -87,4 +91,5 @@ def read_shape(folder: Path) -> ModelShape:
         context_length=config.context_length,
         tied=config.flag("tie_word_embeddings") or not any(_is_head(name) for name in shapes),
         vectors={name: shape[0] for name, shape in shapes.items() if len(shape) == 1},
+        score_heads=config.number("num_attention_heads") if eager else 0,
     )

@@ -8,6 +8,7 @@ element (1 by CUDA's kernel, 4 on CPU), a token keeps in each layer
 - w + d for each input and w for each rank of an adapted matrix,
 - 4 w q for query, key, value and result (keys and values as wide as queries, because a mask forbids sharing),
 - 3 w i for a gated feed-forward layer, w i for a plain one.
+Attention without a kernel of torch's, which soft caps need, keeps scores of each pair of tokens besides.
 """
 
 import re
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from craft.contracts.spec.jobs import Quantization, TrainingSettings
-from craft.infra.models.shape import ModelShape
+from craft.infra.models.shape import ModelShape, is_attention
 
 MAX_TOKENS_PER_PASS = 4096
 """The limit of one forward pass; an optimiser step with more tokens takes several. More are not faster."""
@@ -34,11 +35,12 @@ _NF4_BYTES = 0.52
 _MASK_BYTES: dict[Device, int] = {"cpu": 4, "cuda": 1}
 _BACKWARD: dict[int, tuple[int, int]] = {2: (3, 12), 4: (8, 8)}
 """Gradients that live at once in a layer's backward pass: bytes for each hidden unit and feed-forward unit, by w."""
+_SCORES: dict[int, tuple[int, int]] = {2: (9, 6), 4: (13, 9)}
+"""Bytes of a head's score that a layer keeps, and those at once in its backward pass, by w."""
 _RECOMPUTED_INPUT = 6
 """Bytes for each hidden unit beside a layer that is computed again."""
 _EXPERTS_PER_TOKEN = 8
 _LAYER = re.compile(r"\.(\d+)\.")
-_ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
 _ATTENTION_OUTPUTS = frozenset({"o_proj", "out_proj", "dense", "c_proj", "wo"})
 
 
@@ -61,7 +63,8 @@ class TrainingMemory:
 
     `weights` and `adapter`, with its gradients and the optimiser's moments, are there all the time. The others are for
     a token of a pass, or a logit: `kept` in all layers, `layer` in one, `inputs` of all layers (what checkpointing
-    keeps), and `backward` for the gradients of one layer.
+    keeps), and `backward` for the gradients of one layer. `scores` are kept for a pair of tokens in each layer, and
+    `scores_backward` are there for the gradients of one.
     """
 
     weights: int
@@ -73,13 +76,19 @@ class TrainingMemory:
     inputs: float
     backward: float
     logit: float
+    scores: int
+    scores_backward: int
 
     def pass_bytes(self, size: PassSize, *, checkpointed: bool = False) -> int:
-        """The peak of a pass above what is resident. Logits are gone when the layers' gradients are computed."""
-        begun = self.inputs if checkpointed else self.kept
-        layers = self.backward + (self.layer if checkpointed else 0.0)
-        masks = size.pairs * (1 + self.weight_bytes * (self.layers if size.in_each_layer and not checkpointed else 1))
-        return round(size.tokens * begun + max(size.tokens * layers, size.logits * self.logit) + masks)
+        """The peak of a pass above what is there all the time: what is kept, and the largest of what comes and goes."""
+        again = size.tokens * self.layer if checkpointed else 0.0
+        kept_layers = 1 if checkpointed else self.layers
+        masks = 1 + self.weight_bytes * (kept_layers if size.in_each_layer else 1)
+        kept = size.tokens * (self.inputs if checkpointed else self.kept)
+        kept += size.pairs * (masks + self.scores * kept_layers)
+        gradients = max(size.tokens * self.backward, size.pairs * self.scores_backward)
+        # Logits are gone when the layers' gradients are computed.
+        return round(kept + max(again + gradients, size.logits * self.logit))
 
 
 def training_memory(
@@ -108,6 +117,8 @@ def training_memory(
         inputs=weight_bytes * shape.hidden * shape.layers,
         backward=per_hidden * shape.hidden + per_inner * widths.inner,
         logit=_LOGIT_BYTES * shape.vocabulary,
+        scores=shape.score_heads * _SCORES[weight_bytes][0],
+        scores_backward=shape.score_heads * _SCORES[weight_bytes][1],
     )
 
 
@@ -176,7 +187,7 @@ def _widths(shape: ModelShape) -> _Widths:
     attention, written, read = 0, 0.0, 0.0
     for name, (outputs, inputs), share in _passed(shape):
         last = name.removesuffix(".weight").rpartition(".")[2]
-        if _ATTENTION.search(name):
+        if is_attention(name):
             attention += inputs if last in _ATTENTION_OUTPUTS else 0
         elif outputs == shape.hidden:
             read += share * inputs

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig
+from tests.model_files import write_checkpoint
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 from transformers import (
     AutoModelForCausalLM,
+    Gemma2Config,
     Gemma3TextConfig,
     GPTNeoXConfig,
     LlamaConfig,
@@ -48,6 +50,9 @@ CONFIGS: dict[str, Callable[[], PreTrainedConfig]] = {
     "wide_vocabulary": lambda: LlamaConfig(**GROUPED, vocab_size=20_000),
     "qwen3": lambda: Qwen3Config(**GROUPED, vocab_size=1000, head_dim=128),
     "gemma3": lambda: Gemma3TextConfig(**GROUPED, vocab_size=1000, head_dim=96, sliding_window=64),
+    "gemma2_eager": lambda: Gemma2Config(
+        **GROUPED | {"attn_implementation": "eager"}, vocab_size=1000, head_dim=64, sliding_window=64
+    ),
     "phi3_fused": lambda: Phi3Config(**GROUPED, vocab_size=1000),
     "neox_plain": lambda: GPTNeoXConfig(**COMMON, vocab_size=1000),
 }
@@ -130,6 +135,13 @@ def test_a_pass_takes_what_the_formula_says(name: str, dtype: torch.dtype, check
     assert says == pytest.approx(found.peak, rel=0.2)
     if not checkpointed:
         assert found.kept < found.peak
+
+
+def test_attention_that_keeps_its_scores_is_known_from_the_folder_too(tmp_path: Path) -> None:
+    config = {"num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 64, "head_dim": 16}
+    folder = write_checkpoint(tmp_path / "gemma", architectures=["Gemma2ForCausalLM"], model_type="gemma2", **config)
+    assert read_shape(folder).score_heads == 4
+    assert read_shape(write_checkpoint(tmp_path / "llama")).score_heads == 0
 
 
 def test_a_long_row_costs_more_than_its_tokens_by_its_mask() -> None:
