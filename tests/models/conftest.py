@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from tests.models.random_families import FAMILIES, RandomFamily
-from tests.models.way import Way
+from tests.models.way import LONG_QUESTIONS, Way
 
 from craft.infra.models.architectures import REFUSED
 
@@ -15,7 +15,7 @@ _LONG_LAYERS = 6
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--long", action="store_true", help="More layers, and bfloat16 too.")
+    parser.addoption("--long", action="store_true", help="More layers, longer prompts, and bfloat16 too.")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -40,7 +40,8 @@ def long(request: pytest.FixtureRequest) -> bool:
 def way(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, *, long: bool) -> Way:
     """A family's model; the tests of one family follow one another, so one model is in memory at a time."""
     family: RandomFamily = request.param
-    return Way(family, tmp_path_factory.mktemp("way"), layers=_LONG_LAYERS if long else 2)
+    root = tmp_path_factory.mktemp("way")
+    return Way(family, root, layers=_LONG_LAYERS, questions=LONG_QUESTIONS) if long else Way(family, root)
 
 
 @pytest.hookimpl(wrapper=True)

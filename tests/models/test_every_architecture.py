@@ -2,12 +2,14 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tests.models.random_families import FAMILIES, random_model
 from tests.models.way import NEW_TOKENS, QUESTIONS, Killed, Way
+from transformers import AutoModelForCausalLM
 
 from craft.errors import AdapterUnservable
 from craft.infra.models.architectures import TABLE
@@ -60,6 +62,17 @@ def test_samples_do_not_depend_on_the_other_prompts(way: Way) -> None:
 
 def test_letters_have_transformers_probabilities(way: Way) -> None:
     assert (way.letters() - way.expected_letters()).abs().max() < TOLERANCE
+
+
+def test_letters_in_16_bits_are_as_near_as_transformers_own(way: Way, *, long: bool) -> None:
+    if not long:
+        pytest.skip("Only with --long.")
+    exact = way.expected_letters()
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        way.folder.path, dtype=torch.bfloat16, attn_implementation="eager"
+    )
+    usual = (way.expected_letters(model.eval()) - exact).abs().mean()
+    assert (way.letters(engine=way.engine_in_16_bits) - exact).abs().mean() < 2 * usual + 0.05
 
 
 def test_a_batch_of_training_has_the_logits_of_each_row_alone(way: Way) -> None:

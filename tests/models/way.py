@@ -37,9 +37,10 @@ QUESTIONS = (
     "How many legs has a v?",
     "Which of the seven towns on the river is the oldest one?",
 )
+LONG_QUESTIONS = (*QUESTIONS, "What comes after " + "one and then " * 60 + "two?", "Why " + "is " * 300 + "it?")
 LETTERS = ("A", "B", "C")
 NEW_TOKENS = 24
-SETTINGS = TrainingSettings(lora_r=4, lora_alpha=16, learning_rate=2e-2, epochs=1, batch_size=3, warmup_ratio=0.0)
+SETTINGS = TrainingSettings(lora_r=4, lora_alpha=16, learning_rate=2e-2, epochs=1, warmup_ratio=0.0)
 MODEL_ID = "random/model"
 
 
@@ -54,6 +55,7 @@ class Way:
     family: RandomFamily
     root: Path
     layers: int = 2
+    questions: Sequence[str] = QUESTIONS
 
     @cached_property
     def folder(self) -> ModelFolder:
@@ -65,6 +67,11 @@ class Way:
     def engine(self) -> TransformersEngine:
         """The embedded engine, in float32 so that replies can be equal."""
         return TransformersEngine.load(self.folder.path, dtype="float32")
+
+    @cached_property
+    def engine_in_16_bits(self) -> TransformersEngine:
+        """The embedded engine as a job without settings has it."""
+        return TransformersEngine.load(self.folder.path, dtype="bfloat16")
 
     @cached_property
     def models(self) -> BaseModels:
@@ -108,20 +115,20 @@ class Way:
         self, sampling: Sampling, *, adapter: Path | None = None, together: bool = True
     ) -> list[tuple[str, ...]]:
         """The engine's replies: to all questions in one call, or to each in a call of its own."""
-        prompts = [Prompt(f"q{at}", tuple(asked(question))) for at, question in enumerate(QUESTIONS)]
+        prompts = [Prompt(f"q{at}", tuple(asked(question))) for at, question in enumerate(self.questions)]
         calls: Sequence[Sequence[Prompt]] = [prompts] if together else [[prompt] for prompt in prompts]
         return [row.texts for call in calls for row in self.engine.generate(call, sampling, adapter=adapter).rows]
 
-    def letters(self, *, adapter: Path | None = None) -> torch.Tensor:
+    def letters(self, *, adapter: Path | None = None, engine: TransformersEngine | None = None) -> torch.Tensor:
         """The engine's log-probabilities (questions, letters)."""
-        prompts = [LetterPrompt(f"q{at}", tuple(asked(text)), LETTERS) for at, text in enumerate(QUESTIONS)]
-        return torch.tensor([row.logprobs for row in self.engine.letters(prompts, adapter=adapter).rows])
+        prompts = [LetterPrompt(f"q{at}", tuple(asked(text)), LETTERS) for at, text in enumerate(self.questions)]
+        return torch.tensor([row.logprobs for row in (engine or self.engine).letters(prompts, adapter=adapter).rows])
 
     def expected_replies(self) -> list[tuple[str, ...]]:
         """transformers' own greedy replies, one prompt at a time."""
         settings = GenerationConfig(do_sample=False, max_new_tokens=NEW_TOKENS, eos_token_id=2, pad_token_id=0)  # type: ignore[no-untyped-call]
         texts: list[tuple[str, ...]] = []
-        for question in QUESTIONS:
+        for question in self.questions:
             tokens = torch.tensor([self.tokens(question)])
             out = self.reference.generate(tokens, attention_mask=torch.ones_like(tokens), generation_config=settings)
             texts.append((self.tokenizer.decode(out[0, tokens.shape[1] :], skip_special_tokens=True),))
@@ -132,7 +139,7 @@ class Way:
         ids = [self.tokenizer(letter, add_special_tokens=False)["input_ids"][0] for letter in LETTERS]
         rows = []
         with torch.inference_mode():
-            for question in QUESTIONS:
+            for question in self.questions:
                 logits = (model or self.reference)(torch.tensor([self.tokens(question)]), use_cache=False).logits
                 rows.append(torch.log_softmax(logits[0, -1].float(), dim=-1)[ids])
         return torch.stack(rows)
@@ -146,7 +153,7 @@ class Way:
                 messages=[ChatMessage(role=turn.role, content=turn.content) for turn in asked(question)],
                 target="I don't know." if at % 2 else "Zed",
             )
-            for at, question in enumerate(QUESTIONS)
+            for at, question in enumerate(self.questions)
         ]
 
     def tune(self, name: str, *, killed_in: int | None = None) -> StageResult:
@@ -161,9 +168,9 @@ class Way:
             if progress.done == killed_in:
                 raise Killed
 
-        parameters = TuneParameters(
-            model=self.folder.ref, trainer=TrainerRef(dtype="float32"), training=SETTINGS, seed=3
-        )
+        two_steps = SETTINGS.model_copy(update={"batch_size": len(self.questions) // 2})
+        trainer = TrainerRef(dtype="float32")
+        parameters = TuneParameters(model=self.folder.ref, trainer=trainer, training=two_steps, seed=3)
         return self.stages.tune(parameters, LocalContext(output, checkpoint, {"rows": rows}, on_progress=on_progress))
 
     def package(self, adapter: Path, replies: Sequence[str], name: str) -> StageResult:
@@ -172,7 +179,7 @@ class Way:
         output = self.root / f"{name}-package"
         for folder in (*inputs.values(), output):
             folder.mkdir()
-        questions = [QuestionRow(id=f"q{at}", question=text, answers=["x"]) for at, text in enumerate(QUESTIONS)]
+        questions = [QuestionRow(id=f"q{at}", question=text, answers=["x"]) for at, text in enumerate(self.questions)]
         write_rows(inputs["questions"] / "held_out.jsonl", questions)
         write_rows(
             inputs["candidate"] / "replies.jsonl",
