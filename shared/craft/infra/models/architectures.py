@@ -69,6 +69,7 @@ class Architecture:
 _FAST, _PLAIN = EnginePath.SHARED_PREFIX, EnginePath.PLAIN
 _PACKED, _PADDED = TrainingPath.PACKED, TrainingPath.PADDED
 _WINDOWS = "With sliding windows: plain and padded."
+_NO_CPU_ADAPTERS = "vLLM's CPU build serves no adapter of a mixture."
 _BY_TRANSFORMERS = "transformers' code"
 
 TABLE: tuple[Architecture, ...] = (
@@ -220,6 +221,7 @@ TABLE: tuple[Architecture, ...] = (
         training=_PADDED,
         layout=layouts.mixtral,
         experts=True,
+        note=_NO_CPU_ADAPTERS,
     ),
     Architecture(
         name="Qwen3MoeForCausalLM",
@@ -229,6 +231,7 @@ TABLE: tuple[Architecture, ...] = (
         training=_PADDED,
         layout=layouts.qwen3_moe,
         experts=True,
+        note=_NO_CPU_ADAPTERS,
     ),
 )
 
