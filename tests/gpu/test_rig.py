@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tests.gpu.__main__ import main
 from tests.gpu.rig.checks import Bench, CheckGroup, CheckRow
-from tests.gpu.rig.groups import run_apart
+from tests.gpu.rig.groups import GROUPS, run_apart
 from tests.gpu.rig.table import CheckReport, printed, write
 from tests.gpu.rig.wheels import install_wheels
 
@@ -58,6 +58,10 @@ def test_the_table_is_written_as_json_and_markdown(tmp_path: Path) -> None:
     text = (tmp_path / "out" / "gpu-check.md").read_text()
     assert "1 of 2 bounds broken" in text
     assert "| g: c | 2 3 | b \\| c | BROKEN |" in text
+
+
+def test_the_whole_check_takes_eight_minutes_of_a_gpu_at_most() -> None:
+    assert sum(group.seconds for group in GROUPS) <= 8 * 60
 
 
 def test_an_unknown_group_is_refused_with_the_names() -> None:
