@@ -3,7 +3,6 @@
 The tests with bitsandbytes run in the environment of `make test-nf4`.
 """
 
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -47,9 +46,8 @@ def own_models(folders: ModelFolders) -> BaseModels:
 
 
 @pytest.fixture
-def without_bitsandbytes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def without_bitsandbytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantized, "find_spec", lambda _: None)
-    return None
 
 
 @pytest.mark.usefixtures("without_bitsandbytes")
@@ -72,10 +70,9 @@ def test_a_worker_whose_settings_promise_it_does_not_start_without_it(monkeypatc
 
 
 def test_replies_that_differ_and_refusals_that_flip_are_counted_apart() -> None:
-    parameters = PackageParameters.model_construct(prompts=PROMPTS)
     trained = ["Paris", "I don't know.", "Rome", "I don't know."]
     served = ["Paris", "Berlin", "Roma", "I don't know"]
-    found = changes_of(parameters, trained, served)
+    found = changes_of(PROMPTS, trained, served)
     assert found == QuantizationChanges(differing=3, flips=1, compared=4)
     assert "Of 4 held-out replies 3 differ between the two, 1 of them" in found.finding.message
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from peft import PeftModel
 
+from craft.contracts.spec.jobs import PromptSettings
 from craft.contracts.stages.names import HELD_OUT
 from craft.contracts.stages.parameters import PackageParameters
 from craft.contracts.stages.rows import (
@@ -164,11 +165,9 @@ def _check_effect(model: PeftModel, chat: ChatRenderer, prompts: Sequence[str]) 
         )
 
 
-def changes_of(
-    parameters: PackageParameters, as_trained: Sequence[str], as_served: Sequence[str]
-) -> QuantizationChanges:
+def changes_of(prompts: PromptSettings, as_trained: Sequence[str], as_served: Sequence[str]) -> QuantizationChanges:
     """The difference that the weights make to an adapter's replies to the same questions."""
-    wording = wording_for(parameters.prompts.language, parameters.prompts.extra_refusals)
+    wording = wording_for(prompts.language, prompts.extra_refusals)
     pairs = list(zip(as_trained, as_served, strict=True))
     return QuantizationChanges(
         differing=sum(trained != served for trained, served in pairs),

@@ -50,7 +50,7 @@ def package(
     (folder / ADAPTER_CHAT).write_text(_adapter_chat(base).model_dump_json(indent=1) + "\n", encoding="utf-8")
     asked = asked_of(parameters, context, base.chat)
     comparison = compare(parameters, context, base, asked, folder)
-    changes = None if as_trained is None else changes_of(parameters, as_trained, comparison.replies)
+    changes = None if as_trained is None else changes_of(parameters.prompts, as_trained, comparison.replies)
     if comparison.share < parameters.least_equal_share:
         raise AdapterUnservable(
             f"Loaded back, the adapter gives the engine's reply to {comparison.agreeing} of {comparison.compared} "

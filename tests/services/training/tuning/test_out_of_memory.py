@@ -107,9 +107,7 @@ def assert_same(one: Path, other: Path) -> None:
     expected, found = load_file(one / ADAPTER), load_file(other / ADAPTER)
     assert expected.keys() == found.keys()
     for name, tensor in expected.items():
-        torch.testing.assert_close(
-            found[name], tensor, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name} {text}"
-        )
+        torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("in_backward", [False, True])

@@ -35,7 +35,7 @@ from craft_training.tuning.recomputing import checkpointing
 from craft_training.tuning.samples import Sample
 
 RANK, LAYERS = 8, 4
-COMMON = {
+COMMON: dict[str, Any] = {
     "num_hidden_layers": LAYERS,
     "hidden_size": 256,
     "intermediate_size": 704,
@@ -74,7 +74,7 @@ def samples(*, count: int, length: int, target: int, vocabulary: int) -> list[Sa
 
 def made(name: str, dtype: torch.dtype) -> Any:
     torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(CONFIGS[name](), dtype=dtype)
+    return AutoModelForCausalLM.from_config(CONFIGS[name](), dtype=dtype)  # type: ignore[no-untyped-call]
 
 
 def peak(work: Callable[[], None]) -> int:
@@ -111,7 +111,7 @@ def measured(model: Any, rows: Sequence[Sample], *, packed: bool, checkpointed: 
 
         def step() -> None:
             with checkpointing(tuned, enabled=checkpointed):
-                answer_loss(tuned, batch, autocast=autocast).backward()
+                torch.autograd.backward(answer_loss(tuned, batch, autocast=autocast))
 
         return Measured(kept=count, peak=peak(step))
 
@@ -138,7 +138,7 @@ def test_a_pass_takes_what_the_formula_says(name: str, dtype: torch.dtype, check
 
 
 def test_attention_that_keeps_its_scores_is_known_from_the_folder_too(tmp_path: Path) -> None:
-    config = {"num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 64, "head_dim": 16}
+    config: dict[str, Any] = {"num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 64, "head_dim": 16}
     folder = write_checkpoint(tmp_path / "gemma", architectures=["Gemma2ForCausalLM"], model_type="gemma2", **config)
     assert read_shape(folder).score_heads == 4
     assert read_shape(write_checkpoint(tmp_path / "llama")).score_heads == 0
