@@ -105,6 +105,6 @@ def test_what_is_needed_is_exact_above_the_context_that_every_server_has() -> No
 def test_every_prompt_without_room_is_found_after_a_longer_one() -> None:
     """A prompt whose bytes are fewer than the longest prompt's tokens needs a measure of its own all the same."""
     chat = Chat(byte_tokenizer(), end_tokens=[2], context_length=10_000)
-    found = chat.measure(prompts_of("y" * 900, "y" * 500), new_tokens=10, limit=300)
-    assert [each.position for each in found.too_long] == [0, 1]
+    found = chat.measure(prompts_of("x?", "y" * 900, "y" * 500), new_tokens=10, limit=300)
+    assert [each.position for each in found.too_long] == [1, 2]
     assert {each.limit for each in found.too_long} == {300}
