@@ -52,7 +52,7 @@ class Steps:
 
     def limited(self, limit: Limit) -> FinishedRun:
         """The run within the limit. Raises what tuning raises."""
-        with self._limit(limit):
+        with self.limited_to(limit):
             return self._run()
 
     @property
@@ -71,7 +71,8 @@ class Steps:
         assert finished is not None
         return finished
 
-    def _limit(self, limit: Limit) -> AbstractContextManager[None]:
+    def limited_to(self, limit: Limit) -> AbstractContextManager[None]:
+        """A block in which the device has less memory."""
         tokens = SETTINGS.batch_size * self._row_tokens
         if not self._bench.on_gpu:
             kept, checkpointed = int(limit.kept * tokens), int(limit.checkpointed * tokens)
