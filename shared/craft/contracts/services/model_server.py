@@ -44,7 +44,10 @@ class ModelLeaseRequest(Contract):
     base: ServedBase
     has_device: bool
     context_tokens: int | None = Field(
-        None, ge=1, description="The context that the caller needs; a server with less is replaced, if it may be."
+        None,
+        ge=1,
+        le=2**24,
+        description="The context that the caller needs; a server with less is replaced, if it may be.",
     )
 
 
