@@ -76,6 +76,9 @@ def test_a_whole_job_by_default_holds_no_thought_and_finds_what_the_model_knows(
     assert job.results["package:cor-rait"].metrics["agreeing_share"] == 1.0
     packaged = json.loads((job.folder("package:cor-rait") / "adapter" / "chat_format.json").read_text())
     assert packaged["arguments"] == job.model.chat.arguments
+    card = (job.folder("package:cor-rait") / "adapter" / "README.md").read_text()
+    assert ("enable_thinking=False, " in card) is ("enable_thinking" in job.model.chat.arguments)
+    assert (f"obtained with {job.model.chat.date}" in card) is family.dated
 
 
 @thinking
