@@ -12,8 +12,11 @@ from tests.model_files import safetensors, write_shards
 from tests.services.gateway.rigs.dataset_rig import row_checking_rig
 from tests.services.gateway.rigs.public_rig import Rig, body, model_folder, open_rig
 
+from craft.errors import Severity
 from craft.infra.models import layouts
+from craft.infra.models.folders import ModelFolders
 from craft.infra.settings.inference import VllmSettings
+from craft_gateway.jobs.model_findings import model_findings
 
 NAME = "some/model"
 MIXTURE: dict[str, Any] = {
@@ -101,6 +104,16 @@ def test_an_expert_cannot_be_named_as_a_layer_to_adapt(rig: Rig, name: str) -> N
     problem = refusal(rig, training={"target_modules": ["q_proj", name]})
     assert problem["detail"] == f"The model has no layer called {name}."
     assert "It has k_proj, o_proj, q_proj, v_proj" in problem["hint"]
+
+
+def test_a_job_on_an_experiment_that_the_operator_allowed_carries_the_warning(rig: Rig) -> None:
+    folder = model_folder(rig.models, NAME, architectures=["NewForCausalLM"])
+    assert "is not among the architectures that are tested here" in refusal(rig)["detail"]
+    allowed = ModelFolders(rig.models, experimental=True).find(NAME)
+    [finding] = model_findings(allowed)
+    assert (finding.code, finding.severity) == ("experimental_model", Severity.WARNING)
+    assert "NewForCausalLM" in finding.message
+    assert allowed.path == folder
 
 
 def test_a_plain_models_job_carries_no_finding_about_it(rig: Rig) -> None:
