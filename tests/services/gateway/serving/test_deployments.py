@@ -236,11 +236,15 @@ def test_a_job_whose_adapter_could_not_be_served_is_refused(
 
 
 def test_names_that_vllm_may_serve_are_the_trainers_business(rig: Rig) -> None:
-    fine = body(training={"lora_r": 64, "target_modules": ["q_proj", "no_such_layer"]})
+    fine = body(training={"lora_r": 64, "target_modules": ["q_proj", "mlp.up_proj"]})
     assert rig.post("/craft/jobs/validate", json=fine).status_code == 200
 
 
 @pytest.mark.parametrize("changes", [c[1] for c in REFUSED], ids=[c[0] for c in REFUSED])
 def test_an_engine_that_serves_nothing_has_no_such_limits(tmp_path: Path, changes: dict[str, Any]) -> None:
     with open_rig(tmp_path) as rig:
-        assert rig.post("/craft/jobs/validate", json=body(**changes)).status_code == 200
+        # Wide enough for each rank, with a head of its own.
+        model_folder(rig.models, "wide/model", hidden_size=512, intermediate_size=512, tie_word_embeddings=False)
+        asked = body(base_model={"id": "wide/model"}, **changes)
+        answer = rig.post("/craft/jobs/validate", json=asked)
+        assert answer.status_code == 200, answer.text
