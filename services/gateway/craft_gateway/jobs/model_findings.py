@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from craft.core.findings import FindingCode
 from craft.errors import FindingDetail, ModelRejected, Severity
+from craft.infra.models.architectures import NOT_SERVED
 from craft.infra.models.folders import ModelFolder
 
 
@@ -31,10 +32,16 @@ def model_findings(model: ModelFolder) -> Iterator[FindingDetail]:
 
 
 def check_files_served(model: ModelFolder) -> None:
-    """Raises ModelRejected for a folder from which vLLM would load further files than the model's.
+    """Raises ModelRejected for a model that vLLM would serve as another one.
 
-    It reads every safetensors file, but for those that an index leaves out.
+    Its code of some architectures gives other numbers, and it reads every safetensors file that no index leaves out.
     """
+    if model.architecture.vllm == NOT_SERVED:
+        raise ModelRejected(
+            f"{model.ref.id} is a {model.architecture.name}, for which vLLM gives other numbers than training.",
+            hint="Choose another model, or have CRAFT_INFERENCE__ENGINE=transformers set.",
+            param="base_model",
+        )
     if model.weights.unread and not model.weights.indexed:
         raise ModelRejected(
             f"{model.ref.id} holds {', '.join(model.weights.unread)[:200]} beside model.safetensors, and vLLM would "

@@ -53,7 +53,7 @@ class Architecture:
     layout: Layout | None
     attention: AttentionKernel = AttentionKernel.SDPA
     vllm: str = "native"
-    """vLLM's own code, or vLLM with transformers' code."""
+    """vLLM's own code, or vLLM with transformers' code; NOT_SERVED where its numbers are others."""
     experts: bool = False
     code_taken_in: bool = False
     """Its repositories ship code (`auto_map`) that transformers has since taken in, so it is left unread."""
@@ -69,6 +69,7 @@ class Architecture:
 _FAST, _PLAIN = EnginePath.SHARED_PREFIX, EnginePath.PLAIN
 _PACKED, _PADDED = TrainingPath.PACKED, TrainingPath.PADDED
 _WINDOWS = "With sliding windows: plain and padded."
+NOT_SERVED = "refused"
 _NO_CPU_ADAPTERS = "vLLM's CPU build serves no adapter of a mixture."
 _BY_TRANSFORMERS = "transformers' code"
 
@@ -195,6 +196,8 @@ TABLE: tuple[Architecture, ...] = (
         engine=_PLAIN,
         training=_PADDED,
         layout=layouts.cohere,
+        vllm=NOT_SERVED,
+        note="vLLM 0.32 gives other numbers than transformers.",
     ),
     Architecture(
         name="StableLmForCausalLM",

@@ -148,3 +148,9 @@ def test_vllm_is_not_given_a_folder_from_which_it_would_load_more(tmp_path: Path
         (folder / "model.safetensors").unlink()
         write_shards(folder)
         assert rig.post("/craft/jobs", json=asked()).status_code == 202
+
+
+def test_a_model_that_vllm_serves_with_other_numbers_is_refused_there(tmp_path: Path) -> None:
+    with open_rig(tmp_path, vllm=VllmSettings()) as rig:
+        model_folder(rig.models, NAME, architectures=["Cohere2ForCausalLM"], layout=layouts.cohere)
+        assert "vLLM gives other numbers than training" in refusal(rig)["detail"]
