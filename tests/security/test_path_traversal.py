@@ -33,6 +33,7 @@ from craft_inference.calls import Calls
 from craft_inference.engine_holder import EngineHolder
 from craft_inference.fake_engine import FakeEngine
 from craft_inference.model_server import routes as model_server_routes
+from craft_inference.model_server.adapter_chats import AdapterChats
 from craft_scoring import routes as scoring_routes
 from craft_scoring.embedding.fake import HashingEmbedder
 from craft_training import routes as training_routes
@@ -126,7 +127,8 @@ def inference(folder: Path) -> Target:
 
 @pytest.fixture
 def model_server(folder: Path) -> Target:
-    routes = model_server_routes.router(SupervisedRig().supervisor, token=TOKEN)
+    chats = AdapterChats(folder / "state" / "adapters")
+    routes = model_server_routes.router(SupervisedRig().supervisor, token=TOKEN, chats=chats)
     headers = {**AUTHORIZED, LEASE_HEADER.lower(): "x", BASE_MODEL_HEADER.lower(): base().model_dump_json()}
     return target(
         folder, create_app(title="test", service="model-server", routers=[routes]), Honest({"lease_id": "x"}, headers)
