@@ -15,7 +15,7 @@ OURS = [
     and issubclass(kind, CraftError)
     and kind not in (CraftError, errors.UserError, errors.SystemFault)
     # These have their parent's code, and come back as that.
-    and kind not in (errors.MissingStates, errors.HostUnknown)
+    and kind not in (errors.MissingStates, errors.HostUnknown, errors.HostTooSmall, errors.GpuTooSmall)
     # To another of our services these mean that a token is set wrong: below.
     and kind not in (errors.Unauthenticated, errors.Forbidden)
 ]

@@ -48,7 +48,9 @@ def wait_until_well(
             on_failure(error.message)
             wait(pause)
         else:
-            _log.info("device_well", extra={"after_failures": failures, **report.model_dump(exclude={"failure"})})
+            # A record of the log has a `name` of its own.
+            shown = report.model_dump(exclude={"failure", "name"})
+            _log.info("device_well", extra={"after_failures": failures, "device": report.name, **shown})
             return report
 
 

@@ -164,8 +164,7 @@ def _runner(
     lock_path = _device_lock_path(service, settings)
     return StageRunner(
         service=service,
-        # A restarted process at the same place is another owner.
-        owner=owner_at(use.place(socket.gethostname()), os.getpid(), new_id("wrk")),
+        owner=_owner(use.place(socket.gethostname())),
         coordinator=client,
         store=FolderStore(settings.resolved_artifacts_dir),
         child=child,
@@ -203,6 +202,11 @@ def _poll_after_task(worker: Any) -> Callable[..., None]:
         worker.hub.call_soon(worker.hub.timer.call_after, _POLL_AGAIN_SECONDS, lambda: None)
 
     return poll
+
+
+def _owner(place: str) -> str:
+    """A name for this process. A restarted process at the same place is another owner."""
+    return owner_at(place, os.getpid(), new_id("wrk"))
 
 
 def _leave_logging(**_: object) -> None:

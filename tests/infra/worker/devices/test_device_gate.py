@@ -65,7 +65,10 @@ def test_a_program_that_cannot_be_started_is_a_failed_device() -> None:
         self_tested(os.environ, program=("/nonexistent/python",), timeout_seconds=1)
 
 
-def test_the_gate_opens_after_growing_pauses_when_the_device_is_well_again(tmp_path: Path) -> None:
+def test_the_gate_opens_after_growing_pauses_when_the_device_is_well_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="craft.worker")
     tries = tmp_path / "tries"
     heals = (
         f"import pathlib; p = pathlib.Path({str(tries)!r}); n = len(p.read_text()) if p.exists() else 0\n"
@@ -80,6 +83,8 @@ def test_the_gate_opens_after_growing_pauses_when_the_device_is_well_again(tmp_p
     assert report == WELL
     assert pauses == [5.0, 10.0, 20.0]
     assert told == [SICK.failure] * 3
+    logged = caplog.records[-1]
+    assert (logged.message, vars(logged)["device"], vars(logged)["devices"]) == ("device_well", "NVIDIA H200", 1)
 
 
 def test_a_worker_with_a_sick_device_never_claims_says_so_in_its_log_and_stops_at_once(tmp_path: Path) -> None:
