@@ -55,9 +55,7 @@ def test_a_server_killed_during_requests_costs_no_answer(rig: Rig, victim: str) 
     assert [row.id for row in rows] == [prompt.id for prompt in prompts]
     assert all(len(row.texts) == 8 for row in rows)
     assert rig.view().starts == starts + 1
-    again = engine.generate(prompts[:8], FEW).rows
-    # In bfloat16 a near tie may turn with the batch in which a prompt arrives.
-    assert sum(row == before for row, before in zip(again, expected, strict=True)) >= 6
+    assert engine.generate(prompts[:8], FEW).rows == expected
 
 
 def test_more_seeded_prompts_than_one_step_prefills_leave_the_server_alive(rig: Rig) -> None:
