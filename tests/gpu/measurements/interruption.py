@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from tests.child_listener import ChildListener
 from tests.gpu.rig.checks import Bench, Check, Measured
 from tests.gpu.rig.shapes import JOB_ROWS, make_base, make_samples, tiny
 from tests.gpu.rig.tuning_runs import apart, run, saved_steps
 
 from craft.contracts.spec.jobs import TrainingSettings
-from craft.contracts.stages.claims import StageProgress
 from craft.contracts.stages.parameters import ModelRef, TrainerRef, TuneParameters
 from craft.infra.process.memory import held_memory_bytes
 from craft.infra.settings.worker import WorkerSettings
 from craft.infra.stage.channel import Finished
-from craft.infra.worker.child_process import ChildOutcome, StageWork
+from craft.infra.worker.child_process import StageWork
 from craft.infra.worker.child_supervisor import WarmChild
 
 _MAX_APART = 1e-3
@@ -32,24 +32,6 @@ _LEAST_BYTES = 128 << 20
 _STOPPED_AT, _STEPS = 7, 16
 _WIRING = "tests.gpu.measurements.killed_stage:stage_functions"
 SETTINGS = TrainingSettings(lora_r=8, batch_size=8, epochs=4, learning_rate=1e-3)
-
-
-class _Listener:
-    """Keeps the steps, the log and the outcome of a child."""
-
-    def __init__(self) -> None:
-        self.steps: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self.outcomes: queue.SimpleQueue[ChildOutcome] = queue.SimpleQueue()
-        self.lines: list[str] = []
-
-    def on_progress(self, progress: StageProgress) -> None:
-        self.steps.put(progress.done)
-
-    def on_log(self, line: str) -> None:
-        self.lines.append(line)
-
-    def on_outcome(self, outcome: ChildOutcome) -> None:
-        self.outcomes.put(outcome)
 
 
 class _Killed(NamedTuple):
@@ -131,11 +113,11 @@ def _kill(bench: Bench) -> _Killed:
     return _Killed(held, left, seconds, _resumed_at(bench, folder))
 
 
-def _attempt(bench: Bench, folder: Path, output: str) -> tuple[WarmChild, _Listener]:
+def _attempt(bench: Bench, folder: Path, output: str) -> tuple[WarmChild, ChildListener]:
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     (folder / output).mkdir()
     own = {"GPU_CHECK_DEVICE": bench.device, "GPU_CHECK_ENDLESS": str(output == "first")}
-    child, listener = WarmChild(_WIRING, WorkerSettings(), environment=os.environ | own), _Listener()
+    child, listener = WarmChild(_WIRING, WorkerSettings(), environment=os.environ | own), ChildListener()
     parameters = TuneParameters(
         model=ModelRef(id="random/llama", revision="main", digest="0" * 64),
         trainer=TrainerRef(dtype="float32"),
@@ -146,7 +128,7 @@ def _attempt(bench: Bench, folder: Path, output: str) -> tuple[WarmChild, _Liste
     return child, listener
 
 
-def _await_checkpoint(folder: Path, listener: _Listener) -> None:
+def _await_checkpoint(folder: Path, listener: ChildListener) -> None:
     while not saved_steps(folder):
         try:
             listener.steps.get(timeout=_WAIT_SECONDS)

@@ -121,14 +121,7 @@ def replies_of(parameters: PackageParameters, context: StageContext, base: BaseM
     """The tuned adapter's greedy replies on a base model's weights, to the questions of the comparison."""
     asked = asked_of(parameters, context, base.chat)
     with with_adapter(base, str(context.input("tuned") / ADAPTER_FOLDER)) as model:
-        replies = greedy(
-            model,
-            base.chat,
-            asked.prompts,
-            max_new_tokens=parameters.max_new_tokens,
-            on_progress=context.progress,
-        )
-    return [reply.strip() for reply in replies]
+        return _replies(parameters, context, base.chat, model, asked.prompts)
 
 
 def compare(
@@ -137,14 +130,7 @@ def compare(
     """Reply with the packaged adapter in `folder`, and compare. Raises AdapterUnservable if it changes nothing."""
     with with_adapter(base, str(folder)) as model:
         _check_effect(model, base.chat, asked.prompts)
-        replies = greedy(
-            model,
-            base.chat,
-            asked.prompts,
-            max_new_tokens=parameters.max_new_tokens,
-            on_progress=context.progress,
-        )
-        own = [reply.strip() for reply in replies]
+        own = _replies(parameters, context, base.chat, model, asked.prompts)
         differing = [
             DifferingReply(prompt, reply, served)
             for prompt, reply, served in zip(asked.prompts, own, asked.served, strict=True)
@@ -152,6 +138,14 @@ def compare(
         ]
         near_ties = sum(margin <= NEAR_TIE_NATS for margin in margins(model, base.chat, differing))
     return ReplyComparison(len(own) - len(differing), near_ties, own)
+
+
+def _replies(
+    parameters: PackageParameters, context: StageContext, chat: ChatRenderer, model: PeftModel, prompts: Sequence[str]
+) -> list[str]:
+    limit = parameters.max_new_tokens
+    replies = greedy(model, chat, prompts, max_new_tokens=limit, on_progress=context.progress)
+    return [reply.strip() for reply in replies]
 
 
 def _check_effect(model: PeftModel, chat: ChatRenderer, prompts: Sequence[str]) -> None:

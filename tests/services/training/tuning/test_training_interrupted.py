@@ -1,22 +1,21 @@
 """Training in a worker's real child process: stopped, and killed while it saves."""
 
 import os
-import queue
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.child_listener import ChildListener
 
 from craft.contracts.spec.jobs import TrainingSettings
-from craft.contracts.stages.claims import StageProgress
 from craft.contracts.stages.parameters import TrainerRef, TuneParameters
 from craft.contracts.stages.rows import TRAINING_FILE, TrainingRow
 from craft.infra.models.folders import ModelFolders
 from craft.infra.settings.worker import WorkerSettings
 from craft.infra.stage.channel import Finished
 from craft.infra.storage.artifacts import write_rows
-from craft.infra.worker.child_process import ChildOutcome, Died, StageWork
+from craft.infra.worker.child_process import Died, StageWork
 from craft.infra.worker.child_supervisor import WarmChild
 
 TIMEOUT_SECONDS = 120.0
@@ -27,24 +26,6 @@ GRACE_SECONDS = WorkerSettings().stop_seconds
 LONG = TrainingSettings(lora_r=32, learning_rate=1e-3, epochs=100, batch_size=4)
 SHORT = LONG.model_copy(update={"epochs": 3})
 Row = Callable[[str, str], TrainingRow]
-
-
-class Listener:
-    """Keeps the child's steps, log lines and outcome."""
-
-    def __init__(self) -> None:
-        self.steps: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self.outcomes: queue.SimpleQueue[ChildOutcome] = queue.SimpleQueue()
-        self.lines: list[str] = []
-
-    def on_progress(self, progress: StageProgress) -> None:
-        self.steps.put(progress.done)
-
-    def on_log(self, line: str) -> None:
-        self.lines.append(line)
-
-    def on_outcome(self, outcome: ChildOutcome) -> None:
-        self.outcomes.put(outcome)
 
 
 class Training:
@@ -62,7 +43,7 @@ class Training:
 
     def attempt(
         self, settings: TrainingSettings, *, checkpoint_seconds: float, wiring: str = WIRING, **environment: str
-    ) -> tuple[WarmChild, Listener]:
+    ) -> tuple[WarmChild, ChildListener]:
         own = {
             "CRAFT_MODELS_DIR": str(self.models_dir),
             "CRAFT_STATE_DIR": str(self.folder / "state"),
@@ -71,7 +52,10 @@ class Training:
             "CRAFT_TRAINING__CHECKPOINT_SECONDS": str(checkpoint_seconds),
             "PYTHONPATH": os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH")))),
         }
-        child, listener = WarmChild(wiring, WorkerSettings(), environment=os.environ | own | environment), Listener()
+        child, listener = (
+            WarmChild(wiring, WorkerSettings(), environment=os.environ | own | environment),
+            ChildListener(),
+        )
         self._children.append(child)
         output = self.folder / f"output{len(self._children)}"
         output.mkdir()
